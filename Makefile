@@ -1,0 +1,37 @@
+# make demo    a live page over a throwaway Postgres, at http://127.0.0.1:8080/
+# make test    every test
+# make test-versions  the tests that use a server, on Postgres 14 to 18; VERSIONS='14 18' for some of them
+# make bench   drain against pg_recvlogical, latency, idle connections, fan-out, large transactions, many subscriptions;
+#              ARGS=latency for one of them
+# make lint    formatting, clippy, documentation
+#
+# Each installs what it needs by apt-get, and says so first. Nothing is started but what the target itself stops.
+
+CARGO ?= cargo
+ARGS ?=
+VERSIONS ?=
+
+.PHONY: demo test test-versions bench lint
+
+demo:
+	@scripts/install.sh compiler postgres
+	$(CARGO) build --release --locked
+	@exec target/release/walcast demo $(ARGS)
+
+test:
+	@scripts/install.sh compiler postgres wal2json browser
+	$(CARGO) test --workspace --locked
+
+test-versions:
+	ARGS='$(ARGS)' scripts/versions.sh $(VERSIONS)
+
+bench:
+	@scripts/install.sh compiler postgres
+	$(CARGO) bench --locked --bench end_to_end -- $(ARGS)
+
+lint:
+	@scripts/install.sh compiler
+	$(CARGO) fmt --check
+	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked

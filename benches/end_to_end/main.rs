@@ -1,0 +1,49 @@
+//! End-to-end benchmarks: a real Postgres, the real binary, real sockets.
+//!
+//! ```text
+//! cargo bench --bench end_to_end -- drain      # against pg_recvlogical, interleaved
+//! cargo bench --bench end_to_end -- latency    # from the commit's return to the websocket client
+//! cargo bench --bench end_to_end -- idle       # memory and CPU of 5,000 quiet connections
+//! cargo bench --bench end_to_end -- fanout     # one stream of changes to 1,000 and to 5,000 clients
+//! cargo bench --bench end_to_end -- many       # a drain with one subscription and with 20,000, interleaved
+//! cargo bench --bench end_to_end -- large      # a transaction of five million rows, and the small ones around it
+//! ```
+//!
+//! Absolute figures depend on the machine; the ratios are measured within one run.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod drain;
+mod fanout;
+mod idle;
+mod large;
+mod latency;
+mod many;
+mod support;
+
+fn main() {
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|argument| argument != "--bench")
+        .collect();
+    support::raise_file_limit();
+    let wanted = |name: &str| arguments.is_empty() || arguments.iter().any(|argument| argument == name);
+    if wanted("drain") {
+        drain::run();
+    }
+    if wanted("latency") {
+        latency::run();
+    }
+    if wanted("idle") {
+        idle::run();
+    }
+    if wanted("fanout") {
+        fanout::run();
+    }
+    if wanted("many") {
+        many::run();
+    }
+    if wanted("large") {
+        large::run();
+    }
+}

@@ -1,0 +1,146 @@
+//! A million connections on a hundred distinct predicates; and what a subscription costs the fan-out in memory.
+
+use std::sync::Arc;
+
+use criterion::{Criterion, Throughput};
+use serde_json::json;
+use walcast::event::{Op, Relation, Timestamp, Transaction, Tuple};
+use walcast::fanout::{ConnectionId, Fanout, Query, Sink, Subscription};
+use walcast::journal::{Entry, Identity, Journal, Options, Piece};
+use walcast::lsn::{Done, Lsn, Position, Start};
+use walcast::protocol::{ClientMessage, ErrorMessage, Frame};
+use walcast::types::json::Numbers;
+
+use crate::memory;
+use crate::orders;
+use crate::workload::{Row, Rows};
+
+const CONNECTIONS: usize = 1_000_000;
+const PREDICATES: usize = 100;
+
+/// Counts frames.
+struct Count(usize);
+
+impl Sink for Count {
+    fn frame(&mut self, _: ConnectionId, _: &Frame) {
+        self.0 += 1;
+    }
+
+    fn ended(&mut self, _: ConnectionId, _: &Arc<Subscription>, error: ErrorMessage) {
+        panic!("{error:?}");
+    }
+}
+
+fn subscription(tenant: usize) -> Arc<Subscription> {
+    let message = json!({
+        "type": "subscribe", "id": "orders", "table": "orders", "where": "tenant_id = $1", "params": [tenant]
+    });
+    let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(&message.to_string()) else {
+        panic!("not a subscribe: {message}");
+    };
+    Arc::new(Subscription {
+        id: "orders".into(),
+        query: Arc::new(Query::new(&subscribe, Numbers::Native).unwrap()),
+        oid: 1,
+    })
+}
+
+/// Where everybody starts.
+const START: Position = Position {
+    end: Lsn(0),
+    done: Done::Commit,
+};
+
+pub(crate) fn bench(c: &mut Criterion) {
+    let mut fanout = Fanout::new(65_536);
+    let subscriptions: Vec<_> = (0..PREDICATES).map(subscription).collect();
+    for number in 0..CONNECTIONS {
+        let connection = fanout.connect();
+        fanout.subscribe(connection, &subscriptions[number % PREDICATES], START);
+    }
+    let relation = Arc::new(orders::relation());
+    with_one_insert(&relation, |piece| {
+        let mut group = c.benchmark_group("fanout/e: 1,000,000 clients over 100 predicates");
+        let mut sink = Count(0);
+        while !fanout.deliver(&mut piece.clone(), &mut sink).unwrap() {}
+        assert_eq!(sink.0, CONNECTIONS / PREDICATES);
+        group.throughput(Throughput::Elements(sink.0 as u64));
+        group.bench_function("one insert, a frame for each of 10,000 clients", |b| {
+            b.iter(|| while !fanout.deliver(&mut piece.clone(), &mut sink).unwrap() {});
+        });
+        group.finish();
+    });
+}
+
+/// Hands a transaction of one insert over, as a reader of a journal returns it.
+fn with_one_insert(relation: &Arc<Relation>, each: impl FnOnce(&Piece<'_>)) {
+    let directory = tempfile::tempdir().unwrap();
+    let identity = Identity {
+        system_id: 1,
+        database_oid: 1,
+        database: "bench".into(),
+        slot: "bench".into(),
+        timeline: 1,
+    };
+    let (mut writer, journal) = Journal::open(directory.path(), Options::default(), &identity).unwrap();
+    let mut reader = journal.reader(Start::After(START)).unwrap();
+    let row = Rows::encoded(
+        0,
+        &Row {
+            tenant: 7,
+            status: "new",
+            cents: 100,
+        },
+    );
+    let new = Tuple::parse(&row).unwrap().0;
+    writer.change(relation, &Op::Insert { new }).unwrap();
+    let transaction = Transaction {
+        xid: 1,
+        commit: Lsn(1),
+        end: Lsn(2),
+        committed_at: Timestamp(0),
+    };
+    writer.commit(&transaction).unwrap();
+    writer.flush().unwrap();
+    let batch = loop {
+        if let Some(batch) = reader.next(1 << 20).unwrap() {
+            break batch;
+        }
+    };
+    let mut pieces = batch.entries().filter_map(|entry| match entry.unwrap() {
+        Entry::Piece(piece) => Some(piece),
+        _ => None,
+    });
+    let piece = pieces.next().unwrap();
+    each(&piece);
+}
+
+/// Prints what subscriptions take, parts that are shared only if they are shared in service too.
+pub(crate) fn print_bytes() {
+    let (distinct, members) = (100_000, 1_000_000);
+    let relation = Arc::new(orders::relation());
+    println!("fan-out: bytes");
+    with_one_insert(&relation, |piece| {
+        let mut fanout = Fanout::new(65_536);
+        // The queries are bound and indexed once a row has come by.
+        let first = fanout.connect();
+        fanout.subscribe(first, &subscription(0), START);
+        while !fanout.deliver(&mut piece.clone(), &mut Count(0)).unwrap() {}
+        let before = memory::in_use();
+        let subscriptions: Vec<_> = (1..=distinct).map(subscription).collect();
+        let queries = (memory::in_use() - before) / distinct;
+        let before = memory::in_use();
+        for subscription in &subscriptions {
+            fanout.subscribe(first, subscription, START);
+        }
+        let one = (memory::in_use() - before) / distinct;
+        println!("  a further distinct query: {one} in the fan-out, {queries} for the query as it was asked");
+        let connections: Vec<_> = (0..members).map(|_| fanout.connect()).collect();
+        let before = memory::in_use();
+        for connection in connections {
+            fanout.subscribe(connection, &subscriptions[connection % 100], START);
+        }
+        let one = (memory::in_use() - before) / members;
+        println!("  a further member of a query, its connection's first subscription: {one}");
+    });
+}

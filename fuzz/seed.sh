@@ -1,0 +1,43 @@
+#!/bin/sh
+# Fills fuzz/corpus from tests/data: every captured message alone and every capture as a stream, a transaction of
+# wal2json's, and one client message of each kind. Needs xxd.
+set -eu
+cd "$(dirname "$0")"
+mkdir -p corpus/decode corpus/wal2json corpus/client
+
+for capture in ../tests/data/pgoutput/*.messages; do
+    name=$(basename "$capture" .messages)
+    stream=
+    n=0
+    while read -r _ _ hex; do
+        n=$((n + 1))
+        printf %s "$hex" | xxd -r -p > "corpus/decode/$name-$n"
+        stream=$stream$(printf %04x $((${#hex} / 2)))$hex
+    done < "$capture"
+    printf %s "$stream" | xxd -r -p > "corpus/decode/$name"
+done
+
+cat > corpus/wal2json/transaction <<'MESSAGES'
+{"action":"B","xid":724,"timestamp":"2026-11-22 19:15:14.17523+00","lsn":"0/150DFF0","nextlsn":"0/150E0D0"}
+{"action":"I","schema":"public","table":"plai","columns":[{"name":"id","typeoid":23,"value":1},{"name":"v","typeoid":25,"value":"a\"\u00e9"},{"name":"g","typeoid":23,"value":2}]}
+{"action":"U","schema":"public","table":"plai","columns":[{"name":"id","typeoid":23,"value":2}],"identity":[{"name":"id","typeoid":23,"value":1}]}
+{"action":"U","schema":"public","table":"full0","columns":[{"name":"id","typeoid":23,"value":2},{"name":"v","typeoid":16,"value":true}],"identity":[{"name":"id","typeoid":23,"value":1},{"name":"v","typeoid":16,"value":null}]}
+{"action":"D","schema":"public","table":"plai","identity":[{"name":"id","typeoid":23,"value":1}]}
+{"action":"T","schema":"public","table":"index0"}
+{"action":"M","xid":null,"timestamp":null,"lsn":"0/152DEB8","transactional":false,"prefix":"p","content":"non"}
+{"action":"C","xid":724,"timestamp":"2026-11-22 19:15:14.17523+00","lsn":"0/150DFF0","nextlsn":"0/150E0D0"}
+MESSAGES
+
+n=0
+while IFS= read -r message; do
+    n=$((n + 1))
+    printf %s "$message" > "corpus/client/$n"
+done <<'MESSAGES'
+{"type":"auth","token":"e30.e30.x"}
+{"type":"subscribe","id":"a","table":"orders"}
+{"type":"subscribe","id":"b","table":"\"We\"\"ird S\".\"T\"","where":"a = $1","params":[1.50,"x",null,[true]],"columns":["id"],"ops":["insert","update","delete","truncate"],"old":true,"from":"16/B374D848:17","epoch":"e1","strict":true}
+{"type":"subscribe","id":"c","table":"s.t","snapshot":true}
+{"type":"subscribe","id":"d","table":"s.t","from":"earliest"}
+{"type":"unsubscribe","id":"a"}
+{"type":"ping","ref":{"a":[1,-2.5e3,"\u00e9\\",null]}}
+MESSAGES

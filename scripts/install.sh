@@ -1,0 +1,106 @@
+#!/usr/bin/env bash
+# Installs what is missing of: compiler, postgres, wal2json, browser. Asks the package manager only if something is, and
+# says what and why before it does. Starts no service.
+set -euo pipefail
+
+has() { command -v "$1" >/dev/null; }
+
+has_postgres() {
+  [ -n "${PG_BIN:-}" ] || has postgres || compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null
+}
+
+has_browser() {
+  [ -n "${CHROMIUM:-}" ] || has chromium || has chromium-browser || has google-chrome
+}
+
+# Whether the package lists have this; they are empty on a fresh system.
+has_package() { has apt-cache && [ -n "$(apt-cache show "$1" 2>/dev/null)" ]; }
+
+# The newest version of Debian's servers, which the tests use unless PG_BIN says otherwise; that of the package
+# `postgresql` if there is none yet.
+server_version() {
+  local newest
+  newest=$(compgen -G '/usr/lib/postgresql/*/bin/postgres' | cut -d/ -f5 | sort -n | tail -1) || true
+  if [ -z "$newest" ] && has apt-cache; then
+    newest=$(apt-cache depends postgresql 2>/dev/null | sed -n 's/.*Depends: postgresql-\([0-9]\+\)$/\1/p' | head -1)
+  fi
+  echo "$newest"
+}
+
+wal2json=
+packages=()
+for part in "$@"; do
+  case $part in
+    compiler)
+      has cc || { echo "walcast: no C compiler, which Rust links with: needs gcc"; packages+=(gcc libc6-dev); } ;;
+    postgres)
+      has_postgres || { echo "walcast: no Postgres server to run a throwaway database with: needs postgresql"; packages+=(postgresql); } ;;
+    wal2json)
+      [ -n "${PG_BIN:-}" ] || wal2json=yes ;;
+    browser)
+      has_browser || { echo "walcast: no browser to test the demo's page with: needs chromium"; packages+=(chromium); } ;;
+    *)
+      echo "usage: $0 compiler|postgres|wal2json|browser..." >&2
+      exit 2 ;;
+  esac
+done
+
+# Who may install: root, or whoever has sudo.
+root=()
+if [ "$(id -u)" != 0 ]; then root=(sudo); fi
+may_install() { has apt-get && { [ "$(id -u)" = 0 ] || has sudo; }; }
+
+apt_install() {
+  echo "walcast: running ${root[*]} apt-get install $*"
+  "${root[@]}" apt-get update -qq &&
+    "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
+}
+
+# Only tests of its own need the plugin, and not every platform has a package of it for every version: without it they say
+# that they are left out.
+add_wal2json() {
+  local version package
+  version=$(server_version)
+  package="postgresql-$version-wal2json"
+  if [ -e "/usr/lib/postgresql/$version/lib/wal2json.so" ]; then return; fi
+  if [ -z "$version" ] || ! may_install; then
+    echo "walcast: the output plugin wal2json is not installed: its tests are left out"
+    return
+  fi
+  if ! has_package postgresql; then
+    echo "walcast: running ${root[*]} apt-get update, to see whether there is a package of wal2json"
+    "${root[@]}" apt-get update -qq || true
+  fi
+  if ! has_package "$package"; then
+    echo "walcast: there is no package of the output plugin wal2json for this server: its tests are left out"
+    return
+  fi
+  echo "walcast: no output plugin wal2json to test with: needs $package"
+  apt_install "$package" || echo "walcast: that did not work: the tests of wal2json are left out"
+}
+
+if [ ${#packages[@]} -gt 0 ]; then
+  if ! has apt-get; then
+    cat >&2 <<END
+walcast: there is no apt-get here to install them with. Please install by your own package manager:
+  Fedora: dnf install gcc postgresql-server chromium
+  Arch:   pacman -S gcc postgresql chromium
+  macOS:  brew install postgresql@17 && brew install --cask google-chrome
+and set PG_BIN to the directory of the server's programs if they are not in PATH, CHROMIUM to the browser's.
+END
+    exit 1
+  fi
+  may_install || { echo "walcast: not root and no sudo: please run as root: apt-get install ${packages[*]}" >&2; exit 1; }
+
+  # The package's own script would make and start a database server on port 5432. Not on somebody's machine unasked.
+  no_server=/etc/postgresql-common/createcluster.d/walcast-no-main-cluster.conf
+  cleanup() { "${root[@]}" rm -f "$no_server"; }
+  trap cleanup EXIT
+  if [[ " ${packages[*]} " == *" postgresql "* ]]; then
+    "${root[@]}" mkdir -p "${no_server%/*}"
+    echo "create_main_cluster = false" | "${root[@]}" tee "$no_server" >/dev/null
+  fi
+  apt_install "${packages[@]}"
+fi
+
+if [ -n "$wal2json" ]; then add_wal2json; fi

@@ -1,0 +1,53 @@
+-- Prepares a database for `walcast serve`. Run it once, as a superuser or (on managed Postgres) as the administrator
+-- that the provider gave you, with psql:
+--
+--   psql -d shop -v tables='orders, order_items, customers' -f sql/setup.sql
+--
+-- Names other than the default `walcast`: -v role=… -v publication=… -v slot=…
+-- It can be run again: what exists is left as it is, except that the publication gets exactly these tables.
+--
+-- The server itself needs `wal_level = logical` (a restart; on managed Postgres a parameter such as
+-- rds.logical_replication), and a free one of max_replication_slots and of max_wal_senders.
+-- `walcast check` says what is missing. `sql/teardown.sql` undoes this script.
+
+\set ON_ERROR_STOP on
+\if :{?tables}
+\else
+  \warn 'name the tables to publish: -v tables=\'orders, customers\''
+  DO $$ BEGIN RAISE EXCEPTION 'no tables named'; END $$;
+\endif
+\if :{?role}
+\else
+  \set role walcast
+\endif
+\if :{?publication}
+\else
+  \set publication walcast
+\endif
+\if :{?slot}
+\else
+  \set slot walcast
+\endif
+
+-- The role. REPLICATION lets it read the slot, SELECT lets it look at the tables. Nothing lets it write.
+-- Give it a password afterwards: \password walcast
+SELECT format('CREATE ROLE %I LOGIN REPLICATION', :'role')
+WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'role') \gexec
+GRANT SELECT ON :tables TO :"role";
+
+-- The publication: which tables are sent. It comes before the slot, because a slot reads the publications as they were
+-- at the time of each change: up to version 17, a change made before the publication existed could never be read.
+SELECT format('CREATE PUBLICATION %I', :'publication')
+WHERE NOT EXISTS (SELECT FROM pg_publication WHERE pubname = :'publication') \gexec
+ALTER PUBLICATION :"publication" SET TABLE :tables;
+
+-- The slot: from here on the server keeps its log until walcast has it on its own disk. An abandoned slot therefore
+-- fills the server's disk: drop it when walcast goes for good (sql/teardown.sql), and set max_slot_wal_keep_size.
+-- This waits for the transactions that are writing now.
+SELECT pg_create_logical_replication_slot(:'slot', 'pgoutput')
+WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = :'slot');
+
+-- What the log holds of old rows is each table's own decision. With the default, the key, a row that an UPDATE takes
+-- out of a predicate is not noticed (subscriptions are told so). For tables that are watched by more than their key:
+--
+--   ALTER TABLE orders REPLICA IDENTITY FULL;

@@ -1,0 +1,289 @@
+//! [`serve`]: builds the stages, starts them in the order of the flow, and stops them in order.
+
+mod stages;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use axum::Router as Routes;
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+
+use self::stages::Stages;
+use crate::health::Readiness;
+use crate::http::{self, Gate, Server};
+use crate::ingest::{self, Ingest};
+use crate::journal::{self, Journal, Observer, Retention, Writer};
+use crate::postgres::{
+    self, ConnInfo, Connection, Finding, Plugin, Publication, Purpose, Severity, SlotName, Wanted,
+};
+use crate::protocol::ErrorCode;
+use crate::router::{self, Router};
+use crate::session;
+use crate::tables::Tables;
+use crate::telemetry::Metrics;
+use crate::upkeep::Upkeep;
+
+/// All that `serve` needs to know, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The server and the database.
+    pub conninfo: ConnInfo,
+    /// The slot to read.
+    pub slot: SlotName,
+    /// What the slot decodes by.
+    pub plugin: Plugin,
+    /// Whether to make it if there is none.
+    pub create_slot: bool,
+    /// The publications to read.
+    pub publications: Vec<Publication>,
+    /// Whether to make missing ones, of all tables.
+    pub create_publication: bool,
+    /// Whether large transactions are read while they still run.
+    pub streaming: bool,
+    /// The prefixes of logical messages that can be subscribed to.
+    pub messages: Vec<String>,
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// Where operators and Prometheus connect.
+    pub admin_listen: SocketAddr,
+    /// Which web pages may connect.
+    pub origins: http::Origins,
+    /// Bounds on the clients' listener.
+    pub http: http::Options,
+    /// Where the journal is.
+    pub data_dir: PathBuf,
+    /// What it keeps.
+    pub retention: Retention,
+    /// Rows of more bytes than this are delivered by their key alone.
+    pub max_row_bytes: usize,
+    /// How much is kept of transactions that still run.
+    pub max_spool_bytes: u64,
+    /// A segment of the journal is followed by a new one at this size, in bytes.
+    pub segment_bytes: u64,
+    /// Bounds and habits of sessions.
+    pub session: session::Options,
+    /// How long clients get to take their close frames when walcast stops.
+    pub drain_timeout: Duration,
+}
+
+/// Sessions that may read the journal at the same moment; each has a thread meanwhile.
+const MAX_JOURNAL_READERS: usize = 4;
+/// Bounds on the admin listener.
+const ADMIN: http::Options = http::Options {
+    max_connections: 64,
+    head_timeout: Duration::from_secs(5),
+    send_buffer_bytes: 0,
+};
+
+/// Serves until `stop`, or until something fails that cannot be tried again. `page` adds routes to the clients'
+/// listener; `bound` hears the addresses of both listeners.
+///
+/// # Errors
+/// What keeps it from starting, or what failed.
+pub async fn serve(
+    config: Config,
+    page: Option<Routes>,
+    bound: Option<oneshot::Sender<(SocketAddr, SocketAddr)>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let metrics = Metrics::new();
+    ErrorCode::ALL
+        .iter()
+        .for_each(|code| metrics.know_error(code.as_str()));
+    let readiness = Readiness::not_yet("starting");
+    let front = Server::bind(config.listen, config.http).await;
+    let front = front.with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
+    let admin = Server::bind(config.admin_listen, ADMIN).await;
+    let admin =
+        admin.with_context(|| format!("cannot listen on {} (--admin-listen)", config.admin_listen))?;
+    let addresses = (front.local_addr()?, admin.local_addr()?);
+
+    let prepared = tokio::task::spawn_blocking({
+        let (config, metrics) = (config.clone(), Arc::clone(&metrics));
+        move || prepare(&config, &metrics)
+    });
+    let (writer, journal, tables) = prepared.await??;
+
+    let (router, handle) = Router::new(
+        journal.clone(),
+        router::Options {
+            max_frame_bytes: config.session.max_frame_bytes,
+        },
+        Arc::clone(&metrics),
+    );
+    let routed = handle.clone();
+    let shared = session::Shared {
+        history: journal.clone(),
+        router: handle,
+        tables: Arc::clone(&tables),
+        metrics: Arc::clone(&metrics),
+        database: config.conninfo.database.clone(),
+        options: config.session,
+        readers: Semaphore::new(MAX_JOURNAL_READERS),
+    };
+    let mut stages = Stages::default();
+    let gate = Gate {
+        shared: Arc::new(shared),
+        readiness: readiness.clone(),
+        origins: Arc::new(config.origins.clone()),
+        sessions: stages.sessions.clone(),
+        stop: stages.clients.clone(),
+    };
+
+    let ingest = Ingest::new(
+        ingest::Options {
+            conninfo: config.conninfo.clone(),
+            slot: config.slot.clone(),
+            plugin: config.plugin,
+            create_slot: config.create_slot,
+            publications: config.publications.clone(),
+            spool_dir: config.data_dir.join("spool"),
+            streaming: config.streaming,
+            messages: config.messages.clone(),
+            max_row_bytes: config.max_row_bytes,
+            max_spool_bytes: config.max_spool_bytes,
+        },
+        (writer, journal.clone()),
+        Arc::clone(&tables),
+        Arc::clone(&metrics),
+        readiness.clone(),
+    );
+    stages.feed(on_a_thread(ingest, stages.ingest.clone())?);
+    let routing = router.run(stages.rest.clone());
+    stages.serve(async { routing.await.context("the router failed") });
+    let upkeep = Upkeep {
+        conninfo: config.conninfo.clone(),
+        slot: config.slot.clone(),
+        publications: config.publications.clone(),
+        retention: config.retention,
+        journal,
+        tables,
+        router: routed,
+        metrics: Arc::clone(&metrics),
+    };
+    stages.serve(endless(upkeep.run(stages.rest.clone())));
+    let routes = http::stream(gate).merge(page.unwrap_or_default());
+    stages.feed(endless(front.run(routes, stages.clients.clone())));
+    let admin = admin.run(http::admin(metrics, readiness.clone()), stages.rest.clone());
+    stages.serve(endless(admin));
+    tracing::info!(listen = %addresses.0, admin_listen = %addresses.1, "listening");
+    if let Some(bound) = bound {
+        // Whoever wanted to know may have stopped waiting.
+        let _gone = bound.send(addresses);
+    }
+
+    let failed = tokio::select! {
+        () = stop.cancelled() => None,
+        failed = stages.failed() => Some(failed),
+    };
+    readiness.unready("stopping");
+    stages.stop(config.drain_timeout, failed).await
+}
+
+/// A task that nothing but a panic ends early.
+async fn endless(task: impl Future<Output = ()>) -> anyhow::Result<()> {
+    task.await;
+    Ok(())
+}
+
+/// Checks the database, opens the journal and reads the tables. Blocking.
+fn prepare(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<(Writer, Journal, Arc<Tables>)> {
+    let wanted = Wanted {
+        slot: config.slot.clone(),
+        publications: config.publications.clone(),
+        plugin: config.plugin,
+        create_slot: config.create_slot,
+        create_publication: config.create_publication,
+    };
+    let findings =
+        postgres::check(&config.conninfo, &wanted).map_err(|error| cannot_look(error, &config.conninfo))?;
+    let (blocking, others): (Vec<_>, Vec<_>) = findings.into_iter().partition(keeps_from_serving);
+    for finding in others {
+        tracing::warn!(cure = finding.cure.replace('\n', " "), "{}", finding.what);
+    }
+    if !blocking.is_empty() {
+        let list: Vec<String> = blocking.iter().map(Finding::in_words).collect();
+        bail!("the database is not ready for walcast:\n{}", list.join("\n"));
+    }
+    if config.create_publication {
+        let mut connection = Connection::connect(&config.conninfo, Purpose::Query)?;
+        for publication in connection.missing_publications(&config.publications)? {
+            tracing::info!(%publication, "creating the publication, of all tables");
+            connection.create_publication(&publication)?;
+        }
+        connection.close();
+    }
+    let mut connection = Connection::connect(&config.conninfo, Purpose::Replication)?;
+    let (identity, _) = ingest::identify(&mut connection, &config.slot)?;
+    connection.close();
+    let options = journal::Options {
+        segment_bytes: config.segment_bytes,
+        observer: Arc::new(Syncs(Arc::clone(metrics))),
+        ..journal::Options::default()
+    };
+    let (writer, journal) =
+        Journal::open(&config.data_dir, options, &identity).context("cannot open the journal")?;
+    let (conninfo, publications) = (config.conninfo.clone(), config.publications.clone());
+    let tables = Tables::open(
+        conninfo,
+        publications,
+        &config.messages,
+        &config.data_dir,
+        journal.epoch(),
+    )
+    .context("cannot open tables.jsonl in the data directory")?;
+    tables.refresh().context("cannot read the published tables")?;
+    Ok((writer, journal, tables))
+}
+
+/// That the database cannot be looked at, with what to do about it.
+pub(crate) fn cannot_look(error: postgres::Error, info: &ConnInfo) -> anyhow::Error {
+    let next_step = postgres::next_step(&error, info);
+    let error = anyhow::Error::new(error).context("cannot look at the database");
+    match next_step {
+        Some(step) => anyhow!("{error:#}\n    {step}"),
+        None => error,
+    }
+}
+
+/// Whether a finding is a reason not to start. A slot that somebody reads is not: after a crash that is our own dead
+/// connection, for as long as the server has not noticed.
+fn keeps_from_serving(finding: &Finding) -> bool {
+    finding.severity == Severity::Blocks && finding.code != postgres::Code::SlotActive
+}
+
+/// Ingest on a thread of its own, and the future of its end.
+fn on_a_thread(
+    ingest: Ingest<Writer, Journal>,
+    stop: CancellationToken,
+) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + 'static> {
+    let (ended, end) = oneshot::channel();
+    let run = move || {
+        // Whoever waits may be gone.
+        drop(ended.send(ingest.run(&stop)));
+    };
+    thread::Builder::new()
+        .name("ingest".into())
+        .spawn(run)
+        .context("cannot start a thread")?;
+    Ok(async {
+        match end.await {
+            Ok(ended) => ended.context("ingest failed"),
+            Err(_) => Err(anyhow!("ingest panicked")),
+        }
+    })
+}
+
+/// Counts the journal's syncs.
+struct Syncs(Arc<Metrics>);
+
+impl Observer for Syncs {
+    fn synced(&self, took: Duration, _bytes: u64) {
+        self.0.journal_fsync_seconds.observe(took.as_secs_f64());
+    }
+}

@@ -1,0 +1,166 @@
+//! `walcast demo`: a throwaway Postgres with a shop's traffic, walcast on it, and a page to watch it.
+
+mod page;
+mod shop;
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
+use tokio_util::sync::CancellationToken;
+
+use self::shop::Shop;
+use super::{serve, values};
+use crate::app;
+
+/// Show live queries on a throwaway Postgres with the traffic of a small shop.
+///
+/// Nothing needs to be set up but Postgres' programs, and nothing is left behind: Ctrl-C stops the server, walcast and the
+/// traffic, and removes their files.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Where the page is, and ws://ADDR/v1/stream.
+    #[arg(
+        long,
+        env = "WALCAST_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080",
+        value_parser = values::address
+    )]
+    listen: SocketAddr,
+    /// Where /metrics and /health are: any free port, if it is not given.
+    #[arg(
+        long,
+        env = "WALCAST_ADMIN_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:0",
+        value_parser = values::address
+    )]
+    admin_listen: SocketAddr,
+    /// The web pages that may connect besides the demo's own, which may where it is opened by an IP address or as
+    /// localhost.
+    #[arg(long, env = "WALCAST_ALLOW_ORIGIN", value_name = "ORIGIN[,ORIGIN]")]
+    allow_origin: Option<String>,
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    // Bound for a moment, to know before anything is started; the listener itself comes with the server.
+    TcpListener::bind(args.listen).with_context(|| {
+        format!(
+            "cannot listen on {}: choose another address by --listen",
+            args.listen
+        )
+    })?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let stop = CancellationToken::new();
+    runtime.block_on(async { serve::stop_on_signals(&stop) })?;
+    eprintln!("starting a throwaway Postgres …");
+    let shop = Shop::open()?;
+    let ended = match stop.is_cancelled() {
+        true => Ok(()),
+        false => runtime.block_on(show(args, &shop, stop)),
+    };
+    // What still looks at the database goes before it.
+    drop(runtime);
+    drop(shop);
+    ended.map(|()| ExitCode::SUCCESS)
+}
+
+async fn show(args: &Args, shop: &Shop, stop: CancellationToken) -> anyhow::Result<()> {
+    let journal = tempfile::Builder::new()
+        .prefix("walcast-demo-")
+        .tempdir()
+        .context("cannot make a directory")?;
+    // Variables of serve's flags count here too, and may be wrong.
+    let serve = Serve::try_parse_from(flags(args, shop, journal.path().join("journal")));
+    let config = serve.map_err(in_words)?.args.config()?;
+
+    let (bound, addresses) = oneshot::channel();
+    let bridge = app::serve(config, Some(page::routes()), Some(bound), stop.clone());
+    let traffic = shop.traffic()?;
+    let trade = async {
+        // If the bridge fails before it is bound, it says itself why.
+        let Ok((front, admin)) = addresses.await else {
+            return Ok(());
+        };
+        // Whoever does not read it still has the demo.
+        drop(std::io::stdout().write_all(guide(front, admin, shop).as_bytes()));
+        let stop = stop.clone();
+        spawn_blocking(move || traffic.run(&stop)).await?
+    };
+    let (served, traded) = tokio::join!(ending(&stop, bridge), ending(&stop, trade));
+    served.and(traded)
+}
+
+/// Does `work`; when it ends, everything ends.
+async fn ending<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> T {
+    let ended = work.await;
+    stop.cancel();
+    ended
+}
+
+/// The demo's bridge is `walcast serve` with these flags; what they leave out has serve's defaults.
+fn flags(args: &Args, shop: &Shop, data_dir: std::path::PathBuf) -> Vec<std::ffi::OsString> {
+    let texts = [
+        ("--database-url", shop.url()),
+        ("--slot", shop::NAME.into()),
+        ("--publication", shop::NAME.into()),
+        ("--listen", args.listen.to_string()),
+        ("--admin-listen", args.admin_listen.to_string()),
+        ("--retention-bytes", "256MiB".into()),
+        ("--segment-bytes", "16MiB".into()),
+        ("--progress-interval", "1s".into()),
+        ("--reconnect-spread", "0s".into()),
+        ("--drain-timeout", "1s".into()),
+    ];
+    let allowed = args
+        .allow_origin
+        .clone()
+        .map(|origins| ("--allow-origin", origins));
+    let texts = texts
+        .into_iter()
+        .chain(allowed)
+        .flat_map(|(flag, value)| [flag.into(), value.into()]);
+    let program = ["serve".into()].into_iter().chain(texts);
+    program
+        .chain(["--data-dir".into(), data_dir.into_os_string()])
+        .collect()
+}
+
+fn in_words(error: clap::Error) -> anyhow::Error {
+    let text = error.to_string();
+    anyhow::anyhow!("{}", text.strip_prefix("error: ").unwrap_or(&text).trim_end())
+}
+
+#[derive(Parser)]
+struct Serve {
+    #[command(flatten)]
+    args: serve::Args,
+}
+
+fn guide(front: SocketAddr, admin: SocketAddr, shop: &Shop) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "walcast".into());
+    let url = match front.port() {
+        8080 => String::new(),
+        _ => format!(" --url ws://{front}/v1/stream"),
+    };
+    format!(
+        "
+  http://{front}/
+
+Type a predicate there, cut the connection and resume it. Or, from another terminal:
+
+  {program} tail orders{url} --where \"status = 'paid' AND amount > 100\"
+  {program} tail orders{url} --from earliest --count 3
+  {}
+  curl http://{admin}/metrics
+
+Ctrl-C stops all of it and leaves nothing behind.
+",
+        shop.psql()
+    )
+}

@@ -1,0 +1,60 @@
+//! docs/operations.md names every flag with its default, and every metric.
+
+use clap::CommandFactory;
+
+use super::Cli;
+use crate::telemetry::Metrics;
+
+const OPERATIONS: &str = include_str!("../../docs/operations.md");
+
+#[test]
+fn every_flag_is_documented_with_its_default_and_has_a_variable_of_its_name() {
+    let cli = Cli::command();
+    for command in cli.get_subcommands() {
+        for flag in command.get_arguments().filter(|flag| !flag.is_positional()) {
+            let name = flag.get_long().unwrap();
+            let variable = format!("WALCAST_{}", name.replace('-', "_").to_uppercase());
+            assert_eq!(
+                flag.get_env().and_then(|env| env.to_str()),
+                Some(&*variable),
+                "--{name}"
+            );
+            let documented = OPERATIONS.lines().any(|line| {
+                let (flag_cell, rest) = line
+                    .strip_prefix("| `--")
+                    .and_then(|l| l.split_once(" | "))
+                    .unwrap_or_default();
+                let named = flag_cell.split([' ', '`']).next() == Some(name);
+                let defaults = flag.get_default_values().iter();
+                named
+                    && defaults
+                        .map(|d| format!("`{}` |", d.display()))
+                        .all(|default| rest.starts_with(&default))
+            });
+            assert!(
+                documented,
+                "{} --{name} is not in docs/operations.md",
+                command.get_name()
+            );
+        }
+    }
+}
+
+#[test]
+fn every_metric_is_documented() {
+    let metrics = Metrics::new();
+    // Families with labels are rendered once they have one.
+    metrics.know_error("internal");
+    metrics.closed("1001");
+    metrics.table("public", "t");
+    let text = metrics.render();
+    let names = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# HELP ")?.split(' ').next());
+    for name in names {
+        assert!(
+            OPERATIONS.contains(&format!("| `{name}` |")),
+            "{name} is not in docs/operations.md"
+        );
+    }
+}

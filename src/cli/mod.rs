@@ -1,0 +1,75 @@
+//! The command line.
+
+mod check;
+mod demo;
+mod serve;
+mod tail;
+mod values;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::telemetry::{self, LogFormat};
+
+/// Live queries over websockets from Postgres' logical replication.
+///
+/// Clients subscribe to a table with a SQL predicate and receive every matching row change, in commit order, without
+/// missing or repeating one. Every flag can also be given as an environment variable, named in its help.
+#[derive(Debug, Parser)]
+#[command(name = "walcast", version, max_term_width = 110)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    /// How log lines look.
+    #[arg(
+        long,
+        global = true,
+        env = "WALCAST_LOG_FORMAT",
+        value_enum,
+        default_value = "text"
+    )]
+    log_format: LogFormat,
+    /// What is logged to standard error: error, warn, info, debug or trace, also by module (walcast::ingest=debug).
+    /// [default: info; of demo: warn]
+    #[arg(long, global = true, env = "WALCAST_LOG")]
+    log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(Box<serve::Args>),
+    Tail(Box<tail::Args>),
+    Check(check::Args),
+    Demo(demo::Args),
+}
+
+impl Cli {
+    /// Parses the process's arguments, or prints help or what is wrong and exits.
+    pub fn from_args() -> Cli {
+        Cli::parse()
+    }
+
+    /// Does what was asked for.
+    ///
+    /// # Errors
+    /// Whatever kept it from that, in words for people.
+    pub fn run(self) -> anyhow::Result<ExitCode> {
+        let usual = match self.command {
+            Command::Demo(_) => "warn",
+            _ => "info",
+        };
+        let log = self.log.as_deref().unwrap_or(usual);
+        telemetry::start_logging(self.log_format, log)
+            .map_err(|error| anyhow::anyhow!("{log:?} is no log filter (--log): {error}"))?;
+        match self.command {
+            Command::Serve(args) => serve::run(*args),
+            Command::Tail(args) => tail::run(*args),
+            Command::Check(args) => check::run(&args),
+            Command::Demo(args) => demo::run(&args),
+        }
+    }
+}
+
+#[cfg(test)]
+mod docs_tests;

@@ -1,0 +1,391 @@
+//! `walcast serve`: the bridge itself.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::Context;
+use bytesize::ByteSize;
+use clap::ValueEnum;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::values;
+use crate::app::{self, Config};
+use crate::http;
+use crate::journal::Retention;
+use crate::postgres::{ConnInfo, Plugin, Publication, SlotName, Wanted};
+use crate::session;
+
+/// Read a replication slot and serve live queries over websockets.
+///
+/// Checks the database first, as `walcast check` does, and says what is missing. SIGTERM, SIGINT and SIGHUP drain:
+/// clients are told to reconnect, the journal is synced and confirmed.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
+    listen: Listen,
+    #[command(flatten)]
+    journal: JournalArgs,
+    #[command(flatten)]
+    clients: Clients,
+}
+
+/// What is read.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Source")]
+pub(crate) struct Source {
+    /// The database: postgresql://user@host:port/database?sslmode=…, or libpq's keyword=value form. Several hosts are
+    /// tried in order. What is left out comes from PGHOST, PGUSER, PGPASSWORD and so on.
+    #[arg(
+        long,
+        env = "WALCAST_DATABASE_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    database_url: String,
+    /// The logical replication slot, read by this walcast alone.
+    #[arg(long, env = "WALCAST_SLOT", value_name = "NAME")]
+    slot: SlotName,
+    /// The publications whose tables can be subscribed to.
+    #[arg(
+        long,
+        env = "WALCAST_PUBLICATION",
+        value_name = "NAME[,NAME]",
+        value_delimiter = ',',
+        required = true
+    )]
+    publication: Vec<Publication>,
+    /// The slot's output plugin.
+    #[arg(long, env = "WALCAST_PLUGIN", value_enum, default_value = "pgoutput")]
+    plugin: PluginName,
+    /// Create the slot if there is none.
+    #[arg(long, env = "WALCAST_CREATE_SLOT")]
+    create_slot: bool,
+    /// Create missing publications, FOR ALL TABLES (needs a superuser).
+    #[arg(long, env = "WALCAST_CREATE_PUBLICATION")]
+    create_publication: bool,
+}
+
+/// How it is read.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Source")]
+struct Reading {
+    /// Read large transactions while they still run, and keep them in --data-dir until they commit: what commits behind
+    /// them waits less. They are delivered after their commit all the same. By pgoutput only.
+    #[arg(long, env = "WALCAST_STREAMING", value_enum, default_value = "on")]
+    streaming: Switch,
+    /// Logical messages (pg_logical_emit_message) of these prefixes can be subscribed to. Whoever may log in to the
+    /// database can write some. By pgoutput only.
+    #[arg(
+        long,
+        env = "WALCAST_MESSAGES",
+        value_name = "PREFIX[,PREFIX]",
+        value_delimiter = ','
+    )]
+    messages: Vec<String>,
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Switch {
+    On,
+    Off,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum PluginName {
+    Pgoutput,
+    Wal2json,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Listeners")]
+struct Listen {
+    /// Where clients connect: ws://ADDR/v1/stream.
+    #[arg(
+        long,
+        env = "WALCAST_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:8080",
+        value_parser = values::address
+    )]
+    listen: SocketAddr,
+    /// Where operators and Prometheus connect: /metrics, /health/live, /health/ready.
+    #[arg(
+        long,
+        env = "WALCAST_ADMIN_LISTEN",
+        value_name = "ADDR",
+        default_value = "127.0.0.1:9090",
+        value_parser = values::address
+    )]
+    admin_listen: SocketAddr,
+    /// The web pages that may connect, as in `https://app.example.com`, or `*` for any. Without it only pages that are
+    /// served from the same address, by its IP address or as localhost. Programs that are no browsers are not asked.
+    #[arg(
+        long,
+        env = "WALCAST_ALLOW_ORIGIN",
+        value_name = "ORIGIN[,ORIGIN]",
+        value_delimiter = ','
+    )]
+    allow_origin: Vec<http::Allowed>,
+    /// Connections at once; further ones wait to be accepted.
+    #[arg(
+        long,
+        env = "WALCAST_MAX_CONNECTIONS",
+        value_name = "N",
+        default_value_t = 10_000,
+        value_parser = values::count
+    )]
+    max_connections: usize,
+    /// How long a client may take for its handshake.
+    #[arg(long, env = "WALCAST_HANDSHAKE_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = values::time)]
+    handshake_timeout: Duration,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Journal")]
+struct JournalArgs {
+    /// The journal's directory. It belongs to one database and one slot.
+    #[arg(long, env = "WALCAST_DATA_DIR", value_name = "DIR")]
+    data_dir: PathBuf,
+    /// Remove the oldest history beyond this size. Clients can resume from what is kept.
+    #[arg(
+        long,
+        env = "WALCAST_RETENTION_BYTES",
+        value_name = "SIZE",
+        default_value = "10GiB",
+        value_parser = values::size
+    )]
+    retention_bytes: ByteSize,
+    /// Remove history older than this.
+    #[arg(long, env = "WALCAST_RETENTION_AGE", value_name = "TIME", default_value = "7days", value_parser = values::time)]
+    retention_age: Duration,
+    /// Size of a journal file; history is removed by whole files.
+    #[arg(
+        long,
+        env = "WALCAST_SEGMENT_BYTES",
+        value_name = "SIZE",
+        default_value = "64MiB",
+        value_parser = values::file_size
+    )]
+    segment_bytes: ByteSize,
+    /// Rows larger than this, as text, are delivered by their key alone, as "oversize".
+    #[arg(
+        long,
+        env = "WALCAST_MAX_ROW_BYTES",
+        value_name = "SIZE",
+        default_value = "128MiB",
+        value_parser = values::size
+    )]
+    max_row_bytes: ByteSize,
+    /// How much of transactions that still run is kept, beside the journal, with --streaming on. Beyond it, or when the
+    /// disk is full, they are read after their commit for ten minutes at least.
+    #[arg(
+        long,
+        env = "WALCAST_MAX_SPOOL_BYTES",
+        value_name = "SIZE",
+        default_value = "16GiB",
+        value_parser = values::size
+    )]
+    max_spool_bytes: ByteSize,
+}
+
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Clients")]
+struct Clients {
+    /// Subscriptions on one connection.
+    #[arg(
+        long,
+        env = "WALCAST_MAX_SUBSCRIPTIONS",
+        value_name = "N",
+        default_value_t = 100,
+        value_parser = values::count
+    )]
+    max_subscriptions: usize,
+    /// How much may wait for a client in memory; one that reads slower is served from the journal.
+    #[arg(
+        long,
+        env = "WALCAST_SEND_BUFFER_BYTES",
+        value_name = "SIZE",
+        default_value = "1MiB",
+        value_parser = values::size
+    )]
+    send_buffer_bytes: ByteSize,
+    /// About how large a message with changes may grow; larger transactions come in several.
+    #[arg(
+        long,
+        env = "WALCAST_MAX_FRAME_BYTES",
+        value_name = "SIZE",
+        default_value = "64KiB",
+        value_parser = values::size
+    )]
+    max_frame_bytes: ByteSize,
+    /// How often quiet clients hear how far the history has come.
+    #[arg(long, env = "WALCAST_PROGRESS_INTERVAL", value_name = "TIME", default_value = "5s", value_parser = values::time)]
+    progress_interval: Duration,
+    /// How long without a word from a client until it is pinged.
+    #[arg(long, env = "WALCAST_PING_INTERVAL", value_name = "TIME", default_value = "20s", value_parser = values::time)]
+    ping_interval: Duration,
+    /// How long without a word from a client until its connection is closed (4002).
+    #[arg(long, env = "WALCAST_PONG_TIMEOUT", value_name = "TIME", default_value = "45s", value_parser = values::time)]
+    pong_timeout: Duration,
+    /// How long a client may read nothing of what is sent to it until its connection is closed (4001).
+    #[arg(long, env = "WALCAST_STALL_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = values::time)]
+    stall_timeout: Duration,
+    /// Over how long clients are told to spread their reconnects when walcast stops.
+    #[arg(long, env = "WALCAST_RECONNECT_SPREAD", value_name = "TIME", default_value = "5s", value_parser = values::time_or_none)]
+    reconnect_spread: Duration,
+    /// How long clients get to take their close frames when walcast stops.
+    #[arg(long, env = "WALCAST_DRAIN_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = values::time_or_none)]
+    drain_timeout: Duration,
+}
+
+/// How long questions to the database get to end when everything else has.
+const QUESTIONS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How much the kernel may buffer for one client: the backlog of a slow one belongs into the journal.
+const SOCKET_SEND_BUFFER: usize = 64 * 1024;
+
+impl Source {
+    pub(crate) fn conninfo(&self) -> anyhow::Result<ConnInfo> {
+        ConnInfo::parse(&self.database_url).context("--database-url")
+    }
+
+    pub(crate) fn wanted(&self) -> anyhow::Result<Wanted> {
+        Ok(Wanted {
+            slot: self.slot.clone(),
+            publications: self.publication.clone(),
+            plugin: match self.plugin {
+                PluginName::Pgoutput => Plugin::Pgoutput,
+                PluginName::Wal2json => Plugin::Wal2json,
+            },
+            create_slot: self.create_slot,
+            create_publication: self.create_publication,
+        })
+    }
+}
+
+impl Args {
+    /// The same, checked and ready to be used.
+    pub(super) fn config(self) -> anyhow::Result<Config> {
+        let Args {
+            source,
+            reading,
+            listen,
+            journal,
+            clients,
+        } = self;
+        let Wanted {
+            slot,
+            publications,
+            plugin,
+            create_slot,
+            create_publication,
+        } = source.wanted()?;
+        anyhow::ensure!(
+            reading.messages.is_empty() || plugin == Plugin::Pgoutput,
+            "--messages needs --plugin pgoutput: wal2json is not asked for logical messages"
+        );
+        let limits = session::Limits {
+            max_subscriptions: clients.max_subscriptions,
+            ping_interval: clients.ping_interval,
+            pong_timeout: clients.pong_timeout,
+        };
+        anyhow::ensure!(
+            limits.ping_interval < limits.pong_timeout,
+            "--ping-interval must be below --pong-timeout"
+        );
+        Ok(Config {
+            conninfo: source.conninfo()?,
+            slot,
+            plugin,
+            create_slot,
+            publications,
+            create_publication,
+            streaming: reading.streaming == Switch::On,
+            messages: reading.messages,
+            listen: listen.listen,
+            admin_listen: listen.admin_listen,
+            origins: http::Origins::new(listen.allow_origin),
+            http: http::Options {
+                max_connections: listen.max_connections,
+                head_timeout: listen.handshake_timeout,
+                send_buffer_bytes: SOCKET_SEND_BUFFER,
+            },
+            data_dir: journal.data_dir,
+            retention: Retention {
+                max_bytes: Some(journal.retention_bytes.as_u64()),
+                max_age: Some(journal.retention_age),
+            },
+            max_row_bytes: journal.max_row_bytes.as_u64().try_into().unwrap_or(usize::MAX),
+            max_spool_bytes: journal.max_spool_bytes.as_u64(),
+            segment_bytes: journal.segment_bytes.as_u64(),
+            session: session::Options {
+                limits,
+                outbox_bytes: clients.send_buffer_bytes.as_u64() as usize,
+                max_frame_bytes: clients.max_frame_bytes.as_u64() as usize,
+                progress_interval: clients.progress_interval,
+                stall_timeout: clients.stall_timeout,
+                spread: clients.reconnect_spread,
+            },
+            drain_timeout: clients.drain_timeout,
+        })
+    }
+}
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let config = args.config()?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
+    let served = runtime.block_on(async {
+        let stop = CancellationToken::new();
+        stop_on_signals(&stop)?;
+        app::serve(config, None, None, stop).await
+    });
+    // A question that a database does not answer is not waited for: nothing that must be finished is left.
+    runtime.shutdown_timeout(QUESTIONS_TIMEOUT);
+    served.map(|()| ExitCode::SUCCESS)
+}
+
+/// Cancels `stop` at SIGTERM or SIGINT, and at SIGHUP unless that was to be ignored (`nohup`).
+pub(crate) fn stop_on_signals(stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
+    let mut hangup = match ignores_hangup() {
+        true => None,
+        false => Some(signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?),
+    };
+    // Without a handler a limit on the size of files (RLIMIT_FSIZE) kills the process; with one, the write fails, and
+    // that is dealt with like a full disk.
+    let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
+    let exceeded = signal(file_size).context("cannot listen for SIGXFSZ")?;
+    let stop = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = async {
+                match &mut hangup {
+                    Some(hangup) => drop(hangup.recv().await),
+                    None => std::future::pending().await,
+                }
+            } => {}
+        }
+        stop.cancel();
+        drop(exceeded);
+    });
+    Ok(())
+}
+
+/// Whether this process was started with SIGHUP ignored: proc(5), `SigIgn` in `/proc/self/status`.
+fn ignores_hangup() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    // Signal 1 is the lowest bit.
+    mask.is_some_and(|mask| mask & 1 == 1)
+}

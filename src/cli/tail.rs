@@ -1,0 +1,430 @@
+//! `walcast tail`: a subscription on the command line, one line of JSON per change.
+
+mod feed;
+mod object;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use futures_util::{SinkExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use tungstenite::client::IntoClientRequest;
+use tungstenite::http::{HeaderValue, StatusCode, header};
+use tungstenite::protocol::{CloseFrame, WebSocketConfig};
+use tungstenite::{Error as SocketError, Message};
+
+use self::feed::{Feed, Output, Query};
+use crate::lsn::{Epoch, ParseError, Start};
+
+/// Subscribe to a table and print its changes, one line of JSON each.
+///
+/// Each line holds the position to resume from after it: give it to --from. Everything else goes to standard error. A
+/// lost connection is made again, and goes on where it was.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Example:\n  walcast tail orders --where \"status = 'paid' AND amount > \\$1\" --param 100"
+)]
+pub(crate) struct Args {
+    /// The table, as SQL writes it: orders, shop.orders, "Odd Name".
+    table: String,
+    /// The server. Only ws:// for now.
+    #[arg(
+        long,
+        env = "WALCAST_URL",
+        value_name = "URL",
+        default_value = "ws://127.0.0.1:8080/v1/stream"
+    )]
+    url: String,
+    /// Only rows for which this holds.
+    #[arg(long = "where", env = "WALCAST_WHERE", value_name = "SQL")]
+    predicate: Option<String>,
+    /// A parameter for --where, as text: the first is $1.
+    #[arg(long, env = "WALCAST_PARAM", value_name = "TEXT", allow_hyphen_values = true)]
+    param: Vec<String>,
+    /// The same, as JSON: 100, true, null, "text".
+    #[arg(
+        long,
+        env = "WALCAST_PARAM_JSON",
+        value_name = "JSON",
+        // Without it clap takes the text as it is, which is a JSON value as well.
+        value_parser = json,
+        allow_hyphen_values = true,
+        conflicts_with = "param"
+    )]
+    param_json: Vec<serde_json::Value>,
+    /// Only these columns, and those of the key.
+    #[arg(
+        long,
+        env = "WALCAST_COLUMNS",
+        value_name = "NAME[,NAME]",
+        value_delimiter = ','
+    )]
+    columns: Vec<String>,
+    /// Only these operations: insert, update, delete, truncate.
+    #[arg(long, env = "WALCAST_OPS", value_name = "OP[,OP]", value_delimiter = ',')]
+    ops: Vec<String>,
+    /// Print old rows too, where they are known.
+    #[arg(long, env = "WALCAST_OLD")]
+    old: bool,
+    /// Start after this position (16/B374D848, or 16/B374D848:17 inside a transaction), or with the earliest that is kept.
+    /// Otherwise it starts now.
+    #[arg(long, env = "WALCAST_FROM", value_name = "POSITION|earliest", value_parser = start)]
+    from: Option<Start>,
+    /// The epoch that --from is of: refused if it is not the server's.
+    #[arg(long, env = "WALCAST_EPOCH", value_name = "EPOCH", requires = "from")]
+    epoch: Option<String>,
+    /// Be refused, not warned, if the log cannot decide which rows belong to the result.
+    #[arg(long, env = "WALCAST_STRICT")]
+    strict: bool,
+    /// How bigint and numeric values are printed.
+    #[arg(long, env = "WALCAST_NUMBERS", value_enum, default_value = "native")]
+    numbers: Numbers,
+    /// Print the server's messages as they come.
+    #[arg(long, env = "WALCAST_RAW")]
+    raw: bool,
+    /// Exit after this many changes.
+    #[arg(long, env = "WALCAST_COUNT", value_name = "N")]
+    count: Option<u64>,
+    /// Exit when the connection is lost.
+    #[arg(long, env = "WALCAST_NO_RECONNECT")]
+    no_reconnect: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Numbers {
+    /// As JSON numbers.
+    Native,
+    /// As JSON strings.
+    String,
+}
+
+fn json(text: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(text).map_err(|error| format!("{error}: write JSON, and text in double quotes"))
+}
+
+fn start(text: &str) -> Result<Start, ParseError> {
+    match text {
+        "earliest" => Ok(Start::Earliest),
+        position => Ok(Start::After(position.parse()?)),
+    }
+}
+
+/// The longest wait before the connection is tried again; the first is [`FIRST_DELAY`].
+const MAX_DELAY: Duration = Duration::from_secs(10);
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+/// After so long without a word from the server it is pinged; after as long again the connection counts as lost.
+const SILENCE: Duration = Duration::from_secs(30);
+/// The largest message that is taken: one row, as large as Postgres could send it.
+const MAX_MESSAGE: usize = 1 << 30;
+
+type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the runtime")?;
+    runtime.block_on(async {
+        tokio::select! {
+            ended = Tail::new(args)?.follow() => ended,
+            interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for SIGINT"),
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Why a connection ended, and what to do about it.
+#[derive(Debug)]
+enum Ended {
+    /// Nothing more is wanted: enough changes, or nobody reads them.
+    Done,
+    /// It may be made again, after waiting for a random part of the given time if there is one.
+    Lost(String, Duration),
+}
+
+struct Tail {
+    url: String,
+    feed: Feed,
+    raw: bool,
+    /// How many changes are still wanted.
+    left: Option<u64>,
+    reconnect: bool,
+}
+
+impl Tail {
+    fn new(args: Args) -> anyhow::Result<Tail> {
+        let mut url = args.url;
+        if url.starts_with("wss://") {
+            bail!("--url {url}: only ws:// is supported for now");
+        }
+        if args.numbers == Numbers::String {
+            url.push(if url.contains('?') { '&' } else { '?' });
+            url.push_str("numbers=string");
+        }
+        let texts = args.param.into_iter().map(serde_json::Value::String);
+        let query = Query {
+            table: args.table,
+            predicate: args.predicate,
+            params: texts.chain(args.param_json).collect(),
+            columns: args.columns,
+            ops: args.ops,
+            old: args.old,
+            strict: args.strict,
+        };
+        Ok(Tail {
+            url,
+            feed: Feed::new(query, args.from.unwrap_or(Start::Now), args.epoch.map(Epoch)),
+            raw: args.raw,
+            left: args.count,
+            reconnect: !args.no_reconnect,
+        })
+    }
+
+    /// Prints changes, over as many connections as it takes, until there are enough.
+    async fn follow(mut self) -> anyhow::Result<()> {
+        if self.left == Some(0) {
+            return Ok(());
+        }
+        let mut attempts = 0;
+        let mut was_connected = false;
+        loop {
+            let ended = match self.connect(was_connected).await? {
+                Ok(mut socket) => {
+                    (attempts, was_connected) = (0, true);
+                    self.read(&mut socket).await?
+                }
+                Err(lost) => lost,
+            };
+            let Ended::Lost(why, spread) = ended else {
+                return Ok(());
+            };
+            if !self.reconnect {
+                bail!("{why}");
+            }
+            let delay = delay(attempts, spread, fastrand::f64());
+            if attempts == 0 {
+                eprintln!("walcast: {why}; connecting again");
+            }
+            attempts += 1;
+            tokio::time::sleep(delay).await;
+        }
+    }
+
+    /// Connects. A server that cannot be reached is an error at first: the address may be wrong.
+    async fn connect(&self, was_connected: bool) -> anyhow::Result<Result<Socket, Ended>> {
+        let mut request = self
+            .url
+            .as_str()
+            .into_client_request()
+            .with_context(|| format!("--url {}", self.url))?;
+        let offer = HeaderValue::from_static("walcast.v1");
+        request
+            .headers_mut()
+            .insert(header::SEC_WEBSOCKET_PROTOCOL, offer);
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MAX_MESSAGE))
+            .max_frame_size(Some(MAX_MESSAGE));
+        match connect_async_with_config(request, Some(config), true).await {
+            Ok((socket, _)) => Ok(Ok(socket)),
+            Err(SocketError::Http(response)) => {
+                let body = response.body().as_deref().unwrap_or_default();
+                let words = String::from_utf8_lossy(body).trim().to_owned();
+                let why = refusal(response.status(), &words);
+                match response.status() {
+                    StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => {
+                        Ok(Err(Ended::Lost(why, Duration::ZERO)))
+                    }
+                    _ => bail!("{why}"),
+                }
+            }
+            Err(error) if was_connected => Ok(Err(Ended::Lost(error.to_string(), Duration::ZERO))),
+            // Its own words hold those of its cause.
+            Err(error) => bail!("cannot connect to {}: {error}", self.url),
+        }
+    }
+
+    /// Prints what one connection brings.
+    async fn read(&mut self, socket: &mut Socket) -> anyhow::Result<Ended> {
+        let mut silent = false;
+        if let Err(error) = socket.send(self.feed.subscribe().into()).await {
+            return Ok(Ended::Lost(error.to_string(), Duration::ZERO));
+        }
+        loop {
+            let message = match tokio::time::timeout(SILENCE, socket.next()).await {
+                Ok(Some(Ok(message))) => message,
+                Ok(Some(Err(error))) => return Ok(Ended::Lost(error.to_string(), Duration::ZERO)),
+                Ok(None) => return Ok(Ended::Lost("the connection was closed".into(), Duration::ZERO)),
+                Err(_) if silent => return Ok(Ended::Lost("the server is silent".into(), Duration::ZERO)),
+                Err(_) => {
+                    silent = true;
+                    // If it cannot be sent, reading says why.
+                    drop(socket.send(Message::Ping(bytes::Bytes::new())).await);
+                    continue;
+                }
+            };
+            silent = false;
+            let go_on = match message {
+                Message::Text(text) => self.print(&text)?,
+                Message::Close(frame) => return closed(frame),
+                _ => true,
+            };
+            if !go_on {
+                return Ok(Ended::Done);
+            }
+        }
+    }
+
+    /// Prints what a message means; whether more is wanted.
+    fn print(&mut self, text: &str) -> anyhow::Result<bool> {
+        let mut outputs = Vec::new();
+        let received = self.feed.receive(text, &mut outputs);
+        let mut lines = String::new();
+        if self.raw {
+            lines.push_str(text);
+            lines.push('\n');
+        }
+        for output in outputs {
+            match output {
+                Output::Note(note) => eprintln!("walcast: {note}"),
+                Output::Change(_) if self.left == Some(0) => {}
+                Output::Change(line) => {
+                    self.left = self.left.map(|left| left - 1);
+                    if !self.raw {
+                        lines.push_str(&line);
+                        lines.push('\n');
+                    }
+                }
+            }
+        }
+        let is_read = write(&lines)?;
+        received?;
+        Ok(is_read && self.left != Some(0))
+    }
+}
+
+/// An HTTP answer instead of a websocket, in words.
+fn refusal(status: StatusCode, words: &str) -> String {
+    match (status, words) {
+        (StatusCode::NOT_FOUND, "") => {
+            format!("the server answered {status}: the path of --url should be /v1/stream")
+        }
+        (_, "") => format!("the server answered {status}"),
+        _ => format!("the server answered {status}: {words}"),
+    }
+}
+
+/// Writes to standard output; whether somebody still reads it.
+fn write(lines: &str) -> anyhow::Result<bool> {
+    let mut out = io::stdout().lock();
+    match out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error).context("cannot write to standard output"),
+    }
+}
+
+/// What a close frame asks for (docs/protocol.md, "Errors and close codes").
+fn closed(frame: Option<CloseFrame>) -> anyhow::Result<Ended> {
+    let Some(CloseFrame { code, reason }) = frame else {
+        return Ok(Ended::Lost(
+            "the server closed the connection".into(),
+            Duration::ZERO,
+        ));
+    };
+    let code = u16::from(code);
+    let why = format!("the server closed the connection: {code} {reason}");
+    if code >= 4500 || code == 1009 {
+        bail!("{why}");
+    }
+    let spread = reason.strip_prefix("spread=").filter(|_| code == 1001);
+    let seconds = spread.and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
+    Ok(Ended::Lost(why, Duration::from_secs(seconds)))
+}
+
+/// How long to wait before attempt `attempts`: doubling, and at random, so that not all clients come at once.
+fn delay(attempts: u32, spread: Duration, random: f64) -> Duration {
+    let doubled = FIRST_DELAY.saturating_mul(1 << attempts.min(16)).min(MAX_DELAY);
+    doubled / 2 + doubled.max(spread).mul_f64(random / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: Args,
+    }
+
+    #[test]
+    fn a_json_parameter_is_what_its_text_says() {
+        let params = |texts: &[&str]| {
+            let flags = texts.iter().flat_map(|text| ["--param-json", text]);
+            let parsed = Command::try_parse_from(["tail", "t"].into_iter().chain(flags));
+            parsed.map(|command| command.args.param_json)
+        };
+        assert_eq!(
+            params(&["null", "100", "-1.5", "true", "\"1\""]).unwrap(),
+            [json!(null), json!(100), json!(-1.5), json!(true), json!("1")]
+        );
+        for malformed in ["", "paid", "{", "1 2"] {
+            let error = params(&[malformed]).unwrap_err().to_string();
+            assert!(
+                error.contains("--param-json") && error.contains("write JSON"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn an_answer_in_http_is_told_in_whole_sentences() {
+        let told = |status, words| refusal(status, words);
+        assert!(told(StatusCode::NOT_FOUND, "").ends_with("should be /v1/stream"));
+        assert!(told(StatusCode::BAD_GATEWAY, "").ends_with("502 Bad Gateway"));
+        assert!(told(StatusCode::FORBIDDEN, "not you").ends_with("403 Forbidden: not you"));
+    }
+
+    #[test]
+    fn delays_double_up_to_a_limit_and_honour_the_spread() {
+        let ms = |attempts, random| delay(attempts, Duration::ZERO, random).as_millis();
+        assert_eq!(
+            (ms(0, 0.0), ms(0, 1.0), ms(3, 0.0), ms(3, 1.0)),
+            (50, 100, 400, 800)
+        );
+        assert_eq!((ms(u32::MAX, 0.0), ms(u32::MAX, 1.0)), (5_000, 10_000));
+    }
+
+    #[test]
+    fn close_codes_say_whether_and_when_to_come_back() {
+        let close = |code: u16, reason: &'static str| {
+            closed(Some(CloseFrame {
+                code: code.into(),
+                reason: reason.into(),
+            }))
+        };
+        for (code, reason, wait) in [
+            (1001, "spread=30", 30),
+            (1001, "", 0),
+            (1006, "spread=30", 0),
+            (4001, "too slow", 0),
+        ] {
+            let Ok(Ended::Lost(why, spread)) = close(code, reason) else {
+                panic!("{code}");
+            };
+            assert_eq!(spread, Duration::from_secs(wait), "{code}");
+            assert!(why.contains(reason));
+        }
+        for code in [1009, 4500, 4501, 4999] {
+            let error = close(code, "the server's words").unwrap_err().to_string();
+            assert!(error.contains("the server's words"), "{error}");
+        }
+        assert!(matches!(closed(None), Ok(Ended::Lost(..))));
+    }
+}

@@ -1,0 +1,101 @@
+//! What flags take: numbers, sizes, times and addresses within the bounds in which they mean something.
+
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+/// The longest time that a flag takes: far beyond any use, and safe to add to any clock.
+const LONGEST: Duration = Duration::from_secs(36_500 * 24 * 3600);
+
+/// How many of something: at least one.
+pub(super) fn count(text: &str) -> Result<usize, String> {
+    let number = text.trim().parse::<u32>().ok().filter(|&number| number > 0);
+    number
+        .and_then(|number| usize::try_from(number).ok())
+        .ok_or_else(|| format!("write a number from 1 to {}", u32::MAX))
+}
+
+/// A time that is not zero.
+pub(super) fn time(text: &str) -> Result<Duration, String> {
+    match time_or_none(text)? {
+        Duration::ZERO => Err("write a time above zero, as in 500ms, 5s, 10min or 7days".into()),
+        time => Ok(time),
+    }
+}
+
+/// A time, zero included.
+pub(super) fn time_or_none(text: &str) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|_| "write a time as in 500ms, 5s, 10min or 7days")?;
+    match time <= LONGEST {
+        true => Ok(time),
+        false => Err("write a time of at most 100 years, as in 5s, 10min or 7days".into()),
+    }
+}
+
+/// A size that is not zero.
+pub(super) fn size(text: &str) -> Result<ByteSize, String> {
+    at_least(ByteSize::b(1), "one byte", text)
+}
+
+/// A size that is worth a file.
+pub(super) fn file_size(text: &str) -> Result<ByteSize, String> {
+    at_least(ByteSize::mib(1), "1MiB", text)
+}
+
+fn at_least(least: ByteSize, name: &str, text: &str) -> Result<ByteSize, String> {
+    let size = text.parse::<ByteSize>();
+    let size =
+        size.map_err(|_| "write a number of bytes, or one with KiB, MiB, GiB, KB, MB or GB, as in 64MiB")?;
+    match size >= least {
+        true => Ok(size),
+        false => Err(format!("write a size of at least {name}, as in 64MiB")),
+    }
+}
+
+/// An address to listen on. A name is looked up; it stands for the first of its IPv4 addresses if it has one.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    let example =
+        "write an address and a port, as in 127.0.0.1:8080, [::1]:8080 or 0.0.0.0:8080 for all of them";
+    let looked_up = text.to_socket_addrs();
+    let all: Vec<SocketAddr> = looked_up
+        .map_err(|error| format!("{error}: {example}"))?
+        .collect();
+    let first = all.iter().find(|address| address.is_ipv4()).or(all.first());
+    first
+        .copied()
+        .ok_or_else(|| format!("the name has no address: {example}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_means_nothing_is_refused_with_an_example() {
+        for text in ["0", "-1", "many", "", "18446744073709551615"] {
+            assert!(count(text).unwrap_err().contains("from 1 to"), "{text}");
+        }
+        for text in ["0s", "5", "", "soon", "200years", "99999999999999years"] {
+            assert!(time(text).unwrap_err().contains("10min"), "{text}");
+        }
+        for text in ["0", "10XB", "", "-1MiB"] {
+            assert!(size(text).unwrap_err().contains("64MiB"), "{text}");
+        }
+        assert!(file_size("1000KiB").unwrap_err().contains("at least 1MiB"));
+        for text in ["8080", "127.0.0.1", "127.0.0.1:x", "", "no such name:1"] {
+            assert!(address(text).unwrap_err().contains("127.0.0.1:8080"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_means_something_is_taken() {
+        assert_eq!((count("1"), count("10000")), (Ok(1), Ok(10_000)));
+        assert_eq!(time("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(time_or_none("0s"), Ok(Duration::ZERO));
+        assert_eq!(size("300B"), Ok(ByteSize::b(300)));
+        assert_eq!(file_size("64MiB"), Ok(ByteSize::mib(64)));
+        assert_eq!(address("127.0.0.1:80"), Ok(([127, 0, 0, 1], 80).into()));
+        assert!(address("localhost:8099").unwrap().ip().is_loopback());
+    }
+}

@@ -1,0 +1,15 @@
+//! The vocabulary everyone shares: relations, tuples, and the row changes that transactions are made of.
+
+mod name;
+mod projection;
+mod published;
+mod relation;
+mod transaction;
+mod tuple;
+
+pub use name::NameError;
+pub use projection::Projection;
+pub use published::{Lookup, Published};
+pub use relation::{Collation, Column, Relation, ReplicaIdentity, StreamColumn, StreamRelation, TableName};
+pub use transaction::{OldTuple, Op, RowChange, Timestamp, Transaction};
+pub use tuple::{Truncated, Tuple, Value, Values, encode_values};

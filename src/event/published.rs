@@ -1,0 +1,35 @@
+//! [`Published`]: what the publications have of a table, for a stream that does not know them.
+
+use super::StreamRelation;
+
+/// A table as the publications have it: what pgoutput applies by itself and other plugins know nothing of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The table, or the partitioned table that its changes are published as, with the published columns.
+    pub relation: StreamRelation,
+    /// The names of the columns that are not published.
+    pub left_out: Vec<String>,
+    /// Whether the table is a partition whose changes are published as its ancestor's (`publish_via_partition_root`).
+    pub via_root: bool,
+    /// Whether a publication has a row filter for it.
+    pub row_filter: bool,
+    /// Whether inserts are published.
+    pub insert: bool,
+    /// Whether updates are published.
+    pub update: bool,
+    /// Whether deletes are published.
+    pub delete: bool,
+    /// Whether truncates are published.
+    pub truncate: bool,
+}
+
+/// What the catalogs answer about a table's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Lookup {
+    /// The table is published.
+    Published(Published),
+    /// There is such a table, and it is not published.
+    Unpublished,
+    /// There is no table of that name any more.
+    Gone,
+}

@@ -1,0 +1,217 @@
+//! [`Relation`]: a published table as one version of its schema describes it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::types::{Kind, Type};
+
+/// A table's name: a (schema, name) pair. Never joined with a dot for comparison: `"a.b"."c"` is not `"a"."b.c"`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct TableName {
+    /// The schema, unquoted.
+    pub schema: String,
+    /// The table, unquoted.
+    pub name: String,
+}
+
+impl TableName {
+    /// The table `name` of `schema`, both unquoted.
+    pub fn new(schema: impl Into<String>, name: impl Into<String>) -> TableName {
+        TableName {
+            schema: schema.into(),
+            name: name.into(),
+        }
+    }
+}
+
+impl TableName {
+    /// What the logical messages of a prefix go by, as if they were rows of a table. No table has a schema without a
+    /// name.
+    pub fn of_messages(prefix: impl Into<String>) -> TableName {
+        TableName::new("", prefix)
+    }
+
+    /// The prefix, if this stands for logical messages.
+    pub fn messages(&self) -> Option<&str> {
+        self.schema.is_empty().then_some(&*self.name)
+    }
+}
+
+impl fmt::Display for TableName {
+    /// Prints the name as SQL needs it, quoted where necessary: `public.orders`, `"We""ird S"."T"`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(prefix) = self.messages() {
+            return write!(f, "messages of {prefix:?}");
+        }
+        for (part, separator) in [(&self.schema, "."), (&self.name, "")] {
+            let plain = part.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
+                && part
+                    .bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            if plain {
+                f.write_str(part)?;
+            } else {
+                write!(f, "\"{}\"", part.replace('"', "\"\""))?;
+            }
+            f.write_str(separator)?;
+        }
+        Ok(())
+    }
+}
+
+/// Which old values of a row the log holds for updates and deletes (`ALTER TABLE … REPLICA IDENTITY`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReplicaIdentity {
+    /// The primary key's, if there is one.
+    Default,
+    /// None.
+    Nothing,
+    /// The whole old row.
+    Full,
+    /// A unique index's columns.
+    Index,
+}
+
+/// How a column's text compares, as far as equality and order on bytes go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Collation {
+    /// The type has no collation.
+    None,
+    /// `C` or `POSIX` in every respect: as `C`, and only ASCII letters have an upper and a lower case.
+    Ascii,
+    /// Equality and order are those of the bytes.
+    C,
+    /// Deterministic: equal means the same bytes; order is the server's secret.
+    Deterministic,
+    /// Nondeterministic: not even equality can be told from the bytes.
+    Nondeterministic,
+}
+
+impl Collation {
+    /// Whether texts are ordered as their bytes are.
+    pub fn is_bytewise(self) -> bool {
+        matches!(self, Collation::Ascii | Collation::C)
+    }
+}
+
+/// One column of a relation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// The name, unquoted.
+    pub name: String,
+    /// The type.
+    #[serde(rename = "type")]
+    pub ty: Type,
+    /// The type modifier (`atttypmod`), -1 for none.
+    pub typmod: i32,
+    /// Whether the column is part of the replica identity, so that old tuples hold it.
+    pub identity: bool,
+    /// How its text compares.
+    pub collation: Collation,
+}
+
+/// A published table as one version of its schema describes it. Rows refer to the version they were written under.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relation {
+    /// The table's OID.
+    pub oid: u32,
+    /// The table's name.
+    pub table: TableName,
+    /// Which old values the log holds.
+    pub replica_identity: ReplicaIdentity,
+    /// The published columns, in the order in which tuples hold them.
+    pub columns: Vec<Column>,
+    /// The columns that make up the clients' `key`, as indexes into `columns`, in the order of the index that defines
+    /// them: the primary key (identity default or full) or the identity index. Empty if the table has neither.
+    pub key: Vec<usize>,
+}
+
+impl Relation {
+    /// The logical messages of a prefix: rows of one column, their content, that are only ever inserted. Postgres does
+    /// not convert it: it `is_text` where the database is in UTF8, else bytes in whatever encoding.
+    pub fn of_messages(prefix: &str, is_text: bool) -> Relation {
+        let (oid, name, kind) = match is_text {
+            true => (25, "text", Kind::Text),
+            false => (17, "bytea", Kind::Bytea),
+        };
+        let content = Column {
+            name: "content".to_owned(),
+            ty: Type {
+                oid,
+                name: name.to_owned(),
+                kind,
+            },
+            typmod: -1,
+            identity: false,
+            collation: Collation::C,
+        };
+        Relation {
+            oid: 0,
+            table: TableName::of_messages(prefix),
+            replica_identity: ReplicaIdentity::Nothing,
+            columns: vec![content],
+            key: Vec::new(),
+        }
+    }
+
+    /// The names of the key's columns, in its order.
+    pub fn key_names(&self) -> Vec<&str> {
+        let columns = self.key.iter().filter_map(|&index| self.columns.get(index));
+        columns.map(|column| column.name.as_str()).collect()
+    }
+
+    /// The index and the column of that (unquoted) name.
+    pub fn column(&self, name: &str) -> Option<(usize, &Column)> {
+        self.columns
+            .iter()
+            .enumerate()
+            .find(|(_, column)| column.name == name)
+    }
+}
+
+/// What the replication stream itself says of a table. The catalog adds the rest to make a [`Relation`] of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StreamRelation {
+    /// The table's OID.
+    pub oid: u32,
+    /// The table's name.
+    pub table: TableName,
+    /// Which old values the log holds.
+    pub replica_identity: ReplicaIdentity,
+    /// The published columns, in the order in which tuples hold them.
+    pub columns: Vec<StreamColumn>,
+}
+
+/// What the replication stream says of a column.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StreamColumn {
+    /// The name, unquoted.
+    pub name: String,
+    /// The type's OID.
+    pub type_oid: u32,
+    /// The type modifier (`atttypmod`), -1 for none.
+    pub typmod: i32,
+    /// Whether the column is flagged as part of the replica identity. Under `FULL` all are.
+    pub identity: bool,
+}
+
+impl From<&Relation> for StreamRelation {
+    /// What the stream said of the relation.
+    fn from(relation: &Relation) -> StreamRelation {
+        let column = |column: &Column| StreamColumn {
+            name: column.name.clone(),
+            type_oid: column.ty.oid,
+            typmod: column.typmod,
+            identity: column.identity,
+        };
+        StreamRelation {
+            oid: relation.oid,
+            table: relation.table.clone(),
+            replica_identity: relation.replica_identity,
+            columns: relation.columns.iter().map(column).collect(),
+        }
+    }
+}

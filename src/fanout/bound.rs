@@ -1,0 +1,272 @@
+//! [`Bound`]: a query bound to one version of its table, ready to write the rows that it matches.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use super::query::Query;
+use crate::event::{OldTuple, Op, Projection, Relation, RowChange, Tuple, Value};
+use crate::filter::{self, Matcher, Membership, Operation};
+use crate::protocol::{ErrorCode, ErrorMessage, Ops};
+use crate::types::Kind as TypeKind;
+use crate::types::json::{self, Numbers};
+
+/// A query bound to one version of its table, apart from its predicate.
+#[derive(Debug)]
+pub struct Bound {
+    ops: Ops,
+    /// What it wants of a row.
+    pub wanted: Arc<Wanted>,
+}
+
+impl Bound {
+    /// Binds a query and its predicate, sharing the projections of its table's other queries.
+    ///
+    /// # Errors
+    /// A column is unknown, or the predicate does not fit the columns' types; the key is not the one that the client
+    /// goes by; the replica identity does not decide what a strict query must know.
+    pub fn new(
+        query: &Query,
+        relation: &Relation,
+        shared: &mut Shared,
+    ) -> Result<(Bound, Matcher), ErrorMessage> {
+        let matcher = match &query.predicate {
+            Some(predicate) => predicate.bind(relation, &query.params)?,
+            None => Matcher::all(),
+        };
+        if let Some(key) = &query.key {
+            check_key(key, relation)?;
+        }
+        if query.strict
+            && let Some(warning) = filter::identity_warning(&matcher, relation)
+        {
+            return Err(ErrorMessage::new(ErrorCode::ReplicaIdentity, warning));
+        }
+        let wanted = shared.get(query, relation)?;
+        let bound = Bound {
+            ops: query.ops,
+            wanted,
+        };
+        Ok((bound, matcher))
+    }
+
+    /// Whether the query wants to know of such a change of its result.
+    pub fn wants(&self, membership: Membership) -> bool {
+        match membership.op {
+            Operation::Insert => self.ops.insert,
+            Operation::Update => self.ops.update,
+            Operation::Delete => self.ops.delete,
+            Operation::Truncate => self.ops.truncate,
+        }
+    }
+}
+
+/// What a query wants of each row, bound to one version of its table.
+#[derive(Debug)]
+pub struct Wanted {
+    /// The columns that are sent, in the relation's order.
+    pub columns: Vec<usize>,
+    row: Projection,
+    key: Projection,
+    key_columns: Vec<usize>,
+    old: bool,
+    /// The rows are logical messages.
+    messages: bool,
+}
+
+/// What the queries on one version of a table want, one of each kind.
+#[derive(Debug, Default)]
+pub struct Shared {
+    kinds: HashMap<Kind, Arc<Wanted>>,
+    /// How many there were when those that no query wants were last dropped.
+    swept: usize,
+}
+
+/// What tells them apart: the columns, whether old rows are wanted, and how numbers are written.
+type Kind = (Option<Vec<String>>, bool, Numbers);
+
+impl Shared {
+    fn get(&mut self, query: &Query, relation: &Relation) -> Result<Arc<Wanted>, ErrorMessage> {
+        let kind = (query.columns.clone(), query.old, query.numbers);
+        if let Some(wanted) = self.kinds.get(&kind) {
+            return Ok(Arc::clone(wanted));
+        }
+        let wanted = Arc::new(Wanted::new(query, relation)?);
+        self.forget_unused();
+        self.kinds.insert(kind, Arc::clone(&wanted));
+        Ok(wanted)
+    }
+
+    /// Drops what no query wants any more, whenever there is twice as much as what was wanted the last time.
+    fn forget_unused(&mut self) {
+        if self.kinds.len() > 2 * self.swept {
+            self.kinds.retain(|_, wanted| Arc::strong_count(wanted) > 1);
+            self.swept = self.kinds.len();
+        }
+    }
+}
+
+impl Wanted {
+    fn new(query: &Query, relation: &Relation) -> Result<Wanted, ErrorMessage> {
+        let mut columns = Vec::new();
+        match &query.columns {
+            None => columns.extend(0..relation.columns.len()),
+            Some(names) => {
+                for name in names {
+                    let (index, _) = relation
+                        .column(name)
+                        .ok_or_else(|| unknown_column(relation, name))?;
+                    columns.push(index);
+                }
+                columns.extend(&relation.key);
+                columns.sort_unstable();
+                columns.dedup();
+            }
+        }
+        Ok(Wanted {
+            row: Projection::new(relation, &columns, query.numbers),
+            key: Projection::new(relation, &relation.key, query.numbers),
+            key_columns: relation.key.clone(),
+            columns,
+            // Without a key only the old row says which row it was.
+            old: query.old || relation.key.is_empty(),
+            messages: relation.table.messages().is_some(),
+        })
+    }
+
+    /// Writes a change as a subscription sees it: its JSON object without the opening brace and the `id`.
+    pub fn write(&self, change: &RowChange<'_>, membership: Membership, out: &mut Vec<u8>) {
+        if self.messages {
+            return write_message(change, out);
+        }
+        let (old, new) = match change.op {
+            Op::Insert { new } => (None, Some(new)),
+            Op::Update { old, new } => (old, Some(new)),
+            Op::Delete { old } => (Some(old), None),
+            Op::Truncate => (None, None),
+        };
+        let start = write!(
+            out,
+            ",\"seq\":{},\"op\":\"{}\"",
+            change.seq,
+            membership.op.as_str()
+        );
+        start.expect("writing to memory does not fail");
+        if membership.by_update {
+            out.extend_from_slice(b",\"cause\":\"update\"");
+        }
+        if change.oversize {
+            self.write_oversize(old.map(|old| old.tuple()), new, membership.op, out);
+            out.push(b'}');
+            return;
+        }
+        match (membership.op, new) {
+            (Operation::Insert | Operation::Update, Some(new)) => {
+                self.write_row(new, old.map(|old| old.tuple()), out);
+                let changed = old
+                    .filter(|old| membership.op == Operation::Update && self.key_changed(old.tuple(), new));
+                if let Some(old) = changed {
+                    self.write_key(old.tuple(), out);
+                }
+            }
+            (Operation::Delete, _) => {
+                if let Some(tuple) = old.map(|old| old.tuple()).or(new) {
+                    self.write_key(tuple, out);
+                }
+            }
+            _ => {}
+        }
+        if let Some(OldTuple::Full(tuple)) = old.filter(|_| self.old && membership.op != Operation::Insert) {
+            out.extend_from_slice(b",\"old\":");
+            self.row.write_row(tuple, None, out);
+        }
+        out.push(b'}');
+    }
+
+    /// Writes what is said of a row that was too large: which one it is, under its old key and its new one.
+    fn write_oversize(
+        &self,
+        old: Option<Tuple<'_>>,
+        new: Option<Tuple<'_>>,
+        operation: Operation,
+        out: &mut Vec<u8>,
+    ) {
+        out.extend_from_slice(b",\"oversize\":true");
+        let row = match operation {
+            Operation::Insert => new,
+            _ => old.or(new),
+        };
+        if let Some(row) = row {
+            self.write_key(row, out);
+        }
+        if let (Operation::Update, Some(old), Some(new)) = (operation, old, new)
+            && self.key_changed(old, new)
+        {
+            out.extend_from_slice(b",\"new_key\":");
+            self.key.write_row(new, Some(old), out);
+        }
+    }
+
+    fn write_row(&self, new: Tuple<'_>, fill: Option<Tuple<'_>>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"row\":");
+        let unchanged = self.row.write_row(new, fill, out);
+        if unchanged > 0 {
+            out.extend_from_slice(b",\"unchanged\":");
+            self.row.write_unchanged(new, fill, out);
+        }
+    }
+
+    fn write_key(&self, tuple: Tuple<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"key\":");
+        self.key.write_row(tuple, None, out);
+    }
+
+    fn key_changed(&self, old: Tuple<'_>, new: Tuple<'_>) -> bool {
+        self.key_columns.iter().any(|&column| {
+            let new = new.get(column);
+            new != Some(Value::Unchanged) && old.get(column) != new
+        })
+    }
+}
+
+/// Writes a logical message. What is no text is written as `bytea` is, and says so; so does one that was too large.
+fn write_message(change: &RowChange<'_>, out: &mut Vec<u8>) {
+    let start = write!(out, ",\"seq\":{},\"op\":\"message\",\"content\":", change.seq);
+    start.expect("writing to memory does not fail");
+    let content = match change.op {
+        Op::Insert { new } => new.get(0),
+        _ => None,
+    };
+    let column = change.relation.columns.first();
+    let is_text = column.is_some_and(|content| content.ty.kind == TypeKind::Text);
+    match content {
+        Some(Value::Text(text)) if text.is_ascii() || (is_text && std::str::from_utf8(text).is_ok()) => {
+            json::write_string(text, out);
+        }
+        Some(Value::Text(bytes)) => {
+            out.extend_from_slice(br#""\\x"#);
+            for byte in bytes {
+                write!(out, "{byte:02x}").expect("writing to memory does not fail");
+            }
+            out.extend_from_slice(br#"","encoding":"hex""#);
+        }
+        _ => out.extend_from_slice(br#"null,"oversize":true"#),
+    }
+    out.push(b'}');
+}
+
+/// Whether the relation's key is the one that the client goes by.
+fn check_key(key: &[String], relation: &Relation) -> Result<(), ErrorMessage> {
+    let names = relation.key_names();
+    if names == key {
+        return Ok(());
+    }
+    let (names, key) = (names.join(", "), key.join(", "));
+    let message = format!("the key of {} is ({names}), not ({key})", relation.table);
+    Err(ErrorMessage::new(ErrorCode::SchemaChanged, message))
+}
+
+fn unknown_column(relation: &Relation, name: &str) -> ErrorMessage {
+    let message = format!("{} has no column {name:?}", relation.table);
+    ErrorMessage::new(ErrorCode::UnknownColumn, message)
+}

@@ -1,0 +1,224 @@
+//! Delivery of a piece of a transaction: match, gather by connection, frame.
+
+use std::sync::Arc;
+
+use super::table::AHEAD;
+use super::{ConnectionId, Fanout, Group, Hit, Sink};
+use crate::event::Transaction;
+use crate::journal::{Malformed, Piece};
+use crate::lsn::{Done, Position};
+use crate::protocol::{Frame, Framing, Part};
+
+/// How much is made for one connection at a time, in bytes: about so much more is delivered to one that cannot take it.
+const DELIVERY_BYTES: usize = 1024 * 1024;
+
+impl Fanout {
+    /// Hands each connection the frames of its matches in a piece of a transaction, or in the beginning of it if those
+    /// would be too much at once: then it takes only those changes from the piece, to be called again for the rest.
+    /// Whether it is done.
+    ///
+    /// # Errors
+    /// The piece is malformed, although the journal's checksum holds. Nothing more of it was delivered.
+    pub fn deliver(&mut self, piece: &mut Piece<'_>, sink: &mut impl Sink) -> Result<bool, Malformed> {
+        self.match_changes(piece, sink)?;
+        let done = piece.changes.is_empty();
+        self.gather(&piece.transaction);
+        let only = self.only.take();
+        let framing = Framing {
+            transaction: &piece.transaction,
+            only: only.as_deref(),
+            last: piece.last && done,
+            max_bytes: self.max_frame_bytes,
+        };
+        self.send(&framing, sink);
+        if framing.last {
+            self.close(&framing, sink);
+        }
+        self.scratch.forget_encoded();
+        self.only = only;
+        Ok(done)
+    }
+
+    fn match_changes(&mut self, piece: &mut Piece<'_>, sink: &mut impl Sink) -> Result<(), Malformed> {
+        self.scratch.forget_encoded();
+        let mut last: Option<(usize, Option<usize>)> = None;
+        let mut ahead = 0;
+        // A connection gets a change once for each of its subscriptions that it concerns.
+        while self.scratch.encoded.len().saturating_mul(self.widest) < DELIVERY_BYTES {
+            let Some(change) = piece.changes.next() else { break };
+            let change = change?;
+            let address = Arc::as_ptr(change.relation).addr();
+            let table = match last {
+                Some((known, table)) if known == address => table,
+                _ => self.route(change.relation, sink),
+            };
+            last = Some((address, table));
+            let Some(index) = table else { continue };
+            if self.tables.get(index).is_some_and(|table| table.has_unfit) {
+                self.end_unfit(index, sink);
+            }
+            let Some(table) = self.tables.get_mut(index) else {
+                continue;
+            };
+            table.touched = piece.transaction.end;
+            if ahead == 0 {
+                table.warm(&change, piece.changes.clone());
+                ahead = AHEAD;
+            }
+            ahead -= 1;
+            let (groups, touched) = (&mut self.groups, &mut self.scratch.groups);
+            table.matches(&change, &mut self.scratch.encoded, |matched, rest| {
+                for &index in matched {
+                    let Some(group) = groups.get_mut(index) else {
+                        continue;
+                    };
+                    if group.hits.is_empty() {
+                        touched.push(index);
+                    }
+                    group.hits.push(Hit {
+                        seq: change.seq,
+                        rest: rest.clone(),
+                    });
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Notes at each connection which of its groups have hits.
+    fn gather(&mut self, transaction: &Transaction) {
+        let whole = Position::after(transaction.end);
+        self.scratch.resuming = false;
+        for &index in &self.scratch.groups {
+            let Some(group) = self.groups.get(index) else {
+                continue;
+            };
+            for member in group.members.iter().filter(|member| member.after < whole) {
+                let id = member.connection as usize;
+                let Some(connection) = self.connections.get_mut(id) else {
+                    continue;
+                };
+                self.scratch.resuming |= member.after.end == transaction.end;
+                if connection.touched.is_empty() {
+                    self.scratch.connections.push(id);
+                }
+                connection.touched.push(index);
+            }
+        }
+    }
+
+    fn send(&mut self, framing: &Framing<'_>, sink: &mut impl Sink) {
+        let mut made = Made::default();
+        for id in self.scratch.connections.drain(..) {
+            let Some(connection) = self.connections.get_mut(id) else {
+                continue;
+            };
+            let resuming = self.scratch.resuming;
+            let after = |group: &Group| {
+                resuming
+                    .then(|| resumes_inside(group, id, framing.transaction))
+                    .flatten()
+            };
+            let groups = connection
+                .touched
+                .iter()
+                .filter_map(|&index| self.groups.get(index));
+            if groups.clone().any(|group| after(group).is_some()) {
+                made.forget();
+                made.make(
+                    framing,
+                    groups.flat_map(|group| group.parts(&self.scratch.encoded, after(group))),
+                );
+            } else if made.groups != connection.touched {
+                made.make(
+                    framing,
+                    groups.flat_map(|group| group.parts(&self.scratch.encoded, None)),
+                );
+                made.groups.clone_from(&connection.touched);
+            }
+            connection.touched.clear();
+            for frame in &made.frames {
+                sink.frame(id, frame);
+            }
+            let open = !framing.last && !made.frames.is_empty();
+            if open && !connection.open {
+                self.open.push(id);
+            }
+            // On the last piece the frames themselves said that nothing follows.
+            connection.open = if framing.last {
+                connection.open && made.frames.is_empty()
+            } else {
+                connection.open || open
+            };
+        }
+        for group in self.scratch.groups.drain(..) {
+            if let Some(group) = self.groups.get_mut(group) {
+                group.hits.clear();
+            }
+        }
+    }
+
+    /// Ends the transaction for those whose last frame of it said that more would follow.
+    fn close(&mut self, framing: &Framing<'_>, sink: &mut impl Sink) {
+        let mut closing = None;
+        for id in self.open.drain(..) {
+            let open = self
+                .connections
+                .get_mut(id)
+                .is_some_and(|held| std::mem::take(&mut held.open));
+            if open {
+                sink.frame(id, closing.get_or_insert_with(|| framing.closing()));
+            }
+        }
+    }
+}
+
+/// The frames last made, and the groups that they were made for: neighbours mostly have the same.
+#[derive(Default)]
+struct Made {
+    groups: Vec<usize>,
+    frames: Vec<Frame>,
+}
+
+impl Made {
+    fn forget(&mut self) {
+        self.groups.clear();
+    }
+
+    fn make<'p>(&mut self, framing: &Framing<'_>, parts: impl Iterator<Item = Part<'p>>) {
+        let mut parts: Vec<Part<'p>> = parts.collect();
+        // Stable: a seq that several subscriptions matched keeps their order.
+        parts.sort_by_key(|part| part.seq);
+        self.frames.clear();
+        framing.frames(&parts, |frame| self.frames.push(frame));
+    }
+}
+
+/// The last change that a member of the group already has of this transaction, if it is to go on in the middle.
+fn resumes_inside(group: &Group, connection: ConnectionId, transaction: &Transaction) -> Option<u32> {
+    let inside = group
+        .members
+        .iter()
+        .find(|m| m.after.end == transaction.end && m.connection as usize == connection)?;
+    match inside.after.done {
+        Done::Change(seq) => Some(seq),
+        Done::Commit => None,
+    }
+}
+
+impl Group {
+    fn parts<'p>(&'p self, encoded: &'p [u8], after: Option<u32>) -> impl Iterator<Item = Part<'p>> {
+        let later = self
+            .hits
+            .iter()
+            .filter(move |hit| after.is_none_or(|seq| hit.seq > seq));
+        later.filter_map(move |hit| {
+            let rest = encoded.get(hit.rest.clone())?;
+            Some(Part {
+                seq: hit.seq,
+                id: &self.id_json,
+                rest,
+            })
+        })
+    }
+}

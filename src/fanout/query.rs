@@ -1,0 +1,128 @@
+//! [`Query`]: what a subscription asks for, apart from its name and its place in the history.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use crate::event::{Relation, TableName};
+use crate::filter::Predicate;
+use crate::protocol::{ErrorCode, ErrorMessage, Ops, Subscribe};
+use crate::types::json::Numbers;
+
+/// A live query: one table, a predicate, a set of columns. Equal queries are matched and encoded once.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// The table.
+    pub table: TableName,
+    /// The rows, all of them if there is none.
+    pub predicate: Option<Predicate>,
+    /// The values of the predicate's parameters.
+    pub params: Vec<serde_json::Value>,
+    /// The columns, all of them if `None`; the key's are always included.
+    pub columns: Option<Vec<String>>,
+    /// The operations.
+    pub ops: Ops,
+    /// Whether old rows are wanted where they are known.
+    pub old: bool,
+    /// How numbers beyond a double's precision are sent.
+    pub numbers: Numbers,
+    /// The names of the key's columns, as the client was told; `None` until they are known.
+    pub key: Option<Vec<String>>,
+    /// The table as it was when the client was told of it.
+    pub(super) told: Option<Arc<Relation>>,
+    /// Whether it ends rather than goes on where the log cannot decide which rows belong to the result.
+    pub strict: bool,
+    /// What tells queries apart: the above as the client wrote it.
+    identity: Box<str>,
+}
+
+impl Query {
+    /// The query of a `subscribe` message.
+    ///
+    /// # Errors
+    /// The predicate does not parse.
+    pub fn new(subscribe: &Subscribe, numbers: Numbers) -> Result<Query, ErrorMessage> {
+        let text = subscribe.predicate.as_deref();
+        let predicate = text.map(Predicate::parse).transpose()?;
+        if predicate.is_none() && !subscribe.params.is_empty() {
+            return Err(ErrorMessage::new(
+                ErrorCode::BadPredicate,
+                "there are params, but no where to use them",
+            ));
+        }
+        let mut columns = subscribe.columns.clone();
+        if let Some(columns) = &mut columns {
+            columns.sort_unstable();
+            columns.dedup();
+        }
+        let params = serde_json::Value::from(subscribe.params.clone()).to_string();
+        Ok(Query {
+            identity: format!("{text:?} {params} {columns:?}").into_boxed_str(),
+            table: subscribe.table.clone(),
+            predicate,
+            params: subscribe.params.clone(),
+            columns,
+            ops: subscribe.ops,
+            old: subscribe.old,
+            numbers,
+            key: None,
+            told: None,
+            strict: subscribe.strict,
+        })
+    }
+}
+
+impl Query {
+    /// Holds the query to the key that the client is told: it ends when the table's key is another one.
+    pub fn hold_to_key(&mut self, relation: &Arc<Relation>) {
+        let names = relation.key_names().into_iter();
+        self.key = Some(names.map(str::to_owned).collect());
+        self.told = Some(Arc::clone(relation));
+    }
+
+    /// The columns that it names: in its predicate, as far as that fits this version of the table, or in its list.
+    pub(super) fn columns_needed<'q>(&'q self, relation: &'q Relation) -> Vec<&'q str> {
+        let matcher = self
+            .predicate
+            .as_ref()
+            .map(|predicate| predicate.bind(relation, &self.params));
+        let mut needed: Vec<&str> = self.columns.iter().flatten().map(String::as_str).collect();
+        if let Some(Ok(matcher)) = &matcher {
+            let columns = matcher
+                .columns()
+                .iter()
+                .filter_map(|&index| relation.columns.get(index));
+            needed.extend(columns.map(|column| column.name.as_str()));
+        }
+        needed
+    }
+}
+
+impl PartialEq for Query {
+    fn eq(&self, other: &Query) -> bool {
+        self.identity == other.identity
+            && self.table == other.table
+            && self.key == other.key
+            && (self.ops, self.old, self.numbers, self.strict)
+                == (other.ops, other.old, other.numbers, other.strict)
+    }
+}
+
+impl Eq for Query {}
+
+impl Hash for Query {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.identity.hash(state);
+        self.table.hash(state);
+    }
+}
+
+/// A query under the name that one client gave it.
+#[derive(Debug)]
+pub struct Subscription {
+    /// The client's name for it.
+    pub id: Arc<str>,
+    /// What it asks for.
+    pub query: Arc<Query>,
+    /// The OID of the table that it is of: another one may take its name.
+    pub oid: u32,
+}

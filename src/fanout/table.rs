@@ -1,0 +1,289 @@
+//! [`Table`]: the queries on one table, matched and encoded once each.
+
+use std::collections::HashMap;
+use std::iter;
+use std::ops::Range;
+use std::sync::Arc;
+
+use slab::Slab;
+
+use super::bound::{Bound, Shared, Wanted};
+use super::query::Query;
+use crate::event::{Column, Op, Relation, RowChange};
+use crate::filter::{Index, Membership};
+use crate::journal::Changes;
+use crate::lsn::Lsn;
+use crate::protocol::{ErrorCode, ErrorMessage};
+
+/// How many changes are looked up at once in a large index.
+pub(super) const AHEAD: usize = 16;
+
+/// The queries that are subscribed to on one table.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    /// The version that the queries are bound to: the one under which the table's last row was written. `None` before
+    /// the first one, and when a query has come that does not fit it.
+    relation: Option<Arc<Relation>>,
+    /// The end of the last transaction that had a row of the table.
+    pub(super) touched: Lsn,
+    /// Whether a query does not fit the version at hand.
+    pub(super) has_unfit: bool,
+    entries: Slab<Entry>,
+    by_query: HashMap<Arc<Query>, usize>,
+    /// The predicates of the entries that are bound, by the entries' numbers.
+    index: Index,
+    shared: Shared,
+    encodings: Vec<Encoding>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    query: Arc<Query>,
+    binding: Binding,
+    groups: Vec<usize>,
+}
+
+/// How a query stands to the version at hand.
+#[derive(Debug)]
+enum Binding {
+    /// No row has come by.
+    Unbound,
+    Bound(Bound),
+    /// It was made for a later version. Should another row of this one come, it ends.
+    Unfit(Box<ErrorMessage>),
+}
+
+/// A change as it is written for some queries; a change is encoded once for all queries that want the same of it.
+#[derive(Debug)]
+struct Encoding {
+    wanted: Arc<Wanted>,
+    membership: Membership,
+    bytes: Range<usize>,
+}
+
+impl Table {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The entry of a query, if it has one.
+    pub(super) fn entry(&self, query: &Query) -> Option<usize> {
+        self.by_query.get(query).copied()
+    }
+
+    /// The entry of a query, made if it is new.
+    pub(super) fn enter(&mut self, query: &Arc<Query>) -> usize {
+        if let Some(&entry) = self.by_query.get(query) {
+            return entry;
+        }
+        let entry = self.entries.insert(Entry {
+            query: Arc::clone(query),
+            binding: Binding::Unbound,
+            groups: Vec::new(),
+        });
+        self.by_query.insert(Arc::clone(query), entry);
+        self.bind(entry);
+        entry
+    }
+
+    /// Binds an entry to the version at hand, if there is one.
+    fn bind(&mut self, entry: usize) {
+        let (Some(relation), Some(held)) = (&self.relation, self.entries.get_mut(entry)) else {
+            return;
+        };
+        held.binding = match Bound::new(&held.query, relation, &mut self.shared) {
+            Ok((bound, matcher)) => {
+                self.index.insert(entry as u32, &matcher);
+                Binding::Bound(bound)
+            }
+            Err(error) => {
+                self.has_unfit = true;
+                Binding::Unfit(Box::new(unfit(error, &held.query, relation)))
+            }
+        };
+    }
+
+    /// The OID of the table whose row came last.
+    pub(super) fn oid(&self) -> Option<u32> {
+        self.relation.as_ref().map(|relation| relation.oid)
+    }
+
+    /// Every group.
+    pub(super) fn groups(&self) -> Vec<usize> {
+        let entries = self.entries.iter();
+        entries
+            .flat_map(|(_, entry)| entry.groups.iter().copied())
+            .collect()
+    }
+
+    /// The groups of queries that do not fit the version at hand, and why.
+    pub(super) fn unfit(&self) -> Vec<(Vec<usize>, ErrorMessage)> {
+        let unfit = self.entries.iter().filter_map(|(_, entry)| match &entry.binding {
+            Binding::Unfit(error) => Some((entry.groups.clone(), (**error).clone())),
+            _ => None,
+        });
+        unfit.collect()
+    }
+
+    /// Adds a group to an entry, and returns its place there.
+    pub(super) fn add_group(&mut self, entry: usize, group: usize) -> usize {
+        let Some(entry) = self.entries.get_mut(entry) else {
+            return 0;
+        };
+        if entry.groups.is_empty() {
+            // Most have but one.
+            entry.groups.reserve_exact(1);
+        }
+        entry.groups.push(group);
+        entry.groups.len() - 1
+    }
+
+    /// Removes the group of that place from an entry, and with the last one the entry. Returns the group that has the
+    /// place now, if one does.
+    pub(super) fn remove_group(&mut self, entry: usize, place: usize) -> Option<usize> {
+        let held = self.entries.get_mut(entry)?;
+        if place < held.groups.len() {
+            held.groups.swap_remove(place);
+        }
+        let moved = held.groups.get(place).copied();
+        if held.groups.is_empty() {
+            let held = self.entries.remove(entry);
+            self.by_query.remove(&held.query);
+            self.index.remove(entry as u32);
+        }
+        moved
+    }
+
+    /// Binds the queries to another version of the relation, as far as they fit it.
+    pub(super) fn rebind(&mut self, relation: &Arc<Relation>) {
+        if self.relation.as_deref() == Some(relation) {
+            return;
+        }
+        let before = self.relation.replace(Arc::clone(relation));
+        self.shared = Shared::default();
+        self.index = Index::default();
+        self.has_unfit = false;
+        let retyped = before
+            .as_ref()
+            .map_or(Vec::new(), |before| retyped(before, relation));
+        let entries: Vec<usize> = self.entries.iter().map(|(entry, _)| entry).collect();
+        for entry in entries {
+            let column = before.as_ref().and_then(|before| {
+                let query = &self.entries.get(entry)?.query;
+                needed(&retyped, query, before)
+            });
+            match (column, self.entries.get_mut(entry)) {
+                (Some(column), Some(held)) => {
+                    held.binding = Binding::Unfit(Box::new(has_another_type(column, relation)));
+                    self.has_unfit = true;
+                }
+                _ => self.bind(entry),
+            }
+        }
+    }
+
+    /// Has what a change and those after it will look up brought from memory at once, if that is worth the while.
+    pub(super) fn warm<'c>(&mut self, first: &RowChange<'c>, next: Changes<'c>) {
+        if !self.index.is_large() {
+            return;
+        }
+        let mut ops = [Op::Truncate; AHEAD];
+        let next = next.map_while(Result::ok);
+        let same = next.take_while(|next| Arc::ptr_eq(next.relation, first.relation));
+        let all = iter::once(first.op).chain(same.map(|next| next.op));
+        for (place, op) in ops.iter_mut().zip(all) {
+            *place = op;
+        }
+        self.index.warm(&ops);
+    }
+
+    /// Hands the groups of each query that `change` concerns to `each`, with the place of its encoding in `encoded`.
+    pub(super) fn matches(
+        &mut self,
+        change: &RowChange<'_>,
+        encoded: &mut Vec<u8>,
+        mut each: impl FnMut(&[usize], &Range<usize>),
+    ) {
+        let Table {
+            relation: Some(relation),
+            entries,
+            index,
+            encodings,
+            ..
+        } = self
+        else {
+            return;
+        };
+        encodings.clear();
+        index.matches(relation, &change.op, |entry, membership| {
+            let Some(entry) = entries.get(entry as usize) else {
+                return;
+            };
+            let Binding::Bound(bound) = &entry.binding else {
+                return;
+            };
+            if !bound.wants(membership) {
+                return;
+            }
+            let same = |e: &&Encoding| e.membership == membership && Arc::ptr_eq(&e.wanted, &bound.wanted);
+            if let Some(encoding) = encodings.iter().find(same) {
+                each(&entry.groups, &encoding.bytes);
+                return;
+            }
+            let start = encoded.len();
+            bound.wanted.write(change, membership, encoded);
+            let bytes = start..encoded.len();
+            each(&entry.groups, &bytes);
+            encodings.push(Encoding {
+                wanted: Arc::clone(&bound.wanted),
+                membership,
+                bytes,
+            });
+        });
+    }
+}
+
+/// The columns of a version of a table that had another type in the one before.
+fn retyped<'r>(before: &Relation, now: &'r Relation) -> Vec<&'r Column> {
+    let had_another = |column: &&Column| {
+        let had = before.column(&column.name);
+        had.is_some_and(|(_, had)| had.ty.oid != column.ty.oid)
+    };
+    now.columns.iter().filter(had_another).collect()
+}
+
+/// The first of the columns that the query names; `before` is a version of the table that the query fits.
+fn needed<'r>(retyped: &[&'r Column], query: &Query, before: &Relation) -> Option<&'r Column> {
+    if retyped.is_empty() {
+        return None;
+    }
+    let names = query.columns_needed(before);
+    let mut columns = retyped.iter().copied();
+    columns.find(|column| names.contains(&column.name.as_str()))
+}
+
+fn has_another_type(column: &Column, relation: &Relation) -> ErrorMessage {
+    let Column { name, ty, .. } = column;
+    let message = format!(
+        "the column {name:?} of {} is of type {} now: start anew",
+        relation.table, ty.name
+    );
+    ErrorMessage::new(ErrorCode::SchemaChanged, message)
+}
+
+/// Why a query that fitted its table as the client was told of it does not fit it as it is now. What a strict query
+/// must know keeps its code.
+fn unfit(error: ErrorMessage, query: &Query, relation: &Relation) -> ErrorMessage {
+    if error.code == ErrorCode::ReplicaIdentity {
+        return error;
+    }
+    let told = query.told.as_deref();
+    let column = told.and_then(|told| needed(&retyped(told, relation), query, told));
+    if let Some(column) = column {
+        return has_another_type(column, relation);
+    }
+    ErrorMessage {
+        code: ErrorCode::SchemaChanged,
+        ..error
+    }
+}

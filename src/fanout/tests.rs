@@ -1,0 +1,405 @@
+use std::collections::BTreeSet;
+
+use proptest::prelude::*;
+use serde_json::{Value as Json, json};
+
+use super::*;
+use crate::event::{
+    Collation, Column, Op, Relation, ReplicaIdentity, Timestamp, Transaction, Tuple, Value, encode_values,
+};
+use crate::journal::{Entry, Identity, Journal, Options, Piece, Writer};
+use crate::lsn::{Lsn, Start};
+use crate::protocol::{ClientMessage, ErrorCode};
+use crate::types::json::Numbers;
+use crate::types::{Kind, Type};
+
+/// A journal in a directory of its own: pieces are what a reader of one returns.
+struct Log {
+    writer: Writer,
+    journal: Journal,
+    end: u64,
+    _directory: tempfile::TempDir,
+}
+
+impl Log {
+    fn new() -> Log {
+        let directory = tempfile::tempdir().unwrap();
+        let identity = Identity {
+            system_id: 1,
+            database_oid: 1,
+            database: "d".into(),
+            slot: "s".into(),
+            timeline: 1,
+        };
+        let options = Options {
+            record_bytes: 1024,
+            ..Options::default()
+        };
+        let (writer, journal) = Journal::open(directory.path(), options, &identity).unwrap();
+        Log {
+            writer,
+            journal,
+            end: 0,
+            _directory: directory,
+        }
+    }
+
+    /// Commits inserts of one relation, and hands each piece of the transaction to `each`.
+    fn commit(
+        &mut self,
+        relation: &Arc<Relation>,
+        rows: &[Vec<String>],
+        mut each: impl FnMut(&Piece<'_>),
+    ) -> Lsn {
+        let mut reader = self
+            .journal
+            .reader(Start::After(Position::after(Lsn(self.end))))
+            .unwrap();
+        for row in rows {
+            let mut bytes = Vec::new();
+            encode_values(row.iter().map(|text| Value::Text(text.as_bytes())), &mut bytes);
+            self.writer
+                .change(
+                    relation,
+                    &Op::Insert {
+                        new: Tuple::parse(&bytes).unwrap().0,
+                    },
+                )
+                .unwrap();
+        }
+        self.end += 10;
+        let end = Lsn(self.end);
+        let transaction = Transaction {
+            xid: 1,
+            commit: Lsn(self.end - 5),
+            end,
+            committed_at: Timestamp(0),
+        };
+        self.writer.commit(&transaction).unwrap();
+        self.writer.flush().unwrap();
+        while let Some(batch) = reader.next(1 << 20).unwrap() {
+            for entry in batch.entries() {
+                if let Entry::Piece(piece) = entry.unwrap() {
+                    each(&piece);
+                }
+            }
+        }
+        end
+    }
+}
+
+fn relation(columns: &[&str]) -> Arc<Relation> {
+    let columns = columns.iter().map(|name| Column {
+        name: (*name).into(),
+        ty: Type {
+            oid: 23,
+            name: "integer".into(),
+            kind: Kind::Int4,
+        },
+        typmod: -1,
+        identity: true,
+        collation: Collation::None,
+    });
+    Arc::new(Relation {
+        oid: 1,
+        table: TableName::new("public", "t"),
+        replica_identity: ReplicaIdentity::Full,
+        columns: columns.collect(),
+        key: vec![0],
+    })
+}
+
+fn subscription(id: &str, predicate: Option<&str>) -> Arc<Subscription> {
+    let mut message = json!({"type": "subscribe", "id": id, "table": "t"});
+    if let Some(predicate) = predicate {
+        message["where"] = predicate.into();
+    }
+    let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(&message.to_string()) else {
+        panic!("not a subscribe: {message}");
+    };
+    let query = Query::new(&subscribe, Numbers::Native).unwrap();
+    Arc::new(Subscription {
+        id: id.into(),
+        query: Arc::new(query),
+        oid: 1,
+    })
+}
+
+fn rows(range: std::ops::Range<u32>) -> Vec<Vec<String>> {
+    range.map(|i| vec![i.to_string(), (i % 4).to_string()]).collect()
+}
+
+/// Everything that connections got.
+#[derive(Default)]
+struct Got {
+    frames: Vec<(ConnectionId, Frame)>,
+    ended: Vec<(ConnectionId, Arc<str>, ErrorCode)>,
+}
+
+impl Sink for Got {
+    fn frame(&mut self, connection: ConnectionId, frame: &Frame) {
+        self.frames.push((connection, frame.clone()));
+    }
+
+    fn ended(&mut self, connection: ConnectionId, subscription: &Arc<Subscription>, error: ErrorMessage) {
+        assert_eq!(error.id.as_deref(), Some(&*subscription.id));
+        self.ended
+            .push((connection, Arc::clone(&subscription.id), error.code));
+    }
+}
+
+impl Got {
+    /// Which row came to which subscription.
+    fn changes(&self) -> BTreeSet<(ConnectionId, String, u64)> {
+        let mut changes = BTreeSet::new();
+        for (connection, frame) in &self.frames {
+            let message: Json = serde_json::from_str(&frame.text).unwrap();
+            for change in message["changes"].as_array().unwrap() {
+                let id = change["id"].as_str().unwrap().to_owned();
+                let fresh = changes.insert((*connection, id, change["seq"].as_u64().unwrap()));
+                assert!(fresh, "twice: {message}");
+            }
+        }
+        changes
+    }
+}
+
+const START: Position = Position {
+    end: Lsn(0),
+    done: Done::Commit,
+};
+
+/// Delivers all of a piece.
+fn deliver(fanout: &mut Fanout, piece: &Piece<'_>, got: &mut Got) {
+    let mut piece = piece.clone();
+    while !fanout.deliver(&mut piece, got).unwrap() {}
+}
+
+#[test]
+fn connections_with_the_same_subscriptions_share_every_byte() {
+    let (mut log, mut fanout, mut got) = (Log::new(), Fanout::new(65_536), Got::default());
+    for _ in 0..3 {
+        let connection = fanout.connect();
+        fanout.subscribe(connection, &subscription("s", Some("b = 1")), START);
+        fanout.subscribe(connection, &subscription("all", None), START);
+    }
+    assert_eq!(fanout.queries(), 2);
+    log.commit(&relation(&["a", "b"]), &rows(0..3), |piece| {
+        deliver(&mut fanout, piece, &mut got)
+    });
+    let [first, rest @ ..] = got.frames.as_slice() else {
+        panic!("no frames")
+    };
+    assert_eq!(rest.len(), 2);
+    assert!(
+        rest.iter()
+            .all(|(_, frame)| frame.text.as_ptr() == first.1.text.as_ptr())
+    );
+    let message: Json = serde_json::from_str(&first.1.text).unwrap();
+    let ids: Vec<_> = message["changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|change| &change["id"])
+        .collect();
+    // Rows 0, 1 and 2; the second one is also one of the others.
+    assert_eq!(ids.iter().filter(|id| **id == "all").count(), 3);
+    assert_eq!(ids.iter().filter(|id| **id == "s").count(), 1);
+}
+
+#[test]
+fn a_large_transaction_comes_in_frames_that_say_more_and_then_ends_for_those_who_were_told_so() {
+    let (mut log, mut fanout, mut got) = (Log::new(), Fanout::new(65_536), Got::default());
+    let early = fanout.connect();
+    // Only the first rows match: the last piece has nothing for it.
+    fanout.subscribe(early, &subscription("s", Some("a < 3")), START);
+    let never = fanout.connect();
+    fanout.subscribe(never, &subscription("s", Some("a < 0")), START);
+    let end = log.commit(&relation(&["a", "b"]), &rows(0..500), |piece| {
+        deliver(&mut fanout, piece, &mut got)
+    });
+    let messages: Vec<Json> = got
+        .frames
+        .iter()
+        .map(|(_, f)| serde_json::from_str(&f.text).unwrap())
+        .collect();
+    assert!(got.frames.iter().all(|(connection, _)| *connection == early));
+    assert_eq!(messages.len(), 2, "{messages:?}");
+    assert_eq!(
+        (&messages[0]["more"], &messages[0]["position"]),
+        (&json!(true), &json!(format!("{end}:2")))
+    );
+    assert_eq!(
+        (&messages[1]["more"], &messages[1]["changes"]),
+        (&Json::Null, &json!([]))
+    );
+    assert_eq!(messages[1]["position"], json!(end));
+}
+
+#[test]
+fn who_resumes_inside_a_transaction_gets_the_rest_of_it() {
+    let (mut log, mut fanout, mut got) = (Log::new(), Fanout::new(65_536), Got::default());
+    let (whole, resumed) = (fanout.connect(), fanout.connect());
+    let subscription = subscription("s", None);
+    fanout.subscribe(whole, &subscription, START);
+    fanout.subscribe(resumed, &subscription, Position::after_change(Lsn(10), 6));
+    log.commit(&relation(&["a", "b"]), &rows(0..9), |piece| {
+        deliver(&mut fanout, piece, &mut got)
+    });
+    let seqs = |connection| {
+        got.changes()
+            .into_iter()
+            .filter(move |c| c.0 == connection)
+            .map(|c| c.2)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(seqs(whole), (0..9).collect::<Vec<_>>());
+    assert_eq!(seqs(resumed), [7, 8]);
+}
+
+#[test]
+fn a_column_that_goes_ends_the_subscriptions_that_need_it_and_no_others() {
+    let (mut log, mut fanout, mut got) = (Log::new(), Fanout::new(65_536), Got::default());
+    let connection = fanout.connect();
+    fanout.subscribe(connection, &subscription("needs b", Some("b = 1")), START);
+    fanout.subscribe(connection, &subscription("does not", Some("a > 0")), START);
+    log.commit(&relation(&["a", "b"]), &rows(1..2), |piece| {
+        deliver(&mut fanout, piece, &mut got)
+    });
+    assert_eq!(got.changes().len(), 2);
+    let row = vec![vec!["7".to_owned()]];
+    log.commit(&relation(&["a"]), &row, |piece| {
+        deliver(&mut fanout, piece, &mut got)
+    });
+    assert_eq!(
+        got.ended,
+        [(connection, "needs b".into(), ErrorCode::SchemaChanged)]
+    );
+    assert_eq!((fanout.subscriptions(connection), fanout.queries()), (1, 1));
+    assert!(got.frames.last().unwrap().1.text.contains(r#""row":{"a":7}"#));
+}
+
+#[test]
+fn relations_that_come_and_go_are_forgotten() {
+    let (mut log, mut fanout, mut got) = (Log::new(), Fanout::new(65_536), Got::default());
+    let connection = fanout.connect();
+    fanout.subscribe(connection, &subscription("s", None), START);
+    for number in 0..300 {
+        let mut partition = (*relation(&["a", "b"])).clone();
+        partition.oid = 100 + number;
+        partition.table = TableName::new("public", format!("t_{number}"));
+        let known = relation(&["a", "b"]);
+        for relation in [Arc::new(partition), known] {
+            log.commit(&relation, &rows(0..1), |piece| {
+                deliver(&mut fanout, piece, &mut got)
+            });
+        }
+    }
+    assert_eq!(got.frames.len(), 300);
+    assert!(fanout.relations.len() < 100, "{}", fanout.relations.len());
+}
+
+#[test]
+fn a_table_that_everybody_left_is_found_again() {
+    let (mut log, mut fanout, mut got) = (Log::new(), Fanout::new(65_536), Got::default());
+    let connection = fanout.connect();
+    let relation = relation(&["a", "b"]);
+    let subscription = subscription("s", Some("a = 1"));
+    for round in 1..4 {
+        fanout.subscribe(connection, &subscription, START);
+        log.commit(&relation, &rows(0..3), |piece| {
+            deliver(&mut fanout, piece, &mut got)
+        });
+        assert_eq!(got.frames.len(), round);
+        fanout.unsubscribe(connection, &subscription);
+        assert!(fanout.tables.is_empty());
+        log.commit(&relation, &rows(0..3), |piece| {
+            deliver(&mut fanout, piece, &mut got)
+        });
+        assert_eq!(got.frames.len(), round);
+    }
+}
+
+/// What can happen to subscriptions between two transactions.
+#[derive(Clone, Debug)]
+enum Step {
+    Connect,
+    Disconnect(usize),
+    Subscribe(usize, usize, usize),
+    Unsubscribe(usize),
+}
+
+const PREDICATES: [Option<&str>; 4] = [None, Some("b = 1"), Some("b IN (2, 3)"), Some("a >= 5")];
+
+fn step() -> impl Strategy<Value = Step> {
+    let any = any::<usize>();
+    prop_oneof![
+        1 => Just(Step::Connect),
+        1 => any.prop_map(Step::Disconnect),
+        4 => (any, 0..3_usize, 0..PREDICATES.len()).prop_map(|(c, id, p)| Step::Subscribe(c, id, p)),
+        2 => any.prop_map(Step::Unsubscribe),
+    ]
+}
+
+fn matches(predicate: usize, row: u64) -> bool {
+    match predicate {
+        0 => true,
+        1 => row % 4 == 1,
+        2 => row % 4 >= 2,
+        _ => row >= 5,
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    /// Whoever comes and goes in whatever order: each subscription gets exactly its matches, once.
+    #[test]
+    fn every_subscription_gets_exactly_its_matches(steps in prop::collection::vec(step(), 1..60)) {
+        let (mut log, mut fanout) = (Log::new(), Fanout::new(200));
+        let relation = relation(&["a", "b"]);
+        let mut connections: Vec<ConnectionId> = vec![fanout.connect()];
+        let mut held: Vec<(ConnectionId, usize, usize, Arc<Subscription>)> = Vec::new();
+        for (number, step) in steps.into_iter().enumerate() {
+            match step {
+                Step::Connect => connections.push(fanout.connect()),
+                Step::Disconnect(which) if connections.len() > 1 => {
+                    let gone = connections.swap_remove(which % connections.len());
+                    fanout.disconnect(gone);
+                    held.retain(|(connection, ..)| *connection != gone);
+                }
+                Step::Disconnect(_) => {}
+                Step::Subscribe(which, id, predicate) => {
+                    let connection = connections[which % connections.len()];
+                    if held.iter().any(|(c, i, ..)| (*c, *i) == (connection, id)) {
+                        continue;
+                    }
+                    let subscription = subscription(&id.to_string(), PREDICATES[predicate]);
+                    fanout.subscribe(connection, &subscription, START);
+                    held.push((connection, id, predicate, subscription));
+                }
+                Step::Unsubscribe(which) if !held.is_empty() => {
+                    let (connection, .., subscription) = held.swap_remove(which % held.len());
+                    fanout.unsubscribe(connection, &subscription);
+                }
+                Step::Unsubscribe(_) => {}
+            }
+            if number % 4 == 0 {
+                let mut got = Got::default();
+                log.commit(&relation, &rows(0..8), |piece| deliver(&mut fanout, piece, &mut got));
+                let expected: BTreeSet<_> = held
+                    .iter()
+                    .flat_map(|(connection, id, predicate, _)| {
+                        (0..8).filter(|&row| matches(*predicate, row)).map(|row| (*connection, id.to_string(), row))
+                    })
+                    .collect();
+                prop_assert_eq!(got.changes(), expected);
+            }
+        }
+        for connection in connections {
+            fanout.disconnect(connection);
+        }
+        prop_assert_eq!((fanout.queries(), fanout.groups.len()), (0, 0));
+        prop_assert!(fanout.tables.is_empty() && fanout.by_name.is_empty() && fanout.by_id.is_empty());
+    }
+}

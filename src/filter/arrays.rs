@@ -1,0 +1,182 @@
+//! Arrays: `= ANY (array)`, and the operators between arrays.
+
+use super::Error;
+use super::ast::Operator;
+use super::compare::{compare, domain, gather, is_null, leaf};
+use super::leaf::{ArrayOperator, ArraySide, ElementsAs, Item, Test};
+use super::matcher::{Comparison, Node};
+use super::scalar::{Scalar, text_of};
+use super::term::{Term, Typed, check_collation};
+use super::truth::Truth;
+use super::typing::Domain;
+use crate::types::Kind;
+
+/// `left comparison ANY (array)`
+pub(super) fn any(mut left: Term<'_>, comparison: Comparison, array: Term<'_>) -> Result<Node, Error> {
+    let element = match (array.kind(), left.kind()) {
+        (Some(Kind::Array(element)), _) => element.as_ref().clone(),
+        (Some(_), _) => {
+            let message = format!("ANY needs an array, not {}", array.type_name());
+            return Err(Error::ty(message, array.offset));
+        }
+        (None, Some(left)) => left.clone(),
+        (None, None) => Kind::Text,
+    };
+    if !array.is_place() {
+        return any_of_constant(&left, comparison, array, &element);
+    }
+    array.check_name(&left)?;
+    left.close(&element)?;
+    let left_kind = left.kind().cloned().unwrap_or_else(|| element.clone());
+    let domain = domain(&left, &left_kind, &array, &element)?;
+    check_order(domain, comparison, left.offset)?;
+    check_collation(&left, comparison, &array, domain)?;
+    left.cast_constant(domain)?;
+    let item = match left.typed {
+        Typed::Place(place) => Item::Value(place.scalar(domain)),
+        Typed::Constant {
+            value: Some(value), ..
+        } => Item::Constant(value),
+        _ => Item::Null,
+    };
+    let Typed::Place(place) = array.typed else {
+        return Ok(Node::Constant(Truth::Null));
+    };
+    let elements = ElementsAs {
+        reading: domain.reading(&element),
+        delimiter: element.delimiter(),
+    };
+    let left = Scalar::Column(text_of(place.index));
+    Ok(leaf(
+        left,
+        Test::Any {
+            item,
+            comparison,
+            elements,
+        },
+    ))
+}
+
+/// A list in other words.
+fn any_of_constant(
+    left: &Term<'_>,
+    comparison: Comparison,
+    mut array: Term<'_>,
+    element: &Kind,
+) -> Result<Node, Error> {
+    let offset = array.offset;
+    left.check_name(&array)?;
+    array.close(&Kind::Array(Box::new(element.clone())))?;
+    let Typed::Array {
+        value: Some(array), ..
+    } = array.typed
+    else {
+        return Ok(Node::Constant(Truth::Null));
+    };
+    // The types are checked even where there is nothing to compare.
+    compare(left.clone(), comparison, Term::constant(element, None, offset))?;
+    let nodes = array.elements().iter().map(|value| {
+        let value = Term::constant(element, value.clone(), offset);
+        compare(left.clone(), comparison, value)
+    });
+    Ok(gather(nodes.collect::<Result<_, _>>()?))
+}
+
+/// A comparison of two arrays.
+pub(super) fn compare_arrays(left: Term<'_>, comparison: Comparison, right: Term<'_>) -> Result<Node, Error> {
+    let equal = |left, right| between(left, ArrayOperator::Compare(Comparison::Equal), right);
+    let is_true = |node| Node::is(node, Truth::True, false);
+    match comparison {
+        Comparison::NotDistinct => {
+            let nulls = Node::and(vec![is_null(&left, false), is_null(&right, false)]);
+            Ok(Node::or(vec![is_true(equal(left, right)?), nulls]))
+        }
+        Comparison::Distinct => Ok(compare_arrays(left, Comparison::NotDistinct, right)?.negated()),
+        comparison => between(left, ArrayOperator::Compare(comparison), right),
+    }
+}
+
+/// `@>`, `<@` and `&&`.
+pub(super) fn operate(left: Term<'_>, operator: Operator, right: Term<'_>) -> Result<Node, Error> {
+    let kind = left.kind().or(right.kind());
+    if !matches!(kind, Some(Kind::Array(_))) {
+        let known = if left.kind().is_some() { &left } else { &right };
+        let what = format!("the operator {} on {}", operator.as_str(), known.type_name());
+        return Err(Error::unsupported(what, known.offset));
+    }
+    let operator = match operator {
+        Operator::Contains => ArrayOperator::Contains,
+        Operator::IsContained => ArrayOperator::IsContained,
+        Operator::Overlaps => ArrayOperator::Overlaps,
+        Operator::HasKey => return Err(Error::ty("arrays have no operator ?", left.offset)),
+    };
+    between(left, operator, right)
+}
+
+fn between(mut left: Term<'_>, operator: ArrayOperator, mut right: Term<'_>) -> Result<Node, Error> {
+    let kind = left.kind().or(right.kind()).cloned();
+    let Some(Kind::Array(element)) = &kind else {
+        return Err(Error::ty("the operator needs arrays", left.offset));
+    };
+    left.check_name(&right)?;
+    right.check_name(&left)?;
+    let array = Kind::Array(element.clone());
+    left.close(&array)?;
+    right.close(&array)?;
+    let names = || format!("{} and {}", left.type_name(), right.type_name());
+    if left.kind() != right.kind() {
+        let message = format!("arrays of types {} cannot be compared", names());
+        return Err(Error::ty(message, left.offset));
+    }
+    if let (Typed::Place(left_place), Typed::Place(right_place)) = (&left.typed, &right.typed)
+        && left_place.column.ty.oid != right_place.column.ty.oid
+    {
+        return Err(Error::unsupported(format!("comparing {}", names()), left.offset));
+    }
+    let domain = Domain::of(element, element)
+        .ok_or_else(|| Error::unsupported(format!("comparing {}", names()), left.offset))?;
+    let comparison = match operator {
+        ArrayOperator::Compare(comparison) => comparison,
+        _ => Comparison::Equal,
+    };
+    check_order(domain, comparison, left.offset)?;
+    check_collation(&left, comparison, &right, domain)?;
+    let (place, operator, right) = match (left.typed, right.typed) {
+        (Typed::Place(place), right) => (place, operator, right),
+        (left, Typed::Place(place)) => (place, operator.mirrored(), left),
+        _ => {
+            return Err(Error::unsupported(
+                "an operator of arrays without a column",
+                left.offset,
+            ));
+        }
+    };
+    let right = match right {
+        Typed::Place(other) => ArraySide::Column(other.index),
+        Typed::Array {
+            value: Some(array), ..
+        } => ArraySide::Constant(array),
+        _ => return Ok(Node::Constant(Truth::Null)),
+    };
+    let elements = ElementsAs {
+        reading: domain.reading(element),
+        delimiter: element.delimiter(),
+    };
+    let left = Scalar::Column(text_of(place.index));
+    Ok(leaf(
+        left,
+        Test::Array {
+            operator,
+            right,
+            elements,
+        },
+    ))
+}
+
+/// The order of labels is not in their text.
+fn check_order(domain: Domain, comparison: Comparison, offset: usize) -> Result<(), Error> {
+    if domain == Domain::Enum && comparison.orders() {
+        return Err(Error::unsupported("ordering labels in arrays", offset));
+    }
+    Ok(())
+}

@@ -1,0 +1,266 @@
+//! [`Predicate::bind`]: names become columns, literals become values, each comparison gets the type that Postgres
+//! compares by.
+
+use serde_json::Value as Json;
+
+use super::Error;
+use super::arrays::{self, any};
+use super::ast::{Expr, Operand, Value};
+use super::compare::{compare, gather, is_null};
+use super::documents::{self, part};
+use super::like::like;
+use super::matcher::{Comparison, Matcher, Node, Source};
+use super::parse::Predicate;
+use super::term::{Place, Term, Typed, text_of_json};
+use super::truth::Truth;
+use super::typing::common_type;
+use crate::event::Relation;
+use crate::types::{Datum, Kind, Reading, literal};
+
+impl Predicate {
+    /// Binds the predicate to a relation's columns and to its parameters.
+    ///
+    /// A parameter is as if the same literal stood in its place, quoted: it takes its type from there. A JSON string
+    /// gives its text, a number its digits, true and false those words, null a null. A list gives an array of such, and
+    /// for a `jsonb` a list or an object is that JSON.
+    pub fn bind(&self, relation: &Relation, parameters: &[Json]) -> Result<Matcher, Error> {
+        if parameters.iter().map(size).sum::<usize>() > MAX_PARAMETER_BYTES {
+            return Err(Error::TooLarge {
+                of: "bytes of parameters",
+                limit: MAX_PARAMETER_BYTES,
+                offset: 0,
+            });
+        }
+        let mut binder = Binder {
+            relation,
+            parameters,
+            used: vec![false; parameters.len()],
+        };
+        let node = binder.boolean(&self.root)?;
+        match binder.used.iter().position(|used| !used) {
+            None => Ok(Matcher::new(node)),
+            Some(unused) => Err(Error::Parameter {
+                message: format!("parameter ${} is given but not used", unused + 1),
+                offset: 0,
+            }),
+        }
+    }
+}
+
+/// How large the parameters of a predicate may be together.
+const MAX_PARAMETER_BYTES: usize = 64 * 1024;
+
+/// About how many bytes a parameter takes.
+fn size(json: &Json) -> usize {
+    match json {
+        Json::Null | Json::Bool(_) | Json::Number(_) => 8,
+        Json::String(text) => text.len() + 2,
+        Json::Array(items) => items.iter().map(size).sum::<usize>() + 2,
+        Json::Object(members) => members
+            .iter()
+            .map(|(key, value)| key.len() + 3 + size(value))
+            .sum::<usize>(),
+    }
+}
+
+struct Binder<'a> {
+    relation: &'a Relation,
+    parameters: &'a [Json],
+    used: Vec<bool>,
+}
+
+impl<'a> Binder<'a> {
+    fn boolean(&mut self, expr: &Expr) -> Result<Node, Error> {
+        match expr {
+            Expr::And(exprs) => Ok(Node::and(self.booleans(exprs)?)),
+            Expr::Or(exprs) => Ok(Node::or(self.booleans(exprs)?)),
+            Expr::Not(expr) => Ok(self.boolean(expr)?.negated()),
+            Expr::Is { expr, truth, negated } => Ok(Node::is(self.boolean(expr)?, *truth, *negated)),
+            Expr::IsNull { operand, negated } => {
+                let term = self.term(operand)?;
+                // Of a composite it asks for its attributes: ROW(NULL) is null, and ROW(1, NULL) neither null nor not.
+                if let Some(Kind::Composite { .. }) = term.kind() {
+                    let what = "IS NULL of a composite (IS NOT DISTINCT FROM NULL asks for the value itself)";
+                    return Err(Error::unsupported(what, term.offset));
+                }
+                Ok(is_null(&term, *negated))
+            }
+            Expr::Compare {
+                left,
+                comparison,
+                right,
+            } => compare(self.term(left)?, *comparison, self.term(right)?),
+            Expr::In { left, list, negated } => {
+                let is_in = self.is_in(left, list)?;
+                Ok(if *negated { is_in.negated() } else { is_in })
+            }
+            Expr::Between {
+                operand,
+                low,
+                high,
+                negated,
+            } => {
+                let low = compare(self.term(operand)?, Comparison::GreaterOrEqual, self.term(low)?)?;
+                let high = compare(self.term(operand)?, Comparison::LessOrEqual, self.term(high)?)?;
+                let between = Node::and(vec![low, high]);
+                Ok(if *negated { between.negated() } else { between })
+            }
+            Expr::Like {
+                operand,
+                pattern,
+                escape,
+                case,
+                negated,
+            } => {
+                let escape = escape.as_ref().map(|escape| self.term(escape)).transpose()?;
+                let like = like(self.term(operand)?, self.term(pattern)?, escape, *case)?;
+                Ok(if *negated { like.negated() } else { like })
+            }
+            Expr::Any {
+                left,
+                comparison,
+                array,
+            } => any(self.term(left)?, *comparison, self.term(array)?),
+            Expr::Operator {
+                left,
+                operator,
+                right,
+                ..
+            } => {
+                let (left, right) = (self.term(left)?, self.term(right)?);
+                match left.kind().or(right.kind()) {
+                    Some(Kind::Jsonb) => documents::operate(left, *operator, right),
+                    _ => arrays::operate(left, *operator, right),
+                }
+            }
+            Expr::Operand(operand) => truth(self.term(operand)?),
+        }
+    }
+
+    fn booleans(&mut self, exprs: &[Expr]) -> Result<Vec<Node>, Error> {
+        exprs.iter().map(|expr| self.boolean(expr)).collect()
+    }
+
+    /// `left IN (list)`. Postgres gives the list's constants one type if there are several (`transformAExprIn` in
+    /// `parse_expr.c`), and compares a single one, or columns, each by itself.
+    fn is_in(&mut self, left: &Operand, list: &[Operand]) -> Result<Node, Error> {
+        let mut terms = list
+            .iter()
+            .map(|operand| self.term(operand))
+            .collect::<Result<Vec<_>, _>>()?;
+        if terms.iter().filter(|term| !term.is_place()).count() > 1 {
+            let left = self.term(left)?;
+            terms.iter().try_for_each(|term| left.check_name(term))?;
+            let members = std::iter::once(&left).chain(terms.iter().filter(|term| !term.is_place()));
+            if let Some(common) = common_type(members.filter_map(Term::kind)) {
+                for term in terms.iter_mut().filter(|term| !term.is_place()) {
+                    term.cast(&common)?;
+                }
+            }
+        }
+        let mut nodes = Vec::with_capacity(terms.len());
+        for term in terms {
+            nodes.push(compare(self.term(left)?, Comparison::Equal, term)?);
+        }
+        Ok(gather(nodes))
+    }
+
+    fn term(&mut self, operand: &Operand) -> Result<Term<'a>, Error> {
+        let offset = operand.offset;
+        let typed = match &operand.value {
+            Value::Column { qualifiers, name } => self.column(qualifiers, name, offset)?,
+            Value::Text(text) => Typed::Open(Some(text.clone())),
+            Value::Null => Typed::Open(None),
+            Value::Bool(value) => Typed::Constant {
+                kind: Kind::Bool,
+                value: Some(Datum::Bool(*value)),
+            },
+            Value::Number(text) => {
+                let kind = kind_of_number(text);
+                let value = literal(&kind, text).map_err(|source| Error::Literal { source, offset })?;
+                let value = Some(value);
+                Typed::Constant { kind, value }
+            }
+            Value::Parameter(number) => self.parameter(*number, offset)?,
+            Value::Cast { operand, to } => {
+                let mut term = self.term(operand)?;
+                term.cast(to)?;
+                term.typed
+            }
+            Value::Part { of, extraction, key } => part(self.term(of)?, *extraction, self.term(key)?)?,
+        };
+        Ok(Term { offset, typed })
+    }
+
+    fn column(&self, qualifiers: &[String], name: &str, offset: usize) -> Result<Typed<'a>, Error> {
+        let table = &self.relation.table;
+        let own = match qualifiers {
+            [] => true,
+            [name] => *name == table.name,
+            [schema, name] => *schema == table.schema && *name == table.name,
+            _ => false,
+        };
+        match self.relation.column(name) {
+            Some((index, column)) if own => Ok(Typed::Place(Place::new(index, column))),
+            _ => {
+                let mut parts = qualifiers.to_vec();
+                parts.push(name.to_owned());
+                let name = parts.join(".");
+                Err(Error::UnknownColumn { name, offset })
+            }
+        }
+    }
+
+    fn parameter(&mut self, number: usize, offset: usize) -> Result<Typed<'a>, Error> {
+        let index = number.wrapping_sub(1);
+        let (Some(json), Some(used)) = (self.parameters.get(index), self.used.get_mut(index)) else {
+            let given = self.parameters.len();
+            let message = format!("${number} has no value: {given} parameters were given, counted from $1");
+            return Err(Error::Parameter { message, offset });
+        };
+        *used = true;
+        match json {
+            Json::Array(items) => Ok(Typed::OpenList(items)),
+            value => text_of_json(value).map(Typed::Open).map_err(|what| {
+                let message = format!("parameter ${number} {what}");
+                Error::Parameter { message, offset }
+            }),
+        }
+    }
+}
+
+/// The type of an unquoted number: the first that holds it of integer and bigint, else numeric.
+fn kind_of_number(text: &str) -> Kind {
+    match text.parse::<i64>() {
+        Ok(value) if i32::try_from(value).is_ok() => Kind::Int4,
+        Ok(_) => Kind::Int8,
+        Err(_) => Kind::Numeric,
+    }
+}
+
+/// An operand that stands as a condition.
+fn truth(mut term: Term<'_>) -> Result<Node, Error> {
+    term.close(&Kind::Bool)?;
+    match (&term.typed, term.kind()) {
+        (Typed::Place(place), Some(Kind::Bool)) => {
+            let (column, reading) = (place.index, Reading::Bool);
+            Ok(Node::truth_of(Source { column, reading }, true))
+        }
+        (Typed::Constant { value: None, .. }, Some(Kind::Bool)) => Ok(Node::Constant(Truth::Null)),
+        (
+            Typed::Constant {
+                value: Some(Datum::Bool(value)),
+                ..
+            },
+            _,
+        ) => Ok(Node::Constant(Truth::from(*value))),
+        _ => Err(Error::ty(
+            format!("a condition must be boolean, not {}", term.type_name()),
+            term.offset,
+        )),
+    }
+}
+
+#[cfg(test)]
+#[path = "bind_tests.rs"]
+mod tests;

@@ -1,0 +1,98 @@
+//! [`Error`]: what is wrong with a predicate, and where.
+
+use crate::types::LiteralError;
+
+/// Why a predicate cannot be used. The offset is that of the byte in the `where` text at which the problem lies.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The text is not an expression of Postgres.
+    #[error("syntax error: {message}")]
+    Syntax {
+        /// What is wrong.
+        message: String,
+        /// Where.
+        offset: usize,
+    },
+    /// Postgres would take it; we cannot give its exact meaning.
+    #[error("{what} is not supported in a predicate")]
+    Unsupported {
+        /// What it is, naming it as it is written.
+        what: String,
+        /// Where.
+        offset: usize,
+    },
+    /// The text or one of its parts is over a limit.
+    #[error("the predicate is too large: more than {limit} {of}")]
+    TooLarge {
+        /// What there is too much of.
+        of: &'static str,
+        /// How much there may be.
+        limit: usize,
+        /// Where the limit is passed.
+        offset: usize,
+    },
+    /// The table has no such column, or it is not published.
+    #[error("there is no column {name:?}")]
+    UnknownColumn {
+        /// The name as looked up, unquoted.
+        name: String,
+        /// Where.
+        offset: usize,
+    },
+    /// The types do not go together.
+    #[error("{message}")]
+    Type {
+        /// What is wrong.
+        message: String,
+        /// Where.
+        offset: usize,
+    },
+    /// A literal or parameter has no value of the type that its place needs.
+    #[error("{source}")]
+    Literal {
+        /// What is wrong.
+        source: LiteralError,
+        /// Where.
+        offset: usize,
+    },
+    /// The parameters do not fit the predicate.
+    #[error("{message}")]
+    Parameter {
+        /// What is wrong.
+        message: String,
+        /// Where the parameter is used.
+        offset: usize,
+    },
+}
+
+impl Error {
+    /// The byte in the `where` text at which the problem lies.
+    pub fn offset(&self) -> usize {
+        match self {
+            Error::Syntax { offset, .. }
+            | Error::Unsupported { offset, .. }
+            | Error::TooLarge { offset, .. }
+            | Error::UnknownColumn { offset, .. }
+            | Error::Type { offset, .. }
+            | Error::Literal { offset, .. }
+            | Error::Parameter { offset, .. } => *offset,
+        }
+    }
+
+    /// `what` may quote the text; it becomes one line.
+    pub(super) fn unsupported(what: impl Into<String>, offset: usize) -> Error {
+        let what = what.into().replace(['\n', '\r'], " ");
+        Error::Unsupported { what, offset }
+    }
+
+    /// `message` may quote the text; it becomes one line.
+    pub(super) fn syntax(message: impl Into<String>, offset: usize) -> Error {
+        let message = message.into().replace(['\n', '\r'], " ");
+        Error::Syntax { message, offset }
+    }
+
+    pub(super) fn ty(message: impl Into<String>, offset: usize) -> Error {
+        let message = message.into();
+        Error::Type { message, offset }
+    }
+}

@@ -1,0 +1,375 @@
+//! [`Records`]: the predicates, as compactly as they are needed to verify what the index finds.
+
+use std::hash::{BuildHasher, RandomState};
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use super::source::{Known, Seen, SourceId, Sources};
+use crate::filter::eval::{eval, holds};
+use crate::filter::matcher::{Comparison, Node, Verdict};
+use crate::filter::truth::{Possible, Truth};
+use crate::types::{Abbreviated, Datum};
+
+/// A condition of a conjunction, in 12 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Test {
+    /// Against a value that its place tells.
+    Compare {
+        comparison: Comparison,
+        source: SourceId,
+        place: Place,
+    },
+    /// Against the value of this number.
+    Value {
+        comparison: Comparison,
+        source: SourceId,
+        value: u32,
+    },
+    /// The expression of this number.
+    Shared(u32),
+}
+
+/// The place of an exact value, in two halves, so that a test needs no padding.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place([u32; 2]);
+
+impl Place {
+    fn new(place: u64) -> Place {
+        Place([(place >> 32) as u32, place as u32])
+    }
+
+    pub(super) fn get(self) -> u64 {
+        let Place([high, low]) = self;
+        u64::from(high) << 32 | u64::from(low)
+    }
+}
+
+/// How many tests a record holds itself.
+const FEW: usize = 3;
+
+/// A predicate: the conjunction of its tests.
+#[derive(Clone, Copy, Debug)]
+enum Record {
+    /// The number of no predicate.
+    Free,
+    Few(u8, [Test; FEW]),
+    /// The tests of this number.
+    Many(u32),
+}
+
+/// An expression that predicates have in common. It is evaluated once per row.
+#[derive(Debug)]
+struct Shared {
+    node: Node,
+    uses: u32,
+    /// What it was last found to be for an old row and a new one, and for which change.
+    found: [(u64, Possible); 2],
+}
+
+/// The predicates by their numbers, and what they are made of.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    records: Vec<Record>,
+    long: Slab<Box<[Test]>>,
+    values: Slab<Datum<'static>>,
+    shared: Slab<Shared>,
+    by_node: HashTable<u32>,
+    hasher: RandomState,
+    len: usize,
+}
+
+/// Which version of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Version {
+    Old,
+    New,
+}
+
+impl Records {
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The numbers of the predicates.
+    pub(super) fn entries(&self) -> impl Iterator<Item = u32> {
+        let entries = self.records.iter().enumerate();
+        entries
+            .filter(|(_, record)| !matches!(record, Record::Free))
+            .map(|(entry, _)| entry as u32)
+    }
+
+    /// Keeps a predicate under a number that none has.
+    pub(super) fn insert(&mut self, entry: u32, node: &Node, sources: &mut Sources) {
+        let nodes = match node {
+            Node::Constant(Truth::True) => &[],
+            Node::And(nodes) => &**nodes,
+            node => std::slice::from_ref(node),
+        };
+        let tests: Vec<Test> = nodes.iter().map(|node| self.test(node, sources)).collect();
+        let mut few = [Test::Shared(u32::MAX); FEW];
+        let record = if tests.len() <= FEW {
+            for (to, from) in few.iter_mut().zip(&tests) {
+                *to = *from;
+            }
+            Record::Few(tests.len() as u8, few)
+        } else {
+            Record::Many(self.long.insert(tests.into()) as u32)
+        };
+        let index = entry as usize;
+        if self.records.len() <= index {
+            self.records.resize(index + 1, Record::Free);
+        }
+        if let Some(place) = self.records.get_mut(index) {
+            *place = record;
+            self.len += 1;
+        }
+    }
+
+    fn test(&mut self, node: &Node, sources: &mut Sources) -> Test {
+        if let Node::Compare {
+            left,
+            comparison,
+            right,
+        } = node
+        {
+            let (comparison, source) = (*comparison, sources.id(*left));
+            let Abbreviated { place, exact } = right.abbreviated();
+            return if exact {
+                let place = Place::new(place);
+                Test::Compare {
+                    comparison,
+                    source,
+                    place,
+                }
+            } else {
+                let value = self.values.insert(right.clone()) as u32;
+                Test::Value {
+                    comparison,
+                    source,
+                    value,
+                }
+            };
+        }
+        let hash = self.hasher.hash_one(node);
+        let is_same = |index: &u32| {
+            self.shared
+                .get(*index as usize)
+                .is_some_and(|held| held.node == *node)
+        };
+        if let Some(&shared) = self.by_node.find(hash, is_same) {
+            if let Some(held) = self.shared.get_mut(shared as usize) {
+                held.uses += 1;
+            }
+            return Test::Shared(shared);
+        }
+        let shared = self.shared.insert(Shared {
+            node: node.clone(),
+            uses: 1,
+            found: [(0, Possible::ANY); 2],
+        }) as u32;
+        let Records {
+            shared: held,
+            by_node,
+            hasher,
+            ..
+        } = self;
+        let hash_of = |index: &u32| {
+            held.get(*index as usize)
+                .map_or(0, |held| hasher.hash_one(&held.node))
+        };
+        by_node.insert_unique(hash, shared, hash_of);
+        Test::Shared(shared)
+    }
+
+    /// Forgets a predicate.
+    pub(super) fn remove(&mut self, entry: u32) {
+        let Some(place) = self.records.get_mut(entry as usize) else {
+            return;
+        };
+        let record = std::mem::replace(place, Record::Free);
+        self.len -= usize::from(!matches!(record, Record::Free));
+        match record {
+            Record::Free => {}
+            Record::Few(len, tests) => {
+                let tests = tests.iter().take(len.into());
+                tests.for_each(|test| self.forget(*test));
+            }
+            Record::Many(long) => {
+                let tests = self.long.try_remove(long as usize).unwrap_or_default();
+                tests.iter().for_each(|test| self.forget(*test));
+            }
+        }
+    }
+
+    fn forget(&mut self, test: Test) {
+        match test {
+            Test::Compare { .. } => {}
+            Test::Value { value, .. } => drop(self.values.try_remove(value as usize)),
+            Test::Shared(shared) => {
+                let Some(held) = self.shared.get_mut(shared as usize) else {
+                    return;
+                };
+                held.uses -= 1;
+                if held.uses > 0 {
+                    return;
+                }
+                let hash = self.hasher.hash_one(&held.node);
+                if let Ok(found) = self.by_node.find_entry(hash, |index| *index == shared) {
+                    found.remove();
+                }
+                self.shared.try_remove(shared as usize);
+            }
+        }
+    }
+
+    /// How many tests a predicate has: enough of it to have it brought from memory.
+    pub(super) fn size(&self, entry: u32) -> u32 {
+        match self.records.get(entry as usize) {
+            Some(Record::Few(len, _)) => (*len).into(),
+            Some(Record::Many(long)) => *long,
+            Some(Record::Free) | None => 0,
+        }
+    }
+
+    pub(super) fn contains(&self, entry: u32) -> bool {
+        let record = self.records.get(entry as usize);
+        record.is_some_and(|record| !matches!(record, Record::Free))
+    }
+
+    /// Whether every trace of what was removed is gone.
+    #[cfg(test)]
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.len == 0
+            && self.long.is_empty()
+            && self.values.is_empty()
+            && self.shared.is_empty()
+            && self.by_node.is_empty()
+    }
+
+    /// The tests of a predicate.
+    pub(super) fn tests(&self, entry: u32) -> &[Test] {
+        match self.records.get(entry as usize) {
+            Some(Record::Few(len, tests)) => tests.get(..usize::from(*len)).unwrap_or_default(),
+            Some(Record::Many(long)) => self.long.get(*long as usize).map_or(&[], |tests| tests),
+            Some(Record::Free) | None => &[],
+        }
+    }
+
+    pub(super) fn value(&self, value: u32) -> Option<&Datum<'static>> {
+        self.values.get(value as usize)
+    }
+
+    pub(super) fn shared(&self, shared: u32) -> Option<&Node> {
+        Some(&self.shared.get(shared as usize)?.node)
+    }
+
+    /// Whether a row is in the predicate's result, as [`Matcher::eval`](crate::filter::Matcher::eval) says it. `change`
+    /// numbers the change that the row is of.
+    pub(super) fn verdict(
+        &mut self,
+        entry: u32,
+        version: Version,
+        seen: &mut Seen<'_>,
+        sources: &Sources,
+        change: u64,
+    ) -> Verdict {
+        let mut result = Possible::TRUE;
+        let Records {
+            records,
+            long,
+            values,
+            shared,
+            ..
+        } = self;
+        let tests = match records.get(entry as usize) {
+            Some(Record::Few(len, tests)) => tests.get(..usize::from(*len)).unwrap_or_default(),
+            Some(Record::Many(tests)) => long.get(*tests as usize).map_or(&[][..], |tests| tests),
+            Some(Record::Free) | None => return Verdict::DoesNot,
+        };
+        for test in tests {
+            let possible = match *test {
+                Test::Compare {
+                    comparison,
+                    source,
+                    place,
+                } => compare(comparison, seen.known(source, sources), |known| {
+                    known.place.cmp(&place.get())
+                }),
+                Test::Value {
+                    comparison,
+                    source,
+                    value,
+                } => value_test(comparison, source, values.get(value as usize), seen, sources),
+                Test::Shared(index) => match shared.get_mut(index as usize) {
+                    Some(shared) => shared.find(version, seen, change),
+                    None => Possible::ANY,
+                },
+            };
+            result = result.and(possible);
+            if !result.includes(Possible::TRUE) {
+                return Verdict::DoesNot;
+            }
+        }
+        Verdict::of(result)
+    }
+}
+
+impl Shared {
+    fn find(&mut self, version: Version, seen: &Seen<'_>, change: u64) -> Possible {
+        let [old, new] = &mut self.found;
+        let found = if version == Version::Old { old } else { new };
+        if found.0 != change {
+            *found = (change, eval(&self.node, &seen.row));
+        }
+        found.1
+    }
+}
+
+fn value_test(
+    comparison: Comparison,
+    source: SourceId,
+    value: Option<&Datum<'static>>,
+    seen: &mut Seen<'_>,
+    sources: &Sources,
+) -> Possible {
+    let known = seen.known(source, sources);
+    let Some(value) = value else {
+        return Possible::ANY;
+    };
+    let place = value.abbreviated().place;
+    compare(comparison, known, |known| {
+        known.place.cmp(&place).then_with(|| {
+            let datum = seen.datum(source, sources);
+            datum.map_or(std::cmp::Ordering::Equal, |datum| datum.cmp(value))
+        })
+    })
+}
+
+/// What comparing a source's value with one that is not null can give.
+#[inline]
+fn compare(
+    comparison: Comparison,
+    known: Known,
+    order: impl FnOnce(Abbreviated) -> std::cmp::Ordering,
+) -> Possible {
+    match (known, comparison) {
+        (Known::Value(value), _) => Truth::from(holds(comparison, order(value))).into(),
+        (Known::Null, Comparison::Distinct) => Possible::TRUE,
+        (Known::Null, Comparison::NotDistinct) => Possible::FALSE,
+        (Known::Null, _) => Possible::NULL,
+        (Known::Absent | Known::Unread, Comparison::Distinct | Comparison::NotDistinct) => Possible::KNOWN,
+        (Known::Absent | Known::Unread, _) => Possible::ANY,
+        (Known::Unknown, _) => Possible::KNOWN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_up_to_three_tests_takes_forty_bytes() {
+        assert_eq!((size_of::<Test>(), size_of::<Record>()), (12, 40));
+    }
+}

@@ -1,0 +1,35 @@
+//! Which subscriptions a change concerns, and how. Pure.
+//!
+//! A [`Predicate`] is a `where` as it was written. Bound to a relation and its parameters it becomes a [`Matcher`],
+//! which looks at a [`Row`] and says whether the row is in the result; [`membership()`] compares a row's versions before
+//! and after a change. The one thing to know: some values are not in the log, so a matcher computes which truth values
+//! are *possible*, and its verdict can be [`Verdict::Undecided`].
+
+mod arrays;
+mod ast;
+mod bind;
+mod compare;
+mod documents;
+mod error;
+mod eval;
+mod index;
+mod leaf;
+mod lex;
+mod like;
+mod matcher;
+mod membership;
+mod operand;
+mod parse;
+mod row;
+mod scalar;
+mod sql;
+mod term;
+mod truth;
+mod typing;
+
+pub use error::Error;
+pub use index::Index;
+pub use matcher::{Matcher, Verdict};
+pub use membership::{Membership, Operation, decides, identity_warning, membership};
+pub use parse::{Limits, Predicate};
+pub use row::{Cell, Row};

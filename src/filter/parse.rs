@@ -1,0 +1,309 @@
+//! Text to [`Predicate`]: sqlparser's tree, checked and made ours.
+
+use sqlparser::ast::{BinaryOperator, Expr as Sql, Spanned, UnaryOperator};
+use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::parser::{Parser, ParserError};
+use sqlparser::tokenizer::{Location, Token};
+
+use super::Error;
+use super::ast::Expr;
+use super::lex::Text;
+use super::matcher::Comparison;
+use super::sql::{comparison, describe, is_operand, operator, unwrap_parentheses};
+use super::truth::Truth;
+use crate::types::Case;
+
+/// How large a predicate may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The bytes of its text.
+    pub max_text_bytes: usize,
+    /// Its comparisons, tests and logical operators.
+    pub max_nodes: usize,
+    /// How deep it nests.
+    pub max_depth: usize,
+    /// The values of one `IN` list.
+    pub max_in_values: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_text_bytes: 16 * 1024,
+            max_nodes: 256,
+            max_depth: 32,
+            max_in_values: 1_000,
+        }
+    }
+}
+
+/// A `where` as it was written: columns are names, literals are text, nothing has a type yet.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Predicate {
+    pub(super) root: Expr,
+}
+
+impl Predicate {
+    /// Parses a predicate within the default limits.
+    pub fn parse(text: &str) -> Result<Predicate, Error> {
+        Predicate::parse_within(text, &Limits::default())
+    }
+
+    /// Parses a predicate within these limits.
+    pub fn parse_within(text: &str, limits: &Limits) -> Result<Predicate, Error> {
+        if text.len() > limits.max_text_bytes {
+            return Err(Error::TooLarge {
+                of: "bytes",
+                limit: limits.max_text_bytes,
+                offset: limits.max_text_bytes,
+            });
+        }
+        if text.trim().is_empty() {
+            return Err(Error::syntax("it is empty; for all rows leave it out", 0));
+        }
+        let text = Text::new(text);
+        let mut parser = Parser::new(&PostgreSqlDialect {})
+            .with_recursion_limit(limits.max_depth.saturating_mul(2).saturating_add(8))
+            .with_tokens_with_locations(text.tokens(limits)?);
+        let sql = parser.parse_expr().map_err(|e| parser_error(&text, limits, e))?;
+        let end = parser.peek_token();
+        if end.token != Token::EOF {
+            let message = format!("unexpected {} after the expression", end.token);
+            return Err(Error::syntax(message, text.offset(end.span.start)));
+        }
+        let mut checker = Checker {
+            text,
+            limits,
+            nodes: 0,
+        };
+        let root = checker.boolean(&sql, 1)?;
+        Ok(Predicate { root })
+    }
+}
+
+fn parser_error(text: &Text<'_>, limits: &Limits, error: ParserError) -> Error {
+    match error {
+        ParserError::TokenizerError(message) | ParserError::ParserError(message) => {
+            // The place is only in the message: "… at Line: 1, Column: 7".
+            let place = message.rsplit_once(" at Line: ").and_then(|(what, place)| {
+                let (line, column) = place.split_once(", Column: ")?;
+                let (line, column) = (line.parse().ok()?, column.parse().ok()?);
+                Some((what.to_owned(), text.offset(Location { line, column })))
+            });
+            let (message, offset) = place.unwrap_or((message, text.end()));
+            Error::syntax(message, offset)
+        }
+        ParserError::RecursionLimitExceeded => Error::TooLarge {
+            of: "levels of nesting",
+            limit: limits.max_depth,
+            offset: 0,
+        },
+    }
+}
+
+/// Checks sqlparser's tree and makes ours of it.
+pub(super) struct Checker<'a> {
+    pub(super) text: Text<'a>,
+    pub(super) limits: &'a Limits,
+    nodes: usize,
+}
+
+impl Checker<'_> {
+    fn boolean(&mut self, sql: &Sql, depth: usize) -> Result<Expr, Error> {
+        let sql = unwrap_parentheses(sql);
+        let offset = self.offset(sql);
+        self.count(depth, offset)?;
+        let mut is = |expr: &Sql, truth, negated| {
+            let expr = Box::new(self.boolean(expr, depth + 1)?);
+            Ok(Expr::Is { expr, truth, negated })
+        };
+        match sql {
+            Sql::IsTrue(expr) => is(expr, Truth::True, false),
+            Sql::IsNotTrue(expr) => is(expr, Truth::True, true),
+            Sql::IsFalse(expr) => is(expr, Truth::False, false),
+            Sql::IsNotFalse(expr) => is(expr, Truth::False, true),
+            Sql::IsUnknown(expr) => is(expr, Truth::Null, false),
+            Sql::IsNotUnknown(expr) => is(expr, Truth::Null, true),
+            Sql::IsNull(expr) if !is_operand(expr) => is(expr, Truth::Null, false),
+            Sql::IsNotNull(expr) if !is_operand(expr) => is(expr, Truth::Null, true),
+            Sql::IsNull(expr) => self.is_null(expr, false, depth),
+            Sql::IsNotNull(expr) => self.is_null(expr, true, depth),
+            Sql::IsDistinctFrom(left, right) => self.compare(left, Comparison::Distinct, right, depth),
+            Sql::IsNotDistinctFrom(left, right) => self.compare(left, Comparison::NotDistinct, right, depth),
+            Sql::UnaryOp {
+                op: UnaryOperator::Not,
+                expr,
+            } => Ok(Expr::Not(Box::new(self.boolean(expr, depth + 1)?))),
+            Sql::BinaryOp {
+                op: BinaryOperator::And,
+                ..
+            } => Ok(Expr::And(self.chain(sql, &BinaryOperator::And, depth)?)),
+            Sql::BinaryOp {
+                op: BinaryOperator::Or,
+                ..
+            } => Ok(Expr::Or(self.chain(sql, &BinaryOperator::Or, depth)?)),
+            Sql::BinaryOp { left, op, right } => {
+                if let Some(comparison) = comparison(op) {
+                    return self.compare(left, comparison, right, depth);
+                }
+                if let Some(operator) = operator(op) {
+                    return Ok(Expr::Operator {
+                        left: self.operand(left, depth)?,
+                        operator,
+                        right: self.operand(right, depth)?,
+                        offset,
+                    });
+                }
+                Ok(Expr::Operand(self.operand(sql, depth)?))
+            }
+            Sql::Like { any: false, .. } | Sql::ILike { any: false, .. } => self.like(sql, depth),
+            Sql::AnyOp {
+                left,
+                compare_op,
+                right,
+                ..
+            } => match comparison(compare_op) {
+                Some(comparison) => Ok(Expr::Any {
+                    left: self.operand(left, depth)?,
+                    comparison,
+                    array: self.operand(right, depth)?,
+                }),
+                None => Err(Error::unsupported(format!("{compare_op} ANY"), offset)),
+            },
+            Sql::InList { expr, list, negated } => self.in_list(expr, list, *negated, depth),
+            Sql::Between {
+                expr,
+                negated,
+                low,
+                high,
+            } => Ok(Expr::Between {
+                operand: self.operand(expr, depth)?,
+                low: self.operand(low, depth)?,
+                high: self.operand(high, depth)?,
+                negated: *negated,
+            }),
+            operand => Ok(Expr::Operand(self.operand(operand, depth)?)),
+        }
+    }
+
+    /// The operands of `a AND b AND …`, which sqlparser nests to the left without end.
+    fn chain(&mut self, sql: &Sql, joined_by: &BinaryOperator, depth: usize) -> Result<Vec<Expr>, Error> {
+        let (mut operands, mut rest) = (Vec::new(), sql);
+        while let Sql::BinaryOp { left, op, right } = rest
+            && op == joined_by
+        {
+            operands.push(right.as_ref());
+            rest = left;
+        }
+        operands.push(rest);
+        operands
+            .into_iter()
+            .rev()
+            .map(|sql| self.boolean(sql, depth + 1))
+            .collect()
+    }
+
+    fn is_null(&mut self, expr: &Sql, negated: bool, depth: usize) -> Result<Expr, Error> {
+        let operand = self.operand(expr, depth)?;
+        Ok(Expr::IsNull { operand, negated })
+    }
+
+    fn compare(
+        &mut self,
+        left: &Sql,
+        comparison: Comparison,
+        right: &Sql,
+        depth: usize,
+    ) -> Result<Expr, Error> {
+        Ok(Expr::Compare {
+            left: self.operand(left, depth)?,
+            comparison,
+            right: self.operand(right, depth)?,
+        })
+    }
+
+    fn like(&mut self, sql: &Sql, depth: usize) -> Result<Expr, Error> {
+        let (case, expr, pattern, escape, negated) = match sql {
+            Sql::Like {
+                negated,
+                expr,
+                pattern,
+                escape_char,
+                ..
+            } => (Case::Sensitive, expr, pattern, escape_char, *negated),
+            Sql::ILike {
+                negated,
+                expr,
+                pattern,
+                escape_char,
+                ..
+            } => (Case::InsensitiveAscii, expr, pattern, escape_char, *negated),
+            other => return Err(Error::unsupported(describe(other), self.offset(other))),
+        };
+        let escape = escape.as_ref().map(|escape| self.operand(escape, depth));
+        Ok(Expr::Like {
+            operand: self.operand(expr, depth)?,
+            pattern: self.operand(pattern, depth)?,
+            escape: escape.transpose()?,
+            case,
+            negated,
+        })
+    }
+
+    fn in_list(&mut self, expr: &Sql, list: &[Sql], negated: bool, depth: usize) -> Result<Expr, Error> {
+        let left = self.operand(expr, depth)?;
+        let limit = self.limits.max_in_values;
+        if list.is_empty() {
+            return Err(Error::syntax("an IN list cannot be empty", left.offset));
+        }
+        if let Some(first_over) = list.get(limit) {
+            return Err(Error::TooLarge {
+                of: "values in an IN list",
+                limit,
+                offset: self.offset(first_over),
+            });
+        }
+        let list = list
+            .iter()
+            .map(|sql| self.operand(sql, depth))
+            .collect::<Result<_, _>>()?;
+        Ok(Expr::In { left, list, negated })
+    }
+
+    fn count(&mut self, depth: usize, offset: usize) -> Result<(), Error> {
+        self.nodes += 1;
+        if depth > self.limits.max_depth {
+            return Err(self.too_deep(offset));
+        }
+        if self.nodes > self.limits.max_nodes {
+            return Err(Error::TooLarge {
+                of: "comparisons and logical operators",
+                limit: self.limits.max_nodes,
+                offset,
+            });
+        }
+        Ok(())
+    }
+
+    pub(super) fn too_deep(&self, offset: usize) -> Error {
+        Error::TooLarge {
+            of: "levels of nesting",
+            limit: self.limits.max_depth,
+            offset,
+        }
+    }
+
+    pub(super) fn offset(&self, sql: &Sql) -> usize {
+        let start = sql.span().start;
+        // A few kinds of expression, all of them refused, have no span.
+        if start.line == 0 {
+            0
+        } else {
+            self.text.offset(start)
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

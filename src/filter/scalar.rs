@@ -1,0 +1,90 @@
+//! [`Scalar`]: a value of a row, which is a column's or a part of a document in one.
+
+use std::borrow::Cow;
+
+use super::eval::{Operand, operand};
+use super::matcher::Source;
+use super::row::{Cell, Row};
+use crate::types::{Datum, Document, JsonError, JsonForm, Path, Reading};
+
+/// A value of a row.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Scalar {
+    Column(Source),
+    /// A part of a document, as text: its own, or the JSON of what it is.
+    Part(Part),
+}
+
+/// A part of a `json` or `jsonb`, by the way to it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Part {
+    pub(super) column: usize,
+    pub(super) form: JsonForm,
+    pub(super) steps: Vec<Step>,
+    /// `->>` and `#>>`: a string is its text.
+    pub(super) as_text: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Step {
+    /// `-> 'key'`
+    Field(Box<str>),
+    /// `-> 1`
+    Element(i32),
+    /// `#> '{…}'`
+    Path(Path),
+}
+
+impl Scalar {
+    pub(super) fn column(&self) -> usize {
+        match self {
+            Scalar::Column(source) => source.column,
+            Scalar::Part(part) => part.column,
+        }
+    }
+
+    /// What is known of it. A string of a document is copied if something in it is escaped.
+    pub(super) fn read<'a>(&self, row: &Row<'a>) -> Operand<'a> {
+        match self {
+            Scalar::Column(source) => operand(*source, row),
+            Scalar::Part(part) => match row.get(part.column) {
+                Cell::Null => Operand::Null,
+                // What is not known of the whole is not known of the part.
+                Cell::Unchanged | Cell::Absent => Operand::Absent,
+                Cell::Text(text) => match part.find(text) {
+                    Ok(Some(text)) => Operand::Value(Datum::Text(text)),
+                    Ok(None) => Operand::Null,
+                    Err(_) => Operand::Absent,
+                },
+            },
+        }
+    }
+}
+
+impl Part {
+    fn find<'a>(&self, text: &'a [u8]) -> Result<Option<Cow<'a, [u8]>>, JsonError> {
+        let mut document = Document::new(text, self.form);
+        for step in &self.steps {
+            let found = match step {
+                Step::Field(key) => document.field(key)?,
+                Step::Element(index) => document.element(*index)?,
+                Step::Path(path) => document.path(path)?,
+            };
+            let Some(found) = found else {
+                return Ok(None);
+            };
+            document = found;
+        }
+        if self.as_text {
+            document.text()
+        } else {
+            Ok(Some(Cow::Borrowed(document.raw())))
+        }
+    }
+}
+
+/// A column's text, whatever it means.
+pub(super) fn text_of(column: usize) -> Source {
+    let reading = Reading::Text;
+    Source { column, reading }
+}

@@ -1,0 +1,11 @@
+//! The front: HTTP, its upgrade to websockets, and the admin listener.
+
+mod admin;
+mod origin;
+mod server;
+mod stream;
+
+pub use admin::admin;
+pub use origin::{Allowed, BadOrigin, Origin, Origins, Refused};
+pub use server::{Options, Server};
+pub use stream::{Gate, stream};

@@ -1,0 +1,237 @@
+//! `GET /v1/stream`: the upgrade to a websocket, and the session behind it.
+
+use std::sync::Arc;
+
+use axum::extract::{Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+use hyper::upgrade::{OnUpgrade, Parts};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tungstenite::handshake::derive_accept_key;
+use tungstenite::protocol::{Role, WebSocketConfig};
+
+use super::origin::Origins;
+use super::server::Place;
+use crate::health::Readiness;
+use crate::journal::History;
+use crate::session::{self, Session};
+use crate::types::json::Numbers;
+
+/// The subprotocol that a client may offer.
+const SUBPROTOCOL: &str = "walcast.v1";
+/// A connection's read buffer: client messages are small, and every connection holds one.
+const READ_BUFFER_BYTES: usize = 1024;
+/// How much a connection gathers before it writes: several frames go out in one write.
+const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+
+/// What every session gets, and what they are waited for by.
+#[derive(Debug)]
+pub struct Gate<H> {
+    /// What sessions share.
+    pub shared: Arc<session::Shared<H>>,
+    /// Keeps clients out until there is something to serve.
+    pub readiness: Readiness,
+    /// Keeps the pages of other sites out.
+    pub origins: Arc<Origins>,
+    /// Every open session's task.
+    pub sessions: TaskTracker,
+    /// Closes all sessions.
+    pub stop: CancellationToken,
+}
+
+// Not derived: `H` need not be `Clone` for this.
+impl<H> Clone for Gate<H> {
+    fn clone(&self) -> Gate<H> {
+        Gate {
+            shared: Arc::clone(&self.shared),
+            readiness: self.readiness.clone(),
+            origins: Arc::clone(&self.origins),
+            sessions: self.sessions.clone(),
+            stop: self.stop.clone(),
+        }
+    }
+}
+
+/// The route of the websocket.
+pub fn stream<H: History>(gate: Gate<H>) -> Router {
+    Router::new()
+        .route("/v1/stream", get(upgrade::<H>))
+        .with_state(gate)
+}
+
+/// The query parameters of the handshake.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Parameters {
+    #[serde(default)]
+    numbers: NumbersParameter,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum NumbersParameter {
+    #[default]
+    Native,
+    String,
+}
+
+async fn upgrade<H: History>(
+    State(gate): State<Gate<H>>,
+    Extension(place): Extension<Place>,
+    parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
+    mut request: Request,
+) -> Response {
+    let Ok(Query(parameters)) = parameters else {
+        let help = "the only query parameter is numbers=string (or numbers=native)\n";
+        return (StatusCode::BAD_REQUEST, help).into_response();
+    };
+    let key = match websocket_key(request.headers()) {
+        Ok(key) => key,
+        Err(refusal) => return refusal.into_response(),
+    };
+    if let Err(refused) = gate.origins.check(request.headers()) {
+        tracing::debug!(%refused, "a page was refused");
+        return (StatusCode::FORBIDDEN, format!("{refused}\n")).into_response();
+    }
+    if gate.stop.is_cancelled() {
+        return unavailable("going away");
+    }
+    if let Err(reason) = gate.readiness.serves() {
+        return unavailable(&reason);
+    }
+    let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
+        return Refusal::NoUpgrade.into_response();
+    };
+    let numbers = match parameters.numbers {
+        NumbersParameter::Native => Numbers::Native,
+        NumbersParameter::String => Numbers::Strings,
+    };
+    let mut response = (
+        StatusCode::SWITCHING_PROTOCOLS,
+        [(header::CONNECTION, "Upgrade"), (header::UPGRADE, "websocket")],
+        [(header::SEC_WEBSOCKET_ACCEPT, derive_accept_key(key.as_bytes()))],
+    )
+        .into_response();
+    if offers_subprotocol(request.headers()) {
+        let headers = response.headers_mut();
+        headers.insert(
+            header::SEC_WEBSOCKET_PROTOCOL,
+            HeaderValue::from_static(SUBPROTOCOL),
+        );
+    }
+    let sessions = gate.sessions.clone();
+    sessions.spawn(async move {
+        let Some(socket) = websocket(on_upgrade).await else {
+            return;
+        };
+        Box::pin(Session::new(socket, Arc::clone(&gate.shared), numbers).run(gate.stop)).await;
+        drop(place);
+    });
+    response
+}
+
+/// Why a request is no websocket handshake (RFC 6455, section 4.2.1).
+#[derive(Debug)]
+enum Refusal {
+    NoUpgrade,
+    Version,
+    Key,
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Refusal::NoUpgrade => (
+                StatusCode::UPGRADE_REQUIRED,
+                [(header::CONNECTION, "Upgrade"), (header::UPGRADE, "websocket")],
+                "this is a websocket endpoint\n",
+            )
+                .into_response(),
+            Refusal::Version => {
+                let version = [(header::SEC_WEBSOCKET_VERSION, "13")];
+                (
+                    StatusCode::UPGRADE_REQUIRED,
+                    version,
+                    "only websocket version 13\n",
+                )
+                    .into_response()
+            }
+            Refusal::Key => (StatusCode::BAD_REQUEST, "no valid Sec-WebSocket-Key\n").into_response(),
+        }
+    }
+}
+
+fn websocket_key(headers: &HeaderMap) -> Result<String, Refusal> {
+    let has_token = |name, token: &str| {
+        let values = headers
+            .get_all(name)
+            .into_iter()
+            .filter_map(|value| value.to_str().ok());
+        values
+            .flat_map(|value| value.split(','))
+            .any(|value| value.trim().eq_ignore_ascii_case(token))
+    };
+    if !has_token(header::CONNECTION, "upgrade") || !has_token(header::UPGRADE, "websocket") {
+        return Err(Refusal::NoUpgrade);
+    }
+    if headers
+        .get(header::SEC_WEBSOCKET_VERSION)
+        .is_none_or(|version| version != "13")
+    {
+        return Err(Refusal::Version);
+    }
+    let key = headers
+        .get(header::SEC_WEBSOCKET_KEY)
+        .and_then(|key| key.to_str().ok());
+    // 16 bytes in base64.
+    key.filter(|key| key.len() == 24)
+        .map(str::to_owned)
+        .ok_or(Refusal::Key)
+}
+
+fn offers_subprotocol(headers: &HeaderMap) -> bool {
+    let offers = headers.get_all(header::SEC_WEBSOCKET_PROTOCOL).into_iter();
+    offers
+        .filter_map(|offer| offer.to_str().ok())
+        .flat_map(|offer| offer.split(','))
+        .any(|o| o.trim() == SUBPROTOCOL)
+}
+
+fn unavailable(reason: &str) -> Response {
+    let retry = [(header::RETRY_AFTER, "1")];
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        retry,
+        format!("not ready: {reason}\n"),
+    )
+        .into_response()
+}
+
+/// The websocket on the TCP stream itself: the HTTP library's layers are gone from under it.
+async fn websocket(on_upgrade: OnUpgrade) -> Option<WebSocketStream<TcpStream>> {
+    let upgraded = match on_upgrade.await {
+        Ok(upgraded) => upgraded,
+        Err(error) => {
+            tracing::debug!(%error, "an upgrade failed");
+            return None;
+        }
+    };
+    let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+        tracing::error!("an upgraded connection is not the socket that was accepted");
+        return None;
+    };
+    let config = WebSocketConfig::default()
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_message_size(Some(session::MAX_CLIENT_MESSAGE_BYTES))
+        .max_frame_size(Some(session::MAX_CLIENT_MESSAGE_BYTES));
+    let early = read_buf.to_vec();
+    Some(WebSocketStream::from_partially_read(io.into_inner(), early, Role::Server, Some(config)).await)
+}

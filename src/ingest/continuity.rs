@@ -1,0 +1,170 @@
+//! Whether the journal and the server are of one unbroken history. Pure.
+//!
+//! Postgres does not say when they are not: a stream that is asked to start below the slot's confirmed position starts
+//! there without a word, and one that starts beyond the server's end skips what comes in between. So the positions are
+//! compared before every start.
+
+use std::fmt;
+
+use crate::lsn::Lsn;
+use crate::postgres::TimelineSwitch;
+
+/// The journal's side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ours {
+    /// The newest position.
+    pub(super) head: Lsn,
+    /// The timeline that it was received on.
+    pub(super) timeline: u32,
+}
+
+/// The server's side.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Theirs {
+    /// What the slot was told is safe: nothing before it is ever sent again.
+    pub(super) confirmed: Lsn,
+    /// How far the server has written.
+    pub(super) written: Lsn,
+    /// The server's timeline.
+    pub(super) timeline: u32,
+    /// How that came about, oldest first.
+    pub(super) switches: Vec<TimelineSwitch>,
+}
+
+/// Why a history cannot be continued.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Break {
+    /// The slot was confirmed further than we have: what lies between is lost to us.
+    Gap { head: Lsn, confirmed: Lsn },
+    /// The server's history ends before ours: it was restored from a backup, or replaced by a copy that lacked what we
+    /// had seen.
+    Rewound { head: Lsn, end: Lsn },
+    /// The server is on a timeline that did not branch off from ours.
+    OtherTimeline { ours: u32, theirs: u32 },
+}
+
+impl fmt::Display for Break {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Break::Gap { head, confirmed } => write!(
+                f,
+                "the slot was confirmed up to {confirmed}, the journal ends at {head}: the changes between are lost"
+            ),
+            Break::Rewound { head, end } => write!(
+                f,
+                "the journal ends at {head}, the server's history has only come to {end}: it was restored or replaced"
+            ),
+            Break::OtherTimeline { ours, theirs } => {
+                write!(
+                    f,
+                    "the server is on timeline {theirs}, which does not descend from timeline {ours}"
+                )
+            }
+        }
+    }
+}
+
+/// Compares the two; `Ok` if the journal's head is where the stream can go on.
+pub(super) fn compare(ours: Ours, theirs: &Theirs) -> Result<(), Break> {
+    let head = ours.head;
+    if ours.timeline != theirs.timeline {
+        let left = theirs
+            .switches
+            .iter()
+            .find(|switch| switch.timeline == ours.timeline);
+        match left {
+            Some(switch) if head <= switch.at => {}
+            Some(switch) => return Err(Break::Rewound { head, end: switch.at }),
+            None => {
+                return Err(Break::OtherTimeline {
+                    ours: ours.timeline,
+                    theirs: theirs.timeline,
+                });
+            }
+        }
+    }
+    if theirs.written < head {
+        return Err(Break::Rewound {
+            head,
+            end: theirs.written,
+        });
+    }
+    if head < theirs.confirmed {
+        return Err(Break::Gap {
+            head,
+            confirmed: theirs.confirmed,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn theirs(confirmed: u64, written: u64, timeline: u32, switches: &[(u32, u64)]) -> Theirs {
+        let switches = switches
+            .iter()
+            .map(|&(timeline, at)| TimelineSwitch {
+                timeline,
+                at: Lsn(at),
+            })
+            .collect();
+        Theirs {
+            confirmed: Lsn(confirmed),
+            written: Lsn(written),
+            timeline,
+            switches,
+        }
+    }
+
+    fn ours(head: u64) -> Ours {
+        Ours {
+            head: Lsn(head),
+            timeline: 1,
+        }
+    }
+
+    #[test]
+    fn a_head_between_the_confirmed_position_and_the_servers_end_goes_on() {
+        for head in [100, 150, 200] {
+            assert_eq!(compare(ours(head), &theirs(100, 200, 1, &[])), Ok(()), "{head}");
+        }
+    }
+
+    #[test]
+    fn a_slot_that_was_confirmed_beyond_the_head_is_a_gap() {
+        let gap = Break::Gap {
+            head: Lsn(99),
+            confirmed: Lsn(100),
+        };
+        assert_eq!(compare(ours(99), &theirs(100, 200, 1, &[])), Err(gap));
+    }
+
+    #[test]
+    fn a_server_that_has_not_come_so_far_was_rewound() {
+        let rewound = Break::Rewound {
+            head: Lsn(201),
+            end: Lsn(200),
+        };
+        assert_eq!(compare(ours(201), &theirs(100, 200, 1, &[])), Err(rewound));
+    }
+
+    #[test]
+    fn after_a_failover_only_what_lay_before_the_switch_goes_on() {
+        let promoted = theirs(100, 300, 3, &[(1, 150), (2, 180)]);
+        assert_eq!(compare(ours(150), &promoted), Ok(()));
+        assert_eq!(
+            compare(ours(151), &promoted),
+            Err(Break::Rewound {
+                head: Lsn(151),
+                end: Lsn(150)
+            })
+        );
+        let stranger = theirs(100, 300, 3, &[(2, 180)]);
+        assert_eq!(
+            compare(ours(150), &stranger),
+            Err(Break::OtherTimeline { ours: 1, theirs: 3 })
+        );
+    }
+}

@@ -1,0 +1,134 @@
+//! [`Incoming`]: what one connection keeps between its messages.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::Options;
+use super::composites::Composites;
+use super::oversize::Cutter;
+use super::visible::Visible;
+use crate::decode::{Assembler, Streams};
+use crate::event::{Op, Relation, RowChange, Timestamp};
+use crate::journal::Spools;
+use crate::lsn::Lsn;
+use crate::tables::Tables;
+use crate::telemetry::{Metrics, TableCounters};
+
+/// The least time between two positions that are noted in the journal only because the server passed them.
+const POSITION_INTERVAL: Duration = Duration::from_millis(100);
+
+/// What a connection's messages become.
+pub(super) struct Incoming {
+    pub(super) streams: Streams,
+    pub(super) spools: Spools,
+    pub(super) assembler: Assembler,
+    pub(super) counts: Counts,
+    pub(super) composites: Composites,
+    pub(super) cutter: Cutter,
+    pub(super) passed: Passed,
+    pub(super) visible: Visible,
+    /// When the server sent the last message, by its clock.
+    pub(super) sent_at: Timestamp,
+}
+
+impl Incoming {
+    /// A new connection, to a server whose transactions up to `head` are in the journal.
+    /// `is_utf8`: so is the database.
+    pub(super) fn new(
+        options: &Options,
+        is_utf8: bool,
+        head: Lsn,
+        tables: &Arc<Tables>,
+        metrics: &Arc<Metrics>,
+    ) -> Incoming {
+        Incoming {
+            streams: Streams::default(),
+            spools: Spools::new(options.spool_dir.clone()),
+            assembler: Assembler::new(head).with_messages(&options.messages, is_utf8),
+            counts: Counts::new(Arc::clone(metrics)),
+            composites: Composites::new(Arc::clone(tables)),
+            cutter: Cutter::new(options.max_row_bytes),
+            passed: Passed::default(),
+            visible: Visible::default(),
+            sent_at: Timestamp::now(),
+        }
+    }
+
+    /// Whether a transaction, or a block of one, is not yet complete. Transactions between their blocks do not count:
+    /// they commit later than any position that is passed meanwhile, and are sent again as a whole.
+    pub(super) fn is_open(&self) -> bool {
+        self.assembler.is_open() || self.streams.is_open()
+    }
+}
+
+/// The newest position that the server passed without a transaction of ours.
+#[derive(Debug, Default)]
+pub(super) struct Passed {
+    lsn: Option<Lsn>,
+    urgent: bool,
+    noted: Option<Instant>,
+}
+
+impl Passed {
+    pub(super) fn note(&mut self, lsn: Lsn, urgent: bool) {
+        self.lsn = self.lsn.max(Some(lsn));
+        self.urgent |= urgent;
+    }
+
+    /// The position, if it is time to note it in the journal: at once if the server waits for it to be confirmed.
+    pub(super) fn due(&mut self) -> Option<Lsn> {
+        let recently = self.noted.is_some_and(|at| at.elapsed() < POSITION_INTERVAL);
+        if self.lsn.is_none() || (recently && !self.urgent) {
+            return None;
+        }
+        (self.urgent, self.noted) = (false, Some(Instant::now()));
+        self.lsn.take()
+    }
+}
+
+/// Counts changes by table, looking a table up only when it changes.
+pub(super) struct Counts {
+    metrics: Arc<Metrics>,
+    by_oid: HashMap<u32, (Arc<Relation>, TableCounters)>,
+    last: Option<(Arc<Relation>, TableCounters)>,
+}
+
+impl Counts {
+    fn new(metrics: Arc<Metrics>) -> Counts {
+        Counts {
+            metrics,
+            by_oid: HashMap::new(),
+            last: None,
+        }
+    }
+
+    pub(super) fn count(&mut self, change: &RowChange<'_>) {
+        let same = self
+            .last
+            .as_ref()
+            .is_some_and(|(relation, _)| Arc::ptr_eq(relation, change.relation));
+        if !same {
+            self.last = Some(self.of(change.relation));
+        }
+        let Some((_, counters)) = &self.last else { return };
+        match change.op {
+            Op::Insert { .. } => counters.insert.inc(),
+            Op::Update { .. } => counters.update.inc(),
+            Op::Delete { .. } => counters.delete.inc(),
+            Op::Truncate => counters.truncate.inc(),
+        }
+    }
+
+    fn of(&mut self, relation: &Arc<Relation>) -> (Arc<Relation>, TableCounters) {
+        match self.by_oid.get(&relation.oid) {
+            Some(known) if Arc::ptr_eq(&known.0, relation) => known.clone(),
+            _ => {
+                let counters = self.metrics.table(&relation.table.schema, &relation.table.name);
+                let known = (Arc::clone(relation), counters);
+                self.by_oid.insert(relation.oid, known.clone());
+                known
+            }
+        }
+    }
+}

@@ -1,0 +1,344 @@
+//! One connection's stream: frames in, records out.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+use super::confirm::{self, Progress};
+use super::incoming::Incoming;
+use super::visible::Visible;
+use super::{Error, FINAL_SYNC, FINISH, Ingest, Started, pause};
+use crate::decode::wal2json::Translator;
+use crate::decode::{Assembler, Changes, Message, Part, Routed, Step};
+use crate::event::{StreamRelation, Transaction};
+use crate::journal::{self, Append, History};
+use crate::postgres::{Filled, Frame, Plugin, Receiver, ReplicationStream};
+use crate::telemetry::chain;
+
+/// How long one read waits for something to come; also how soon a stop is noticed.
+const FILL_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long to wait for space on a full disk before it is tried again.
+const FULL_PAUSE: Duration = Duration::from_millis(500);
+
+impl<W: Append, H: History> Ingest<W, H> {
+    /// Takes the stream into the journal until it ends. `Ok` if that was because of `stop`.
+    pub(super) fn stream(&mut self, started: Started, stop: &CancellationToken) -> Result<(), Error> {
+        let Started {
+            stream: ReplicationStream { mut receiver, sender },
+            status_interval,
+            is_utf8,
+        } = started;
+        let progress = Progress::default();
+        let (journal, metrics) = (self.journal.clone(), Arc::clone(&self.metrics));
+        let ended = thread::scope(|scope| {
+            let confirming =
+                scope.spawn(|| confirm::run(&sender, &progress, &journal, &metrics, status_interval));
+            let ended = self.read(&mut receiver, is_utf8, &progress, stop).and_then(|()| {
+                self.flush(stop)?;
+                Ok(self.journal.sync_now(FINAL_SYNC)?)
+            });
+            // What is durable by now is confirmed with the last update.
+            progress.request_reply();
+            progress.end();
+            confirming.thread().unpark();
+            ended
+        });
+        self.metrics.spooled_transactions.set(0);
+        self.metrics.spooled_bytes.set(0);
+        ended?;
+        // The server ends its side by itself if it does not see the end of ours.
+        if let Err(error) = receiver.finish(FINISH) {
+            tracing::debug!(%error, "the stream was not ended in good order");
+        }
+        Ok(())
+    }
+
+    fn read(
+        &mut self,
+        receiver: &mut Receiver,
+        is_utf8: bool,
+        progress: &Progress,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let mut translator = (self.options.plugin == Plugin::Wal2json).then(Translator::new);
+        self.tables.stream_begins();
+        let head = self.writer.head();
+        self.spooling = false;
+        let mut incoming = Incoming::new(&self.options, is_utf8, head, &self.tables, &self.metrics);
+        while !stop.is_cancelled() {
+            if let Filled::Bytes(bytes) = receiver.fill(FILL_TIMEOUT)? {
+                self.metrics.replication_received_bytes.inc_by(bytes as u64);
+                incoming.composites.received();
+            }
+            let mut asked = false;
+            while let Some(frame) = receiver.next()? {
+                match frame {
+                    Frame::Data {
+                        wal_end,
+                        sent_at,
+                        body,
+                        ..
+                    } => {
+                        progress.received(wal_end);
+                        incoming.sent_at = sent_at;
+                        match &mut translator {
+                            None => self.message(&mut incoming, body, stop)?,
+                            Some(translator) => {
+                                self.wal2json_message(translator, &mut incoming, body, stop)?;
+                            }
+                        }
+                    }
+                    Frame::Keepalive {
+                        wal_end,
+                        reply_requested,
+                        ..
+                    } => {
+                        progress.received(wal_end);
+                        asked |= reply_requested;
+                        // Inside a transaction the server's position says nothing of what we have whole.
+                        if !incoming.is_open() {
+                            incoming.passed.note(wal_end, reply_requested);
+                        }
+                    }
+                    Frame::Notice(notice) => tracing::warn!(%notice, "the server says"),
+                    Frame::End => return Err(Error::ServerShutdown),
+                }
+            }
+            if let Some(lsn) = incoming.passed.due().filter(|_| !self.writer.in_transaction()) {
+                self.until_space(stop, |writer| writer.position(lsn))?;
+            }
+            self.flush(stop)?;
+            self.metrics.received_lsn.set(progress.newest().0.cast_signed());
+            self.metrics.journaled_lsn.set(self.writer.head().0.cast_signed());
+            self.note_progress(progress.newest());
+            if asked {
+                progress.request_reply();
+            }
+            if self.tables.is_outdated(self.writer.head()) {
+                return Err(Error::Renamed);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn message(
+        &mut self,
+        incoming: &mut Incoming,
+        body: &[u8],
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        match incoming.streams.route(body)? {
+            Routed::Message(message) => return self.take(incoming, message, stop),
+            Routed::Part(part) => return self.put_aside(incoming, &part),
+            // A block has ended: until its next one, a transaction takes no memory.
+            Routed::Nothing => {
+                incoming.spools.flush().map_err(Error::Spool)?;
+            }
+            Routed::Commit { xid, begin, commit } => self.replay(incoming, xid, (begin, commit), stop)?,
+            Routed::Abort { xid } => incoming.spools.forget(xid),
+            Routed::AbortSub { xid, subxid } => {
+                incoming.spools.roll_back(xid, subxid).map_err(Error::Spool)?;
+            }
+        }
+        let spools = &incoming.spools;
+        self.spooling = !spools.is_empty();
+        self.metrics.spooled_transactions.set(spools.len() as i64);
+        self.metrics.spooled_bytes.set(spools.bytes().cast_signed());
+        Ok(())
+    }
+
+    /// Keeps a part of a running transaction until it is known whether that commits.
+    fn put_aside(&mut self, incoming: &mut Incoming, part: &Part<'_>) -> Result<(), Error> {
+        // Descriptions of tables are numbered as they come, between the tag and the rest.
+        let arrival = part
+            .is_relation()
+            .then(|| incoming.assembler.arrival().to_be_bytes());
+        let message = [
+            &[part.tag][..],
+            arrival.as_ref().map_or(&[], |a| &a[..]),
+            part.rest,
+        ];
+        let spools = &mut incoming.spools;
+        self.spooling = true;
+        spools
+            .append(part.xid, part.subxid, &message)
+            .map_err(Error::Spool)?;
+        let most = self.options.max_spool_bytes;
+        if spools.bytes() > most {
+            return Err(Error::SpoolBound(most));
+        }
+        Ok(())
+    }
+
+    /// Takes a transaction that was put aside and has committed now.
+    fn replay(
+        &mut self,
+        incoming: &mut Incoming,
+        xid: u32,
+        (begin, commit): (Message<'_>, Message<'_>),
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        self.take(incoming, begin, stop)?;
+        incoming.assembler.enter_stream();
+        if let Some(mut spooled) = incoming.spools.take(xid) {
+            let mut described = Vec::new();
+            while let Some(message) = spooled.next_message().map_err(Error::Spool)? {
+                if stop.is_cancelled() {
+                    // The open transaction is forgotten; the server sends it again.
+                    return Ok(());
+                }
+                let [b'R', numbered @ ..] = message else {
+                    self.take(incoming, Message::parse(message)?, stop)?;
+                    continue;
+                };
+                let (arrival, rest) = numbered.split_first_chunk().unwrap_or((&[0; 8], &[]));
+                described.clear();
+                described.push(b'R');
+                described.extend_from_slice(rest);
+                if let Message::Relation(relation) = Message::parse(&described)? {
+                    let arrival = u64::from_be_bytes(*arrival);
+                    incoming.assembler.describe(relation.clone(), arrival);
+                    self.learn(&mut incoming.assembler, &mut incoming.visible, &relation, stop)?;
+                }
+            }
+        }
+        incoming.assembler.leave_stream();
+        self.metrics.transactions_streamed.inc();
+        self.take(incoming, commit, stop)
+    }
+
+    /// Takes a message of a transaction, or one between transactions, into the journal.
+    fn take(
+        &mut self,
+        incoming: &mut Incoming,
+        message: Message<'_>,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let Incoming {
+            assembler,
+            counts,
+            composites,
+            cutter,
+            passed,
+            visible,
+            sent_at,
+            ..
+        } = incoming;
+        let xid = assembler.open_xid();
+        let mut append = |ingest: &mut Self, changes: Changes<'_>| {
+            for change in changes {
+                counts.count(&change);
+                let relation = match composites.are_to_ask(&change) {
+                    false => composites.known(&change),
+                    true => {
+                        ingest.until_visible(visible, xid, stop)?;
+                        composites.ask(&change, visible.renewed())?
+                    }
+                };
+                match cutter.cut(relation, &change.op) {
+                    None => ingest.until_space(stop, |writer| writer.change(relation, &change.op))?,
+                    Some(rest) => {
+                        ingest.metrics.oversize_changes.inc();
+                        ingest.until_space(stop, |writer| writer.oversize_change(relation, &rest))?;
+                    }
+                }
+            }
+            Ok::<(), Error>(())
+        };
+        let transaction = match assembler.push(message)? {
+            Step::Nothing => return Ok(()),
+            Step::Relation(described) => return self.learn(assembler, visible, &described, stop),
+            Step::Changes(changes) => return append(self, changes),
+            Step::Alone { changes, at } => {
+                append(self, changes)?;
+                Transaction {
+                    xid: 0,
+                    commit: at,
+                    end: at,
+                    committed_at: *sent_at,
+                }
+            }
+            Step::Skipped(_) => {
+                self.metrics.transactions_deduplicated.inc();
+                return Ok(());
+            }
+            // Nothing but logical messages, or changes of tables that are not published.
+            Step::Commit {
+                transaction,
+                changes: 0,
+            } => {
+                passed.note(transaction.end, false);
+                return Ok(());
+            }
+            Step::Commit { transaction, .. } => transaction,
+        };
+        self.until_space(stop, |writer| writer.commit(&transaction))?;
+        self.metrics.transactions.inc();
+        Ok(())
+    }
+
+    /// Asks the catalogs for the rest of a table's description.
+    fn learn(
+        &mut self,
+        assembler: &mut Assembler,
+        visible: &mut Visible,
+        described: &StreamRelation,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        self.until_visible(visible, assembler.open_xid(), stop)?;
+        let (epoch, head) = (self.journal.epoch(), self.writer.head());
+        let relation = self.tables.describe(described, &epoch, head)?;
+        tracing::debug!(table = %relation.table, "a table was described");
+        Ok(assembler.learn(relation)?)
+    }
+
+    /// Makes what was gathered visible.
+    pub(super) fn flush(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        self.until_space(stop, W::flush)
+    }
+
+    /// Does something with the journal's writer; while the disk is full, waits for space.
+    fn until_space(
+        &mut self,
+        stop: &CancellationToken,
+        act: impl FnOnce(&mut W) -> Result<(), journal::Error>,
+    ) -> Result<(), Error> {
+        let acted = act(&mut self.writer);
+        self.wait_for_space(stop, acted, W::flush)
+    }
+
+    /// While the disk is full, waits and tries again. Nothing is lost meanwhile: what was given is kept, the server keeps
+    /// the rest, and hears from us. It does not wait for space that running transactions take: they are to go first.
+    fn wait_for_space(
+        &mut self,
+        stop: &CancellationToken,
+        mut acted: Result<(), journal::Error>,
+        mut again: impl FnMut(&mut W) -> Result<(), journal::Error>,
+    ) -> Result<(), Error> {
+        let mut waited = false;
+        while let Err(full @ journal::Error::Full { .. }) = &acted {
+            if self.spooling {
+                return Err(Error::SpaceTaken(full.clone()));
+            }
+            if !waited {
+                let reason = chain(full);
+                tracing::error!(error = reason, "the journal's disk is full");
+                self.readiness
+                    .unready(format!("the journal's disk is full: {reason}"));
+                waited = true;
+            }
+            if stop.is_cancelled() {
+                break;
+            }
+            pause(FULL_PAUSE, stop);
+            acted = again(&mut self.writer);
+        }
+        if waited && acted.is_ok() {
+            tracing::info!("there is space for the journal again");
+            self.readiness.ready();
+        }
+        Ok(acted?)
+    }
+}

@@ -1,0 +1,83 @@
+//! [`Visible`]: the catalogs are asked about a transaction once they show what it did.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, Ingest, pause};
+use crate::journal::{Append, History};
+use crate::postgres::Snapshot;
+use crate::tables::Tables;
+
+/// The newest snapshot that the catalogs' answers are not older than.
+#[derive(Debug, Default)]
+pub(super) struct Visible {
+    newest: Option<Snapshot>,
+    /// How often there was a newer one.
+    renewed: u64,
+}
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(10);
+/// After so long it is said what is waited for.
+const SAID_AFTER: Duration = Duration::from_secs(1);
+
+impl Visible {
+    /// Whether questions asked from here on see the transaction.
+    fn sees(&mut self, xid: u32, tables: &Arc<Tables>) -> Result<bool, Error> {
+        if self.newest.as_ref().is_some_and(|snapshot| snapshot.sees(xid)) {
+            return Ok(true);
+        }
+        let snapshot = tables.snapshot()?;
+        let sees = snapshot.sees(xid);
+        self.newest = Some(snapshot);
+        self.renewed += 1;
+        Ok(sees)
+    }
+
+    /// A number that grows when what is seen does: answers from before may be older than a transaction.
+    pub(super) fn renewed(&self) -> u64 {
+        self.renewed
+    }
+}
+
+impl<W: Append, H: History> Ingest<W, H> {
+    /// Waits until the catalogs show what a transaction did: it is decoded before it is visible. Under synchronous
+    /// replication that may be long; nobody has been told that it committed until then.
+    ///
+    /// # Errors
+    /// The database does not answer, or `stop`.
+    pub(super) fn until_visible(
+        &mut self,
+        visible: &mut Visible,
+        xid: Option<u32>,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let Some(xid) = xid else { return Ok(()) };
+        let began = Instant::now();
+        let mut said = false;
+        while !visible.sees(xid, &self.tables)? {
+            if stop.is_cancelled() {
+                return Err(Error::Invisible(xid));
+            }
+            if !said && began.elapsed() >= SAID_AFTER {
+                let reason = format!(
+                    "transaction {xid} is written, but waits for a synchronous standby before anybody may see it \
+                     (synchronous_standby_names)"
+                );
+                tracing::warn!(reason, "a transaction is not visible yet");
+                self.readiness.unready(reason);
+                said = true;
+            }
+            // What came before it is not held up.
+            self.flush(stop)?;
+            pause(PAUSE, stop);
+        }
+        if said {
+            tracing::info!(xid, "the transaction is visible");
+            self.readiness.ready();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,40 @@
+//! A stream of wal2json's: its messages are translated into pgoutput's, and the catalogs asked for what they leave out.
+
+use tokio_util::sync::CancellationToken;
+
+use super::incoming::Incoming;
+use super::{Error, Ingest};
+use crate::decode::wal2json::{Record, Translated, Translator};
+use crate::journal::{Append, History};
+
+impl<W: Append, H: History> Ingest<W, H> {
+    /// Takes one message of wal2json's.
+    pub(super) fn wal2json_message(
+        &mut self,
+        translator: &mut Translator,
+        incoming: &mut Incoming,
+        body: &[u8],
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let record = Record::parse(body)?;
+        loop {
+            match translator.translate(&record)? {
+                Translated::Messages(messages) => {
+                    for message in messages.iter() {
+                        self.message(incoming, message, stop)?;
+                    }
+                    return Ok(());
+                }
+                Translated::Unknown(table) => {
+                    let xid = incoming.assembler.open_xid();
+                    self.until_visible(&mut incoming.visible, xid, stop)?;
+                    let (as_of, found) = self.tables.published_as(&table)?;
+                    if !translator.learn(&table, as_of, found) {
+                        let why = "the table is gone, and wal2json does not say whether it was published";
+                        tracing::warn!(%table, why, "changes are left out");
+                    }
+                }
+            }
+        }
+    }
+}

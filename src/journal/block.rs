@@ -1,0 +1,256 @@
+//! [`Block`]: what the writer gathers between two writes. Pure.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::error::Error;
+use super::record::{self, CHUNK, COMMIT, END, POSITION, RELATION};
+use super::relations::LocalRelations;
+use super::segment::{MARK_EVERY, Mark};
+use crate::event::{Op, Relation, Transaction};
+use crate::lsn::Lsn;
+
+/// Records that are not yet in the file: whole ones, and after them the one that is being filled.
+pub(super) struct Block {
+    bytes: Vec<u8>,
+    usual_capacity: usize,
+    record_bytes: usize,
+    /// Where in the file the block goes.
+    offset: u64,
+    /// Where the last boundary between transactions is: in the block, or before it in the file.
+    boundary: u64,
+    /// The boundaries that readers will look for.
+    marks: Vec<Mark>,
+    last_mark: u64,
+    relations: LocalRelations,
+    /// How many of the relations stand before the boundary.
+    settled_relations: usize,
+    /// Where in the file the open transaction's first chunk is.
+    first_chunk: Option<u64>,
+    open: Option<Open>,
+    /// The next change's.
+    seq: u32,
+}
+
+/// The record that is being filled.
+#[derive(Clone, Copy)]
+struct Open {
+    /// Where in the block it starts.
+    start: usize,
+    first_seq: u32,
+}
+
+impl Block {
+    /// A block of about `block_bytes`, of records of about `record_bytes`. Nowhere until [`Block::restart`].
+    pub(super) fn new(block_bytes: usize, record_bytes: usize) -> Block {
+        Block {
+            bytes: Vec::new(),
+            usual_capacity: block_bytes + block_bytes / 4,
+            // With one more change a record must not exceed 32 bits.
+            record_bytes: record_bytes.min(1 << 30),
+            offset: 0,
+            boundary: 0,
+            marks: Vec::new(),
+            last_mark: 0,
+            relations: LocalRelations::default(),
+            settled_relations: 0,
+            first_chunk: None,
+            open: None,
+            seq: 0,
+        }
+    }
+
+    /// Goes on, empty, at `offset` of a segment that describes these relations and has its last mark there.
+    pub(super) fn restart(&mut self, offset: u64, relations: Vec<Arc<Relation>>, last_mark: u64) {
+        self.bytes.clear();
+        self.marks.clear();
+        (self.offset, self.boundary, self.last_mark) = (offset, offset, last_mark);
+        self.settled_relations = relations.len();
+        self.relations = LocalRelations::new(relations);
+        self.close();
+    }
+
+    /// How many bytes of whole records there are.
+    pub(super) fn whole_bytes(&self) -> usize {
+        self.open.map_or(self.bytes.len(), |open| open.start)
+    }
+
+    /// The whole records.
+    pub(super) fn whole(&self) -> &[u8] {
+        self.bytes.get(..self.whole_bytes()).unwrap_or_default()
+    }
+
+    /// Where in the file the block goes.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Where in the file the last boundary between transactions is, or will be.
+    pub(super) fn boundary(&self) -> u64 {
+        self.boundary
+    }
+
+    pub(super) fn in_transaction(&self) -> bool {
+        self.open.is_some() || self.first_chunk.is_some()
+    }
+
+    /// The relations that stand before the boundary.
+    pub(super) fn settled_relations(&self) -> &[Arc<Relation>] {
+        self.relations
+            .list()
+            .get(..self.settled_relations)
+            .unwrap_or_default()
+    }
+
+    pub(super) fn take_marks(&mut self) -> Vec<Mark> {
+        std::mem::take(&mut self.marks)
+    }
+
+    #[inline]
+    pub(super) fn change(
+        &mut self,
+        relation: &Arc<Relation>,
+        op: &Op<'_>,
+        oversize: bool,
+    ) -> Result<(), Error> {
+        let next_seq = self.seq.checked_add(1).ok_or(Error::TooLarge("transaction"))?;
+        if let Some(open) = self.open
+            && self.bytes.len() - open.start >= self.record_bytes
+            && self.seq > open.first_seq
+        {
+            self.end_chunk(open);
+        }
+        let relation = match self.relations.find(relation) {
+            Some(id) => id,
+            None => self.describe(relation),
+        };
+        self.open();
+        let put = match oversize {
+            false => record::put_change(&mut self.bytes, relation, op),
+            true => record::put_oversize(&mut self.bytes, relation, op),
+        };
+        put.ok_or(Error::TooLarge("change"))?;
+        self.seq = next_seq;
+        Ok(())
+    }
+
+    pub(super) fn commit(&mut self, transaction: &Transaction) {
+        let open = self.open();
+        record::finish_part(
+            &mut self.bytes,
+            open.start,
+            open.first_seq,
+            self.seq - open.first_seq,
+        );
+        record::put_transaction(&mut self.bytes, transaction);
+        match self.first_chunk {
+            None => record::finish(&mut self.bytes, open.start, COMMIT),
+            Some(first) => {
+                let span = self.offset + open.start as u64 - first;
+                self.bytes.extend_from_slice(&span.to_le_bytes());
+                record::finish(&mut self.bytes, open.start, END);
+            }
+        }
+        self.close();
+        self.settle(transaction.end);
+    }
+
+    pub(super) fn position(&mut self, lsn: Lsn) {
+        record::put(&mut self.bytes, POSITION, &[&lsn.0.to_le_bytes()]);
+        self.settle(lsn);
+    }
+
+    /// Forgets what came after the boundary. If that was in the file, the file ends there now.
+    pub(super) fn rollback(&mut self) {
+        self.offset = self.offset.min(self.boundary);
+        self.bytes.truncate((self.boundary - self.offset) as usize);
+        self.relations.truncate(self.settled_relations);
+        self.close();
+    }
+
+    /// Takes the whole records, which are in the file now. A well-filled block is handed over and a small one copied,
+    /// so that whoever keeps the bytes does not keep much more memory.
+    pub(super) fn take(&mut self) -> Bytes {
+        let whole = self.whole_bytes();
+        self.offset += whole as u64;
+        if let Some(open) = &mut self.open {
+            open.start = 0;
+        }
+        if whole < self.usual_capacity / 2 {
+            let taken = Bytes::copy_from_slice(self.bytes.get(..whole).unwrap_or_default());
+            self.bytes.drain(..whole);
+            if self.bytes.capacity() > 2 * self.usual_capacity {
+                self.bytes.shrink_to(self.usual_capacity);
+            }
+            return taken;
+        }
+        let rest = self.bytes.get(whole..).unwrap_or_default();
+        let mut next = Vec::with_capacity(self.usual_capacity.max(rest.len()));
+        next.extend_from_slice(rest);
+        self.bytes.truncate(whole);
+        Bytes::from(std::mem::replace(&mut self.bytes, next))
+    }
+
+    /// The open record, begun if there is none.
+    #[inline]
+    fn open(&mut self) -> Open {
+        if let Some(open) = self.open {
+            return open;
+        }
+        if self.bytes.capacity() == 0 {
+            self.bytes.reserve(self.usual_capacity);
+        }
+        let open = Open {
+            start: self.bytes.len(),
+            first_seq: self.seq,
+        };
+        record::begin_part(&mut self.bytes);
+        self.open = Some(open);
+        open
+    }
+
+    fn end_chunk(&mut self, open: Open) {
+        record::finish_part(
+            &mut self.bytes,
+            open.start,
+            open.first_seq,
+            self.seq - open.first_seq,
+        );
+        record::finish(&mut self.bytes, open.start, CHUNK);
+        self.first_chunk.get_or_insert(self.offset + open.start as u64);
+        self.open = None;
+    }
+
+    /// Describes a relation to the segment, before the open record so that this one stays whole.
+    fn describe(&mut self, relation: &Arc<Relation>) -> u32 {
+        let id = self.relations.add(relation);
+        let json = serde_json::to_vec(&**relation).expect("a relation is plain JSON");
+        let mut record = Vec::new();
+        record::put(&mut record, RELATION, &[&id.to_le_bytes(), &json]);
+        let at = self.whole_bytes();
+        if let Some(open) = &mut self.open {
+            open.start += record.len();
+        }
+        self.bytes.splice(at..at, record);
+        id
+    }
+
+    /// There is no open transaction any more.
+    fn close(&mut self) {
+        (self.open, self.first_chunk, self.seq) = (None, None, 0);
+    }
+
+    /// The block now ends at a boundary.
+    fn settle(&mut self, lsn: Lsn) {
+        self.boundary = self.offset + self.bytes.len() as u64;
+        self.settled_relations = self.relations.list().len();
+        if self.boundary - self.last_mark >= MARK_EVERY {
+            self.last_mark = self.boundary;
+            self.marks.push(Mark {
+                lsn,
+                offset: self.boundary,
+            });
+        }
+    }
+}

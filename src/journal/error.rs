@@ -1,0 +1,152 @@
+//! [`Error`]: what the journal answers when it cannot do as asked.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::lsn::Lsn;
+
+/// Why the journal could not do as asked. Cheap to clone: a failure is told to everyone who waits.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// Another process, or another part of this one, has the directory open.
+    #[error("{dir} is in use by another walcast; stop it or use another --data-dir", dir = .0.display())]
+    Locked(PathBuf),
+    /// The directory holds the history of something else.
+    #[error("{dir} belongs to {found}, not to {wanted}; use another --data-dir", dir = dir.display())]
+    NotOurs {
+        /// The data directory.
+        dir: PathBuf,
+        /// Whose it is.
+        found: String,
+        /// Who asked.
+        wanted: String,
+    },
+    /// The directory's `journal.json` is missing although there are segments, unreadable, or of an unknown format.
+    #[error("{path}: {reason}; restore it or use another --data-dir", path = path.display())]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A segment file of another history lies among ours.
+    #[error("{path} belongs to another history (epoch {epoch}); move it away", path = path.display())]
+    ForeignSegment {
+        /// The file.
+        path: PathBuf,
+        /// The epoch that it names.
+        epoch: String,
+    },
+    /// No space is left, by the disk, a quota or a limit. Nothing is lost: what was given is kept in memory, and
+    /// [`Writer::flush`](super::Writer::flush) goes on once there is space again.
+    #[error("no space left to write {path}", path = path.display())]
+    Full {
+        /// The file that did not fit.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// A write or a sync failed, so what is on disk is no longer known. Nothing more is appended or called durable:
+    /// open the journal anew, which reads back what the disk really holds.
+    #[error("the journal failed and must be opened anew: {action} {path}", path = path.display())]
+    Failed {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// Reading, creating or removing a file failed. The journal itself is unharmed.
+    #[error("cannot {action} {path}", path = path.display())]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// To which file.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// The transaction does not end after the head: the history only moves forward.
+    #[error("a transaction that ends at {end} cannot follow {head}")]
+    NotAfter {
+        /// Where the refused transaction ends.
+        end: Lsn,
+        /// The head.
+        head: Lsn,
+    },
+    /// A position mark came between a transaction's changes.
+    #[error("a position cannot be recorded inside a transaction")]
+    InTransaction,
+    /// The change, or the number of changes in the transaction, exceeds 32 bits.
+    #[error("the {0} is too large for the journal")]
+    TooLarge(&'static str),
+    /// The place is older than what the journal still holds.
+    #[error("the journal holds nothing before {earliest}")]
+    Expired {
+        /// The oldest place that can be read from.
+        earliest: Lsn,
+    },
+    /// The history that the reader was reading has ended; another one has begun.
+    #[error("the history was replaced by a new one")]
+    EpochChanged,
+    /// The newest segment does not read back as it was written. Nothing of the damaged part is ever served.
+    #[error("{path} is damaged at byte {offset}: {reason}", path = path.display())]
+    Damaged {
+        /// The segment file.
+        path: PathBuf,
+        /// Where, in bytes from the start of the file.
+        offset: u64,
+        /// What is wrong there.
+        reason: &'static str,
+    },
+    /// A record that was written wrong, with the right checksum: a defect.
+    #[error("a record of the journal cannot be read")]
+    Malformed(#[from] super::Malformed),
+    /// It did not happen in the time given.
+    #[error("the journal was not synced in time")]
+    TimedOut,
+}
+
+impl Error {
+    pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Error {
+        let path = path.to_owned();
+        move |source| Error::Io {
+            action,
+            path,
+            source: Arc::new(source),
+        }
+    }
+
+    /// A failed write: [`Error::Full`] if waiting for space can help, [`Error::Failed`] otherwise.
+    pub(super) fn write(path: &Path, source: io::Error) -> Error {
+        let (path, full) = (path.to_owned(), is_full(&source));
+        let source = Arc::new(source);
+        if full {
+            Error::Full { path, source }
+        } else {
+            Error::Failed {
+                action: "write",
+                path,
+                source,
+            }
+        }
+    }
+
+    pub(super) fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
+        Error::Failed {
+            action,
+            path: path.to_owned(),
+            source: Arc::new(source),
+        }
+    }
+}
+
+/// ENOSPC, EDQUOT and EFBIG.
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+    )
+}

@@ -1,0 +1,95 @@
+//! The durable history, and the only way from ingest to delivery.
+//!
+//! One [`Writer`] appends whole transactions to segment files; many [`Reader`]s follow, each at its own pace, from any
+//! place that is still held. A transaction can be read once it is written and handed over by [`Writer::flush`]; it is
+//! [durable](Journal::durable) once its file is synced, which happens in groups on a thread of its own. Everything here
+//! blocks (on files, never on each other's pace) and knows no runtime.
+//!
+//! The one thing to know: the history moves at boundaries between transactions. Half a transaction is never visible,
+//! and a crash leaves at most a tail that opening cuts off at the last boundary. A segment is synced before the next
+//! one begins, so only the newest can have such a tail; damage anywhere else is damage. Then the segment and everything
+//! before it is set aside, never served: [`Journal::earliest`] moves behind it. What is cut or set aside at the end
+//! shows as a head behind what the slot has confirmed: the caller compares, and begins a [new
+//! epoch](Writer::new_epoch).
+//!
+//! ```text
+//! LOCK                                  held by whoever has the directory open
+//! journal.json                          whose history it is: server, database, slot; epoch
+//! segments/0000000000000001.seg         see record.rs for what is inside
+//! segments/0000000000000000.seg.aside   damaged, or older than a damaged one; kept until retention removes it
+//! spool/                                transactions that still run, in files without names
+//! ```
+
+mod batch;
+mod block;
+mod error;
+mod files;
+mod identity;
+mod reader;
+mod record;
+mod recover;
+mod relations;
+mod retention;
+mod seam;
+mod segment;
+mod shared;
+mod spool;
+mod sync;
+#[cfg(test)]
+mod tests;
+mod window;
+mod writer;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+pub use batch::{Batch, Changes, Entries, Entry, Piece};
+pub use error::Error;
+pub use identity::Identity;
+pub use reader::Reader;
+pub use record::Malformed;
+pub use recover::Recovery;
+pub use retention::{Pin, Retention};
+pub use seam::{Append, History, Keep, Read};
+pub use shared::Journal;
+pub use spool::{Spooled, Spools};
+pub use sync::Observer;
+pub use writer::Writer;
+
+/// How the journal goes about it. The defaults suit a busy database.
+#[derive(Clone)]
+pub struct Options {
+    /// A segment that has reached this size is followed by a new one. Retention removes whole segments.
+    pub segment_bytes: u64,
+    /// A transaction larger than this is written in parts of about this size, as it comes.
+    pub record_bytes: usize,
+    /// The writer flushes by itself when it has gathered this much.
+    pub block_bytes: usize,
+    /// How much of what was written last is kept in memory for readers.
+    pub window_bytes: usize,
+    /// The time from the start of one sync to the next, unless `sync_bytes` are waiting.
+    pub sync_interval: Duration,
+    /// So many unsynced bytes are synced without waiting.
+    pub sync_bytes: u64,
+    /// Hears of every sync.
+    pub observer: Arc<dyn Observer>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            segment_bytes: 64 << 20,
+            record_bytes: 256 << 10,
+            block_bytes: 256 << 10,
+            window_bytes: 8 << 20,
+            sync_interval: Duration::from_millis(2),
+            sync_bytes: 8 << 20,
+            observer: Arc::new(()),
+        }
+    }
+}
+
+/// Locks what a panic elsewhere cannot leave half-changed.
+fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

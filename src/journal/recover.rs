@@ -1,0 +1,361 @@
+//! Opening a directory: whose it is, which segments make up the history, and where it ends.
+//!
+//! Headers are read, and the newest segment is scanned; older ones are scanned when they are first read. What comes
+//! after the last boundary of the newest segment is cut off, whether a crash tore it or it was damaged later: the two
+//! cannot be told apart, and Postgres sends again whatever was not confirmed.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::SystemTime;
+
+use tokio::sync::watch;
+
+use super::Options;
+use super::error::Error;
+use super::files::{Entry, Files};
+use super::identity::{Identity, Manifest};
+use super::segment::{Header, Sealed, Segment, scan};
+use super::shared::{Aside, Journal, Shared, State, set_aside};
+use super::sync::Syncer;
+use super::window::Window;
+use super::writer::{Tail, Writer};
+
+/// What opening the journal found and did. It is logged as well.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// The directory held no history yet.
+    pub created: bool,
+    /// How many bytes were cut off the newest segment: what came after the last whole transaction.
+    pub cut_bytes: u64,
+    /// Damaged segments, and segments that a damaged or missing one cuts off from the rest, by their new names.
+    pub set_aside: Vec<PathBuf>,
+}
+
+pub(super) fn open(
+    files: Arc<dyn Files>,
+    dir: &Path,
+    options: Options,
+    identity: &Identity,
+) -> Result<(Writer, Journal), Error> {
+    let segments_dir = dir.join("segments");
+    fs::create_dir_all(&segments_dir).map_err(Error::io("create", &segments_dir))?;
+    let lock = take_lock(dir)?;
+    let manifest = Manifest::read(&*files, dir, identity)?;
+    let mut directory = Directory::read(&*files, segments_dir)?;
+    let manifest = match manifest {
+        Some(manifest) => manifest,
+        None => directory.begin(dir, identity)?,
+    };
+    let segments = directory.history(&manifest)?;
+    let (segments, tail) = directory.finish(segments, &manifest)?;
+    files
+        .sync_dir(&directory.path)
+        .map_err(Error::io("sync", &directory.path))?;
+
+    let state = State {
+        manifest,
+        generation: 0,
+        segments,
+        visible: tail.end,
+        last_transaction: tail.last_transaction,
+        window: Window::new(options.window_bytes),
+        pins: BTreeMap::new(),
+        next_pin: 0,
+        aside: std::mem::take(&mut directory.aside),
+    };
+    let recovery = directory.recovery;
+    let observer = options.observer.clone();
+    let sync = Arc::new(Syncer::new(
+        tail.head,
+        options.sync_interval,
+        options.sync_bytes,
+        observer,
+    ));
+    let thread = std::thread::Builder::new()
+        .name("journal-sync".to_owned())
+        .spawn({
+            let sync = sync.clone();
+            move || sync.run()
+        });
+    let shared = Arc::new(Shared {
+        files,
+        dir: dir.to_owned(),
+        state: Mutex::new(state),
+        head: watch::Sender::new(tail.head),
+        sync,
+        recovery,
+        _lock: lock,
+    });
+    let thread = thread.map_err(Error::io("start the syncing thread for", dir))?;
+    Ok((
+        Writer::new(shared.clone(), &options, thread, tail),
+        Journal { shared },
+    ))
+}
+
+/// The directory's lock, given up when it is dropped.
+pub(super) struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // Closing is not enough: a process that is being started right now holds a copy of every open file until it
+        // runs its own program, and the lock with it. Should it fail, closing comes next anyway.
+        let _closed_next = self.0.unlock();
+    }
+}
+
+fn take_lock(dir: &Path) -> Result<Lock, Error> {
+    let path = dir.join("LOCK");
+    let file = File::create(&path).map_err(Error::io("create", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Lock(file)),
+        Err(TryLockError::WouldBlock) => Err(Error::Locked(dir.to_owned())),
+        Err(TryLockError::Error(e)) => Err(Error::io("lock", &path)(e)),
+    }
+}
+
+/// The segments' directory while it is being opened.
+struct Directory<'a> {
+    files: &'a dyn Files,
+    path: PathBuf,
+    /// The segment files by sequence.
+    found: BTreeMap<u64, Entry>,
+    aside: VecDeque<Aside>,
+    recovery: Recovery,
+}
+
+/// A segment file with a good header.
+struct Found {
+    header: Header,
+    start: u64,
+    path: PathBuf,
+    bytes: u64,
+    modified: SystemTime,
+}
+
+impl<'a> Directory<'a> {
+    fn read(files: &'a dyn Files, path: PathBuf) -> Result<Directory<'a>, Error> {
+        let mut directory = Directory {
+            files,
+            found: BTreeMap::new(),
+            aside: VecDeque::new(),
+            recovery: Recovery::default(),
+            path,
+        };
+        let mut entries = files
+            .list(&directory.path)
+            .map_err(Error::io("list", &directory.path))?;
+        entries.sort_by(|a, b| a.name.cmp(&b.name));
+        for entry in entries {
+            let path = directory.path.join(&entry.name);
+            if let Some(sequence) = Segment::sequence_of(&entry.name) {
+                directory.found.insert(sequence, entry);
+            } else if entry.name.ends_with(".seg.new") {
+                files.remove(&path).map_err(Error::io("remove", &path))?;
+            } else if entry.name.ends_with(".seg.aside") {
+                directory.aside.push_back(Aside {
+                    path,
+                    bytes: entry.bytes,
+                    modified: entry.modified,
+                });
+            } else {
+                tracing::warn!(path = %path.display(), "stray file in the journal, ignored");
+            }
+        }
+        Ok(directory)
+    }
+
+    /// Begins a history where there is none.
+    fn begin(&mut self, dir: &Path, identity: &Identity) -> Result<Manifest, Error> {
+        if !self.found.is_empty() {
+            return Err(Error::Identity {
+                path: dir.join("journal.json"),
+                reason: "it is missing although there are segments".to_owned(),
+            });
+        }
+        let manifest = Manifest::new(identity, crate::lsn::Lsn::ZERO, 1);
+        manifest.write(self.files, dir)?;
+        self.recovery.created = true;
+        Ok(manifest)
+    }
+
+    /// The segments of the current history that follow each other without a gap up to the newest, oldest first. Others
+    /// are set aside, or removed if they are left over from an older history.
+    fn history(&mut self, manifest: &Manifest) -> Result<VecDeque<Found>, Error> {
+        let mut segments = VecDeque::<Found>::new();
+        while let Some((sequence, entry)) = self.found.pop_last() {
+            let path = self.path.join(&entry.name);
+            if sequence < manifest.first_segment {
+                self.files.remove(&path).map_err(Error::io("remove", &path))?;
+                continue;
+            }
+            match (self.header(&path, sequence, manifest)?, segments.front()) {
+                (Ok((header, start)), None) => {
+                    segments.push_front(Found {
+                        header,
+                        start,
+                        path,
+                        bytes: entry.bytes,
+                        modified: entry.modified,
+                    });
+                }
+                (Ok((header, start)), Some(next)) => match follows(&header, entry.bytes, &next.header) {
+                    None => {
+                        segments.push_front(Found {
+                            header,
+                            start,
+                            path,
+                            bytes: entry.bytes,
+                            modified: entry.modified,
+                        });
+                    }
+                    Some(reason) => {
+                        self.set_aside(&path, entry.bytes, reason)?;
+                        self.set_rest_aside(manifest)?;
+                    }
+                },
+                // Without it the history ends earlier, which the caller notices by comparing with the slot.
+                (Err(reason), None) => self.set_aside(&path, entry.bytes, reason)?,
+                (Err(reason), Some(_)) => {
+                    self.set_aside(&path, entry.bytes, reason)?;
+                    self.set_rest_aside(manifest)?;
+                }
+            }
+        }
+        Ok(segments)
+    }
+
+    /// Reads and checks a segment's header; what is wrong with it, if it cannot be one of ours.
+    fn header(
+        &self,
+        path: &Path,
+        sequence: u64,
+        manifest: &Manifest,
+    ) -> Result<Result<(Header, u64), &'static str>, Error> {
+        let file = self.files.open(path).map_err(Error::io("open", path))?;
+        let read = Header::read(&*file).map_err(Error::io("read", path))?;
+        Ok(match read {
+            Ok((header, _)) if header.epoch != manifest.epoch.0 => {
+                return Err(Error::ForeignSegment {
+                    path: path.to_owned(),
+                    epoch: header.epoch,
+                });
+            }
+            Ok((header, _)) if header.sequence != sequence => Err("it is a copy of another segment"),
+            Ok(found) => Ok(found),
+            Err(malformed) => Err(malformed.0),
+        })
+    }
+
+    /// Sets aside what is older than a segment that is damaged or missing.
+    fn set_rest_aside(&mut self, manifest: &Manifest) -> Result<(), Error> {
+        for entry in self.found.split_off(&manifest.first_segment).into_values().rev() {
+            let path = self.path.join(&entry.name);
+            self.set_aside(&path, entry.bytes, "it is cut off from what follows")?;
+        }
+        Ok(())
+    }
+
+    fn set_aside(&mut self, path: &Path, bytes: u64, reason: &str) -> Result<(), Error> {
+        tracing::error!(path = %path.display(), reason, "damaged journal segment set aside");
+        let path = set_aside(self.files, path).map_err(Error::io("rename", path))?;
+        self.recovery.set_aside.push(path.clone());
+        self.aside.push_back(Aside {
+            path,
+            bytes,
+            modified: SystemTime::now(),
+        });
+        Ok(())
+    }
+
+    /// Finds the end of the history, cuts off what comes after it, and makes durable what is before it.
+    fn finish(
+        &mut self,
+        mut found: VecDeque<Found>,
+        manifest: &Manifest,
+    ) -> Result<(VecDeque<Arc<Segment>>, Tail), Error> {
+        let Some(last) = found.pop_back() else {
+            return self.first_segment(manifest);
+        };
+        let mut segments = VecDeque::new();
+        let mut all = found.into_iter().peekable();
+        while let Some(segment) = all.next() {
+            let end = all.peek().map_or(last.header.base, |next| next.header.base);
+            let sealed = Sealed {
+                bytes: segment.bytes,
+                end,
+                at: segment.modified,
+            };
+            let segment = Segment::new(&segment.header, segment.start, segment.path, None);
+            segment.sealed.get_or_init(|| sealed);
+            segments.push_back(Arc::new(segment));
+        }
+        let (path, file) = (
+            &last.path,
+            self.files
+                .open(&last.path)
+                .map_err(Error::io("open", &last.path))?,
+        );
+        let bytes = file.len().map_err(Error::io("read", path))?;
+        let scan = scan(&*file, &last.header, last.start, bytes).map_err(Error::io("read", path))?;
+        if let Some((offset, reason)) = scan.broken {
+            self.recovery.cut_bytes = bytes - scan.end;
+            tracing::warn!(
+                path = %path.display(), offset, reason, cut_bytes = self.recovery.cut_bytes, head = %scan.head,
+                "journal cut at its last whole transaction"
+            );
+            file.truncate(scan.end).map_err(Error::io("truncate", path))?;
+        }
+        file.sync().map_err(Error::io("sync", path))?;
+        let segment = Arc::new(Segment::new(
+            &last.header,
+            last.start,
+            last.path,
+            Some(scan.contents),
+        ));
+        segment.keep(&file);
+        segments.push_back(segment.clone());
+        let (head, last_transaction) = (scan.head, scan.last_transaction);
+        Ok((
+            segments,
+            Tail {
+                segment,
+                file,
+                end: scan.end,
+                head,
+                last_transaction,
+            },
+        ))
+    }
+
+    /// Begins the history's first segment.
+    fn first_segment(&self, manifest: &Manifest) -> Result<(VecDeque<Arc<Segment>>, Tail), Error> {
+        let (start, header) = (manifest.start, manifest.first_header());
+        let (segment, file) = Segment::create(self.files, &self.path, &header)?;
+        segment.publish(self.files)?;
+        let segment = Arc::new(segment);
+        let tail = Tail {
+            end: segment.start,
+            head: start,
+            last_transaction: start,
+            file,
+            segment: segment.clone(),
+        };
+        Ok((VecDeque::from([segment]), tail))
+    }
+}
+
+/// Why a segment of that length is not the one before `next`; `None` if it is.
+fn follows(header: &Header, bytes: u64, next: &Header) -> Option<&'static str> {
+    if header.sequence + 1 != next.sequence {
+        Some("the segment after it is missing")
+    } else if bytes != next.previous_bytes {
+        Some("it has not the length that it had")
+    } else if header.base > next.base {
+        Some("it begins after the one that follows it")
+    } else {
+        None
+    }
+}

@@ -1,0 +1,369 @@
+//! [`Segment`]: one file of the journal, and what is known of its inside.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::time::SystemTime;
+
+use super::batch::Relations;
+use super::error::Error;
+use super::files::{Files, LogFile, read_up_to, write_all_at};
+use super::lock;
+use super::record::{self, Frame, HEADER, Malformed, Record, SEGMENT};
+use crate::event::Relation;
+use crate::lsn::Lsn;
+
+/// How a segment file begins, before its first record.
+const MAGIC: [u8; 8] = *b"walcastJ";
+
+/// The version of the format of segments and their records.
+const VERSION: u32 = 1;
+
+/// A segment's first record: whose it is, and what comes before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) sequence: u64,
+    pub(super) epoch: String,
+    /// Everything in the segment ends after this position; the segment before it ends here.
+    pub(super) base: Lsn,
+    /// Where the newest transaction before the segment ends.
+    pub(super) last_transaction: Lsn,
+    /// How long the file before it is; 0 if it is the first of its history.
+    pub(super) previous_bytes: u64,
+}
+
+impl Header {
+    /// The file's beginning.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = MAGIC.to_vec();
+        let payload: [&[u8]; 6] = [
+            &VERSION.to_le_bytes(),
+            &self.sequence.to_le_bytes(),
+            &self.base.0.to_le_bytes(),
+            &self.last_transaction.0.to_le_bytes(),
+            &self.previous_bytes.to_le_bytes(),
+            self.epoch.as_bytes(),
+        ];
+        record::put(&mut out, SEGMENT, &payload);
+        out
+    }
+
+    /// Reads the header from a file's beginning, with its length.
+    pub(super) fn parse(bytes: &[u8]) -> Result<(Header, u64), Malformed> {
+        let rest = bytes
+            .strip_prefix(&MAGIC)
+            .ok_or(Malformed("it does not begin as a segment does"))?;
+        let (frame, _) = Frame::split(rest)
+            .filter(|(frame, _)| frame.kind == SEGMENT && frame.is_intact())
+            .ok_or(Malformed("its header is damaged"))?;
+        let mut payload = frame.payload;
+        if record::take_u32(&mut payload)? != VERSION {
+            return Err(Malformed("it was written by another version of walcast"));
+        }
+        let header = Header {
+            sequence: record::take_u64(&mut payload)?,
+            base: Lsn(record::take_u64(&mut payload)?),
+            last_transaction: Lsn(record::take_u64(&mut payload)?),
+            previous_bytes: record::take_u64(&mut payload)?,
+            epoch: String::from_utf8(payload.to_vec()).map_err(|_| Malformed("its epoch is not text"))?,
+        };
+        Ok((header, (MAGIC.len() + frame.len()) as u64))
+    }
+
+    /// Reads the header of `file`.
+    pub(super) fn read(file: &dyn LogFile) -> io::Result<Result<(Header, u64), Malformed>> {
+        Ok(Header::parse(&read_up_to(file, 0, 4096)?))
+    }
+}
+
+/// One file of the journal.
+pub(super) struct Segment {
+    pub(super) sequence: u64,
+    pub(super) path: PathBuf,
+    /// Everything in it ends after this position.
+    pub(super) base: Lsn,
+    /// Where the header ends and the records begin.
+    pub(super) start: u64,
+    /// Known once nothing is appended any more.
+    pub(super) sealed: OnceLock<Sealed>,
+    /// `None` until the first reader of a segment that an earlier run sealed; it is then read and checked whole.
+    pub(super) contents: Mutex<Option<Contents>>,
+    /// Open while someone reads or writes it, also when retention has removed its name.
+    file: Mutex<Weak<dyn LogFile>>,
+}
+
+/// What does not change any more when a segment is full.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sealed {
+    pub(super) bytes: u64,
+    /// The base of the segment after it.
+    pub(super) end: Lsn,
+    pub(super) at: SystemTime,
+}
+
+/// What a segment's records refer to, and where they are.
+#[derive(Clone, Default)]
+pub(super) struct Contents {
+    pub(super) relations: Relations,
+    /// Boundaries between transactions, at least [`MARK_EVERY`] bytes apart, in order.
+    pub(super) marks: Vec<Mark>,
+}
+
+/// A boundary between transactions: what is before `offset` ends at or before `lsn`, what follows ends after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Mark {
+    pub(super) lsn: Lsn,
+    pub(super) offset: u64,
+}
+
+/// How many bytes lie at least between two marks.
+pub(super) const MARK_EVERY: u64 = 64 * 1024;
+
+impl Contents {
+    /// Where to begin reading for what ends after `lsn`.
+    pub(super) fn seek(&self, lsn: Lsn) -> Option<Mark> {
+        let after = self.marks.partition_point(|mark| mark.lsn <= lsn);
+        self.marks.get(after.checked_sub(1)?).copied()
+    }
+}
+
+impl Segment {
+    pub(super) fn new(header: &Header, start: u64, path: PathBuf, contents: Option<Contents>) -> Segment {
+        Segment {
+            sequence: header.sequence,
+            path,
+            base: header.base,
+            start,
+            sealed: OnceLock::new(),
+            contents: Mutex::new(contents),
+            file: Mutex::new(Weak::<std::fs::File>::new()),
+        }
+    }
+
+    /// The name of the file that holds segment `sequence`.
+    pub(super) fn path(dir: &Path, sequence: u64) -> PathBuf {
+        dir.join(format!("{sequence:016x}.seg"))
+    }
+
+    /// The sequence of the segment file of that name.
+    pub(super) fn sequence_of(name: &str) -> Option<u64> {
+        let digits = name.strip_suffix(".seg")?;
+        let valid = digits.len() == 16 && digits.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        valid.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
+    }
+
+    /// Writes a new segment's header, durably, under a name that opening does not take for a segment, so that a file
+    /// called `.seg` always had a whole header. [`Segment::publish`] gives it its name.
+    pub(super) fn create(
+        files: &dyn Files,
+        dir: &Path,
+        header: &Header,
+    ) -> Result<(Segment, Arc<dyn LogFile>), Error> {
+        let path = Segment::path(dir, header.sequence);
+        let draft = draft(&path);
+        let bytes = header.encode();
+        let file = files
+            .create(&draft)
+            .and_then(|file| {
+                write_all_at(&*file, &bytes, 0)?;
+                Ok(file)
+            })
+            .map_err(|e| Error::write(&draft, e))?;
+        file.sync().map_err(|e| Error::failed("sync", &draft, e))?;
+        let start = bytes.len() as u64;
+        let marks = vec![Mark {
+            lsn: header.base,
+            offset: start,
+        }];
+        let contents = Contents {
+            relations: Relations::default(),
+            marks,
+        };
+        let segment = Segment::new(header, start, path, Some(contents));
+        segment.keep(&file);
+        Ok((segment, file))
+    }
+
+    /// Gives a created segment its name, durably.
+    pub(super) fn publish(&self, files: &dyn Files) -> Result<(), Error> {
+        let dir = self.path.parent().unwrap_or(Path::new("."));
+        files
+            .rename(&draft(&self.path), &self.path)
+            .and_then(|()| files.sync_dir(dir))
+            .map_err(|e| Error::failed("publish", &self.path, e))
+    }
+
+    /// Remembers the open file for readers.
+    pub(super) fn keep(&self, file: &Arc<dyn LogFile>) {
+        *lock(&self.file) = Arc::downgrade(file);
+    }
+
+    /// The file, opened once for everyone who reads it.
+    pub(super) fn file(&self, files: &dyn Files) -> io::Result<Arc<dyn LogFile>> {
+        let mut kept = lock(&self.file);
+        if let Some(file) = kept.upgrade() {
+            return Ok(file);
+        }
+        let file = files.open(&self.path)?;
+        *kept = Arc::downgrade(&file);
+        Ok(file)
+    }
+}
+
+fn draft(path: &Path) -> PathBuf {
+    path.with_extension("seg.new")
+}
+
+/// What a scan found: everything up to the last boundary between transactions, and whether anything came after it.
+pub(super) struct Scan {
+    pub(super) contents: Contents,
+    /// The end of the last whole transaction's or position's record.
+    pub(super) end: u64,
+    pub(super) head: Lsn,
+    pub(super) last_transaction: Lsn,
+    /// Why the scan ended before `limit`, and at which byte; `None` if it ended there.
+    pub(super) broken: Option<(u64, &'static str)>,
+}
+
+/// Reads the records of `file` from the header's end to `limit`, checking each, up to the first that is not right.
+pub(super) fn scan(file: &dyn LogFile, header: &Header, start: u64, limit: u64) -> io::Result<Scan> {
+    let mut scanner = Scanner {
+        base: header.base,
+        relations: Vec::new(),
+        committed_relations: 0,
+        marks: vec![Mark {
+            lsn: header.base,
+            offset: start,
+        }],
+        end: start,
+        head: header.base,
+        last_transaction: header.last_transaction,
+        open: None,
+    };
+    let mut offset = start;
+    let broken = loop {
+        if offset == limit {
+            break scanner
+                .open
+                .map(|_| (scanner.end, "a transaction without its end"));
+        }
+        let bytes = read_records(file, offset, SCAN_BYTES, limit)?;
+        let mut rest = &bytes[..];
+        let mut broken = bytes.is_empty().then_some("a record is cut short");
+        while let (None, Some((frame, after))) = (broken, Frame::split(rest)) {
+            match scanner.record(&frame, offset) {
+                Ok(()) => (offset, rest) = (offset + frame.len() as u64, after),
+                Err(malformed) => broken = Some(malformed.0),
+            }
+        }
+        if let Some(reason) = broken {
+            break Some((offset, reason));
+        }
+    };
+    scanner.relations.truncate(scanner.committed_relations);
+    Ok(Scan {
+        contents: Contents {
+            relations: Arc::new(scanner.relations),
+            marks: scanner.marks,
+        },
+        end: scanner.end,
+        head: scanner.head,
+        last_transaction: scanner.last_transaction,
+        broken,
+    })
+}
+
+const SCAN_BYTES: usize = 1 << 20;
+
+/// Reads whole records from `offset`: as many as fit into `want` bytes, but at least one if it ends before `limit`.
+/// Their checksums are not yet checked. Empty if not even one is whole.
+pub(super) fn read_records(file: &dyn LogFile, offset: u64, want: usize, limit: u64) -> io::Result<Vec<u8>> {
+    let available = limit.saturating_sub(offset);
+    let within = |bytes: u64| usize::try_from(bytes.min(available)).unwrap_or(usize::MAX);
+    let mut bytes = read_up_to(file, offset, within(want.max(HEADER) as u64))?;
+    if let Some(header) = bytes.first_chunk() {
+        let first = record::record_len(header);
+        if first > bytes.len() as u64 && first <= available {
+            bytes = read_up_to(file, offset, within(first))?;
+        }
+    }
+    let whole = whole_records(&bytes, usize::MAX);
+    bytes.truncate(whole);
+    Ok(bytes)
+}
+
+/// How many bytes the whole records at the front of `bytes` take: as many as fit into `want`, but at least one.
+pub(super) fn whole_records(bytes: &[u8], want: usize) -> usize {
+    let mut whole = 0;
+    while let Some((frame, _)) = bytes.get(whole..).and_then(Frame::split) {
+        if whole > 0 && whole + frame.len() > want {
+            break;
+        }
+        whole += frame.len();
+    }
+    whole
+}
+
+struct Scanner {
+    base: Lsn,
+    relations: Vec<Arc<Relation>>,
+    committed_relations: usize,
+    marks: Vec<Mark>,
+    end: u64,
+    head: Lsn,
+    last_transaction: Lsn,
+    /// The large transaction that is being read: where its first chunk starts, and the seq that must come next.
+    open: Option<(u64, u32)>,
+}
+
+impl Scanner {
+    fn record(&mut self, frame: &Frame<'_>, offset: u64) -> Result<(), Malformed> {
+        if !frame.is_intact() {
+            return Err(Malformed("a record's checksum is wrong"));
+        }
+        let after = offset + frame.len() as u64;
+        match (frame.record()?, self.open) {
+            (Record::Relation { id, json }, _) => {
+                if id as usize != self.relations.len() {
+                    return Err(Malformed("a relation is out of order"));
+                }
+                let relation =
+                    serde_json::from_slice(json).map_err(|_| Malformed("a relation is unreadable"))?;
+                self.relations.push(Arc::new(relation));
+            }
+            (Record::Position(lsn), None) => self.boundary(lsn, after)?,
+            (Record::Commit(part, transaction), None) if part.first_seq == 0 => {
+                self.boundary(transaction.end, after)?;
+                self.last_transaction = transaction.end;
+            }
+            (Record::Chunk(part), None) if part.first_seq == 0 => self.open = Some((offset, part.next_seq())),
+            (Record::Chunk(part), Some((first, seq))) if part.first_seq == seq => {
+                self.open = Some((first, part.next_seq()));
+            }
+            (Record::End(part, transaction, span), Some((first, seq)))
+                if part.first_seq == seq && span == offset - first =>
+            {
+                self.open = None;
+                self.boundary(transaction.end, after)?;
+                self.last_transaction = transaction.end;
+            }
+            _ => return Err(Malformed("a record does not follow the one before it")),
+        }
+        Ok(())
+    }
+
+    fn boundary(&mut self, lsn: Lsn, offset: u64) -> Result<(), Malformed> {
+        if lsn <= self.head || lsn <= self.base {
+            return Err(Malformed("a position is not after the one before it"));
+        }
+        (self.head, self.end, self.committed_relations) = (lsn, offset, self.relations.len());
+        if self
+            .marks
+            .last()
+            .is_none_or(|mark| offset - mark.offset >= MARK_EVERY)
+        {
+            self.marks.push(Mark { lsn, offset });
+        }
+        Ok(())
+    }
+}

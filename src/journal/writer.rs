@@ -1,0 +1,375 @@
+//! [`Writer`]: appends to the newest segment, and begins the next one.
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::SystemTime;
+
+use super::block::Block;
+use super::error::Error;
+use super::files::{LogFile, write_all_at};
+use super::identity::{Identity, Manifest};
+use super::seam::Append;
+use super::segment::{Header, Sealed, Segment};
+use super::shared::Shared;
+use super::{Options, lock};
+use crate::event::{Op, Relation, Transaction};
+use crate::lsn::Lsn;
+
+/// The one who appends. Dropping it stops the syncing thread; what was flushed but not synced is in the file.
+///
+/// Changes gather in a block, which [`flush`](Writer::flush) hands to the file in one write. The block flushes itself
+/// past a bound, so any call may answer [`Error::Full`]; what it was given has then been taken all the same: wait, call
+/// `flush` until it succeeds, and go on. After [`Error::Failed`] every call answers that.
+pub struct Writer {
+    shared: Arc<Shared>,
+    block_bytes: usize,
+    segment_bytes: u64,
+    thread: Option<JoinHandle<()>>,
+    segment: Arc<Segment>,
+    file: Arc<dyn LogFile>,
+    block: Block,
+    head: Lsn,
+    last_transaction: Lsn,
+    /// How many of the segment's relations readers know.
+    visible_relations: usize,
+}
+
+/// Where a writer goes on.
+pub(super) struct Tail {
+    pub(super) segment: Arc<Segment>,
+    pub(super) file: Arc<dyn LogFile>,
+    pub(super) end: u64,
+    pub(super) head: Lsn,
+    pub(super) last_transaction: Lsn,
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, options: &Options, thread: JoinHandle<()>, tail: Tail) -> Writer {
+        let mut writer = Writer {
+            shared,
+            block_bytes: options.block_bytes,
+            segment_bytes: options.segment_bytes,
+            thread: Some(thread),
+            block: Block::new(options.block_bytes, options.record_bytes),
+            head: tail.head,
+            last_transaction: tail.last_transaction,
+            visible_relations: 0,
+            segment: tail.segment.clone(),
+            file: tail.file.clone(),
+        };
+        writer.go_on(tail.segment, tail.file, tail.end);
+        writer
+    }
+
+    /// Adds a row's change to the open transaction, opening one if there is none. Its seq is the number of changes
+    /// before it in the transaction.
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] for a change beyond 2 GiB, or the 2³²nd; it was not taken.
+    #[inline]
+    pub fn change(&mut self, relation: &Arc<Relation>, op: &Op<'_>) -> Result<(), Error> {
+        self.shared.sync.check()?;
+        self.block.change(relation, op, false)?;
+        self.flush_if_due()
+    }
+
+    /// The same for a change whose row was [too large](crate::event::RowChange::oversize): what is given is what is
+    /// left of it.
+    ///
+    /// # Errors
+    /// Those of [`Writer::change`].
+    pub fn oversize_change(&mut self, relation: &Arc<Relation>, op: &Op<'_>) -> Result<(), Error> {
+        self.shared.sync.check()?;
+        self.block.change(relation, op, true)?;
+        self.flush_if_due()
+    }
+
+    /// Ends the open transaction, or notes one without changes.
+    ///
+    /// # Errors
+    /// [`Error::NotAfter`] if it does not end after the head: it stays open, to be [rolled back](Writer::rollback).
+    pub fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {
+        self.shared.sync.check()?;
+        if transaction.end <= self.head {
+            return Err(Error::NotAfter {
+                end: transaction.end,
+                head: self.head,
+            });
+        }
+        self.block.commit(transaction);
+        (self.head, self.last_transaction) = (transaction.end, transaction.end);
+        self.flush_if_due()
+    }
+
+    /// Notes that the stream got to `lsn` and that there was no transaction in between, so that `lsn` can be confirmed
+    /// to Postgres once it is durable. At or before the head there is nothing to note.
+    ///
+    /// # Errors
+    /// [`Error::InTransaction`]
+    pub fn position(&mut self, lsn: Lsn) -> Result<(), Error> {
+        self.shared.sync.check()?;
+        if self.in_transaction() {
+            return Err(Error::InTransaction);
+        }
+        if lsn <= self.head {
+            return Ok(());
+        }
+        self.block.position(lsn);
+        self.head = lsn;
+        self.flush_if_due()
+    }
+
+    /// Forgets the open transaction, also what of it is in the file already: its connection was lost.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]
+    pub fn rollback(&mut self) -> Result<(), Error> {
+        self.shared.sync.check()?;
+        let written = self.block.offset();
+        self.block.rollback();
+        let offset = self.block.offset();
+        if offset < written {
+            self.file
+                .truncate(offset)
+                .map_err(|e| self.failed("truncate", e))?;
+            self.shared.state().window.truncate(self.segment.sequence, offset);
+        }
+        Ok(())
+    }
+
+    /// Writes what was gathered and makes every ended transaction visible to readers. Changes of an open transaction
+    /// stay unseen.
+    ///
+    /// # Errors
+    /// [`Error::Full`]: nothing was lost, call it again when there may be space. [`Error::Failed`]
+    pub fn flush(&mut self) -> Result<(), Error> {
+        self.shared.sync.check()?;
+        self.write()?;
+        if self.block.offset() >= self.segment_bytes && !self.in_transaction() {
+            self.roll()?;
+        }
+        Ok(())
+    }
+
+    /// The newest position that was noted, flushed or not: what comes next must end after it.
+    pub fn head(&self) -> Lsn {
+        self.head
+    }
+
+    /// Whether a transaction is open.
+    pub fn in_transaction(&self) -> bool {
+        self.block.in_transaction()
+    }
+
+    /// Begins a new history, of a new epoch, that starts at `start`: the old one cannot be resumed any more and is
+    /// removed. Whatever was not flushed is forgotten.
+    ///
+    /// # Errors
+    /// [`Error::Full`]: nothing has changed, try again. [`Error::NotOurs`] if the identity is not this journal's.
+    pub fn new_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {
+        self.shared.sync.check()?;
+        self.shared.state().manifest.check(&self.shared.dir, identity)?;
+        let manifest = Manifest::new(identity, start, self.segment.sequence + 1);
+        let (segment, file) = self.create(&manifest.first_header())?;
+        // The manifest is what makes the new history the current one: a crash before it leaves a nameless draft, a
+        // crash after it an old history to be removed.
+        self.replace_manifest(&manifest)?;
+        segment.publish(&*self.shared.files).map_err(|e| self.fail(e))?;
+        let segment = Arc::new(segment);
+        for old in self.shared.restart(manifest, segment.clone()) {
+            if let Err(e) = self.shared.files.remove(&old.path) {
+                tracing::warn!(error = %e, path = %old.path.display(), "cannot remove a journal segment");
+            }
+        }
+        (self.head, self.last_transaction) = (start, start);
+        let start = segment.start;
+        self.go_on(segment, file, start);
+        Ok(())
+    }
+
+    /// Notes that the history goes on, unbroken, on another timeline.
+    ///
+    /// # Errors
+    /// [`Error::Full`]: nothing has changed, try again.
+    pub fn set_timeline(&mut self, timeline: u32) -> Result<(), Error> {
+        self.shared.sync.check()?;
+        let mut manifest = self.shared.state().manifest.clone();
+        manifest.identity.timeline = timeline;
+        self.replace_manifest(&manifest)?;
+        self.shared.state().manifest = manifest;
+        Ok(())
+    }
+
+    #[inline]
+    fn flush_if_due(&mut self) -> Result<(), Error> {
+        let whole = self.block.whole_bytes();
+        let full = !self.in_transaction() && self.block.boundary() >= self.segment_bytes;
+        if whole >= self.block_bytes || full {
+            self.flush()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Writes the block's whole records.
+    fn write(&mut self) -> Result<(), Error> {
+        if self.block.whole_bytes() == 0 {
+            return Ok(());
+        }
+        let offset = self.block.offset();
+        if let Err(e) = write_all_at(&*self.file, self.block.whole(), offset) {
+            // What was written of it must not be taken for records when the journal is opened again.
+            self.file
+                .truncate(offset)
+                .map_err(|e| self.failed("truncate", e))?;
+            return Err(self.fail(Error::write(&self.segment.path, e)));
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Hands the block, which is in the file now, to the readers and to the syncing thread.
+    fn publish(&mut self) {
+        let (offset, bytes) = (self.block.offset(), self.block.take());
+        let len = bytes.len() as u64;
+        if let Some(contents) = &mut *lock(&self.segment.contents) {
+            contents.marks.append(&mut self.block.take_marks());
+            let relations = self.block.settled_relations();
+            if relations.len() != self.visible_relations {
+                self.visible_relations = relations.len();
+                contents.relations = Arc::new(relations.to_vec());
+            }
+        }
+        {
+            let mut state = self.shared.state();
+            state.window.push(self.segment.sequence, offset, bytes);
+            state.visible = self.block.boundary().max(state.visible);
+            state.last_transaction = self.last_transaction;
+        }
+        self.shared
+            .head
+            .send_if_modified(|head| std::mem::replace(head, self.head) != self.head);
+        self.shared
+            .sync
+            .written(&self.file, &self.segment.path, self.head, len);
+    }
+
+    /// Seals the segment, durably, and begins the next one.
+    fn roll(&mut self) -> Result<(), Error> {
+        self.file.sync().map_err(|e| self.failed("sync", e))?;
+        self.shared.sync.settled(self.head);
+        let bytes = self.block.offset();
+        let (segment, file) = self.create(&Header {
+            sequence: self.segment.sequence + 1,
+            epoch: self.shared.state().manifest.epoch.0.clone(),
+            base: self.head,
+            last_transaction: self.last_transaction,
+            previous_bytes: bytes,
+        })?;
+        segment.publish(&*self.shared.files).map_err(|e| self.fail(e))?;
+        let segment = Arc::new(segment);
+        let sealed = Sealed {
+            bytes,
+            end: self.head,
+            at: SystemTime::now(),
+        };
+        {
+            let mut state = self.shared.state();
+            self.segment.sealed.get_or_init(|| sealed);
+            state.visible = segment.start;
+            state.segments.push_back(segment.clone());
+        }
+        let start = segment.start;
+        self.go_on(segment, file, start);
+        Ok(())
+    }
+
+    /// Goes on at the end of a segment.
+    fn go_on(&mut self, segment: Arc<Segment>, file: Arc<dyn LogFile>, end: u64) {
+        let (relations, last_mark) = match &*lock(&segment.contents) {
+            Some(contents) => (
+                contents.relations.to_vec(),
+                contents.marks.last().map_or(0, |mark| mark.offset),
+            ),
+            None => (Vec::new(), 0),
+        };
+        self.visible_relations = relations.len();
+        self.block.restart(end, relations, last_mark);
+        (self.segment, self.file) = (segment, file);
+    }
+
+    fn create(&self, header: &Header) -> Result<(Segment, Arc<dyn LogFile>), Error> {
+        let dir = self.shared.dir.join("segments");
+        Segment::create(&*self.shared.files, &dir, header).map_err(|e| self.fail(e))
+    }
+
+    fn replace_manifest(&self, manifest: &Manifest) -> Result<(), Error> {
+        manifest
+            .write(&*self.shared.files, &self.shared.dir)
+            .map_err(|e| self.fail(e))
+    }
+
+    fn failed(&self, action: &'static str, source: std::io::Error) -> Error {
+        self.fail(Error::failed(action, &self.segment.path, source))
+    }
+
+    /// Makes a failure everyone's; other errors are the caller's alone.
+    fn fail(&self, error: Error) -> Error {
+        match error {
+            Error::Failed { .. } => self.shared.sync.fail(error),
+            error => error,
+        }
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.sync.stop();
+        if let Some(thread) = self.thread.take() {
+            // It logs what goes wrong with it.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Append for Writer {
+    fn change(&mut self, relation: &Arc<Relation>, op: &Op<'_>) -> Result<(), Error> {
+        Writer::change(self, relation, op)
+    }
+
+    fn oversize_change(&mut self, relation: &Arc<Relation>, op: &Op<'_>) -> Result<(), Error> {
+        Writer::oversize_change(self, relation, op)
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {
+        Writer::commit(self, transaction)
+    }
+
+    fn position(&mut self, lsn: Lsn) -> Result<(), Error> {
+        Writer::position(self, lsn)
+    }
+
+    fn rollback(&mut self) -> Result<(), Error> {
+        Writer::rollback(self)
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        Writer::flush(self)
+    }
+
+    fn head(&self) -> Lsn {
+        Writer::head(self)
+    }
+
+    fn in_transaction(&self) -> bool {
+        Writer::in_transaction(self)
+    }
+
+    fn new_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {
+        Writer::new_epoch(self, identity, start)
+    }
+
+    fn set_timeline(&mut self, timeline: u32) -> Result<(), Error> {
+        Writer::set_timeline(self, timeline)
+    }
+}

@@ -1,0 +1,60 @@
+//! walcast: live queries over websockets from Postgres' logical replication.
+//!
+//! ```text
+//!  Postgres ─▶ postgres ─▶ decode ─▶ journal ─▶ filter ─▶ fanout ─▶ session ─▶ http ─▶ browser
+//!              ▲────────ingest────────┘ └────────router───────┘  └─ one per client ─┘
+//!              └─ confirmed LSN, once the journal holding it is on disk
+//! ```
+//!
+//! Data flows one way, and a module imports only from the rows above its own, and within its row what stands before it:
+//!
+//! | row | modules | they are |
+//! |---|---|---|
+//! | words | [`lsn`], [`types`], [`event`] | values: no clock, no I/O |
+//! | logic | [`decode`], [`filter`], [`protocol`], [`fanout`] | functions from bytes and values to values |
+//! | edges | [`postgres`], [`journal`], [`telemetry`], [`health`], [`tables`] | sockets, files, counters |
+//! | loops | [`ingest`], [`router`], [`session`], [`upkeep`] | one thread or task each |
+//! | front, house | [`http`], [`app`], [`cli`]; [`cluster`] for throwaway servers | they know everybody, nobody knows them |
+//!
+//! (`fanout` reads the journal's batches, which are values; it does no I/O.)
+
+// In the order of the flow, which rustfmt keeps within blank lines.
+pub mod lsn;
+
+pub mod types;
+
+pub mod event;
+
+pub mod postgres;
+
+pub mod decode;
+
+pub mod journal;
+
+pub mod filter;
+
+pub mod protocol;
+
+pub mod fanout;
+
+pub mod telemetry;
+
+pub mod health;
+
+pub mod tables;
+
+pub mod ingest;
+
+pub mod router;
+
+pub mod session;
+
+pub mod upkeep;
+
+pub mod http;
+
+pub mod app;
+
+pub mod cli;
+
+pub mod cluster;

@@ -1,0 +1,198 @@
+//! [`Catalog`]: what the replication stream leaves out of a table, asked of the system catalogs.
+//!
+//! The one thing to know: the stream describes a table as it was when the rows were written, the catalogs as it is
+//! now. Columns, types and the replica identity's columns are therefore the stream's; the catalogs add names of types,
+//! what their text means, collations and the order of the key, wherever both still agree.
+
+mod published;
+mod tables;
+mod types;
+
+use super::Purpose;
+use super::connection::{Connection, Row, quote_literal, quote_literals};
+use super::conninfo::ConnInfo;
+use super::error::Error;
+use super::slot::Publication;
+use super::snapshot::Snapshot;
+use crate::event::{Collation, Column, Relation, StreamColumn, StreamRelation, TableName};
+use crate::types::{Kind, Type};
+use tables::{Scope, Table, TableColumn};
+use types::Types;
+
+/// Answers from the system catalogs, on a connection of its own that is opened when it is needed.
+#[derive(Debug)]
+pub struct Catalog {
+    session: Session,
+    types: Types,
+}
+
+/// A table as the stream describes it, completed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Described {
+    /// The table exists.
+    Known(Relation),
+    /// The table was dropped meanwhile: its key is what the stream flags, and what is not known of its types and
+    /// collations is taken to be the least.
+    Dropped(Relation),
+}
+
+impl Described {
+    /// The relation, whether the table still exists or not.
+    pub fn into_relation(self) -> Relation {
+        match self {
+            Described::Known(relation) | Described::Dropped(relation) => relation,
+        }
+    }
+}
+
+impl Catalog {
+    /// A catalog of that database. Nothing is opened yet.
+    pub fn new(info: ConnInfo) -> Catalog {
+        Catalog {
+            session: Session {
+                info,
+                connection: None,
+            },
+            types: Types::default(),
+        }
+    }
+
+    /// What is visible to the questions that follow.
+    pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
+        let rows = self.session.ask(|_| Snapshot::SQL.to_owned())?;
+        match rows.first() {
+            Some(row) => row.parse(0, "snapshot"),
+            None => Ok(Snapshot::default()),
+        }
+    }
+
+    /// Completes what the stream says of a table.
+    pub fn describe(&mut self, stream: &StreamRelation) -> Result<Described, Error> {
+        let now = tables::read(&mut self.session, &Scope::Oid(stream.oid))?.pop();
+        let named: Vec<(u32, i32)> = stream.columns.iter().map(|c| (c.type_oid, c.typmod)).collect();
+        let names = self.types.names(&mut self.session, &named)?;
+        self.types
+            .load(&mut self.session, stream.columns.iter().map(|c| c.type_oid))?;
+        let mut columns = Vec::with_capacity(stream.columns.len());
+        for (column, name) in stream.columns.iter().zip(names) {
+            let same = |c: &&TableColumn| c.name == column.name && c.type_oid == column.type_oid;
+            let now = now.as_ref().and_then(|table| table.columns.iter().find(same));
+            let collation = match now {
+                Some(now) => now.collation,
+                None => self.types.unknown_collation(&mut self.session, column.type_oid)?,
+            };
+            columns.push(Column {
+                name: column.name.clone(),
+                ty: Type {
+                    oid: column.type_oid,
+                    name,
+                    kind: self.types.kind(column.type_oid),
+                },
+                typmod: column.typmod,
+                identity: column.identity,
+                collation,
+            });
+        }
+        let relation = Relation {
+            oid: stream.oid,
+            table: stream.table.clone(),
+            replica_identity: stream.replica_identity,
+            key: key(&stream.columns, now.as_ref(), stream),
+            columns,
+        };
+        Ok(match now {
+            Some(_) => Described::Known(relation),
+            None => Described::Dropped(relation),
+        })
+    }
+
+    /// Looks whether the attributes of a composite type changed that was met in a table so far, and returns a number
+    /// that grows when they did: tables described before are to be described again. Postgres sends no word of it.
+    pub fn generation(&mut self) -> Result<u64, Error> {
+        self.types.generation(&mut self.session)
+    }
+
+    /// The tables of the publications, as the stream will describe them if nothing changes.
+    pub fn tables(&mut self, publications: &[Publication]) -> Result<Vec<Relation>, Error> {
+        self.published(&Scope::Published(publications, None))
+    }
+
+    /// The table of that name, as [`Catalog::tables`] has it; `None` if none of the publications has it.
+    pub fn table(
+        &mut self,
+        publications: &[Publication],
+        name: &TableName,
+    ) -> Result<Option<Relation>, Error> {
+        let mut tables = self.published(&Scope::Published(publications, Some(name)))?;
+        Ok(tables.pop())
+    }
+
+    fn published(&mut self, scope: &Scope<'_>) -> Result<Vec<Relation>, Error> {
+        let tables = tables::read(&mut self.session, scope)?;
+        let columns = tables.iter().flat_map(|table| &table.columns);
+        self.types
+            .load(&mut self.session, columns.map(|column| column.type_oid))?;
+        Ok(tables
+            .into_iter()
+            .map(|table| table.into_relation(|oid| self.types.kind(oid)))
+            .collect())
+    }
+}
+
+/// The key of a table as the stream describes it: in the order of the index if the catalogs still know that index,
+/// else the flagged columns.
+fn key(columns: &[StreamColumn], now: Option<&Table>, stream: &StreamRelation) -> Vec<usize> {
+    use crate::event::ReplicaIdentity::{Default, Full, Index, Nothing};
+    let flagged = || {
+        (0..)
+            .zip(columns)
+            .filter(|(_, c)| c.identity)
+            .map(|(i, _)| i)
+            .collect()
+    };
+    let position = |name: &str| columns.iter().position(|column| column.name == name);
+    let by_index: Option<Vec<usize>> = now.and_then(|table| {
+        let names = table.key_names(stream.replica_identity);
+        names.into_iter().map(position).collect()
+    });
+    match (stream.replica_identity, by_index) {
+        // Every column is flagged under `FULL` and none under `NOTHING`: only the catalogs tell.
+        (Full | Nothing, by_index) => by_index.unwrap_or_default(),
+        (Default | Index, Some(by_index)) => {
+            let mut sorted = by_index.clone();
+            sorted.sort_unstable();
+            let flagged: Vec<usize> = flagged();
+            if sorted == flagged { by_index } else { flagged }
+        }
+        (Default | Index, None) => flagged(),
+    }
+}
+
+/// A connection that is opened when it is needed, and once more if it turns out to have died in between.
+#[derive(Debug)]
+struct Session {
+    info: ConnInfo,
+    connection: Option<Connection>,
+}
+
+impl Session {
+    /// Asks what `sql` makes of the server's version.
+    fn ask(&mut self, sql: impl Fn(u32) -> String) -> Result<Vec<Row>, Error> {
+        if let Some(mut connection) = self.connection.take() {
+            match connection.query(&sql(connection.server_version_num())) {
+                // It died while it was idle.
+                Err(error) if error.is_fatal() => {}
+                answer => {
+                    self.connection = Some(connection);
+                    return answer;
+                }
+            }
+        }
+        let mut connection = Connection::connect(&self.info, Purpose::Query)?;
+        let answer = connection.query(&sql(connection.server_version_num()));
+        if !answer.as_ref().is_err_and(Error::is_fatal) {
+            self.connection = Some(connection);
+        }
+        answer
+    }
+}

@@ -1,0 +1,247 @@
+//! Tables as the catalogs have them now.
+
+use super::*;
+use crate::event::ReplicaIdentity;
+
+/// Which tables to read.
+pub(super) enum Scope<'a> {
+    /// This one, with all of its columns.
+    Oid(u32),
+    /// Those of the publications, or the one of that name among them, with the columns that are published.
+    Published(&'a [Publication], Option<&'a TableName>),
+}
+
+/// A table as it is now.
+pub(super) struct Table {
+    oid: u32,
+    name: TableName,
+    replica_identity: ReplicaIdentity,
+    /// The key columns' `attnum`s: the primary key's and the identity index's, in the order of the index.
+    primary_key: Vec<i16>,
+    identity_index: Vec<i16>,
+    /// In the order of `attnum`, which is the stream's.
+    pub(super) columns: Vec<TableColumn>,
+}
+
+pub(super) struct TableColumn {
+    attnum: i16,
+    pub(super) name: String,
+    pub(super) type_oid: u32,
+    typmod: i32,
+    type_name: String,
+    pub(super) collation: Collation,
+}
+
+impl Table {
+    /// The names of the columns that make up the key, in the order of its index.
+    pub(super) fn key_names(&self, identity: ReplicaIdentity) -> Vec<&str> {
+        let index = match identity {
+            ReplicaIdentity::Index => &self.identity_index,
+            _ => &self.primary_key,
+        };
+        // A key with a column missing is no key.
+        let name = |attnum: &i16| {
+            self.columns
+                .iter()
+                .find(|c| c.attnum == *attnum)
+                .map(|c| c.name.as_str())
+        };
+        index.iter().map(name).collect::<Option<_>>().unwrap_or_default()
+    }
+
+    fn is_identity(&self, attnum: i16) -> bool {
+        match self.replica_identity {
+            ReplicaIdentity::Default => self.primary_key.contains(&attnum),
+            ReplicaIdentity::Index => self.identity_index.contains(&attnum),
+            ReplicaIdentity::Full => true,
+            ReplicaIdentity::Nothing => false,
+        }
+    }
+
+    pub(super) fn into_relation(self, kind: impl Fn(u32) -> Kind) -> Relation {
+        let position = |name: &str| self.columns.iter().position(|column| column.name == name);
+        let key = self
+            .key_names(self.replica_identity)
+            .into_iter()
+            .filter_map(position)
+            .collect();
+        let identities: Vec<bool> = self.columns.iter().map(|c| self.is_identity(c.attnum)).collect();
+        let columns = self.columns.into_iter().zip(identities);
+        Relation {
+            oid: self.oid,
+            table: self.name,
+            replica_identity: self.replica_identity,
+            columns: columns
+                .map(|(column, identity)| Column {
+                    name: column.name,
+                    ty: Type {
+                        oid: column.type_oid,
+                        name: column.type_name,
+                        kind: kind(column.type_oid),
+                    },
+                    typmod: column.typmod,
+                    identity,
+                    collation: column.collation,
+                })
+                .collect(),
+            key,
+        }
+    }
+}
+
+/// Reads the tables in the order of their OIDs.
+pub(super) fn read(session: &mut Session, scope: &Scope<'_>) -> Result<Vec<Table>, Error> {
+    if matches!(scope, Scope::Published([], _)) {
+        return Ok(Vec::new());
+    }
+    let rows = session.ask(|version| sql(scope, version))?;
+    let mut tables: Vec<Table> = Vec::new();
+    for row in &rows {
+        let oid = row.parse(0, "table's OID")?;
+        if tables.last().is_none_or(|table| table.oid != oid) {
+            tables.push(read_table(oid, row)?);
+        }
+        // A table can be without columns.
+        if let (Some(table), Some(attnum)) = (tables.last_mut(), row.optional(6, "attnum")?) {
+            table.columns.push(read_column(attnum, row)?);
+        }
+    }
+    Ok(tables)
+}
+
+fn read_table(oid: u32, row: &Row) -> Result<Table, Error> {
+    let numbers = |index| -> Vec<i16> {
+        let text = row.get(index).unwrap_or_default();
+        text.split(' ').filter_map(|number| number.parse().ok()).collect()
+    };
+    Ok(Table {
+        oid,
+        name: TableName::new(row.text(1, "schema")?, row.text(2, "table")?),
+        replica_identity: match row.text(3, "replica identity")? {
+            "d" => ReplicaIdentity::Default,
+            "f" => ReplicaIdentity::Full,
+            "i" => ReplicaIdentity::Index,
+            _ => ReplicaIdentity::Nothing,
+        },
+        primary_key: numbers(4),
+        identity_index: numbers(5),
+        columns: Vec::new(),
+    })
+}
+
+fn read_column(attnum: i16, row: &Row) -> Result<TableColumn, Error> {
+    Ok(TableColumn {
+        attnum,
+        name: row.text(7, "column")?.to_owned(),
+        type_oid: row.parse(8, "type's OID")?,
+        typmod: row.parse(9, "type modifier")?,
+        type_name: row.text(10, "type")?.to_owned(),
+        collation: match row.text(11, "collation")? {
+            "none" => Collation::None,
+            "ascii" => Collation::Ascii,
+            "c" => Collation::C,
+            "deterministic" => Collation::Deterministic,
+            _ => Collation::Nondeterministic,
+        },
+    })
+}
+
+fn sql(scope: &Scope<'_>, version: u32) -> String {
+    let Source { with, from, column } = Source::of(scope, version);
+    // Only an index that is checked at once identifies rows; one being deferrable does not.
+    let key = |which: &str| {
+        format!(
+            "(SELECT pg_catalog.array_to_string(i.indkey[0:i.indnkeyatts - 1], ' ') FROM pg_catalog.pg_index i \
+             WHERE i.indrelid = c.oid AND i.{which} AND i.indimmediate AND i.indisvalid)"
+        )
+    };
+    let c_by_default = match version >= 150_000 {
+        true => "d.datlocprovider = 'b' OR d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX')",
+        false => "d.datcollate IN ('C', 'POSIX')",
+    };
+    let libc = if version >= 150_000 {
+        "d.datlocprovider = 'c' AND "
+    } else {
+        ""
+    };
+    let c_altogether = format!("{libc}d.datcollate IN ('C', 'POSIX') AND d.datctype IN ('C', 'POSIX')");
+    format!(
+        "{with} SELECT c.oid, n.nspname, c.relname, c.relreplident, {primary_key}, {identity_index}, \
+             a.attnum, a.attname, a.atttypid, a.atttypmod, pg_catalog.format_type(a.atttypid, a.atttypmod), \
+             CASE WHEN a.attcollation = 0 THEN 'none' \
+                  WHEN NOT co.collisdeterministic THEN 'nondeterministic' \
+                  WHEN d.encoding NOT IN (0, 6, 8) THEN 'deterministic' \
+                  WHEN d.encoding <> 0 AND (co.collprovider = 'c' AND co.collcollate IN ('C', 'POSIX') \
+                      AND co.collctype IN ('C', 'POSIX') OR co.collprovider = 'd' AND ({c_altogether})) THEN 'ascii' \
+                  WHEN co.collprovider = 'b' OR co.collprovider = 'c' AND co.collcollate IN ('C', 'POSIX') THEN 'c' \
+                  WHEN co.collprovider = 'd' AND ({c_by_default}) THEN 'c' \
+                  ELSE 'deterministic' END \
+         FROM {from} \
+         JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database() \
+         LEFT JOIN pg_catalog.pg_attribute a \
+             ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND {column} \
+         LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation \
+         ORDER BY c.oid, a.attnum",
+        primary_key = key("indisprimary"),
+        identity_index = key("indisreplident"),
+    )
+}
+
+/// Where the tables come from.
+struct Source {
+    /// What the query begins with.
+    with: String,
+    /// Each table once: `c` of `pg_class` with its `n` of `pg_namespace`.
+    from: String,
+    /// The condition for a column `a` to be read.
+    column: &'static str,
+}
+
+impl Source {
+    fn of(scope: &Scope<'_>, version: u32) -> Source {
+        let (publications, table) = match scope {
+            Scope::Published(publications, table) => (publications, table),
+            Scope::Oid(oid) => {
+                return Source {
+                    with: String::new(),
+                    from: format!(
+                        "pg_catalog.pg_class c \
+                         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND c.oid = {oid}"
+                    ),
+                    column: "true",
+                };
+            }
+        };
+        let names = quote_literals(publications.iter().map(Publication::as_str));
+        let only = table.map_or(String::new(), |table| {
+            let (schema, name) = (quote_literal(&table.schema), quote_literal(&table.name));
+            format!(" AND p.schemaname = {schema} AND p.tablename = {name}")
+        });
+        let (listed, from_listed, column) = match version {
+            180_000.. => (LISTED, FROM_LISTED, "a.attname = ANY (p.attnames)"),
+            150_000.. => (
+                LISTED,
+                FROM_LISTED,
+                "a.attgenerated = '' AND a.attname = ANY (p.attnames)",
+            ),
+            _ => ("", "", "a.attgenerated = ''"),
+        };
+        // The view goes through all tables of all publications each time that it is asked: it is asked once.
+        Source {
+            with: format!(
+                "WITH published AS MATERIALIZED (SELECT p.schemaname, p.tablename {listed} \
+                     FROM pg_catalog.pg_publication_tables p {from_listed} \
+                     WHERE p.pubname IN ({names}){only} GROUP BY p.schemaname, p.tablename)"
+            ),
+            from: "published p \
+                   JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname \
+                   JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename"
+                .to_owned(),
+            column,
+        }
+    }
+}
+
+/// The columns that any of the publications has of a table.
+const LISTED: &str = ", pg_catalog.array_agg(DISTINCT l.attname) AS attnames";
+const FROM_LISTED: &str = "LEFT JOIN LATERAL pg_catalog.unnest(p.attnames) l(attname) ON true";

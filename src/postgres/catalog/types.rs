@@ -1,0 +1,280 @@
+//! What types mean, by OID.
+
+use std::collections::{HashMap, HashSet};
+
+use super::*;
+use crate::types::Attribute;
+
+/// What is known of types. A type's OID keeps its meaning for as long as we run, except for a composite's attributes
+/// and an enumeration's labels.
+#[derive(Debug, Default)]
+pub(super) struct Types {
+    known: HashMap<u32, Facts>,
+    composites: HashMap<u32, Composite>,
+    /// The labels of enumerations, in their declared order.
+    labels: HashMap<u32, Vec<String>>,
+    generation: u64,
+}
+
+/// A composite as `pg_attribute` has it.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Composite {
+    /// The attributes' names and types.
+    attributes: Vec<(String, u32)>,
+    /// Whether others were dropped.
+    has_dropped: bool,
+}
+
+/// A type as `pg_type` has it.
+#[derive(Clone, Copy, Debug)]
+struct Facts {
+    nature: Nature,
+    collatable: bool,
+}
+
+/// What a type is made of. The server's own rules are those of `json_categorize_type`.
+#[derive(Clone, Copy, Debug)]
+enum Nature {
+    Enum,
+    /// A domain over this type.
+    Domain(u32),
+    /// A true array of this type; types like `point` have elements, too.
+    Array(u32),
+    Composite,
+    /// A type that a function called `hstore_to_json` casts to `json`.
+    Hstore,
+    /// A type whose arrays separate their elements by this byte.
+    Separated(u8),
+    Other,
+}
+
+/// How deep domains, arrays and composites of one another are followed. The journal holds kinds as JSON, whose reader
+/// follows 128 levels of it; a composite takes four.
+const MAX_DEPTH: u32 = 24;
+
+impl Types {
+    /// Reads the types that are not known yet, and what they are made of; composites and labels are always read again.
+    /// A type that was dropped stays as it was last known.
+    pub(super) fn load(
+        &mut self,
+        session: &mut Session,
+        oids: impl Iterator<Item = u32>,
+    ) -> Result<(), Error> {
+        let mut wanted: Vec<u32> = oids.collect();
+        let mut reached = HashSet::new();
+        for _ in 0..MAX_DEPTH {
+            wanted.retain(|oid| reached.insert(*oid));
+            if wanted.is_empty() {
+                break;
+            }
+            self.load_facts(session, &wanted)?;
+            self.load_attributes(session, &wanted)?;
+            self.load_labels(session, &wanted)?;
+            wanted = wanted.iter().flat_map(|oid| self.parts(*oid)).collect();
+        }
+        Ok(())
+    }
+
+    /// Reads the attributes of all composites and the labels of all enumerations again, and returns a number that grows
+    /// whenever some of them changed.
+    pub(super) fn generation(&mut self, session: &mut Session) -> Result<u64, Error> {
+        let composites: Vec<u32> = self.composites.keys().copied().collect();
+        self.load_attributes(session, &composites)?;
+        let enums: Vec<u32> = self.labels.keys().copied().collect();
+        self.load_labels(session, &enums)?;
+        Ok(self.generation)
+    }
+
+    fn load_facts(&mut self, session: &mut Session, oids: &[u32]) -> Result<(), Error> {
+        let Some(list) = list(oids.iter().filter(|oid| !self.known.contains_key(oid))) else {
+            return Ok(());
+        };
+        let rows = session.ask(|_| {
+            format!(
+                "SELECT t.oid, \
+                     CASE WHEN t.typtype = 'e' THEN 'enum' WHEN t.typtype = 'd' THEN 'domain' \
+                          WHEN t.typtype = 'c' THEN 'composite' \
+                          WHEN t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc THEN 'array' \
+                          WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_cast c JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc \
+                              WHERE c.castsource = t.oid AND c.casttarget = 'json'::pg_catalog.regtype \
+                              AND p.prosrc = 'hstore_to_json') THEN 'hstore' \
+                          WHEN t.typdelim <> ',' THEN 'separated' ELSE 'other' END, \
+                     CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END, \
+                     pg_catalog.ascii(t.typdelim::pg_catalog.text), t.typcollation <> 0 \
+                 FROM pg_catalog.pg_type t WHERE t.oid IN ({list})"
+            )
+        })?;
+        for row in &rows {
+            let part = row.parse(2, "type that it is made of")?;
+            let nature = match row.text(1, "nature of a type")? {
+                "enum" => Nature::Enum,
+                "domain" => Nature::Domain(part),
+                "composite" => Nature::Composite,
+                "array" => Nature::Array(part),
+                "hstore" => Nature::Hstore,
+                "separated" => Nature::Separated(row.parse(3, "array delimiter")?),
+                _ => Nature::Other,
+            };
+            let facts = Facts {
+                nature,
+                collatable: row.is_true(4),
+            };
+            self.known.insert(row.parse(0, "type's OID")?, facts);
+        }
+        Ok(())
+    }
+
+    /// Reads the attributes of those of the types that are composites.
+    fn load_attributes(&mut self, session: &mut Session, oids: &[u32]) -> Result<(), Error> {
+        let is_composite = |oid: &&u32| matches!(self.nature(**oid), Some(Nature::Composite));
+        let Some(list) = list(oids.iter().filter(is_composite)) else {
+            return Ok(());
+        };
+        let rows = session.ask(|_| {
+            format!(
+                "SELECT t.oid, a.attname, a.atttypid, a.attisdropped FROM pg_catalog.pg_type t \
+                 LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 \
+                 WHERE t.oid IN ({list}) ORDER BY t.oid, a.attnum"
+            )
+        })?;
+        let mut found: HashMap<u32, Composite> = HashMap::new();
+        for row in &rows {
+            let composite = found.entry(row.parse(0, "type's OID")?).or_default();
+            // A composite can be without attributes.
+            match row.optional(2, "attribute's type")? {
+                Some(_) if row.is_true(3) => composite.has_dropped = true,
+                Some(oid) => composite
+                    .attributes
+                    .push((row.text(1, "attribute")?.to_owned(), oid)),
+                None => {}
+            }
+        }
+        for (oid, composite) in found {
+            let before = self.composites.insert(oid, composite);
+            if before.is_some() && before.as_ref() != self.composites.get(&oid) {
+                self.generation += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the labels of those of the types that are enumerations.
+    fn load_labels(&mut self, session: &mut Session, oids: &[u32]) -> Result<(), Error> {
+        let is_enum = |oid: &&u32| matches!(self.nature(**oid), Some(Nature::Enum));
+        let Some(list) = list(oids.iter().filter(is_enum)) else {
+            return Ok(());
+        };
+        let rows = session.ask(|_| {
+            format!(
+                "SELECT t.oid, e.enumlabel FROM pg_catalog.pg_type t \
+                 LEFT JOIN pg_catalog.pg_enum e ON e.enumtypid = t.oid \
+                 WHERE t.oid IN ({list}) ORDER BY t.oid, e.enumsortorder"
+            )
+        })?;
+        let mut found: HashMap<u32, Vec<String>> = HashMap::new();
+        for row in &rows {
+            let labels = found.entry(row.parse(0, "type's OID")?).or_default();
+            // An enumeration can be without labels.
+            labels.extend(row.get(1).map(str::to_owned));
+        }
+        for (oid, labels) in found {
+            let before = self.labels.insert(oid, labels);
+            if before.is_some() && before.as_ref() != self.labels.get(&oid) {
+                self.generation += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn nature(&self, oid: u32) -> Option<Nature> {
+        self.known.get(&oid).map(|facts| facts.nature)
+    }
+
+    /// The types that a type is made of.
+    fn parts(&self, oid: u32) -> Vec<u32> {
+        match self.nature(oid) {
+            Some(Nature::Domain(part) | Nature::Array(part)) => vec![part],
+            Some(Nature::Composite) => {
+                let composite = self.composites.get(&oid);
+                let attributes = composite.map(|composite| &composite.attributes);
+                attributes.into_iter().flatten().map(|(_, oid)| *oid).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// What the type's text means.
+    pub(super) fn kind(&self, oid: u32) -> Kind {
+        self.kind_within(oid, MAX_DEPTH)
+    }
+
+    fn kind_within(&self, oid: u32, depth: u32) -> Kind {
+        if let Some(kind) = Kind::of_builtin(oid) {
+            return kind;
+        }
+        let Some(nature) = self.nature(oid).filter(|_| depth > 0) else {
+            return Kind::Other;
+        };
+        let part = |oid| self.kind_within(oid, depth - 1);
+        match nature {
+            Nature::Enum => Kind::Enum {
+                labels: self.labels.get(&oid).cloned().unwrap_or_default(),
+            },
+            Nature::Domain(base) => part(base),
+            Nature::Array(element) => Kind::Array(Box::new(part(element))),
+            Nature::Composite => {
+                let Some(composite) = self.composites.get(&oid) else {
+                    return Kind::Other;
+                };
+                let attribute = |(name, oid): &(String, u32)| Attribute {
+                    name: name.clone(),
+                    kind: part(*oid),
+                };
+                Kind::Composite {
+                    attributes: composite.attributes.iter().map(attribute).collect(),
+                    only_grew: !composite.has_dropped,
+                }
+            }
+            Nature::Hstore => Kind::Hstore,
+            Nature::Separated(delimiter) => Kind::Separated(delimiter),
+            Nature::Other => Kind::Other,
+        }
+    }
+
+    /// The names of types with their modifiers. A dropped type's is `???`, as the server has it.
+    pub(super) fn names(&self, session: &mut Session, types: &[(u32, i32)]) -> Result<Vec<String>, Error> {
+        if types.is_empty() {
+            return Ok(Vec::new());
+        }
+        let names: Vec<String> = types
+            .iter()
+            .map(|(oid, typmod)| format!("pg_catalog.format_type({oid}, {typmod})"))
+            .collect();
+        // A table has at most 1600 columns, and an answer at most 1664.
+        let rows = session.ask(|_| format!("SELECT {}", names.join(", ")))?;
+        let row = rows.first();
+        let name = |index| row.and_then(|row| row.get(index)).unwrap_or("???").to_owned();
+        Ok((0..types.len()).map(name).collect())
+    }
+
+    /// The least that holds for a column whose collation cannot be asked for any more: where no collation is
+    /// nondeterministic, its was not.
+    pub(super) fn unknown_collation(&self, session: &mut Session, oid: u32) -> Result<Collation, Error> {
+        match self.known.get(&oid) {
+            Some(facts) if !facts.collatable => return Ok(Collation::None),
+            None => return Ok(Collation::Nondeterministic),
+            Some(_) => {}
+        }
+        let sql = "SELECT 1 FROM pg_catalog.pg_collation WHERE NOT collisdeterministic LIMIT 1";
+        match session.ask(|_| sql.to_owned())?.is_empty() {
+            true => Ok(Collation::Deterministic),
+            false => Ok(Collation::Nondeterministic),
+        }
+    }
+}
+
+/// OIDs for an `IN`; `None` if there are none.
+fn list<'a>(oids: impl Iterator<Item = &'a u32>) -> Option<String> {
+    let list: Vec<String> = oids.map(u32::to_string).collect();
+    (!list.is_empty()).then(|| list.join(", "))
+}

@@ -1,0 +1,137 @@
+//! What can go wrong between us and Postgres.
+
+use std::fmt;
+use std::io;
+
+use super::conninfo::ConnInfoError;
+use super::wire::WireError;
+
+/// What went wrong between us and Postgres.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The connection string cannot be used.
+    #[error("bad connection string")]
+    ConnInfo(#[from] ConnInfoError),
+    /// None of the hosts could be used; what each said, in order.
+    #[error("{}", list(.0))]
+    Connect(Vec<Attempt>),
+    /// The socket failed.
+    #[error("{doing} failed")]
+    Io {
+        /// What we were doing.
+        doing: &'static str,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The TLS session could not be had, or broke.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// We cannot, or will not, prove who we are in the way the server asks.
+    #[error("authentication: {0}")]
+    Auth(String),
+    /// The server answered with an error.
+    #[error(transparent)]
+    Server(Box<ServerError>),
+    /// The server's bytes are not the protocol.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// Nothing came within the time allowed.
+    #[error("timed out {0}")]
+    Timeout(&'static str),
+    /// The server closed the connection.
+    #[error("the server closed the connection")]
+    Closed,
+    /// The server is not of the kind that `target_session_attrs` asks for.
+    #[error("the session is not {0} (target_session_attrs)")]
+    SessionAttributes(&'static str),
+    /// An answer that does not have the expected form.
+    #[error("unexpected answer to {question}: {problem}")]
+    Answer {
+        /// What was asked.
+        question: &'static str,
+        /// What is wrong with the answer.
+        problem: String,
+    },
+}
+
+impl Error {
+    /// The SQLSTATE, if the server itself refused; of the last host if several were tried.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            Error::Server(error) => Some(&error.code),
+            Error::Connect(attempts) => attempts.last().and_then(|attempt| attempt.error.sqlstate()),
+            _ => None,
+        }
+    }
+
+    /// Whether the connection is of no further use: every error but those with which the server answers a statement.
+    pub fn is_fatal(&self) -> bool {
+        match self {
+            Error::Server(error) => matches!(error.severity.as_str(), "FATAL" | "PANIC"),
+            Error::Answer { .. } => false,
+            _ => true,
+        }
+    }
+
+    pub(super) fn io(doing: &'static str) -> impl Fn(io::Error) -> Error {
+        move |source| Error::Io { doing, source }
+    }
+}
+
+/// What one host said.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The host, as in `db.example.com:5432`.
+    pub host: String,
+    /// Why it could not be used.
+    pub error: Error,
+}
+
+fn list(attempts: &[Attempt]) -> String {
+    let lines = attempts.iter().map(|Attempt { host, error }| {
+        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
+        format!("cannot connect to {host}: {error}{}", cause.unwrap_or_default())
+    });
+    lines.collect::<Vec<_>>().join("; ")
+}
+
+/// An error or a notice in the server's own words.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServerError {
+    /// `ERROR`, `FATAL`, `PANIC`, or `WARNING`, `NOTICE` and so on; untranslated.
+    pub severity: String,
+    /// The SQLSTATE (documentation, appendix "PostgreSQL Error Codes"), `42704` for example.
+    pub code: String,
+    /// What is wrong.
+    pub message: String,
+    /// More about it.
+    pub detail: Option<String>,
+    /// What to do about it.
+    pub hint: Option<String>,
+    /// Where it happened, for example in which callback of the output plugin.
+    pub context: Option<String>,
+}
+
+impl std::error::Error for ServerError {}
+
+impl fmt::Display for ServerError {
+    /// Prints one line: the message with its code, then detail, hint and context if there are any.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.severity, self.code, one_line(&self.message))?;
+        let parts = [
+            ("detail", &self.detail),
+            ("hint", &self.hint),
+            ("context", &self.context),
+        ];
+        for (name, text) in parts {
+            if let Some(text) = text {
+                write!(f, "; {name}: {}", one_line(text))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn one_line(text: &str) -> String {
+    text.replace(['\n', '\r', '\t'], " ")
+}

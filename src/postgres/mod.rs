@@ -1,0 +1,45 @@
+//! Everything that talks to Postgres. It knows frames and positions, not rows.
+//!
+//! The one thing to know: it blocks, on threads of its own. While it is behind, the reader of a replication stream
+//! naps for a fraction of a millisecond between reads (see [`Receiver`]), which an async runtime's timers cannot do,
+//! and everything else here is rare. One [`Connection`] serves replication and ordinary SQL, so that one connection
+//! string means the same for both.
+
+mod auth;
+mod buffer;
+mod catalog;
+mod connect;
+mod connection;
+mod conninfo;
+mod error;
+mod link;
+mod pacing;
+mod preflight;
+mod reach;
+mod replication;
+mod slot;
+mod snapshot;
+mod stream;
+mod tls;
+mod wire;
+
+pub use catalog::{Catalog, Described};
+pub use connect::{PINNED, Purpose};
+pub use connection::{Connection, Row, quote_identifier, quote_literal};
+pub use conninfo::{
+    ChannelBinding, ConnInfo, ConnInfoError, Host, Keepalives, Password, RootCert, Ssl, SslMode,
+    TargetSession,
+};
+pub use error::{Attempt, Error, ServerError};
+pub use pacing::Pacing;
+pub use preflight::{Code, Finding, Severity, Wanted, check};
+pub use reach::next_step;
+pub use replication::StatusUpdate;
+pub use slot::{
+    Blocker, NameError, Plugin, Publication, SlotName, SlotState, SystemIdentity, TimelineSwitch,
+};
+pub use snapshot::Snapshot;
+pub use stream::{
+    Filled, Frame, Receiver, ReplicationStream, StartReplication, StatusSender, is_refused_option,
+};
+pub use wire::WireError;

@@ -1,0 +1,400 @@
+//! [`check`]: everything that would keep `serve` from working, each with what mends it.
+//!
+//! It only looks, and it looks at all of it: one visit to the database administrator should be enough.
+
+mod publications;
+mod slot;
+mod wal2json;
+
+use std::fmt;
+
+use super::Purpose;
+use super::connection::{Connection, Row, quote_identifier, quote_literals};
+use super::conninfo::ConnInfo;
+use super::error::Error;
+use super::slot::{Plugin, Publication, SlotName};
+
+/// What is to work.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The slot to read.
+    pub slot: SlotName,
+    /// The publications to read.
+    pub publications: Vec<Publication>,
+    /// The output plugin.
+    pub plugin: Plugin,
+    /// Whether a missing slot will be created.
+    pub create_slot: bool,
+    /// Whether missing publications will be created, of all tables.
+    pub create_publication: bool,
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It works, but not as one might expect.
+    Warns,
+    /// It cannot work.
+    Blocks,
+}
+
+/// Which kind of finding it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)] // The names say it; `Finding::what` says it at length.
+pub enum Code {
+    ServerTooOld,
+    InRecovery,
+    WalLevel,
+    Encoding,
+    NoReplicationRight,
+    WalSendersUsedUp,
+    NoReplicationSession,
+    SlotsUsedUp,
+    SlotMissing,
+    SlotPhysical,
+    SlotOfOtherDatabase,
+    SlotOfOtherPlugin,
+    SlotLost,
+    SlotTwoPhase,
+    PluginMissing,
+    PluginNotAllowed,
+    RowFilter,
+    SlotActive,
+    PublicationMissing,
+    CannotCreatePublication,
+    PublicationEmpty,
+    PublicationPartial,
+    PublicationFiltered,
+    PublicationYoungerThanSlot,
+    ColumnListsConflict,
+    NoReplicaIdentity,
+    NoSelectRight,
+}
+
+/// Something that is not as it should be. `Display` is what `walcast check` prints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Which kind it is.
+    pub code: Code,
+    /// How bad it is.
+    pub severity: Severity,
+    /// What is wrong, in a sentence.
+    pub what: String,
+    /// The SQL or the setting that mends it.
+    pub cure: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let severity = match self.severity {
+            Severity::Blocks => "error",
+            Severity::Warns => "warning",
+        };
+        write!(f, "{severity}: {}", self.in_words())
+    }
+}
+
+impl Finding {
+    /// What is wrong, and what mends it below.
+    pub fn in_words(&self) -> String {
+        format!("{}\n    {}", self.what, self.cure.replace('\n', "\n    "))
+    }
+}
+
+/// Looks for everything that would keep `serve` from working, the worst first. An error means that not even this could
+/// be asked.
+pub fn check(info: &ConnInfo, wanted: &Wanted) -> Result<Vec<Finding>, Error> {
+    let mut inspection = Inspection {
+        sql: Connection::connect(info, Purpose::Query)?,
+        wanted,
+        findings: Vec::new(),
+    };
+    inspection.server()?;
+    // Publications first: a slot that is made before them may never pass what is written in between.
+    inspection.missing_publications()?;
+    inspection.what_is_published()?;
+    inspection.lists_and_filters()?;
+    inspection.slot()?;
+    inspection.publications_younger_than_the_slot()?;
+    inspection.tables()?;
+    if wanted.plugin == Plugin::Wal2json {
+        inspection.wal2json()?;
+    }
+    inspection.replication_session(info);
+    inspection.sql.close();
+    let mut findings = inspection.findings;
+    findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
+    Ok(findings)
+}
+
+/// How many names a sentence lists.
+const LISTED: usize = 5;
+
+struct Inspection<'a> {
+    sql: Connection,
+    wanted: &'a Wanted,
+    findings: Vec<Finding>,
+}
+
+impl Inspection<'_> {
+    fn blocks(&mut self, code: Code, what: impl Into<String>, cure: impl Into<String>) {
+        self.find(Severity::Blocks, code, what.into(), cure.into());
+    }
+
+    fn warns(&mut self, code: Code, what: impl Into<String>, cure: impl Into<String>) {
+        self.find(Severity::Warns, code, what.into(), cure.into());
+    }
+
+    fn find(&mut self, severity: Severity, code: Code, what: String, cure: String) {
+        self.findings.push(Finding {
+            code,
+            severity,
+            what,
+            cure,
+        });
+    }
+
+    fn server(&mut self) -> Result<(), Error> {
+        let version = self.sql.server_version_num();
+        if version < 140_000 {
+            let name = self
+                .sql
+                .parameter("server_version")
+                .unwrap_or("unknown")
+                .to_owned();
+            self.blocks(
+                Code::ServerTooOld,
+                format!("the server's version is {name}; walcast needs 14 or later"),
+                "Upgrade Postgres.",
+            );
+        }
+        let row = self.sql.query_one(
+            "preflight",
+            "SELECT pg_catalog.current_setting('wal_level'), pg_catalog.pg_is_in_recovery(), \
+             pg_catalog.getdatabaseencoding()",
+        )?;
+        // Since 19 `replica` will do: logical decoding is switched on by the first slot.
+        let level = row.get(0).unwrap_or_default();
+        if level != "logical" && (version < 190_000 || level == "minimal") {
+            self.blocks(
+                Code::WalLevel,
+                format!("wal_level is {level}: the log does not hold what changes mean"),
+                "ALTER SYSTEM SET wal_level = logical;  -- then restart the server",
+            );
+        }
+        if row.is_true(1) && version < 160_000 {
+            self.blocks(
+                Code::InRecovery,
+                "the server is a standby, and before version 16 a standby cannot decode its log",
+                "Connect to the primary; with several hosts add target_session_attrs=primary.",
+            );
+        } else if row.is_true(1) {
+            self.warns(
+                Code::InRecovery,
+                "the server is a standby: changes arrive later, and slots and publications are made on the primary's terms",
+                "Connect to the primary, or set hot_standby_feedback = on here, so that the slot is not lost to a conflict.",
+            );
+        }
+        if row.get(2) == Some("SQL_ASCII") {
+            self.blocks(
+                Code::Encoding,
+                "the database's encoding is SQL_ASCII: nobody can tell which characters its bytes are",
+                "Move the data to a database with ENCODING 'UTF8' (pg_dump, then restore there).",
+            );
+        }
+        Ok(())
+    }
+
+    fn right_to_create(&mut self, missing: &[Publication]) -> Result<(), Error> {
+        // The administrators of hosted servers, whom the hosts let do it.
+        let row = self.sql.query_one(
+            "preflight",
+            "SELECT current_user, rolsuper OR EXISTS (SELECT 1 FROM pg_catalog.pg_roles r WHERE r.rolname IN \
+             ('rds_superuser', 'cloudsqlsuperuser', 'alloydbsuperuser', 'azure_pg_admin') \
+             AND pg_catalog.pg_has_role(r.oid, 'MEMBER')), pg_catalog.current_database() \
+             FROM pg_catalog.pg_roles WHERE rolname = current_user",
+        )?;
+        if !row.is_true(1) {
+            let role = row.get(0).unwrap_or_default();
+            let names = missing.iter().map(|name| quote_identifier(name.as_str()));
+            let sql: Vec<String> = names
+                .map(|name| format!("CREATE PUBLICATION {name} FOR ALL TABLES;"))
+                .collect();
+            self.blocks(
+                Code::CannotCreatePublication,
+                format!(
+                    "there is no publication {}, and {role} may not create one of all tables",
+                    listed(&missing.iter().map(Publication::to_string).collect::<Vec<_>>())
+                ),
+                format!(
+                    "As a superuser, in the database {}:\n{}",
+                    row.get(2).unwrap_or_default(),
+                    sql.join("\n")
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// Publications without tables, or of some operations only.
+    fn what_is_published(&mut self) -> Result<(), Error> {
+        let rows = self.sql.query(&format!(
+            "SELECT p.pubname, \
+                 EXISTS (SELECT 1 FROM pg_catalog.pg_publication_tables t WHERE t.pubname = p.pubname), \
+                 pg_catalog.concat_ws(', ', CASE WHEN NOT pubinsert THEN 'insert' END, \
+                     CASE WHEN NOT pubupdate THEN 'update' END, CASE WHEN NOT pubdelete THEN 'delete' END, \
+                     CASE WHEN NOT pubtruncate THEN 'truncate' END) \
+             FROM pg_catalog.pg_publication p WHERE {} ORDER BY 1",
+            self.is_wanted("p.pubname")
+        ))?;
+        for row in &rows {
+            let name = row.text(0, "publication")?;
+            let sql = quote_identifier(name);
+            if !row.is_true(1) {
+                self.warns(
+                    Code::PublicationEmpty,
+                    format!("the publication {name} has no tables: there is nothing to stream"),
+                    format!("ALTER PUBLICATION {sql} ADD TABLE orders;"),
+                );
+            }
+            if let Some(left_out) = row.get(2).filter(|text| !text.is_empty()) {
+                self.warns(
+                    Code::PublicationPartial,
+                    format!("the publication {name} leaves out {left_out}: live queries will grow stale"),
+                    format!("ALTER PUBLICATION {sql} SET (publish = 'insert, update, delete, truncate');"),
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn tables(&mut self) -> Result<(), Error> {
+        let rows = self.sql.query(&format!(
+            "SELECT DISTINCT c.oid::pg_catalog.regclass::text, \
+                 p.pubupdate OR p.pubdelete, \
+                 c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index i \
+                     WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate), \
+                 pg_catalog.has_table_privilege(c.oid, 'SELECT'), \
+                 current_user, pg_catalog.quote_ident(n.nspname), pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
+             FROM pg_catalog.pg_publication p \
+             JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname \
+             JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname \
+             JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename \
+             WHERE {} ORDER BY 1",
+            self.is_wanted("p.pubname")
+        ))?;
+        self.identities(&rows);
+        self.select_rights(&rows);
+        Ok(())
+    }
+
+    fn identities(&mut self, rows: &[Row]) {
+        let lacking = names(rows, 0, |row| row.is_true(1) && row.is_true(2));
+        if let Some(first) = lacking.first() {
+            self.warns(
+                Code::NoReplicaIdentity,
+                format!(
+                    "UPDATE and DELETE fail on {}, published without a replica identity",
+                    listed(&lacking)
+                ),
+                format!(
+                    "ALTER TABLE {first} ADD PRIMARY KEY (…);  -- or: ALTER TABLE {first} REPLICA IDENTITY FULL;"
+                ),
+            );
+        }
+    }
+
+    fn select_rights(&mut self, rows: &[Row]) {
+        let Some(role) = rows.first().and_then(|row| row.get(4)).map(quote_identifier) else {
+            return;
+        };
+        let unreadable = names(rows, 0, |row| !row.is_true(3) || !row.is_true(6));
+        let (tables, schemas) = (
+            names(rows, 0, |row| !row.is_true(3)),
+            names(rows, 5, |row| !row.is_true(6)),
+        );
+        let mut grants = Vec::new();
+        if !schemas.is_empty() {
+            grants.push(format!("GRANT USAGE ON SCHEMA {} TO {role};", schemas.join(", ")));
+        }
+        if !tables.is_empty() {
+            grants.push(format!("GRANT SELECT ON {} TO {role};", tables.join(", ")));
+        }
+        if !unreadable.is_empty() {
+            self.warns(
+                Code::NoSelectRight,
+                format!(
+                    "{role} may not read {}: their changes stream all the same; only snapshots, which are not there yet, \
+                     will need it",
+                    listed(&unreadable)
+                ),
+                grants.join("\n"),
+            );
+        }
+    }
+
+    /// Opens a session for replication: what the server says to that is the truth about rights and limits, whatever a
+    /// hosted server's attributes look like.
+    fn replication_session(&mut self, info: &ConnInfo) {
+        let error = match Connection::connect(info, Purpose::Replication) {
+            Ok(mut session) => {
+                if self.wanted.plugin != Plugin::Pgoutput {
+                    self.can_load_plugin(&mut session);
+                }
+                return session.close();
+            }
+            Err(error) => error,
+        };
+        match error.sqlstate() {
+            Some("42501") => {
+                let role = quote_identifier(&info.user);
+                self.blocks(
+                    Code::NoReplicationRight,
+                    format!("the role {} has no right to replication", info.user),
+                    format!("ALTER ROLE {role} REPLICATION;  -- on RDS: GRANT rds_replication TO {role};"),
+                );
+            }
+            Some("53300") => self.blocks(
+                Code::WalSendersUsedUp,
+                "all sessions for replication (max_wal_senders), or all connections, are in use",
+                "Stop a standby or another reader, or:\nALTER SYSTEM SET max_wal_senders = 20;  -- then restart the server",
+            ),
+            _ => self.blocks(
+                Code::NoReplicationSession,
+                format!("SQL works, but a session for replication is refused: {error}"),
+                "Let the role connect to this database directly (pg_hba.conf), not through a pooler.",
+            ),
+        }
+    }
+
+    /// The condition that `column` is one of the publications' names.
+    fn is_wanted(&self, column: &str) -> String {
+        match self.wanted.publications.as_slice() {
+            [] => "false".into(),
+            names => format!(
+                "{column} IN ({})",
+                quote_literals(names.iter().map(Publication::as_str))
+            ),
+        }
+    }
+}
+
+/// The different names in a column of the rows that fit.
+fn names(rows: &[Row], column: usize, fits: impl Fn(&Row) -> bool) -> Vec<String> {
+    let fitting = rows.iter().filter(|row| fits(row));
+    let mut names: Vec<String> = fitting
+        .filter_map(|row| row.get(column).map(str::to_owned))
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
+/// `a, b, c, d, e and 7 more`
+fn listed(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(LISTED).map(String::as_str).collect();
+    match names.len().checked_sub(LISTED).filter(|&more| more > 0) {
+        Some(more) => format!("{} and {more} more", shown.join(", ")),
+        None => shown.join(", "),
+    }
+}

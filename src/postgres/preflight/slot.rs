@@ -1,0 +1,111 @@
+//! The slot: whether it is there, or can be made, and can be read.
+
+use super::{Code, Inspection};
+use crate::postgres::connection::quote_literal;
+use crate::postgres::error::Error;
+use crate::postgres::slot::Plugin;
+
+impl Inspection<'_> {
+    pub(super) fn slot(&mut self) -> Result<(), Error> {
+        let name = &self.wanted.slot;
+        let drop_it = format!(
+            "SELECT pg_drop_replication_slot({});",
+            quote_literal(name.as_str())
+        );
+        let Some(slot) = self.sql.slot(name)? else {
+            return self.missing_slot();
+        };
+        let database = self
+            .sql
+            .query_one("preflight", "SELECT pg_catalog.current_database()")?;
+        let other_name = format!("Name another slot, or drop this one if nobody needs it:\n{drop_it}");
+        match (&slot.plugin, &slot.database) {
+            (Some(plugin), Some(of)) => {
+                if Some(of.as_str()) != database.get(0) {
+                    let what = format!("the slot {name} belongs to the database {of}");
+                    self.blocks(Code::SlotOfOtherDatabase, what, other_name.clone());
+                }
+                if *plugin != self.wanted.plugin.as_str() {
+                    let what = format!(
+                        "the slot {name} decodes by {plugin}, not by {}",
+                        self.wanted.plugin
+                    );
+                    self.blocks(Code::SlotOfOtherPlugin, what, other_name);
+                }
+            }
+            _ => {
+                let what = format!("the slot {name} is a physical one, for a standby");
+                self.blocks(Code::SlotPhysical, what, "Name another slot.");
+            }
+        }
+        if slot.is_lost() {
+            let reason = slot
+                .invalidation_reason
+                .as_deref()
+                .unwrap_or("max_slot_wal_keep_size was exceeded");
+            self.blocks(
+                Code::SlotLost,
+                format!("the server has given up the slot {name} ({reason}): changes were lost"),
+                format!("{drop_it}  -- serve makes it anew, and clients start from a snapshot"),
+            );
+        }
+        if slot.two_phase && self.wanted.plugin == Plugin::Pgoutput {
+            self.blocks(
+                Code::SlotTwoPhase,
+                format!(
+                    "the slot {name} was created with two_phase: pgoutput sends transactions when they are prepared, \
+                     not knowing whether they will commit"
+                ),
+                format!("Name another slot, or make it anew without two_phase; prepared transactions come when they commit:\n{drop_it}"),
+            );
+        }
+        if let Some(pid) = slot.active_pid {
+            self.blocks(
+                Code::SlotActive,
+                format!(
+                    "the slot {name} is being read by the server process {pid}, perhaps for another walcast"
+                ),
+                format!("Stop the other reader, or: SELECT pg_terminate_backend({pid});"),
+            );
+        }
+        Ok(())
+    }
+
+    fn missing_slot(&mut self) -> Result<(), Error> {
+        let name = &self.wanted.slot;
+        if !self.wanted.create_slot {
+            let (slot, plugin) = (
+                quote_literal(name.as_str()),
+                quote_literal(self.wanted.plugin.as_str()),
+            );
+            self.blocks(
+                Code::SlotMissing,
+                format!("there is no slot {name}"),
+                format!("SELECT pg_create_logical_replication_slot({slot}, {plugin});"),
+            );
+            return Ok(());
+        }
+        let row = self.sql.query_one(
+            "preflight",
+            "SELECT pg_catalog.count(*) >= pg_catalog.current_setting('max_replication_slots')::int, \
+             pg_catalog.count(*), pg_catalog.string_agg(slot_name, ', ') FILTER (WHERE NOT active) \
+             FROM pg_catalog.pg_replication_slots",
+        )?;
+        if row.is_true(0) {
+            let used = row.get(1).unwrap_or_default();
+            let idle = row.get(2).unwrap_or("none");
+            self.blocks(
+                Code::SlotsUsedUp,
+                format!(
+                    "all {used} replication slots (max_replication_slots) are in use; not read now: {idle}"
+                ),
+                format!(
+                    "Drop one that nobody needs (SELECT pg_drop_replication_slot(…);), or:\n\
+                     ALTER SYSTEM SET max_replication_slots = {};  -- then restart the server",
+                    used.parse::<u32>().unwrap_or(10).saturating_add(5)
+                ),
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,96 @@
+//! What wal2json needs besides, and what it cannot do.
+
+use std::time::Instant;
+
+use super::super::connection::{Connection, quote_literal};
+use super::{Code, Inspection, LISTED, names};
+use crate::postgres::{Error, SlotName};
+
+/// For how long a slot is tried to be made: whether the server has the plugin is known at once.
+const PROBE: std::time::Duration = std::time::Duration::from_secs(1);
+
+impl Inspection<'_> {
+    /// What wal2json does not do that pgoutput does.
+    pub(super) fn wal2json(&mut self) -> Result<(), Error> {
+        let row = self
+            .sql
+            .query_one("preflight", "SELECT pg_catalog.getdatabaseencoding()")?;
+        let encoding = row.get(0).unwrap_or_default();
+        if encoding != "UTF8" && encoding != "SQL_ASCII" {
+            self.blocks(
+                Code::Encoding,
+                format!("the database's encoding is {encoding}, which wal2json does not convert"),
+                "Use --plugin pgoutput, or move the data to a database with ENCODING 'UTF8'.",
+            );
+        }
+        if self.sql.server_version_num() < 150_000 {
+            return Ok(());
+        }
+        let rows = self.sql.query(&format!(
+            "SELECT pg_catalog.format('%I.%I', t.schemaname, t.tablename), t.pubname \
+             FROM pg_catalog.pg_publication_tables t WHERE t.rowfilter IS NOT NULL AND {} ORDER BY 1",
+            self.is_wanted("t.pubname")
+        ))?;
+        let filtered = names(&rows, 0, |_| true);
+        if !filtered.is_empty() {
+            let shown = filtered.iter().take(LISTED).cloned().collect::<Vec<_>>();
+            self.blocks(
+                Code::RowFilter,
+                format!(
+                    "row filters of publications are not applied by wal2json: {} would be delivered whole",
+                    shown.join(", ")
+                ),
+                "Use --plugin pgoutput, or publish without a row filter: ALTER PUBLICATION … SET TABLE …;",
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether the server has the plugin and allows it: a temporary slot that goes with the session tells.
+    pub(super) fn can_load_plugin(&mut self, session: &mut Connection) {
+        let name = format!("walcast_check_{}", session.backend_pid());
+        let Ok(name) = SlotName::new(name) else { return };
+        let until = Instant::now() + PROBE;
+        let plugin = self.wanted.plugin;
+        let probed = session.probe_plugin(&name, plugin.as_str(), || Instant::now() < until);
+        let Err(error) = probed else { return };
+        match error.sqlstate() {
+            // ERRCODE_UNDEFINED_FILE
+            Some("58P01") => {
+                let major = self.sql.server_version_num() / 10_000;
+                self.blocks(
+                    Code::PluginMissing,
+                    format!("the server does not have the plugin {plugin}"),
+                    format!("Install it on the server: apt-get install postgresql-{major}-{plugin}"),
+                );
+            }
+            Some("42501") if error.to_string().contains("output_plugin_libraries") => {
+                let listed = self
+                    .sql
+                    .query_one(
+                        "preflight",
+                        "SELECT pg_catalog.current_setting('output_plugin_libraries', true)",
+                    )
+                    .ok();
+                let listed = listed.as_ref().and_then(|row| row.get(0)).unwrap_or_default();
+                let list: Vec<String> = listed
+                    .split(',')
+                    .map(|name| name.trim().trim_matches('"'))
+                    .filter(|name| !name.is_empty())
+                    .chain([plugin.as_str()])
+                    .map(|name| quote_literal(name).trim_start().to_owned())
+                    .collect();
+                self.blocks(
+                    Code::PluginNotAllowed,
+                    format!("the server does not allow the plugin {plugin} (output_plugin_libraries)"),
+                    format!(
+                        "ALTER SYSTEM SET output_plugin_libraries = {};\nSELECT pg_reload_conf();",
+                        list.join(", ")
+                    ),
+                );
+            }
+            // No slot is free, or something older still writes: that the plugin could not be loaded is not said.
+            _ => {}
+        }
+    }
+}

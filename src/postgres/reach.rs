@@ -1,0 +1,49 @@
+//! [`next_step`]: what to do about a server that does not let us in.
+
+use std::io::ErrorKind;
+
+use super::conninfo::ConnInfo;
+use super::error::Error;
+
+/// What to do about an error of [`Connection::connect`](super::Connection::connect), if more can be said than it says.
+pub fn next_step(error: &Error, info: &ConnInfo) -> Option<String> {
+    let ConnInfo { user, database, .. } = info;
+    let words = error.to_string();
+    Some(match (error.sqlstate(), last_io(error)) {
+        (Some("28000"), _) if words.contains("does not exist") => format!(
+            "make the role {user} by sql/setup.sql, or name another: postgresql://ROLE@…"
+        ),
+        (Some("28000"), _) if words.contains("pg_hba.conf") => {
+            format!("let {user} in by a line in the server's pg_hba.conf, then SELECT pg_reload_conf();")
+        }
+        (Some("28P01" | "28000"), _) => {
+            "give the role's password by PGPASSWORD or ~/.pgpass; \\password in psql sets it".into()
+        }
+        (Some("3D000"), _) => {
+            format!("name another database than {database}: postgresql://…/DATABASE (psql -l lists them)")
+        }
+        (Some("53300"), _) => "all connections are in use: end some, or raise max_connections".into(),
+        (Some("57P03"), _) => "the server is starting or stopping: try again".into(),
+        (None, Some((doing, _))) if doing.starts_with("resolving") => {
+            "the name service does not know the host: mend the host's name".into()
+        }
+        (None, Some((_, ErrorKind::ConnectionRefused | ErrorKind::NotFound))) => {
+            "nothing listens there: start the server, or mend host and port (pg_isready asks it; listen_addresses and \
+             port say where it listens)"
+                .into()
+        }
+        (None, Some((_, ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable))) => {
+            "the host does not answer: look at the network, the firewall and the address".into()
+        }
+        _ => return None,
+    })
+}
+
+/// What was being done with the last host that was tried, and what the operating system said.
+fn last_io(error: &Error) -> Option<(&'static str, ErrorKind)> {
+    match error {
+        Error::Io { doing, source } => Some((doing, source.kind())),
+        Error::Connect(attempts) => attempts.last().and_then(|attempt| last_io(&attempt.error)),
+        _ => None,
+    }
+}

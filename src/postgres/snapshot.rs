@@ -1,0 +1,92 @@
+//! [`Snapshot`]: which transactions a question to the database could see.
+//!
+//! A transaction is decoded as soon as its commit record is written, and becomes visible a moment later; under
+//! synchronous replication much later. Until then the catalogs do not show what it did to them.
+
+use std::str::FromStr;
+
+/// The transactions that are visible to whatever is asked after it was taken (documentation, "Transaction ID and
+/// Snapshot Information Functions").
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// All transactions before this one have ended.
+    xmin: u64,
+    /// None from this one on had ended.
+    xmax: u64,
+    /// Those between that had not ended.
+    in_progress: Vec<u64>,
+}
+
+impl Snapshot {
+    /// The question whose answer is one.
+    pub(super) const SQL: &str = "SELECT pg_catalog.pg_current_snapshot()::text";
+
+    /// Whether it sees a transaction that has committed, by the low 32 bits of its ID, which the stream names.
+    pub fn sees(&self, xid: u32) -> bool {
+        // Of all IDs with these bits, the one next to ours: no two that matter are further apart.
+        let ahead = xid.wrapping_sub(self.xmax as u32).cast_signed();
+        let full = self.xmax.saturating_add_signed(ahead.into());
+        full < self.xmin || (full < self.xmax && !self.in_progress.contains(&full))
+    }
+}
+
+/// The text is no snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a snapshot")]
+pub struct NoSnapshot;
+
+impl FromStr for Snapshot {
+    type Err = NoSnapshot;
+
+    /// Reads `xmin:xmax:xip,xip`.
+    fn from_str(text: &str) -> Result<Snapshot, NoSnapshot> {
+        let id = |id: &str| id.parse().map_err(|_| NoSnapshot);
+        let mut parts = text.split(':');
+        let (Some(xmin), Some(xmax), Some(list), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(NoSnapshot);
+        };
+        let ids = list.split(',').filter(|_| !list.is_empty());
+        Ok(Snapshot {
+            xmin: id(xmin)?,
+            xmax: id(xmax)?,
+            in_progress: ids.map(id).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_in_progress_or_had_not_begun_is_not_seen() {
+        let snapshot = "10:20:10,14".parse::<Snapshot>().unwrap();
+        let seen: Vec<u32> = (5..25).filter(|&xid| snapshot.sees(xid)).collect();
+        assert_eq!(seen, [5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 18, 19]);
+        assert!("10:10:".parse::<Snapshot>().unwrap().sees(9));
+        assert!(!"10:10:".parse::<Snapshot>().unwrap().sees(10));
+    }
+
+    #[test]
+    fn ids_have_epochs() {
+        let (before, after) = (0xffff_fff0_u32, 0x10_u32);
+        // Two epochs on, just before a third begins.
+        let snapshot = "12884901880:12884901880:".parse::<Snapshot>().unwrap();
+        assert!(snapshot.sees(before));
+        assert!(!snapshot.sees(after));
+        let snapshot = "12884901920:12884901925:12884901921".parse::<Snapshot>().unwrap();
+        assert!(snapshot.sees(before));
+        assert!(snapshot.sees(after));
+        assert!(!snapshot.sees(33));
+        assert!(snapshot.sees(34));
+    }
+
+    #[test]
+    fn other_text_is_no_snapshot() {
+        for text in ["", "1", "1:2", "a:2:", "1:2:x", "1:2:3,,x"] {
+            assert_eq!(text.parse::<Snapshot>(), Err(NoSnapshot), "{text}");
+        }
+    }
+}

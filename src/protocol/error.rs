@@ -1,0 +1,300 @@
+//! [`ErrorCode`], [`ErrorMessage`] and [`CloseCode`]: what goes wrong, and what each tells the client to do.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+use crate::filter;
+use crate::lsn::Lsn;
+
+/// What went wrong, for programs. With an `id` an error ends (or refuses) that subscription; the connection stays
+/// unless it says otherwise here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorCode {
+    /// No message of the protocol's: not JSON, an unknown type, unknown, wrong or duplicate fields. Twenty in a row
+    /// close the connection ([`CloseCode::BadRequests`]).
+    BadRequest,
+    /// `where` or `params` do not parse, do not type-check or are too large.
+    BadPredicate,
+    /// The table is not published, or not visible to this token: both answer alike.
+    UnknownTable,
+    /// The column is not published, or not visible to this token: both answer alike.
+    UnknownColumn,
+    /// The connection has a subscription of that `id`.
+    DuplicateId,
+    /// The connection has no subscription of that `id`.
+    UnknownId,
+    /// The log cannot decide which rows belong to the subscription, and it was strict or a policy needs it.
+    ReplicaIdentity,
+    /// `from` is older than what the journal holds: the client takes a snapshot again.
+    ResumeExpired,
+    /// `from` is no position, or beyond what Postgres has written, or of an epoch that is over.
+    ResumeInvalid,
+    /// A column that the subscription needs is gone or changed its type.
+    SchemaChanged,
+    /// One more than the server allows of something; the detail names it.
+    LimitExceeded,
+    /// Too many messages; the detail says how long to wait.
+    RateLimited,
+    /// A token is required and was not given, or is not good. Closes the connection.
+    Unauthenticated,
+    /// The token's time is over. Closes the connection.
+    TokenExpired,
+    /// The token's policies do not allow it.
+    Forbidden,
+    /// The server's own failure; the message holds the id that it was logged under.
+    Internal,
+}
+
+impl ErrorCode {
+    /// Every code, in the order of the documentation.
+    pub const ALL: [ErrorCode; 16] = [
+        ErrorCode::BadRequest,
+        ErrorCode::BadPredicate,
+        ErrorCode::UnknownTable,
+        ErrorCode::UnknownColumn,
+        ErrorCode::DuplicateId,
+        ErrorCode::UnknownId,
+        ErrorCode::ReplicaIdentity,
+        ErrorCode::ResumeExpired,
+        ErrorCode::ResumeInvalid,
+        ErrorCode::SchemaChanged,
+        ErrorCode::LimitExceeded,
+        ErrorCode::RateLimited,
+        ErrorCode::Unauthenticated,
+        ErrorCode::TokenExpired,
+        ErrorCode::Forbidden,
+        ErrorCode::Internal,
+    ];
+
+    /// The code as clients read it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ErrorCode::BadRequest => "bad_request",
+            ErrorCode::BadPredicate => "bad_predicate",
+            ErrorCode::UnknownTable => "unknown_table",
+            ErrorCode::UnknownColumn => "unknown_column",
+            ErrorCode::DuplicateId => "duplicate_id",
+            ErrorCode::UnknownId => "unknown_id",
+            ErrorCode::ReplicaIdentity => "replica_identity",
+            ErrorCode::ResumeExpired => "resume_expired",
+            ErrorCode::ResumeInvalid => "resume_invalid",
+            ErrorCode::SchemaChanged => "schema_changed",
+            ErrorCode::LimitExceeded => "limit_exceeded",
+            ErrorCode::RateLimited => "rate_limited",
+            ErrorCode::Unauthenticated => "unauthenticated",
+            ErrorCode::TokenExpired => "token_expired",
+            ErrorCode::Forbidden => "forbidden",
+            ErrorCode::Internal => "internal",
+        }
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl Serialize for ErrorCode {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+/// The `error` message.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[error("{code}: {message}")]
+pub struct ErrorMessage {
+    /// What went wrong, for programs.
+    pub code: ErrorCode,
+    /// What is wrong and what to do, for people. Never a row's value or a token.
+    pub message: String,
+    /// The subscription that it concerns, which then does not exist.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// What some codes add.
+    #[serde(flatten)]
+    pub detail: Option<Detail>,
+}
+
+/// What some codes add to the message, each as a field of its name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Detail {
+    /// With [`ErrorCode::BadPredicate`]: the place in `where`, in bytes.
+    Offset(usize),
+    /// With [`ErrorCode::ResumeExpired`]: the oldest position that can be resumed from.
+    Earliest(Lsn),
+    /// With [`ErrorCode::LimitExceeded`]: the limit's name.
+    Limit(&'static str),
+    /// With [`ErrorCode::RateLimited`]: how long to wait, in milliseconds.
+    RetryAfterMs(u64),
+}
+
+impl From<filter::Error> for ErrorMessage {
+    fn from(error: filter::Error) -> ErrorMessage {
+        let code = match error {
+            filter::Error::UnknownColumn { .. } => ErrorCode::UnknownColumn,
+            _ => ErrorCode::BadPredicate,
+        };
+        ErrorMessage::new(code, error.to_string()).with(Detail::Offset(error.offset()))
+    }
+}
+
+impl ErrorMessage {
+    /// An error that concerns no subscription.
+    pub fn new(code: ErrorCode, message: impl Into<String>) -> ErrorMessage {
+        ErrorMessage {
+            code,
+            message: message.into(),
+            id: None,
+            detail: None,
+        }
+    }
+
+    /// The same about a subscription, which it ends or refuses.
+    #[must_use]
+    pub fn about(mut self, id: impl Into<String>) -> ErrorMessage {
+        self.id = Some(id.into());
+        self
+    }
+
+    /// The same with a detail.
+    #[must_use]
+    pub fn with(mut self, detail: Detail) -> ErrorMessage {
+        self.detail = Some(detail);
+        self
+    }
+}
+
+/// Why the server closes a websocket. Up to 4499 a client comes back with its positions; from 4500 on it does not come
+/// back unchanged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseCode {
+    /// The server stops: reconnect after a random part of this time, so that not all clients come at once.
+    GoingAway {
+        /// The time; whole seconds are sent.
+        spread: Duration,
+    },
+    /// A message was larger than the server takes: send less at once.
+    TooBig,
+    /// The journal no longer holds the client's place, or nothing was read for too long: reconnect, read faster.
+    TooSlow,
+    /// No pong came: reconnect.
+    NoPong,
+    /// Get a new token, then reconnect.
+    TokenExpired,
+    /// Messages kept coming too fast: reconnect, send slower.
+    RateLimited,
+    /// A good token is required.
+    Unauthenticated,
+    /// Too many bad requests in a row: the client does not speak this protocol.
+    BadRequests,
+    /// This subject or address has as many connections as it may have.
+    OverLimit,
+}
+
+impl CloseCode {
+    /// The code of the websocket's close frame.
+    pub fn code(self) -> u16 {
+        match self {
+            CloseCode::GoingAway { .. } => 1001,
+            CloseCode::TooBig => 1009,
+            CloseCode::TooSlow => 4001,
+            CloseCode::NoPong => 4002,
+            CloseCode::TokenExpired => 4003,
+            CloseCode::RateLimited => 4004,
+            CloseCode::Unauthenticated => 4500,
+            CloseCode::BadRequests => 4501,
+            CloseCode::OverLimit => 4502,
+        }
+    }
+
+    /// The reason in the close frame: what the client should do. At most 123 bytes, as the frame demands.
+    pub fn reason(self) -> Cow<'static, str> {
+        Cow::Borrowed(match self {
+            CloseCode::GoingAway { spread } => return format!("spread={}", spread.as_secs()).into(),
+            CloseCode::TooBig => "message too big",
+            CloseCode::TooSlow => "too slow: reconnect with your positions",
+            CloseCode::NoPong => "no pong: reconnect with your positions",
+            CloseCode::TokenExpired => "token expired: reconnect with a new one and your positions",
+            CloseCode::RateLimited => "too many messages: reconnect with your positions, then send slower",
+            CloseCode::Unauthenticated => "a good token is required",
+            CloseCode::BadRequests => "too many bad requests",
+            CloseCode::OverLimit => "too many connections of this subject or address",
+        })
+    }
+
+    /// Whether a client may come back as it is, with its positions.
+    pub fn may_reconnect(self) -> bool {
+        self.code() < 4500 && self != CloseCode::TooBig
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::ServerMessage;
+
+    #[test]
+    fn an_error_carries_its_details_by_their_names() {
+        let json = |error: ErrorMessage| ServerMessage::Error(error).to_json();
+        assert_eq!(
+            json(ErrorMessage::new(ErrorCode::BadRequest, "say \"what\"")),
+            r#"{"type":"error","code":"bad_request","message":"say \"what\""}"#
+        );
+        let about = |code| ErrorMessage::new(code, "m").about("a");
+        for (error, rest) in [
+            (
+                about(ErrorCode::BadPredicate).with(Detail::Offset(7)),
+                r#""offset":7"#,
+            ),
+            (
+                about(ErrorCode::ResumeExpired).with(Detail::Earliest(Lsn(0x16_0000_00FF))),
+                r#""earliest":"16/FF""#,
+            ),
+            (
+                about(ErrorCode::LimitExceeded).with(Detail::Limit("subscriptions")),
+                r#""limit":"subscriptions""#,
+            ),
+            (
+                about(ErrorCode::RateLimited).with(Detail::RetryAfterMs(250)),
+                r#""retry_after_ms":250"#,
+            ),
+        ] {
+            let code = error.code;
+            assert_eq!(
+                json(error),
+                format!(r#"{{"type":"error","code":"{code}","message":"m","id":"a",{rest}}}"#)
+            );
+        }
+    }
+
+    #[test]
+    fn every_code_has_a_name_of_its_own() {
+        let mut names: Vec<_> = ErrorCode::ALL.map(ErrorCode::as_str).to_vec();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), ErrorCode::ALL.len());
+    }
+
+    #[test]
+    fn close_codes_say_whether_to_come_back() {
+        let spread = Duration::from_secs(30);
+        let (going, slow) = (CloseCode::GoingAway { spread }, CloseCode::TooSlow);
+        assert_eq!((going.code(), &*going.reason()), (1001, "spread=30"));
+        assert!(going.may_reconnect() && slow.may_reconnect() && CloseCode::RateLimited.may_reconnect());
+        for close in [
+            CloseCode::TooBig,
+            CloseCode::Unauthenticated,
+            CloseCode::BadRequests,
+            CloseCode::OverLimit,
+        ] {
+            assert!(!close.may_reconnect(), "{close:?}");
+            assert!(close.reason().len() <= 123);
+        }
+    }
+}

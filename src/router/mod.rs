@@ -1,0 +1,447 @@
+//! The router: reads the journal at its head and puts each connection's frames into its outbox.
+//!
+//! It is the one place that decides from which transaction on a subscription is live. A session that joins learns
+//! the router's position: it reads the journal up to exactly there, and goes on with its outbox.
+
+mod outbox;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+
+pub use outbox::{Item, Outbox, Refused, Taken};
+
+use crate::event::TableName;
+use crate::fanout::{ConnectionId, Fanout, Sink, Subscription};
+use crate::journal::{Entry, History, Keep, Read};
+use crate::lsn::{Lsn, Position, Start};
+use crate::protocol::{ErrorMessage, Frame};
+use crate::telemetry::Metrics;
+
+/// Bounds on the router.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// About how large a frame may grow, in bytes.
+    pub max_frame_bytes: usize,
+}
+
+/// How much of the journal is read at a time, in bytes.
+const BATCH_BYTES: usize = 256 * 1024;
+/// Commands that may wait for the router; beyond it sessions wait.
+const MAX_COMMANDS: usize = 1024;
+
+/// What sessions ask of the router.
+#[derive(Debug)]
+enum Command {
+    Join {
+        outbox: Arc<Outbox>,
+        subscriptions: Vec<Placed>,
+        after: Option<Position>,
+        router: Handle,
+        reply: oneshot::Sender<(Seat, Position)>,
+    },
+    Add {
+        connection: ConnectionId,
+        subscription: Arc<Subscription>,
+        after: Option<Position>,
+        reply: oneshot::Sender<Position>,
+    },
+    Remove {
+        connection: ConnectionId,
+        subscription: Arc<Subscription>,
+        reply: oneshot::Sender<()>,
+    },
+    Leave {
+        connection: ConnectionId,
+    },
+    Gone {
+        tables: Vec<(TableName, u32)>,
+        seen_at: Lsn,
+    },
+}
+
+/// A subscription and what it has already.
+#[derive(Clone, Debug)]
+pub struct Placed {
+    /// The subscription.
+    pub subscription: Arc<Subscription>,
+    /// Changes at or before this are not sent: it has them, or they lie before its start.
+    pub after: Position,
+}
+
+/// A connection's place at the router, given up when it is dropped.
+#[derive(Debug)]
+pub struct Seat {
+    connection: ConnectionId,
+    router: Handle,
+    /// What the router has for the connection.
+    pub outbox: Arc<Outbox>,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.router.leave(self.connection);
+    }
+}
+
+/// The router is gone: walcast is stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the router has stopped")]
+pub struct Stopped;
+
+/// The sessions' way to the router. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    commands: mpsc::Sender<Command>,
+    position: Arc<AtomicU64>,
+}
+
+impl Handle {
+    /// Every transaction up to here is in the outboxes that it concerns.
+    pub fn position(&self) -> Lsn {
+        Lsn(self.position.load(Ordering::Acquire))
+    }
+
+    /// Takes a seat with an outbox of `outbox_bytes` for `subscriptions`, and says from where on they get everything by
+    /// it. A session that has everything up to
+    /// `after` already reads the rest up to there from the journal.
+    pub async fn join(
+        &self,
+        outbox_bytes: usize,
+        subscriptions: Vec<Placed>,
+        after: Option<Position>,
+    ) -> Result<(Seat, Position), Stopped> {
+        let (reply, joined) = oneshot::channel();
+        let outbox = Outbox::new(outbox_bytes);
+        let router = self.clone();
+        self.send(Command::Join {
+            outbox,
+            subscriptions,
+            after,
+            router,
+            reply,
+        })
+        .await?;
+        joined.await.map_err(|_| Stopped)
+    }
+
+    /// Adds a subscription to a connection, and says from where on it gets everything: from the next transaction on,
+    /// or, if it has everything up to `after` already, from where the router is.
+    pub async fn add(
+        &self,
+        seat: &Seat,
+        subscription: &Arc<Subscription>,
+        after: Option<Position>,
+    ) -> Result<Position, Stopped> {
+        let (reply, added) = oneshot::channel();
+        let connection = seat.connection;
+        let subscription = Arc::clone(subscription);
+        self.send(Command::Add {
+            connection,
+            subscription,
+            after,
+            reply,
+        })
+        .await?;
+        added.await.map_err(|_| Stopped)
+    }
+
+    /// Removes a subscription; once this returns, nothing more of it comes into the outbox.
+    pub async fn remove(&self, seat: &Seat, subscription: &Arc<Subscription>) -> Result<(), Stopped> {
+        let (reply, removed) = oneshot::channel();
+        let connection = seat.connection;
+        let subscription = Arc::clone(subscription);
+        self.send(Command::Remove {
+            connection,
+            subscription,
+            reply,
+        })
+        .await?;
+        removed.await.map_err(|_| Stopped)
+    }
+
+    /// Ends the subscriptions to tables, by name and OID, that were found gone when the server had written up to
+    /// `seen_at`, once everything up to there is delivered.
+    pub async fn end_tables(&self, tables: Vec<(TableName, u32)>, seen_at: Lsn) -> Result<(), Stopped> {
+        self.send(Command::Gone { tables, seen_at }).await
+    }
+
+    /// Removes a connection. Never waits: where the router is busy, a task of its own sees to it.
+    fn leave(&self, connection: ConnectionId) {
+        if let Err(mpsc::error::TrySendError::Full(command)) =
+            self.commands.try_send(Command::Leave { connection })
+        {
+            let commands = self.commands.clone();
+            // Should the router stop meanwhile, there is nothing left to leave.
+            tokio::spawn(async move { drop(commands.send(command).await) });
+        }
+    }
+
+    async fn send(&self, command: Command) -> Result<(), Stopped> {
+        self.commands.send(command).await.map_err(|_| Stopped)
+    }
+}
+
+/// What stops the router before it is told to.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the journal")]
+pub struct Error(#[from] crate::journal::Error);
+
+/// The router's loop and what it owns.
+pub struct Router<H: History> {
+    history: H,
+    fanout: Fanout,
+    outboxes: Outboxes,
+    commands: mpsc::Receiver<Command>,
+    /// Everything up to here was delivered; inside a large transaction it is the last change of the piece.
+    at: Position,
+    position: Arc<AtomicU64>,
+    /// Tables whose subscriptions end, and where.
+    gone: Vec<(Vec<(TableName, u32)>, Lsn)>,
+    metrics: Arc<Metrics>,
+}
+
+impl<H: History> Router<H> {
+    /// A router that will start at the head of `history`, and the handle to it.
+    pub fn new(history: H, options: Options, metrics: Arc<Metrics>) -> (Router<H>, Handle) {
+        let (sender, commands) = mpsc::channel(MAX_COMMANDS);
+        let head = history.head();
+        let position = Arc::new(AtomicU64::new(head.0));
+        let handle = Handle {
+            commands: sender,
+            position: Arc::clone(&position),
+        };
+        let router = Router {
+            fanout: Fanout::new(options.max_frame_bytes),
+            outboxes: Outboxes::default(),
+            commands,
+            at: Position::after(head),
+            position,
+            gone: Vec::new(),
+            metrics,
+            history,
+        };
+        (router, handle)
+    }
+
+    /// Delivers until `stop`.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
+        let mut heads = self.history.head_changes();
+        let mut pin = self.history.pin(self.at.end);
+        let mut reader = self.history.reader(Start::After(self.at))?;
+        loop {
+            while let Ok(command) = self.commands.try_recv() {
+                self.apply(command);
+            }
+            self.end_gone();
+            heads.mark_unchanged();
+            match reader.next(BATCH_BYTES) {
+                Ok(Some(batch)) => {
+                    for entry in batch.entries() {
+                        self.deliver(entry.map_err(crate::journal::Error::from)?)?;
+                    }
+                    pin.advance(self.at.end);
+                    // Sessions and commands get their turn between batches.
+                    tokio::task::yield_now().await;
+                }
+                Ok(None) => tokio::select! {
+                    changed = heads.changed() => if changed.is_err() { return Ok(()) },
+                    command = self.commands.recv() => match command {
+                        Some(command) => self.apply(command),
+                        None => return Ok(()),
+                    },
+                    () = stop.cancelled() => return Ok(()),
+                },
+                Err(crate::journal::Error::EpochChanged) => {
+                    self.outboxes.end_epoch();
+                    self.unsubscribe_refused();
+                    self.at = Position::after(self.history.earliest());
+                    self.position.store(self.at.end.0, Ordering::Release);
+                    // The new history may begin before the place that the old one had come to.
+                    pin = self.history.pin(self.at.end);
+                    reader = self.history.reader(Start::After(self.at))?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends the subscriptions to tables that are gone, where everything before that is delivered.
+    fn end_gone(&mut self) {
+        let at = self.at.end;
+        for (tables, _) in self.gone.extract_if(.., |(_, seen_at)| *seen_at <= at) {
+            for (table, oid) in tables {
+                self.fanout.end_table(&table, oid, &mut self.outboxes);
+            }
+        }
+        self.drop_refused();
+    }
+
+    fn deliver(&mut self, entry: Entry<'_>) -> Result<(), crate::journal::Error> {
+        match entry {
+            Entry::Position(lsn) => self.at = Position::after(lsn),
+            Entry::Piece(mut piece) => {
+                while !self.fanout.deliver(&mut piece, &mut self.outboxes)? {
+                    self.drop_refused();
+                }
+                self.at = piece.end_position();
+                self.drop_refused();
+            }
+        }
+        if self.at == Position::after(self.at.end) {
+            self.position.store(self.at.end.0, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Connections that fell behind get nothing more.
+    fn drop_refused(&mut self) {
+        self.metrics
+            .fell_behind
+            .inc_by(self.outboxes.refused.len() as u64);
+        self.unsubscribe_refused();
+    }
+
+    /// Connections whose outboxes take nothing more get nothing more. Their numbers stay theirs until they give up their
+    /// seats.
+    fn unsubscribe_refused(&mut self) {
+        while let Some(connection) = self.outboxes.refused.pop() {
+            self.fanout.unsubscribe_all(connection);
+        }
+    }
+
+    fn apply(&mut self, command: Command) {
+        match command {
+            Command::Join {
+                outbox,
+                subscriptions,
+                after,
+                router,
+                reply,
+            } => {
+                let connection = self.fanout.connect();
+                self.outboxes.put(connection, &outbox);
+                self.open(connection, after);
+                for Placed { subscription, after } in subscriptions {
+                    self.fanout.subscribe(connection, &subscription, after);
+                }
+                // Should nobody wait for the seat any more, it is given up at once.
+                drop(reply.send((
+                    Seat {
+                        connection,
+                        router,
+                        outbox,
+                    },
+                    self.at,
+                )));
+            }
+            Command::Add {
+                connection,
+                subscription,
+                after,
+                reply,
+            } => {
+                // Whole transactions: what starts now starts with the next one.
+                let start = if after.is_some() {
+                    self.at
+                } else {
+                    Position::after(self.at.end)
+                };
+                self.fanout
+                    .subscribe(connection, &subscription, after.unwrap_or(start));
+                self.open(connection, after);
+                // A session that does not wait for the answer is gone, and says so.
+                let _gone = reply.send(start);
+            }
+            Command::Remove {
+                connection,
+                subscription,
+                reply,
+            } => {
+                self.fanout.unsubscribe(connection, &subscription);
+                let _gone = reply.send(());
+            }
+            Command::Gone { tables, seen_at } => self.gone.push((tables, seen_at)),
+            Command::Leave { connection } => {
+                self.fanout.disconnect(connection);
+                self.outboxes.remove(connection);
+            }
+        }
+        self.metrics.queries.set(self.fanout.queries() as i64);
+    }
+
+    /// A session that has everything up to `after` reads on up to where the router is. If that is inside a transaction,
+    /// it may tell the client of a part of it, and the router of its end. A session that is further than the router is
+    /// so by whole transactions: the journal shows no others.
+    fn open(&mut self, connection: ConnectionId, after: Option<Position>) {
+        if let Some(after) = after {
+            self.fanout.open(connection, self.at.max(after));
+        }
+    }
+}
+
+/// The outboxes by connection.
+#[derive(Debug, Default)]
+struct Outboxes {
+    by_connection: Vec<Option<Arc<Outbox>>>,
+    /// Connections that fell behind just now.
+    refused: Vec<ConnectionId>,
+}
+
+impl Outboxes {
+    fn put(&mut self, connection: ConnectionId, outbox: &Arc<Outbox>) {
+        if self.by_connection.len() <= connection {
+            self.by_connection.resize(connection + 1, None);
+        }
+        if let Some(place) = self.by_connection.get_mut(connection) {
+            *place = Some(Arc::clone(outbox));
+        }
+    }
+
+    fn remove(&mut self, connection: ConnectionId) {
+        if let Some(place) = self.by_connection.get_mut(connection) {
+            *place = None;
+        }
+    }
+
+    fn push(&mut self, connection: ConnectionId, item: Item) {
+        let outbox = self.by_connection.get(connection).and_then(Option::as_ref);
+        if outbox.map(|outbox| outbox.push(item)) == Some(Err(Refused)) {
+            self.remove(connection);
+            self.refused.push(connection);
+        }
+    }
+
+    fn end_epoch(&mut self) {
+        for (connection, place) in self.by_connection.iter_mut().enumerate() {
+            if let Some(outbox) = place.take() {
+                outbox.end_epoch();
+                self.refused.push(connection);
+            }
+        }
+    }
+}
+
+impl Sink for Outboxes {
+    fn frame(&mut self, connection: ConnectionId, frame: &Frame) {
+        self.push(connection, Item::Frame(frame.clone()));
+    }
+
+    fn ended(&mut self, connection: ConnectionId, subscription: &Arc<Subscription>, error: ErrorMessage) {
+        self.push(
+            connection,
+            Item::Ended {
+                subscription: Arc::clone(subscription),
+                error: Box::new(error),
+            },
+        );
+    }
+}

@@ -1,0 +1,314 @@
+//! [`CatchUp`]: a reading of the journal for subscriptions that are not at the head, and how it ends there.
+//!
+//! It goes step by step, so that a slow client is sent one step's messages before the next is read. At the head the
+//! router takes over: it says from where on, and the reading ends exactly there.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::job::{Done, Job, add};
+use super::scan::{Scan, Step};
+use super::{End, Session, Shared};
+use crate::fanout::{Subscription, gone_message};
+use crate::journal::{self, History};
+use crate::lsn::Position;
+use crate::protocol::{CloseCode, Detail, ErrorCode, ErrorMessage};
+use crate::router::{Item, Placed, Seat};
+use crate::telemetry::Metrics;
+
+/// A reading of the journal for subscriptions that are not at the head.
+pub(super) struct CatchUp<H: History> {
+    subscriptions: Vec<Placed>,
+    /// The one that catches up alone; none if it is the whole connection.
+    alone: Option<Arc<Subscription>>,
+    start: Position,
+    scan: Option<Scan<H>>,
+    /// Where the router takes over, once it is known.
+    until: Option<Position>,
+    /// The connection's seat, which rests until then.
+    seat: Option<Seat>,
+    _counted: Counted,
+}
+
+/// One more catch-up, as long as it lives.
+struct Counted(Arc<Metrics>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.catching_up.dec();
+    }
+}
+
+/// How long a subscription whose start has not come yet waits before it looks again, at most.
+const FUTURE_POLL: Duration = Duration::from_millis(200);
+
+impl<H: History> CatchUp<H> {
+    pub(super) fn new(
+        shared: &Shared<H>,
+        subscriptions: Vec<Placed>,
+        alone: Option<Arc<Subscription>>,
+        start: Position,
+    ) -> Box<CatchUp<H>> {
+        shared.metrics.catching_up.inc();
+        Box::new(CatchUp {
+            _counted: Counted(Arc::clone(&shared.metrics)),
+            subscriptions,
+            alone,
+            start,
+            scan: None,
+            until: None,
+            seat: None,
+        })
+    }
+
+    /// Everything up to here has been read.
+    fn at(&self) -> Position {
+        self.scan.as_ref().map_or(self.start, Scan::at)
+    }
+
+    fn leave_out(&mut self, subscription: &Arc<Subscription>) {
+        self.subscriptions
+            .retain(|placed| !Arc::ptr_eq(&placed.subscription, subscription));
+        if let Some(scan) = &mut self.scan {
+            scan.leave_out(subscription);
+        }
+    }
+
+    /// What has ended by an older version of its table must not come back by a newer one. If the router has it already,
+    /// the reading goes on without the router until the next head.
+    fn leave_out_ended(&mut self, items: &[Item]) {
+        for item in items {
+            let Item::Ended { subscription, .. } = item else {
+                continue;
+            };
+            self.leave_out(subscription);
+            if self.alone.is_none() {
+                (self.seat, self.until) = (None, None);
+            }
+        }
+    }
+
+    fn read(&mut self, shared: &Shared<H>) -> Result<Step, journal::Error> {
+        let options = &shared.options;
+        if self.scan.is_none() {
+            let only = self.alone.as_deref();
+            let history = &shared.history;
+            self.scan = Some(Scan::new(
+                history,
+                self.start,
+                &self.subscriptions,
+                only,
+                options.max_frame_bytes,
+            )?);
+        }
+        let mut step = match &mut self.scan {
+            Some(scan) => scan.step(self.until, options.outbox_bytes)?,
+            None => Step {
+                items: Vec::new(),
+                done: true,
+            },
+        };
+        if step.done && self.until.is_none() {
+            self.end_gone(shared, &mut step);
+        }
+        Ok(step)
+    }
+
+    /// Ends the subscriptions whose tables are gone: the router ended others like them while these were not there.
+    fn end_gone(&mut self, shared: &Shared<H>, step: &mut Step) {
+        let is_gone = |placed: &&Placed| {
+            let Subscription { query, oid, .. } = &*placed.subscription;
+            !shared.tables.has(&query.table, *oid)
+        };
+        let gone: Vec<Placed> = self.subscriptions.iter().filter(is_gone).cloned().collect();
+        for Placed { subscription, .. } in gone {
+            self.leave_out(&subscription);
+            let error = gone_message(&subscription.query.table).about(&*subscription.id);
+            step.items.push(Item::Ended {
+                subscription,
+                error: Box::new(error),
+            });
+        }
+    }
+}
+
+/// One step of a reading, on a thread that may block: at most [`Shared::readers`] at the same moment.
+pub(super) async fn step<H: History>(shared: Arc<Shared<H>>, mut catch_up: Box<CatchUp<H>>) -> Done<H> {
+    let start = catch_up.start;
+    if start.end > shared.router.position() && catch_up.alone.is_some() && catch_up.until.is_none() {
+        let mut heads = shared.history.head_changes();
+        // Whether it came or not is looked at again.
+        drop(tokio::time::timeout(FUTURE_POLL, heads.wait_for(|head| *head >= start.end)).await);
+        if start.end > shared.history.head() {
+            return Done::Stepped(
+                catch_up,
+                Ok(Step {
+                    items: Vec::new(),
+                    done: true,
+                }),
+            );
+        }
+    }
+    let Ok(permit) = shared.readers.acquire().await else {
+        return Done::Stopped;
+    };
+    let reading = Arc::clone(&shared);
+    let read = tokio::task::spawn_blocking(move || {
+        let step = catch_up.read(&reading);
+        Done::Stepped(catch_up, step)
+    });
+    let done = read.await.unwrap_or(Done::Panicked);
+    drop(permit);
+    done
+}
+
+impl<H: History> Session<H> {
+    pub(super) async fn stepped(&mut self, mut catch_up: Box<CatchUp<H>>, mut step: Step) -> Result<(), End> {
+        if self.is_abandoned(&catch_up) {
+            self.abandon(&mut catch_up);
+            return Ok(());
+        }
+        if self.shared.history.epoch() != self.epoch {
+            return Err(self.epoch_changed().await?);
+        }
+        catch_up.leave_out_ended(&step.items);
+        match catch_up.alone {
+            Some(_) => self.deliver(&mut step.items).await?,
+            None => {
+                self.send_items(&mut step.items).await?;
+                self.give_up(&mut catch_up).await?;
+            }
+        }
+        if self.is_abandoned(&catch_up) {
+            self.abandon(&mut catch_up);
+        } else if !step.done || self.is_early(&catch_up) {
+            self.go_on(catch_up);
+        } else if let Some(until) = catch_up.until {
+            self.seat = catch_up.seat.take();
+            match catch_up.alone {
+                Some(subscription) => self.go_live(subscription, until).await?,
+                // What lay behind its last frame did not concern it, and it may be long until more is said.
+                None => self.progress(until).await?,
+            }
+        } else if self.behind {
+            self.jobs.push_front(Job::CatchUp(catch_up));
+        } else {
+            self.hand_over(catch_up);
+        }
+        Ok(())
+    }
+
+    /// While the whole connection catches up, what the client unsubscribes is left out from here on: it may have done
+    /// so because it cannot keep up. Once the router has the subscriptions too, they are removed there.
+    async fn give_up(&mut self, catch_up: &mut CatchUp<H>) -> Result<(), End> {
+        if catch_up.until.is_some() {
+            return Ok(());
+        }
+        for job in std::mem::take(&mut self.jobs) {
+            match job {
+                Job::Unsubscribe(subscription) => {
+                    catch_up.leave_out(&subscription);
+                    self.over(&subscription.id).await?;
+                }
+                job => self.jobs.push_back(job),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the subscription that catches up has ended meanwhile.
+    fn is_abandoned(&self, catch_up: &CatchUp<H>) -> bool {
+        catch_up
+            .alone
+            .as_ref()
+            .is_some_and(|subscription| !self.machine.holds(&subscription.id))
+    }
+
+    /// What the router may have delivered of it by now must not be seen: the connection gives up its seat, and rejoins
+    /// with the others.
+    fn abandon(&mut self, catch_up: &mut CatchUp<H>) {
+        if catch_up.seat.take().is_some() {
+            self.behind = true;
+        }
+    }
+
+    /// Whether the place to start from has not been reached yet.
+    fn is_early(&self, catch_up: &CatchUp<H>) -> bool {
+        catch_up.scan.is_none() && catch_up.start.end > self.shared.router.position()
+    }
+
+    /// A subscription on its own lets others have their turn; what holds up the whole connection does not.
+    fn go_on(&mut self, catch_up: Box<CatchUp<H>>) {
+        if catch_up.alone.is_some() && catch_up.until.is_none() {
+            self.jobs.push_back(Job::CatchUp(catch_up));
+        } else {
+            self.jobs.push_front(Job::CatchUp(catch_up));
+        }
+    }
+
+    /// At the head: the router takes over. What it had delivered by then is read from the journal before.
+    fn hand_over(&mut self, mut catch_up: Box<CatchUp<H>>) {
+        let shared = Arc::clone(&self.shared);
+        let seat = self.seat.take();
+        let at = catch_up.at();
+        for placed in &mut catch_up.subscriptions {
+            placed.after = placed.after.max(at);
+        }
+        self.work = Some(Box::pin(async move {
+            let added = match &catch_up.alone {
+                Some(subscription) => add(&shared, seat, subscription, Some(at)).await,
+                None => {
+                    let joined = shared.router.join(
+                        shared.options.outbox_bytes,
+                        catch_up.subscriptions.clone(),
+                        Some(at),
+                    );
+                    joined.await
+                }
+            };
+            match added {
+                Ok((seat, position)) => Done::Added(catch_up, seat, position),
+                Err(stopped) => stopped.into(),
+            }
+        }));
+    }
+
+    pub(super) fn added(&mut self, mut catch_up: Box<CatchUp<H>>, seat: Seat, position: Position) {
+        catch_up.until = Some(position.max(catch_up.at()));
+        catch_up.seat = Some(seat);
+        self.jobs.push_front(Job::CatchUp(catch_up));
+    }
+
+    /// The journal cannot be read from where it was to be.
+    pub(super) async fn unreadable(
+        &mut self,
+        catch_up: CatchUp<H>,
+        error: journal::Error,
+    ) -> Result<(), End> {
+        // The reader goes here: it must not live across what is waited for.
+        let CatchUp { alone, seat, .. } = catch_up;
+        self.seat = self.seat.take().or(seat);
+        let refusal = match &error {
+            journal::Error::EpochChanged => return Err(self.epoch_changed().await?),
+            journal::Error::Expired { earliest } => {
+                let message =
+                    format!("the journal holds nothing before {earliest} any more: read the rows anew");
+                ErrorMessage::new(ErrorCode::ResumeExpired, message).with(Detail::Earliest(*earliest))
+            }
+            error => self.shared.internal(error),
+        };
+        match (alone, &error) {
+            (Some(subscription), _) => {
+                let error = refusal.about(&*subscription.id);
+                self.refuse(&subscription.id, &error).await
+            }
+            (None, journal::Error::Expired { .. }) => Err(End::Close(CloseCode::TooSlow)),
+            (None, _) => {
+                self.wire.error(&refusal).await?;
+                Err(End::Close(CloseCode::GoingAway {
+                    spread: Duration::ZERO,
+                }))
+            }
+        }
+    }
+}

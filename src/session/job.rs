@@ -1,0 +1,258 @@
+//! What a session does besides reading and writing its socket: one thing at a time, none of which blocks the socket.
+
+use std::sync::Arc;
+
+use super::catch_up::{CatchUp, step};
+use super::scan::Step;
+use super::subscribe::Prepared;
+use super::{End, Session, Shared};
+use crate::fanout::Subscription;
+use crate::journal::{self, History};
+use crate::lsn::Position;
+use crate::protocol::{CloseCode, ErrorCode, ErrorMessage, ServerMessage, Subscribe};
+use crate::router::{Placed, Seat, Stopped};
+
+/// Something to be done.
+pub(super) enum Job<H: History> {
+    /// Look whether a subscription can be, and from where.
+    Subscribe(Arc<str>, Box<Subscribe>),
+    /// Put one in force that starts with the next transaction.
+    Start(Box<Prepared>),
+    /// Read on for a subscription that starts in the past.
+    CatchUp(Box<CatchUp<H>>),
+    /// The whole connection fell behind: read on for it, then join again.
+    Rejoin,
+    /// Take a subscription out of force, and tell the client.
+    Unsubscribe(Arc<Subscription>),
+    /// Take a subscription out of force that ended before the client heard that it is.
+    Forget(Arc<Subscription>),
+    /// Tell the client that a subscription is over which never was in force, or not any more.
+    Over(Arc<str>),
+}
+
+impl<H: History> Job<H> {
+    /// Whether a client's message asked for it, and so that of how many there are is for the client to say.
+    pub(super) fn is_asked_for(&self) -> bool {
+        matches!(self, Job::Subscribe(..) | Job::Unsubscribe(_) | Job::Over(_))
+    }
+}
+
+/// What came of it.
+pub(super) enum Done<H: History> {
+    Prepared(Arc<str>, Result<Box<Prepared>, ErrorMessage>),
+    Started(Box<Prepared>, Seat, Position),
+    Stepped(Box<CatchUp<H>>, Result<Step, journal::Error>),
+    Added(Box<CatchUp<H>>, Seat, Position),
+    /// With the subscription whose end the client waits to hear.
+    Removed(Option<Arc<Subscription>>, Seat),
+    Over(Arc<str>),
+    Stopped,
+    /// Reading panicked: a defect.
+    Panicked,
+}
+
+impl<H: History> From<Stopped> for Done<H> {
+    fn from(_: Stopped) -> Done<H> {
+        Done::Stopped
+    }
+}
+
+/// Puts a subscription in force at the router: on the connection's seat, or on a new one.
+pub(super) async fn add<H: History>(
+    shared: &Shared<H>,
+    seat: Option<Seat>,
+    subscription: &Arc<Subscription>,
+    after: Option<Position>,
+) -> Result<(Seat, Position), Stopped> {
+    let seat = match seat {
+        Some(seat) => seat,
+        None => {
+            shared
+                .router
+                .join(shared.options.outbox_bytes, Vec::new(), None)
+                .await?
+                .0
+        }
+    };
+    let position = shared.router.add(&seat, subscription, after).await?;
+    Ok((seat, position))
+}
+
+impl<H: History> Session<H> {
+    /// Begins the next job, if nothing is being done.
+    pub(super) fn start_work(&mut self) {
+        while self.work.is_none() {
+            let next = if std::mem::take(&mut self.behind) && !self.live.is_empty() {
+                Some(Job::Rejoin)
+            } else {
+                self.jobs.pop_front()
+            };
+            let Some(job) = next else { return };
+            self.begin(job);
+        }
+    }
+
+    fn begin(&mut self, job: Job<H>) {
+        let shared = Arc::clone(&self.shared);
+        match job {
+            Job::Subscribe(id, subscribe) => {
+                if !self.machine.holds(&id) {
+                    return;
+                }
+                let numbers = self.numbers;
+                self.work = Some(Box::pin(async move {
+                    let prepared = Prepared::new(&shared, Arc::clone(&id), &subscribe, numbers).await;
+                    Done::Prepared(id, prepared.map(Box::new))
+                }));
+            }
+            Job::Start(prepared) => {
+                // The outbox rests with the seat: what comes before the answer is sent after it.
+                let seat = self.seat.take();
+                self.work = Some(Box::pin(async move {
+                    match add(&shared, seat, &prepared.subscription, None).await {
+                        Ok((seat, position)) => Done::Started(prepared, seat, position),
+                        Err(stopped) => stopped.into(),
+                    }
+                }));
+            }
+            Job::CatchUp(catch_up) => self.work = Some(Box::pin(step(shared, catch_up))),
+            Job::Rejoin => {
+                let catch_up = CatchUp::new(&shared, self.live.clone(), None, self.at);
+                self.work = Some(Box::pin(step(shared, catch_up)));
+            }
+            Job::Unsubscribe(subscription) => self.remove(subscription, true),
+            Job::Forget(subscription) => self.remove(subscription, false),
+            Job::Over(id) => self.work = Some(Box::pin(async { Done::Over(id) })),
+        }
+    }
+
+    fn remove(&mut self, subscription: Arc<Subscription>, announce: bool) {
+        let shared = Arc::clone(&self.shared);
+        let Some(seat) = self.seat.take() else { return };
+        self.work = Some(Box::pin(async move {
+            match shared.router.remove(&seat, &subscription).await {
+                Ok(()) => Done::Removed(Some(subscription).filter(|_| announce), seat),
+                Err(stopped) => stopped.into(),
+            }
+        }));
+    }
+
+    /// Goes on from what a job came to.
+    pub(super) async fn done(&mut self, done: Done<H>) -> Result<(), End> {
+        match done {
+            Done::Prepared(id, prepared) => self.prepared(&id, prepared).await,
+            Done::Started(prepared, seat, position) => self.started(*prepared, seat, position).await,
+            Done::Stepped(catch_up, Ok(step)) => self.stepped(catch_up, step).await,
+            Done::Stepped(catch_up, Err(error)) => self.unreadable(*catch_up, error).await,
+            Done::Added(catch_up, seat, position) => {
+                self.added(catch_up, seat, position);
+                Ok(())
+            }
+            Done::Panicked => {
+                let message = "reading the journal failed; this is our fault, and it is logged";
+                self.wire
+                    .error(&ErrorMessage::new(ErrorCode::Internal, message))
+                    .await?;
+                let spread = self.shared.options.spread;
+                Err(End::Close(CloseCode::GoingAway { spread }))
+            }
+            Done::Removed(announce, seat) => self.removed(announce, seat).await,
+            Done::Over(id) => self.over(&id).await,
+            Done::Stopped => Err(Stopped.into()),
+        }
+    }
+
+    async fn prepared(
+        &mut self,
+        id: &Arc<str>,
+        prepared: Result<Box<Prepared>, ErrorMessage>,
+    ) -> Result<(), End> {
+        if self.shared.history.epoch() != self.epoch {
+            return Err(self.epoch_changed().await?);
+        }
+        if !self.machine.holds(id) {
+            return Ok(());
+        }
+        match prepared {
+            Err(error) => return self.refuse(id, &error).await,
+            Ok(prepared) => match prepared.start {
+                None => self.jobs.push_front(Job::Start(prepared)),
+                Some(start) => {
+                    self.wire.send(prepared.subscribed(start)).await?;
+                    let subscription = prepared.subscription;
+                    let placed = Placed {
+                        subscription: Arc::clone(&subscription),
+                        after: start,
+                    };
+                    self.jobs.push_back(Job::CatchUp(CatchUp::new(
+                        &self.shared,
+                        vec![placed],
+                        Some(subscription),
+                        start,
+                    )));
+                }
+            },
+        }
+        Ok(())
+    }
+
+    pub(super) async fn refuse(&mut self, id: &Arc<str>, error: &ErrorMessage) -> Result<(), End> {
+        self.machine.free(id);
+        Ok(self.wire.error(error).await?)
+    }
+
+    async fn started(&mut self, prepared: Prepared, seat: Seat, position: Position) -> Result<(), End> {
+        self.seat = Some(seat);
+        let subscription = Arc::clone(&prepared.subscription);
+        if !self.machine.holds(&subscription.id) {
+            self.jobs.push_front(Job::Forget(subscription));
+            return Ok(());
+        }
+        self.wire.send(prepared.subscribed(position)).await?;
+        self.go_live(subscription, position).await
+    }
+
+    /// From here on the subscription moves with the connection.
+    pub(super) async fn go_live(
+        &mut self,
+        subscription: Arc<Subscription>,
+        position: Position,
+    ) -> Result<(), End> {
+        let live = ServerMessage::Live {
+            id: &subscription.id,
+            position,
+        }
+        .to_json();
+        self.wire.send(live).await?;
+        if self.live.is_empty() {
+            self.at = position;
+        }
+        self.live.push(Placed {
+            subscription,
+            after: position,
+        });
+        self.shared.metrics.subscriptions.inc();
+        Ok(())
+    }
+
+    async fn removed(&mut self, announce: Option<Arc<Subscription>>, seat: Seat) -> Result<(), End> {
+        let outbox = Arc::clone(&seat.outbox);
+        self.seat = Some(seat);
+        // Whatever of it the outbox still holds comes before the word that it is over.
+        let mut items = Vec::new();
+        if let Some(taken) = outbox.try_take(&mut items) {
+            self.taken(taken, &mut items).await?;
+        }
+        match announce {
+            Some(subscription) => self.over(&subscription.id).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn over(&mut self, id: &str) -> Result<(), End> {
+        Ok(self
+            .wire
+            .send(ServerMessage::Unsubscribed { id }.to_json())
+            .await?)
+    }
+}

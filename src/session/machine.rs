@@ -1,0 +1,291 @@
+//! [`Machine`]: what a connection may say, and when it has been silent for too long. Pure: time is an argument.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::protocol::{
+    ClientMessage, CloseCode, Detail, ErrorCode, ErrorMessage, Opening, ServerMessage, Subscribe,
+};
+
+/// Bounds on a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Subscriptions at once.
+    pub max_subscriptions: usize,
+    /// How long without a word from the client until it is pinged.
+    pub ping_interval: Duration,
+    /// How long without a word from the client until it is given up.
+    pub pong_timeout: Duration,
+}
+
+/// Bad requests in a row that close the connection.
+const MAX_BAD_REQUESTS: u32 = 20;
+
+/// What a client's message asks for.
+#[derive(Debug)]
+pub(super) enum Request {
+    /// Answer with this.
+    Reply(String),
+    /// Refuse it with this.
+    Refuse(ErrorMessage),
+    /// Refuse it with this, and close the connection.
+    Close(ErrorMessage, CloseCode),
+    /// A subscription, under an id that is taken from now on.
+    Subscribe(Arc<str>, Box<Subscribe>),
+    /// The end of the subscription of this id, which is free from now on.
+    Unsubscribe(Arc<str>),
+}
+
+/// What is due when the clock is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Due {
+    /// Nothing.
+    Nothing,
+    /// A ping to the client.
+    Ping,
+    /// Its end: it has been silent for too long.
+    Silence,
+}
+
+/// What is known of a connection apart from the data.
+#[derive(Debug)]
+pub(super) struct Machine {
+    limits: Limits,
+    ids: Vec<Arc<str>>,
+    bad_requests: u32,
+    heard: Instant,
+    /// When it was pinged, unless it said something since.
+    pinged: Option<Instant>,
+}
+
+impl Machine {
+    pub(super) fn new(limits: Limits, now: Instant) -> Machine {
+        Machine {
+            limits,
+            ids: Vec::new(),
+            bad_requests: 0,
+            heard: now,
+            pinged: None,
+        }
+    }
+
+    /// The client said something, if only a pong.
+    pub(super) fn heard(&mut self, now: Instant) {
+        self.heard = now;
+        self.pinged = None;
+    }
+
+    /// What is due now.
+    pub(super) fn due(&mut self, now: Instant) -> Due {
+        let Limits {
+            ping_interval,
+            pong_timeout,
+            ..
+        } = self.limits;
+        match self.pinged {
+            // Counted from the ping: as long as we were busy writing to it, nobody asked.
+            Some(at) if now.saturating_duration_since(at) >= pong_timeout.saturating_sub(ping_interval) => {
+                Due::Silence
+            }
+            None if now.saturating_duration_since(self.heard) >= ping_interval => {
+                self.pinged = Some(now);
+                Due::Ping
+            }
+            _ => Due::Nothing,
+        }
+    }
+
+    /// What a message asks for.
+    pub(super) fn text(&mut self, text: &str) -> Request {
+        let request = match ClientMessage::parse(text) {
+            Ok(message) => self.request(message),
+            Err(error) => Request::Refuse(error),
+        };
+        self.counted(request)
+    }
+
+    /// A message that is not text.
+    pub(super) fn binary(&mut self) -> Request {
+        let message = "messages are JSON in text frames, not binary";
+        self.counted(Request::Refuse(ErrorMessage::new(ErrorCode::BadRequest, message)))
+    }
+
+    /// Whether the subscription that took this id still holds it.
+    pub(super) fn holds(&self, id: &Arc<str>) -> bool {
+        self.ids.iter().any(|held| Arc::ptr_eq(held, id))
+    }
+
+    /// Frees the id of a subscription that ended.
+    pub(super) fn free(&mut self, id: &Arc<str>) {
+        self.ids.retain(|held| !Arc::ptr_eq(held, id));
+    }
+
+    /// The ids in use.
+    pub(super) fn ids(&self) -> &[Arc<str>] {
+        &self.ids
+    }
+
+    fn request(&mut self, message: ClientMessage) -> Request {
+        match message {
+            ClientMessage::Ping { reference } => Request::Reply(
+                ServerMessage::Pong {
+                    reference: reference.as_deref(),
+                }
+                .to_json(),
+            ),
+            ClientMessage::Auth { .. } => {
+                let message = "this server asks for no token: leave auth out";
+                Request::Refuse(ErrorMessage::new(ErrorCode::BadRequest, message))
+            }
+            ClientMessage::Unsubscribe { id } => match self.ids.iter().position(|held| **held == *id) {
+                Some(index) => Request::Unsubscribe(self.ids.swap_remove(index)),
+                None => {
+                    let message = format!("there is no subscription {id:?} on this connection");
+                    Request::Refuse(ErrorMessage::new(ErrorCode::UnknownId, message).about(id))
+                }
+            },
+            ClientMessage::Subscribe(subscribe) => self.subscribe(subscribe),
+        }
+    }
+
+    fn subscribe(&mut self, subscribe: Box<Subscribe>) -> Request {
+        let refuse = |code, message: String| {
+            Request::Refuse(ErrorMessage::new(code, message).about(subscribe.id.as_str()))
+        };
+        if self.ids.iter().any(|held| **held == *subscribe.id) {
+            // Without the id: an error with an id ends that subscription, and the first one goes on.
+            let message = format!(
+                "there is a subscription {:?} already: unsubscribe it first",
+                subscribe.id
+            );
+            return Request::Refuse(ErrorMessage::new(ErrorCode::DuplicateId, message));
+        }
+        if self.ids.len() >= self.limits.max_subscriptions {
+            let most = self.limits.max_subscriptions;
+            let message = format!("a connection may have {most} subscriptions (--max-subscriptions)");
+            let error =
+                ErrorMessage::new(ErrorCode::LimitExceeded, message).with(Detail::Limit("subscriptions"));
+            return Request::Refuse(error.about(subscribe.id.as_str()));
+        }
+        if subscribe.opening == Opening::Snapshot {
+            let message =
+                "snapshot is not supported yet: leave it out, and read the rows yourself".to_owned();
+            return refuse(ErrorCode::BadRequest, message);
+        }
+        let id: Arc<str> = subscribe.id.as_str().into();
+        self.ids.push(Arc::clone(&id));
+        Request::Subscribe(id, subscribe)
+    }
+
+    fn counted(&mut self, request: Request) -> Request {
+        match request {
+            Request::Refuse(error) if error.code == ErrorCode::BadRequest => {
+                self.bad_requests += 1;
+                if self.bad_requests < MAX_BAD_REQUESTS {
+                    return Request::Refuse(error);
+                }
+                Request::Close(error, CloseCode::BadRequests)
+            }
+            request => {
+                self.bad_requests = 0;
+                request
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        max_subscriptions: 2,
+        ping_interval: Duration::from_secs(20),
+        pong_timeout: Duration::from_secs(45),
+    };
+
+    fn machine() -> (Machine, Instant) {
+        let now = Instant::now();
+        (Machine::new(LIMITS, now), now)
+    }
+
+    fn code(request: Request) -> Option<ErrorCode> {
+        match request {
+            Request::Refuse(error) | Request::Close(error, ..) => Some(error.code),
+            _ => None,
+        }
+    }
+
+    #[test]
+    fn an_id_is_taken_until_it_is_unsubscribed() {
+        let (mut machine, _) = machine();
+        let subscribe = r#"{"type":"subscribe","id":"a","table":"t"}"#;
+        let unsubscribe = r#"{"type":"unsubscribe","id":"a"}"#;
+        let Request::Subscribe(id, _) = machine.text(subscribe) else {
+            panic!("refused")
+        };
+        assert!(machine.holds(&id));
+        assert_eq!(code(machine.text(subscribe)), Some(ErrorCode::DuplicateId));
+        assert!(matches!(machine.text(unsubscribe), Request::Unsubscribe(freed) if Arc::ptr_eq(&freed, &id)));
+        assert_eq!(code(machine.text(unsubscribe)), Some(ErrorCode::UnknownId));
+        // The same name again is another subscription.
+        assert!(matches!(machine.text(subscribe), Request::Subscribe(again, _) if !Arc::ptr_eq(&again, &id)));
+        assert!(!machine.holds(&id));
+    }
+
+    #[test]
+    fn subscriptions_are_limited() {
+        let (mut machine, _) = machine();
+        for id in 0..2 {
+            machine.text(&format!(r#"{{"type":"subscribe","id":"{id}","table":"t"}}"#));
+        }
+        let one_more = machine.text(r#"{"type":"subscribe","id":"x","table":"t"}"#);
+        assert_eq!(code(one_more), Some(ErrorCode::LimitExceeded));
+    }
+
+    #[test]
+    fn twenty_bad_requests_in_a_row_close_and_a_good_one_forgives() {
+        let (mut machine, _) = machine();
+        for _ in 0..19 {
+            assert!(matches!(machine.text("nonsense"), Request::Refuse(_)));
+        }
+        assert!(matches!(
+            machine.text(r#"{"type":"ping","ref":1}"#),
+            Request::Reply(_)
+        ));
+        for _ in 0..19 {
+            assert!(matches!(machine.binary(), Request::Refuse(_)));
+        }
+        assert!(matches!(
+            machine.text("nonsense"),
+            Request::Close(_, CloseCode::BadRequests)
+        ));
+    }
+
+    #[test]
+    fn a_silent_client_is_pinged_once_and_then_given_up() {
+        let (mut machine, start) = machine();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        assert_eq!(machine.due(at(19)), Due::Nothing);
+        assert_eq!(machine.due(at(20)), Due::Ping);
+        assert_eq!(machine.due(at(30)), Due::Nothing);
+        machine.heard(at(31));
+        assert_eq!(machine.due(at(50)), Due::Nothing);
+        // It was not asked in time: that is not its fault.
+        assert_eq!(machine.due(at(80)), Due::Ping);
+        assert_eq!(machine.due(at(104)), Due::Nothing);
+        assert_eq!(machine.due(at(105)), Due::Silence);
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_refused_in_words() {
+        let (mut machine, _) = machine();
+        assert_eq!(
+            code(machine.text(r#"{"type":"auth","token":"x"}"#)),
+            Some(ErrorCode::BadRequest)
+        );
+        let snapshot = r#"{"type":"subscribe","id":"a","table":"t","snapshot":true}"#;
+        assert_eq!(code(machine.text(snapshot)), Some(ErrorCode::BadRequest));
+        assert!(machine.ids().is_empty());
+    }
+}

@@ -1,0 +1,446 @@
+//! A session: one websocket client, from hello to close.
+//!
+//! A connection is a cursor over the journal. While the client keeps up, frames come from the router's outbox; when
+//! the outbox overflows, the session reads on from the journal at the client's pace, and joins again at the head. A
+//! subscription that starts in the past reads the journal alone, until it moves with the connection.
+
+mod catch_up;
+mod job;
+mod machine;
+mod scan;
+mod subscribe;
+mod wire;
+
+use std::collections::VecDeque;
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures_util::{FutureExt, StreamExt};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{Interval, MissedTickBehavior};
+use tokio_tungstenite::WebSocketStream;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
+use tungstenite::Message;
+
+pub use machine::Limits;
+
+use crate::journal::History;
+use crate::lsn::{self, Epoch, Lsn, Position};
+use crate::protocol::{CloseCode, ErrorCode, ErrorMessage, Hello, ServerMessage};
+use crate::router::{self, Item, Placed, Seat, Taken};
+use crate::tables::{self, Tables};
+use crate::telemetry::Metrics;
+use crate::types::json::Numbers;
+use job::{Done, Job};
+use machine::{Due, Machine, Request};
+use wire::{Lost, Wire};
+
+/// The largest message that a client may send, in bytes.
+pub const MAX_CLIENT_MESSAGE_BYTES: usize = 64 * 1024;
+
+/// How many of a client's requests wait for their turn; with so many, nothing more is read from it.
+const MAX_WAITING_REQUESTS: usize = 16;
+
+/// Bounds and habits of sessions.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Bounds on what a connection may say.
+    pub limits: Limits,
+    /// About how many bytes may wait for a client before it reads on from the journal.
+    pub outbox_bytes: usize,
+    /// About how large a frame may grow, in bytes.
+    pub max_frame_bytes: usize,
+    /// How often a quiet client hears how far the history has come.
+    pub progress_interval: Duration,
+    /// How long a client may read nothing of what is sent to it.
+    pub stall_timeout: Duration,
+    /// Over how long clients are told to spread their reconnects when walcast goes away.
+    pub spread: Duration,
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+pub struct Shared<H> {
+    /// The journal.
+    pub history: H,
+    /// The way to the router.
+    pub router: router::Handle,
+    /// The published tables.
+    pub tables: Arc<Tables>,
+    /// Everything counted.
+    pub metrics: Arc<Metrics>,
+    /// The database's name.
+    pub database: String,
+    /// Bounds and habits.
+    pub options: Options,
+    /// How many sessions may read the journal at the same moment: the others wait their turn.
+    pub readers: Semaphore,
+}
+
+impl<H> Shared<H> {
+    /// An error of ours: logged whole under a number that the client is told.
+    fn internal(&self, error: &(dyn std::error::Error + 'static)) -> ErrorMessage {
+        let id = logged(error);
+        ErrorMessage::new(
+            ErrorCode::Internal,
+            format!("this is our fault; it is logged under {id}"),
+        )
+    }
+
+    /// A question that the database did not answer.
+    fn unanswered(&self, error: &tables::AskError) -> ErrorMessage {
+        let id = logged(error);
+        ErrorMessage::new(
+            ErrorCode::Internal,
+            format!("{error} now, so this cannot be decided: try again later; it is logged under {id}"),
+        )
+    }
+}
+
+/// Logs an error whole, and returns the number under which it did.
+fn logged(error: &(dyn std::error::Error + 'static)) -> String {
+    let id = format!("{:08x}", fastrand::u32(..));
+    tracing::error!(id, error = crate::telemetry::chain(error), "a request failed");
+    id
+}
+
+/// Why a session ends.
+#[derive(Debug)]
+enum End {
+    /// The client has gone.
+    Lost,
+    /// We close.
+    Close(CloseCode),
+}
+
+impl From<Lost> for End {
+    fn from(lost: Lost) -> End {
+        match lost {
+            Lost::Gone => End::Lost,
+            Lost::Stalled => End::Close(CloseCode::TooSlow),
+        }
+    }
+}
+
+impl From<router::Stopped> for End {
+    fn from(_: router::Stopped) -> End {
+        End::Close(CloseCode::GoingAway {
+            spread: Duration::ZERO,
+        })
+    }
+}
+
+/// What a session does next.
+enum Event<H: History> {
+    Taken(Taken),
+    Message(Option<tungstenite::Result<Message>>),
+    Done(Done<H>),
+    Tick,
+    Stop,
+}
+
+type Work<H> = Pin<Box<dyn Future<Output = Done<H>> + Send>>;
+
+/// One client.
+pub struct Session<H: History> {
+    shared: Arc<Shared<H>>,
+    wire: Wire<WebSocketStream<TcpStream>>,
+    numbers: Numbers,
+    /// The history that the client was told of. Positions of another mean nothing to it.
+    epoch: Epoch,
+    machine: Machine,
+    /// The place at the router, with the outbox. None before the first subscription, while the whole connection reads
+    /// the journal, and while the work at hand has it: what the outbox holds is sent after that.
+    seat: Option<Seat>,
+    /// It fell behind and gave up its seat. It rejoins before anything else is done at the router: a seat without all
+    /// of the live subscriptions would tell of a progress that they have not made.
+    behind: bool,
+    /// The subscriptions that move with the connection.
+    live: Vec<Placed>,
+    /// They are complete up to here.
+    at: Position,
+    jobs: VecDeque<Job<H>>,
+    work: Option<Work<H>>,
+}
+
+impl<H: History> Session<H> {
+    /// A session on a websocket whose handshake is done.
+    pub fn new(socket: WebSocketStream<TcpStream>, shared: Arc<Shared<H>>, numbers: Numbers) -> Session<H> {
+        Session {
+            wire: Wire::new(socket, Arc::clone(&shared.metrics), shared.options.stall_timeout),
+            machine: Machine::new(shared.options.limits, Instant::now()),
+            epoch: shared.history.epoch(),
+            shared,
+            numbers,
+            seat: None,
+            behind: false,
+            live: Vec::new(),
+            at: Position::after(Lsn::ZERO),
+            jobs: VecDeque::new(),
+            work: None,
+        }
+    }
+
+    /// Serves the client until it goes, breaks the rules, or `stop`.
+    pub async fn run(mut self, stop: CancellationToken) {
+        let metrics = Arc::clone(&self.shared.metrics);
+        metrics.connections.inc();
+        metrics.connections_opened.inc();
+        let end = match self.serve(&stop).await {
+            Ok(never) => match never {},
+            Err(end) => end,
+        };
+        self.leave();
+        match end {
+            End::Lost => metrics.closed("lost"),
+            End::Close(code) => {
+                metrics.closed(&code.code().to_string());
+                self.wire.close(code).await;
+            }
+        }
+        metrics.connections.dec();
+    }
+
+    async fn serve(&mut self, stop: &CancellationToken) -> Result<std::convert::Infallible, End> {
+        self.hello().await?;
+        let mut ticks = tokio::time::interval(self.tick());
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        let mut stopped = pin!(stop.cancelled());
+        let mut items = Vec::new();
+        let mut took = false;
+        loop {
+            let event = poll_fn(|cx| {
+                // What the router has comes first, since most wake-ups are for it; but not twice in a row.
+                let first = !std::mem::take(&mut took);
+                if first && let Poll::Ready(taken) = self.poll_take(cx, &mut items) {
+                    took = true;
+                    return Poll::Ready(Event::Taken(taken));
+                }
+                if let Poll::Ready(event) = self.poll_rest(cx, &mut ticks, stopped.as_mut()) {
+                    return Poll::Ready(event);
+                }
+                if first {
+                    return Poll::Pending;
+                }
+                self.poll_take(cx, &mut items).map(Event::Taken)
+            });
+            match event.await {
+                Event::Taken(taken) => self.taken(taken, &mut items).await?,
+                Event::Message(message) => self.received(message).await?,
+                // In a box: it is large, and seldom.
+                Event::Done(done) => Box::pin(self.done(done)).await?,
+                Event::Tick => self.ticked(&mut items).await?,
+                Event::Stop => {
+                    let spread = self.shared.options.spread;
+                    return Err(End::Close(CloseCode::GoingAway { spread }));
+                }
+            }
+            self.start_work();
+        }
+    }
+
+    /// What the outbox has, once it has something.
+    fn poll_take(&self, cx: &mut Context<'_>, items: &mut Vec<Item>) -> Poll<Taken> {
+        match &self.seat {
+            Some(seat) => seat.outbox.poll_take(cx, items),
+            None => Poll::Pending,
+        }
+    }
+
+    /// Everything else that can happen.
+    fn poll_rest(
+        &mut self,
+        cx: &mut Context<'_>,
+        ticks: &mut Interval,
+        stopped: Pin<&mut WaitForCancellationFuture<'_>>,
+    ) -> Poll<Event<H>> {
+        if stopped.poll(cx).is_ready() {
+            return Poll::Ready(Event::Stop);
+        }
+        if let Some(work) = &mut self.work
+            && let Poll::Ready(done) = work.as_mut().poll(cx)
+        {
+            self.work = None;
+            return Poll::Ready(Event::Done(done));
+        }
+        if ticks.poll_tick(cx).is_ready() {
+            return Poll::Ready(Event::Tick);
+        }
+        if self.jobs.iter().filter(|job| job.is_asked_for()).count() >= MAX_WAITING_REQUESTS {
+            // Read on once one of them is done: work is under way, whose end wakes us.
+            return Poll::Pending;
+        }
+        self.wire.socket.poll_next_unpin(cx).map(Event::Message)
+    }
+
+    async fn hello(&mut self) -> Result<(), End> {
+        let history = &self.shared.history;
+        let hello = Hello {
+            protocol: Hello::PROTOCOL,
+            server: concat!("walcast/", env!("CARGO_PKG_VERSION")),
+            database: &self.shared.database,
+            epoch: &self.epoch,
+            position: history.head(),
+            earliest: history.earliest(),
+        };
+        let hello = ServerMessage::Hello(hello).to_json();
+        Ok(self.wire.send(hello).await?)
+    }
+
+    /// How often to look at the clock.
+    fn tick(&self) -> Duration {
+        let limits = self.shared.options.limits;
+        self.shared
+            .options
+            .progress_interval
+            .min(limits.ping_interval / 2)
+            .max(Duration::from_millis(10))
+    }
+
+    async fn received(&mut self, message: Option<tungstenite::Result<Message>>) -> Result<(), End> {
+        self.machine.heard(Instant::now());
+        let request = match message {
+            Some(Ok(Message::Text(text))) => self.machine.text(&text),
+            Some(Ok(Message::Binary(_))) => self.machine.binary(),
+            Some(Ok(_)) => return Ok(()),
+            Some(Err(tungstenite::Error::Capacity(_))) => return Err(End::Close(CloseCode::TooBig)),
+            Some(Err(_)) | None => return Err(End::Lost),
+        };
+        match request {
+            Request::Reply(text) => self.wire.send(text).await?,
+            Request::Refuse(error) => self.wire.error(&error).await?,
+            Request::Close(error, code) => {
+                self.wire.error(&error).await?;
+                return Err(End::Close(code));
+            }
+            Request::Subscribe(id, subscribe) => self.jobs.push_back(Job::Subscribe(id, subscribe)),
+            Request::Unsubscribe(id) => self.unsubscribe(id),
+        }
+        Ok(())
+    }
+
+    /// Ends a subscription once nothing more of it can come. A job that is about it finds its id gone, and is done
+    /// before the client hears that it is over.
+    fn unsubscribe(&mut self, id: Arc<str>) {
+        let live = self
+            .live
+            .iter()
+            .position(|placed| Arc::ptr_eq(&placed.subscription.id, &id));
+        let job = match live {
+            Some(index) => {
+                self.shared.metrics.subscriptions.dec();
+                Job::Unsubscribe(self.live.swap_remove(index).subscription)
+            }
+            None => Job::Over(id),
+        };
+        self.jobs.push_back(job);
+    }
+
+    async fn taken(&mut self, taken: Taken, items: &mut Vec<Item>) -> Result<(), End> {
+        match taken {
+            Taken::Items => self.send_items(items).await,
+            Taken::Behind => {
+                self.seat = None;
+                self.behind = true;
+                Ok(())
+            }
+            Taken::EpochChanged => Err(self.epoch_changed().await?),
+        }
+    }
+
+    /// Sends what concerns the whole connection.
+    async fn send_items(&mut self, items: &mut Vec<Item>) -> Result<(), End> {
+        // A subscription ends once, whoever finds it out.
+        items.retain(|item| match item {
+            Item::Frame(_) => true,
+            Item::Ended { subscription, .. } => self
+                .live
+                .iter()
+                .any(|placed| Arc::ptr_eq(&placed.subscription, subscription)),
+        });
+        if let Some(Item::Frame(last)) = items.iter().rfind(|item| matches!(item, Item::Frame(_))) {
+            self.at = last.position;
+        }
+        self.deliver(items).await
+    }
+
+    async fn deliver(&mut self, items: &mut Vec<Item>) -> Result<(), End> {
+        for item in items.iter() {
+            if let Item::Ended { subscription, .. } = item {
+                self.machine.free(&subscription.id);
+                let before = self.live.len();
+                self.live
+                    .retain(|placed| !Arc::ptr_eq(&placed.subscription, subscription));
+                self.shared
+                    .metrics
+                    .subscriptions
+                    .sub((before - self.live.len()) as i64);
+            }
+        }
+        self.wire.items(items).await?;
+        // What one burst needed is not kept for ever: connections are many.
+        items.shrink_to(64);
+        Ok(())
+    }
+
+    async fn ticked(&mut self, items: &mut Vec<Item>) -> Result<(), End> {
+        match self.machine.due(Instant::now()) {
+            Due::Nothing => {}
+            Due::Ping => self.wire.ping().await?,
+            // Its answer may have come while we were writing to it.
+            Due::Silence => match tokio::task::unconstrained(self.wire.socket.next()).now_or_never() {
+                Some(message) => self.received(message).await?,
+                None => return Err(End::Close(CloseCode::NoPong)),
+            },
+        }
+        let Some(seat) = self.seat.as_ref().filter(|_| !self.live.is_empty()) else {
+            return Ok(());
+        };
+        // The position first: whatever it covers is in the outbox by now.
+        let reached = self.shared.router.position();
+        if let Some(taken) = seat.outbox.try_take(items) {
+            self.taken(taken, items).await?;
+        }
+        match self.seat {
+            Some(_) => self.progress(Position::after(reached)).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The live subscriptions are complete up to a place: the client hears of it if it lies beyond what it was sent, and
+    /// not inside a transaction.
+    async fn progress(&mut self, to: Position) -> Result<(), End> {
+        if to <= self.at {
+            return Ok(());
+        }
+        self.at = to;
+        if to.done == lsn::Done::Commit && !self.live.is_empty() {
+            let progress = ServerMessage::Progress { position: to.end };
+            self.wire.send(progress.to_json()).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells every subscription that its history is over.
+    async fn epoch_changed(&mut self) -> Result<End, End> {
+        let message = "the history broke and a new epoch has begun: reconnect, and read the rows anew";
+        for id in self.machine.ids().to_vec() {
+            self.wire
+                .error(&ErrorMessage::new(ErrorCode::ResumeInvalid, message).about(&*id))
+                .await?;
+        }
+        Ok(End::Close(CloseCode::GoingAway {
+            spread: Duration::ZERO,
+        }))
+    }
+
+    fn leave(&mut self) {
+        self.seat = None;
+        self.shared.metrics.subscriptions.sub(self.live.len() as i64);
+    }
+}

@@ -1,0 +1,167 @@
+//! From a `subscribe` message to a subscription that can be put in force, or to the words that refuse it.
+
+use std::sync::Arc;
+
+use super::Shared;
+use crate::event::Relation;
+use crate::fanout::{Bound, Query, Subscription};
+use crate::filter;
+use crate::journal::History;
+use crate::lsn::{Position, Start};
+use crate::protocol::{
+    ColumnInfo, Detail, ErrorCode, ErrorMessage, Opening, ServerMessage, Subscribe, Subscribed,
+};
+use crate::tables::{Holder, RENAME_POLL};
+use crate::types::json::Numbers;
+
+/// A subscription that fits its table, and where it starts.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) subscription: Arc<Subscription>,
+    /// After this, or with the next transaction.
+    pub(super) start: Option<Position>,
+    relation: Arc<Relation>,
+    columns: Vec<usize>,
+    warnings: Vec<String>,
+}
+
+impl Prepared {
+    /// Checks a subscription against its table and the history.
+    pub(super) async fn new<H: History>(
+        shared: &Shared<H>,
+        id: Arc<str>,
+        subscribe: &Subscribe,
+        numbers: Numbers,
+    ) -> Result<Prepared, ErrorMessage> {
+        let prepared = Prepared::check(shared, &id, subscribe, numbers).await;
+        prepared.map_err(|error| error.about(&*id))
+    }
+
+    async fn check<H: History>(
+        shared: &Shared<H>,
+        id: &Arc<str>,
+        subscribe: &Subscribe,
+        numbers: Numbers,
+    ) -> Result<Prepared, ErrorMessage> {
+        let mut query = Query::new(subscribe, numbers)?;
+        let mut start = start(shared, subscribe).await?;
+        let unknown = || {
+            let message = match subscribe.table.messages() {
+                None => format!("{} is not a table of this server's publications", subscribe.table),
+                Some(prefix) => {
+                    format!("messages of {prefix:?} are not among those that this server reads (--messages)")
+                }
+            };
+            ErrorMessage::new(ErrorCode::UnknownTable, message)
+        };
+        let found = shared
+            .tables
+            .find(&query.table)
+            .await
+            .map_err(|error| shared.unanswered(&error))?;
+        let relation = found.ok_or_else(unknown)?;
+        let settled = shared.tables.settled(relation.oid).await;
+        if settled.map_err(|error| shared.unanswered(&error))? {
+            let head = shared.history.head();
+            while shared.router.position() < head {
+                tokio::time::sleep(RENAME_POLL).await;
+            }
+        }
+        let mut oid = relation.oid;
+        // Its past is that of the table that the stream has under the name: the database may be ahead of it.
+        if let Some(from) = &mut start
+            && let Some(holder) = shared.tables.holder(&shared.history.epoch(), &query.table)
+        {
+            *from = since(holder, *from, subscribe)?;
+            oid = holder.oid;
+        }
+        query.hold_to_key(&relation);
+        let (bound, matcher) = Bound::new(&query, &relation, &mut Default::default())?;
+        let warning = filter::identity_warning(&matcher, &relation);
+        let subscription = Subscription {
+            id: Arc::clone(id),
+            query: Arc::new(query),
+            oid,
+        };
+        Ok(Prepared {
+            subscription: Arc::new(subscription),
+            start,
+            columns: bound.wanted.columns.clone(),
+            relation,
+            warnings: warning.into_iter().collect(),
+        })
+    }
+
+    /// The answer, once the subscription is in force after `position`.
+    pub(super) fn subscribed(&self, position: Position) -> String {
+        let columns = self
+            .columns
+            .iter()
+            .filter_map(|&index| self.relation.columns.get(index));
+        let key = self
+            .relation
+            .key
+            .iter()
+            .filter_map(|&index| self.relation.columns.get(index));
+        let subscribed = Subscribed {
+            id: &self.subscription.id,
+            position,
+            key: key.map(|column| column.name.as_str()).collect(),
+            columns: columns
+                .map(|c| ColumnInfo {
+                    name: &c.name,
+                    ty: &c.ty.name,
+                })
+                .collect(),
+            replica_identity: self.relation.replica_identity,
+            warnings: self.warnings.clone(),
+        };
+        ServerMessage::Subscribed(subscribed).to_json()
+    }
+}
+
+/// The start of a subscription to a table that has its name only since some place: not before that.
+fn since(holder: Holder, from: Position, subscribe: &Subscribe) -> Result<Position, ErrorMessage> {
+    let since = Position::after(holder.since);
+    match subscribe.opening {
+        Opening::Changes(Start::After(_)) if from < since => {
+            let message = format!(
+                "another table was called {} before {}: read the rows anew",
+                subscribe.table, holder.since
+            );
+            Err(ErrorMessage::new(ErrorCode::ResumeExpired, message).with(Detail::Earliest(holder.since)))
+        }
+        _ => Ok(from.max(since)),
+    }
+}
+
+/// Where a subscription starts: after a place that the history holds, or will reach.
+async fn start<H: History>(
+    shared: &Shared<H>,
+    subscribe: &Subscribe,
+) -> Result<Option<Position>, ErrorMessage> {
+    let epoch = shared.history.epoch();
+    if subscribe.epoch.as_ref().is_some_and(|theirs| *theirs != epoch) {
+        let message =
+            format!("the epoch is {epoch} now: earlier positions mean nothing any more, start anew");
+        return Err(ErrorMessage::new(ErrorCode::ResumeInvalid, message));
+    }
+    let earliest = shared.history.earliest();
+    let from = match subscribe.opening {
+        Opening::Snapshot | Opening::Changes(Start::Now) => return Ok(None),
+        Opening::Changes(Start::Earliest) => return Ok(Some(Position::after(earliest))),
+        Opening::Changes(Start::After(from)) => from,
+    };
+    if from < Position::after(earliest) {
+        let message = format!("the journal holds nothing before {earliest} any more: read the rows anew");
+        return Err(ErrorMessage::new(ErrorCode::ResumeExpired, message).with(Detail::Earliest(earliest)));
+    }
+    if from.end > shared.history.head() {
+        let reached = shared.tables.has_written(from.end).await;
+        if let Err(written) = reached.map_err(|error| shared.unanswered(&error))? {
+            let message = format!("{from} lies beyond what the database has written, {written}");
+            return Err(ErrorMessage::new(ErrorCode::ResumeInvalid, message));
+        }
+    }
+    Ok(Some(from))
+}

@@ -1,0 +1,390 @@
+//! [`Tables`]: the published tables as they are now, for those who subscribe.
+//!
+//! Rows come with the version of their table that they were written under. This is the newest one, which a new
+//! subscription is checked against before any row of the table has come by.
+
+mod current;
+mod names;
+mod renames;
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use crate::event::{Lookup, Relation, StreamRelation, TableName};
+use crate::lsn::{Epoch, Lsn};
+use crate::postgres::{self, Catalog, ConnInfo, Connection, Error, Publication, Purpose, Snapshot};
+
+use current::Current;
+pub use names::Holder;
+use names::Names;
+use renames::Renames;
+
+/// The published tables. Its blocking methods ask the database; the others answer from memory.
+#[derive(Debug)]
+pub struct Tables {
+    conninfo: ConnInfo,
+    publications: Vec<Publication>,
+    /// The logical messages that can be subscribed to, as if they were tables.
+    messages: Vec<Arc<Relation>>,
+    current: RwLock<Current>,
+    /// For ingest, which must not wait behind what clients ask.
+    described: Mutex<Catalog>,
+    names: Mutex<Names>,
+    renames: Mutex<Renames>,
+    /// Tables that were known and are not any more, by name and OID, until somebody asks for them.
+    missed: Mutex<Vec<(TableName, u32)>>,
+    asked: Mutex<Asked>,
+    /// How far the server had written when it was last asked. One asks, the others wait for the answer.
+    written: tokio::sync::Mutex<LastWritten>,
+    /// Questions by clients that may be under way, each with a thread: a database that does not answer must not take
+    /// those that the journal is read by.
+    questions: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct LastWritten {
+    tried: Option<Instant>,
+    answer: Option<Written>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    lsn: Lsn,
+    asked: Instant,
+}
+
+/// Why the database did not answer a client's question.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// It refused, or cannot be reached.
+    #[error("the database cannot be asked")]
+    Postgres(#[from] Error),
+    /// It takes too long.
+    #[error("the database does not answer")]
+    Timeout,
+}
+
+/// Why a table that the stream describes cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub enum DescribeError {
+    /// The database does not answer.
+    #[error(transparent)]
+    Postgres(#[from] postgres::Error),
+    /// The file of names cannot be written.
+    #[error("cannot write tables.jsonl in the data directory")]
+    Names(#[from] std::io::Error),
+}
+
+#[derive(Debug)]
+struct Asked {
+    catalog: Catalog,
+    refreshed: Option<Instant>,
+}
+
+/// Clients that ask for tables that are not there make us ask the database at most this often.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// Clients that resume beyond the head make us ask how far the server is at most this often.
+const WRITTEN_INTERVAL: Duration = Duration::from_millis(100);
+/// How many questions of clients' may be under way.
+const MAX_QUESTIONS: usize = 2;
+/// How often it is looked whether the stream has begun anew.
+pub const RENAME_POLL: Duration = Duration::from_millis(20);
+/// How long a client waits for the database's answer.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+impl Tables {
+    /// The tables of these publications, none of them known yet but by the names that they had in `epoch`, which are
+    /// kept in the journal's directory; and the logical messages of these prefixes.
+    ///
+    /// # Errors
+    /// The file of names cannot be read or written.
+    pub fn open(
+        conninfo: ConnInfo,
+        publications: Vec<Publication>,
+        messages: &[String],
+        data_dir: &Path,
+        epoch: Epoch,
+    ) -> Result<Arc<Tables>, std::io::Error> {
+        let asked = Asked {
+            catalog: Catalog::new(conninfo.clone()),
+            refreshed: None,
+        };
+        Ok(Arc::new(Tables {
+            names: Mutex::new(Names::open(&data_dir.join("tables.jsonl"), epoch)?),
+            described: Mutex::new(Catalog::new(conninfo.clone())),
+            asked: Mutex::new(asked),
+            written: tokio::sync::Mutex::default(),
+            questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
+            current: RwLock::default(),
+            renames: Mutex::default(),
+            missed: Mutex::default(),
+            publications,
+            messages: messages
+                .iter()
+                .map(|prefix| Arc::new(Relation::of_messages(prefix, true)))
+                .collect(),
+            conninfo,
+        }))
+    }
+
+    /// What is visible to the questions that follow, of the methods that ingest uses. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        lock(&self.described).snapshot()
+    }
+
+    /// Completes what the stream says of a table after the journal's `head`, and remembers it. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer, or the table's name cannot be kept.
+    pub fn describe(
+        &self,
+        stream: &StreamRelation,
+        epoch: &Epoch,
+        head: Lsn,
+    ) -> Result<Arc<Relation>, DescribeError> {
+        let former = lock(&self.names).note(epoch, &stream.table, stream.oid, head)?;
+        Ok(self.complete(stream, former.as_ref())?)
+    }
+
+    /// Completes once more what the stream says of a table: a type of its columns has changed. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn describe_again(&self, stream: &StreamRelation) -> Result<Arc<Relation>, Error> {
+        self.complete(stream, None)
+    }
+
+    fn complete(&self, stream: &StreamRelation, former: Option<&TableName>) -> Result<Arc<Relation>, Error> {
+        let described = lock(&self.described).describe(stream)?;
+        let relation = Arc::new(described.into_relation());
+        lock(&self.renames).describe(relation.oid, &relation.table);
+        self.remember(&relation, former);
+        Ok(relation)
+    }
+
+    /// A stream begins: what it calls the tables will be their names.
+    pub fn stream_begins(&self) {
+        lock(&self.renames).begin();
+    }
+
+    /// Whether the stream, which has come to `head`, calls a table by a name that it does not have any more, and would
+    /// go on doing so: it is to begin anew.
+    pub fn is_outdated(&self, head: Lsn) -> bool {
+        lock(&self.renames).is_due(head)
+    }
+
+    /// Waits until the stream calls the table by the name that the database says it has. Returns whether it did not: then
+    /// rows may be on their way by the other name.
+    ///
+    /// # Errors
+    /// It takes too long.
+    pub async fn settled(&self, oid: u32) -> Result<bool, AskError> {
+        let is_renamed = || lock(&self.renames).is_renamed(oid);
+        if !is_renamed() {
+            return Ok(false);
+        }
+        let settled = async {
+            while is_renamed() {
+                tokio::time::sleep(RENAME_POLL).await;
+            }
+        };
+        let waited = tokio::time::timeout(ANSWER_TIMEOUT, settled).await;
+        waited.map(|()| true).map_err(|_| AskError::Timeout)
+    }
+
+    /// The table that the stream last showed under a name.
+    pub fn holder(&self, epoch: &Epoch, name: &TableName) -> Option<Holder> {
+        lock(&self.names).holder(epoch, name)
+    }
+
+    /// Whether the table of that OID has the name, as far as is known.
+    pub fn has(&self, name: &TableName, oid: u32) -> bool {
+        name.messages().is_some() || self.known(name).is_some_and(|relation| relation.oid == oid)
+    }
+
+    /// Asks the database for all tables, and returns those that were known and are gone: dropped, renamed, not
+    /// published any more. They are returned until [`Tables::told`]. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn refresh_and_miss(&self) -> Result<Vec<(TableName, u32)>, Error> {
+        let mut asked = lock(&self.asked);
+        self.refresh_by(&mut asked)?;
+        if !lock(&self.missed).is_empty() {
+            // What the stream described meanwhile may be newer than the answer: it is in the next one.
+            self.refresh_by(&mut asked)?;
+        }
+        let seen = lock(&self.missed).clone();
+        let (back, missed): (Vec<_>, Vec<_>) = seen.into_iter().partition(|(name, oid)| self.has(name, *oid));
+        self.told(&back);
+        Ok(missed)
+    }
+
+    /// Whoever subscribed to these tables has been told that they are gone.
+    pub fn told(&self, missed: &[(TableName, u32)]) {
+        lock(&self.missed).retain(|table| !missed.contains(table));
+    }
+
+    /// What the publications have of the table of that name now, and a position up to which at least that holds.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn published_as(&self, name: &TableName) -> Result<(Lsn, Lookup), Error> {
+        lock(&self.described).published_as(&self.publications, name)
+    }
+
+    /// A number that grows when composite types changed that [`Tables::describe`] met: what it said before of tables
+    /// with composites is then to be asked again. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn generation(&self) -> Result<u64, Error> {
+        lock(&self.described).generation()
+    }
+
+    /// Asks the database for all tables. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn refresh(&self) -> Result<(), Error> {
+        self.refresh_by(&mut lock(&self.asked))
+    }
+
+    /// The table of that name, asking the database if it is not known. Blocking only in that case, on another thread.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn find(self: &Arc<Self>, name: &TableName) -> Result<Option<Arc<Relation>>, AskError> {
+        if let Some(relation) = self.known(name) {
+            return Ok(Some(relation));
+        }
+        if name.messages().is_some() {
+            return Ok(self.messages.iter().find(|known| known.table == *name).cloned());
+        }
+        let (tables, wanted) = (Arc::clone(self), name.clone());
+        self.ask(move || {
+            let mut asked = lock(&tables.asked);
+            let recently = asked.refreshed.is_some_and(|at| at.elapsed() < REFRESH_INTERVAL);
+            if !recently {
+                tables.refresh_by(&mut asked)?;
+            }
+            Ok(tables.known(&wanted))
+        })
+        .await
+    }
+
+    /// Whether the server has written as far as `lsn`: if not, how far it has. Asks the database, on another thread,
+    /// unless the last answer says it.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn has_written(&self, lsn: Lsn) -> Result<Result<(), Lsn>, AskError> {
+        let written = tokio::time::timeout(ANSWER_TIMEOUT, self.written_since(Instant::now(), lsn)).await;
+        let written = written.unwrap_or(Err(AskError::Timeout))?;
+        Ok(if lsn <= written { Ok(()) } else { Err(written) })
+    }
+
+    /// How far the server has written: by an answer to a question asked after `since`, or by a recent one
+    /// that goes beyond `lsn`.
+    async fn written_since(&self, since: Instant, lsn: Lsn) -> Result<Lsn, AskError> {
+        let mut last = self.written.lock().await;
+        let known = last.answer.filter(|answer| {
+            let recent = answer.asked.elapsed() < REFRESH_INTERVAL;
+            lsn <= answer.lsn && recent || answer.asked >= since
+        });
+        if let Some(answer) = known {
+            return Ok(answer.lsn);
+        }
+        if let Some(tried) = last.tried {
+            tokio::time::sleep(WRITTEN_INTERVAL.saturating_sub(tried.elapsed())).await;
+        }
+        let asked = Instant::now();
+        last.tried = Some(asked);
+        let conninfo = self.conninfo.clone();
+        let position = self.ask(move || {
+            let mut connection = Connection::connect(&conninfo, Purpose::Query)?;
+            let position = connection.written()?;
+            connection.close();
+            Ok(position)
+        });
+        let lsn = position.await?;
+        last.answer = Some(Written { lsn, asked });
+        Ok(lsn)
+    }
+
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, AskError> {
+        let answer = async {
+            let permit = Arc::clone(&self.questions).acquire_owned().await;
+            let answered = tokio::task::spawn_blocking(move || {
+                let answer = question();
+                // Held by the thread, which goes on when nobody waits for it any more.
+                drop(permit);
+                answer
+            });
+            match answered.await {
+                Ok(answer) => Ok(answer?),
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // The runtime ends.
+                Err(_) => Err(AskError::Timeout),
+            }
+        };
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
+        answer.unwrap_or(Err(AskError::Timeout))
+    }
+
+    fn known(&self, name: &TableName) -> Option<Arc<Relation>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.get(name)
+    }
+
+    fn remember(&self, relation: &Arc<Relation>, former: Option<&TableName>) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let missed = current.describe(relation, former);
+        drop(current);
+        lock(&self.missed).extend(missed);
+    }
+
+    fn refresh_by(&self, asked: &mut Asked) -> Result<(), Error> {
+        let current = || self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let before = current().descriptions();
+        let tables = asked.catalog.tables(&self.publications)?;
+        asked.refreshed = Some(Instant::now());
+        self.find_renames(asked, &tables)?;
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let missed = current.replace(tables, before);
+        drop(current);
+        lock(&self.missed).extend(missed);
+        Ok(())
+    }
+}
+
+impl Tables {
+    /// Before the names are known to those who subscribe: they would wait for rows that come by another.
+    fn find_renames(&self, asked: &mut Asked, tables: &[Relation]) -> Result<(), Error> {
+        let differs = |relation: &&Relation| lock(&self.renames).differs(relation.oid, &relation.table);
+        let renamed: Vec<&Relation> = tables.iter().filter(differs).collect();
+        if renamed.is_empty() {
+            return Ok(());
+        }
+        let written = asked.catalog.written()?;
+        let mut renames = lock(&self.renames);
+        for relation in renamed {
+            renames.find(relation.oid, &relation.table, written);
+        }
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,319 @@
+//! Logs and [`Metrics`]: everything that is counted, registered once, named after Prometheus' conventions.
+//!
+//! Labels are closed sets: error codes, operations and published tables; never a client's words, a value or a token.
+
+use std::collections::HashMap;
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+};
+use tracing_subscriber::EnvFilter;
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Starts logging to standard error, filtered by `filter` (`info`, `walcast=debug`, …).
+///
+/// # Errors
+/// The filter does not parse.
+pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), tracing_subscriber::filter::ParseError> {
+    let filter = EnvFilter::builder().parse(filter)?;
+    let subscriber = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => subscriber.with_target(false).init(),
+        LogFormat::Json => subscriber.json().init(),
+    }
+    Ok(())
+}
+
+/// Everything that walcast counts and measures.
+///
+/// Cheap to update from any thread. Hot loops keep the counter of a label set (see [`Metrics::table`]) instead of
+/// looking it up per change.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    /// Newest position received from Postgres.
+    pub received_lsn: IntGauge,
+    /// The journal's head: newest whole transaction written.
+    pub journaled_lsn: IntGauge,
+    /// Position that Postgres was told is safe here.
+    pub confirmed_lsn: IntGauge,
+    /// Bytes of WAL between the server's end and the slot's confirmed position.
+    pub slot_lag_bytes: IntGauge,
+    /// Bytes of WAL that the server keeps for the slot.
+    pub slot_retained_bytes: IntGauge,
+    /// 1 while the replication stream is up.
+    pub replication_up: IntGauge,
+    /// Times the replication connection was made.
+    pub replication_connects: IntCounter,
+    /// Bytes of replication messages received.
+    pub replication_received_bytes: IntCounter,
+    /// Transactions received and journaled.
+    pub transactions: IntCounter,
+    /// Transactions received again and dropped, because the journal had them.
+    pub transactions_deduplicated: IntCounter,
+    /// Of the transactions journaled, those of which parts came while they still ran.
+    pub transactions_streamed: IntCounter,
+    /// Transactions that still run, of which parts have come.
+    pub spooled_transactions: IntGauge,
+    /// Bytes that have come of them.
+    pub spooled_bytes: IntGauge,
+    /// Times that there was no room for them.
+    pub spool_overflows: IntCounter,
+    changes: IntCounterVec,
+    /// Changes whose rows were too large to be kept whole.
+    pub oversize_changes: IntCounter,
+    /// Histories begun because continuity with the one before was lost.
+    pub epoch_changes: IntCounter,
+    /// Size of the journal's files.
+    pub journal_bytes: IntGauge,
+    /// Time of one fsync of the journal.
+    pub journal_fsync_seconds: Histogram,
+    /// From the commit (server's clock) to handing the frame to the client's socket (our clock).
+    pub commit_to_send_seconds: Histogram,
+    /// Open websocket connections.
+    pub connections: IntGauge,
+    /// Websocket connections accepted.
+    pub connections_opened: IntCounter,
+    closed: IntCounterVec,
+    /// Subscriptions in force.
+    pub subscriptions: IntGauge,
+    /// Distinct queries among them.
+    pub queries: IntGauge,
+    /// Connections and subscriptions that read from the journal now.
+    pub catching_up: IntGauge,
+    /// Times a connection fell behind its outbox.
+    pub fell_behind: IntCounter,
+    /// Bytes of messages sent to clients.
+    pub sent_bytes: IntCounter,
+    /// Messages sent to clients.
+    pub sent_messages: IntCounter,
+    errors: IntCounterVec,
+}
+
+/// The counters of one table's changes, by operation.
+#[derive(Clone, Debug)]
+pub struct TableCounters {
+    /// Inserted rows.
+    pub insert: IntCounter,
+    /// Updated rows.
+    pub update: IntCounter,
+    /// Deleted rows.
+    pub delete: IntCounter,
+    /// Truncates.
+    pub truncate: IntCounter,
+}
+
+impl Metrics {
+    /// All metrics at zero, in a registry of their own.
+    pub fn new() -> Arc<Metrics> {
+        let r = Registry::new_custom(Some("walcast".into()), None).expect("the prefix is a valid name");
+        let seconds = |name, help, buckets: &[f64]| {
+            let opts = HistogramOpts::new(name, help).buckets(buckets.to_vec());
+            register(&r, Histogram::with_opts(opts))
+        };
+        const FSYNC: &[f64] = &[0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
+        const SEND: &[f64] = &[
+            0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0,
+        ];
+        Arc::new(Metrics {
+            received_lsn: gauge(&r, "received_lsn", "Newest position received from Postgres"),
+            journaled_lsn: gauge(&r, "journaled_lsn", "The journal's head"),
+            confirmed_lsn: gauge(&r, "confirmed_lsn", "Position confirmed to Postgres"),
+            slot_lag_bytes: gauge(
+                &r,
+                "slot_lag_bytes",
+                "WAL written by the server but not confirmed on the slot",
+            ),
+            slot_retained_bytes: gauge(
+                &r,
+                "slot_retained_wal_bytes",
+                "WAL that the server keeps for the slot",
+            ),
+            replication_up: gauge(&r, "replication_up", "1 while the replication stream is up"),
+            replication_connects: counter(&r, "replication_connects_total", "Replication connections made"),
+            replication_received_bytes: counter(
+                &r,
+                "replication_received_bytes_total",
+                "Bytes of replication messages received",
+            ),
+            transactions: counter(&r, "transactions_total", "Transactions journaled"),
+            transactions_deduplicated: counter(
+                &r,
+                "transactions_deduplicated_total",
+                "Transactions received again and dropped",
+            ),
+            transactions_streamed: counter(
+                &r,
+                "transactions_streamed_total",
+                "Transactions journaled of which parts came while they still ran",
+            ),
+            spooled_transactions: gauge(
+                &r,
+                "spooled_transactions",
+                "Transactions that still run, of which parts have come",
+            ),
+            spooled_bytes: gauge(&r, "spooled_bytes", "Bytes kept of transactions that still run"),
+            spool_overflows: counter(
+                &r,
+                "spool_overflows_total",
+                "Times that there was no room for transactions that still run",
+            ),
+            changes: counters(
+                &r,
+                "changes_total",
+                "Row changes journaled",
+                &["schema", "table", "op"],
+            ),
+            oversize_changes: counter(
+                &r,
+                "oversize_changes_total",
+                "Changes whose rows were larger than --max-row-bytes",
+            ),
+            epoch_changes: counter(
+                &r,
+                "epoch_changes_total",
+                "Histories begun because continuity was lost",
+            ),
+            journal_bytes: gauge(&r, "journal_size_bytes", "Size of the journal's files"),
+            journal_fsync_seconds: seconds("journal_fsync_duration_seconds", "Time of one fsync", FSYNC),
+            commit_to_send_seconds: seconds(
+                "commit_to_send_duration_seconds",
+                "From the commit, by the server's clock, to the client's socket, by ours",
+                SEND,
+            ),
+            connections: gauge(&r, "connections", "Open websocket connections"),
+            connections_opened: counter(&r, "connections_opened_total", "Websocket connections accepted"),
+            closed: counters(
+                &r,
+                "connections_closed_total",
+                "Websocket connections ended, by close code",
+                &["code"],
+            ),
+            subscriptions: gauge(&r, "subscriptions", "Subscriptions in force"),
+            queries: gauge(&r, "queries", "Distinct queries among the subscriptions"),
+            catching_up: gauge(
+                &r,
+                "catching_up",
+                "Connections and subscriptions that read from the journal",
+            ),
+            fell_behind: counter(
+                &r,
+                "fell_behind_total",
+                "Times a connection fell behind its send buffer",
+            ),
+            sent_bytes: counter(&r, "sent_bytes_total", "Bytes of messages sent to clients"),
+            sent_messages: counter(&r, "sent_messages_total", "Messages sent to clients"),
+            errors: counters(&r, "errors_total", "Errors sent to clients, by code", &["code"]),
+            registry: r,
+        })
+    }
+
+    /// The counters of a published table.
+    pub fn table(&self, schema: &str, table: &str) -> TableCounters {
+        let of = |op| self.changes.with_label_values(&[schema, table, op]);
+        TableCounters {
+            insert: of("insert"),
+            update: of("update"),
+            delete: of("delete"),
+            truncate: of("truncate"),
+        }
+    }
+
+    /// Counts an error told to a client.
+    pub fn error(&self, code: &str) {
+        self.errors.with_label_values(&[code]).inc();
+    }
+
+    /// Shows an error code's counter from the start, at zero: a rate needs the value before the first one.
+    pub fn know_error(&self, code: &str) {
+        drop(self.errors.with_label_values(&[code]));
+    }
+
+    /// Counts the end of a connection: the close code, or `lost` where the client just went away.
+    pub fn closed(&self, code: &str) {
+        self.closed.with_label_values(&[code]).inc();
+    }
+
+    /// All of it in Prometheus' text format.
+    pub fn render(&self) -> String {
+        let mut out = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
+            tracing::error!(%error, "metrics could not be encoded");
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+}
+
+/// An error with its causes, in one line.
+pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+fn register<T: prometheus::core::Collector + Clone + 'static>(
+    registry: &Registry,
+    metric: prometheus::Result<T>,
+) -> T {
+    let metric = metric.expect("names and labels are literals of this file");
+    registry
+        .register(Box::new(metric.clone()))
+        .expect("each name is registered once");
+    metric
+}
+
+fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
+    register(registry, IntGauge::new(name, help))
+}
+
+fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
+    register(registry, IntCounter::new(name, help))
+}
+
+fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
+    register(
+        registry,
+        IntCounterVec::new(Opts::new(name, help).const_labels(HashMap::new()), labels),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_render_with_prefix_labels_and_help() {
+        let metrics = Metrics::new();
+        metrics.table("public", "orders").insert.inc_by(3);
+        metrics.error("bad_request");
+        metrics.closed("1001");
+        let text = metrics.render();
+        assert!(
+            text.contains(r#"walcast_changes_total{op="insert",schema="public",table="orders"} 3"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"walcast_errors_total{code="bad_request"} 1"#),
+            "{text}"
+        );
+        assert!(text.contains("# HELP walcast_slot_lag_bytes "), "{text}");
+    }
+}

@@ -1,0 +1,30 @@
+//! What Postgres' types mean: which there are, how their text reads, compares and prints as JSON. Pure.
+
+mod array;
+mod array_text;
+mod bytea;
+mod calendar;
+mod compare;
+mod interval;
+pub mod json;
+mod json_nested;
+mod json_read;
+mod json_text;
+mod jsonb;
+mod jsonb_constant;
+mod kind;
+mod like;
+mod network;
+mod parse;
+mod reading;
+
+pub use array::{Array, ArrayRef};
+pub use array_text::{ArrayText, Dimension, Dimensions, Elements, Malformed};
+pub use compare::{Abbreviated, Datum, Decimal, Float};
+pub use jsonb::{Document, JsonError, JsonForm, Path};
+pub use jsonb_constant::Jsonb;
+pub use kind::{Attribute, Kind, Type};
+pub use like::{Case, Pattern, PatternError};
+pub use network::Inet;
+pub use parse::{LiteralError, cast, literal};
+pub use reading::Reading;

@@ -1,0 +1,17 @@
+-- A table that changes is described again before its next row, inside a transaction too.
+CREATE PUBLICATION p FOR ALL TABLES;
+CREATE TABLE t (id int PRIMARY KEY, b text);
+INSERT INTO t VALUES (1, 'x');
+BEGIN;
+INSERT INTO t VALUES (2, 'x');
+ALTER TABLE t ADD c int DEFAULT 7;
+INSERT INTO t VALUES (3, 'x');
+ALTER TABLE t RENAME b TO renamed;
+ALTER TABLE t ALTER c TYPE bigint;
+UPDATE t SET c = 8 WHERE id = 1;
+COMMIT;
+ALTER TABLE t RENAME TO u;
+ALTER TABLE u DROP CONSTRAINT t_pkey;
+ALTER TABLE u REPLICA IDENTITY FULL;
+DELETE FROM u WHERE id = 1;
+DROP TABLE u;

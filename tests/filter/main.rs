@@ -1,0 +1,267 @@
+//! The filter and the JSON writer against Postgres itself: random rows, random predicates, the same answers.
+//!
+//! The seed is printed; `WALCAST_SEED` sets it. `WALCAST_PAIRS` sets how many pairs of a row and a predicate are compared.
+
+// Clippy allows these in test functions only, not in their helpers.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod predicates;
+mod reasons;
+mod sequences;
+mod table;
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use walcast::cluster::{Cluster, Options};
+use walcast::event::{Projection, Relation, Tuple, Value, encode_values};
+use walcast::filter::{Error, Matcher, Predicate, Row, Verdict};
+use walcast::postgres::PINNED;
+use walcast::types::LiteralError;
+use walcast::types::json::Numbers;
+
+use predicates::{Written, predicate};
+use reasons::{REASONS, reason};
+use table::{ROWS, relation, table};
+
+/// How many pairs are compared if `WALCAST_PAIRS` does not say.
+const PAIRS: usize = 200_000;
+/// How many predicates are tried on one table.
+const PREDICATES: usize = 1_500;
+
+/// Asks the server which rows each predicate selects: their ids, or its error.
+fn answers(cluster: &Cluster, predicates: &[&Written]) -> Vec<String> {
+    let mut sql = String::from(
+        "CREATE OR REPLACE FUNCTION ids(condition text) RETURNS text LANGUAGE plpgsql AS $f$
+         DECLARE result text;
+         BEGIN
+           EXECUTE 'SELECT coalesce(string_agg(id::text, '','' ORDER BY id), '''') FROM t WHERE ' || condition INTO result;
+           RETURN result;
+         EXCEPTION WHEN OTHERS THEN RETURN 'error: ' || replace(sqlerrm, E'\\n', ' ');
+         END $f$;\n",
+    );
+    for written in predicates {
+        writeln!(sql, "SELECT ids($walcast${}$walcast$);", written.theirs).unwrap();
+    }
+    // A last line keeps empty answers before it.
+    let output = cluster.psql(&format!("{sql}SELECT 'end';"));
+    let mut lines: Vec<String> = output.split('\n').map(str::to_owned).collect();
+    assert_eq!(lines.pop().as_deref(), Some("end"));
+    assert_eq!(lines.len(), predicates.len());
+    lines
+}
+
+/// Reads `COPY … TO STDOUT`: for each row its tuple's bytes, as the replication stream would hold them.
+fn tuples(copied: &str) -> Vec<Vec<u8>> {
+    let rows = copied.lines().map(|line| {
+        let fields: Vec<Option<String>> = line.split('\t').map(field).collect();
+        let values = fields.iter().map(|field| match field {
+            None => Value::Null,
+            Some(text) => Value::Text(text.as_bytes()),
+        });
+        let mut bytes = Vec::new();
+        encode_values(values, &mut bytes);
+        bytes
+    });
+    rows.collect()
+}
+
+fn field(text: &str) -> Option<String> {
+    if text == "\\N" {
+        return None;
+    }
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        out.push(match c {
+            '\\' => match chars.next().expect("an escape is complete") {
+                'n' => '\n',
+                't' => '\t',
+                'r' => '\r',
+                'b' => '\u{8}',
+                'f' => '\u{c}',
+                'v' => '\u{b}',
+                other => other,
+            },
+            c => c,
+        });
+    }
+    Some(out)
+}
+
+fn cluster(seed: u64) -> (Cluster, fastrand::Rng) {
+    eprintln!("seed: WALCAST_SEED={seed}");
+    let wal_level = [("wal_level", "logical")];
+    let settings = PINNED.iter().chain(&wal_level);
+    let cluster = Cluster::start(&Options {
+        settings: settings
+            .map(|(name, value)| format!("{name} = '{value}'"))
+            .collect(),
+        ..Options::default()
+    });
+    (cluster.unwrap(), fastrand::Rng::with_seed(seed))
+}
+
+fn seed() -> u64 {
+    match std::env::var("WALCAST_SEED") {
+        Ok(seed) => seed.parse().expect("WALCAST_SEED is a number"),
+        Err(_) => fastrand::u64(..),
+    }
+}
+
+/// Whether Postgres must refuse too what we refuse so.
+fn is_error_there(error: &Error) -> bool {
+    match error {
+        Error::Unsupported { .. } | Error::TooLarge { .. } => false,
+        Error::Literal { source, .. } => {
+            // A cast that fails is an error there only where it comes to it: not in NULL AND ….
+            matches!(source, LiteralError::Invalid { .. })
+        }
+        _ => true,
+    }
+}
+
+/// Hides random values of the row: what the matcher says of the rest must hold for the whole.
+fn check_partial(
+    rng: &mut fastrand::Rng,
+    matcher: &Matcher,
+    relation: &mut Relation,
+    whole: Tuple<'_>,
+    holds: bool,
+) {
+    let hidden = whole.values().map(|value| match value {
+        Value::Text(_) if rng.u8(..3) == 0 => Value::Unchanged,
+        value => value,
+    });
+    let hidden: Vec<Value<'_>> = hidden.collect();
+    let mut bytes = Vec::new();
+    encode_values(hidden.into_iter(), &mut bytes);
+    for column in &mut relation.columns {
+        column.identity = rng.bool();
+    }
+    let tuple = Tuple::parse(&bytes).unwrap().0;
+    for row in [Row::new(tuple), Row::identity(tuple, relation)] {
+        match matcher.eval(&row) {
+            Verdict::Matches => assert!(holds, "{matcher:?} claims to match {row:?}"),
+            Verdict::DoesNot => assert!(!holds, "{matcher:?} claims not to match {row:?}"),
+            Verdict::Undecided => {}
+        }
+    }
+    let filled = matcher.eval(&Row::updated(tuple, whole));
+    assert_eq!(
+        filled == Verdict::Matches,
+        holds,
+        "the old row fills what did not change"
+    );
+}
+
+/// What was compared, and what was refused here that Postgres takes: how often, by reason.
+#[derive(Default)]
+struct Tally {
+    pairs: usize,
+    predicates: usize,
+    /// Those that hold for some rows and not for others.
+    telling: usize,
+    refused: BTreeMap<String, usize>,
+}
+
+/// Tries random predicates on one table of random rows.
+fn try_table(cluster: &Cluster, rng: &mut fastrand::Rng, tally: &mut Tally) {
+    cluster.psql(&table(rng));
+    let rows = tuples(&cluster.psql("COPY (SELECT * FROM t ORDER BY id) TO STDOUT"));
+    assert_eq!(rows.len(), ROWS);
+    let mut relation = relation(cluster);
+    let predicates: Vec<Written> = (0..PREDICATES).map(|_| predicate(rng)).collect();
+    let answers = answers(cluster, &predicates.iter().collect::<Vec<_>>());
+    for (written, answer) in predicates.iter().zip(&answers) {
+        let Written {
+            ours,
+            theirs,
+            parameters,
+        } = written;
+        tally.predicates += 1;
+        let bound = Predicate::parse(ours).and_then(|predicate| predicate.bind(&relation, parameters));
+        let matcher = match bound {
+            Ok(matcher) => matcher,
+            Err(error) => {
+                assert!(ours.is_char_boundary(error.offset()), "{ours}: {error:?}");
+                if !answer.starts_with("error: ") {
+                    assert!(
+                        !is_error_there(&error),
+                        "refused here ({error}) but not there: {theirs}"
+                    );
+                    *tally.refused.entry(reason(&error)).or_default() += 1;
+                }
+                continue;
+            }
+        };
+        assert!(
+            !answer.starts_with("error: "),
+            "refused there ({answer}) but not here: {theirs}"
+        );
+        let expected: Vec<usize> = answer.split(',').filter_map(|id| id.parse().ok()).collect();
+        tally.telling += usize::from((1..ROWS).contains(&expected.len()));
+        let mut found = Vec::new();
+        for (id, row) in rows.iter().enumerate() {
+            let whole = Tuple::parse(row).unwrap().0;
+            let verdict = matcher.eval(&Row::new(whole));
+            assert_ne!(verdict, Verdict::Undecided, "the whole row is known: {theirs}");
+            let holds = verdict == Verdict::Matches;
+            found.extend(holds.then_some(id));
+            check_partial(rng, &matcher, &mut relation, whole, holds);
+            tally.pairs += 1;
+        }
+        assert_eq!(found, expected, "{theirs}\n{matcher:?}");
+    }
+}
+
+#[test]
+fn a_predicate_holds_here_exactly_when_it_holds_there() {
+    let (cluster, mut rng) = cluster(seed());
+    let wanted = match std::env::var("WALCAST_PAIRS") {
+        Ok(pairs) => pairs.parse().expect("WALCAST_PAIRS is a number"),
+        Err(_) => PAIRS,
+    };
+    let mut tally = Tally::default();
+    while tally.pairs < wanted {
+        try_table(&cluster, &mut rng, &mut tally);
+    }
+    let refused: usize = tally.refused.values().sum();
+    eprintln!(
+        "{} pairs compared, of {} predicates; {} hold for some rows only; {refused} are refused that Postgres takes:",
+        tally.pairs, tally.predicates, tally.telling
+    );
+    for (reason, count) in &tally.refused {
+        eprintln!("{count:7} {reason}");
+    }
+    assert!(
+        tally.telling * 5 > tally.predicates * 2,
+        "most predicates tell nothing"
+    );
+    for (reason, count) in &tally.refused {
+        let limit = REASONS.iter().find(|(known, _)| known == reason);
+        let (_, per_thousand) = limit.unwrap_or_else(|| panic!("a new reason: {reason}"));
+        assert!(
+            count * 1_000 <= per_thousand * tally.predicates,
+            "too often: {reason}"
+        );
+    }
+}
+
+#[test]
+fn a_row_is_written_byte_for_byte_as_row_to_json_writes_it() {
+    let (cluster, mut rng) = cluster(seed());
+    cluster.psql(&table(&mut rng));
+    let rows = tuples(&cluster.psql("COPY (SELECT * FROM t ORDER BY id) TO STDOUT"));
+    let expected = cluster.psql("SELECT row_to_json(t) FROM t ORDER BY id");
+    let projection = Projection::all(&relation(&cluster), Numbers::Native);
+    assert_eq!(expected.lines().count(), ROWS);
+    for (row, expected) in rows.iter().zip(expected.lines()) {
+        let mut out = Vec::new();
+        assert_eq!(
+            projection.write_row(Tuple::parse(row).unwrap().0, None, &mut out),
+            0
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+}

@@ -1,0 +1,222 @@
+//! Membership over random changes, as pgoutput tells of them: what a client holds who folds them is the query's result.
+
+use std::collections::BTreeSet;
+use std::fmt::Write;
+
+use walcast::cluster::Cluster;
+use walcast::decode::Message;
+use walcast::event::{Op, Relation, Tuple, Value};
+use walcast::filter::{Matcher, Operation, Predicate, decides, membership};
+
+use crate::predicates::{Written, predicate};
+use crate::table::{ROWS, columns, literal, relation, table};
+use crate::{answers, cluster, seed};
+
+/// How many predicates follow a table, how many statements change it, and after how many the views are judged.
+const VIEWS: usize = 160;
+const STATEMENTS: usize = 180;
+const JUDGED_EVERY: usize = 60;
+
+/// A query, and which rows it holds, by their `id`.
+struct View {
+    written: Written,
+    matcher: Matcher,
+    /// Whether the log always tells what was in the result.
+    is_exact: bool,
+    rows: BTreeSet<i64>,
+}
+
+/// Makes the table anew, of that replica identity.
+fn set_up(cluster: &Cluster, rng: &mut fastrand::Rng, identity: &str) {
+    cluster.psql(&table(rng));
+    cluster.psql(
+        "ALTER TABLE t ALTER i4 SET NOT NULL, ALTER tc SET NOT NULL, ALTER en SET NOT NULL, ADD PRIMARY KEY (id);
+         ALTER TABLE t ALTER tx SET STORAGE EXTERNAL, ALTER jb SET STORAGE EXTERNAL;
+         CREATE UNIQUE INDEX four ON t (id, i4, tc, en);",
+    );
+    cluster.psql(&format!("ALTER TABLE t REPLICA IDENTITY {identity}"));
+    if identity == "NOTHING" {
+        cluster.psql("ALTER PUBLICATION pub SET (publish = 'insert, truncate')");
+    }
+}
+
+/// A random statement, in a transaction of its own.
+fn statement(rng: &mut fastrand::Rng, only_inserts: bool, sql: &mut String) {
+    let id = match only_inserts {
+        true => rng.usize(ROWS..10 * ROWS),
+        false => rng.usize(..ROWS),
+    };
+    let value = |rng: &mut fastrand::Rng, name: &str| match name {
+        // Too large to be logged again with a row that keeps it.
+        "tx" if rng.u8(..3) == 0 => format!("repeat({}, 3000)", literal(rng, "tx")),
+        "jb" if rng.u8(..4) == 0 => "jsonb_build_object('a', repeat('x', 3000), 'b', 1)".to_owned(),
+        name => literal(rng, name),
+    };
+    match rng.u32(..if only_inserts { 2 } else { 20 }) {
+        0..=2 => {
+            let names: Vec<&str> = columns().map(|spec| spec.name).filter(|name| *name != "id").collect();
+            let values: Vec<String> = names.iter().map(|name| value(rng, name)).collect();
+            let names: Vec<String> = names.iter().map(|name| format!("\"{}\"", name.replace('"', "\"\""))).collect();
+            writeln!(
+                sql,
+                "INSERT INTO t (id, {}) VALUES ({id}, {}) ON CONFLICT DO NOTHING;",
+                names.join(", "),
+                values.join(", ")
+            )
+        }
+        3 | 4 => writeln!(sql, "DELETE FROM t WHERE id = {id};"),
+        5 => writeln!(sql, "UPDATE t SET id = {id} + 100 WHERE id = {id} AND NOT EXISTS (SELECT FROM t WHERE id = {id} + 100);"),
+        6 => writeln!(sql, "UPDATE t SET id = {id} WHERE id = {id} + 100 AND NOT EXISTS (SELECT FROM t WHERE id = {id});"),
+        7 if rng.u8(..8) == 0 => writeln!(sql, "TRUNCATE t;"),
+        _ => {
+            let names: Vec<&str> = columns().map(|spec| spec.name).filter(|name| *name != "id").collect();
+            let name = *rng.choice(&names).expect("there are columns");
+            let quoted = name.replace('"', "\"\"");
+            let value = value(rng, name);
+            writeln!(sql, "UPDATE t SET \"{quoted}\" = {value} WHERE id % 7 = {id} % 7;")
+        }
+    }
+    .unwrap();
+}
+
+fn id_of(tuple: Tuple<'_>) -> i64 {
+    match tuple.get(0) {
+        Some(Value::Text(text)) => std::str::from_utf8(text).unwrap().parse().unwrap(),
+        other => panic!("a row without its id: {other:?}"),
+    }
+}
+
+impl View {
+    /// Applies what the change is to the query.
+    fn apply(&mut self, relation: &Relation, op: &Op<'_>) {
+        let Some(membership) = membership(&self.matcher, relation, op) else {
+            return;
+        };
+        let (old, new) = match op {
+            Op::Insert { new } => (None, Some(id_of(*new))),
+            Op::Update { old, new } => (old.map(|old| id_of(old.tuple())), Some(id_of(*new))),
+            Op::Delete { old } => (Some(id_of(old.tuple())), None),
+            Op::Truncate => (None, None),
+        };
+        let before = old.or(new);
+        let was_in = before.is_some_and(|id| self.rows.contains(&id));
+        let is_right = match membership.op {
+            Operation::Insert => !was_in,
+            Operation::Update | Operation::Delete => was_in,
+            Operation::Truncate => true,
+        };
+        assert!(
+            is_right || !self.is_exact,
+            "{membership:?} of {op:?}: {}",
+            self.written.theirs
+        );
+        if membership.op == Operation::Truncate {
+            self.rows.clear();
+        }
+        if let Some(id) = before {
+            self.rows.remove(&id);
+        }
+        if let (Operation::Insert | Operation::Update, Some(id)) = (membership.op, new) {
+            self.rows.insert(id);
+        }
+    }
+}
+
+fn op<'a>(message: &Message<'a>) -> Option<Op<'a>> {
+    match message {
+        Message::Insert { new, .. } => Some(Op::Insert { new: *new }),
+        Message::Update { old, new, .. } => Some(Op::Update { old: *old, new: *new }),
+        Message::Delete { old, .. } => Some(Op::Delete { old: *old }),
+        Message::Truncate { .. } => Some(Op::Truncate),
+        _ => None,
+    }
+}
+
+/// What the slot has of new messages.
+fn messages(cluster: &Cluster) -> Vec<Vec<u8>> {
+    let lines = cluster.psql(
+        "SELECT encode(data, 'hex') FROM pg_logical_slot_get_binary_changes('s', NULL, NULL, \
+         'proto_version', '1', 'publication_names', 'pub')",
+    );
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    lines
+        .lines()
+        .map(|line| line.as_bytes().chunks(2).map(byte).collect())
+        .collect()
+}
+
+/// The views of random predicates that can be had on both sides.
+fn views(cluster: &Cluster, rng: &mut fastrand::Rng, relation: &Relation) -> Vec<View> {
+    let written = (0..VIEWS).map(|_| predicate(rng));
+    let bound = written.filter_map(|written| {
+        let matcher = Predicate::parse(&written.ours)
+            .and_then(|predicate| predicate.bind(relation, &written.parameters))
+            .ok()?;
+        let is_exact = decides(&matcher, relation);
+        let rows = BTreeSet::new();
+        Some(View {
+            written,
+            matcher,
+            is_exact,
+            rows,
+        })
+    });
+    let mut views: Vec<View> = bound.collect();
+    let written: Vec<&Written> = views.iter().map(|view| &view.written).collect();
+    let answers = answers(cluster, &written);
+    for (view, answer) in views.iter_mut().zip(answers) {
+        view.rows.extend(ids(&answer));
+    }
+    views
+}
+
+fn ids(answer: &str) -> BTreeSet<i64> {
+    answer.split(',').filter_map(|id| id.parse().ok()).collect()
+}
+
+#[test]
+fn a_folded_view_is_the_result_of_its_query() {
+    let (cluster, mut rng) = cluster(seed());
+    for identity in ["FULL", "DEFAULT", "USING INDEX four", "NOTHING"] {
+        set_up(&cluster, &mut rng, identity);
+        cluster.psql("SELECT pg_create_logical_replication_slot('s', 'pgoutput')");
+        let relation = relation(&cluster);
+        let mut views = views(&cluster, &mut rng, &relation);
+        let (mut changes, mut exact, mut larger) = (0, 0, 0);
+        for _ in 0..STATEMENTS / JUDGED_EVERY {
+            let mut sql = String::new();
+            for _ in 0..JUDGED_EVERY {
+                statement(&mut rng, identity == "NOTHING", &mut sql);
+            }
+            cluster.psql(&sql);
+            for body in messages(&cluster) {
+                let message = Message::parse(&body).unwrap();
+                let Some(op) = op(&message) else {
+                    continue;
+                };
+                changes += 1;
+                views.iter_mut().for_each(|view| view.apply(&relation, &op));
+            }
+            let written: Vec<&Written> = views.iter().map(|view| &view.written).collect();
+            for (view, answer) in views.iter().zip(answers(&cluster, &written)) {
+                let expected = ids(&answer);
+                let text = &view.written.theirs;
+                if view.is_exact || identity == "NOTHING" {
+                    exact += 1;
+                    assert_eq!(view.rows, expected, "{identity}: {text}\n{:?}", view.matcher);
+                } else {
+                    larger += usize::from(view.rows != expected);
+                    assert!(view.rows.is_superset(&expected), "{identity}: {text} misses rows");
+                }
+            }
+        }
+        eprintln!(
+            "{identity}: {changes} changes; {exact} views were exact, {larger} held rows that had left"
+        );
+        assert!(
+            changes > 50 && exact > 0,
+            "{identity}: {changes} changes, {exact} exact views"
+        );
+        cluster.psql("SELECT pg_drop_replication_slot('s')");
+    }
+}

@@ -1,0 +1,234 @@
+//! Where the history breaks, clients hear it: never silence, and never a position of one history in another.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use walcast::cluster::Shutdown;
+
+use crate::support::{At, Client, Database, End, Setup, Walcast, eventually, refused};
+
+const SCHEMA: &str = "CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t";
+
+/// Inserts a row, and returns the position and the epoch with which a client would resume after it.
+fn insert(database: &Database, walcast: &Walcast, id: u32) -> (Value, Value) {
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "t", "table": "t"}));
+    database.sql(&format!("INSERT INTO t VALUES ({id})"));
+    let tx = client.expect("tx");
+    assert_eq!(tx["changes"][0]["row"]["id"], id);
+    (tx["position"].clone(), client.hello["epoch"].clone())
+}
+
+fn resume(client: &mut Client, (from, epoch): &(Value, Value), expected: &str) {
+    let subscribe = json!({"id": "r", "table": "t", "from": from, "epoch": epoch});
+    match expected {
+        "subscribed" => drop(client.subscribe(subscribe)),
+        code => assert_eq!(client.subscribe_refused(subscribe)["code"], code),
+    }
+}
+
+/// A new history is there, clients of the old one are told, and the new one works.
+fn assert_new_history(database: &Database, walcast: &Walcast, old: &(Value, Value)) {
+    let mut client = walcast.connect();
+    assert_ne!(client.hello["epoch"], old.1);
+    resume(&mut client, old, "resume_invalid");
+    assert_eq!(walcast.metric("epoch_changes_total"), 1.0);
+    let new = insert(database, walcast, 1000);
+    database.sql("INSERT INTO t VALUES (1001)");
+    resume(&mut client, &new, "subscribed");
+    assert_eq!(client.change()["row"]["id"], 1001);
+}
+
+#[test]
+fn a_restart_continues_the_history() {
+    let database = Database::new(SCHEMA);
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let place = insert(&database, &walcast, 1);
+    assert!(walcast.stop().success());
+    database.sql("INSERT INTO t VALUES (2)");
+    let walcast = setup.start();
+    let mut client = walcast.connect();
+    resume(&mut client, &place, "subscribed");
+    assert_eq!(client.change()["row"]["id"], 2);
+}
+
+#[test]
+fn a_slot_that_was_dropped_while_walcast_was_down_begins_a_new_epoch() {
+    let database = Database::new(SCHEMA);
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let place = insert(&database, &walcast, 1);
+    assert!(walcast.stop().success());
+    database.drop_slot(&setup.slot);
+    // What is written now is in no slot.
+    database.sql("INSERT INTO t VALUES (2)");
+    assert_new_history(&database, &setup.start(), &place);
+}
+
+#[test]
+fn a_slot_that_was_dropped_while_nothing_happened_begins_a_new_epoch_too() {
+    let database = Database::new(SCHEMA);
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let place = insert(&database, &walcast, 1);
+    assert!(walcast.stop().success());
+    database.drop_slot(&setup.slot);
+    assert_new_history(&database, &setup.start(), &place);
+}
+
+#[test]
+fn a_slot_that_was_dropped_under_walcast_ends_every_subscription_in_words() {
+    let database = Database::new(SCHEMA);
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let place = insert(&database, &walcast, 1);
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "a", "table": "t"}));
+    client.subscribe_live(json!({"id": "b", "table": "t", "where": "id > 5"}));
+    let mut idle = walcast.connect();
+    database.drop_slot(&setup.slot);
+    for _ in 0..2 {
+        assert_eq!(client.error()["code"], "resume_invalid");
+    }
+    let End::Closed(code, _) = client.end() else {
+        panic!("lost")
+    };
+    assert!(code == 1001 || (4000..4500).contains(&code), "{code}");
+    eventually("walcast is back", || walcast.ready().ok());
+    assert_new_history(&database, &walcast, &place);
+    // One that has nothing to lose still knows the old history alone.
+    idle.send(&json!({"type": "subscribe", "id": "late", "table": "t"}));
+    assert_eq!(idle.error()["code"], "resume_invalid");
+    assert!(matches!(idle.end(), End::Closed(1001, _)));
+}
+
+#[test]
+fn a_slot_that_somebody_else_advanced_is_a_gap() {
+    let database = Database::new(SCHEMA);
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let place = insert(&database, &walcast, 1);
+    assert!(walcast.stop().success());
+    database.sql("INSERT INTO t VALUES (2)");
+    database.sql(&format!(
+        "SELECT pg_replication_slot_advance('{}', pg_current_wal_lsn())",
+        setup.slot
+    ));
+    assert_new_history(&database, &setup.start(), &place);
+}
+
+#[test]
+fn a_server_restored_from_a_backup_begins_a_new_epoch() {
+    let database = Database::on_its_own_server(SCHEMA, &[]);
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    insert(&database, &walcast, 1);
+    let (data, backup) = {
+        let mut server = database.server();
+        server.stop(Shutdown::Fast).unwrap();
+        let data = server.data();
+        let backup = data.with_file_name("backup");
+        copy(&data, &backup);
+        server.resume().unwrap();
+        (data, backup)
+    };
+    eventually("walcast is back", || walcast.ready().ok());
+    let place = insert(&database, &walcast, 2);
+    database.sql("INSERT INTO t SELECT generate_series(10, 900)");
+    let written = At::after(database.written());
+    eventually("walcast has it all", || {
+        (At::read(&walcast.connect().hello["position"]) >= written).then_some(())
+    });
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "a", "table": "t"}));
+    {
+        let mut server = database.server();
+        server.stop(Shutdown::Immediate).unwrap();
+        fs::rename(&data, data.with_file_name("lost")).unwrap();
+        copy(&backup, &data);
+        server.resume().unwrap();
+    }
+    assert_eq!(client.error()["code"], "resume_invalid");
+    client.end();
+    eventually("walcast is back", || walcast.ready().ok());
+    // Nothing of the old history's positions is said in the new one, not even by progress.
+    let mut client = walcast.connect();
+    let subscribed = client.subscribe_live(json!({"id": "a", "table": "t"}));
+    assert!(
+        At::read(&subscribed["position"]) < At::read(&place.0),
+        "{subscribed}"
+    );
+    database.sql("INSERT INTO t VALUES (3)");
+    let until = std::time::Instant::now() + crate::support::DEADLINE;
+    loop {
+        let crate::support::Incoming::Message(message) = client.next_by(until) else {
+            panic!("nothing came")
+        };
+        assert!(
+            At::read(&message["position"]) <= At::after(database.written()),
+            "{message}"
+        );
+        if message["type"] == "tx" {
+            break;
+        }
+    }
+    assert_new_history(&database, &walcast, &place);
+}
+
+fn copy(from: &Path, to: &Path) {
+    let status = Command::new("cp").arg("-a").args([from, to]).status().unwrap();
+    assert!(status.success());
+}
+
+#[test]
+fn a_fresh_data_directory_on_an_existing_slot_goes_on_where_the_slot_is() {
+    let database = Database::new(SCHEMA);
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let place = insert(&database, &walcast, 1);
+    assert!(walcast.stop().success());
+    database.sql("INSERT INTO t VALUES (2)");
+    let fresh = Setup::new(&database);
+    let walcast = fresh.start();
+    let mut client = walcast.connect();
+    assert_ne!(client.hello["epoch"], place.1);
+    client.subscribe(json!({"id": "t", "table": "t", "from": "earliest"}));
+    assert_eq!(client.change()["row"]["id"], 2);
+    resume(&mut client, &place, "resume_invalid");
+}
+
+#[test]
+fn a_data_directory_serves_one_database_one_slot_and_one_walcast() {
+    let database = Database::new(SCHEMA);
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    insert(&database, &walcast, 1);
+    let data = setup.data();
+    let second = refused(setup.command());
+    assert!(
+        second.contains("another") || second.contains("lock") || second.contains("in use"),
+        "{second}"
+    );
+    assert!(second.contains(&*data.to_string_lossy()), "{second}");
+    assert!(walcast.stop().success());
+    let other_slot = Setup::new(&database).on_slot(&format!("{}_other", database.name));
+    let words = refused(other_slot.command_on(&data));
+    assert!(
+        words.contains(&setup.slot) && words.contains(&other_slot.slot),
+        "{words}"
+    );
+    let elsewhere = Database::new(SCHEMA);
+    let words = refused(Setup::new(&elsewhere).on_slot(&setup.slot).command_on(&data));
+    assert!(
+        words.contains(&database.name) || words.contains("another database"),
+        "{words}"
+    );
+    // The journal is as it was.
+    let walcast = setup.start();
+    let mut client = walcast.connect();
+    client.subscribe(json!({"id": "t", "table": "t", "from": "earliest"}));
+    assert_eq!(client.change()["row"]["id"], 1);
+}

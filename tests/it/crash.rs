@@ -1,0 +1,162 @@
+//! The same promises while walcast, Postgres and what lies between them fail.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use serde_json::json;
+use walcast::cluster::Shutdown;
+
+use crate::support::{
+    Audience, Database, Follower, Pace, Proxy, SCHEMA, Setup, Workload, eventually, eventually_equal,
+    queries, views, views_from,
+};
+
+const PACE: Pace = Pace {
+    workers: 3,
+    rest: Duration::from_millis(30),
+    big: 7,
+};
+
+/// An audience of several connections, some of which are cut off besides.
+fn audience(setup: &Setup, seed: u64) -> Audience {
+    let mut audience = Audience::new(setup.address());
+    for some in queries().chunks(4) {
+        audience.join_with(views(some));
+    }
+    let cut = Follower::new(setup.address(), views_from(&queries(), &json!("earliest")));
+    audience.join(cut.cut_once_in(60, 10, seed));
+    audience.everybody_has_joined();
+    audience
+}
+
+#[test]
+fn nothing_is_lost_or_repeated_when_walcast_is_killed() {
+    let database = Database::new(SCHEMA);
+    // Small segments: some are sealed in between.
+    let setup = Setup::new(&database).flag("--segment-bytes", "1MiB");
+    let mut walcast = setup.start();
+    let mut rng = Rng::new();
+    let audience = audience(&setup, rng.u64(..));
+    let workload = Workload::start(&database, PACE);
+    for _ in 0..8 {
+        workload.goes_on(rng.u64(5..40));
+        walcast.kill();
+        audience.assert_following();
+        walcast = setup.start();
+    }
+    workload.finish();
+    let followers = audience.judge(&database);
+    assert!(followers.iter().all(|follower| follower.connects > 1));
+    assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
+    assert!(walcast.stop().success());
+}
+
+#[test]
+fn nothing_is_lost_or_repeated_when_postgres_crashes_or_restarts() {
+    let database = Database::on_its_own_server(SCHEMA, &[]);
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let audience = audience(&setup, 1);
+    let workload = Workload::start(&database, PACE);
+    for round in 0..6 {
+        workload.goes_on(30);
+        if round % 3 == 2 {
+            let asked = Instant::now();
+            database.server().stop(Shutdown::Fast).unwrap();
+            let took = asked.elapsed();
+            assert!(took < Duration::from_secs(10), "a fast shutdown took {took:?}");
+        } else {
+            database.server().stop(Shutdown::Immediate).unwrap();
+        }
+        if round == 0 {
+            let reason = eventually("walcast says that Postgres is away", || walcast.ready().err());
+            assert!(reason.contains("replication"), "{reason}");
+        }
+        database.server().resume().unwrap();
+        eventually("walcast is back", || walcast.ready().ok());
+    }
+    workload.finish();
+    audience.judge(&database);
+    assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
+    assert!(walcast.metric("replication_connects_total") >= 7.0);
+}
+
+#[test]
+fn nothing_is_lost_or_repeated_when_the_way_to_postgres_is_cut_or_stalls() {
+    let database = Database::new(SCHEMA);
+    let proxy = Arc::new(Proxy::to_postgres(&database));
+    let setup = Setup::new(&database).by(proxy.url(&database));
+    let walcast = setup.start();
+    let audience = audience(&setup, 2);
+    let workload = Workload::start(&database, PACE);
+    for round in 0..8 {
+        workload.goes_on(25);
+        let connects = walcast.metric("replication_connects_total");
+        if round % 2 == 0 {
+            proxy.stall(true);
+            workload.goes_on(25);
+            proxy.stall(false);
+        }
+        if round % 4 < 3 {
+            proxy.cut();
+            eventually("walcast has reconnected", || {
+                (walcast.metric("replication_connects_total") > connects).then_some(())
+            });
+        }
+    }
+    workload.finish();
+    audience.judge(&database);
+    assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
+}
+
+#[test]
+fn a_walsender_that_is_terminated_is_replaced_and_the_stream_goes_on() {
+    let database = Database::new("CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t");
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "t", "table": "t"}));
+    for round in 1..4 {
+        database.sql(&format!("INSERT INTO t VALUES ({round})"));
+        assert_eq!(client.change()["row"]["id"], round);
+        let slot = &setup.slot;
+        database.sql(&format!(
+            "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE slot_name = '{slot}'"
+        ));
+        eventually_equal("reconnected", f64::from(round + 1), || {
+            walcast.metric("replication_connects_total")
+        });
+    }
+    // While it was away, clients stayed.
+    database.sql("INSERT INTO t VALUES (9)");
+    assert_eq!(client.change()["row"]["id"], 9);
+}
+
+#[test]
+fn a_fast_shutdown_does_not_wait_for_walcast_even_when_a_client_reads_nothing() {
+    let schema = "CREATE TABLE t (id int PRIMARY KEY, note text); CREATE PUBLICATION pub FOR TABLE t";
+    let database = Database::on_its_own_server(schema, &[]);
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "t", "table": "t"}));
+    database.sql("INSERT INTO t SELECT g, repeat('x', 200) FROM generate_series(1, 50000) g");
+    let asked = Instant::now();
+    database.server().stop(Shutdown::Fast).unwrap();
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(10), "it took {took:?}");
+    assert!(walcast.ready().is_err());
+    database.server().resume().unwrap();
+    eventually("walcast is back", || walcast.ready().ok());
+    // Whatever had come by then, nothing is missing and nothing came twice.
+    let mut next = 1;
+    while next <= 50_000 {
+        for change in client.expect("tx")["changes"].as_array().unwrap() {
+            assert_eq!(change["row"]["id"], next);
+            next += 1;
+        }
+    }
+    database.sql("DELETE FROM t WHERE id = 1");
+    assert_eq!(client.change()["op"], "delete");
+}

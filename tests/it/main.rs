@@ -1,0 +1,24 @@
+//! The main promises, proved against real throwaway servers: the program itself, killed, cut off and starved, and
+//! clients that check every message against the protocol's page.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+#![allow(unreachable_pub, reason = "`pub` means for the tests' other modules")]
+
+mod changes;
+mod continuity;
+mod convergence;
+mod crash;
+mod ddl;
+mod messages;
+mod operations;
+mod protocol;
+mod publications;
+mod refusals;
+mod schema;
+mod slow;
+mod streaming;
+mod support;
+mod upstream;
+mod values;
+mod versions;
+mod visibility;
+mod wal2json;

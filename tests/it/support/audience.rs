@@ -1,0 +1,134 @@
+//! [`Audience`]: everybody who follows a workload, and the judgement at its end.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread::JoinHandle;
+
+use serde_json::{Value, json};
+
+use super::follower::Goal;
+use super::server::Address;
+use super::workload::MONEY;
+use super::{At, Database, Follower, View};
+
+/// The live queries on the workload's tables, each with an id of its own.
+pub fn queries() -> Vec<Value> {
+    vec![
+        json!({"id": "items", "table": "item", "old": true}),
+        json!({"id": "mine", "table": "public.item", "where": "owner = 1"}),
+        json!({"id": "open", "table": "item", "where": "state = 'open' AND n > 0", "columns": ["state", "n"]}),
+        json!({"id": "some", "table": "item", "where": "owner IN (2, 3) AND NOT state = 'gone'",
+               "columns": ["owner", "note"]}),
+        json!({"id": "dear", "table": "item", "where": "price > 99.5 OR price IS NULL OR note IS NULL",
+               "old": true, "columns": ["price"]}),
+        json!({"id": "parts", "table": "part", "old": true}),
+        json!({"id": "middle", "table": "part", "where": "v BETWEEN -10 AND 30"}),
+        json!({"id": "low", "table": "part", "where": "a < 40 AND b <> 'b3'", "columns": ["v"]}),
+        json!({"id": "entries", "table": "entry"}),
+        json!({"id": "first", "table": "entry", "where": "worker = 1 AND n > 0", "strict": true}),
+        json!({"id": "turned", "table": "entry", "where": "n < 0"}),
+        json!({"id": "accounts", "table": "account", "strict": true}),
+    ]
+}
+
+/// Views of these queries that start where everything is empty.
+pub fn views(queries: &[Value]) -> Vec<View> {
+    views_from(queries, &Value::Null)
+}
+
+/// The same from a position, or `earliest`, where everything is still empty.
+pub fn views_from(queries: &[Value], from: &Value) -> Vec<View> {
+    let view = |query: &Value| {
+        let view = View::new(query.clone(), from.clone(), true);
+        if view.id == "accounts" {
+            view.invariant(nothing_is_lost_between_accounts)
+        } else {
+            view
+        }
+    };
+    queries.iter().map(view).collect()
+}
+
+fn nothing_is_lost_between_accounts(view: &View) {
+    let balances = view.rows.values().map(|row| row["balance"].as_i64().unwrap());
+    let sum: i64 = balances.sum();
+    assert!(
+        view.rows.is_empty() || sum == MONEY,
+        "a transaction came in parts: {sum}"
+    );
+}
+
+/// Everybody who follows a workload.
+pub struct Audience {
+    address: Address,
+    goal: Goal,
+    /// How many have been in force with all of their views.
+    joined: Arc<AtomicUsize>,
+    followers: Vec<JoinHandle<Follower>>,
+}
+
+impl Audience {
+    pub fn new(address: Address) -> Audience {
+        Audience {
+            address,
+            goal: Goal::default(),
+            joined: Arc::default(),
+            followers: Vec::new(),
+        }
+    }
+
+    /// One client more.
+    pub fn join(&mut self, follower: Follower) {
+        self.followers.push(follower.follow(&self.goal, &self.joined));
+    }
+
+    /// One client more, with these views on one connection.
+    pub fn join_with(&mut self, views: Vec<View>) {
+        self.join(Follower::new(self.address.clone(), views));
+    }
+
+    /// Waits until everybody who joined is in force with every view.
+    pub fn everybody_has_joined(&self) {
+        super::eventually("everybody has joined", || {
+            self.assert_following();
+            (self.joined.load(Ordering::Relaxed) == self.followers.len()).then_some(())
+        });
+    }
+
+    /// Whether everybody is still there.
+    pub fn assert_following(&self) {
+        assert!(
+            !self.followers.iter().any(JoinHandle::is_finished),
+            "somebody has failed"
+        );
+    }
+
+    /// Waits, once the writers have finished, until everybody has everything; then judges. Each complete view has to be
+    /// its query's result, and each view, however it came about, has to have got change for change what a client gets
+    /// that reads the whole history at once.
+    pub fn judge(self, database: &Database) -> Vec<Follower> {
+        let goal = At::after(database.written());
+        self.goal.set(goal).unwrap();
+        let joined = self
+            .followers
+            .into_iter()
+            .map(|follower| follower.join().expect("a follower failed"));
+        let followers: Vec<Follower> = joined.collect();
+        let mut reader = Follower::new(self.address, views_from(&queries(), &json!("earliest")));
+        reader.until(|reader| reader.has_come_to(goal));
+        let whole: HashMap<&str, &View> = reader.views.iter().map(|view| (&*view.id, view)).collect();
+        for view in &reader.views {
+            view.assert_is_result(database);
+        }
+        for view in followers.iter().flat_map(|follower| &follower.views) {
+            // `mine`, `mine.2` and so on are of one query.
+            let query = view.id.split('.').next().unwrap();
+            view.assert_is_tail_of(whole[query]);
+            if view.is_complete() {
+                view.assert_is_result(database);
+            }
+        }
+        followers
+    }
+}

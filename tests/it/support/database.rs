@@ -1,0 +1,168 @@
+//! [`Database`]: a database of a test's own, on a throwaway server that tests share or on one of its own.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use serde_json::Value;
+use walcast::cluster::{Cluster, Options};
+use walcast::lsn::Lsn;
+use walcast::postgres::{ConnInfo, Connection, Purpose, Row};
+
+/// A database, and the server it is on.
+pub struct Database {
+    server: Arc<Mutex<Cluster>>,
+    pub name: String,
+    url: String,
+    socket: std::path::PathBuf,
+}
+
+/// The server that tests share: there as long as one of them uses it.
+static SHARED: Mutex<Weak<Mutex<Cluster>>> = Mutex::new(Weak::new());
+static NUMBER: AtomicUsize = AtomicUsize::new(0);
+
+impl Database {
+    /// A new database on the shared server, with `schema`.
+    pub fn new(schema: &str) -> Database {
+        Database::on(Database::shared(), schema)
+    }
+
+    fn shared() -> Arc<Mutex<Cluster>> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.upgrade().unwrap_or_else(|| {
+            let server = Arc::new(Mutex::new(start(&[])));
+            *shared = Arc::downgrade(&server);
+            server
+        })
+    }
+
+    /// A new database on the shared server, in another encoding than UTF-8.
+    pub fn encoded(encoding: &str, schema: &str) -> Database {
+        let shared = Database::shared();
+        Database::made(
+            shared,
+            &format!("TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"),
+            schema,
+        )
+    }
+
+    /// A new database on a server of its own, which the test may stop.
+    pub fn on_its_own_server(schema: &str, settings: &[&str]) -> Database {
+        Database::on(Arc::new(Mutex::new(start(settings))), schema)
+    }
+
+    fn on(server: Arc<Mutex<Cluster>>, schema: &str) -> Database {
+        Database::made(server, "", schema)
+    }
+
+    fn made(server: Arc<Mutex<Cluster>>, options: &str, schema: &str) -> Database {
+        let name = format!("it{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let (url, socket) = {
+            let cluster = lock(&server);
+            let file = format!(".s.PGSQL.{}", cluster.port());
+            (cluster.url(&name), cluster.socket_directory().join(file))
+        };
+        let database = Database {
+            server,
+            name,
+            url,
+            socket,
+        };
+        let admin = lock(&database.server).url("postgres");
+        let mut connection = connect(&admin).unwrap();
+        connection
+            .query(&format!("CREATE DATABASE {} {options}", database.name))
+            .unwrap();
+        connection.close();
+        database.sql(schema);
+        database
+    }
+
+    /// The URL, for walcast and for workers.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The server's unix socket, for a proxy.
+    pub fn socket(&self) -> &std::path::Path {
+        &self.socket
+    }
+
+    pub fn connect(&self) -> Connection {
+        connect(&self.url).unwrap()
+    }
+
+    /// Runs SQL: one transaction, unless the text says otherwise.
+    pub fn sql(&self, sql: &str) -> Vec<Row> {
+        let mut connection = self.connect();
+        let rows = connection.query(sql).unwrap_or_else(|e| panic!("{e}: {sql}"));
+        connection.close();
+        rows
+    }
+
+    /// The one value that a query answers with; empty for NULL.
+    pub fn value(&self, sql: &str) -> String {
+        self.sql(sql)[0].get(0).unwrap_or_default().to_owned()
+    }
+
+    /// The rows of a query, as `row_to_json` prints them.
+    pub fn rows(&self, query: &str) -> Vec<Value> {
+        let rows = self.sql(&format!("SELECT row_to_json(q) FROM ({query}) q"));
+        rows.iter()
+            .map(|row| serde_json::from_str(row.get(0).unwrap()).unwrap())
+            .collect()
+    }
+
+    /// How far the server has written.
+    pub fn written(&self) -> Lsn {
+        self.value("SELECT pg_current_wal_lsn()").parse().unwrap()
+    }
+
+    /// How far a slot is confirmed.
+    pub fn confirmed(&self, slot: &str) -> Lsn {
+        let sql = format!("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{slot}'");
+        self.value(&sql).parse().unwrap()
+    }
+
+    /// Drops a slot, whoever is using it.
+    pub fn drop_slot(&self, slot: &str) {
+        let terminate = format!(
+            "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots
+             WHERE slot_name = '{slot}' AND active_pid IS NOT NULL"
+        );
+        super::eventually("the slot can be dropped", || {
+            let mut connection = self.connect();
+            connection.query(&terminate).ok()?;
+            let drop = format!("SELECT pg_drop_replication_slot('{slot}')");
+            connection.query(&drop).ok()
+        });
+    }
+
+    /// The server, to stop and to start.
+    pub fn server(&self) -> MutexGuard<'_, Cluster> {
+        lock(&self.server)
+    }
+}
+
+/// A connection to a database, for workers that outlive it.
+pub fn connect(url: &str) -> Result<Connection, walcast::postgres::Error> {
+    Connection::connect(&ConnInfo::parse(url).unwrap(), Purpose::Query)
+}
+
+fn start(settings: &[&str]) -> Cluster {
+    let mut lines = vec![
+        "max_connections = 200".to_owned(),
+        "deadlock_timeout = 20ms".to_owned(),
+        "max_wal_senders = 60".to_owned(),
+        "max_replication_slots = 200".to_owned(),
+    ];
+    lines.extend(settings.iter().map(|&line| line.to_owned()));
+    Cluster::start(&Options {
+        settings: lines,
+        ..Options::default()
+    })
+    .unwrap()
+}
+
+fn lock(server: &Mutex<Cluster>) -> MutexGuard<'_, Cluster> {
+    server.lock().unwrap_or_else(PoisonError::into_inner)
+}

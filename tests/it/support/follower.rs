@@ -1,0 +1,244 @@
+//! [`Follower`]: a client that keeps its views up to date, whatever happens to its connection.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use serde_json::Value;
+
+use super::server::Address;
+use super::{At, Client, DEADLINE, End, Incoming, View};
+
+/// A client with views, which reconnects and resumes by itself.
+pub struct Follower {
+    address: Address,
+    pub views: Vec<View>,
+    connection: Option<(Client, Option<At>)>,
+    /// Goes away about once in so many messages, so often.
+    cuts: Option<(Rng, u32, u32)>,
+    /// How often it connected, and how often it resumed inside a transaction.
+    pub connects: usize,
+    pub resumed_inside: usize,
+    /// The beginnings of the last messages, for a failure's report.
+    recent: VecDeque<String>,
+}
+
+const RECENT: usize = 12;
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            eprintln!("--- the last messages ---");
+            for message in &self.recent {
+                eprintln!("{message}");
+            }
+        }
+    }
+}
+
+fn summary(message: &Value) -> String {
+    let Some(changes) = message["changes"].as_array() else {
+        return message.to_string();
+    };
+    let mut short = message.clone();
+    let ends = [changes.first(), changes.last()];
+    let seqs = ends.map(|change| change.map_or(Value::Null, |change| change["seq"].clone()));
+    short["changes"] = format!("{} changes, seqs {} to {}", changes.len(), seqs[0], seqs[1]).into();
+    short.to_string()
+}
+
+/// Where to stop, once somebody says so.
+pub type Goal = Arc<OnceLock<At>>;
+
+impl Follower {
+    pub fn new(address: Address, views: Vec<View>) -> Follower {
+        Follower {
+            address,
+            views,
+            connection: None,
+            cuts: None,
+            connects: 0,
+            resumed_inside: 0,
+            recent: VecDeque::new(),
+        }
+    }
+
+    /// The same, but it goes away about once in `messages` messages, `times` times.
+    pub fn cut_once_in(mut self, messages: u32, times: u32, seed: u64) -> Follower {
+        self.cuts = Some((Rng::with_seed(seed), messages, times));
+        self
+    }
+
+    /// Follows on a thread of its own until everything has come to the goal.
+    /// Counts once when all views are in force.
+    pub fn follow(mut self, goal: &Goal, joined: &Arc<AtomicUsize>) -> JoinHandle<Follower> {
+        let (goal, joined) = (Arc::clone(goal), Arc::clone(joined));
+        thread::spawn(move || {
+            self.until(|follower| follower.views.iter().all(|view| view.start.is_some()));
+            joined.fetch_add(1, Ordering::Relaxed);
+            self.until(|follower| goal.get().is_some_and(|goal| follower.has_come_to(*goal)));
+            self
+        })
+    }
+
+    /// Whether every view is complete up to there.
+    pub fn has_come_to(&self, goal: At) -> bool {
+        self.views.iter().all(|view| view.at.is_some_and(|at| at >= goal))
+    }
+
+    /// Reads on until that holds.
+    pub fn until(&mut self, done: impl Fn(&Follower) -> bool) {
+        let (mut news, mut last) = (Instant::now(), None);
+        while !done(self) {
+            let last_view = self.views.iter().filter_map(|view| view.at).min();
+            if last_view != last {
+                (news, last) = (Instant::now(), last_view);
+            }
+            assert!(
+                news.elapsed() < DEADLINE,
+                "no news for {DEADLINE:?}: {:?}",
+                self.positions()
+            );
+            if self.connection.is_none() && !self.connect() {
+                thread::sleep(Duration::from_millis(20));
+                continue;
+            }
+            match self.read() {
+                Incoming::Message(message) => {
+                    self.take(&message);
+                    self.maybe_cut();
+                }
+                Incoming::Nothing => {}
+                Incoming::End(End::Lost | End::Closed(1001 | 1005 | 1006, _)) => self.disconnect(),
+                Incoming::End(end) => panic!("closed: {end:?}"),
+            }
+        }
+    }
+
+    fn maybe_cut(&mut self) {
+        let Some((rng, once_in, left @ 1..)) = &mut self.cuts else {
+            return;
+        };
+        if rng.u32(0..*once_in) == 0 {
+            *left -= 1;
+            self.disconnect();
+        }
+    }
+
+    fn positions(&self) -> Vec<(&str, Option<At>)> {
+        self.views.iter().map(|view| (&*view.id, view.at)).collect()
+    }
+
+    fn read(&mut self) -> Incoming {
+        let until = Instant::now() + Duration::from_millis(50);
+        match &mut self.connection {
+            Some((client, _)) => client.next_by(until),
+            None => Incoming::Nothing,
+        }
+    }
+
+    /// Goes away without a word.
+    pub fn disconnect(&mut self) {
+        self.connection = None;
+        for view in &mut self.views {
+            view.live = false;
+        }
+    }
+
+    fn connect(&mut self) -> bool {
+        let address = *self.address.lock().unwrap();
+        let Ok(mut client) = Client::try_connect(address, "/v1/stream", &[]) else {
+            return false;
+        };
+        self.connects += 1;
+        let inside = |view: &&View| view.at.is_some_and(|at| !at.is_whole());
+        self.resumed_inside += self.views.iter().filter(inside).count();
+        let sent = self.views.iter().all(|view| client.try_send(&view.subscribe()));
+        self.connection = sent.then_some((client, None));
+        sent
+    }
+
+    /// Adds a view to the connection as it is.
+    pub fn add(&mut self, view: View) {
+        if let Some((client, _)) = &mut self.connection {
+            client.try_send(&view.subscribe());
+        }
+        self.views.push(view);
+    }
+
+    fn view(&mut self, id: &Value) -> &mut View {
+        let found = self.views.iter_mut().find(|view| *id == *view.id);
+        found.unwrap_or_else(|| panic!("about nobody: {id}"))
+    }
+
+    fn take(&mut self, message: &Value) {
+        if self.recent.len() == RECENT {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(summary(message));
+        match message["type"].as_str().unwrap() {
+            "subscribed" => {
+                let hello = self.connection.as_ref().map(|(client, _)| client.hello.clone());
+                self.view(&message["id"]).subscribed(message, &hello.unwrap());
+            }
+            "live" => self
+                .view(&message["id"])
+                .goes_live(At::read(&message["position"])),
+            "progress" => {
+                let position = At::read(&message["position"]);
+                assert!(position.is_whole(), "{message}");
+                self.moves_to(position, message);
+                for view in self.views.iter_mut().filter(|view| view.live) {
+                    view.progress(position);
+                }
+            }
+            "tx" => self.tx(message),
+            _ => panic!("{message}"),
+        }
+    }
+
+    /// The connection's own positions strictly increase.
+    fn moves_to(&mut self, position: At, message: &Value) {
+        let Some((_, at)) = &mut self.connection else {
+            return;
+        };
+        assert!(Some(position) > *at, "{message} at {at:?}");
+        *at = Some(position);
+    }
+
+    fn tx(&mut self, message: &Value) {
+        let position = At::read(&message["position"]);
+        let more = message.get("more").is_some();
+        assert!(!more || message["more"] == true);
+        assert_eq!(position.is_whole(), !more, "{message}");
+        let all: Vec<&Value> = message["changes"].as_array().unwrap().iter().collect();
+        assert!(all.is_sorted_by_key(|change| change["seq"].as_u64()), "{message}");
+        if let (true, Some(last)) = (more, all.last()) {
+            assert_eq!(
+                position.to_string().rsplit(':').next(),
+                Some(&*last["seq"].to_string())
+            );
+        }
+        let alone = message.get("id");
+        if alone.is_none() {
+            self.moves_to(position, message);
+        }
+        let mut told = 0;
+        for view in &mut self.views {
+            let concerned = match alone {
+                Some(id) => *id == *view.id,
+                None => view.live,
+            };
+            if concerned {
+                assert_ne!(view.live, alone.is_some(), "{}: live and catching up", view.id);
+                let changes: Vec<&Value> = all.iter().copied().filter(|c| c["id"] == *view.id).collect();
+                told += changes.len();
+                view.tx(position, more, &changes);
+            }
+        }
+        assert_eq!(told, all.len(), "changes about others: {message}");
+    }
+}

@@ -1,0 +1,62 @@
+//! What the tests stand on: databases, walcast itself, clients that read like transcripts, and what goes wrong between
+//! them.
+
+mod audience;
+mod client;
+mod database;
+mod follower;
+mod proxy;
+mod server;
+mod view;
+mod workload;
+
+use std::fmt::Debug;
+use std::io::Write;
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use audience::{Audience, queries, views, views_from};
+pub use client::{Client, End, Incoming, Refused};
+pub use database::Database;
+pub use follower::{Follower, Goal};
+pub use proxy::{Direction, Proxy};
+pub use server::{PROGRAM, Setup, Walcast, http, http_get, refused};
+pub use view::{At, View};
+pub use workload::{Pace, SCHEMA, Workload};
+
+/// How long anything may take. Generous: it is only ever waited for in full by a test that fails.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// Looks again and again until there is something, and fails the test if there never is.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < until, "{what}: not within {DEADLINE:?}");
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits until a value is the expected one.
+pub fn eventually_equal<T: PartialEq + Debug>(what: &str, expected: T, mut look: impl FnMut() -> T) {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let found = look();
+        if found == expected {
+            return;
+        }
+        assert!(
+            Instant::now() < until,
+            "{what}: {found:?} instead of {expected:?}"
+        );
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Says that this machine lacks what a test is about: past the capture, which keeps what passing tests print to itself.
+pub fn left_out(what: &str, why: &str) {
+    let line = format!("left out: {what}: {why}\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+}

@@ -1,0 +1,346 @@
+//! [`Walcast`]: the real program, started, killed and started again on the same data directory.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::{Client, DEADLINE, Database, Refused, eventually};
+
+/// How walcast is started: its database, its data directory, its flags.
+pub struct Setup {
+    directory: TempDir,
+    url: String,
+    pub slot: String,
+    publications: String,
+    flags: Vec<String>,
+    shell: Option<String>,
+    address: Address,
+}
+
+/// Where clients find walcast; another place after each start.
+pub type Address = Arc<Mutex<SocketAddr>>;
+
+/// A running walcast.
+pub struct Walcast {
+    child: Child,
+    log: Arc<Mutex<String>>,
+    address: Address,
+    admin: SocketAddr,
+}
+
+/// The walcast program.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_walcast");
+/// The publication of all tests.
+pub const PUBLICATION: &str = "pub";
+
+impl Setup {
+    /// For the publication `pub` of a database, with a slot named like the database.
+    pub fn new(database: &Database) -> Setup {
+        Setup {
+            directory: TempDir::new().unwrap(),
+            url: database.url().to_owned(),
+            slot: database.name.clone(),
+            publications: PUBLICATION.to_owned(),
+            flags: Vec::new(),
+            shell: None,
+            address: Arc::new(Mutex::new(([127, 0, 0, 1], 0).into())),
+        }
+        .flag("--progress-interval", "50ms")
+    }
+
+    /// With a further flag.
+    pub fn flag(mut self, name: &str, value: &str) -> Setup {
+        self.flags.retain(|flag| !flag.starts_with(&format!("{name}=")));
+        self.flags.push(format!("{name}={value}"));
+        self
+    }
+
+    /// By another way to the same database.
+    pub fn by(mut self, url: String) -> Setup {
+        self.url = url;
+        self
+    }
+
+    /// On a slot of another name.
+    pub fn on_slot(mut self, slot: &str) -> Setup {
+        slot.clone_into(&mut self.slot);
+        self
+    }
+
+    /// For other publications.
+    pub fn publications(mut self, names: &[&str]) -> Setup {
+        self.publications = names.join("\n");
+        self
+    }
+
+    /// After a shell command, `ulimit` for example.
+    pub fn after(mut self, shell: &str) -> Setup {
+        self.shell = Some(shell.to_owned());
+        self
+    }
+
+    /// Where the journal is.
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// Where clients find walcast, also after a restart.
+    pub fn address(&self) -> Address {
+        Arc::clone(&self.address)
+    }
+
+    /// The command that serves.
+    pub fn command(&self) -> Command {
+        self.command_on(&self.data())
+    }
+
+    /// The command that serves on some data directory.
+    pub fn command_on(&self, data: &Path) -> Command {
+        let mut command = match &self.shell {
+            None => Command::new(PROGRAM),
+            Some(shell) => {
+                let mut command = Command::new("bash");
+                command.args(["-c", &format!("{shell}; exec \"$0\" \"$@\""), PROGRAM]);
+                command
+            }
+        };
+        command
+            .args(["serve", "--log-format", "json", "--listen", "127.0.0.1:0"])
+            .args(["--admin-listen", "127.0.0.1:0", "--create-slot"])
+            .args(["--database-url", &self.url, "--slot", &self.slot])
+            .args(self.publications.lines().flat_map(|name| ["--publication", name]))
+            .arg("--data-dir")
+            .arg(data)
+            .args(&self.flags)
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// Starts it and waits until it serves.
+    pub fn start(&self) -> Walcast {
+        let walcast = self.start_unready();
+        eventually("walcast is ready", || {
+            walcast.ready().is_ok().then_some(()).or_else(|| {
+                walcast.assert_running();
+                None
+            })
+        });
+        walcast
+    }
+
+    /// Starts it and waits until it listens.
+    pub fn start_unready(&self) -> Walcast {
+        let mut child = self
+            .command()
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = Arc::new(Mutex::new(String::new()));
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        let (found, listening) = std::sync::mpsc::channel();
+        thread::spawn({
+            let log = Arc::clone(&log);
+            move || {
+                for line in errors.lines().map_while(Result::ok) {
+                    if let Some(addresses) = addresses(&line) {
+                        // Whoever waited may have given up.
+                        let _gone = found.send(addresses);
+                    }
+                    let mut log = log.lock().unwrap();
+                    log.push_str(&line);
+                    log.push('\n');
+                }
+            }
+        });
+        let Ok((listen, admin)) = listening.recv_timeout(DEADLINE) else {
+            // Ends the process if it hangs, and the log with it.
+            drop(child.kill());
+            drop(child.wait());
+            panic!("walcast did not start:\n{}", log.lock().unwrap());
+        };
+        *self.address.lock().unwrap() = listen;
+        Walcast {
+            child,
+            log,
+            address: self.address(),
+            admin,
+        }
+    }
+}
+
+/// Runs a command that is to fail by itself, and returns what it says.
+pub fn refused(mut command: Command) -> String {
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = Pid::from_child(&child);
+    let (ended, end) = std::sync::mpsc::channel();
+    thread::spawn(move || ended.send(child.wait_with_output()));
+    let Ok(output) = end.recv_timeout(DEADLINE) else {
+        // It may have ended this moment.
+        let _gone = kill_process(pid, Signal::KILL);
+        panic!("it was not refused: {command:?}");
+    };
+    let output = output.unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    text
+}
+
+fn addresses(line: &str) -> Option<(SocketAddr, SocketAddr)> {
+    let line: Value = serde_json::from_str(line).ok()?;
+    let fields = &line["fields"];
+    (fields["message"] == "listening").then_some(())?;
+    let address = |name: &str| fields[name].as_str()?.parse().ok();
+    Some((address("listen")?, address("admin_listen")?))
+}
+
+impl Walcast {
+    pub fn connect(&self) -> Client {
+        Client::connect(*self.address.lock().unwrap())
+    }
+
+    /// Connects with a query string and further headers, or is refused.
+    pub fn try_connect(&self, path: &str, headers: &[(&'static str, &str)]) -> Result<Client, Refused> {
+        Client::try_connect(*self.address.lock().unwrap(), path, headers)
+    }
+
+    pub fn listen(&self) -> SocketAddr {
+        *self.address.lock().unwrap()
+    }
+
+    /// What `/health/ready` says; the reason if it is not ready.
+    pub fn ready(&self) -> Result<(), String> {
+        match self.get("/health/ready") {
+            (200, _) => Ok(()),
+            (503, reason) => Err(reason),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Asks the admin listener. Status 0 if it does not answer.
+    pub fn get(&self, path: &str) -> (u16, String) {
+        http_get(self.admin, path).unwrap_or_default()
+    }
+
+    /// A metric's value, its labels written as in `/metrics`; 0 if it has none yet.
+    pub fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.get("/metrics");
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("walcast_{name} ")));
+        line.map_or(0.0, |value| value.parse().unwrap())
+    }
+
+    /// Resident memory, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        self.memory("VmRSS:")
+    }
+
+    /// The most resident memory that it ever had, in bytes.
+    pub fn peak_resident_bytes(&self) -> u64 {
+        self.memory("VmHWM:")
+    }
+
+    fn memory(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(field)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it logged so far.
+    pub fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn assert_running(&self) {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
+        let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
+        assert!(
+            state.is_some_and(|state| state != 'Z'),
+            "walcast has ended:\n{}",
+            self.log()
+        );
+    }
+
+    /// Kills it where it stands.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Stops its process where it stands, or lets it go on.
+    pub fn pause(&self, paused: bool) {
+        let signal = if paused { Signal::STOP } else { Signal::CONT };
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Asks it to stop, as an init system does.
+    pub fn terminate(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
+    }
+
+    /// Asks it to stop and waits for its end.
+    pub fn stop(self) -> ExitStatus {
+        self.terminate();
+        self.ended()
+    }
+
+    /// Waits for its end.
+    pub fn ended(mut self) -> ExitStatus {
+        let until = Instant::now() + DEADLINE;
+        while Instant::now() < until {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("walcast did not stop:\n{}", self.log());
+    }
+}
+
+impl Drop for Walcast {
+    fn drop(&mut self) {
+        // It may have ended already, as it should have.
+        drop(self.child.kill());
+        drop(self.child.wait());
+        if thread::panicking() {
+            eprintln!("--- walcast's log ---\n{}", self.log());
+        }
+    }
+}
+
+/// A plain HTTP request; `None` if the server does not answer.
+pub fn http_get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: walcast\r\nconnection: close\r\n\r\n");
+    let answer = http(address, &request)?;
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Some((status, body.to_owned()))
+}
+
+/// Sends the text of an HTTP request and returns that of the whole answer.
+pub fn http(address: SocketAddr, request: &str) -> Option<String> {
+    let mut socket = TcpStream::connect(address).ok()?;
+    socket.set_read_timeout(Some(Duration::from_secs(10))).ok()?;
+    socket.write_all(request.as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).ok()?;
+    Some(String::from_utf8_lossy(&answer).into_owned())
+}
