@@ -115,7 +115,8 @@ pub async fn serve(
             max_frame_bytes: config.session.max_frame_bytes,
         },
         Arc::clone(&metrics),
-    );
+    )
+    .context("the router cannot start")?;
     let routed = handle.clone();
     let shared = session::Shared {
         history: journal.clone(),

@@ -8,7 +8,7 @@ mod outbox;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use outbox::{Item, Outbox, Refused, Taken};
@@ -201,14 +201,23 @@ pub struct Router<H: History> {
     /// Tables whose subscriptions end, and where.
     gone: Vec<(Vec<(TableName, u32)>, Lsn)>,
     metrics: Arc<Metrics>,
+    heads: watch::Receiver<Lsn>,
+    reader: H::Reader,
+    /// Keeps what the reader has not come to yet.
+    pin: H::Pin,
 }
 
 impl<H: History> Router<H> {
-    /// A router that will start at the head of `history`, and the handle to it.
-    pub fn new(history: H, options: Options, metrics: Arc<Metrics>) -> (Router<H>, Handle) {
+    /// A router that starts at the head that `history` has now, and the handle to it. It reads from here on: a history
+    /// that is replaced before the router runs is noticed as any other.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn new(history: H, options: Options, metrics: Arc<Metrics>) -> Result<(Router<H>, Handle), Error> {
         let (sender, commands) = mpsc::channel(MAX_COMMANDS);
-        let head = history.head();
-        let position = Arc::new(AtomicU64::new(head.0));
+        let heads = history.head_changes();
+        let (at, pin, reader) = begin(&history, History::head)?;
+        let position = Arc::new(AtomicU64::new(at.end.0));
         let handle = Handle {
             commands: sender,
             position: Arc::clone(&position),
@@ -217,13 +226,16 @@ impl<H: History> Router<H> {
             fanout: Fanout::new(options.max_frame_bytes),
             outboxes: Outboxes::default(),
             commands,
-            at: Position::after(head),
+            at,
             position,
             gone: Vec::new(),
             metrics,
             history,
+            heads,
+            reader,
+            pin,
         };
-        (router, handle)
+        Ok((router, handle))
     }
 
     /// Delivers until `stop`.
@@ -231,26 +243,23 @@ impl<H: History> Router<H> {
     /// # Errors
     /// The journal cannot be read.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
-        let mut heads = self.history.head_changes();
-        let mut pin = self.history.pin(self.at.end);
-        let mut reader = self.history.reader(Start::After(self.at))?;
         loop {
             while let Ok(command) = self.commands.try_recv() {
                 self.apply(command);
             }
             self.end_gone();
-            heads.mark_unchanged();
-            match reader.next(BATCH_BYTES) {
+            self.heads.mark_unchanged();
+            match self.reader.next(BATCH_BYTES) {
                 Ok(Some(batch)) => {
                     for entry in batch.entries() {
                         self.deliver(entry.map_err(crate::journal::Error::from)?)?;
                     }
-                    pin.advance(self.at.end);
+                    self.pin.advance(self.at.end);
                     // Sessions and commands get their turn between batches.
                     tokio::task::yield_now().await;
                 }
                 Ok(None) => tokio::select! {
-                    changed = heads.changed() => if changed.is_err() { return Ok(()) },
+                    changed = self.heads.changed() => if changed.is_err() { return Ok(()) },
                     command = self.commands.recv() => match command {
                         Some(command) => self.apply(command),
                         None => return Ok(()),
@@ -260,11 +269,9 @@ impl<H: History> Router<H> {
                 Err(crate::journal::Error::EpochChanged) => {
                     self.outboxes.end_epoch();
                     self.unsubscribe_refused();
-                    self.at = Position::after(self.history.earliest());
-                    self.position.store(self.at.end.0, Ordering::Release);
                     // The new history may begin before the place that the old one had come to.
-                    pin = self.history.pin(self.at.end);
-                    reader = self.history.reader(Start::After(self.at))?;
+                    (self.at, self.pin, self.reader) = begin(&self.history, History::earliest)?;
+                    self.position.store(self.at.end.0, Ordering::Release);
                 }
                 Err(error) => return Err(error.into()),
             }
@@ -388,6 +395,24 @@ impl<H: History> Router<H> {
     }
 }
 
+/// A reader of the current history at the `place` that this has, and what keeps all that is to be read. The history may
+/// be replaced, or shortened, meanwhile: then it is looked at again.
+fn begin<H: History>(
+    history: &H,
+    place: impl Fn(&H) -> Lsn,
+) -> Result<(Position, H::Pin, H::Reader), crate::journal::Error> {
+    loop {
+        let (epoch, lsn) = (history.epoch(), place(history));
+        let pin = history.pin(lsn);
+        let at = Position::after(lsn);
+        match history.reader(Start::After(at)) {
+            Ok(reader) if history.epoch() == epoch => return Ok((at, pin, reader)),
+            Ok(_) | Err(crate::journal::Error::Expired { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// The outboxes by connection.
 #[derive(Debug, Default)]
 struct Outboxes {
@@ -443,5 +468,38 @@ impl Sink for Outboxes {
                 error: Box::new(error),
             },
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{self, Append, Identity, Journal};
+
+    #[tokio::test]
+    async fn a_history_that_is_replaced_before_the_router_runs_is_delivered_from_its_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let identity = Identity {
+            system_id: 1,
+            database_oid: 1,
+            database: "shop".into(),
+            slot: "walcast".into(),
+            timeline: 1,
+        };
+        let (mut writer, journal) =
+            Journal::open(dir.path(), journal::Options::default(), &identity).unwrap();
+        // First that of an empty directory, then one that had come further than the new one begins.
+        for start in [Lsn(1000), Lsn(500)] {
+            let options = Options {
+                max_frame_bytes: 1024,
+            };
+            let (router, handle) = Router::new(journal.clone(), options, Metrics::new()).unwrap();
+            assert_eq!(handle.position(), journal.head());
+            Append::new_epoch(&mut writer, &identity, start).unwrap();
+            let stop = CancellationToken::new();
+            stop.cancel();
+            router.run(stop).await.unwrap();
+            assert_eq!(handle.position(), start);
+        }
     }
 }
