@@ -31,11 +31,7 @@ impl Predicate {
                 offset: 0,
             });
         }
-        let mut binder = Binder {
-            relation,
-            parameters,
-            used: vec![false; parameters.len()],
-        };
+        let mut binder = Binder::new(relation, parameters);
         let node = binder.boolean(&self.root)?;
         match binder.used.iter().position(|used| !used) {
             None => Ok(Matcher::new(node)),
@@ -63,13 +59,22 @@ fn size(json: &Json) -> usize {
     }
 }
 
-struct Binder<'a> {
+/// Gives a predicate's operands their types.
+pub(super) struct Binder<'a> {
     relation: &'a Relation,
     parameters: &'a [Json],
     used: Vec<bool>,
 }
 
 impl<'a> Binder<'a> {
+    pub(super) fn new(relation: &'a Relation, parameters: &'a [Json]) -> Binder<'a> {
+        Binder {
+            relation,
+            parameters,
+            used: vec![false; parameters.len()],
+        }
+    }
+
     fn boolean(&mut self, expr: &Expr) -> Result<Node, Error> {
         match expr {
             Expr::And(exprs) => Ok(Node::and(self.booleans(exprs)?)),
@@ -165,7 +170,7 @@ impl<'a> Binder<'a> {
         Ok(gather(nodes))
     }
 
-    fn term(&mut self, operand: &Operand) -> Result<Term<'a>, Error> {
+    pub(super) fn term(&mut self, operand: &Operand) -> Result<Term<'a>, Error> {
         let offset = operand.offset;
         let typed = match &operand.value {
             Value::Column { qualifiers, name } => self.column(qualifiers, name, offset)?,
@@ -211,7 +216,8 @@ impl<'a> Binder<'a> {
         }
     }
 
-    fn parameter(&mut self, number: usize, offset: usize) -> Result<Typed<'a>, Error> {
+    /// The value of `$number`.
+    pub(super) fn parameter_json(&mut self, number: usize, offset: usize) -> Result<&'a Json, Error> {
         let index = number.wrapping_sub(1);
         let (Some(json), Some(used)) = (self.parameters.get(index), self.used.get_mut(index)) else {
             let given = self.parameters.len();
@@ -219,7 +225,11 @@ impl<'a> Binder<'a> {
             return Err(Error::Parameter { message, offset });
         };
         *used = true;
-        match json {
+        Ok(json)
+    }
+
+    fn parameter(&mut self, number: usize, offset: usize) -> Result<Typed<'a>, Error> {
+        match self.parameter_json(number, offset)? {
             Json::Array(items) => Ok(Typed::OpenList(items)),
             value => text_of_json(value).map(Typed::Open).map_err(|what| {
                 let message = format!("parameter ${number} {what}");

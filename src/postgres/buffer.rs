@@ -76,6 +76,11 @@ impl Buffer {
         self.end = (self.end + n).min(self.bytes.len());
     }
 
+    /// Whether nothing is buffered, not even the beginning of a message.
+    pub(super) fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
     /// Takes the next message, or returns `None` until it is complete. It can be read by [`Buffer::message`] until the
     /// next call of [`Buffer::spare`].
     pub(super) fn take(&mut self) -> Result<Option<Taken>, WireError> {

@@ -20,8 +20,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the kernel may take for what we send.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 /// How often [`Connection::query_while`] asks.
-const ASK_INTERVAL: Duration = Duration::from_millis(200);
-const BUFFER: usize = 16 * 1024;
+pub(super) const ASK_INTERVAL: Duration = Duration::from_millis(200);
+pub(super) const BUFFER: usize = 16 * 1024;
 /// The largest message in answer to a statement: a row of it, in the first place.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// The largest answer to a statement.
@@ -108,7 +108,7 @@ impl Connection {
                 Message::ReadyForQuery => return failure.map_or(Ok(rows), |e| Err(Error::Server(e))),
                 Message::Error(error) if error.severity == "ERROR" => failure = Some(error),
                 Message::Error(error) => return Err(Error::Server(error)),
-                Message::RowDescription => rows.clear(),
+                Message::RowDescription(_) => rows.clear(),
                 Message::DataRow(row) => {
                     size += message.body.len();
                     rows.push(Row(row
@@ -165,6 +165,13 @@ impl Connection {
     pub(super) fn receive(&mut self) -> Result<RawMessage<'_>, Error> {
         let deadline = self.read_timeout.map(|timeout| Instant::now() + timeout);
         self.receive_until(deadline)
+    }
+
+    /// Whether something of the next message is there by then.
+    pub(super) fn is_message_near(&mut self, deadline: Instant) -> Result<bool, Error> {
+        // What the TLS session has decrypted already, the socket knows nothing of.
+        let here = !self.inbox.buffer.is_empty() || self.inbox.read(&self.link)?.is_some();
+        Ok(here || self.link.wait_readable(Some(deadline))?)
     }
 
     /// As [`Connection::receive`], by a deadline of its own.

@@ -14,6 +14,7 @@ mod conninfo;
 mod error;
 mod link;
 mod pacing;
+mod portal;
 mod preflight;
 mod reach;
 mod replication;
@@ -32,6 +33,7 @@ pub use conninfo::{
 };
 pub use error::{Attempt, Error, ServerError};
 pub use pacing::Pacing;
+pub use portal::Fetched;
 pub use preflight::{Code, Finding, Severity, Wanted, check};
 pub use reach::next_step;
 pub use replication::StatusUpdate;
@@ -42,4 +44,4 @@ pub use snapshot::Snapshot;
 pub use stream::{
     Filled, Frame, Receiver, ReplicationStream, StartReplication, StatusSender, is_refused_option,
 };
-pub use wire::WireError;
+pub use wire::{Field, WireError};

@@ -73,15 +73,17 @@ pub(super) enum Message<'a> {
         secret: u32,
     },
     ReadyForQuery,
-    RowDescription,
+    RowDescription(RowDescription<'a>),
     DataRow(DataRow<'a>),
     CommandComplete,
+    /// A portal has given as many rows as were asked for, and may have more.
+    PortalSuspended,
     Error(Box<ServerError>),
     Notice(Box<ServerError>),
     CopyBoth,
     CopyData(&'a [u8]),
     CopyDone,
-    /// One that says nothing we need: an empty query's answer, a notification.
+    /// One that says nothing we need: an empty query's answer, a notification, that a statement was parsed.
     Irrelevant,
     /// One whose tag we do not know, or that only answers what we never ask.
     Unknown,
@@ -108,18 +110,19 @@ impl<'a> RawMessage<'a> {
                 secret: reader.u32("secret key")?,
             },
             b'Z' => Message::ReadyForQuery,
-            b'T' => Message::RowDescription,
+            b'T' => Message::RowDescription(RowDescription(self.body)),
             b'D' => Message::DataRow(DataRow {
                 columns: reader.u16("number of columns")?,
                 values: reader.0,
             }),
             b'C' => Message::CommandComplete,
+            b's' => Message::PortalSuspended,
             b'E' => Message::Error(Box::new(server_error(&mut reader)?)),
             b'N' => Message::Notice(Box::new(server_error(&mut reader)?)),
             b'W' => Message::CopyBoth,
             b'd' => Message::CopyData(self.body),
             b'c' => Message::CopyDone,
-            b'I' | b'A' | b'v' => Message::Irrelevant,
+            b'I' | b'A' | b'v' | b'1' | b'2' | b'n' => Message::Irrelevant,
             _ => Message::Unknown,
         })
     }
@@ -185,6 +188,58 @@ impl<'a> DataRow<'a> {
             .map(|_| match reader.u32("value's length")? {
                 u32::MAX => Ok(None),
                 length => utf8(reader.take(length as usize, "value")?, "value").map(Some),
+            })
+            .collect()
+    }
+}
+
+impl<'a> DataRow<'a> {
+    /// The row's values as they came, `None` for null.
+    pub(super) fn bytes(&self) -> Result<Vec<Option<&'a [u8]>>, WireError> {
+        let mut reader = Reader(self.values);
+        (0..self.columns)
+            .map(|_| match reader.u32("value's length")? {
+                u32::MAX => Ok(None),
+                length => reader.take(length as usize, "value").map(Some),
+            })
+            .collect()
+    }
+}
+
+/// What the rows of an answer will be like.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct RowDescription<'a>(&'a [u8]);
+
+/// A column of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// The table that it is a column of, 0 if of none.
+    pub table_oid: u32,
+    /// The type's OID.
+    pub type_oid: u32,
+    /// The type modifier (`atttypmod`), -1 for none.
+    pub typmod: i32,
+}
+
+impl RowDescription<'_> {
+    /// The columns of the rows.
+    pub(super) fn fields(&self) -> Result<Vec<Field>, WireError> {
+        let mut reader = Reader(self.0);
+        let count = reader.u16("number of columns")?;
+        (0..count)
+            .map(|_| {
+                reader.c_string("column's name")?;
+                let table_oid = reader.u32("column's table")?;
+                reader.take(2, "column's number")?;
+                let type_oid = reader.u32("column's type")?;
+                reader.take(2, "column's size")?;
+                let typmod = reader.u32("column's modifier")?.cast_signed();
+                reader.take(2, "column's format")?;
+                Ok(Field {
+                    table_oid,
+                    type_oid,
+                    typmod,
+                })
             })
             .collect()
     }

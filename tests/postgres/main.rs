@@ -6,6 +6,7 @@
 mod catalog;
 mod cluster;
 mod login;
+mod portal;
 mod preflight;
 mod stream;
 mod tls;
