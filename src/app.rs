@@ -17,13 +17,15 @@ use self::stages::Stages;
 use crate::health::Readiness;
 use crate::http::{self, Gate, Server};
 use crate::ingest::{self, Ingest};
-use crate::journal::{self, Journal, Observer, Retention, Writer};
+use crate::journal::{self, Entry, Journal, Observer, Retention, Writer};
+use crate::lsn::{Position, Start};
 use crate::postgres::{
     self, ConnInfo, Connection, Finding, Plugin, Publication, Purpose, Severity, SlotName, Wanted,
 };
 use crate::protocol::ErrorCode;
 use crate::router::{self, Router};
 use crate::session;
+use crate::snapshot::{self, Snapshots, Unseen};
 use crate::tables::Tables;
 use crate::telemetry::Metrics;
 use crate::upkeep::Upkeep;
@@ -63,12 +65,25 @@ pub struct Config {
     pub max_row_bytes: usize,
     /// How much is kept of transactions that still run.
     pub max_spool_bytes: u64,
+    /// Where snapshots are read, and bounds on them.
+    pub snapshots: SnapshotConfig,
     /// A segment of the journal is followed by a new one at this size, in bytes.
     pub segment_bytes: u64,
     /// Bounds and habits of sessions.
     pub session: session::Options,
     /// How long clients get to take their close frames when walcast stops.
     pub drain_timeout: Duration,
+}
+
+/// What `serve` needs to know of snapshots.
+#[derive(Clone, Debug)]
+pub struct SnapshotConfig {
+    /// The server that they are read from.
+    pub conninfo: ConnInfo,
+    /// How many are read at once.
+    pub max_connections: usize,
+    /// How much is kept of what clients have not taken yet, in bytes.
+    pub max_bytes: u64,
 }
 
 /// Sessions that may read the journal at the same moment; each has a thread meanwhile.
@@ -107,7 +122,12 @@ pub async fn serve(
         let (config, metrics) = (config.clone(), Arc::clone(&metrics));
         move || prepare(&config, &metrics)
     });
-    let (writer, journal, tables) = prepared.await??;
+    let Prepared {
+        writer,
+        journal,
+        tables,
+        unseen,
+    } = prepared.await??;
 
     let (router, handle) = Router::new(
         journal.clone(),
@@ -118,8 +138,15 @@ pub async fn serve(
     )
     .context("the router cannot start")?;
     let routed = handle.clone();
+    let snapshots = Snapshots::new(
+        journal.clone(),
+        Arc::clone(&unseen),
+        config.snapshot_options(),
+        Arc::clone(&metrics),
+    );
     let shared = session::Shared {
         history: journal.clone(),
+        snapshots: Arc::clone(&snapshots),
         router: handle,
         tables: Arc::clone(&tables),
         metrics: Arc::clone(&metrics),
@@ -150,6 +177,7 @@ pub async fn serve(
             max_spool_bytes: config.max_spool_bytes,
         },
         (writer, journal.clone()),
+        unseen,
         Arc::clone(&tables),
         Arc::clone(&metrics),
         readiness.clone(),
@@ -164,6 +192,7 @@ pub async fn serve(
         retention: config.retention,
         journal,
         tables,
+        snapshots,
         router: routed,
         metrics: Arc::clone(&metrics),
     };
@@ -192,8 +221,31 @@ async fn endless(task: impl Future<Output = ()>) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What there is before anything runs.
+struct Prepared {
+    writer: Writer,
+    journal: Journal,
+    tables: Arc<Tables>,
+    unseen: Arc<Unseen>,
+}
+
+impl Config {
+    fn snapshot_options(&self) -> snapshot::Options {
+        snapshot::Options {
+            conninfo: self.snapshots.conninfo.clone(),
+            primary: self.conninfo.clone(),
+            publications: self.publications.clone(),
+            max_connections: self.snapshots.max_connections,
+            max_bytes: self.snapshots.max_bytes,
+            max_row_bytes: self.max_row_bytes,
+            max_frame_bytes: self.session.max_frame_bytes,
+            dir: self.data_dir.join("snapshots"),
+        }
+    }
+}
+
 /// Checks the database, opens the journal and reads the tables. Blocking.
-fn prepare(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<(Writer, Journal, Arc<Tables>)> {
+fn prepare(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Prepared> {
     let wanted = Wanted {
         slot: config.slot.clone(),
         publications: config.publications.clone(),
@@ -239,7 +291,32 @@ fn prepare(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<(Writer, J
     )
     .context("cannot open tables.jsonl in the data directory")?;
     tables.refresh().context("cannot read the published tables")?;
-    Ok((writer, journal, tables))
+    let unseen = recently_written(&journal).context("cannot read the journal")?;
+    unseen.forget(&tables.snapshot().context("cannot look what is visible")?);
+    Ok(Prepared {
+        writer,
+        journal,
+        tables,
+        unseen: Arc::new(unseen),
+    })
+}
+
+/// The transactions that the journal ends with: some of them may wait for a synchronous standby since before we started.
+fn recently_written(journal: &Journal) -> Result<Unseen, journal::Error> {
+    const BYTES: u64 = 64 * 1024 * 1024;
+    const BATCH_BYTES: usize = 1024 * 1024;
+    let unseen = Unseen::default();
+    let mut reader = journal.reader(Start::After(Position::after(journal.recent(BYTES))))?;
+    while let Some(batch) = reader.next(BATCH_BYTES)? {
+        for entry in batch.entries() {
+            if let Entry::Piece(piece) = entry?
+                && piece.last
+            {
+                unseen.note(piece.transaction.end, piece.transaction.xid);
+            }
+        }
+    }
+    Ok(unseen)
 }
 
 /// That the database cannot be looked at, with what to do about it.

@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | words | [`lsn`], [`types`], [`event`] | values: no clock, no I/O |
 //! | logic | [`decode`], [`filter`], [`protocol`], [`fanout`] | functions from bytes and values to values |
-//! | edges | [`postgres`], [`journal`], [`telemetry`], [`health`], [`tables`] | sockets, files, counters |
+//! | edges | [`postgres`], [`journal`], [`telemetry`], [`health`], [`tables`], [`snapshot`] | sockets, files, counters |
 //! | loops | [`ingest`], [`router`], [`session`], [`upkeep`] | one thread or task each |
 //! | front, house | [`http`], [`app`], [`cli`]; [`cluster`] for throwaway servers | they know everybody, nobody knows them |
 //!
@@ -42,6 +42,8 @@ pub mod telemetry;
 pub mod health;
 
 pub mod tables;
+
+pub mod snapshot;
 
 pub mod ingest;
 

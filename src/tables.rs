@@ -257,6 +257,15 @@ impl Tables {
         self.refresh_by(&mut lock(&self.asked))
     }
 
+    /// Asks the database for all tables, on another thread.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn renew(self: &Arc<Self>) -> Result<(), AskError> {
+        let tables = Arc::clone(self);
+        self.ask(move || tables.refresh()).await
+    }
+
     /// The table of that name, asking the database if it is not known. Blocking only in that case, on another thread.
     ///
     /// # Errors

@@ -94,6 +94,18 @@ pub struct Metrics {
     pub queries: IntGauge,
     /// Connections and subscriptions that read from the journal now.
     pub catching_up: IntGauge,
+    /// Snapshots read.
+    pub snapshots: IntCounter,
+    /// Snapshots that were had from a reading that others had asked for.
+    pub snapshots_shared: IntCounter,
+    /// Snapshots that are being read.
+    pub snapshots_reading: IntGauge,
+    /// Snapshots that wait for a connection.
+    pub snapshots_waiting: IntGauge,
+    /// Rows read for snapshots.
+    pub snapshot_rows: IntCounter,
+    /// Bytes of snapshots' rows that clients have not taken yet.
+    pub snapshot_bytes: IntGauge,
     /// Times a connection fell behind its outbox.
     pub fell_behind: IntCounter,
     /// Bytes of messages sent to clients.
@@ -208,6 +220,20 @@ impl Metrics {
                 &r,
                 "catching_up",
                 "Connections and subscriptions that read from the journal",
+            ),
+            snapshots: counter(&r, "snapshots_total", "Snapshots read from the database"),
+            snapshots_shared: counter(
+                &r,
+                "snapshots_shared_total",
+                "Snapshots had from a reading that another subscription had asked for",
+            ),
+            snapshots_reading: gauge(&r, "snapshots_reading", "Snapshots that are being read"),
+            snapshots_waiting: gauge(&r, "snapshots_waiting", "Snapshots that wait for a connection"),
+            snapshot_rows: counter(&r, "snapshot_rows_total", "Rows read for snapshots"),
+            snapshot_bytes: gauge(
+                &r,
+                "snapshot_bytes",
+                "Bytes of snapshots that clients have not taken yet, on disk",
             ),
             fell_behind: counter(
                 &r,

@@ -11,6 +11,7 @@ use crate::journal::{Journal, Retention};
 use crate::lsn::Lsn;
 use crate::postgres::{ConnInfo, Connection, Error, Publication, Purpose, SlotName};
 use crate::router::Handle;
+use crate::snapshot::Snapshots;
 use crate::tables::Tables;
 use crate::telemetry::{Metrics, chain};
 
@@ -32,6 +33,8 @@ pub struct Upkeep {
     pub journal: Journal,
     /// The published tables.
     pub tables: Arc<Tables>,
+    /// Snapshots' connections.
+    pub snapshots: Arc<Snapshots<Journal>>,
     /// Hears of tables that are gone.
     pub router: Handle,
     /// Everything counted.
@@ -96,6 +99,7 @@ impl Upkeep {
     }
 
     fn keep_in_bounds(&self) {
+        self.snapshots.tidy();
         match self.journal.retain(&self.retention, SystemTime::now()) {
             Ok(0) => {}
             Ok(bytes) => {

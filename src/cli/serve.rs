@@ -33,6 +33,8 @@ pub(crate) struct Args {
     #[command(flatten)]
     journal: JournalArgs,
     #[command(flatten)]
+    snapshots: Snapshots,
+    #[command(flatten)]
     clients: Clients,
 }
 
@@ -197,6 +199,39 @@ struct JournalArgs {
 }
 
 #[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Snapshots")]
+struct Snapshots {
+    /// Where the rows are read that subscriptions begin with ("snapshot": true): a standby of the database, which is
+    /// waited for until it has replayed far enough. Without it they are read from the database itself.
+    #[arg(
+        long,
+        env = "WALCAST_SNAPSHOT_URL",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    snapshot_url: Option<String>,
+    /// Snapshots read at once, each on a connection of its own; further ones wait their turn.
+    #[arg(
+        long,
+        env = "WALCAST_MAX_SNAPSHOTS",
+        value_name = "N",
+        default_value_t = 4,
+        value_parser = values::count
+    )]
+    max_snapshots: usize,
+    /// How much is kept, in --data-dir, of rows that clients have not taken yet. Beyond it, the database is read as
+    /// slowly as they take them.
+    #[arg(
+        long,
+        env = "WALCAST_MAX_SNAPSHOT_BYTES",
+        value_name = "SIZE",
+        default_value = "4GiB",
+        value_parser = values::size
+    )]
+    max_snapshot_bytes: ByteSize,
+}
+
+#[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Clients")]
 struct Clients {
     /// Subscriptions on one connection.
@@ -278,6 +313,7 @@ impl Args {
             reading,
             listen,
             journal,
+            snapshots,
             clients,
         } = self;
         let Wanted {
@@ -300,8 +336,16 @@ impl Args {
             limits.ping_interval < limits.pong_timeout,
             "--ping-interval must be below --pong-timeout"
         );
+        let conninfo = source.conninfo()?;
+        let url = snapshots.snapshot_url.as_deref();
+        let snapshot_conninfo = url.map(ConnInfo::parse).transpose().context("--snapshot-url")?;
         Ok(Config {
-            conninfo: source.conninfo()?,
+            snapshots: app::SnapshotConfig {
+                conninfo: snapshot_conninfo.unwrap_or_else(|| conninfo.clone()),
+                max_connections: snapshots.max_snapshots,
+                max_bytes: snapshots.max_snapshot_bytes.as_u64(),
+            },
+            conninfo,
             slot,
             plugin,
             create_slot,

@@ -108,21 +108,7 @@ impl Shared {
 
 impl Wanted {
     fn new(query: &Query, relation: &Relation) -> Result<Wanted, ErrorMessage> {
-        let mut columns = Vec::new();
-        match &query.columns {
-            None => columns.extend(0..relation.columns.len()),
-            Some(names) => {
-                for name in names {
-                    let (index, _) = relation
-                        .column(name)
-                        .ok_or_else(|| unknown_column(relation, name))?;
-                    columns.push(index);
-                }
-                columns.extend(&relation.key);
-                columns.sort_unstable();
-                columns.dedup();
-            }
-        }
+        let columns = query.columns_of(relation)?;
         Ok(Wanted {
             row: Projection::new(relation, &columns, query.numbers),
             key: Projection::new(relation, &relation.key, query.numbers),
@@ -264,9 +250,4 @@ fn check_key(key: &[String], relation: &Relation) -> Result<(), ErrorMessage> {
     let (names, key) = (names.join(", "), key.join(", "));
     let message = format!("the key of {} is ({names}), not ({key})", relation.table);
     Err(ErrorMessage::new(ErrorCode::SchemaChanged, message))
-}
-
-fn unknown_column(relation: &Relation, name: &str) -> ErrorMessage {
-    let message = format!("{} has no column {name:?}", relation.table);
-    ErrorMessage::new(ErrorCode::UnknownColumn, message)
 }

@@ -79,6 +79,33 @@ impl Query {
         self.told = Some(Arc::clone(relation));
     }
 
+    /// The table as it was when the client was told of it, once it was.
+    pub fn relation(&self) -> Option<&Arc<Relation>> {
+        self.told.as_ref()
+    }
+
+    /// The indexes of the columns that are sent, in the relation's order: all, or those of its list and the key's.
+    ///
+    /// # Errors
+    /// A column of its list is unknown.
+    pub fn columns_of(&self, relation: &Relation) -> Result<Vec<usize>, ErrorMessage> {
+        let Some(names) = &self.columns else {
+            return Ok((0..relation.columns.len()).collect());
+        };
+        let mut columns = relation.key.clone();
+        for name in names {
+            let found = relation.column(name);
+            let (index, _) = found.ok_or_else(|| {
+                let message = format!("{} has no column {name:?}", relation.table);
+                ErrorMessage::new(ErrorCode::UnknownColumn, message)
+            })?;
+            columns.push(index);
+        }
+        columns.sort_unstable();
+        columns.dedup();
+        Ok(columns)
+    }
+
     /// The columns that it names: in its predicate, as far as that fits this version of the table, or in its list.
     pub(super) fn columns_needed<'q>(&'q self, relation: &'q Relation) -> Vec<&'q str> {
         let matcher = self

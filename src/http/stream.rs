@@ -33,7 +33,7 @@ const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 
 /// What every session gets, and what they are waited for by.
 #[derive(Debug)]
-pub struct Gate<H> {
+pub struct Gate<H: History> {
     /// What sessions share.
     pub shared: Arc<session::Shared<H>>,
     /// Keeps clients out until there is something to serve.
@@ -47,7 +47,7 @@ pub struct Gate<H> {
 }
 
 // Not derived: `H` need not be `Clone` for this.
-impl<H> Clone for Gate<H> {
+impl<H: History> Clone for Gate<H> {
     fn clone(&self) -> Gate<H> {
         Gate {
             shared: Arc::clone(&self.shared),

@@ -27,6 +27,7 @@ use crate::lsn::Lsn;
 use crate::postgres::{
     self, ConnInfo, Connection, Plugin, Publication, Purpose, ReplicationStream, SlotName, StartReplication,
 };
+use crate::snapshot::Unseen;
 use crate::tables::{DescribeError, Tables};
 use crate::telemetry::{Metrics, chain};
 use continuity::{Ours, Theirs};
@@ -142,6 +143,8 @@ pub struct Ingest<W: Append, H: History> {
     options: Options,
     writer: W,
     journal: H,
+    /// What snapshots may not see of what is journaled.
+    unseen: Arc<Unseen>,
     tables: Arc<Tables>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
@@ -172,6 +175,7 @@ impl<W: Append, H: History> Ingest<W, H> {
     pub fn new(
         options: Options,
         (writer, journal): (W, H),
+        unseen: Arc<Unseen>,
         tables: Arc<Tables>,
         metrics: Arc<Metrics>,
         readiness: Readiness,
@@ -180,6 +184,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             options,
             writer,
             journal,
+            unseen,
             tables,
             metrics,
             readiness,
@@ -350,6 +355,11 @@ impl<W: Append, H: History> Ingest<W, H> {
             .ok_or_else(|| Error::Slot(format!("{name} is not a logical slot")))
     }
 
+    fn begin_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {
+        self.unseen.clear();
+        Ok(self.writer.new_epoch(identity, start)?)
+    }
+
     /// Compares the journal with the slot, and begins a new epoch if one does not continue the other.
     fn settle(
         &mut self,
@@ -360,7 +370,7 @@ impl<W: Append, H: History> Ingest<W, H> {
     ) -> Result<(), Error> {
         let head = self.journal.head();
         if head == Lsn::ZERO {
-            return Ok(self.writer.new_epoch(&identity, confirmed)?);
+            return self.begin_epoch(&identity, confirmed);
         }
         let ours = Ours {
             head,
@@ -376,7 +386,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         if let Err(broken) = continuity::compare(ours, &theirs) {
             tracing::error!(reason = %broken, start = %confirmed, "the history is broken: a new epoch begins");
             self.metrics.epoch_changes.inc();
-            return Ok(self.writer.new_epoch(&identity, confirmed)?);
+            return self.begin_epoch(&identity, confirmed);
         }
         if ours.timeline != identity.timeline {
             self.writer.set_timeline(identity.timeline)?;

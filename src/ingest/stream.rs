@@ -274,6 +274,9 @@ impl<W: Append, H: History> Ingest<W, H> {
             }
             Step::Commit { transaction, .. } => transaction,
         };
+        if transaction.xid != 0 && self.unseen.note(transaction.end, transaction.xid) {
+            self.unseen.forget(&self.tables.snapshot()?);
+        }
         self.until_space(stop, |writer| writer.commit(&transaction))?;
         self.metrics.transactions.inc();
         Ok(())

@@ -84,6 +84,21 @@ impl Journal {
         self.shared.state().earliest()
     }
 
+    /// A position from which at least so many bytes of the journal lead to the head, and not many more; the earliest if
+    /// there are not so many.
+    pub fn recent(&self, bytes: u64) -> Lsn {
+        let state = self.shared.state();
+        let mut left = bytes;
+        for segment in state.segments.iter().rev() {
+            let held = state.limit(segment);
+            if held >= left {
+                return segment.base;
+            }
+            left -= held;
+        }
+        state.earliest()
+    }
+
     /// The name of the current history.
     pub fn epoch(&self) -> Epoch {
         self.shared.state().manifest.epoch.clone()

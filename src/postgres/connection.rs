@@ -151,6 +151,11 @@ impl Connection {
         );
     }
 
+    /// Whether the server has nothing to say, not even goodbye.
+    pub fn is_idle(&self) -> bool {
+        self.inbox.buffer.is_empty() && matches!(self.link.wait_readable(Some(Instant::now())), Ok(false))
+    }
+
     pub(super) fn send_query(&mut self, sql: &str) -> Result<(), Error> {
         let mut message = BytesMut::new();
         frontend::query(sql, &mut message).map_err(Error::io("building a query"))?;

@@ -23,10 +23,20 @@ impl Snapshot {
 
     /// Whether it sees a transaction that has committed, by the low 32 bits of its ID, which the stream names.
     pub fn sees(&self, xid: u32) -> bool {
-        // Of all IDs with these bits, the one next to ours: no two that matter are further apart.
-        let ahead = xid.wrapping_sub(self.xmax as u32).cast_signed();
-        let full = self.xmax.saturating_add_signed(ahead.into());
+        let full = self.widen(xid);
         full < self.xmin || (full < self.xmax && !self.in_progress.contains(&full))
+    }
+
+    /// Whether it may not see a transaction that has committed, as far as its ends tell: a standby gives no list of those
+    /// that were in progress in between.
+    pub fn may_hide(&self, xid: u32) -> bool {
+        (self.xmin..self.xmax).contains(&self.widen(xid))
+    }
+
+    /// Of all IDs with these bits, the one next to ours: no two that matter are further apart.
+    fn widen(&self, xid: u32) -> u64 {
+        let ahead = xid.wrapping_sub(self.xmax as u32).cast_signed();
+        self.xmax.saturating_add_signed(ahead.into())
     }
 }
 

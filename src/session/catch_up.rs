@@ -14,6 +14,7 @@ use crate::journal::{self, History};
 use crate::lsn::Position;
 use crate::protocol::{CloseCode, Detail, ErrorCode, ErrorMessage};
 use crate::router::{Item, Placed, Seat};
+use crate::snapshot::Seam;
 use crate::telemetry::Metrics;
 
 /// A reading of the journal for subscriptions that are not at the head.
@@ -23,6 +24,10 @@ pub(super) struct CatchUp<H: History> {
     alone: Option<Arc<Subscription>>,
     start: Position,
     scan: Option<Scan<H>>,
+    /// What the subscription has by its snapshot. The router knows nothing of that, so it takes over beyond it.
+    seam: Option<Arc<Seam>>,
+    /// The last step came to the head.
+    at_head: bool,
     /// Where the router takes over, once it is known.
     until: Option<Position>,
     /// The connection's seat, which rests until then.
@@ -43,11 +48,31 @@ impl Drop for Counted {
 const FUTURE_POLL: Duration = Duration::from_millis(200);
 
 impl<H: History> CatchUp<H> {
-    pub(super) fn new(
+    /// A reading for the whole connection.
+    pub(super) fn of_all(shared: &Shared<H>, subscriptions: Vec<Placed>, start: Position) -> Box<CatchUp<H>> {
+        CatchUp::new(shared, subscriptions, None, start, None)
+    }
+
+    /// A reading for one subscription, with what it has by its snapshot if it began with one.
+    pub(super) fn alone(
+        shared: &Shared<H>,
+        subscription: Arc<Subscription>,
+        start: Position,
+        seam: Option<Arc<Seam>>,
+    ) -> Box<CatchUp<H>> {
+        let placed = Placed {
+            subscription: Arc::clone(&subscription),
+            after: start,
+        };
+        CatchUp::new(shared, vec![placed], Some(subscription), start, seam)
+    }
+
+    fn new(
         shared: &Shared<H>,
         subscriptions: Vec<Placed>,
         alone: Option<Arc<Subscription>>,
         start: Position,
+        seam: Option<Arc<Seam>>,
     ) -> Box<CatchUp<H>> {
         shared.metrics.catching_up.inc();
         Box::new(CatchUp {
@@ -56,6 +81,8 @@ impl<H: History> CatchUp<H> {
             alone,
             start,
             scan: None,
+            seam,
+            at_head: false,
             until: None,
             seat: None,
         })
@@ -64,6 +91,13 @@ impl<H: History> CatchUp<H> {
     /// Everything up to here has been read.
     fn at(&self) -> Position {
         self.scan.as_ref().map_or(self.start, Scan::at)
+    }
+
+    /// Whether there may still be transactions that the snapshot's rows hold already.
+    fn is_before_seam(&self) -> bool {
+        self.seam
+            .as_ref()
+            .is_some_and(|seam| self.at() < Position::after(seam.until))
     }
 
     fn leave_out(&mut self, subscription: &Arc<Subscription>) {
@@ -98,6 +132,7 @@ impl<H: History> CatchUp<H> {
                 self.start,
                 &self.subscriptions,
                 only,
+                self.seam.clone(),
                 options.max_frame_bytes,
             )?);
         }
@@ -108,6 +143,7 @@ impl<H: History> CatchUp<H> {
                 done: true,
             },
         };
+        self.at_head = step.done;
         if step.done && self.until.is_none() {
             self.end_gone(shared, &mut step);
         }
@@ -134,6 +170,13 @@ impl<H: History> CatchUp<H> {
 
 /// One step of a reading, on a thread that may block: at most [`Shared::readers`] at the same moment.
 pub(super) async fn step<H: History>(shared: Arc<Shared<H>>, mut catch_up: Box<CatchUp<H>>) -> Done<H> {
+    if catch_up.at_head && catch_up.is_before_seam() {
+        let (mut heads, at) = (shared.history.head_changes(), catch_up.at().end);
+        let moved = tokio::time::timeout(FUTURE_POLL, heads.wait_for(|head| *head > at)).await;
+        if moved.is_err() {
+            shared.snapshots.nudge();
+        }
+    }
     let start = catch_up.start;
     if start.end > shared.router.position() && catch_up.alone.is_some() && catch_up.until.is_none() {
         let mut heads = shared.history.head_changes();
@@ -234,7 +277,8 @@ impl<H: History> Session<H> {
 
     /// Whether the place to start from has not been reached yet.
     fn is_early(&self, catch_up: &CatchUp<H>) -> bool {
-        catch_up.scan.is_none() && catch_up.start.end > self.shared.router.position()
+        catch_up.is_before_seam()
+            || catch_up.scan.is_none() && catch_up.start.end > self.shared.router.position()
     }
 
     /// A subscription on its own lets others have their turn; what holds up the whole connection does not.

@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use super::catch_up::{CatchUp, step};
 use super::scan::Step;
-use super::subscribe::Prepared;
+use super::snapshot::{Found, Snapshot};
+use super::subscribe::{Beginning, Prepared};
 use super::{End, Session, Shared};
 use crate::fanout::Subscription;
 use crate::journal::{self, History};
 use crate::lsn::Position;
 use crate::protocol::{CloseCode, ErrorCode, ErrorMessage, ServerMessage, Subscribe};
 use crate::router::{Placed, Seat, Stopped};
+use crate::snapshot;
 
 /// Something to be done.
 pub(super) enum Job<H: History> {
@@ -18,6 +20,8 @@ pub(super) enum Job<H: History> {
     Subscribe(Arc<str>, Box<Subscribe>),
     /// Put one in force that starts with the next transaction.
     Start(Box<Prepared>),
+    /// Send the rows that a subscription begins with.
+    Snapshot(Box<Snapshot>),
     /// Read on for a subscription that starts in the past.
     CatchUp(Box<CatchUp<H>>),
     /// The whole connection fell behind: read on for it, then join again.
@@ -41,6 +45,7 @@ impl<H: History> Job<H> {
 pub(super) enum Done<H: History> {
     Prepared(Arc<str>, Result<Box<Prepared>, ErrorMessage>),
     Started(Box<Prepared>, Seat, Position),
+    Snapshot(Box<Snapshot>, Result<Found, Arc<snapshot::Error>>),
     Stepped(Box<CatchUp<H>>, Result<Step, journal::Error>),
     Added(Box<CatchUp<H>>, Seat, Position),
     /// With the subscription whose end the client waits to hear.
@@ -102,7 +107,11 @@ impl<H: History> Session<H> {
                 let numbers = self.numbers;
                 self.work = Some(Box::pin(async move {
                     let prepared = Prepared::new(&shared, Arc::clone(&id), &subscribe, numbers).await;
-                    Done::Prepared(id, prepared.map(Box::new))
+                    let prepared = prepared.map(|mut prepared| {
+                        prepared.message = (prepared.start == Beginning::Snapshot).then_some((subscribe, 0));
+                        Box::new(prepared)
+                    });
+                    Done::Prepared(id, prepared)
                 }));
             }
             Job::Start(prepared) => {
@@ -115,9 +124,13 @@ impl<H: History> Session<H> {
                     }
                 }));
             }
+            Job::Snapshot(rows) => {
+                let numbers = self.numbers;
+                self.work = Some(Box::pin(super::snapshot::step(shared, rows, numbers)));
+            }
             Job::CatchUp(catch_up) => self.work = Some(Box::pin(step(shared, catch_up))),
             Job::Rejoin => {
-                let catch_up = CatchUp::new(&shared, self.live.clone(), None, self.at);
+                let catch_up = CatchUp::of_all(&shared, self.live.clone(), self.at);
                 self.work = Some(Box::pin(step(shared, catch_up)));
             }
             Job::Unsubscribe(subscription) => self.remove(subscription, true),
@@ -142,6 +155,7 @@ impl<H: History> Session<H> {
         match done {
             Done::Prepared(id, prepared) => self.prepared(&id, prepared).await,
             Done::Started(prepared, seat, position) => self.started(*prepared, seat, position).await,
+            Done::Snapshot(rows, found) => self.snapshot(rows, found).await,
             Done::Stepped(catch_up, Ok(step)) => self.stepped(catch_up, step).await,
             Done::Stepped(catch_up, Err(error)) => self.unreadable(*catch_up, error).await,
             Done::Added(catch_up, seat, position) => {
@@ -176,20 +190,12 @@ impl<H: History> Session<H> {
         match prepared {
             Err(error) => return self.refuse(id, &error).await,
             Ok(prepared) => match prepared.start {
-                None => self.jobs.push_front(Job::Start(prepared)),
-                Some(start) => {
+                Beginning::Now => self.jobs.push_front(Job::Start(prepared)),
+                Beginning::Snapshot => return self.open_snapshot(prepared).await,
+                Beginning::After(start) => {
                     self.wire.send(prepared.subscribed(start)).await?;
-                    let subscription = prepared.subscription;
-                    let placed = Placed {
-                        subscription: Arc::clone(&subscription),
-                        after: start,
-                    };
-                    self.jobs.push_back(Job::CatchUp(CatchUp::new(
-                        &self.shared,
-                        vec![placed],
-                        Some(subscription),
-                        start,
-                    )));
+                    let catch_up = CatchUp::alone(&self.shared, prepared.subscription, start, None);
+                    self.jobs.push_back(Job::CatchUp(catch_up));
                 }
             },
         }

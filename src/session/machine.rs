@@ -167,9 +167,8 @@ impl Machine {
                 ErrorMessage::new(ErrorCode::LimitExceeded, message).with(Detail::Limit("subscriptions"));
             return Request::Refuse(error.about(subscribe.id.as_str()));
         }
-        if subscribe.opening == Opening::Snapshot {
-            let message =
-                "snapshot is not supported yet: leave it out, and read the rows yourself".to_owned();
+        if subscribe.opening == Opening::Snapshot && subscribe.table.messages().is_some() {
+            let message = "messages leave no rows behind: leave snapshot out".to_owned();
             return refuse(ErrorCode::BadRequest, message);
         }
         let id: Arc<str> = subscribe.id.as_str().into();
@@ -278,13 +277,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_is_refused_in_words() {
+    fn what_cannot_be_is_refused_in_words() {
         let (mut machine, _) = machine();
         assert_eq!(
             code(machine.text(r#"{"type":"auth","token":"x"}"#)),
             Some(ErrorCode::BadRequest)
         );
-        let snapshot = r#"{"type":"subscribe","id":"a","table":"t","snapshot":true}"#;
+        let snapshot = r#"{"type":"subscribe","id":"a","table":null,"messages":"m","snapshot":true}"#;
         assert_eq!(code(machine.text(snapshot)), Some(ErrorCode::BadRequest));
         assert!(machine.ids().is_empty());
     }

@@ -8,6 +8,7 @@ mod catch_up;
 mod job;
 mod machine;
 mod scan;
+mod snapshot;
 mod subscribe;
 mod wire;
 
@@ -32,7 +33,8 @@ use crate::journal::History;
 use crate::lsn::{self, Epoch, Lsn, Position};
 use crate::protocol::{CloseCode, ErrorCode, ErrorMessage, Hello, ServerMessage};
 use crate::router::{self, Item, Placed, Seat, Taken};
-use crate::tables::{self, Tables};
+use crate::snapshot::Snapshots;
+use crate::tables::Tables;
 use crate::telemetry::Metrics;
 use crate::types::json::Numbers;
 use job::{Done, Job};
@@ -64,9 +66,11 @@ pub struct Options {
 
 /// What all sessions share.
 #[derive(Debug)]
-pub struct Shared<H> {
+pub struct Shared<H: History> {
     /// The journal.
     pub history: H,
+    /// The rows that are there now.
+    pub snapshots: Arc<Snapshots<H>>,
     /// The way to the router.
     pub router: router::Handle,
     /// The published tables.
@@ -81,7 +85,7 @@ pub struct Shared<H> {
     pub readers: Semaphore,
 }
 
-impl<H> Shared<H> {
+impl<H: History> Shared<H> {
     /// An error of ours: logged whole under a number that the client is told.
     fn internal(&self, error: &(dyn std::error::Error + 'static)) -> ErrorMessage {
         let id = logged(error);
@@ -92,7 +96,7 @@ impl<H> Shared<H> {
     }
 
     /// A question that the database did not answer.
-    fn unanswered(&self, error: &tables::AskError) -> ErrorMessage {
+    fn unanswered(&self, error: &(dyn std::error::Error + 'static)) -> ErrorMessage {
         let id = logged(error);
         ErrorMessage::new(
             ErrorCode::Internal,

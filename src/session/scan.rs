@@ -10,6 +10,7 @@ use crate::journal::{self, Batch, Entry, History, Read};
 use crate::lsn::{Done, Position, Start};
 use crate::protocol::{ErrorMessage, Frame};
 use crate::router::{Item, Placed};
+use crate::snapshot::Seam;
 
 /// A place in the journal, and the subscriptions that are read for.
 pub(super) struct Scan<H: History> {
@@ -17,6 +18,8 @@ pub(super) struct Scan<H: History> {
     fanout: Fanout,
     connection: ConnectionId,
     collected: Collected,
+    /// What the one subscription has by its snapshot.
+    seam: Option<Arc<Seam>>,
     /// Everything up to here has been read.
     at: Position,
     /// What was read from the journal but is not yet taken, and how many of its entries are.
@@ -50,6 +53,7 @@ impl<H: History> Scan<H> {
         start: Position,
         subscriptions: &[Placed],
         only: Option<&Subscription>,
+        seam: Option<Arc<Seam>>,
         max_frame_bytes: usize,
     ) -> Result<Scan<H>, journal::Error> {
         let reader = history.reader(Start::After(start))?;
@@ -64,6 +68,7 @@ impl<H: History> Scan<H> {
             fanout,
             connection,
             collected: Collected::default(),
+            seam,
             at: start,
             rest: None,
         })
@@ -120,6 +125,14 @@ impl<H: History> Scan<H> {
             }
             Entry::Piece(piece) => piece,
         };
+        if self
+            .seam
+            .as_ref()
+            .is_some_and(|seam| seam.saw(&piece.transaction))
+        {
+            self.at = self.at.max(piece.end_position());
+            return Ok(true);
+        }
         if self.at.end == piece.transaction.end
             && let Done::Change(seq) = self.at.done
         {

@@ -18,11 +18,23 @@ use crate::types::json::Numbers;
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) subscription: Arc<Subscription>,
-    /// After this, or with the next transaction.
-    pub(super) start: Option<Position>,
+    pub(super) start: Beginning,
+    /// The message, if the subscription may have to be checked again, and how often it was.
+    pub(super) message: Option<(Box<Subscribe>, usize)>,
     relation: Arc<Relation>,
     columns: Vec<usize>,
     warnings: Vec<String>,
+}
+
+/// With what a subscription begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Beginning {
+    /// The next transaction.
+    Now,
+    /// The one after a place in the history.
+    After(Position),
+    /// The rows that are there.
+    Snapshot,
 }
 
 impl Prepared {
@@ -69,7 +81,7 @@ impl Prepared {
         }
         let mut oid = relation.oid;
         // Its past is that of the table that the stream has under the name: the database may be ahead of it.
-        if let Some(from) = &mut start
+        if let Beginning::After(from) = &mut start
             && let Some(holder) = shared.tables.holder(&shared.history.epoch(), &query.table)
         {
             *from = since(holder, *from, subscribe)?;
@@ -86,6 +98,7 @@ impl Prepared {
         Ok(Prepared {
             subscription: Arc::new(subscription),
             start,
+            message: None,
             columns: bound.wanted.columns.clone(),
             relation,
             warnings: warning.into_iter().collect(),
@@ -136,10 +149,7 @@ fn since(holder: Holder, from: Position, subscribe: &Subscribe) -> Result<Positi
 }
 
 /// Where a subscription starts: after a place that the history holds, or will reach.
-async fn start<H: History>(
-    shared: &Shared<H>,
-    subscribe: &Subscribe,
-) -> Result<Option<Position>, ErrorMessage> {
+async fn start<H: History>(shared: &Shared<H>, subscribe: &Subscribe) -> Result<Beginning, ErrorMessage> {
     let epoch = shared.history.epoch();
     if subscribe.epoch.as_ref().is_some_and(|theirs| *theirs != epoch) {
         let message =
@@ -148,8 +158,9 @@ async fn start<H: History>(
     }
     let earliest = shared.history.earliest();
     let from = match subscribe.opening {
-        Opening::Snapshot | Opening::Changes(Start::Now) => return Ok(None),
-        Opening::Changes(Start::Earliest) => return Ok(Some(Position::after(earliest))),
+        Opening::Snapshot => return Ok(Beginning::Snapshot),
+        Opening::Changes(Start::Now) => return Ok(Beginning::Now),
+        Opening::Changes(Start::Earliest) => return Ok(Beginning::After(Position::after(earliest))),
         Opening::Changes(Start::After(from)) => from,
     };
     if from < Position::after(earliest) {
@@ -163,5 +174,5 @@ async fn start<H: History>(
             return Err(ErrorMessage::new(ErrorCode::ResumeInvalid, message));
         }
     }
-    Ok(Some(from))
+    Ok(Beginning::After(from))
 }

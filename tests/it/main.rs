@@ -15,6 +15,7 @@ mod publications;
 mod refusals;
 mod schema;
 mod slow;
+mod snapshot;
 mod streaming;
 mod support;
 mod upstream;

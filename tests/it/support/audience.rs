@@ -37,6 +37,15 @@ pub fn views(queries: &[Value]) -> Vec<View> {
     views_from(queries, &Value::Null)
 }
 
+/// The same, each beginning with the rows that are there.
+pub fn snapshot_views(queries: &[Value]) -> Vec<View> {
+    let mut queries = queries.to_vec();
+    for query in &mut queries {
+        query["snapshot"] = json!(true);
+    }
+    views(&queries)
+}
+
 /// The same from a position, or `earliest`, where everything is still empty.
 pub fn views_from(queries: &[Value], from: &Value) -> Vec<View> {
     let view = |query: &Value| {

@@ -40,6 +40,9 @@ impl Drop for Follower {
 }
 
 fn summary(message: &Value) -> String {
+    if let Some(rows) = message["rows"].as_array() {
+        return format!("snapshot {} {} rows", message["id"], rows.len());
+    }
     let Some(changes) = message["changes"].as_array() else {
         return message.to_string();
     };
@@ -183,6 +186,10 @@ impl Follower {
             "subscribed" => {
                 let hello = self.connection.as_ref().map(|(client, _)| client.hello.clone());
                 self.view(&message["id"]).subscribed(message, &hello.unwrap());
+            }
+            "snapshot" => {
+                let rows = message["rows"].as_array().unwrap();
+                self.view(&message["id"]).snapshot(rows);
             }
             "live" => self
                 .view(&message["id"])

@@ -15,9 +15,9 @@ use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub use audience::{Audience, queries, views, views_from};
+pub use audience::{Audience, queries, snapshot_views, views, views_from};
 pub use client::{Client, End, Incoming, Refused};
-pub use database::Database;
+pub use database::{Database, connect};
 pub use follower::{Follower, Goal};
 pub use proxy::{Direction, Proxy};
 pub use server::{PROGRAM, Setup, Walcast, http, http_get, refused};

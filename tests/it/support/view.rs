@@ -84,11 +84,15 @@ pub struct View {
     pub rows: BTreeMap<String, Map<String, Value>>,
     pub at: Option<At>,
     pub start: Option<At>,
+    /// Where its snapshot begins.
+    begun: Option<At>,
     pub live: bool,
     /// The transaction of which more is to come.
     open: Option<u64>,
     /// Whether it holds every row of the result: it began on an empty table.
     complete: bool,
+    /// It began with a snapshot, once that was over: from then on it resumes.
+    established: bool,
     /// What has to hold after each whole transaction.
     invariant: Option<fn(&View)>,
     /// Every change that came, in order.
@@ -109,9 +113,11 @@ impl View {
             rows: BTreeMap::new(),
             at: None,
             start: None,
+            begun: None,
             live: false,
             open: None,
             complete,
+            established: false,
             invariant: None,
             came: Vec::new(),
         }
@@ -140,6 +146,12 @@ impl View {
     pub fn subscribe(&self) -> Value {
         let mut message = self.query.clone();
         message["type"] = json!("subscribe");
+        if self.is_snapshot() {
+            if !self.established {
+                return message;
+            }
+            message.as_object_mut().unwrap().remove("snapshot");
+        }
         match self.at {
             Some(at) => {
                 message["from"] = json!(at.to_string());
@@ -149,6 +161,25 @@ impl View {
             None => {}
         }
         message
+    }
+
+    /// Whether it begins with the rows that are there.
+    fn is_snapshot(&self) -> bool {
+        self.query["snapshot"] == true
+    }
+
+    /// Rows that were there.
+    pub fn snapshot(&mut self, rows: &[Value]) {
+        assert!(self.is_snapshot() && !self.established && !self.live);
+        assert_eq!(self.at, self.begun, "rows after changes");
+        assert!(!rows.is_empty());
+        for row in rows {
+            let row = row.as_object().unwrap();
+            let has_all = self.columns.iter().all(|name| row.contains_key(name));
+            assert!(has_all && row.len() == self.columns.len(), "{row:?}");
+            let was = self.rows.insert(self.key_of(row), row.clone());
+            assert!(was.is_none(), "{}: a row twice: {row:?}", self.id);
+        }
     }
 
     /// It is in force.
@@ -161,6 +192,13 @@ impl View {
         self.key = names(&message["key"], |name| name);
         self.columns = names(&message["columns"], |column| &column["name"]);
         self.live = false;
+        if self.is_snapshot() && !self.established {
+            assert!(position >= At::read(&hello["earliest"]));
+            (self.at, self.begun, self.open) = (Some(position), Some(position), None);
+            self.epoch = hello["epoch"].clone();
+            self.rows.clear();
+            return;
+        }
         match self.at {
             Some(at) => assert_eq!(position, at, "resumed elsewhere than asked"),
             None if self.from == "earliest" => assert_eq!(position, At::read(&hello["earliest"])),
@@ -183,6 +221,12 @@ impl View {
         );
         self.live = true;
         self.moves_to(position);
+        if self.is_snapshot() && !self.established {
+            // What it got before are the changes that its rows did not hold, and not all of them.
+            self.established = true;
+            self.start = self.at;
+            self.came.clear();
+        }
     }
 
     /// Nothing matched up to here.

@@ -1,0 +1,177 @@
+//! [`Snapshot`]: the rows that a subscription begins with, on their way to the client.
+//!
+//! They go out message by message, and others have their turn in between. Once the last is sent, the subscription reads
+//! the history from where they were read, leaving out what they hold.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::catch_up::CatchUp;
+use super::job::{Done, Job};
+use super::subscribe::Prepared;
+use super::{End, Session, Shared};
+use crate::journal::History;
+use crate::lsn::Position;
+use crate::protocol::{Detail, ErrorCode, ErrorMessage};
+use crate::snapshot::{self, Cursor, Next, Seam};
+use crate::types::json::Numbers;
+
+/// Rows on their way.
+pub(super) struct Snapshot {
+    prepared: Box<Prepared>,
+    cursor: Cursor,
+    /// Where they end, once they have begun.
+    seam: Option<Arc<Seam>>,
+    /// What stands before the rows of a message.
+    before: String,
+}
+
+/// What a step came to.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// Nothing yet.
+    Nothing,
+    /// The snapshot is taken.
+    Begun(Arc<Seam>),
+    /// A message with rows.
+    Message(String),
+    /// There are no more.
+    End,
+}
+
+/// How long one step waits for something to come: others want their turn.
+const POLL: Duration = Duration::from_millis(200);
+/// How often a subscription is checked again because its table changed meanwhile.
+const MAX_CHECKS: usize = 5;
+
+/// Waits for what comes next.
+pub(super) async fn step<H: History>(
+    shared: Arc<Shared<H>>,
+    mut rows: Box<Snapshot>,
+    numbers: Numbers,
+) -> Done<H> {
+    let has_begun = rows.seam.is_some();
+    let next = tokio::time::timeout(POLL, rows.cursor.next(has_begun)).await;
+    let found = match next {
+        Err(_) => Ok(Found::Nothing),
+        Ok(Ok(Next::Begun(seam))) => Ok(Found::Begun(seam)),
+        Ok(Ok(Next::End)) => Ok(Found::End),
+        Ok(Ok(Next::Rows(chunk))) => {
+            let before = rows.before.clone();
+            let Ok(permit) = shared.readers.acquire().await else {
+                return Done::Stopped;
+            };
+            let read = tokio::task::spawn_blocking(move || chunk.read(&before, "}")).await;
+            drop(permit);
+            match read {
+                Ok(read) => read
+                    .map(Found::Message)
+                    .map_err(|error| Arc::new(snapshot::Error::Spool(error))),
+                Err(_) => return Done::Panicked,
+            }
+        }
+        Ok(Err(error)) => match (&*error, rows.prepared.message.take()) {
+            (snapshot::Error::TableChanged, Some((message, checks))) if checks < MAX_CHECKS => {
+                let id = Arc::clone(&rows.prepared.subscription.id);
+                drop(rows);
+                return check_again(shared, id, (message, checks + 1), numbers).await;
+            }
+            _ => Err(error),
+        },
+    };
+    Done::Snapshot(rows, found)
+}
+
+/// Checks a subscription against its table once more.
+async fn check_again<H: History>(
+    shared: Arc<Shared<H>>,
+    id: Arc<str>,
+    message: (Box<crate::protocol::Subscribe>, usize),
+    numbers: Numbers,
+) -> Done<H> {
+    if let Err(error) = shared.tables.renew().await {
+        let error = shared.unanswered(&error).about(&*id);
+        return Done::Prepared(id, Err(error));
+    }
+    let prepared = Prepared::new(&shared, Arc::clone(&id), &message.0, numbers).await;
+    let prepared = prepared.map(|mut prepared| {
+        prepared.message = Some(message);
+        Box::new(prepared)
+    });
+    Done::Prepared(id, prepared)
+}
+
+impl<H: History> Session<H> {
+    /// Asks for the rows.
+    pub(super) async fn open_snapshot(&mut self, prepared: Box<Prepared>) -> Result<(), End> {
+        let subscription = &prepared.subscription;
+        match self.shared.snapshots.open(&subscription.query) {
+            Ok(cursor) => {
+                let id = serde_json::Value::from(&*subscription.id);
+                self.jobs.push_back(Job::Snapshot(Box::new(Snapshot {
+                    before: format!("{{\"type\":\"snapshot\",\"id\":{id},\"rows\":"),
+                    prepared,
+                    cursor,
+                    seam: None,
+                })));
+                Ok(())
+            }
+            Err(error) => {
+                let refusal = self.refusal(&error).about(&*subscription.id);
+                self.refuse(&subscription.id, &refusal).await
+            }
+        }
+    }
+
+    /// Goes on from what a step came to.
+    pub(super) async fn snapshot(
+        &mut self,
+        mut rows: Box<Snapshot>,
+        found: Result<Found, Arc<snapshot::Error>>,
+    ) -> Result<(), End> {
+        let subscription = Arc::clone(&rows.prepared.subscription);
+        if self.shared.history.epoch() != self.epoch {
+            return Err(self.epoch_changed().await?);
+        }
+        if !self.machine.holds(&subscription.id) {
+            return Ok(());
+        }
+        match (found, &rows.seam) {
+            (Ok(Found::Nothing), _) => {}
+            (Ok(Found::Begun(seam)), _) => {
+                let start = Position::after(seam.after);
+                rows.seam = Some(seam);
+                self.wire.send(rows.prepared.subscribed(start)).await?;
+            }
+            (Ok(Found::Message(text)), _) => self.wire.send(text).await?,
+            (Ok(Found::End), Some(seam)) => {
+                let (start, seam) = (Position::after(seam.after), Some(Arc::clone(seam)));
+                let catch_up = CatchUp::alone(&self.shared, subscription, start, seam);
+                self.jobs.push_back(Job::CatchUp(catch_up));
+                return Ok(());
+            }
+            (Ok(Found::End), None) => {
+                let refusal = self.refusal(&snapshot::Error::Unsettled).about(&*subscription.id);
+                return self.refuse(&subscription.id, &refusal).await;
+            }
+            (Err(error), _) => {
+                let refusal = self.refusal(&error).about(&*subscription.id);
+                return self.refuse(&subscription.id, &refusal).await;
+            }
+        }
+        self.jobs.push_back(Job::Snapshot(rows));
+        Ok(())
+    }
+
+    fn refusal(&self, error: &snapshot::Error) -> ErrorMessage {
+        match error {
+            snapshot::Error::Busy => ErrorMessage::new(ErrorCode::LimitExceeded, error.to_string())
+                .with(Detail::Limit("snapshots")),
+            snapshot::Error::TableChanged => {
+                ErrorMessage::new(ErrorCode::SchemaChanged, format!("{error}: start anew"))
+            }
+            snapshot::Error::Unpublished => ErrorMessage::new(ErrorCode::UnknownTable, error.to_string()),
+            error => self.shared.unanswered(error),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! The connections that snapshots are read on.
+
+use std::time::Duration;
+
+use deadpool::managed::{self, Manager, Metrics, RecycleError, RecycleResult};
+
+use super::Options;
+use crate::postgres::{ConnInfo, Connection, Error, Purpose};
+
+/// A connection that was not used for so long is closed.
+pub(super) const IDLE: Duration = Duration::from_secs(60);
+/// What a message has beside its row, at most.
+const MESSAGE_OVERHEAD: usize = 64 * 1024;
+
+pub(super) type Pool = managed::Pool<Connections>;
+
+/// Opens connections.
+#[derive(Debug)]
+pub(super) struct Connections {
+    conninfo: ConnInfo,
+    max_row_bytes: usize,
+}
+
+/// A pool in which whoever comes when all connections are taken waits its turn.
+pub(super) fn new(options: &Options) -> Pool {
+    let manager = Connections {
+        conninfo: options.conninfo.clone(),
+        max_row_bytes: options.max_row_bytes,
+    };
+    let built = Pool::builder(manager).max_size(options.max_connections).build();
+    built.expect("without timeouts a pool needs no runtime")
+}
+
+impl Manager for Connections {
+    type Type = Connection;
+    type Error = Error;
+
+    async fn create(&self) -> Result<Connection, Error> {
+        let (conninfo, max_row_bytes) = (self.conninfo.clone(), self.max_row_bytes);
+        let connecting = tokio::task::spawn_blocking(move || {
+            let mut connection = Connection::connect(&conninfo, Purpose::Query)?;
+            connection.allow_rows_of(max_row_bytes.saturating_add(MESSAGE_OVERHEAD));
+            Ok(connection)
+        });
+        match connecting.await {
+            Ok(connected) => connected,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            // The runtime ends.
+            Err(_) => Err(Error::Closed),
+        }
+    }
+
+    async fn recycle(&self, connection: &mut Connection, metrics: &Metrics) -> RecycleResult<Error> {
+        if metrics.last_used() >= IDLE || !connection.is_idle() {
+            return Err(RecycleError::message(
+                "it was idle for long, or the server has closed it",
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,276 @@
+//! [`Read`]: one reading of a query's rows, which all who ask for them at the same time share; [`Cursor`]: one client's
+//! place in it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::Error;
+use super::seam::Seam;
+use super::spool::{Chunk, Kept};
+
+/// How old a reading may be for others to join it: they have to read as much of the history more.
+const JOIN_AGE: Duration = Duration::from_secs(10);
+
+/// A reading under way, or one that clients still take from.
+#[derive(Debug)]
+pub(super) struct Read {
+    state: Mutex<State>,
+    /// Notified whenever there is something new.
+    changed: watch::Sender<()>,
+}
+
+#[derive(Debug)]
+struct State {
+    seam: Option<Arc<Seam>>,
+    began: Option<Instant>,
+    kept: Kept,
+    /// How many chunks there were so far.
+    chunks: u64,
+    end: Option<Result<(), Arc<Error>>>,
+    /// The next chunk of each.
+    cursors: BTreeMap<u64, u64>,
+    next_cursor: u64,
+    /// All who had asked have gone before the end.
+    abandoned: bool,
+}
+
+impl Read {
+    /// A reading that has not begun, and the place of the first who asked for it.
+    pub(super) fn new() -> (Arc<Read>, Cursor) {
+        let read = Arc::new(Read {
+            state: Mutex::new(State {
+                seam: None,
+                began: None,
+                kept: Kept::default(),
+                chunks: 0,
+                end: None,
+                cursors: BTreeMap::from([(0, 0)]),
+                next_cursor: 1,
+                abandoned: false,
+            }),
+            changed: watch::channel(()).0,
+        });
+        let cursor = read.cursor(0);
+        (read, cursor)
+    }
+
+    fn cursor(self: &Arc<Read>, id: u64) -> Cursor {
+        Cursor {
+            read: Arc::clone(self),
+            id,
+            changes: self.changed.subscribe(),
+        }
+    }
+
+    /// One more place at its beginning; `None` if it is too old, has failed, or part of it is gone.
+    pub(super) fn join(self: &Arc<Read>) -> Option<Cursor> {
+        let mut state = self.lock();
+        if state.abandoned || !state.kept.is_whole() || !state.is_joinable() || is_failure(&state.end) {
+            return None;
+        }
+        let id = state.next_cursor;
+        state.next_cursor += 1;
+        state.cursors.insert(id, 0);
+        drop(state);
+        Some(self.cursor(id))
+    }
+
+    /// Whether anybody still waits for it.
+    pub(super) fn is_wanted(&self) -> bool {
+        !self.lock().abandoned
+    }
+
+    /// The snapshot is taken.
+    pub(super) fn begin(&self, seam: Seam) {
+        let mut state = self.lock();
+        state.seam = Some(Arc::new(seam));
+        state.began = Some(Instant::now());
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// How many bytes of it are kept.
+    pub(super) fn kept(&self) -> u64 {
+        self.lock().kept.bytes()
+    }
+
+    /// Some rows more.
+    pub(super) fn push(&self, chunk: Chunk) {
+        let mut state = self.lock();
+        state.kept.push(chunk);
+        state.chunks += 1;
+        drop(state);
+        self.changed.send_replace(());
+    }
+
+    /// It is over.
+    pub(super) fn end(&self, end: Result<(), Error>) {
+        self.lock().end = Some(end.map_err(Arc::new));
+        self.changed.send_replace(());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_failure(end: &Option<Result<(), Arc<Error>>>) -> bool {
+    matches!(end, Some(Err(_)))
+}
+
+impl State {
+    fn is_joinable(&self) -> bool {
+        self.began.is_none_or(|began| began.elapsed() < JOIN_AGE)
+    }
+
+    /// Drops what nobody needs any more.
+    fn forget_taken(&mut self) {
+        if self.is_joinable() {
+            return;
+        }
+        let first = self.cursors.values().copied().min();
+        self.kept.drop_before(first.unwrap_or(self.chunks));
+    }
+}
+
+/// What a cursor comes to next.
+#[derive(Debug)]
+pub enum Next {
+    /// The snapshot is taken, and its rows will follow.
+    Begun(Arc<Seam>),
+    /// Some rows.
+    Rows(Rows),
+    /// There are no more.
+    End,
+}
+
+/// Some rows of a snapshot.
+#[derive(Debug)]
+pub struct Rows(Chunk);
+
+impl Rows {
+    /// The rows as a JSON array, with some text before and after it. Blocking.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read(&self, before: &str, after: &str) -> std::io::Result<String> {
+        self.0.read(before, after)
+    }
+}
+
+/// One client's place in a reading. Once all of them are dropped, the reading is cancelled at the server.
+#[derive(Debug)]
+pub struct Cursor {
+    read: Arc<Read>,
+    id: u64,
+    changes: watch::Receiver<()>,
+}
+
+impl Cursor {
+    /// What comes next, once it is there. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// The reading failed.
+    pub async fn next(&mut self, has_begun: bool) -> Result<Next, Arc<Error>> {
+        loop {
+            self.changes.mark_unchanged();
+            if let Some(next) = self.take(has_begun)? {
+                return Ok(next);
+            }
+            // The sender lives as long as the reading, which we hold.
+            if self.changes.changed().await.is_err() {
+                return Ok(Next::End);
+            }
+        }
+    }
+
+    fn take(&self, has_begun: bool) -> Result<Option<Next>, Arc<Error>> {
+        let mut state = self.read.lock();
+        if let Some(Err(error)) = &state.end {
+            return Err(Arc::clone(error));
+        }
+        let Some(seam) = state.seam.as_ref().map(Arc::clone) else {
+            return Ok(None);
+        };
+        if !has_begun {
+            return Ok(Some(Next::Begun(seam)));
+        }
+        let at = state.cursors.get(&self.id).copied().unwrap_or_default();
+        if let Some(chunk) = state.kept.get(at).cloned() {
+            state.cursors.insert(self.id, at + 1);
+            state.forget_taken();
+            return Ok(Some(Next::Rows(Rows(chunk))));
+        }
+        Ok(state.end.is_some().then_some(Next::End))
+    }
+}
+
+impl Drop for Cursor {
+    fn drop(&mut self) {
+        let mut state = self.read.lock();
+        state.cursors.remove(&self.id);
+        state.abandoned |= state.cursors.is_empty();
+        state.forget_taken();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::spool::{Budget, Spool};
+    use super::*;
+    use crate::lsn::Lsn;
+
+    fn seam() -> Seam {
+        Seam {
+            after: Lsn(1),
+            until: Lsn(2),
+            view: "1:1:".parse().unwrap(),
+        }
+    }
+
+    async fn rows(cursor: &mut Cursor) -> Option<String> {
+        match cursor.next(true).await.unwrap() {
+            Next::Rows(rows) => Some(rows.read("", "").unwrap()),
+            Next::End => None,
+            Next::Begun(_) => panic!("it had begun"),
+        }
+    }
+
+    #[tokio::test]
+    async fn all_who_ask_at_the_same_time_get_the_same_rows_each_at_its_own_pace() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut spool = Spool::new(dir.path(), &Budget::new(1 << 20));
+        let (read, mut first) = Read::new();
+        let mut second = read.join().unwrap();
+        read.begin(seam());
+        assert!(matches!(first.next(false).await, Ok(Next::Begun(seam)) if seam.after == Lsn(1)));
+        read.push(spool.write(b"[1]", 0, || true).unwrap());
+        assert_eq!(rows(&mut first).await.as_deref(), Some("[1]"));
+        read.push(spool.write(b"[2]", 0, || true).unwrap());
+        let mut third = read.join().unwrap();
+        read.end(Ok(()));
+        assert_eq!(rows(&mut first).await.as_deref(), Some("[2]"));
+        assert_eq!(rows(&mut first).await, None);
+        for late in [&mut second, &mut third] {
+            assert_eq!(rows(late).await.as_deref(), Some("[1]"));
+            assert_eq!(rows(late).await.as_deref(), Some("[2]"));
+            assert_eq!(rows(late).await, None);
+        }
+        drop((first, second));
+        assert!(read.is_wanted());
+        drop(third);
+        assert!(!read.is_wanted() && read.join().is_none());
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_everyones_and_nobody_joins_it() {
+        let (read, mut cursor) = Read::new();
+        read.end(Err(Error::TableChanged));
+        let failed = cursor.next(false).await;
+        assert!(matches!(failed, Err(error) if matches!(*error, Error::TableChanged)));
+        assert!(read.join().is_none());
+    }
+}

@@ -1,0 +1,179 @@
+//! Reading a query's rows under a snapshot, and writing them as clients get them.
+
+use std::sync::PoisonError;
+
+use super::read::Read;
+use super::spool::Spool;
+use super::take::take;
+use super::{Error, Snapshots, statement};
+use crate::event::{Projection, Relation, Tuple};
+use crate::fanout::Query;
+use crate::journal::History;
+use crate::postgres::{Connection, Fetched, Field};
+
+/// How many rows are asked for at a time.
+const ROWS: u32 = 2_000;
+
+impl<H: History> Snapshots<H> {
+    pub(super) fn read_on(
+        &self,
+        read: &Read,
+        query: &Query,
+        connection: &mut Connection,
+    ) -> Result<(), Error> {
+        let is_wanted = || read.is_wanted();
+        let Some(relation) = query.relation() else {
+            return Err(Error::TableChanged);
+        };
+        let seam = take(
+            connection,
+            &relation.table,
+            &self.history,
+            &self.unseen,
+            is_wanted,
+        )?;
+        let columns = query.columns_of(relation).map_err(|_| Error::TableChanged)?;
+        self.check_table(relation)?;
+        let version = connection.server_version_num();
+        let facts = statement::facts(relation.oid, &self.options.publications, version);
+        let row = connection.query_one("the table's publications", &facts)?;
+        let predicate = query.predicate.as_ref();
+        let pushed = predicate
+            .map(|predicate| predicate.to_sql(relation, &query.params))
+            .transpose()
+            .map_err(Error::Predicate)?;
+        let sql = statement::select(
+            relation,
+            &columns,
+            row.get(0) == Some("t"),
+            row.get(1),
+            pushed.as_ref(),
+        );
+        connection.query(statement::WITH_CITEXT)?;
+        let values = pushed.map(|pushed| pushed.values).unwrap_or_default();
+        let fields = connection.open_portal(&sql, &values, is_wanted)?;
+        if !fits(&fields, relation, &columns) {
+            return Err(Error::TableChanged);
+        }
+        read.begin(seam);
+        self.write_rows(read, connection, &narrowed(relation, &columns), query)
+    }
+
+    /// Whether the table, which the transaction holds as it is, is the one that the client was told of.
+    fn check_table(&self, told: &Relation) -> Result<(), Error> {
+        let mut catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = catalog.table(&self.options.publications, &told.table)?;
+        let Some(now) = found else {
+            return Err(Error::Unpublished);
+        };
+        let columns = |relation: &Relation| -> Vec<(String, u32, i32)> {
+            let columns = relation.columns.iter();
+            columns
+                .map(|column| (column.name.clone(), column.ty.oid, column.typmod))
+                .collect()
+        };
+        let is_same = (now.oid, &now.key) == (told.oid, &told.key) && columns(&now) == columns(told);
+        is_same.then_some(()).ok_or(Error::TableChanged)
+    }
+
+    fn write_rows(
+        &self,
+        read: &Read,
+        connection: &mut Connection,
+        relation: &Relation,
+        query: &Query,
+    ) -> Result<(), Error> {
+        let is_wanted = || read.is_wanted();
+        let mut writer = Writer {
+            projection: Projection::all(relation, query.numbers),
+            spool: Spool::new(&self.options.dir, &self.budget),
+            read,
+            rows: Vec::new(),
+            max_bytes: self.options.max_frame_bytes,
+            failure: None,
+        };
+        loop {
+            let mut count = 0;
+            let fetched = connection.fetch(ROWS, is_wanted, |tuple| {
+                count += 1;
+                writer.row(tuple);
+            })?;
+            self.metrics.snapshot_rows.inc_by(count);
+            self.metrics.snapshot_bytes.set(self.budget.used().cast_signed());
+            if let Some(failure) = writer.failure.take() {
+                return Err(failure);
+            }
+            if !read.is_wanted() {
+                return Err(Error::Abandoned);
+            }
+            if fetched == Fetched::All {
+                return writer.write();
+            }
+        }
+    }
+}
+
+/// Whether the rows that the server is about to send are those of the table as it was told to the client.
+fn fits(fields: &[Field], relation: &Relation, columns: &[usize]) -> bool {
+    let columns = columns.iter().filter_map(|&index| relation.columns.get(index));
+    let expected = columns.map(|column| (relation.oid, column.ty.oid, column.typmod));
+    let found = fields
+        .iter()
+        .map(|field| (field.table_oid, field.type_oid, field.typmod));
+    expected.eq(found)
+}
+
+/// The relation with these columns alone, as the rows have them.
+fn narrowed(relation: &Relation, columns: &[usize]) -> Relation {
+    let columns = columns.iter().filter_map(|&index| relation.columns.get(index));
+    Relation {
+        columns: columns.cloned().collect(),
+        key: Vec::new(),
+        ..relation.clone()
+    }
+}
+
+/// Gathers rows until they are enough for a message.
+struct Writer<'a> {
+    projection: Projection,
+    spool: Spool,
+    read: &'a Read,
+    /// A JSON array that is not closed yet; empty if there are no rows.
+    rows: Vec<u8>,
+    max_bytes: usize,
+    failure: Option<Error>,
+}
+
+impl Writer<'_> {
+    fn row(&mut self, tuple: &[u8]) {
+        if self.failure.is_some() {
+            return;
+        }
+        let Ok((tuple, _)) = Tuple::parse(tuple) else {
+            self.failure = Some(Error::TableChanged);
+            return;
+        };
+        self.rows.push(if self.rows.is_empty() { b'[' } else { b',' });
+        self.projection.write_row(tuple, None, &mut self.rows);
+        if self.rows.len() >= self.max_bytes {
+            self.failure = self.write().err();
+        }
+    }
+
+    /// Makes what was gathered a message's rows.
+    fn write(&mut self) -> Result<(), Error> {
+        if self.rows.is_empty() {
+            return Ok(());
+        }
+        self.rows.push(b']');
+        let kept = self.read.kept();
+        let chunk = self
+            .spool
+            .write(&self.rows, kept, || self.read.is_wanted())
+            .map_err(Error::Spool)?;
+        self.rows.clear();
+        self.rows.shrink_to(4 * self.max_bytes);
+        self.read.push(chunk);
+        Ok(())
+    }
+}

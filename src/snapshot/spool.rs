@@ -1,0 +1,256 @@
+//! [`Spool`]: what was read of a snapshot and is not yet taken, in files without names, and the [`Budget`] of all.
+//!
+//! Postgres is read as fast as it goes, so that no transaction stays open there for the sake of a slow client; each
+//! client takes from here at its own pace. Blocking.
+
+use std::collections::VecDeque;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
+
+/// A file is followed by another at this size, in bytes; its space is free once all clients are past it.
+const FILE_BYTES: u64 = 8 * 1024 * 1024;
+/// How often whoever waits for space looks whether it is still wanted.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// How much all snapshots together may keep.
+#[derive(Debug)]
+pub(super) struct Budget {
+    used: Mutex<u64>,
+    freed: Condvar,
+    limit: u64,
+}
+
+impl Budget {
+    pub(super) fn new(limit: u64) -> Arc<Budget> {
+        Arc::new(Budget {
+            used: Mutex::new(0),
+            freed: Condvar::new(),
+            limit,
+        })
+    }
+
+    /// How much is kept now.
+    pub(super) fn used(&self) -> u64 {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is space. One file each is always granted: what clients have not taken yet lies in it, and
+    /// nobody waits for another's client.
+    fn wait(&self, kept: u64, mut go_on: impl FnMut() -> bool) {
+        while kept > FILE_BYTES && self.is_full() && go_on() {}
+    }
+
+    /// Whether there is still no space after a while.
+    fn is_full(&self) -> bool {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let full = |used: &mut u64| *used >= self.limit;
+        let waited = self.freed.wait_timeout_while(used, LOOK, full);
+        waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+    }
+
+    fn take(&self, bytes: u64) {
+        *self.used.lock().unwrap_or_else(PoisonError::into_inner) += bytes;
+    }
+
+    fn give_back(&self, bytes: u64) {
+        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        *used = used.saturating_sub(bytes);
+        self.freed.notify_all();
+    }
+}
+
+/// A file of chunks, which goes with the last of them.
+#[derive(Debug)]
+struct Part {
+    file: File,
+    bytes: Mutex<u64>,
+    budget: Arc<Budget>,
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let bytes = *self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        self.budget.give_back(bytes);
+    }
+}
+
+/// Some rows, as a JSON array.
+#[derive(Clone, Debug)]
+pub(super) struct Chunk {
+    part: Arc<Part>,
+    offset: u64,
+    len: usize,
+}
+
+impl Chunk {
+    /// Reads it, after the `before` and followed by the `after`.
+    pub(super) fn read(&self, before: &str, after: &str) -> io::Result<String> {
+        let mut bytes = Vec::with_capacity(before.len() + self.len + after.len());
+        bytes.extend_from_slice(before.as_bytes());
+        bytes.resize(before.len() + self.len, 0);
+        let (_, rows) = bytes.split_at_mut(before.len());
+        self.part.file.read_exact_at(rows, self.offset)?;
+        bytes.extend_from_slice(after.as_bytes());
+        String::from_utf8(bytes)
+            .map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "rows that are no text"))
+    }
+}
+
+/// Writes chunks.
+#[derive(Debug)]
+pub(super) struct Spool {
+    dir: PathBuf,
+    budget: Arc<Budget>,
+    part: Option<Arc<Part>>,
+}
+
+impl Spool {
+    /// A spool in a directory, which is made when it is needed.
+    pub(super) fn new(dir: &Path, budget: &Arc<Budget>) -> Spool {
+        Spool {
+            dir: dir.to_owned(),
+            budget: Arc::clone(budget),
+            part: None,
+        }
+    }
+
+    /// Adds a chunk, once there is space for it beside the `kept` bytes of this snapshot's own, or nobody wants it.
+    pub(super) fn write(
+        &mut self,
+        bytes: &[u8],
+        kept: u64,
+        go_on: impl FnMut() -> bool,
+    ) -> io::Result<Chunk> {
+        self.budget.wait(kept, go_on);
+        let part = match self.part.take().filter(|part| part.len() < FILE_BYTES) {
+            Some(part) => part,
+            None => Arc::new(self.begin()?),
+        };
+        let offset = part.len();
+        part.file.write_all_at(bytes, offset)?;
+        part.grow(bytes.len() as u64);
+        self.part = Some(Arc::clone(&part));
+        Ok(Chunk {
+            part,
+            offset,
+            len: bytes.len(),
+        })
+    }
+
+    fn begin(&self) -> io::Result<Part> {
+        fs::create_dir_all(&self.dir)?;
+        Ok(Part {
+            file: tempfile::tempfile_in(&self.dir)?,
+            bytes: Mutex::new(0),
+            budget: Arc::clone(&self.budget),
+        })
+    }
+}
+
+impl Part {
+    fn len(&self) -> u64 {
+        *self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn grow(&self, bytes: u64) {
+        *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) += bytes;
+        self.budget.take(bytes);
+    }
+}
+
+/// The chunks that are kept, by their numbers.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    chunks: VecDeque<Chunk>,
+    /// The number of the first.
+    first: u64,
+    bytes: u64,
+}
+
+impl Kept {
+    pub(super) fn push(&mut self, chunk: Chunk) {
+        self.bytes += chunk.len as u64;
+        self.chunks.push_back(chunk);
+    }
+
+    pub(super) fn get(&self, number: u64) -> Option<&Chunk> {
+        let index = number.checked_sub(self.first)?;
+        self.chunks.get(usize::try_from(index).ok()?)
+    }
+
+    /// Whether the first chunk of all is still here, or still to come.
+    pub(super) fn is_whole(&self) -> bool {
+        self.first == 0
+    }
+
+    /// Drops those before `number`.
+    pub(super) fn drop_before(&mut self, number: u64) {
+        while self.first < number
+            && let Some(chunk) = self.chunks.pop_front()
+        {
+            self.first += 1;
+            self.bytes -= chunk.len as u64;
+        }
+    }
+
+    /// How many bytes they have.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_read_back_and_their_space_is_free_when_all_of_a_file_are_gone() {
+        let dir = tempfile::tempdir().unwrap();
+        let budget = Budget::new(1);
+        let mut spool = Spool::new(&dir.path().join("snapshots"), &budget);
+        let mut kept = Kept::default();
+        let rows = format!("[{}]", "1,".repeat(FILE_BYTES as usize / 4));
+        for _ in 0..3 {
+            let chunk = spool.write(rows.as_bytes(), kept.bytes(), || false).unwrap();
+            kept.push(chunk);
+        }
+        let text = kept.get(2).unwrap().read("{\"rows\":", "}").unwrap();
+        assert_eq!(text, format!("{{\"rows\":{rows}}}"));
+        assert_eq!(budget.used(), 3 * rows.len() as u64);
+        kept.drop_before(1);
+        assert!(kept.get(0).is_none() && !kept.is_whole());
+        assert_eq!(budget.used(), 3 * rows.len() as u64, "two chunks share a file");
+        kept.drop_before(2);
+        assert_eq!(budget.used(), rows.len() as u64);
+        drop((kept, spool));
+        assert_eq!(budget.used(), 0);
+        assert_eq!(fs::read_dir(dir.path().join("snapshots")).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn without_space_it_waits_until_others_have_taken_theirs() {
+        let dir = tempfile::tempdir().unwrap();
+        let budget = Budget::new(1);
+        let mut spool = Spool::new(dir.path(), &budget);
+        let first = spool.write(&[b' '; 10], 0, || true).unwrap();
+        // Its own file is granted.
+        let second = spool.write(&[b' '; 10], FILE_BYTES, || true).unwrap();
+        let mut looked = 0;
+        let mut held = Some((
+            first,
+            second,
+            std::mem::replace(&mut spool, Spool::new(dir.path(), &budget)),
+        ));
+        let go_on = || {
+            looked += 1;
+            held = None;
+            true
+        };
+        let third = spool.write(b"[]", FILE_BYTES + 1, go_on).unwrap();
+        assert_eq!((looked, third.read("", "").unwrap().as_str()), (1, "[]"));
+    }
+}

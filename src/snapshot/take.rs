@@ -1,0 +1,198 @@
+//! Taking a snapshot: the [`Seam`] between its rows and the stream.
+//!
+//! On a primary the snapshot's own list of transactions decides, and it is compared with what the journal holds that may
+//! not be seen yet. A standby shows no such list, but there transactions are seen in the order of the log: the snapshot
+//! is taken again until no transaction lies where it cannot be told.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{Error, Unseen, statement};
+use crate::event::TableName;
+use crate::journal::{Entry, History, Identity, Read as _};
+use crate::lsn::{Lsn, Position, Start};
+use crate::postgres::{self, Connection, Row, Snapshot};
+use crate::snapshot::Seam;
+
+/// How long a standby, or the journal, may take to come as far as a snapshot needs.
+const CATCH_UP: Duration = Duration::from_secs(60);
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(5);
+/// How often a snapshot is taken that turns out to be of no use.
+const TRIES: usize = 100;
+/// How much of the journal is read at a time, in bytes.
+const BATCH_BYTES: usize = 256 * 1024;
+
+/// A snapshot, and where it was taken.
+struct Taken {
+    view: Snapshot,
+    on_standby: bool,
+    /// Nothing seen lies beyond this.
+    position: Lsn,
+    system_id: u64,
+    timeline: u32,
+}
+
+impl Taken {
+    fn read(row: &Row) -> Result<Taken, Error> {
+        Ok(Taken {
+            view: row.parse(0, "snapshot")?,
+            on_standby: row.get(1) == Some("t"),
+            position: row.parse(2, "position")?,
+            system_id: row.parse(3, "system identifier")?,
+            timeline: row.parse(4, "timeline")?,
+        })
+    }
+
+    /// Whether the server is of the history that the stream comes from.
+    fn check(&self, stream: &Identity) -> Result<(), Error> {
+        if self.system_id != stream.system_id {
+            return Err(Error::OtherHistory(format!(
+                "its system identifier is {}, the stream's {}",
+                self.system_id, stream.system_id
+            )));
+        }
+        // A standby knows its timeline as of its last restartpoint.
+        let differs = match self.on_standby {
+            true => self.timeline > stream.timeline,
+            false => self.timeline != stream.timeline,
+        };
+        if differs {
+            return Err(Error::OtherHistory(format!(
+                "its timeline is {}, the stream's {}",
+                self.timeline, stream.timeline
+            )));
+        }
+        Ok(())
+    }
+}
+
+/// Begins a transaction on `connection` that reads `table`, and takes its snapshot.
+pub(super) fn take<H: History>(
+    connection: &mut Connection,
+    table: &TableName,
+    history: &H,
+    unseen: &Unseen,
+    mut is_wanted: impl FnMut() -> bool,
+) -> Result<Seam, Error> {
+    for _ in 0..TRIES {
+        if !is_wanted() {
+            return Err(Error::Abandoned);
+        }
+        let replayed = wait_for_standby(connection, history, &mut is_wanted)?;
+        let epoch = history.epoch();
+        connection
+            .query_while(&statement::begin(table), &mut is_wanted)
+            .map_err(of_table)?;
+        // Before the snapshot: all of this is either seen by it or known not to be.
+        let head = history.head();
+        let taken = Taken::read(&connection.query_one("the snapshot", statement::TAKE)?)?;
+        taken.check(&history.identity())?;
+        let seam = match (taken.on_standby, replayed) {
+            (false, None) => {
+                let after = unseen.start(head, &taken.view);
+                unseen.forget(&taken.view);
+                Some(Seam {
+                    after,
+                    until: taken.position,
+                    view: taken.view,
+                })
+            }
+            (true, Some(replayed)) => on_standby(connection, history, replayed, taken.view, &mut is_wanted)?,
+            // It was promoted just now.
+            _ => None,
+        };
+        let is_held = |seam: &Seam| seam.after >= history.earliest() && history.epoch() == epoch;
+        if let Some(seam) = seam.filter(is_held) {
+            return Ok(seam);
+        }
+        connection.query("ROLLBACK")?;
+        thread::sleep(PAUSE);
+    }
+    Err(Error::Unsettled)
+}
+
+/// Waits until a standby has replayed what the journal holds, and says how far it has; `None` of a primary.
+fn wait_for_standby<H: History>(
+    connection: &mut Connection,
+    history: &H,
+    mut is_wanted: impl FnMut() -> bool,
+) -> Result<Option<Lsn>, Error> {
+    let began = Instant::now();
+    let wanted = history.head();
+    loop {
+        let row = connection.query_one("how far the standby has come", statement::REPLAYED)?;
+        if row.get(0) != Some("t") {
+            return Ok(None);
+        }
+        let replayed: Lsn = row.parse(1, "position")?;
+        if replayed >= wanted {
+            return Ok(Some(replayed));
+        }
+        let waited = began.elapsed();
+        if waited >= CATCH_UP {
+            return Err(Error::Behind {
+                replayed,
+                wanted,
+                waited,
+            });
+        }
+        if !is_wanted() {
+            return Err(Error::Abandoned);
+        }
+        thread::sleep(PAUSE);
+    }
+}
+
+/// The seam of a snapshot on a standby, which had replayed up to `replayed` before; `None` if it cannot be told what it
+/// saw.
+fn on_standby<H: History>(
+    connection: &mut Connection,
+    history: &H,
+    replayed: Lsn,
+    view: Snapshot,
+    mut is_wanted: impl FnMut() -> bool,
+) -> Result<Option<Seam>, Error> {
+    // A while later, so that the end of whatever was seen has been noted.
+    let row = connection.query_one("how far the standby has come", statement::REPLAYED)?;
+    let until: Lsn = row.parse(1, "position")?;
+    let began = Instant::now();
+    while history.head() < until {
+        if !is_wanted() {
+            return Err(Error::Abandoned);
+        }
+        if began.elapsed() >= CATCH_UP {
+            return Ok(None);
+        }
+        thread::sleep(PAUSE);
+    }
+    let mut reader = history.reader(Start::After(Position::after(replayed)))?;
+    while let Some(batch) = reader.next(BATCH_BYTES)? {
+        for entry in batch.entries() {
+            let Entry::Piece(piece) = entry.map_err(crate::journal::Error::from)? else {
+                continue;
+            };
+            let transaction = piece.transaction;
+            if transaction.end > until {
+                return Ok(Some(seam(replayed, until, view)));
+            }
+            if view.may_hide(transaction.xid) {
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some(seam(replayed, until, view)))
+}
+
+/// A table that is not there any more has changed.
+fn of_table(error: postgres::Error) -> Error {
+    const UNDEFINED_TABLE: &str = "42P01";
+    match error.sqlstate() {
+        Some(UNDEFINED_TABLE) => Error::TableChanged,
+        _ => error.into(),
+    }
+}
+
+fn seam(after: Lsn, until: Lsn, view: Snapshot) -> Seam {
+    Seam { after, until, view }
+}
