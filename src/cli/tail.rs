@@ -69,6 +69,9 @@ pub(crate) struct Args {
     /// Print old rows too, where they are known.
     #[arg(long, env = "WALCAST_OLD")]
     old: bool,
+    /// Print the rows that are there first, as "op": "snapshot". If the connection is lost meanwhile, they come anew.
+    #[arg(long, env = "WALCAST_SNAPSHOT", conflicts_with = "from")]
+    snapshot: bool,
     /// Start after this position (16/B374D848, or 16/B374D848:17 inside a transaction), or with the earliest that is kept.
     /// Otherwise it starts now.
     #[arg(long, env = "WALCAST_FROM", value_name = "POSITION|earliest", value_parser = start)]
@@ -85,7 +88,7 @@ pub(crate) struct Args {
     /// Print the server's messages as they come.
     #[arg(long, env = "WALCAST_RAW")]
     raw: bool,
-    /// Exit after this many changes.
+    /// Exit after this many changes and rows.
     #[arg(long, env = "WALCAST_COUNT", value_name = "N")]
     count: Option<u64>,
     /// Exit when the connection is lost.
@@ -173,6 +176,7 @@ impl Tail {
             ops: args.ops,
             old: args.old,
             strict: args.strict,
+            snapshot: args.snapshot,
         };
         Ok(Tail {
             url,

@@ -1,4 +1,5 @@
-// A live query over a websocket: subscribes, folds the changes into rows, and resumes where it was after a disconnect.
+// A live query over a websocket: takes the rows that are there, folds the changes into them, and resumes where it was
+// after a disconnect.
 //
 // The one thing to know: a query holds its rows, its position and its epoch together. With them it comes back after any
 // disconnect and gets what it missed, no more and no less.
@@ -16,6 +17,7 @@ export class Query {
     this.columns = [];
     this.warnings = [];
     this.position = null; // complete up to here
+    this.begun = false; // has all rows that were there: until then a disconnect begins it anew
     this.epoch = null;
     this.live = false; // caught up: moves with the connection
     this.resumed = null; // what came since the last disconnect, until it is live again
@@ -26,8 +28,13 @@ export class Query {
   subscribe() {
     const message = { type: "subscribe", id: this.id, table: this.table };
     if (this.where) message.where = this.where;
-    if (this.position === null) return { ...message, from: "earliest" };
+    if (!this.begun) return { ...message, snapshot: true };
     return { ...message, from: this.position, epoch: this.epoch };
+  }
+
+  /** Takes rows that are there. */
+  fill(rows) {
+    for (const row of rows) this.rows.set(this.keyOf(row), row);
   }
 
   /** Applies one change. Returns what it meant: { op, key, row, before }. */
@@ -120,7 +127,7 @@ export class Stream {
     this.greeted = false;
     for (const query of this.queries.values()) {
       query.live = false;
-      if (query.position === null) continue;
+      if (!query.begun) continue;
       query.resumed ??= { from: query.position, since: Date.now(), changes: 0, transactions: new Set() };
     }
     // From 4500 on, and for a message that was too big, coming back unchanged would end the same way.
@@ -149,6 +156,10 @@ export class Stream {
         return this.welcome(message);
       case "subscribed":
         return query && this.accepted(query, message);
+      case "snapshot":
+        if (!query) return;
+        query.fill(message.rows);
+        return this.on.progress(query);
       case "tx":
         return this.transaction(message);
       case "live":
@@ -176,6 +187,7 @@ export class Stream {
   }
 
   accepted(query, message) {
+    if (!query.begun) query.rows.clear();
     Object.assign(query, {
       key: message.key,
       columns: message.columns,
@@ -204,7 +216,7 @@ export class Stream {
   }
 
   caughtUp(query, message) {
-    query.live = true;
+    query.live = query.begun = true;
     query.advance(message.position);
     this.on.live(query);
     query.resumed = null;
@@ -214,6 +226,7 @@ export class Stream {
     if (error.code === "resume_expired" || error.code === "resume_invalid") {
       // The history that its rows came from is over: what it holds may be wrong, so it begins again.
       query.rows.clear();
+      query.begun = false;
       query.position = null;
       query.resumed = null;
       this.on.restarted(query, error);

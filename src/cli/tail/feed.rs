@@ -27,12 +27,14 @@ pub(super) struct Query {
     pub(super) old: bool,
     /// Whether to be refused where the log cannot decide membership.
     pub(super) strict: bool,
+    /// Whether to begin with the rows that are there.
+    pub(super) snapshot: bool,
 }
 
 /// What a message means to whoever reads along.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Output {
-    /// A change, as a line of JSON.
+    /// A change, or a row that was there, as a line of JSON.
     Change(String),
     /// Something for people.
     Note(String),
@@ -54,6 +56,8 @@ pub(super) enum Error {
 pub(super) struct Feed {
     query: Query,
     start: Start,
+    /// The rows that were there are still coming: if they are cut short, they come anew.
+    begins: bool,
     /// The epoch that `start` is of, if that is known.
     epoch: Option<Epoch>,
     /// The epoch of the connection.
@@ -105,6 +109,12 @@ struct Transaction<'a> {
 }
 
 #[derive(Deserialize)]
+struct Snapshot<'a> {
+    #[serde(borrow)]
+    rows: Vec<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
 struct Kind {
     #[serde(rename = "type")]
     name: String,
@@ -114,6 +124,7 @@ impl Feed {
     /// A subscription that begins at `start`, which is of `epoch` if that is given.
     pub(super) fn new(query: Query, start: Start, epoch: Option<Epoch>) -> Feed {
         Feed {
+            begins: query.snapshot,
             query,
             start,
             epoch,
@@ -156,11 +167,14 @@ impl Feed {
             }
         }
         match self.start {
+            _ if self.begins => set("snapshot", json!(true)),
             Start::Now => {}
             Start::Earliest => set("from", json!("earliest")),
             Start::After(position) => set("from", json!(position)),
         }
-        if let (Start::After(_) | Start::Earliest, Some(epoch)) = (self.start, &self.epoch) {
+        if let (Start::After(_) | Start::Earliest, Some(epoch), false) =
+            (self.start, &self.epoch, self.begins)
+        {
             set("epoch", json!(epoch));
         }
         message.to_string()
@@ -172,8 +186,15 @@ impl Feed {
     /// The subscription is over.
     pub(super) fn receive(&mut self, text: &str, out: &mut Vec<Output>) -> Result<(), Error> {
         let kind: Kind = read(text)?;
-        if kind.name == "tx" {
-            return self.transaction(&read(text)?, out);
+        match kind.name.as_str() {
+            "tx" => return self.transaction(&read(text)?, out),
+            "snapshot" => {
+                let Snapshot { rows } = read(text)?;
+                let line = |row: &&RawValue| Output::Change(format!(r#"{{"op":"snapshot","row":{row}}}"#));
+                out.extend(rows.iter().map(line));
+                return Ok(());
+            }
+            _ => {}
         }
         let mut note = |text: String| out.push(Output::Note(text));
         match read(text)? {
@@ -192,7 +213,11 @@ impl Feed {
                 warnings.iter().for_each(|w| note(format!("warning: {w}")));
                 self.advance(position);
             }
-            Message::Live { position } | Message::Progress { position } => self.advance(position),
+            Message::Live { position } => {
+                self.begins = false;
+                self.advance(position);
+            }
+            Message::Progress { position } => self.advance(position),
             Message::Error(problem) if problem.id.is_some() => return Err(self.refusal(&problem)),
             Message::Error(Problem { code, message, .. }) => note(format!("{code}: {message}")),
             Message::Other => {}
@@ -278,6 +303,7 @@ mod tests {
             ops: vec![],
             old: false,
             strict: false,
+            snapshot: false,
         }
     }
 
@@ -379,6 +405,36 @@ mod tests {
             assert!(receive(&mut feed, message).is_empty());
             assert_eq!(subscribe(&feed)["from"], from);
         }
+    }
+
+    #[test]
+    fn rows_that_were_there_come_first_and_anew_if_they_are_cut_short() {
+        let with_snapshot = Query {
+            snapshot: true,
+            ..query()
+        };
+        let mut feed = Feed::new(with_snapshot, Start::Now, None);
+        receive(&mut feed, HELLO);
+        let subscribed = r#"{"type":"subscribed","id":"tail","position":"0/1","key":[],"columns":[],"replica_identity":"full","warnings":[]}"#;
+        receive(&mut feed, subscribed);
+        let rows = receive(
+            &mut feed,
+            r#"{"type":"snapshot","id":"tail","rows":[{"b":1.50},{"b":2}]}"#,
+        );
+        let expected = [
+            r#"{"op":"snapshot","row":{"b":1.50}}"#,
+            r#"{"op":"snapshot","row":{"b":2}}"#,
+        ];
+        assert_eq!(rows, expected.map(|line| Output::Change(line.into())));
+        receive(
+            &mut feed,
+            r#"{"type":"tx","position":"0/3","id":"tail","xid":1,"ts":"","changes":[]}"#,
+        );
+        let anew = subscribe(&feed);
+        assert_eq!((&anew["snapshot"], anew.get("from")), (&json!(true), None));
+        receive(&mut feed, r#"{"type":"live","id":"tail","position":"0/5"}"#);
+        let resumed = subscribe(&feed);
+        assert_eq!((resumed.get("snapshot"), &resumed["from"]), (None, &json!("0/5")));
     }
 
     #[test]
