@@ -3,6 +3,7 @@
 mod name;
 mod projection;
 mod published;
+mod quote;
 mod relation;
 mod transaction;
 mod tuple;
@@ -10,6 +11,7 @@ mod tuple;
 pub use name::NameError;
 pub use projection::Projection;
 pub use published::{Lookup, Published};
+pub use quote::{quote_identifier, quote_literal};
 pub use relation::{Collation, Column, Relation, ReplicaIdentity, StreamColumn, StreamRelation, TableName};
 pub use transaction::{OldTuple, Op, RowChange, Timestamp, Transaction};
 pub use tuple::{Truncated, Tuple, Value, Values, encode_values};

@@ -1,7 +1,7 @@
 //! [`Predicate::to_sql`]: the predicate as SQL for the server itself, to read the rows that match now.
 //!
 //! It is written from the checked tree, never from the client's text, and every text that the client gave goes as a
-//! parameter: what the server parses was put together here, name by name. A parameter without a declared type takes it
+//! parameter or, where that means something else, as a quoted literal: what the server parses was put together here, name by name. A parameter without a declared type takes it
 //! from its context as a quoted literal does.
 
 use serde_json::Value as Json;
@@ -13,7 +13,7 @@ use super::matcher::Comparison;
 use super::parse::Predicate;
 use super::term::text_of_json;
 use super::truth::Truth;
-use crate::event::Relation;
+use crate::event::{Relation, quote_identifier, quote_literal};
 use crate::types::{Case, Kind};
 
 /// A condition that Postgres can evaluate, over the columns of one table.
@@ -81,7 +81,7 @@ impl Writer<'_> {
                 right,
             } => self.pair(left, sql_of(*comparison), right)?,
             Expr::In { left, list, negated } => {
-                self.operand(left, ListAs::Array)?;
+                self.repeated(left)?;
                 self.word(if *negated { " NOT IN (" } else { " IN (" });
                 for (at, member) in list.iter().enumerate() {
                     self.word(if at > 0 { ", " } else { "" });
@@ -95,7 +95,7 @@ impl Writer<'_> {
                 high,
                 negated,
             } => {
-                self.operand(operand, ListAs::Array)?;
+                self.repeated(operand)?;
                 self.word(if *negated { " NOT BETWEEN " } else { " BETWEEN " });
                 self.operand(low, ListAs::Array)?;
                 self.word(" AND ");
@@ -172,6 +172,28 @@ impl Writer<'_> {
         self.operand(right, list_as)
     }
 
+    /// An operand that is compared several times, with what may be of several types: a parameter would have one of them
+    /// for all, where a literal takes each.
+    fn repeated(&mut self, operand: &Operand) -> Result<(), Error> {
+        let text = match &operand.value {
+            Value::Text(text) => Some(text.clone()),
+            Value::Parameter(number) => self.text_of(*number, operand.offset, ListAs::Array)?,
+            _ => return self.operand(operand, ListAs::Array),
+        };
+        let literal = text.as_deref().map(quote_literal);
+        self.word(literal.as_deref().unwrap_or("NULL"));
+        Ok(())
+    }
+
+    /// The text that `$number` stands for.
+    fn text_of(&mut self, number: usize, offset: usize, list_as: ListAs) -> Result<Option<String>, Error> {
+        let json = self.binder.parameter_json(number, offset)?;
+        text_of_parameter(json, list_as).map_err(|what| Error::Parameter {
+            message: format!("parameter ${number} {what}"),
+            offset,
+        })
+    }
+
     /// An operand whose context gives it no type.
     fn of_any_type(&mut self, operand: &Operand) -> Result<(), Error> {
         let is_open = matches!(operand.value, Value::Text(_) | Value::Parameter(_));
@@ -183,17 +205,13 @@ impl Writer<'_> {
 
     fn operand(&mut self, operand: &Operand, list_as: ListAs) -> Result<(), Error> {
         match &operand.value {
-            Value::Column { name, .. } => self.word(&quoted(name)),
+            Value::Column { name, .. } => self.word(&quote_identifier(name)),
             Value::Text(text) => self.value(Some(text.clone())),
             Value::Number(number) => self.word(&format!("({number})")),
             Value::Bool(value) => self.word(if *value { "TRUE" } else { "FALSE" }),
             Value::Null => self.word("NULL"),
             Value::Parameter(number) => {
-                let json = self.binder.parameter_json(*number, operand.offset)?;
-                let text = text_of_parameter(json, list_as).map_err(|what| Error::Parameter {
-                    message: format!("parameter ${number} {what}"),
-                    offset: operand.offset,
-                })?;
+                let text = self.text_of(*number, operand.offset, list_as)?;
                 self.value(text);
             }
             Value::Cast { operand, to } => {
@@ -244,11 +262,6 @@ fn sql_of(comparison: Comparison) -> &'static str {
         Comparison::Distinct => "IS DISTINCT FROM",
         Comparison::NotDistinct => "IS NOT DISTINCT FROM",
     }
-}
-
-/// A name as an identifier, always quoted.
-fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 /// A type that a cast can name.

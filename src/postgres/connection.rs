@@ -14,6 +14,7 @@ use super::connect;
 use super::error::Error;
 use super::link::{Deadline, Encrypted, Link};
 use super::wire::{Message, RawMessage, WireError};
+use crate::event::quote_literal;
 
 /// How long the server may take for each message of an answer, unless [`Connection::set_read_timeout`] says otherwise.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
@@ -305,20 +306,6 @@ impl Row {
     }
 }
 
-/// `text` as an SQL string constant, whatever is in it and however the server reads backslashes.
-pub fn quote_literal(text: &str) -> String {
-    let doubled = text.replace('\'', "''");
-    match doubled.contains('\\') {
-        true => format!(" E'{}'", doubled.replace('\\', "\\\\")),
-        false => format!("'{doubled}'"),
-    }
-}
-
-/// `name` as an SQL identifier, always quoted.
-pub fn quote_identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 /// A comma-separated list of SQL string constants.
 pub(super) fn quote_literals<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
     let quoted: Vec<String> = texts.into_iter().map(quote_literal).collect();
@@ -352,13 +339,5 @@ mod tests {
         for (text, number) in cases {
             assert_eq!(version_num(text), number, "{text}");
         }
-    }
-
-    #[test]
-    fn quoting_leaves_nothing_to_escape_from() {
-        assert_eq!(quote_literal("it's"), "'it''s'");
-        assert_eq!(quote_literal(r"\'; DROP"), r" E'\\''; DROP'");
-        assert_eq!(quote_identifier(r#"We"ird"#), r#""We""ird""#);
-        assert_eq!(quote_literals(["a", "b"]), "'a', 'b'");
     }
 }

@@ -24,9 +24,10 @@ mod stream;
 mod tls;
 mod wire;
 
+pub use crate::event::{quote_identifier, quote_literal};
 pub use catalog::{Catalog, Described};
 pub use connect::{PINNED, Purpose};
-pub use connection::{Connection, Row, quote_identifier, quote_literal};
+pub use connection::{Connection, Row};
 pub use conninfo::{
     ChannelBinding, ConnInfo, ConnInfoError, Host, Keepalives, Password, RootCert, Ssl, SslMode,
     TargetSession,

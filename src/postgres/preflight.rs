@@ -9,10 +9,11 @@ mod wal2json;
 use std::fmt;
 
 use super::Purpose;
-use super::connection::{Connection, Row, quote_identifier, quote_literals};
+use super::connection::{Connection, Row, quote_literals};
 use super::conninfo::ConnInfo;
 use super::error::Error;
 use super::slot::{Plugin, Publication, SlotName};
+use crate::event::quote_identifier;
 
 /// What is to work.
 #[derive(Clone, Debug, PartialEq, Eq)]

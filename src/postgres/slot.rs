@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use super::connection::{Connection, Row, quote_identifier, quote_literal};
+use super::connection::{Connection, Row};
 use super::error::Error;
+use crate::event::{quote_identifier, quote_literal};
 use crate::lsn::Lsn;
 
 /// A name that Postgres would not take.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 
-use super::connection::{Connection, Inbox, WRITE_TIMEOUT, quote_identifier};
+use super::connection::{Connection, Inbox, WRITE_TIMEOUT};
 use super::error::{Error, ServerError};
 use super::link::Link;
 use super::pacing::Pacing;
@@ -15,6 +15,7 @@ use super::replication::{StatusUpdate, StreamMessage};
 use super::slot::{Publication, SlotName};
 use super::wire::Message;
 use crate::event::Timestamp;
+use crate::event::quote_identifier;
 use crate::lsn::Lsn;
 
 /// The receive buffer: what a fast server sends within a millisecond or two.

@@ -15,8 +15,8 @@ use std::fmt::Write;
 
 use walcast::cluster::{Cluster, Options};
 use walcast::event::{Projection, Relation, Tuple, Value, encode_values};
-use walcast::filter::{Error, Matcher, Predicate, Row, Verdict};
-use walcast::postgres::PINNED;
+use walcast::filter::{Error, Matcher, Predicate, Pushed, Row, Verdict};
+use walcast::postgres::{ConnInfo, Connection, PINNED, Purpose};
 use walcast::types::LiteralError;
 use walcast::types::json::Numbers;
 
@@ -155,6 +155,20 @@ fn check_partial(
     );
 }
 
+/// The ids of the rows that the server selects by what it is asked for a snapshot.
+fn selected(connection: &mut Connection, pushed: &Pushed) -> Vec<usize> {
+    let sql = format!("SELECT id FROM t WHERE {} ORDER BY id", pushed.sql);
+    let opened = connection.open_portal(&sql, &pushed.values, || true);
+    opened.unwrap_or_else(|error| panic!("{error}: {pushed:?}"));
+    let mut ids = Vec::new();
+    let id = |row: &[u8]| match Tuple::parse(row).unwrap().0.get(0) {
+        Some(Value::Text(id)) => ids.push(std::str::from_utf8(id).unwrap().parse().unwrap()),
+        other => panic!("{other:?}"),
+    };
+    connection.fetch(u32::MAX, || true, id).unwrap();
+    ids
+}
+
 /// What was compared, and what was refused here that Postgres takes: how often, by reason.
 #[derive(Default)]
 struct Tally {
@@ -171,6 +185,12 @@ fn try_table(cluster: &Cluster, rng: &mut fastrand::Rng, tally: &mut Tally) {
     let rows = tuples(&cluster.psql("COPY (SELECT * FROM t ORDER BY id) TO STDOUT"));
     assert_eq!(rows.len(), ROWS);
     let mut relation = relation(cluster);
+    let mut connection = Connection::connect(
+        &ConnInfo::parse(&cluster.url("postgres")).unwrap(),
+        Purpose::Query,
+    )
+    .unwrap();
+    connection.query("BEGIN").unwrap();
     let predicates: Vec<Written> = (0..PREDICATES).map(|_| predicate(rng)).collect();
     let answers = answers(cluster, &predicates.iter().collect::<Vec<_>>());
     for (written, answer) in predicates.iter().zip(&answers) {
@@ -180,7 +200,10 @@ fn try_table(cluster: &Cluster, rng: &mut fastrand::Rng, tally: &mut Tally) {
             parameters,
         } = written;
         tally.predicates += 1;
-        let bound = Predicate::parse(ours).and_then(|predicate| predicate.bind(&relation, parameters));
+        let parsed = Predicate::parse(ours);
+        let bound = parsed
+            .clone()
+            .and_then(|predicate| predicate.bind(&relation, parameters));
         let matcher = match bound {
             Ok(matcher) => matcher,
             Err(error) => {
@@ -212,6 +235,12 @@ fn try_table(cluster: &Cluster, rng: &mut fastrand::Rng, tally: &mut Tally) {
             tally.pairs += 1;
         }
         assert_eq!(found, expected, "{theirs}\n{matcher:?}");
+        let pushed = parsed.unwrap().to_sql(&relation, parameters).unwrap();
+        assert_eq!(
+            selected(&mut connection, &pushed),
+            expected,
+            "{theirs}\n{pushed:?}"
+        );
     }
 }
 

@@ -9,11 +9,12 @@ mod tables;
 mod types;
 
 use super::Purpose;
-use super::connection::{Connection, Row, quote_literal, quote_literals};
+use super::connection::{Connection, Row, quote_literals};
 use super::conninfo::ConnInfo;
 use super::error::Error;
 use super::slot::Publication;
 use super::snapshot::Snapshot;
+use crate::event::quote_literal;
 use crate::event::{Collation, Column, Relation, StreamColumn, StreamRelation, TableName};
 use crate::types::{Kind, Type};
 use tables::{Scope, Table, TableColumn};

@@ -1,7 +1,7 @@
 //! What publications leave out, and how they conflict: with each other, and with a slot that is older than they are.
 
 use super::{Code, Inspection, listed, names};
-use crate::postgres::connection::{quote_identifier, quote_literal};
+use crate::event::{quote_identifier, quote_literal};
 use crate::postgres::error::Error;
 
 impl Inspection<'_> {

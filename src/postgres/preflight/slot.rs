@@ -1,7 +1,7 @@
 //! The slot: whether it is there, or can be made, and can be read.
 
 use super::{Code, Inspection};
-use crate::postgres::connection::quote_literal;
+use crate::event::quote_literal;
 use crate::postgres::error::Error;
 use crate::postgres::slot::Plugin;
 

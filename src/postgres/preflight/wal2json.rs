@@ -2,8 +2,9 @@
 
 use std::time::Instant;
 
-use super::super::connection::{Connection, quote_literal};
+use super::super::connection::Connection;
 use super::{Code, Inspection, LISTED, names};
+use crate::event::quote_literal;
 use crate::postgres::{Error, SlotName};
 
 /// For how long a slot is tried to be made: whether the server has the plugin is known at once.
