@@ -88,33 +88,35 @@ impl Cluster {
         Ok(cluster)
     }
 
+    /// Makes a standby that follows a running cluster, with further lines for its `postgresql.conf`, and starts it. It
+    /// needs `pg_basebackup`, which not every package of a server has: [`Error::Io`] without it.
+    pub fn standby_of(primary: &Cluster, settings: &[String]) -> Result<Cluster, Error> {
+        let mut standby = Cluster::empty(&Options::default())?;
+        let copied = standby
+            .command("pg_basebackup")
+            .args([
+                "--write-recovery-conf",
+                "--checkpoint=fast",
+                "--no-sync",
+                "-U",
+                "postgres",
+            ])
+            .arg("-h")
+            .arg(primary.socket_directory())
+            .args(["-p", &primary.port.to_string(), "-D"])
+            .arg(standby.data())
+            .output();
+        succeeded("pg_basebackup", copied)?;
+        // All else is the primary's: a standby may not have less of some of it.
+        let settings = [standby.place(), settings.to_vec()].concat();
+        standby.append("postgresql.conf", &settings.join("\n"))?;
+        standby.resume()?;
+        Ok(standby)
+    }
+
     /// Makes a cluster without starting it.
     fn create(options: &Options) -> Result<Cluster, Error> {
-        let bin = find_bin()?;
-        // A short path: a unix socket's is limited to 107 bytes.
-        let directory = tempfile::Builder::new()
-            .prefix("walcast-pg-")
-            .tempdir_in("/tmp")
-            .map_err(|e| Error::Io("cannot make a directory in /tmp".into(), e))?;
-        let owner = if geteuid().is_root() {
-            Some(postgres_user()?)
-        } else {
-            None
-        };
-        if let Some((uid, gid)) = owner {
-            chown(directory.path(), Some(uid), Some(gid))
-                .map_err(|e| Error::Io("cannot give the directory to the user postgres".into(), e))?;
-        }
-        let port = if options.tcp { free_port()? } else { 5432 };
-        let cluster = Cluster {
-            bin,
-            directory,
-            owner,
-            port,
-            tcp: options.tcp,
-            server: None,
-            guard: None,
-        };
+        let cluster = Cluster::empty(options)?;
         let initdb = cluster
             .command("initdb")
             .args([
@@ -139,12 +141,48 @@ impl Cluster {
         Ok(cluster)
     }
 
-    fn settings(&self, options: &Options) -> Vec<String> {
+    /// A place for a cluster.
+    fn empty(options: &Options) -> Result<Cluster, Error> {
+        let bin = find_bin()?;
+        // A short path: a unix socket's is limited to 107 bytes.
+        let directory = tempfile::Builder::new()
+            .prefix("walcast-pg-")
+            .tempdir_in("/tmp")
+            .map_err(|e| Error::Io("cannot make a directory in /tmp".into(), e))?;
+        let owner = if geteuid().is_root() {
+            Some(postgres_user()?)
+        } else {
+            None
+        };
+        if let Some((uid, gid)) = owner {
+            chown(directory.path(), Some(uid), Some(gid))
+                .map_err(|e| Error::Io("cannot give the directory to the user postgres".into(), e))?;
+        }
+        let port = if options.tcp { free_port()? } else { 5432 };
+        Ok(Cluster {
+            bin,
+            directory,
+            owner,
+            port,
+            tcp: options.tcp,
+            server: None,
+            guard: None,
+        })
+    }
+
+    /// Where the server is reached.
+    fn place(&self) -> Vec<String> {
         let listen = if self.tcp { "127.0.0.1" } else { "" };
-        let mut lines = vec![
+        vec![
             format!("listen_addresses = '{listen}'"),
             format!("port = {}", self.port),
             format!("unix_socket_directories = '{}'", self.directory.path().display()),
+        ]
+    }
+
+    fn settings(&self, options: &Options) -> Vec<String> {
+        let mut lines = self.place();
+        lines.extend([
             "wal_level = logical".into(),
             "max_wal_senders = 20".into(),
             "max_replication_slots = 20".into(),
@@ -153,7 +191,7 @@ impl Cluster {
             // The operating system does not crash here; a crash of the server alone loses nothing without it.
             "fsync = off".into(),
             "autovacuum = off".into(),
-        ];
+        ]);
         lines.extend(options.settings.iter().cloned());
         lines
     }

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use walcast::cluster::Cluster;
+
 use crate::support::{
     Audience, Client, Database, Follower, Pace, SCHEMA, Setup, Workload, eventually, eventually_equal,
-    queries, snapshot_views,
+    left_out, queries, snapshot_views,
 };
 
 const PACE: Pace = Pace {
@@ -304,4 +306,52 @@ fn what_may_not_be_read_is_an_error_and_never_fewer_rows() {
     let refusal =
         client.subscribe_refused(json!({"id": "s", "table": null, "messages": "m", "snapshot": true}));
     assert_eq!(refusal["code"], "bad_request", "{refusal}");
+}
+
+#[test]
+fn a_standby_gives_snapshots_once_it_has_replayed_far_enough() {
+    let database = Database::on_its_own_server(SCHEMA, &[]);
+    let settings = [
+        "max_standby_streaming_delay = -1".to_owned(),
+        "hot_standby = on".into(),
+    ];
+    let standby = match Cluster::standby_of(&database.server(), &settings) {
+        Ok(standby) => standby,
+        Err(error @ walcast::cluster::Error::Io(..)) => return left_out("a standby", &error.to_string()),
+        Err(error) => panic!("{error}"),
+    };
+    let setup = Setup::new(&database).flag("--snapshot-url", &standby.url(&database.name));
+    let walcast = setup.start();
+    // Held back: whoever asks now waits for what is written by now.
+    standby.psql("SELECT pg_wal_replay_pause()");
+    let mut live = walcast.connect();
+    live.subscribe_live(json!({"id": "s", "table": "part"}));
+    database.sql("INSERT INTO part VALUES (9, 'b9', 7)");
+    live.change();
+    let mut client = walcast.connect();
+    client.send(&json!({"type": "subscribe", "id": "s", "table": "part", "snapshot": true}));
+    eventually_equal("it waits", 1.0, || walcast.metric("snapshots_reading"));
+    standby.psql("SELECT pg_wal_replay_resume()");
+    client.expect("subscribed");
+    assert_eq!(rows(&mut client).0, [json!({"a": 9, "b": "b9", "v": 7})]);
+    database.sql("DELETE FROM part");
+    let mut audience = Audience::new(setup.address());
+    let workload = Workload::start(&database, PACE);
+    for round in 0..6 {
+        workload.goes_on(20);
+        audience.join_with(snapshot_views(&distinct(round)));
+    }
+    workload.finish();
+    audience.everybody_has_joined();
+    audience.judge(&database);
+    // Another server is not of this history.
+    let stranger = Database::on_its_own_server(SCHEMA, &[]);
+    let setup = Setup::new(&database).flag("--snapshot-url", stranger.url());
+    walcast.kill();
+    let walcast = setup.start();
+    let refusal = walcast
+        .connect()
+        .subscribe_refused(json!({"id": "s", "table": "part", "snapshot": true}));
+    assert_eq!(refusal["code"], "internal", "{refusal}");
+    assert!(walcast.log().contains("system identifier"), "{}", walcast.log());
 }
