@@ -94,6 +94,8 @@ pub struct Metrics {
     pub queries: IntGauge,
     /// Connections and subscriptions that read from the journal now.
     pub catching_up: IntGauge,
+    /// Connections whose clients take nothing of what they were sent.
+    pub stalled: IntGauge,
     /// Snapshots read.
     pub snapshots: IntCounter,
     /// Snapshots that were had from a reading that others had asked for.
@@ -220,6 +222,11 @@ impl Metrics {
                 &r,
                 "catching_up",
                 "Connections and subscriptions that read from the journal",
+            ),
+            stalled: gauge(
+                &r,
+                "stalled",
+                "Connections whose clients take nothing of what they were sent",
             ),
             snapshots: counter(&r, "snapshots_total", "Snapshots read from the database"),
             snapshots_shared: counter(

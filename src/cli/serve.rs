@@ -257,7 +257,7 @@ struct Clients {
         long,
         env = "WALCAST_MAX_FRAME_BYTES",
         value_name = "SIZE",
-        default_value = "64KiB",
+        default_value = "16KiB",
         value_parser = values::size
     )]
     max_frame_bytes: ByteSize,

@@ -9,9 +9,6 @@ use crate::journal::{Malformed, Piece};
 use crate::lsn::{Done, Position};
 use crate::protocol::{Frame, Framing, Part};
 
-/// How much is made for one connection at a time, in bytes: about so much more is delivered to one that cannot take it.
-const DELIVERY_BYTES: usize = 1024 * 1024;
-
 impl Fanout {
     /// Hands each connection the frames of its matches in a piece of a transaction, or in the beginning of it if those
     /// would be too much at once: then it takes only those changes from the piece, to be called again for the rest.
@@ -44,7 +41,7 @@ impl Fanout {
         let mut last: Option<(usize, Option<usize>)> = None;
         let mut ahead = 0;
         // A connection gets a change once for each of its subscriptions that it concerns.
-        while self.scratch.encoded.len().saturating_mul(self.widest) < DELIVERY_BYTES {
+        while self.scratch.encoded.len().saturating_mul(self.widest) < self.delivery_bytes {
             let Some(change) = piece.changes.next() else { break };
             let change = change?;
             let address = Arc::as_ptr(change.relation).addr();

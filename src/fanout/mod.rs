@@ -60,6 +60,9 @@ pub struct Fanout {
     /// The connections whose last frame said that more of the transaction at hand would follow.
     open: Vec<ConnectionId>,
     max_frame_bytes: usize,
+    /// How much is made for one connection at a time, in bytes: about so much more is delivered to one that cannot take
+    /// it.
+    delivery_bytes: usize,
     /// The one subscription that the frames say they concern, as a JSON string.
     only: Option<Box<str>>,
     scratch: Scratch,
@@ -131,6 +134,8 @@ struct Scratch {
     resuming: bool,
 }
 
+/// What [`Fanout::delivery_bytes`] is where many connections are delivered to at once.
+const DELIVERY_BYTES: usize = 1024 * 1024;
 /// How much of [`Scratch::encoded`] is kept for the next piece, in bytes: more only where a row was as large.
 const SCRATCH_BYTES: usize = 4 * 1024 * 1024;
 
@@ -145,10 +150,14 @@ impl Scratch {
 impl Fanout {
     /// Nobody, with frames of about `max_frame_bytes` at most.
     pub fn new(max_frame_bytes: usize) -> Fanout {
-        Fanout::for_one(max_frame_bytes, None)
+        Fanout {
+            delivery_bytes: DELIVERY_BYTES,
+            ..Fanout::for_one(max_frame_bytes, None)
+        }
     }
 
-    /// The same, for one subscription that catches up alone if `only` names it: its frames say so.
+    /// The same for one connection, which takes a frame or two at a time; if `only` names a subscription, for one that
+    /// catches up alone: its frames say so.
     pub fn for_one(max_frame_bytes: usize, only: Option<&str>) -> Fanout {
         Fanout {
             connections: Slab::new(),
@@ -161,6 +170,7 @@ impl Fanout {
             hasher: RandomState::new(),
             open: Vec::new(),
             max_frame_bytes,
+            delivery_bytes: max_frame_bytes,
             only: only.map(json_string),
             scratch: Scratch::default(),
             widest: 1,

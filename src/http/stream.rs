@@ -29,7 +29,7 @@ const SUBPROTOCOL: &str = "walcast.v1";
 /// A connection's read buffer: client messages are small, and every connection holds one.
 const READ_BUFFER_BYTES: usize = 1024;
 /// How much a connection gathers before it writes: several frames go out in one write.
-const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+const WRITE_BUFFER_BYTES: usize = 8 * 1024;
 
 /// What every session gets, and what they are waited for by.
 #[derive(Debug)]

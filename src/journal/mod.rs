@@ -25,6 +25,7 @@ mod block;
 mod error;
 mod files;
 mod identity;
+mod read_ahead;
 mod reader;
 mod record;
 mod recover;

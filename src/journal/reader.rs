@@ -144,6 +144,10 @@ impl Reader {
             self.file = self.shared.enter(&next)?;
             (self.offset, self.segment) = (next.start, next);
         }
+        if let Some(mut bytes) = lock(&self.shared.ahead).get(self.segment.sequence, self.offset) {
+            bytes.truncate(whole_records(&bytes, max_bytes));
+            return Ok(Some((bytes, true)));
+        }
         let bytes = read_records(&*self.file, self.offset, max_bytes, self.limit)
             .map_err(Error::io("read", &self.segment.path))?;
         if bytes.is_empty() {
@@ -184,6 +188,9 @@ impl Reader {
             break;
         }
         bytes.truncate(at);
+        if !checked {
+            lock(&self.shared.ahead).put(self.segment.sequence, start, bytes.clone());
+        }
         let Some(wanted_from) = wanted_from else {
             return Ok(None);
         };

@@ -84,6 +84,7 @@ pub(super) fn open(
         dir: dir.to_owned(),
         state: Mutex::new(state),
         head: watch::Sender::new(tail.head),
+        ahead: Mutex::default(),
         sync,
         recovery,
         _lock: lock,

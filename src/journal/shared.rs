@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::error::Error;
 use super::files::{Disk, Files, LogFile};
 use super::identity::{Identity, Manifest};
+use super::read_ahead::ReadAhead;
 use super::reader::Reader;
 use super::recover::{self, Lock, Recovery};
 use super::retention::Pin;
@@ -176,6 +177,8 @@ pub(super) struct Shared {
     pub(super) dir: PathBuf,
     pub(super) state: Mutex<State>,
     pub(super) head: watch::Sender<Lsn>,
+    /// Locked for a look-up, after the state if at all.
+    pub(super) ahead: Mutex<ReadAhead>,
     pub(super) sync: Arc<Syncer>,
     pub(super) recovery: Recovery,
     /// Locked as long as anyone has the journal.
@@ -266,6 +269,7 @@ impl Shared {
             state.visible = segment.start;
             state.last_transaction = start;
             state.window.clear();
+            lock(&self.ahead).clear();
             state.manifest = manifest;
             self.head.send_replace(start);
             std::mem::replace(&mut state.segments, VecDeque::from([segment]))

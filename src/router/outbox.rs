@@ -103,6 +103,14 @@ impl Outbox {
         if fits { Ok(()) } else { Err(Refused) }
     }
 
+    /// Drops what it holds and takes nothing more, as if it had overflowed: its client takes nothing now.
+    pub fn give_up(&self) {
+        let mut inner = self.lock();
+        if inner.state == State::Live {
+            inner.end(State::Behind);
+        }
+    }
+
     /// Says that the history is over, and wakes the session.
     pub fn end_epoch(&self) {
         self.lock().end(State::EpochChanged);

@@ -110,16 +110,21 @@ impl<H: History> CatchUp<H> {
 
     /// What has ended by an older version of its table must not come back by a newer one. If the router has it already,
     /// the reading goes on without the router until the next head.
-    fn leave_out_ended(&mut self, items: &[Item]) {
-        for item in items {
-            let Item::Ended { subscription, .. } = item else {
-                continue;
-            };
+    fn leave_out_ended(&mut self, ended: &[Arc<Subscription>]) {
+        for subscription in ended {
             self.leave_out(subscription);
             if self.alone.is_none() {
                 (self.seat, self.until) = (None, None);
             }
         }
+    }
+
+    /// Goes back to `position`, or to where the last step began: what came after it was not sent. Nothing of what was
+    /// read is kept.
+    fn rewind(&mut self, position: Option<Position>) {
+        self.start = position.unwrap_or(self.start);
+        self.scan = None;
+        self.at_head = false;
     }
 
     fn read(&mut self, shared: &Shared<H>) -> Result<Step, journal::Error> {
@@ -137,7 +142,10 @@ impl<H: History> CatchUp<H> {
             )?);
         }
         let mut step = match &mut self.scan {
-            Some(scan) => scan.step(self.until, options.outbox_bytes)?,
+            Some(scan) => {
+                self.start = scan.at();
+                scan.step(self.until, options.max_frame_bytes)?
+            }
             None => Step {
                 items: Vec::new(),
                 done: true,
@@ -156,12 +164,10 @@ impl<H: History> CatchUp<H> {
             let Subscription { query, oid, .. } = &*placed.subscription;
             !shared.tables.has(&query.table, *oid)
         };
-        let gone: Vec<Placed> = self.subscriptions.iter().filter(is_gone).cloned().collect();
-        for Placed { subscription, .. } in gone {
-            self.leave_out(&subscription);
+        for Placed { subscription, .. } in self.subscriptions.iter().filter(is_gone) {
             let error = gone_message(&subscription.query.table).about(&*subscription.id);
             step.items.push(Item::Ended {
-                subscription,
+                subscription: Arc::clone(subscription),
                 error: Box::new(error),
             });
         }
@@ -214,20 +220,32 @@ impl<H: History> Session<H> {
         if self.shared.history.epoch() != self.epoch {
             return Err(self.epoch_changed().await?);
         }
-        catch_up.leave_out_ended(&step.items);
-        match catch_up.alone {
+        let delivered = match catch_up.alone {
             Some(_) => self.deliver(&mut step.items).await?,
-            None => {
-                self.send_items(&mut step.items).await?;
-                self.give_up(&mut catch_up).await?;
-            }
+            None => self.send_items(&mut step.items).await?,
+        };
+        catch_up.leave_out_ended(&delivered.ended);
+        if delivered.is_cut {
+            catch_up.rewind(delivered.position);
+            step.done = false;
+        } else if delivered.stalled {
+            let at = catch_up.at();
+            catch_up.rewind(Some(at));
+        }
+        if delivered.stalled {
+            self.wire.flush().await?;
+        }
+        if catch_up.alone.is_none() {
+            self.give_up(&mut catch_up).await?;
         }
         if self.is_abandoned(&catch_up) {
             self.abandon(&mut catch_up);
         } else if !step.done || self.is_early(&catch_up) {
             self.go_on(catch_up);
         } else if let Some(until) = catch_up.until {
-            self.seat = catch_up.seat.take();
+            if let Some(seat) = catch_up.seat.take() {
+                self.sit(seat);
+            }
             match catch_up.alone {
                 Some(subscription) => self.go_live(subscription, until).await?,
                 // What lay behind its last frame did not concern it, and it may be long until more is said.
@@ -319,6 +337,7 @@ impl<H: History> Session<H> {
 
     pub(super) fn added(&mut self, mut catch_up: Box<CatchUp<H>>, seat: Seat, position: Position) {
         catch_up.until = Some(position.max(catch_up.at()));
+        self.wire.patience.outbox = Arc::downgrade(&seat.outbox);
         catch_up.seat = Some(seat);
         self.jobs.push_front(Job::CatchUp(catch_up));
     }

@@ -208,7 +208,7 @@ impl<H: History> Session<H> {
     }
 
     async fn started(&mut self, prepared: Prepared, seat: Seat, position: Position) -> Result<(), End> {
-        self.seat = Some(seat);
+        self.sit(seat);
         let subscription = Arc::clone(&prepared.subscription);
         if !self.machine.holds(&subscription.id) {
             self.jobs.push_front(Job::Forget(subscription));
@@ -243,7 +243,7 @@ impl<H: History> Session<H> {
 
     async fn removed(&mut self, announce: Option<Arc<Subscription>>, seat: Seat) -> Result<(), End> {
         let outbox = Arc::clone(&seat.outbox);
-        self.seat = Some(seat);
+        self.sit(seat);
         // Whatever of it the outbox still holds comes before the word that it is over.
         let mut items = Vec::new();
         if let Some(taken) = outbox.try_take(&mut items) {

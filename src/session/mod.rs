@@ -29,6 +29,8 @@ use tungstenite::Message;
 
 pub use machine::Limits;
 
+use crate::event::Timestamp;
+use crate::fanout::Subscription;
 use crate::journal::History;
 use crate::lsn::{self, Epoch, Lsn, Position};
 use crate::protocol::{CloseCode, ErrorCode, ErrorMessage, Hello, ServerMessage};
@@ -39,7 +41,7 @@ use crate::telemetry::Metrics;
 use crate::types::json::Numbers;
 use job::{Done, Job};
 use machine::{Due, Machine, Request};
-use wire::{Lost, Wire};
+use wire::{Lost, Pace, Wire};
 
 /// The largest message that a client may send, in bytes.
 pub const MAX_CLIENT_MESSAGE_BYTES: usize = 64 * 1024;
@@ -136,6 +138,19 @@ impl From<router::Stopped> for End {
             spread: Duration::ZERO,
         })
     }
+}
+
+/// What a client was sent of some items.
+#[derive(Debug, Default)]
+struct Delivered {
+    /// Where the last frame ends that it was sent.
+    position: Option<Position>,
+    /// The subscriptions whose end it was told.
+    ended: Vec<Arc<Subscription>>,
+    /// It takes nothing now.
+    stalled: bool,
+    /// It was not sent all.
+    is_cut: bool,
 }
 
 /// What a session does next.
@@ -347,7 +362,13 @@ impl<H: History> Session<H> {
 
     async fn taken(&mut self, taken: Taken, items: &mut Vec<Item>) -> Result<(), End> {
         match taken {
-            Taken::Items => self.send_items(items).await,
+            Taken::Items => {
+                let delivered = self.send_items(items).await?;
+                match delivered.stalled {
+                    true => Ok(self.wire.flush().await?),
+                    false => Ok(()),
+                }
+            }
             Taken::Behind => {
                 self.seat = None;
                 self.behind = true;
@@ -358,7 +379,7 @@ impl<H: History> Session<H> {
     }
 
     /// Sends what concerns the whole connection.
-    async fn send_items(&mut self, items: &mut Vec<Item>) -> Result<(), End> {
+    async fn send_items(&mut self, items: &mut Vec<Item>) -> Result<Delivered, End> {
         // A subscription ends once, whoever finds it out.
         items.retain(|item| match item {
             Item::Frame(_) => true,
@@ -367,29 +388,52 @@ impl<H: History> Session<H> {
                 .iter()
                 .any(|placed| Arc::ptr_eq(&placed.subscription, subscription)),
         });
-        if let Some(Item::Frame(last)) = items.iter().rfind(|item| matches!(item, Item::Frame(_))) {
-            self.at = last.position;
-        }
-        self.deliver(items).await
+        let delivered = self.deliver(items).await?;
+        self.at = delivered.position.unwrap_or(self.at);
+        Ok(delivered)
     }
 
-    async fn deliver(&mut self, items: &mut Vec<Item>) -> Result<(), End> {
+    /// Sends items in as few writes as it takes, and empties `items`. Once the client stalls, the rest is dropped: it is
+    /// read again when the client goes on.
+    async fn deliver(&mut self, items: &mut Vec<Item>) -> Result<Delivered, End> {
+        let mut delivered = Delivered::default();
+        let now = Timestamp::now();
         for item in items.iter() {
-            if let Item::Ended { subscription, .. } = item {
-                self.machine.free(&subscription.id);
-                let before = self.live.len();
-                self.live
-                    .retain(|placed| !Arc::ptr_eq(&placed.subscription, subscription));
-                self.shared
-                    .metrics
-                    .subscriptions
-                    .sub((before - self.live.len()) as i64);
+            if self.wire.item(item, now).await? == Pace::Stalled {
+                delivered.stalled = true;
+                break;
+            }
+            match item {
+                Item::Frame(frame) => delivered.position = Some(frame.position),
+                Item::Ended { subscription, .. } => {
+                    self.has_ended(subscription);
+                    delivered.ended.push(Arc::clone(subscription));
+                }
             }
         }
-        self.wire.items(items).await?;
+        delivered.is_cut = delivered.stalled;
+        delivered.stalled = delivered.stalled || self.wire.flush_unless_stalled().await? == Pace::Stalled;
+        items.clear();
         // What one burst needed is not kept for ever: connections are many.
         items.shrink_to(64);
-        Ok(())
+        Ok(delivered)
+    }
+
+    fn has_ended(&mut self, subscription: &Arc<Subscription>) {
+        self.machine.free(&subscription.id);
+        let before = self.live.len();
+        self.live
+            .retain(|placed| !Arc::ptr_eq(&placed.subscription, subscription));
+        self.shared
+            .metrics
+            .subscriptions
+            .sub((before - self.live.len()) as i64);
+    }
+
+    /// Takes a seat at the router, or the one back that the work at hand had.
+    fn sit(&mut self, seat: Seat) {
+        self.wire.patience.outbox = Arc::downgrade(&seat.outbox);
+        self.seat = Some(seat);
     }
 
     async fn ticked(&mut self, items: &mut Vec<Item>) -> Result<(), End> {

@@ -42,7 +42,7 @@ struct Collected {
 }
 
 /// How much of the journal is read at a time, in bytes.
-const BATCH_BYTES: usize = 256 * 1024;
+const BATCH_BYTES: usize = 64 * 1024;
 /// How much of the journal one step reads at most, in bytes, however little of it matches: others want their turn.
 const STEP_BYTES: usize = 4 * 1024 * 1024;
 

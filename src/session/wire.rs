@@ -1,6 +1,7 @@
 //! [`Wire`]: the sending side of a client's websocket. Several frames go out in one write.
 
-use std::sync::Arc;
+use std::pin::pin;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,7 +13,7 @@ use tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::event::Timestamp;
 use crate::protocol::{CloseCode, ErrorMessage, ServerMessage};
-use crate::router::Item;
+use crate::router::{Item, Outbox};
 use crate::telemetry::Metrics;
 
 /// The client takes nothing any more.
@@ -21,6 +22,15 @@ pub(super) enum Lost {
     /// The connection has ended.
     Gone,
     /// It read nothing for too long.
+    Stalled,
+}
+
+/// Whether a client takes what it is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Pace {
+    /// It does.
+    Taken,
+    /// It has taken nothing for a while.
     Stalled,
 }
 
@@ -35,12 +45,14 @@ impl From<Error> for Lost {
 pub(super) struct Wire<S> {
     pub(super) socket: S,
     metrics: Arc<Metrics>,
-    stall_timeout: Duration,
+    pub(super) patience: Patience,
 }
 
 /// A larger message goes out in fragments of this size, in bytes: the socket copies what it is given, moves the rest at
 /// every write, and never gives back what the largest frame took.
-const FRAGMENT_BYTES: usize = 256 * 1024;
+const FRAGMENT_BYTES: usize = 32 * 1024;
+/// A client that takes nothing for so long is stalled: nothing is kept for it in memory any more.
+const GRACE: Duration = Duration::from_secs(1);
 /// How long a client gets to take our close frame and answer it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -51,8 +63,12 @@ where
     pub(super) fn new(socket: S, metrics: Arc<Metrics>, stall_timeout: Duration) -> Wire<S> {
         Wire {
             socket,
+            patience: Patience {
+                metrics: Arc::clone(&metrics),
+                stall_timeout,
+                outbox: Weak::new(),
+            },
             metrics,
-            stall_timeout,
         }
     }
 
@@ -68,28 +84,40 @@ where
         self.send(ServerMessage::Error(error.clone()).to_json()).await
     }
 
-    /// Sends what the router or the journal had, all in as few writes as it takes, and empties `items`.
-    pub(super) async fn items(&mut self, items: &mut Vec<Item>) -> Result<(), Lost> {
-        let now = Timestamp::now();
-        for item in items.drain(..) {
-            match item {
-                Item::Frame(frame) => {
-                    let age = now.seconds_since(frame.committed_at);
-                    self.metrics.commit_to_send_seconds.observe(age);
-                    self.feed(frame.text).await?;
-                }
-                Item::Ended { error, .. } => {
-                    self.metrics.error(error.code.as_str());
-                    self.feed(ServerMessage::Error(*error).to_json().into()).await?;
-                }
+    /// Adds something that the router or the journal had to what goes out with the next flush. A stalled client does
+    /// not take it.
+    pub(super) async fn item(&mut self, item: &Item, now: Timestamp) -> Result<Pace, Lost> {
+        match item {
+            Item::Frame(frame) => {
+                let age = now.seconds_since(frame.committed_at);
+                self.metrics.commit_to_send_seconds.observe(age);
+                self.feed_unless_stalled(frame.text.clone()).await
+            }
+            Item::Ended { error, .. } => {
+                self.metrics.error(error.code.as_str());
+                let text = ServerMessage::Error((**error).clone()).to_json();
+                self.feed_unless_stalled(text.into()).await
             }
         }
-        self.flush().await
+    }
+
+    /// Sends what was added, as far as the client takes it.
+    pub(super) async fn flush_unless_stalled(&mut self) -> Result<Pace, Lost> {
+        match in_time(GRACE, self.socket.flush()).await {
+            Err(Lost::Stalled) => Ok(Pace::Stalled),
+            flushed => flushed.map(|()| Pace::Taken),
+        }
+    }
+
+    /// Sends what was added, however long the client takes.
+    pub(super) async fn flush(&mut self) -> Result<(), Lost> {
+        self.patience.wait(self.socket.flush()).await
     }
 
     pub(super) async fn ping(&mut self) -> Result<(), Lost> {
-        let stall_timeout = self.stall_timeout;
-        in_time(stall_timeout, self.socket.send(Message::Ping(Default::default()))).await
+        self.patience
+            .wait(self.socket.send(Message::Ping(Default::default())))
+            .await
     }
 
     /// Closes, and gives the client a moment to take it and to answer: a socket that is dropped with something unread
@@ -108,31 +136,65 @@ where
         let _late = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
     }
 
+    async fn feed_unless_stalled(&mut self, text: Utf8Bytes) -> Result<Pace, Lost> {
+        match in_time(GRACE, std::future::poll_fn(|cx| self.socket.poll_ready_unpin(cx))).await {
+            Err(Lost::Stalled) => return Ok(Pace::Stalled),
+            ready => ready?,
+        }
+        self.feed(text).await?;
+        Ok(Pace::Taken)
+    }
+
     async fn feed(&mut self, text: Utf8Bytes) -> Result<(), Lost> {
         self.metrics.sent_messages.inc();
         self.metrics.sent_bytes.inc_by(text.len() as u64);
+        let Wire { socket, patience, .. } = self;
         if text.len() <= FRAGMENT_BYTES {
-            return in_time(self.stall_timeout, self.socket.feed(Message::Text(text))).await;
+            return patience.wait(socket.feed(Message::Text(text))).await;
         }
         let mut rest = Bytes::from(text);
         let mut opcode = Data::Text;
         while !rest.is_empty() {
             let fragment = rest.split_to(rest.len().min(FRAGMENT_BYTES));
             let frame = Frame::message(fragment, OpCode::Data(opcode), rest.is_empty());
-            in_time(self.stall_timeout, self.socket.feed(Message::Frame(frame))).await?;
+            patience.wait(socket.feed(Message::Frame(frame))).await?;
             opcode = Data::Continue;
         }
         Ok(())
     }
+}
 
-    async fn flush(&mut self) -> Result<(), Lost> {
-        in_time(self.stall_timeout, self.socket.flush()).await
+/// How long a client may take nothing, and what that costs it.
+#[derive(Debug)]
+pub(super) struct Patience {
+    metrics: Arc<Metrics>,
+    stall_timeout: Duration,
+    /// The outbox of its place at the router.
+    pub(super) outbox: Weak<Outbox>,
+}
+
+impl Patience {
+    /// Waits for a write. Once the client has stalled, the router keeps nothing for it any more: reading on from the
+    /// journal then costs less than what would be kept meanwhile.
+    async fn wait(&self, write: impl Future<Output = Result<(), Error>>) -> Result<(), Lost> {
+        let mut write = pin!(write);
+        match in_time(GRACE, write.as_mut()).await {
+            Err(Lost::Stalled) => {}
+            taken => return taken,
+        }
+        if let Some(outbox) = self.outbox.upgrade() {
+            outbox.give_up();
+        }
+        self.metrics.stalled.inc();
+        let taken = in_time(self.stall_timeout, write).await;
+        self.metrics.stalled.dec();
+        taken
     }
 }
 
 /// Waits for a write; mostly there is nothing to wait for, and no timer is made.
 async fn in_time(limit: Duration, write: impl Future<Output = Result<(), Error>>) -> Result<(), Lost> {
-    let mut write = std::pin::pin!(write);
+    let mut write = pin!(write);
     if let Some(written) = write.as_mut().now_or_never() {
         return Ok(written?);
     }

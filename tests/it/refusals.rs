@@ -57,7 +57,6 @@ fn each_bad_subscription_is_refused_by_its_code_and_the_connection_stays() {
             "resume_invalid",
         ),
         (json!({"table": "t", "from": "0/1"}), "resume_expired"),
-        (json!({"table": "t", "snapshot": true}), "bad_request"),
         (
             json!({"table": "t", "snapshot": true, "from": "earliest"}),
             "bad_request",

@@ -344,6 +344,51 @@ impl Drop for Writer {
 }
 
 #[test]
+fn a_client_that_takes_nothing_costs_64_kib_at_most() {
+    const CLIENTS: usize = 400;
+    let database = Database::new(TABLE);
+    let setup = Setup::new(&database).flag("--stall-timeout", "10min");
+    let walcast = setup.start();
+    let insert = |from: usize| {
+        database.sql(&format!(
+            "INSERT INTO t SELECT g, repeat('x', 500) FROM generate_series({}, {}) g",
+            from + 1,
+            from + 20_000
+        ));
+    };
+    insert(0);
+    // Live, behind, and with the rows that are there.
+    let stalled = |count: usize| -> Vec<Client> {
+        let subscribe = |number: usize| {
+            let mut client = walcast.connect();
+            let mut subscribe = json!({"id": "s", "table": "t"});
+            match number % 3 {
+                0 => {}
+                1 => subscribe["from"] = json!("earliest"),
+                _ => subscribe["snapshot"] = json!(true),
+            }
+            client.subscribe(subscribe);
+            client
+        };
+        (0..count).map(subscribe).collect()
+    };
+    // What all of them share, and what the allocator keeps, is there once some have stalled.
+    let some = stalled(CLIENTS / 10);
+    insert(20_000);
+    eventually_equal("some have stalled", some.len() as f64, || {
+        walcast.metric("stalled")
+    });
+    let before = walcast.resident_bytes();
+    let _all = stalled(CLIENTS);
+    insert(40_000);
+    eventually_equal("all have stalled", (some.len() + CLIENTS) as f64, || {
+        walcast.metric("stalled")
+    });
+    let each = walcast.resident_bytes().saturating_sub(before) / CLIENTS as u64;
+    assert!(each <= 64 << 10, "{each} bytes for each");
+}
+
+#[test]
 fn what_clients_with_many_subscriptions_do_not_read_costs_bounded_memory() {
     let database = Database::new(TABLE);
     let setup = Setup::new(&database).flag("--stall-timeout", "10min");

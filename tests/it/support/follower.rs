@@ -1,7 +1,7 @@
 //! [`Follower`]: a client that keeps its views up to date, whatever happens to its connection.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -19,6 +19,12 @@ pub struct Follower {
     connection: Option<(Client, Option<At>)>,
     /// Goes away about once in so many messages, so often.
     cuts: Option<(Rng, u32, u32)>,
+    /// What may happen to it, if anything may.
+    mishaps: Option<Arc<Mishaps>>,
+    /// Views that were refused for now, and when they ask again.
+    refused: Vec<(String, Instant)>,
+    /// It reads so much slower, after each message.
+    pause: Duration,
     /// How often it connected, and how often it resumed inside a transaction.
     pub connects: usize,
     pub resumed_inside: usize,
@@ -53,6 +59,17 @@ fn summary(message: &Value) -> String {
     short.to_string()
 }
 
+/// What may happen to followers, and what did.
+#[derive(Default)]
+pub struct Mishaps {
+    /// Whether the history may break: something was done that it cannot survive.
+    pub may_break: AtomicBool,
+    /// How often a view was told to start again.
+    pub restarts: AtomicUsize,
+    /// How often one was told to ask again.
+    pub retries: AtomicUsize,
+}
+
 /// Where to stop, once somebody says so.
 pub type Goal = Arc<OnceLock<At>>;
 
@@ -63,6 +80,9 @@ impl Follower {
             views,
             connection: None,
             cuts: None,
+            mishaps: None,
+            refused: Vec::new(),
+            pause: Duration::ZERO,
             connects: 0,
             resumed_inside: 0,
             recent: VecDeque::new(),
@@ -72,6 +92,18 @@ impl Follower {
     /// The same, but it goes away about once in `messages` messages, `times` times.
     pub fn cut_once_in(mut self, messages: u32, times: u32, seed: u64) -> Follower {
         self.cuts = Some((Rng::with_seed(seed), messages, times));
+        self
+    }
+
+    /// The same, but its history may break, and the database may be away.
+    pub fn forgiving(mut self, mishaps: &Arc<Mishaps>) -> Follower {
+        self.mishaps = Some(Arc::clone(mishaps));
+        self
+    }
+
+    /// The same, but it takes its time after each message.
+    pub fn slow(mut self, pause: Duration) -> Follower {
+        self.pause = pause;
         self
     }
 
@@ -109,13 +141,16 @@ impl Follower {
                 thread::sleep(Duration::from_millis(20));
                 continue;
             }
+            self.ask_again();
             match self.read() {
                 Incoming::Message(message) => {
                     self.take(&message);
+                    thread::sleep(self.pause);
                     self.maybe_cut();
                 }
                 Incoming::Nothing => {}
                 Incoming::End(End::Lost | End::Closed(1001 | 1005 | 1006, _)) => self.disconnect(),
+                Incoming::End(End::Closed(4001 | 4002, _)) if self.mishaps.is_some() => self.disconnect(),
                 Incoming::End(end) => panic!("closed: {end:?}"),
             }
         }
@@ -146,6 +181,7 @@ impl Follower {
     /// Goes away without a word.
     pub fn disconnect(&mut self) {
         self.connection = None;
+        self.refused.clear();
         for view in &mut self.views {
             view.live = false;
         }
@@ -203,7 +239,46 @@ impl Follower {
                 }
             }
             "tx" => self.tx(message),
+            "error" => self.refused(message),
             _ => panic!("{message}"),
+        }
+    }
+
+    /// An error that may be: of a history that broke, after which the view starts again; or of a question that the
+    /// database was not there to answer, which is asked again.
+    fn refused(&mut self, message: &Value) {
+        let Some(mishaps) = self.mishaps.clone() else {
+            panic!("{message}");
+        };
+        let view = self.view(&message["id"]);
+        match message["code"].as_str().unwrap() {
+            "resume_invalid" | "resume_expired" if mishaps.may_break.load(Ordering::SeqCst) => {
+                mishaps.restarts.fetch_add(1, Ordering::Relaxed);
+                view.restart();
+            }
+            "internal" => {
+                mishaps.retries.fetch_add(1, Ordering::Relaxed);
+                if !view.is_established() {
+                    view.at = None;
+                }
+            }
+            _ => panic!("{message}"),
+        }
+        let id = view.id.clone();
+        view.live = false;
+        self.refused
+            .push((id, Instant::now() + Duration::from_millis(200)));
+    }
+
+    fn ask_again(&mut self) {
+        let now = Instant::now();
+        let (due, later): (Vec<_>, Vec<_>) = self.refused.drain(..).partition(|(_, at)| *at <= now);
+        self.refused = later;
+        for (id, _) in due {
+            let subscribe = self.view(&Value::from(id)).subscribe();
+            if let Some((client, _)) = &mut self.connection {
+                client.try_send(&subscribe);
+            }
         }
     }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 pub use audience::{Audience, queries, snapshot_views, views, views_from};
 pub use client::{Client, End, Incoming, Refused};
 pub use database::{Database, connect};
-pub use follower::{Follower, Goal};
+pub use follower::{Follower, Goal, Mishaps};
 pub use proxy::{Direction, Proxy};
 pub use server::{PROGRAM, Setup, Walcast, http, http_get, refused};
 pub use view::{At, View};

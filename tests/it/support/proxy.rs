@@ -39,7 +39,8 @@ struct Network {
     listener: Listener,
     connections: Mutex<Vec<(TcpStream, Box<dyn Far>)>>,
     accepted: AtomicU64,
-    stalled: Mutex<bool>,
+    /// Up and down.
+    stalled: Mutex<[bool; 2]>,
     flows: Condvar,
     /// Bytes a second towards who connected; 0 for all that comes.
     limit: AtomicU64,
@@ -97,7 +98,7 @@ impl Proxy {
             listener,
             connections: Mutex::default(),
             accepted: AtomicU64::new(0),
-            stalled: Mutex::new(false),
+            stalled: Mutex::default(),
             flows: Condvar::new(),
             limit: AtomicU64::new(0),
             closed: AtomicBool::new(false),
@@ -134,7 +135,18 @@ impl Proxy {
 
     /// Holds all bytes back, or lets them go on.
     pub fn stall(&self, stalled: bool) {
-        *self.network.stalled.lock().unwrap() = stalled;
+        self.stall_ways([stalled; 2]);
+    }
+
+    /// Holds all bytes of one way back, or lets them go on; those of the other pass.
+    pub fn stall_one(&self, direction: Direction, stalled: bool) {
+        let mut ways = *self.network.stalled.lock().unwrap();
+        ways[direction as usize] = stalled;
+        self.stall_ways(ways);
+    }
+
+    fn stall_ways(&self, ways: [bool; 2]) {
+        *self.network.stalled.lock().unwrap() = ways;
         self.network.flows.notify_all();
     }
 
@@ -198,7 +210,7 @@ impl Network {
                 break;
             };
             let mut stalled = self.stalled.lock().unwrap();
-            while *stalled {
+            while stalled[direction as usize] {
                 stalled = self.flows.wait(stalled).unwrap();
             }
             drop(stalled);

@@ -56,6 +56,12 @@ impl Setup {
         .flag("--progress-interval", "50ms")
     }
 
+    /// With its journal elsewhere.
+    pub fn data_in(mut self, directory: &Path) -> Setup {
+        self.directory = TempDir::new_in(directory).unwrap();
+        self
+    }
+
     /// With a further flag.
     pub fn flag(mut self, name: &str, value: &str) -> Setup {
         self.flags.retain(|flag| !flag.starts_with(&format!("{name}=")));

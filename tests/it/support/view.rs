@@ -142,6 +142,27 @@ impl View {
         self.complete
     }
 
+    /// It is told to start again: it does so with the rows that are there.
+    pub fn restart(&mut self) {
+        self.query["snapshot"] = json!(true);
+        (self.established, self.live, self.open) = (false, false, None);
+        (self.at, self.begun, self.start) = (None, None, None);
+        self.rows.clear();
+        self.came.clear();
+    }
+
+    /// Whether it has rows that it could go on from.
+    pub fn is_established(&self) -> bool {
+        self.at.is_some() && (!self.is_snapshot() || self.established)
+    }
+
+    /// A view of the same query that reads the whole history.
+    pub fn whole_history(&self) -> View {
+        let mut query = self.query.clone();
+        query.as_object_mut().unwrap().remove("snapshot");
+        View::new(query, json!("earliest"), false)
+    }
+
     /// The message that subscribes it, or resumes it where it is.
     pub fn subscribe(&self) -> Value {
         let mut message = self.query.clone();
@@ -375,8 +396,12 @@ impl View {
         }
         assert!(
             wrong.is_empty(),
-            "{}: {} rows differ from {sql}",
-            self.id,
+            "{} from {:?} (began at {:?}, {} changes since) to {:?}: {} rows differ from {sql}",
+            self.query,
+            self.start,
+            self.begun,
+            self.came.len(),
+            self.at,
             wrong.len()
         );
     }

@@ -1,0 +1,290 @@
+//! What goes wrong: walcast, Postgres, the ways to both, and the disk.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use fastrand::Rng;
+use tempfile::TempDir;
+use walcast::cluster::Shutdown;
+
+use crate::support::{Database, Direction, Mishaps, Proxy, Setup, Walcast, eventually, left_out};
+
+/// What happens to the tables between rounds.
+pub(crate) const SCHEMA_CHANGES: [&str; 4] = [
+    "ALTER TABLE unpublished ADD COLUMN more int; CREATE INDEX ON item (owner)",
+    "ALTER TABLE unpublished DROP COLUMN more; ALTER TABLE item ALTER COLUMN note SET STORAGE EXTERNAL",
+    "CREATE TABLE more (id int PRIMARY KEY); ALTER PUBLICATION pub ADD TABLE more; INSERT INTO more VALUES (1); VACUUM item",
+    "ALTER PUBLICATION pub DROP TABLE more; DROP TABLE more; ALTER TABLE part ALTER COLUMN v SET STATISTICS 10",
+];
+
+/// One of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fault {
+    Killed,
+    Stopped,
+    Terminated,
+    PostgresCrashed,
+    PostgresRestarted,
+    PostgresCut,
+    PostgresStalled,
+    PostgresStalledOneWay,
+    ClientsCut,
+    ClientsStalled,
+    DiskFull,
+    TailTorn,
+    TailCorrupted,
+}
+
+const FAULTS: [Fault; 13] = [
+    Fault::Killed,
+    Fault::Stopped,
+    Fault::Terminated,
+    Fault::PostgresCrashed,
+    Fault::PostgresRestarted,
+    Fault::PostgresCut,
+    Fault::PostgresStalled,
+    Fault::PostgresStalledOneWay,
+    Fault::ClientsCut,
+    Fault::ClientsStalled,
+    Fault::DiskFull,
+    Fault::TailTorn,
+    Fault::TailCorrupted,
+];
+
+/// A small disk, if this machine lets us have one.
+struct SmallDisk {
+    directory: TempDir,
+}
+
+/// How large it is.
+const DISK: &str = "size=1g";
+
+impl SmallDisk {
+    fn mount() -> Option<SmallDisk> {
+        let directory = TempDir::new().unwrap();
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", DISK, "tmpfs"])
+            .arg(directory.path())
+            .output();
+        match mounted {
+            Ok(output) if output.status.success() => Some(SmallDisk { directory }),
+            Ok(output) => {
+                left_out("a full disk", String::from_utf8_lossy(&output.stderr).trim());
+                None
+            }
+            Err(error) => {
+                left_out("a full disk", &error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Leaves no space, or makes it again.
+    fn fill(&self, full: bool) {
+        let path = self.directory.path().join("fill");
+        if full {
+            // It ends with an error: there is no space.
+            let filled = Command::new("dd")
+                .args(["if=/dev/zero", "bs=1M", "status=none"])
+                .arg(format!("of={}", path.display()))
+                .output();
+            assert!(!filled.unwrap().status.success());
+        } else {
+            fs::remove_file(path).unwrap();
+        }
+    }
+}
+
+impl Drop for SmallDisk {
+    fn drop(&mut self) {
+        // Whoever still has a file open there keeps it until then.
+        let unmounted = Command::new("umount")
+            .arg("-l")
+            .arg(self.directory.path())
+            .output();
+        if let Err(error) = unmounted {
+            eprintln!("a disk stays mounted: {error}");
+        }
+    }
+}
+
+/// All that can fail.
+pub(crate) struct Ground<'a> {
+    database: &'a Database,
+    // Before the disk that it is on.
+    walcast: Option<Walcast>,
+    setup: Setup,
+    disk: Option<SmallDisk>,
+    postgres: Arc<Proxy>,
+    clients: Arc<Proxy>,
+    pub(crate) mishaps: Arc<Mishaps>,
+    rng: Rng,
+    counts: BTreeMap<Fault, usize>,
+    broken: bool,
+}
+
+impl<'a> Ground<'a> {
+    pub(crate) fn new(database: &'a Database, rng: Rng) -> Ground<'a> {
+        let disk = SmallDisk::mount();
+        let postgres = Arc::new(Proxy::to_postgres(database));
+        let mut setup = Setup::new(database)
+            .by(postgres.url(database))
+            .flag("--segment-bytes", "4MiB")
+            .flag("--max-frame-bytes", "8KiB");
+        if let Some(disk) = &disk {
+            setup = setup.data_in(disk.directory.path());
+        }
+        let clients = Arc::new(Proxy::to_walcast(setup.address()));
+        Ground {
+            walcast: Some(setup.start()),
+            database,
+            setup,
+            disk,
+            postgres,
+            clients,
+            mishaps: Arc::default(),
+            rng,
+            counts: BTreeMap::new(),
+            broken: false,
+        }
+    }
+
+    /// Where clients find walcast.
+    pub(crate) fn address(&self) -> Arc<Mutex<SocketAddr>> {
+        self.setup.address()
+    }
+
+    /// The same, by a way that fails.
+    pub(crate) fn clients_proxy(&self) -> Arc<Mutex<SocketAddr>> {
+        Arc::new(Mutex::new(self.clients.address()))
+    }
+
+    /// Whether the history has been broken since the start.
+    pub(crate) fn has_broken(&self) -> bool {
+        self.broken
+    }
+
+    pub(crate) fn report(&self) -> String {
+        let counts = self
+            .counts
+            .iter()
+            .map(|(fault, count)| format!("{count} {fault:?}"));
+        counts.collect::<Vec<_>>().join(", ")
+    }
+
+    /// Waits until everything works again.
+    pub(crate) fn settle(&self) {
+        let walcast = self.walcast.as_ref().unwrap();
+        eventually("walcast is ready", || {
+            walcast.assert_running();
+            walcast.ready().ok()
+        });
+    }
+
+    /// From here on nobody may be told to start again.
+    pub(crate) fn forgive_no_more(&self) {
+        self.mishaps.may_break.store(false, Ordering::SeqCst);
+    }
+
+    /// Walcast ends well.
+    pub(crate) fn end(mut self) {
+        let status = self.walcast.take().unwrap().stop();
+        assert!(status.success(), "{status}");
+    }
+
+    /// One of the faults.
+    pub(crate) fn fault(&mut self) {
+        let fault = *self.rng.choice(&FAULTS).unwrap();
+        if fault == Fault::DiskFull && self.disk.is_none() {
+            return self.fault();
+        }
+        eprintln!("{fault:?}");
+        *self.counts.entry(fault).or_default() += 1;
+        let some = Duration::from_millis(self.rng.u64(50..2_000));
+        match fault {
+            Fault::Killed => self.restart(Walcast::kill, |_, _| {}),
+            Fault::Terminated => self.restart(|walcast| assert!(walcast.stop().success()), |_, _| {}),
+            Fault::Stopped => {
+                let walcast = self.walcast.as_ref().unwrap();
+                walcast.pause(true);
+                thread::sleep(some);
+                walcast.pause(false);
+            }
+            Fault::PostgresCrashed | Fault::PostgresRestarted => {
+                let how = match fault {
+                    Fault::PostgresCrashed => Shutdown::Immediate,
+                    _ => Shutdown::Fast,
+                };
+                self.database.server().stop(how).unwrap();
+                thread::sleep(some / 4);
+                self.database.server().resume().unwrap();
+            }
+            Fault::PostgresCut => self.postgres.cut(),
+            Fault::PostgresStalled => {
+                self.postgres.stall(true);
+                thread::sleep(some);
+                self.postgres.stall(false);
+            }
+            Fault::PostgresStalledOneWay => {
+                let way = *self.rng.choice(&[Direction::Up, Direction::Down]).unwrap();
+                self.postgres.stall_one(way, true);
+                thread::sleep(some);
+                self.postgres.cut();
+                self.postgres.stall_one(way, false);
+            }
+            Fault::ClientsCut => self.clients.cut(),
+            Fault::ClientsStalled => {
+                self.clients.stall(true);
+                thread::sleep(some);
+                self.clients.stall(false);
+            }
+            Fault::DiskFull => {
+                let disk = self.disk.as_ref().unwrap();
+                disk.fill(true);
+                thread::sleep(some);
+                disk.fill(false);
+            }
+            Fault::TailTorn => self.restart(Walcast::kill, |path, rng| {
+                let bytes = fs::read(path).unwrap();
+                let torn = bytes.len() - rng.usize(1..200).min(bytes.len() / 2);
+                fs::write(path, &bytes[..torn]).unwrap();
+            }),
+            Fault::TailCorrupted => self.restart(Walcast::kill, |path, rng| {
+                let mut bytes = fs::read(path).unwrap();
+                let at = bytes.len() - rng.usize(1..200).min(bytes.len() / 2);
+                bytes[at] ^= 1 << rng.u32(0..8);
+                fs::write(path, bytes).unwrap();
+            }),
+        }
+    }
+
+    /// Ends walcast, does something to the journal's newest segment, and starts it again. What was confirmed and is not
+    /// there any more is a gap, which clients have to be told of.
+    fn restart(&mut self, end: impl FnOnce(Walcast), damage: impl FnOnce(&Path, &mut Rng)) {
+        end(self.walcast.take().unwrap());
+        if let Some(segment) = newest(&self.setup.data()) {
+            let before = fs::read(&segment).unwrap();
+            damage(&segment, &mut self.rng);
+            if fs::read(&segment).unwrap() != before {
+                self.mishaps.may_break.store(true, Ordering::SeqCst);
+                self.broken = true;
+            }
+        }
+        let walcast = self.setup.start_unready();
+        self.walcast = Some(walcast);
+    }
+}
+
+/// The newest segment of a journal, if one has got its name yet.
+fn newest(data: &Path) -> Option<PathBuf> {
+    let files = fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
+    let segments = files.filter(|path| path.extension().is_some_and(|extension| extension == "seg"));
+    segments.max()
+}

@@ -1,0 +1,176 @@
+//! Everything at once: writers, clients and faults at random, and an oracle that knows what must come of it.
+//!
+//! Between rounds the writers pause, and each client's view has to be its query's result; strictly folded all along, no
+//! change may come twice, out of order or to a row that is not there. At the end each has to have got, change for change,
+//! what a client gets that reads the whole history. A client may be told to start again only after a fault that no
+//! history survives.
+//!
+//! The seed is printed; `WALCAST_SEED` sets it. `WALCAST_TORTURE` sets how long it goes on, in seconds.
+
+// Clippy allows these in test functions only, not in their helpers.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod faults;
+mod queries;
+// What the integration tests stand on; here not all of it is needed.
+#[allow(dead_code, unused_imports, unreachable_pub)]
+#[path = "../it/support/mod.rs"]
+mod support;
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use fastrand::Rng;
+use serde_json::json;
+
+use faults::{Ground, SCHEMA_CHANGES};
+use queries::query;
+use support::{At, Database, Follower, Goal, Pace, SCHEMA, View, Workload};
+
+/// How long it goes on if `WALCAST_TORTURE` does not say.
+const SECONDS: u64 = 60;
+/// How many clients there are at a time.
+const CLIENTS: usize = 50;
+/// How many faults come before the writers pause.
+const FAULTS_A_ROUND: usize = 4;
+const PACE: Pace = Pace {
+    workers: 4,
+    rest: Duration::from_millis(80),
+    big: 3,
+};
+
+/// A client for one round: it has its views from the round before.
+struct Clients {
+    followers: Vec<Follower>,
+    rng: Rng,
+    made: usize,
+}
+
+impl Clients {
+    /// As many clients as there are to be: some leave, new ones come.
+    fn renew(&mut self, ground: &Ground) {
+        let rng = &mut self.rng;
+        self.followers.retain(|_| rng.u32(0..8) > 0);
+        while self.followers.len() < CLIENTS {
+            let client = self.new_client(ground);
+            self.followers.push(client);
+        }
+    }
+
+    fn new_client(&mut self, ground: &Ground) -> Follower {
+        let rng = &mut self.rng;
+        let views = (0..rng.usize(1..4)).map(|_| {
+            self.made += 1;
+            let mut query = query(rng, &format!("q{}", self.made));
+            // From the start of the history everything was empty; once it broke, only the rows tell.
+            let from_start = !ground.has_broken() && rng.bool();
+            if !from_start {
+                query["snapshot"] = json!(true);
+            }
+            View::new(
+                query,
+                if from_start {
+                    json!("earliest")
+                } else {
+                    json!(null)
+                },
+                true,
+            )
+        });
+        let views = views.collect();
+        let seed = rng.u64(..);
+        let address = match rng.u32(0..3) {
+            0 => ground.clients_proxy(),
+            _ => ground.address(),
+        };
+        let follower = Follower::new(address, views).forgiving(&ground.mishaps);
+        let follower = match rng.u32(0..3) {
+            0 => follower.cut_once_in(60, 10, seed),
+            _ => follower,
+        };
+        match rng.u32(0..6) {
+            0 => follower.slow(Duration::from_millis(rng.u64(1..10))),
+            _ => follower,
+        }
+    }
+
+    /// Has all of them follow, each on its own thread, until they are told where to stop.
+    fn follow(&mut self, goal: &Goal) -> Vec<JoinHandle<Follower>> {
+        let joined = Arc::default();
+        self.followers
+            .drain(..)
+            .map(|follower| follower.follow(goal, &joined))
+            .collect()
+    }
+}
+
+#[test]
+fn every_client_holds_its_querys_result_whatever_happens() {
+    let seed = std::env::var("WALCAST_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    let seconds = std::env::var("WALCAST_TORTURE").map_or(SECONDS, |seconds| seconds.parse().unwrap());
+    eprintln!("seed: WALCAST_SEED={seed} WALCAST_TORTURE={seconds}");
+    let database = Database::on_its_own_server(SCHEMA, &["wal_sender_timeout = 5s"]);
+    let mut ground = Ground::new(&database, Rng::with_seed(seed ^ 1));
+    let mut clients = Clients {
+        followers: Vec::new(),
+        rng: Rng::with_seed(seed ^ 2),
+        made: 0,
+    };
+    let began = Instant::now();
+    let (mut rounds, mut committed) = (0, 0);
+    while rounds == 0 || began.elapsed() < Duration::from_secs(seconds) {
+        rounds += 1;
+        clients.renew(&ground);
+        let goal = Goal::default();
+        let following = clients.follow(&goal);
+        let workload = Workload::start(&database, PACE);
+        for _ in 0..FAULTS_A_ROUND {
+            workload.goes_on(20);
+            ground.fault();
+        }
+        workload.goes_on(20);
+        committed += workload.committed();
+        workload.finish();
+        ground.settle();
+        goal.set(At::after(database.written())).unwrap();
+        let joined = following.into_iter().map(JoinHandle::join);
+        clients.followers = joined
+            .map(|follower| follower.expect("a client failed"))
+            .collect();
+        for view in clients.followers.iter().flat_map(|follower| &follower.views) {
+            view.assert_is_result(&database);
+        }
+        ground.forgive_no_more();
+        if began.elapsed() < Duration::from_secs(seconds) {
+            // Its columns come and go, and its keys' meaning does not.
+            let change = SCHEMA_CHANGES[(rounds - 1) % SCHEMA_CHANGES.len()];
+            database.sql(change);
+        }
+    }
+    let views = || clients.followers.iter().flat_map(|follower| &follower.views);
+    eprintln!(
+        "{rounds} rounds in {:?}: {committed} transactions, {} clients with {} queries made; {} connections of the last; \
+         {} told to start again, {} to ask again; faults: {}",
+        began.elapsed(),
+        clients.made,
+        views().count(),
+        clients
+            .followers
+            .iter()
+            .map(|follower| follower.connects)
+            .sum::<usize>(),
+        ground.mishaps.restarts.load(Ordering::Relaxed),
+        ground.mishaps.retries.load(Ordering::Relaxed),
+        ground.report(),
+    );
+    // What came, change for change, against somebody who reads the whole history at once.
+    let goal = At::after(database.written());
+    for view in views() {
+        let mut whole = Follower::new(ground.address(), vec![view.whole_history()]);
+        whole.until(|whole| whole.has_come_to(goal));
+        view.assert_is_tail_of(&whole.views[0]);
+    }
+    ground.end();
+}
