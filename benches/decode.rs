@@ -99,6 +99,7 @@ fn assembler(columns: usize) -> Assembler {
             typmod: column.typmod,
             identity: column.identity,
             collation: Collation::C,
+            ctype: Default::default(),
         };
         let relation = Relation {
             oid,

@@ -41,6 +41,7 @@ fn relation() -> Arc<Relation> {
         typmod: -1,
         identity: false,
         collation: Collation::C,
+        ctype: Default::default(),
     };
     Arc::new(Relation {
         oid: 1,

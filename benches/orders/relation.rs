@@ -22,6 +22,7 @@ pub(crate) fn relation() -> Relation {
         typmod: -1,
         identity: true,
         collation: Collation::Deterministic,
+        ctype: Default::default(),
     });
     Relation {
         oid: 1,

@@ -84,6 +84,7 @@ pub(super) fn relation(kinds: impl Iterator<Item = Kind>) -> Relation {
         typmod: -1,
         identity: false,
         collation: Collation::None,
+        ctype: Default::default(),
     });
     Relation {
         oid: OID,

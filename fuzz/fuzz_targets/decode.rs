@@ -113,6 +113,7 @@ fn relation(described: StreamRelation) -> Relation {
         typmod: column.typmod,
         identity: column.identity,
         collation: Collation::None,
+        ctype: Default::default(),
     });
     Relation {
         oid: described.oid,

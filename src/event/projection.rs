@@ -131,6 +131,7 @@ mod tests {
             typmod: -1,
             identity: false,
             collation: Collation::None,
+            ctype: Default::default(),
         };
         Relation {
             oid: 1,

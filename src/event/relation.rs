@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Kind, Type};
+use crate::types::{Ctype, Kind, Type};
 
 /// A table's name: a (schema, name) pair. Never joined with a dot for comparison: `"a.b"."c"` is not `"a"."b.c"`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -111,6 +111,10 @@ pub struct Column {
     pub identity: bool,
     /// How its text compares.
     pub collation: Collation,
+    /// How its collation folds letters, where that is not part of `collation`. If its type has none, the database's, which
+    /// the texts have that are made of it.
+    #[serde(default, skip_serializing_if = "Ctype::is_unknown")]
+    pub ctype: Ctype,
 }
 
 /// A published table as one version of its schema describes it. Rows refer to the version they were written under.
@@ -147,6 +151,7 @@ impl Relation {
             typmod: -1,
             identity: false,
             collation: Collation::C,
+            ctype: Ctype::Unknown,
         };
         Relation {
             oid: 0,
@@ -213,5 +218,26 @@ impl From<&Relation> for StreamRelation {
             replica_identity: relation.replica_identity,
             columns: relation.columns.iter().map(column).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_relation_says_a_ctypes_name_and_those_of_old_journals_none() {
+        let mut relation = Relation::of_messages("p", true);
+        let json = serde_json::to_string(&relation).unwrap();
+        assert!(!json.contains("ctype"), "{json}");
+        assert_eq!(serde_json::from_str::<Relation>(&json).unwrap(), relation);
+        let ctype = Ctype::Named("libc C.UTF-8".to_owned());
+        for column in &mut relation.columns {
+            column.ty.kind = Kind::Citext(ctype.clone());
+            column.ctype = ctype.clone();
+        }
+        let json = serde_json::to_string(&relation).unwrap();
+        assert!(json.contains(r#""ctype":{"named":"libc C.UTF-8"}"#), "{json}");
+        assert_eq!(serde_json::from_str::<Relation>(&json).unwrap(), relation);
     }
 }

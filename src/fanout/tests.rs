@@ -99,6 +99,7 @@ fn relation(columns: &[&str]) -> Arc<Relation> {
         typmod: -1,
         identity: true,
         collation: Collation::None,
+        ctype: Default::default(),
     });
     Arc::new(Relation {
         oid: 1,

@@ -133,8 +133,7 @@ fn between(mut left: Term<'_>, operator: ArrayOperator, mut right: Term<'_>) -> 
     {
         return Err(Error::unsupported(format!("comparing {}", names()), left.offset));
     }
-    let domain = Domain::of(element, element)
-        .ok_or_else(|| Error::unsupported(format!("comparing {}", names()), left.offset))?;
+    let domain = domain(&left, element, &right, element)?;
     let comparison = match operator {
         ArrayOperator::Compare(comparison) => comparison,
         _ => Comparison::Equal,

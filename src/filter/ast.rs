@@ -2,7 +2,7 @@
 
 use super::matcher::Comparison;
 use super::truth::Truth;
-use crate::types::{Case, Kind};
+use crate::types::Kind;
 
 /// A boolean expression.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,7 +41,8 @@ pub(super) enum Expr {
         operand: Operand,
         pattern: Operand,
         escape: Option<Operand>,
-        case: Case,
+        /// Whether it is `ILIKE`.
+        folds: bool,
         negated: bool,
     },
     /// `left = ANY (array)`

@@ -114,11 +114,11 @@ impl<'a> Binder<'a> {
                 operand,
                 pattern,
                 escape,
-                case,
+                folds,
                 negated,
             } => {
                 let escape = escape.as_ref().map(|escape| self.term(escape)).transpose()?;
-                let like = like(self.term(operand)?, self.term(pattern)?, escape, *case)?;
+                let like = like(self.term(operand)?, self.term(pattern)?, escape, *folds)?;
                 Ok(if *negated { like.negated() } else { like })
             }
             Expr::Any {

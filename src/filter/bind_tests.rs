@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::event::{Collation, Column, ReplicaIdentity, TableName, Tuple, Value as Field, encode_values};
 use crate::filter::{Row, Verdict};
-use crate::types::Type;
+use crate::types::{Ctype, Type};
 
 fn pair() -> Kind {
     Kind::Composite {
@@ -39,7 +39,18 @@ fn relation() -> Relation {
         ("pair", pair(), Collation::None),
         ("fixed", Kind::Bpchar, Collation::Deterministic),
         ("hour", Kind::Time, Collation::None),
-        // citext, for one: a type that is known by its text alone.
+        ("nick", Kind::Citext(Ctype::C), Collation::Ascii),
+        (
+            "nicks",
+            Kind::Array(Box::new(Kind::Citext(Ctype::C))),
+            Collation::Deterministic,
+        ),
+        (
+            "unasked",
+            Kind::Citext(Ctype::Named("never asked".into())),
+            Collation::Deterministic,
+        ),
+        // A type that is known by its text alone.
         ("other", Kind::Other, Collation::Deterministic),
     ];
     Relation {
@@ -58,6 +69,10 @@ fn relation() -> Relation {
                 typmod: -1,
                 identity: name == "id",
                 collation,
+                ctype: match name {
+                    "unasked" => Ctype::Named("never asked".into()),
+                    _ => Ctype::Unknown,
+                },
             })
             .collect(),
         key: vec![0],
@@ -208,6 +223,16 @@ fn what_the_documentation_calls_refused_is() {
         "hour = '12'",
         "other = 'x'",
         "name ILIKE 'x'",
+        "doc ->> 'a' ILIKE 'x'",
+        "unasked = 'x'",
+        "unasked = unasked",
+        "unasked IN ('x', 'y')",
+        "'x' = ANY (nicks) AND unasked <> 'x'",
+        "unasked IS DISTINCT FROM 'x'",
+        "unasked LIKE 'x'",
+        "nick = fixed",
+        "nick = 'x'::citext",
+        "name::citext = 'x'",
         "name < 'x'",
         "fold LIKE 'x'",
         "now() > at",
@@ -243,6 +268,9 @@ fn what_the_documentation_calls_refused_is() {
         "pair IS NOT DISTINCT FROM NULL",
         "(id = 1) IS TRUE",
         "code ILIKE 'x'",
+        "nick = 'x' AND nick < 'x' AND nick LIKE 'x' AND nick IN ('x', 'y') AND 'x' = ANY (nicks) AND nicks @> '{x}'",
+        "nick = name AND nick::text = 'x' AND nick = 'x'::text",
+        "unasked IS NULL AND unasked::text = 'x' AND unasked = name",
         "code < 'x'",
         "name LIKE 'x'",
         "'a' = ANY (tags)",
@@ -398,8 +426,20 @@ fn what_postgres_or_we_cannot_type_is_refused_with_its_place() {
         (
             "name ILIKE 'X%'",
             "name",
-            "ILIKE on \"name\", whose collation is not \"C\" or \"POSIX\" (how it folds letters is known to the server \
-             alone), is not supported in a predicate",
+            "ILIKE on \"name\", whose collation folds letters in a way that is known to the server alone, is not supported \
+             in a predicate",
+        ),
+        (
+            "unasked LIKE 'x'",
+            "unasked",
+            "LIKE on \"unasked\", whose collation folds letters in a way that is known to the server alone, is not \
+             supported in a predicate",
+        ),
+        (
+            "unasked = 'x'",
+            "'x'",
+            "comparing citext is not supported in this database: how its collation folds letters is known to the server \
+             alone",
         ),
         (
             "fold LIKE 'x'",
@@ -554,4 +594,41 @@ fn a_composite_is_asked_for_as_a_value_only() {
     assert_eq!(verdict(held, &[], &[("pair", "(,)")]), Verdict::Matches);
     assert_eq!(verdict(held, &[], &[]), Verdict::DoesNot);
     assert!(bind("pair = pair", &[]).is_err());
+}
+
+#[test]
+fn citext_compares_in_lower_case_and_as_text_with_text() {
+    let row = [("nick", "Ann"), ("name", "ann"), ("nicks", "{BOB,Ann}")];
+    for text in [
+        "nick = 'aNN'",
+        "nick IN ('x', 'ANN')",
+        "nick LIKE 'A_N'",
+        "nick < 'ANNA'",
+        "nick IS NOT DISTINCT FROM 'ANN'",
+        "nick = ANY ('{ANN}')",
+        "'bob' = ANY (nicks)",
+        "nick = ANY (nicks)",
+        "nicks && '{bob}'",
+        "nicks = '{bob,ann}'",
+        "nick::text = 'Ann'",
+        "nick IN ('Ann'::text, 'x')",
+    ] {
+        assert!(matches(text, &row), "{text}");
+    }
+    for text in [
+        "nick <> 'ANN'",
+        "nick = 'ANN'::text",
+        "nick = name",
+        "nick IN ('ANN'::text, 'ann')",
+        "nick::text LIKE 'ANN'",
+        "nick = ANY ('{ANN}'::text[])",
+    ] {
+        assert!(!matches(text, &row), "{text}");
+    }
+    assert_eq!(
+        bind("nick = 'ANN'", &[]),
+        bind("nick = 'ann'", &[]),
+        "they can share a matcher"
+    );
+    assert_eq!(verdict("nick = $1", &[json!("ANN")], &row), Verdict::Matches);
 }

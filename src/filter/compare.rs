@@ -10,7 +10,7 @@ use super::scalar::Scalar;
 use super::term::{Term, Typed, check_collation};
 use super::truth::Truth;
 use super::typing::Domain;
-use crate::types::{Datum, Kind};
+use crate::types::{Datum, Kind, LiteralError};
 
 pub(super) fn is_null(term: &Term<'_>, negated: bool) -> Node {
     match &term.typed {
@@ -97,7 +97,13 @@ pub(super) fn domain(
             Kind::MacAddr,
             Kind::MacAddr8,
         ];
-        let is_refused = |kind| refused.contains(kind) || matches!(kind, Kind::Other | Kind::Separated(_));
+        let is_refused = |kind| {
+            refused.contains(kind) || matches!(kind, Kind::Citext(_) | Kind::Other | Kind::Separated(_))
+        };
+        if let (Kind::Citext(_), Kind::Citext(_)) = (left_kind, right_kind) {
+            let source = LiteralError::Citext;
+            return Error::Literal { source, offset };
+        }
         // Postgres may know how to compare them.
         if left_kind == right_kind || (is_refused(left_kind) && is_refused(right_kind)) {
             let what = format!("comparing {} with {}", left.type_name(), right.type_name());

@@ -5,10 +5,9 @@ use super::compare::leaf;
 use super::leaf::Test;
 use super::matcher::{Node, Source};
 use super::scalar::Scalar;
-use super::term::{Term, Typed, check_deterministic};
+use super::term::{Place, Term, Typed, check_deterministic};
 use super::truth::Truth;
-use crate::event::Collation;
-use crate::types::{Case, Datum, Kind, Pattern, PatternError, Reading};
+use crate::types::{Case, CaseMap, Datum, Kind, Pattern, PatternError, Reading};
 
 /// How long a pattern may be: to match it takes its length times that of the text at worst, for each row.
 const MAX_PATTERN_BYTES: usize = 1_000;
@@ -18,7 +17,7 @@ pub(super) fn like(
     mut term: Term<'_>,
     pattern: Term<'_>,
     escape: Option<Term<'_>>,
-    case: Case,
+    folds: bool,
 ) -> Result<Node, Error> {
     let offset = pattern.offset;
     let escape = match escape.map(constant).transpose()? {
@@ -42,7 +41,7 @@ pub(super) fn like(
             return Err(Error::unsupported("LIKE without a column", term.offset));
         }
     };
-    if !matches!(place.kind, Kind::Text | Kind::Bpchar) {
+    if !matches!(place.kind, Kind::Text | Kind::Bpchar | Kind::Citext(_)) {
         if matches!(place.kind, Kind::Bytea | Kind::Other) {
             return Err(Error::unsupported(
                 format!("LIKE on {}", term.type_name()),
@@ -53,13 +52,7 @@ pub(super) fn like(
         return Err(Error::ty(message, term.offset));
     }
     check_deterministic(place, "LIKE on", term.offset)?;
-    if case == Case::InsensitiveAscii && place.collation != Collation::Ascii {
-        let what = format!(
-            "ILIKE on {:?}, whose collation is not \"C\" or \"POSIX\" (how it folds letters is known to the server alone),",
-            place.column.name
-        );
-        return Err(Error::unsupported(what, term.offset));
-    }
+    let case = case(place, folds, term.offset)?;
     if pattern
         .as_ref()
         .is_some_and(|pattern| pattern.len() > MAX_PATTERN_BYTES)
@@ -90,6 +83,22 @@ pub(super) fn like(
         part => part,
     };
     Ok(leaf(left, Test::Like(pattern)))
+}
+
+/// Whether letters match in both cases. To `citext` LIKE is ILIKE: either folds as the column's collation does, while `=`
+/// folds as the database's.
+fn case(place: &Place<'_>, folds: bool, offset: usize) -> Result<Case, Error> {
+    if !folds && !matches!(place.kind, Kind::Citext(_)) {
+        return Ok(Case::Sensitive);
+    }
+    CaseMap::of(&place.ctype).map(Case::Insensitive).ok_or_else(|| {
+        let what = format!(
+            "{} on {:?}, whose collation folds letters in a way that is known to the server alone,",
+            if folds { "ILIKE" } else { "LIKE" },
+            place.column.name
+        );
+        Error::unsupported(what, offset)
+    })
 }
 
 /// The text of a constant, `None` if it is null, and its place.

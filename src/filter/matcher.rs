@@ -56,7 +56,7 @@ impl Matcher {
         }
     }
 
-    /// Whether the row is in the result. Allocates nothing.
+    /// Whether the row is in the result. Allocates nothing but for `citext` and ILIKE, where letters change.
     pub fn eval(&self, row: &Row<'_>) -> Verdict {
         Verdict::of(eval(&self.node, row))
     }

@@ -15,6 +15,7 @@ fn relation(replica_identity: ReplicaIdentity) -> Relation {
         typmod: -1,
         identity: replica_identity == ReplicaIdentity::Full || name == "id",
         collation: Collation::Deterministic,
+        ctype: Default::default(),
     };
     Relation {
         oid: 1,

@@ -11,7 +11,6 @@ use super::lex::Text;
 use super::matcher::Comparison;
 use super::sql::{comparison, describe, is_operand, operator, unwrap_parentheses};
 use super::truth::Truth;
-use crate::types::Case;
 
 /// How large a predicate may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -223,21 +222,21 @@ impl Checker<'_> {
     }
 
     fn like(&mut self, sql: &Sql, depth: usize) -> Result<Expr, Error> {
-        let (case, expr, pattern, escape, negated) = match sql {
+        let (folds, expr, pattern, escape, negated) = match sql {
             Sql::Like {
                 negated,
                 expr,
                 pattern,
                 escape_char,
                 ..
-            } => (Case::Sensitive, expr, pattern, escape_char, *negated),
+            } => (false, expr, pattern, escape_char, *negated),
             Sql::ILike {
                 negated,
                 expr,
                 pattern,
                 escape_char,
                 ..
-            } => (Case::InsensitiveAscii, expr, pattern, escape_char, *negated),
+            } => (true, expr, pattern, escape_char, *negated),
             other => return Err(Error::unsupported(describe(other), self.offset(other))),
         };
         let escape = escape.as_ref().map(|escape| self.operand(escape, depth));
@@ -245,7 +244,7 @@ impl Checker<'_> {
             operand: self.operand(expr, depth)?,
             pattern: self.operand(pattern, depth)?,
             escape: escape.transpose()?,
-            case,
+            folds,
             negated,
         })
     }

@@ -14,7 +14,7 @@ use super::parse::Predicate;
 use super::term::text_of_json;
 use super::truth::Truth;
 use crate::event::{Relation, quote_identifier, quote_literal};
-use crate::types::{Case, Kind};
+use crate::types::Kind;
 
 /// A condition that Postgres can evaluate, over the columns of one table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,7 +137,7 @@ impl Writer<'_> {
             operand,
             pattern,
             escape,
-            case,
+            folds,
             negated,
         } = expr
         else {
@@ -145,10 +145,7 @@ impl Writer<'_> {
         };
         self.operand(operand, ListAs::Array)?;
         self.word(if *negated { " NOT" } else { "" });
-        self.word(match case {
-            Case::Sensitive => " LIKE ",
-            _ => " ILIKE ",
-        });
+        self.word(if *folds { " ILIKE " } else { " LIKE " });
         self.operand(pattern, ListAs::Array)?;
         if let Some(escape) = escape {
             self.word(" ESCAPE ");
@@ -310,6 +307,7 @@ mod tests {
             typmod: -1,
             identity: false,
             collation: Collation::C,
+            ctype: Default::default(),
         };
         Relation {
             oid: 1,

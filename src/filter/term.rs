@@ -7,7 +7,7 @@ use super::matcher::{Comparison, Source};
 use super::scalar::{Part, Scalar, text_of};
 use super::typing::{Domain, casts_in_place};
 use crate::event::{Collation, Column};
-use crate::types::{Array, Datum, Jsonb, Kind, LiteralError, cast, literal};
+use crate::types::{Array, Ctype, Datum, Jsonb, Kind, LiteralError, cast, literal};
 
 /// An operand whose type is known, or known to be open.
 #[derive(Clone)]
@@ -47,6 +47,8 @@ pub(super) struct Place<'a> {
     /// The type that it has for what stands around it: another one if it was cast.
     pub(super) kind: Kind,
     pub(super) collation: Collation,
+    /// How ILIKE folds it.
+    pub(super) ctype: Ctype,
 }
 
 impl<'a> Place<'a> {
@@ -58,6 +60,10 @@ impl<'a> Place<'a> {
             base: column.ty.kind.clone(),
             kind: column.ty.kind.clone(),
             collation: column.collation,
+            ctype: match column.collation {
+                Collation::Ascii => Ctype::C,
+                _ => column.ctype.clone(),
+            },
         }
     }
 

@@ -1,7 +1,7 @@
 //! How Postgres types comparisons: which type two operands are compared as, and which type a list has
 //! (documentation, "Type Conversion").
 
-use crate::types::{Kind, Reading};
+use crate::types::{CaseMap, Kind, Reading};
 
 /// What two values are compared as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +12,7 @@ pub(super) enum Domain {
     Float,
     Text,
     Bpchar,
+    Citext(CaseMap),
     Uuid,
     /// Labels of one enumeration.
     Enum,
@@ -44,6 +45,11 @@ impl Domain {
             (Kind::Bool, Kind::Bool) => Domain::Bool,
             (Kind::Text, Kind::Text) => Domain::Text,
             (Kind::Bpchar, Kind::Bpchar) => Domain::Bpchar,
+            (Kind::Citext(ctype), Kind::Citext(other)) if ctype == other => {
+                Domain::Citext(CaseMap::of(ctype)?)
+            }
+            // `citext` becomes `text` by itself, but not the other way round: case counts.
+            (Kind::Citext(_), Kind::Text) | (Kind::Text, Kind::Citext(_)) => Domain::Text,
             (Kind::Uuid, Kind::Uuid) => Domain::Uuid,
             (Kind::Bytea, Kind::Bytea) => Domain::Bytea,
             (Kind::Inet | Kind::Cidr, Kind::Inet | Kind::Cidr) => Domain::Inet,
@@ -75,6 +81,7 @@ impl Domain {
             Domain::Text if *column == Kind::Bpchar => Reading::Bpchar,
             Domain::Text | Domain::Enum => Reading::Text,
             Domain::Bpchar => Reading::Bpchar,
+            Domain::Citext(case) => Reading::Citext(case),
             Domain::Uuid => Reading::Uuid,
             Domain::Bytea => Reading::Bytea,
             Domain::Inet => Reading::Inet,
@@ -108,7 +115,7 @@ impl Domain {
 
     /// Whether values are compared under a collation.
     pub(super) fn is_text(self) -> bool {
-        matches!(self, Domain::Text | Domain::Bpchar)
+        matches!(self, Domain::Text | Domain::Bpchar | Domain::Citext(_))
     }
 }
 
@@ -127,6 +134,7 @@ pub(super) fn casts_in_place(from: &Kind, to: &Kind) -> bool {
             | Kind::Numeric
             | Kind::Text
             | Kind::Bpchar
+            | Kind::Citext(_)
             | Kind::Uuid
             | Kind::Enum { .. }
             | Kind::Json
@@ -176,6 +184,8 @@ pub(super) fn common_type<'a>(kinds: impl Iterator<Item = &'a Kind>) -> Option<K
         common = Some(match common {
             None => kind,
             Some(same) if same == kind => kind,
+            Some(Kind::Text) if matches!(kind, Kind::Citext(_)) => &Kind::Text,
+            Some(Kind::Citext(_)) if *kind == Kind::Text => kind,
             Some(other) => match (rank(other), rank(kind), date_rank(other), date_rank(kind)) {
                 (Some(a), Some(b), _, _) => {
                     if a < b {

@@ -126,6 +126,7 @@ mod tests {
             typmod: -1,
             identity: true,
             collation: Collation::None,
+            ctype: Default::default(),
         };
         Relation {
             oid: 1,

@@ -24,7 +24,7 @@ pub enum Datum<'a> {
     Float(Float),
     /// `numeric`, of any size
     Numeric(Decimal<'a>),
-    /// Text, compared by bytes; of `character(n)` without its trailing blanks.
+    /// Text, compared by bytes; of `character(n)` without its trailing blanks, of `citext` in lower case.
     Text(Cow<'a, [u8]>),
     /// `uuid`
     Uuid(u128),

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Ctype;
+
 /// A column's type: its OID, its name, and what its text means.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Type {
@@ -34,6 +36,8 @@ pub enum Kind {
     Text,
     /// `character(n)`, whose trailing blanks do not count in comparisons
     Bpchar,
+    /// `citext`: text that compares by what `lower` makes of it under the database's own collation, which has this ctype.
+    Citext(Ctype),
     /// `bytea`
     Bytea,
     /// `date`
@@ -157,6 +161,7 @@ impl Kind {
             Kind::Numeric => "numeric",
             Kind::Text => "text",
             Kind::Bpchar => "character",
+            Kind::Citext(_) => "citext",
             Kind::Bytea => "bytea",
             Kind::Date => "date",
             Kind::Time => "time without time zone",

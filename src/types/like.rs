@@ -1,5 +1,7 @@
 //! [`Pattern`]: LIKE and ILIKE (`like_match.c`), in time linear in pattern times text and without recursion.
 
+use super::CaseMap;
+
 /// Stands for `_` in a piece; no byte of a UTF-8 text.
 const ANY: u8 = 0xff;
 
@@ -8,12 +10,8 @@ const ANY: u8 = 0xff;
 pub enum Case {
     /// LIKE: a character matches itself.
     Sensitive,
-    /// ILIKE under the collations `C` and `POSIX`: ASCII letters match in both cases, all others match themselves.
-    ///
-    /// Under every other collation ILIKE compares what the server's `lower` makes of both sides, which depends on its
-    /// libraries and their versions ('İ' ILIKE 'i' holds under `C.utf8` but not under `en-x-icu`; 'I' ILIKE 'i' does
-    /// not hold under `tr-x-icu`): that cannot be told here.
-    InsensitiveAscii,
+    /// ILIKE: what `lower` makes of both sides is compared.
+    Insensitive(CaseMap),
 }
 
 /// Why a text is no pattern.
@@ -81,7 +79,7 @@ impl Pattern {
             };
             let literal = match case {
                 Case::Sensitive => literal,
-                Case::InsensitiveAscii => literal.to_ascii_lowercase(),
+                Case::Insensitive(map) => map.lower_char(literal),
             };
             piece.extend_from_slice(literal.encode_utf8(&mut [0; 4]).as_bytes());
         }
@@ -109,7 +107,8 @@ impl Pattern {
     pub fn matches(&self, text: &[u8]) -> bool {
         match self.case {
             Case::Sensitive => self.find::<false>(text),
-            Case::InsensitiveAscii => self.find::<true>(text),
+            Case::Insensitive(map) if map.is_ascii() => self.find::<true>(text),
+            Case::Insensitive(map) => map.lower(text).and_then(|text| self.find::<false>(&text)),
         }
         .is_some()
     }
@@ -278,15 +277,15 @@ mod tests {
     #[test]
     fn ascii_letters_match_in_both_cases_if_case_does_not_count() {
         let ilike = |text: &str, pattern: &str| {
-            Pattern::new(pattern, Pattern::ESCAPE, Case::InsensitiveAscii)
+            Pattern::new(pattern, Pattern::ESCAPE, Case::Insensitive(CaseMap::ascii()))
                 .unwrap()
                 .matches(text.as_bytes())
         };
         assert!(ilike("ABC", "a%C") && ilike("abc", "%B%") && ilike("É", "É"));
         assert!(!ilike("É", "é") && !ilike("[", "{"));
-        let escaped = Pattern::new("AX%", Some('X'), Case::InsensitiveAscii).unwrap();
+        let escaped = Pattern::new("AX%", Some('X'), Case::Insensitive(CaseMap::ascii())).unwrap();
         assert!(escaped.matches(b"a%") && !escaped.matches(b"ax"));
-        let other = Pattern::new("AX%", Some('x'), Case::InsensitiveAscii).unwrap();
+        let other = Pattern::new("AX%", Some('x'), Case::Insensitive(CaseMap::ascii())).unwrap();
         assert!(other.matches(b"axb"), "the escape character is one case only");
     }
 
@@ -316,7 +315,7 @@ mod tests {
 
         #[test]
         fn any_bytes_get_an_answer(text in prop::collection::vec(any::<u8>(), 0..20), pattern in "[a%_é]{0,6}") {
-            let pattern = Pattern::new(&pattern, Pattern::ESCAPE, Case::InsensitiveAscii).unwrap();
+            let pattern = Pattern::new(&pattern, Pattern::ESCAPE, Case::Insensitive(CaseMap::ascii())).unwrap();
             pattern.matches(&text);
         }
     }

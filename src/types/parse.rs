@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::reading::{timetz, uuid, without_trailing_blanks};
-use super::{Datum, Decimal, Float, Inet, Kind, Reading};
+use super::{CaseMap, Datum, Decimal, Float, Inet, Kind, Reading};
 use super::{bytea, calendar, interval};
 use crate::lsn::Lsn;
 
@@ -60,6 +60,11 @@ pub enum LiteralError {
     /// Values of the type cannot be compared here.
     #[error("comparing values of type {0} is not supported")]
     Unsupported(&'static str),
+    /// The database's collation folds letters in a way that is not known here.
+    #[error(
+        "comparing citext is not supported in this database: how its collation folds letters is known to the server alone"
+    )]
+    Citext,
     /// There is no such conversion here.
     #[error("casting {from} to {to} is not supported: write the value as a quoted literal of that type")]
     Cast {
@@ -94,6 +99,11 @@ pub fn literal(kind: &Kind, text: &str) -> Result<Datum<'static>, LiteralError> 
         Kind::Float4 | Kind::Float8 => float_literal(kind, trimmed).map_err(|e| e.into_error(kind, text))?,
         Kind::Text => Datum::Text(Cow::Owned(text.into())),
         Kind::Bpchar => Datum::Text(Cow::Owned(without_trailing_blanks(text.as_bytes()).into())),
+        Kind::Citext(ctype) => {
+            let case = CaseMap::of(ctype).ok_or(LiteralError::Citext)?;
+            let lower = case.lower(text.as_bytes()).ok_or_else(invalid)?;
+            Datum::Text(Cow::Owned(lower.into_owned()))
+        }
         Kind::Uuid => Datum::Uuid(uuid(text.as_bytes()).ok_or_else(invalid)?),
         Kind::Date => Datum::Date(calendar::date(trimmed.as_bytes()).ok_or_else(|| not_iso("2024-01-31"))?),
         Kind::Time => Datum::Time(calendar::time(trimmed.as_bytes()).ok_or_else(|| not_iso("10:00:00.5"))?),

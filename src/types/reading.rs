@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Datum, Decimal, Float, Inet, Kind};
+use super::{CaseMap, Datum, Decimal, Float, Inet, Kind};
 use super::{bytea, calendar, interval, network};
 use crate::lsn::Lsn;
 
@@ -23,6 +23,8 @@ pub enum Reading {
     Text,
     /// `character(n)`
     Bpchar,
+    /// `citext`: in lower case
+    Citext(CaseMap),
     /// `uuid`
     Uuid,
     /// `date` as itself
@@ -65,6 +67,7 @@ impl Reading {
             Kind::Float8 => Reading::Float8,
             Kind::Text => Reading::Text,
             Kind::Bpchar => Reading::Bpchar,
+            Kind::Citext(ctype) => Reading::Citext(CaseMap::of(ctype)?),
             Kind::Uuid => Reading::Uuid,
             Kind::Date => Reading::Date,
             Kind::Time => Reading::Time,
@@ -91,7 +94,7 @@ impl Reading {
         })
     }
 
-    /// Reads a value as the server prints it, in place. `None` if the text is not of the type, which no server sends.
+    /// Reads a value as the server prints it, in place but for letters that change. `None` if the text is not of the type, which no server sends.
     pub fn read(self, text: &[u8]) -> Option<Datum<'_>> {
         Some(match self {
             Reading::Bool => Datum::Bool(match text {
@@ -105,6 +108,7 @@ impl Reading {
             Reading::Float8 => Datum::Float(Float::new(ascii(text)?.parse().ok()?)),
             Reading::Text => Datum::Text(Cow::Borrowed(text)),
             Reading::Bpchar => Datum::Text(Cow::Borrowed(without_trailing_blanks(text))),
+            Reading::Citext(case) => Datum::Text(case.lower(text)?),
             Reading::Uuid => Datum::Uuid(uuid(text)?),
             Reading::Date => Datum::Date(calendar::date(text)?),
             Reading::DateAsTimestamp => Datum::Timestamp(calendar::midnight(calendar::date(text)?)),

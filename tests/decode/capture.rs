@@ -116,6 +116,7 @@ fn relation(described: &StreamRelation) -> Relation {
         typmod: column.typmod,
         identity: column.identity,
         collation: Collation::None,
+        ctype: Default::default(),
     };
     Relation {
         oid: described.oid,

@@ -46,6 +46,9 @@ const FAMILIES: &[&[&str]] = &[
     &["i2", "i4", "i8", "n", "n2", "f4", "f8", "id"],
     &["tx", "tc", "vc", "nm"],
     &["bp"],
+    &["ct", "ct2", "ctd"],
+    &["ct", "ctd", "tl"],
+    &["tl", "tx", "ct"],
     &["u"],
     &["d", "ts", "tz"],
     &["tm"],
@@ -66,6 +69,8 @@ const ARRAYS_OF: &[(&str, &[&str])] = &[
     ("i2", &["ia", "ia2", "i8a", "na", "fa"]),
     ("tx", &["ta", "ta2", "tca"]),
     ("bp", &["bpa"]),
+    ("tl", &["cta", "ta"]),
+    ("ct", &["cta", "cta2", "ta"]),
     ("u", &["ua"]),
     ("d", &["da", "tza"]),
     ("en", &["ea"]),
@@ -78,7 +83,8 @@ const CASTS: &[&str] = &[
 ];
 
 const PATTERNS: &[&str] = &[
-    "a", "A", "%", "%", "_", "é", "日", "b", " ", "\\\\", "\\%", "\\_", "''", "B", "x", "ab",
+    "a", "A", "%", "%", "_", "é", "日", "b", " ", "\\\\", "\\%", "\\_", "''", "B", "x", "ab", "É", "i", "İ",
+    "K", "\u{212a}", "σ", "Σ", "ǅ", "ß", "Ⱥ", "𐐀",
 ];
 
 struct Generator<'a> {
@@ -138,7 +144,9 @@ impl Generator<'_> {
     fn leaf(&mut self) {
         let family = if self.one_in(40) {
             // Any two types at all: most do not go together.
-            &SCALARS.iter().map(|spec| spec.name).collect::<Vec<_>>()[..]
+            // But two collations that are neither the database's are an error there for some rows.
+            let names = SCALARS.iter().map(|spec| spec.name).filter(|name| *name != "tl");
+            &names.collect::<Vec<_>>()[..]
         } else {
             self.pick(FAMILIES)
         };
@@ -202,12 +210,18 @@ impl Generator<'_> {
     }
 
     fn like(&mut self) {
-        let name = self.pick(&["tx", "tc", "vc", "nm", "bp", "en"]);
+        let name = self.pick(&[
+            "tx", "tc", "vc", "nm", "bp", "en", "ct", "ct2", "ctd", "tl", "ct", "tl", "ct::text",
+        ]);
         self.column(name);
         let like = self.pick(&[" LIKE ", " NOT LIKE ", " like ", " ILIKE ", " NOT ILIKE "]);
         self.out.push(like);
         let pieces = self.rng.usize(..5);
-        let pattern: String = (0..pieces).map(|_| self.pick(PATTERNS)).collect();
+        let mut pattern: String = (0..pieces).map(|_| self.pick(PATTERNS)).collect();
+        if self.one_in(3) {
+            let wild = self.pick(&["", "%", "_"]);
+            pattern = format!("{}{wild}", self.pick(spec("ct").pool));
+        }
         match self.rng.u32(..4) {
             0 => self.out.parameter(&pattern),
             _ => self.out.push(&quote(&pattern)),
@@ -349,10 +363,11 @@ impl Generator<'_> {
                 "1", "x", "a", "{}", "true", "null", "[1, 2]", "é", "1.50", "2", "日本",
             ];
             match self.rng.u32(..6) {
-                0 => self.out.push(&format!(
-                    " LIKE {}",
-                    quote(self.rng.choice(&["%", "_", "1%", "%x%", "[%"]).unwrap())
-                )),
+                0 => {
+                    let like = self.pick(&["LIKE", "ILIKE"]);
+                    let pattern = self.pick(&["%", "_", "1%", "%x%", "[%", "É", "%X%", "T%"]);
+                    self.out.push(&format!(" {like} {}", quote(pattern)));
+                }
                 1 => {
                     let list = [self.pick(&texts), self.pick(&texts)].map(quote).join(", ");
                     self.out.push(&format!(" IN ({list}, NULL)"));

@@ -6,10 +6,10 @@ use walcast::filter::Error;
 /// Parts of messages, and how many of a thousand predicates may be refused with such.
 pub(crate) const REASONS: &[(&str, usize)] = &[
     ("is not an ISO 8601", 30),
-    ("whose collation is not \"C\" or \"POSIX\"", 20),
+    ("whose collation folds letters in a way", 3),
     ("ordering text without a column of collation \"C\"", 30),
     ("ordering labels in arrays", 10),
-    ("whose collation is not \"C\"", 50),
+    ("whose collation is not \"C\"", 80),
     ("a cast of ", 15),
     ("is not the plain form of this interval", 20),
     ("is not the plain form of this inet", 3),

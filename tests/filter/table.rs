@@ -56,6 +56,13 @@ const FLOAT8: &[&str] = &[
 const TEXT: &[&str] = &[
     "", "a", "a ", "A", "b", "ab", "é", "日本", "it''s", "back\\slash", "q\"uote", "1", "true", "null",
 ];
+/// Letters that differ by more than a bit from their lower case, or look at what stands around them in some libraries.
+#[rustfmt::skip]
+pub(crate) const LETTERS: &[&str] = &[
+    "", "a", "A", "a ", "ab", "AB", "aB", "é", "É", "İ", "i", "I", "ı", "k", "K", "\u{212a}", "ß", "ẞ", "SS", "Σ", "ς", "σ",
+    "ΑΣ", "ας", "ασ", "Ǆ", "ǅ", "ǆ", "\u{212b}", "å", "Å", "日本", "it''s", "1", "ÉCOLE des Ponts", "école DES ponts", "Ⱥ",
+    "ⱥ", "𐐀", "𐐨", "null",
+];
 #[rustfmt::skip]
 const UUID: &[&str] = &[
     "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11",
@@ -101,6 +108,10 @@ pub(crate) const SCALARS: &[Spec] = &[
     spec("vc", "varchar COLLATE \"C\"", 1043, TEXT),
     spec("nm", "name", 19, TEXT),
     spec("bp", "char(6) COLLATE \"C\"", 1042, &["", "a", "a ", "A", "b", "ab", "é", "null"]),
+    spec("ct", "citext", 0, LETTERS),
+    spec("ct2", "citext COLLATE \"C\"", 0, LETTERS),
+    spec("ctd", "insensitive", 0, LETTERS),
+    spec("tl", "text COLLATE \"C.utf8\"", 25, LETTERS),
     spec("u", "uuid", 2950, UUID),
     spec("d", "date", 1082, DATE),
     spec("tm", "time", 1083, TIME),
@@ -157,6 +168,8 @@ pub(crate) const ARRAYS: &[Spec] = &[
     spec("ta2", "text[]", 1009, &["{}", "{a}", "{b,a}", "{a,NULL}"]),
     spec("tca", "text[] COLLATE \"C\"", 1009, &["{}", "{a,b}", "{B,a,\"a \"}", "{é,日本}", "{NULL,a}"]),
     spec("bpa", "char(3)[]", 1014, &["{a,\"b \"}", "{}", "{ab}"]),
+    spec("cta", "citext[]", 0, &["{}", "{A,b}", "{a,B}", "{É,NULL,\u{212a}}", "{ας,k}", "{ǅ}", "{NULL}", "{é}"]),
+    spec("cta2", "citext[] COLLATE \"C\"", 0, &["{}", "{a,b}", "{É,İ}", "{é,i}", "{B}"]),
     spec("ua", "uuid[]", 2951, &["{a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11,NULL}", "{}", "{00000000-0000-0000-0000-000000000000}"]),
     spec("da", "date[]", 1182, &["{2024-01-31,infinity,\"0044-03-15 BC\"}", "{}", "{2024-01-31}"]),
     spec("tza", "timestamptz[]", 1185, &["{\"2024-01-31 10:00:00.5+02\",-infinity}", "{\"2024-01-31 00:00:00+00\"}"]),
@@ -217,6 +230,7 @@ pub(crate) fn table(rng: &mut fastrand::Rng) -> String {
         .collect();
     let mut sql = format!(
         "DROP TABLE IF EXISTS t; DROP TYPE IF EXISTS mood; DROP PUBLICATION IF EXISTS pub;
+         CREATE EXTENSION IF NOT EXISTS citext; DROP DOMAIN IF EXISTS insensitive; CREATE DOMAIN insensitive AS citext;
          CREATE TYPE mood AS ENUM ('ok', 'sad', 'Odd ''label'''); ALTER TYPE mood ADD VALUE 'happy' BEFORE 'sad';
          CREATE TABLE t ({}); CREATE PUBLICATION pub FOR TABLE t;\n",
         definitions.join(", ")

@@ -3,7 +3,7 @@
 use walcast::event::{Collation, Lookup, Relation, ReplicaIdentity, StreamColumn, StreamRelation, TableName};
 use walcast::lsn::Lsn;
 use walcast::postgres::*;
-use walcast::types::Kind;
+use walcast::types::{CaseMap, Ctype, Kind};
 
 use crate::{connect, info, left_out, publication, shared};
 
@@ -133,6 +133,46 @@ fn a_table_that_changed_or_went_is_described_as_the_stream_has_it() {
         (&[0][..], &Kind::Other)
     );
     assert_eq!(relation.columns[0].collation, Collation::Nondeterministic);
+}
+
+#[test]
+fn the_catalog_knows_how_collations_fold_letters() {
+    let cluster = &*shared();
+    cluster.psql(
+        r#"CREATE EXTENSION citext;
+        CREATE TABLE letters (t text, c text COLLATE "C", p text COLLATE "POSIX", u text COLLATE "C.utf8",
+            i text COLLATE "en-x-icu", n int, ci citext COLLATE "C", cis citext[]);
+        CREATE PUBLICATION letters FOR TABLE letters;"#,
+    );
+    let mut catalog = Catalog::new(info(&cluster.url("postgres")));
+    let relation = catalog.tables(&[publication("letters")]).unwrap().pop().unwrap();
+    let named = |name: &str| Ctype::Named(name.to_owned());
+    let default = named("libc C.UTF-8");
+    let expected = [
+        ("t", default.clone()),
+        ("c", Ctype::C),
+        ("p", Ctype::C),
+        ("u", named("libc C.utf8")),
+        ("i", Ctype::Unknown),
+        ("n", default.clone()),
+        ("ci", Ctype::C),
+        ("cis", default.clone()),
+    ];
+    let found = relation
+        .columns
+        .iter()
+        .map(|column| (column.name.as_str(), column.ctype.clone()));
+    assert_eq!(found.collect::<Vec<_>>(), expected);
+    // `citext` compares by the database's, whatever the column's collation is.
+    let citext = Kind::Citext(default.clone());
+    assert_eq!(relation.columns[6].ty.kind, citext);
+    assert_eq!(relation.columns[7].ty.kind, Kind::Array(Box::new(citext)));
+    for name in ["libc C.UTF-8", "libc C.utf8"] {
+        let case = CaseMap::of(&named(name)).unwrap();
+        assert_eq!(case.lower("ÉK\u{212a}ΑΣ".as_bytes()).unwrap(), "ékkασ".as_bytes());
+    }
+    let described = catalog.describe(&as_streamed(&relation)).unwrap();
+    assert_eq!(described, Described::Known(relation));
 }
 
 #[test]

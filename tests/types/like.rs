@@ -1,6 +1,6 @@
 //! LIKE and ILIKE.
 
-use walcast::types::{Case, Pattern, PatternError};
+use walcast::types::{Case, CaseMap, Pattern, PatternError};
 
 use crate::{Answer, answers, pieces, quote, random, shared};
 
@@ -33,7 +33,7 @@ fn a_text_is_like_a_pattern_here_exactly_when_it_is_there() {
         };
         let (case, operator) = match rng.bool() {
             true => (Case::Sensitive, "LIKE"),
-            false => (Case::InsensitiveAscii, "ILIKE"),
+            false => (Case::Insensitive(CaseMap::ascii()), "ILIKE"),
         };
         let clause = escape.map_or(String::new(), |escape| format!(" ESCAPE {}", quote(escape)));
         expressions.push(format!(

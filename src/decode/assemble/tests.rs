@@ -67,6 +67,7 @@ fn relation(oid: u32) -> Relation {
         typmod: -1,
         identity: true,
         collation: Collation::None,
+        ctype: Default::default(),
     };
     Relation {
         oid,

@@ -6,10 +6,10 @@ use proptest::prelude::*;
 use super::*;
 use crate::event::{Collation, Column, OldTuple, ReplicaIdentity, TableName, Tuple, Value, encode_values};
 use crate::filter::{Predicate, membership};
-use crate::types::{Kind, Type};
+use crate::types::{Ctype, Kind, Type};
 
 /// The columns, and values that are often alike.
-const COLUMNS: [(&str, Kind, &[&str]); 8] = [
+const COLUMNS: [(&str, Kind, &[&str]); 9] = [
     ("i", Kind::Int4, &["0", "1", "2", "3", "-5", "1000"]),
     ("j", Kind::Int8, &["0", "1", "2", "3", "9000000000"]),
     (
@@ -33,6 +33,11 @@ const COLUMNS: [(&str, Kind, &[&str]); 8] = [
         &["", "a", "b", "seven77", "eight888", "eight889", "eight88"],
     ),
     ("c", Kind::Bpchar, &["a", "a  ", "b"]),
+    (
+        "ci",
+        Kind::Citext(Ctype::C),
+        &["a", "A", "B", "b", "Eight888", "EIGHT888", "eight889", "É"],
+    ),
     ("b", Kind::Bool, &["t", "f"]),
     (
         "u",
@@ -60,6 +65,7 @@ fn relation(replica_identity: ReplicaIdentity) -> Relation {
         typmod: -1,
         identity: full || replica_identity == ReplicaIdentity::Default && IDENTITY.contains(&index),
         collation: Collation::C,
+        ctype: Default::default(),
     });
     Relation {
         oid: 1,

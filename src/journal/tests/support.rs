@@ -50,6 +50,7 @@ pub(super) fn relation(oid: u32, columns: &[&str]) -> Arc<Relation> {
         typmod: -1,
         identity: true,
         collation: Collation::C,
+        ctype: Default::default(),
     };
     Arc::new(Relation {
         oid,

@@ -4,6 +4,7 @@
 //! now. Columns, types and the replica identity's columns are therefore the stream's; the catalogs add names of types,
 //! what their text means, collations and the order of the key, wherever both still agree.
 
+mod ctypes;
 mod published;
 mod tables;
 mod types;
@@ -16,7 +17,8 @@ use super::slot::Publication;
 use super::snapshot::Snapshot;
 use crate::event::quote_literal;
 use crate::event::{Collation, Column, Relation, StreamColumn, StreamRelation, TableName};
-use crate::types::{Kind, Type};
+use crate::types::{Ctype, Kind, Type};
+use ctypes::Letters;
 use tables::{Scope, Table, TableColumn};
 use types::Types;
 
@@ -25,6 +27,7 @@ use types::Types;
 pub struct Catalog {
     session: Session,
     types: Types,
+    letters: Letters,
 }
 
 /// A table as the stream describes it, completed.
@@ -55,6 +58,7 @@ impl Catalog {
                 connection: None,
             },
             types: Types::default(),
+            letters: Letters::default(),
         }
     }
 
@@ -74,13 +78,17 @@ impl Catalog {
         let names = self.types.names(&mut self.session, &named)?;
         self.types
             .load(&mut self.session, stream.columns.iter().map(|c| c.type_oid))?;
+        self.learn_letters(now.iter())?;
         let mut columns = Vec::with_capacity(stream.columns.len());
         for (column, name) in stream.columns.iter().zip(names) {
             let same = |c: &&TableColumn| c.name == column.name && c.type_oid == column.type_oid;
             let now = now.as_ref().and_then(|table| table.columns.iter().find(same));
-            let collation = match now {
-                Some(now) => now.collation,
-                None => self.types.unknown_collation(&mut self.session, column.type_oid)?,
+            let (collation, ctype) = match now {
+                Some(now) => (now.collation, now.ctype.clone()),
+                None => {
+                    let collation = self.types.unknown_collation(&mut self.session, column.type_oid)?;
+                    (collation, Ctype::Unknown)
+                }
             };
             columns.push(Column {
                 name: column.name.clone(),
@@ -92,6 +100,7 @@ impl Catalog {
                 typmod: column.typmod,
                 identity: column.identity,
                 collation,
+                ctype,
             });
         }
         let relation = Relation {
@@ -133,10 +142,29 @@ impl Catalog {
         let columns = tables.iter().flat_map(|table| &table.columns);
         self.types
             .load(&mut self.session, columns.map(|column| column.type_oid))?;
+        self.learn_letters(tables.iter())?;
         Ok(tables
             .into_iter()
             .map(|table| table.into_relation(|oid| self.types.kind(oid)))
             .collect())
+    }
+
+    /// Has the letters known that predicates on these tables can ask for.
+    fn learn_letters<'t>(&mut self, tables: impl Iterator<Item = &'t Table>) -> Result<(), Error> {
+        let Catalog {
+            session,
+            types,
+            letters,
+        } = self;
+        if let Some(ctype) = types.default_ctype() {
+            letters.learn(session, ctype, "pg_catalog.\"default\"")?;
+        }
+        for column in tables.flat_map(|table| &table.columns) {
+            if let Some(collation) = &column.collation_name {
+                letters.learn(session, &column.ctype, collation)?;
+            }
+        }
+        Ok(())
     }
 }
 

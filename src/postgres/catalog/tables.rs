@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::event::ReplicaIdentity;
+use crate::types::Ctype;
 
 /// Which tables to read.
 pub(super) enum Scope<'a> {
@@ -30,6 +31,9 @@ pub(super) struct TableColumn {
     typmod: i32,
     type_name: String,
     pub(super) collation: Collation,
+    pub(super) ctype: Ctype,
+    /// The collation's name, as SQL has it.
+    pub(super) collation_name: Option<String>,
 }
 
 impl Table {
@@ -82,6 +86,7 @@ impl Table {
                     typmod: column.typmod,
                     identity,
                     collation: column.collation,
+                    ctype: column.ctype,
                 })
                 .collect(),
             key,
@@ -143,6 +148,8 @@ fn read_column(attnum: i16, row: &Row) -> Result<TableColumn, Error> {
             "deterministic" => Collation::Deterministic,
             _ => Collation::Nondeterministic,
         },
+        ctype: ctypes::read(row.get(12)),
+        collation_name: row.get(13).map(str::to_owned),
     })
 }
 
@@ -175,13 +182,18 @@ fn sql(scope: &Scope<'_>, version: u32) -> String {
                       AND co.collctype IN ('C', 'POSIX') OR co.collprovider = 'd' AND ({c_altogether})) THEN 'ascii' \
                   WHEN co.collprovider = 'b' OR co.collprovider = 'c' AND co.collcollate IN ('C', 'POSIX') THEN 'c' \
                   WHEN co.collprovider = 'd' AND ({c_by_default}) THEN 'c' \
-                  ELSE 'deterministic' END \
+                  ELSE 'deterministic' END, \
+             CASE WHEN a.attcollation = 0 THEN {database_ctype} WHEN co.collisdeterministic THEN {ctype} END, \
+             CASE WHEN a.attcollation <> 0 THEN a.attcollation::pg_catalog.regcollation::pg_catalog.text \
+                  ELSE 'pg_catalog.\"default\"' END \
          FROM {from} \
          JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database() \
          LEFT JOIN pg_catalog.pg_attribute a \
              ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND {column} \
          LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation \
          ORDER BY c.oid, a.attnum",
+        database_ctype = ctypes::of_database(version),
+        ctype = ctypes::of_collation(version),
         primary_key = key("indisprimary"),
         identity_index = key("indisreplident"),
     )

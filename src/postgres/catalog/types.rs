@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
-use crate::types::Attribute;
+use crate::types::{Attribute, Ctype};
 
 /// What is known of types. A type's OID keeps its meaning for as long as we run, except for a composite's attributes
 /// and an enumeration's labels.
@@ -13,6 +13,8 @@ pub(super) struct Types {
     composites: HashMap<u32, Composite>,
     /// The labels of enumerations, in their declared order.
     labels: HashMap<u32, Vec<String>>,
+    /// The ctype of the database's own collation, by which `citext` compares; asked once there is such a type.
+    default_ctype: Option<Ctype>,
     generation: u64,
 }
 
@@ -43,6 +45,8 @@ enum Nature {
     Composite,
     /// A type that a function called `hstore_to_json` casts to `json`.
     Hstore,
+    /// A type whose `=` is `citext_eq`.
+    Citext,
     /// A type whose arrays separate their elements by this byte.
     Separated(u8),
     Other,
@@ -70,6 +74,7 @@ impl Types {
             self.load_facts(session, &wanted)?;
             self.load_attributes(session, &wanted)?;
             self.load_labels(session, &wanted)?;
+            self.load_default_ctype(session, &wanted)?;
             wanted = wanted.iter().flat_map(|oid| self.parts(*oid)).collect();
         }
         Ok(())
@@ -98,6 +103,9 @@ impl Types {
                           WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_cast c JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc \
                               WHERE c.castsource = t.oid AND c.casttarget = 'json'::pg_catalog.regtype \
                               AND p.prosrc = 'hstore_to_json') THEN 'hstore' \
+                          WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode \
+                              WHERE o.oprname = '=' AND o.oprleft = t.oid AND o.oprright = t.oid \
+                              AND p.prosrc = 'citext_eq') THEN 'citext' \
                           WHEN t.typdelim <> ',' THEN 'separated' ELSE 'other' END, \
                      CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END, \
                      pg_catalog.ascii(t.typdelim::pg_catalog.text), t.typcollation <> 0 \
@@ -112,6 +120,7 @@ impl Types {
                 "composite" => Nature::Composite,
                 "array" => Nature::Array(part),
                 "hstore" => Nature::Hstore,
+                "citext" => Nature::Citext,
                 "separated" => Nature::Separated(row.parse(3, "array delimiter")?),
                 _ => Nature::Other,
             };
@@ -186,6 +195,27 @@ impl Types {
         Ok(())
     }
 
+    /// Asks for the ctype of the database, which never changes, if one of the types needs it.
+    fn load_default_ctype(&mut self, session: &mut Session, oids: &[u32]) -> Result<(), Error> {
+        let is_citext = |oid: &u32| matches!(self.nature(*oid), Some(Nature::Citext));
+        if self.default_ctype.is_some() || !oids.iter().any(is_citext) {
+            return Ok(());
+        }
+        let rows = session.ask(|version| {
+            format!(
+                "SELECT {} FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()",
+                ctypes::of_database(version)
+            )
+        })?;
+        self.default_ctype = Some(ctypes::read(rows.first().and_then(|row| row.get(0))));
+        Ok(())
+    }
+
+    /// The ctype of the database's own collation, if there is a type that needs it.
+    pub(super) fn default_ctype(&self) -> Option<&Ctype> {
+        self.default_ctype.as_ref()
+    }
+
     fn nature(&self, oid: u32) -> Option<Nature> {
         self.known.get(&oid).map(|facts| facts.nature)
     }
@@ -236,6 +266,7 @@ impl Types {
                 }
             }
             Nature::Hstore => Kind::Hstore,
+            Nature::Citext => Kind::Citext(self.default_ctype.clone().unwrap_or_default()),
             Nature::Separated(delimiter) => Kind::Separated(delimiter),
             Nature::Other => Kind::Other,
         }

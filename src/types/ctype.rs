@@ -1,0 +1,248 @@
+//! [`Ctype`]: which letter is whose lower case, under a collation (`LC_CTYPE`); [`CaseMap`]: what `lower` makes of a text.
+//!
+//! Under most collations `lower` maps each character by itself (`towlower`, or the simple mappings of the builtin
+//! `C.UTF-8`), so that a table of the characters that it changes says all of it. That table is the server's: it is asked
+//! once in a process for each ctype, and kept here under the ctype's name, which is all that relations say. So rows that
+//! were written long ago fold as rows do on the server now, and a name whose table was not asked yet folds nothing: what
+//! needs it is refused.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{LazyLock, PoisonError, RwLock};
+
+use serde::{Deserialize, Serialize};
+
+/// Which letter is whose lower case, under a collation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Ctype {
+    /// The server's secret: ICU and `PG_UNICODE_FAST` look at what stands around a letter.
+    #[default]
+    Unknown,
+    /// `C` or `POSIX`: only ASCII letters have a lower case.
+    C,
+    /// Character by character, by the table that the server has under this name: `libc en_US.UTF-8`, for example.
+    Named(String),
+}
+
+impl Ctype {
+    /// Whether nothing is known of it.
+    pub fn is_unknown(&self) -> bool {
+        *self == Ctype::Unknown
+    }
+}
+
+/// Why a table is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} and {1:?} cannot be a letter and its lower case")]
+pub struct NoLetters(pub char, pub char);
+
+/// What `lower` makes of each character. Equal maps are the same one.
+#[derive(Clone, Copy)]
+pub struct CaseMap(&'static Letters);
+
+struct Letters {
+    /// The place among all maps.
+    number: usize,
+    ascii: [char; 128],
+    /// The other characters that change, sorted, with what they become.
+    others: Box<[(char, char)]>,
+}
+
+/// The maps by their number, and the numbers by the names of ctypes.
+struct Learnt {
+    maps: Vec<CaseMap>,
+    names: HashMap<String, CaseMap>,
+}
+
+/// The map of `C`, which is the first.
+static ASCII: LazyLock<CaseMap> = LazyLock::new(|| {
+    let mut ascii = identity();
+    ascii.iter_mut().for_each(char::make_ascii_lowercase);
+    CaseMap::leak(0, ascii, Vec::new())
+});
+
+static LEARNT: LazyLock<RwLock<Learnt>> = LazyLock::new(|| {
+    let (maps, names) = (vec![*ASCII], HashMap::new());
+    RwLock::new(Learnt { maps, names })
+});
+
+fn identity() -> [char; 128] {
+    std::array::from_fn(|code| char::from(code as u8))
+}
+
+impl CaseMap {
+    /// Only ASCII letters change.
+    pub fn ascii() -> CaseMap {
+        *ASCII
+    }
+
+    /// Whether it is that one.
+    pub fn is_ascii(self) -> bool {
+        self.0.number == 0
+    }
+
+    /// The map of a ctype, if it is known.
+    pub fn of(ctype: &Ctype) -> Option<CaseMap> {
+        match ctype {
+            Ctype::Unknown => None,
+            Ctype::C => Some(CaseMap::ascii()),
+            Ctype::Named(name) => {
+                let learnt = LEARNT.read().unwrap_or_else(PoisonError::into_inner);
+                learnt.names.get(name).copied()
+            }
+        }
+    }
+
+    /// Keeps what the server says of a ctype, for as long as the process runs: the characters that change, each with
+    /// what it becomes.
+    ///
+    /// # Errors
+    /// What a pattern means changes: `%`, `_` or the backslash.
+    pub fn learn(name: &str, letters: impl IntoIterator<Item = (char, char)>) -> Result<(), NoLetters> {
+        let (mut ascii, mut others) = (identity(), Vec::new());
+        for (letter, lower) in letters {
+            let is_special = |c| matches!(c, '%' | '_' | '\\' | '\0');
+            if is_special(letter) || is_special(lower) {
+                return Err(NoLetters(letter, lower));
+            }
+            match ascii.get_mut(letter as usize) {
+                Some(place) => *place = lower,
+                None => others.push((letter, lower)),
+            }
+        }
+        others.sort_unstable();
+        let mut learnt = LEARNT.write().unwrap_or_else(PoisonError::into_inner);
+        let is_same = |map: &&CaseMap| map.0.ascii == ascii && *map.0.others == *others;
+        let same = learnt.maps.iter().find(is_same).copied();
+        let map = same.unwrap_or_else(|| {
+            let map = CaseMap::leak(learnt.maps.len(), ascii, others);
+            learnt.maps.push(map);
+            map
+        });
+        learnt.names.insert(name.to_owned(), map);
+        Ok(())
+    }
+
+    /// Matchers and indexes of every thread hold maps by the thousand, and there are no more of them than the server has
+    /// locales.
+    fn leak(number: usize, ascii: [char; 128], others: Vec<(char, char)>) -> CaseMap {
+        let others = others.into();
+        CaseMap(Box::leak(Box::new(Letters {
+            number,
+            ascii,
+            others,
+        })))
+    }
+
+    /// What a character becomes.
+    #[inline]
+    pub fn lower_char(self, c: char) -> char {
+        let Letters { ascii, others, .. } = self.0;
+        match ascii.get(c as usize) {
+            Some(lower) => *lower,
+            None => match others.binary_search_by_key(&c, |(letter, _)| *letter) {
+                Ok(at) => others.get(at).map_or(c, |(_, lower)| *lower),
+                Err(_) => c,
+            },
+        }
+    }
+
+    /// What `lower` makes of a text; `None` if that is not UTF-8, which no server sends. Copies what it must change.
+    pub fn lower(self, text: &[u8]) -> Option<Cow<'_, [u8]>> {
+        let text = std::str::from_utf8(text).ok()?;
+        let changes = |(_, c): &(usize, char)| self.lower_char(*c) != *c;
+        let Some((at, _)) = text.char_indices().find(changes) else {
+            return Some(Cow::Borrowed(text.as_bytes()));
+        };
+        let (same, rest) = text.split_at_checked(at)?;
+        let mut lower = String::with_capacity(text.len());
+        lower.push_str(same);
+        lower.extend(rest.chars().map(|c| self.lower_char(c)));
+        Some(Cow::Owned(lower.into_bytes()))
+    }
+}
+
+impl fmt::Debug for CaseMap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CaseMap({})", self.0.number)
+    }
+}
+
+impl PartialEq for CaseMap {
+    fn eq(&self, other: &CaseMap) -> bool {
+        self.0.number == other.0.number
+    }
+}
+
+impl Eq for CaseMap {}
+
+impl PartialOrd for CaseMap {
+    fn partial_cmp(&self, other: &CaseMap) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for CaseMap {
+    fn cmp(&self, other: &CaseMap) -> Ordering {
+        self.0.number.cmp(&other.0.number)
+    }
+}
+
+impl Hash for CaseMap {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.number.hash(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(name: &str) -> Ctype {
+        Ctype::Named(name.to_owned())
+    }
+
+    fn lower(map: CaseMap, text: &str) -> String {
+        String::from_utf8(map.lower(text.as_bytes()).unwrap().into_owned()).unwrap()
+    }
+
+    #[test]
+    fn a_ctype_folds_what_the_server_said_and_nothing_before() {
+        assert_eq!(CaseMap::of(&named("ctype a")), None);
+        CaseMap::learn("ctype a", [('É', 'é'), ('\u{212a}', 'k'), ('I', 'ı'), ('Σ', 'σ')]).unwrap();
+        let map = CaseMap::of(&named("ctype a")).unwrap();
+        assert_eq!(lower(map, "aÉI\u{212a}ΑΣ日"), "aéıkΑσ日");
+        assert!(matches!(map.lower("éb日".as_bytes()), Some(Cow::Borrowed(_))));
+        assert_eq!(map.lower(b"\xff"), None);
+    }
+
+    #[test]
+    fn the_same_letters_are_the_same_map() {
+        CaseMap::learn("ctype b", [('B', 'b'), ('É', 'é')]).unwrap();
+        CaseMap::learn("ctype c", [('É', 'é'), ('B', 'b')]).unwrap();
+        CaseMap::learn("ctype d", [('B', 'b')]).unwrap();
+        let [b, c, d] = ["ctype b", "ctype c", "ctype d"].map(|name| CaseMap::of(&named(name)).unwrap());
+        assert!(b == c && b != d && d != CaseMap::ascii());
+        CaseMap::learn("ctype e", ('A'..='Z').map(|c| (c, c.to_ascii_lowercase()))).unwrap();
+        assert_eq!(CaseMap::of(&named("ctype e")), CaseMap::of(&Ctype::C));
+    }
+
+    #[test]
+    fn only_ascii_letters_have_a_lower_case_under_c() {
+        assert_eq!(lower(CaseMap::ascii(), "AZ[É\u{212a}"), "az[É\u{212a}");
+        assert_eq!(CaseMap::of(&Ctype::Unknown), None);
+    }
+
+    #[test]
+    fn a_table_that_changes_what_patterns_mean_is_none() {
+        assert_eq!(
+            CaseMap::learn("ctype f", [('％', '%')]),
+            Err(NoLetters('％', '%'))
+        );
+        assert_eq!(CaseMap::of(&named("ctype f")), None);
+    }
+}
