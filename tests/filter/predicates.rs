@@ -65,11 +65,12 @@ const FAMILIES: &[&[&str]] = &[
 
 /// The columns of arrays that go with each family, by its first column.
 const ARRAYS_OF: &[(&str, &[&str])] = &[
+    // First: the other texts' arrays have a collation of their own, too.
+    ("tl", &["cta", "ta"]),
     ("b", &["ba"]),
     ("i2", &["ia", "ia2", "i8a", "na", "fa"]),
     ("tx", &["ta", "ta2", "tca"]),
     ("bp", &["bpa"]),
-    ("tl", &["cta", "ta"]),
     ("ct", &["cta", "cta2", "ta"]),
     ("u", &["ua"]),
     ("d", &["da", "tza"]),
