@@ -12,8 +12,8 @@
 
 mod faults;
 mod queries;
-// What the integration tests stand on; here not all of it is needed.
-#[allow(dead_code, unused_imports, unreachable_pub)]
+// What the integration tests stand on.
+#[allow(unreachable_pub)]
 #[path = "../it/support/mod.rs"]
 mod support;
 

@@ -1,6 +1,9 @@
 //! What the tests stand on: databases, walcast itself, clients that read like transcripts, and what goes wrong between
 //! them.
 
+// Two programs of tests stand on it, each on a part.
+#![allow(dead_code, unused_imports)]
+
 mod audience;
 mod client;
 mod database;
