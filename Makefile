@@ -1,6 +1,7 @@
 # make demo    a live page over a throwaway Postgres, at http://127.0.0.1:8080/
 # make test    every test
 # make test-versions  the tests that use a server, on Postgres 14 to 18; VERSIONS='14 18' for some of them
+# make torture writers, fifty clients and faults at random for ten minutes; SECONDS=3600 for an hour
 # make bench   drain against pg_recvlogical, latency, idle connections, fan-out, large transactions, many subscriptions;
 #              ARGS=latency for one of them
 # make lint    formatting, clippy, documentation
@@ -10,8 +11,9 @@
 CARGO ?= cargo
 ARGS ?=
 VERSIONS ?=
+SECONDS ?= 600
 
-.PHONY: demo test test-versions bench lint
+.PHONY: demo test test-versions torture bench lint
 
 demo:
 	@scripts/install.sh compiler postgres
@@ -24,6 +26,10 @@ test:
 
 test-versions:
 	ARGS='$(ARGS)' scripts/versions.sh $(VERSIONS)
+
+torture:
+	@scripts/install.sh compiler postgres
+	WALCAST_TORTURE=$(SECONDS) $(CARGO) test --release --locked --test torture -- --nocapture
 
 bench:
 	@scripts/install.sh compiler postgres
