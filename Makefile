@@ -2,7 +2,8 @@
 # make test    every test
 # make test-versions  the tests that use a server, on Postgres 14 to 18; VERSIONS='14 18' for some of them
 # make torture writers, fifty clients and faults at random for ten minutes; SECONDS=3600 for an hour
-# make bench   drain against pg_recvlogical, latency, idle connections, fan-out, large transactions, many subscriptions;
+# make bench   drain against pg_recvlogical, latency, idle connections, fan-out, large transactions, many subscriptions,
+#              snapshots, clients that resume at once;
 #              ARGS=latency for one of them
 # make lint    formatting, clippy, documentation
 #

@@ -7,6 +7,8 @@
 //! cargo bench --bench end_to_end -- fanout     # one stream of changes to 1,000 and to 5,000 clients
 //! cargo bench --bench end_to_end -- many       # a drain with one subscription and with 20,000, interleaved
 //! cargo bench --bench end_to_end -- large      # a transaction of five million rows, and the small ones around it
+//! cargo bench --bench end_to_end -- snapshot   # ten million rows, against COPY
+//! cargo bench --bench end_to_end -- herd       # a live client while 5,000 others resume at once
 //! ```
 //!
 //! Absolute figures depend on the machine; the ratios are measured within one run.
@@ -15,10 +17,12 @@
 
 mod drain;
 mod fanout;
+mod herd;
 mod idle;
 mod large;
 mod latency;
 mod many;
+mod snapshot;
 mod support;
 
 fn main() {
@@ -42,6 +46,12 @@ fn main() {
     }
     if wanted("many") {
         many::run();
+    }
+    if wanted("snapshot") {
+        snapshot::run();
+    }
+    if wanted("herd") {
+        herd::run();
     }
     if wanted("large") {
         large::run();
