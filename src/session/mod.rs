@@ -364,18 +364,25 @@ impl<H: History> Session<H> {
         match taken {
             Taken::Items => {
                 let delivered = self.send_items(items).await?;
-                match delivered.stalled {
-                    true => Ok(self.wire.flush().await?),
-                    false => Ok(()),
+                if delivered.stalled {
+                    // Whatever was not sent is read again. Until then its place must not seem to be past.
+                    self.fall_behind();
+                    self.wire.flush().await?;
                 }
+                Ok(())
             }
             Taken::Behind => {
-                self.seat = None;
-                self.behind = true;
+                self.fall_behind();
                 Ok(())
             }
             Taken::EpochChanged => Err(self.epoch_changed().await?),
         }
+    }
+
+    /// Gives up the place at the router, to rejoin from where the client is.
+    fn fall_behind(&mut self) {
+        self.seat = None;
+        self.behind = true;
     }
 
     /// Sends what concerns the whole connection.

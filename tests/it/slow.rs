@@ -344,6 +344,44 @@ impl Drop for Writer {
 }
 
 #[test]
+fn clients_that_stall_again_and_again_miss_nothing() {
+    const CLIENTS: usize = 4;
+    let database = Database::new(TABLE);
+    let setup = Setup::new(&database).flag("--progress-interval", "10ms");
+    let walcast = setup.start();
+    let connect = || {
+        let mut client = walcast.connect();
+        client.subscribe_live(json!({"id": "s", "table": "t"}));
+        client
+    };
+    let mut clients: Vec<(Client, u64)> = (0..CLIENTS).map(|_| (connect(), 0)).collect();
+    let mut written = 0;
+    for _ in 0..2 {
+        // In small transactions, so that what waits for a client is many frames, and comes while it is looked at.
+        let mut connection = database.connect();
+        while walcast.metric("stalled") < CLIENTS as f64 {
+            for _ in 0..20 {
+                let rows = format!(
+                    "SELECT g, repeat('x', 2000) FROM generate_series({}, {}) g",
+                    written + 1,
+                    written + 20
+                );
+                connection.query(&format!("INSERT INTO t {rows}")).unwrap();
+                written += 20;
+            }
+        }
+        for (client, last) in &mut clients {
+            while *last < written {
+                for change in client.expect("tx")["changes"].as_array().unwrap() {
+                    *last += 1;
+                    assert_eq!(change["row"]["id"], json!(*last));
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn a_client_that_takes_nothing_costs_64_kib_at_most() {
     const CLIENTS: usize = 400;
     let database = Database::new(TABLE);
