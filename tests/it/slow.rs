@@ -345,31 +345,31 @@ impl Drop for Writer {
 
 #[test]
 fn clients_that_stall_again_and_again_miss_nothing() {
-    const CLIENTS: usize = 4;
+    const CLIENTS: usize = 6;
     let database = Database::new(TABLE);
     let setup = Setup::new(&database).flag("--progress-interval", "10ms");
     let walcast = setup.start();
+    let proxy = Proxy::to_walcast(setup.address());
     let connect = || {
-        let mut client = walcast.connect();
+        let mut client = Client::connect(proxy.address());
         client.subscribe_live(json!({"id": "s", "table": "t"}));
-        client
+        (client, 0)
     };
-    let mut clients: Vec<(Client, u64)> = (0..CLIENTS).map(|_| (connect(), 0)).collect();
+    let mut clients: Vec<(Client, u64)> = (0..CLIENTS).map(|_| connect()).collect();
+    let mut connection = database.connect();
     let mut written = 0;
-    for _ in 0..2 {
+    for _ in 0..4 {
+        proxy.stall(true);
         // In small transactions, so that what waits for a client is many frames, and comes while it is looked at.
-        let mut connection = database.connect();
         while walcast.metric("stalled") < CLIENTS as f64 {
             for _ in 0..20 {
-                let rows = format!(
-                    "SELECT g, repeat('x', 2000) FROM generate_series({}, {}) g",
-                    written + 1,
-                    written + 20
-                );
+                let (from, to) = (written + 1, written + 1);
+                let rows = format!("SELECT g, repeat('x', 500) FROM generate_series({from}, {to}) g");
                 connection.query(&format!("INSERT INTO t {rows}")).unwrap();
-                written += 20;
+                written = to;
             }
         }
+        proxy.stall(false);
         for (client, last) in &mut clients {
             while *last < written {
                 for change in client.expect("tx")["changes"].as_array().unwrap() {
