@@ -43,9 +43,16 @@ ALTER PUBLICATION :"publication" SET TABLE :tables;
 
 -- The slot: from here on the server keeps its log until walcast has it on its own disk. An abandoned slot therefore
 -- fills the server's disk: drop it when walcast goes for good (sql/teardown.sql), and set max_slot_wal_keep_size.
--- This waits for the transactions that are writing now.
+-- This waits for the transactions that are writing now. From version 17 on the slot is one that a standby can hold a copy
+-- of (`failover`; the standby needs sync_replication_slots = on).
+SELECT current_setting('server_version_num')::int >= 170000 AS can_fail_over \gset
+\if :can_fail_over
+SELECT pg_create_logical_replication_slot(:'slot', 'pgoutput', failover => true)
+WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = :'slot');
+\else
 SELECT pg_create_logical_replication_slot(:'slot', 'pgoutput')
 WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = :'slot');
+\endif
 
 -- What the log holds of old rows is each table's own decision. With the default, the key, a row that an UPDATE takes
 -- out of a predicate is not noticed (subscriptions are told so). For tables that are watched by more than their key:

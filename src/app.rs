@@ -41,6 +41,12 @@ pub struct Config {
     pub plugin: Plugin,
     /// Whether to make it if there is none.
     pub create_slot: bool,
+    /// Whether to make it anew if it is lost or gone.
+    pub recreate_slot: bool,
+    /// How much WAL the server may keep for it, in bytes.
+    pub max_slot_lag: Option<u64>,
+    /// How much is kept for a standby that takes over.
+    pub standby_window: Duration,
     /// The publications to read.
     pub publications: Vec<Publication>,
     /// Whether to make missing ones, of all tables.
@@ -110,7 +116,8 @@ pub async fn serve(
     ErrorCode::ALL
         .iter()
         .for_each(|code| metrics.know_error(code.as_str()));
-    let readiness = Readiness::not_yet("starting");
+    let mut stages = Stages::default();
+    let readiness = Readiness::not_yet("starting", &stages.clients);
     let front = Server::bind(config.listen, config.http).await;
     let front = front.with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
     let admin = Server::bind(config.admin_listen, ADMIN).await;
@@ -154,7 +161,6 @@ pub async fn serve(
         options: config.session,
         readers: Semaphore::new(MAX_JOURNAL_READERS),
     };
-    let mut stages = Stages::default();
     let gate = Gate {
         shared: Arc::new(shared),
         readiness: readiness.clone(),
@@ -163,12 +169,18 @@ pub async fn serve(
         stop: stages.clients.clone(),
     };
 
+    let nudge = ingest::Nudge::default();
+    let standbys = ingest::Standbys::none(config.standby_window);
     let ingest = Ingest::new(
         ingest::Options {
             conninfo: config.conninfo.clone(),
             slot: config.slot.clone(),
             plugin: config.plugin,
             create_slot: config.create_slot,
+            recreate_slot: config.recreate_slot,
+            max_slot_lag: config.max_slot_lag,
+            nudge: nudge.clone(),
+            standbys: standbys.clone(),
             publications: config.publications.clone(),
             spool_dir: config.data_dir.join("spool"),
             streaming: config.streaming,
@@ -189,6 +201,9 @@ pub async fn serve(
         conninfo: config.conninfo.clone(),
         slot: config.slot.clone(),
         publications: config.publications.clone(),
+        max_slot_lag: config.max_slot_lag,
+        nudge,
+        standbys,
         retention: config.retention,
         journal,
         tables,
@@ -251,6 +266,7 @@ fn prepare(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Prepared> 
         publications: config.publications.clone(),
         plugin: config.plugin,
         create_slot: config.create_slot,
+        recreate_slot: config.recreate_slot,
         create_publication: config.create_publication,
     };
     let findings =

@@ -1,6 +1,8 @@
 //! [`Readiness`]: whether walcast can do its work now, and if not, why.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use tokio_util::sync::CancellationToken;
 
 /// Whether walcast can do its work now, and if not, why. Clones share the state.
 #[derive(Clone, Debug)]
@@ -9,29 +11,42 @@ pub struct Readiness(Arc<RwLock<State>>);
 #[derive(Debug)]
 struct State {
     now: Result<(), String>,
-    ever: bool,
+    /// Closes the clients of the time since this walcast has something to serve; `None` while it has nothing.
+    term: Option<CancellationToken>,
+    clients: CancellationToken,
 }
 
 impl Readiness {
-    /// Not ready, for `reason`.
-    pub fn not_yet(reason: &str) -> Readiness {
+    /// Not ready, for `reason`. `clients` closes all clients for good.
+    pub fn not_yet(reason: &str, clients: &CancellationToken) -> Readiness {
         Readiness(Arc::new(RwLock::new(State {
             now: Err(reason.to_owned()),
-            ever: false,
+            term: None,
+            clients: clients.clone(),
         })))
     }
 
     /// Says that everything works.
     pub fn ready(&self) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = State {
-            now: Ok(()),
-            ever: true,
-        };
+        let mut state = self.write();
+        state.now = Ok(());
+        if state.term.is_none() {
+            state.term = Some(state.clients.child_token());
+        }
     }
 
     /// Says what keeps it from working.
     pub fn unready(&self, reason: impl Into<String>) {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).now = Err(reason.into());
+        self.write().now = Err(reason.into());
+    }
+
+    /// Says that another walcast does the work: clients are to go there.
+    pub fn standby(&self, reason: impl Into<String>) {
+        let mut state = self.write();
+        state.now = Err(reason.into());
+        if let Some(term) = state.term.take() {
+            term.cancel();
+        }
     }
 
     /// The state, with the reason while it is not ready.
@@ -39,16 +54,29 @@ impl Readiness {
     /// # Errors
     /// The reason.
     pub fn get(&self) -> Result<(), String> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).now.clone()
+        self.read().now.clone()
     }
 
-    /// Whether there is a history to serve. Once there is, clients are served from it also while Postgres is away.
+    /// What closes a client that comes now. Once there is a history to serve, clients are served from it also while
+    /// Postgres is away.
     ///
     /// # Errors
-    /// Why there is none yet.
-    pub fn serves(&self) -> Result<(), String> {
-        let state = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if state.ever { Ok(()) } else { state.now.clone() }
+    /// Why there is nothing to serve.
+    pub fn serves(&self) -> Result<CancellationToken, String> {
+        let state = self.read();
+        match (&state.term, &state.now) {
+            (Some(term), _) => Ok(term.clone()),
+            (None, Err(reason)) => Err(reason.clone()),
+            (None, Ok(())) => Err("starting".into()),
+        }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, State> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, State> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -56,13 +84,33 @@ impl Readiness {
 mod tests {
     use super::*;
 
+    fn starting() -> (Readiness, CancellationToken) {
+        let clients = CancellationToken::new();
+        (Readiness::not_yet("starting", &clients), clients)
+    }
+
     #[test]
     fn what_was_ready_once_still_serves_while_it_is_not() {
-        let readiness = Readiness::not_yet("starting");
-        assert_eq!(readiness.serves(), Err("starting".into()));
+        let (readiness, clients) = starting();
+        assert_eq!(readiness.serves().unwrap_err(), "starting");
         readiness.ready();
         readiness.unready("postgres is away");
         assert_eq!(readiness.get(), Err("postgres is away".into()));
-        assert_eq!(readiness.serves(), Ok(()));
+        let term = readiness.serves().unwrap();
+        assert!(!term.is_cancelled());
+        clients.cancel();
+        assert!(term.is_cancelled());
+    }
+
+    #[test]
+    fn a_standby_sends_its_clients_away_until_it_takes_over() {
+        let (readiness, _clients) = starting();
+        readiness.ready();
+        let before = readiness.serves().unwrap();
+        readiness.standby("another one reads the slot");
+        assert!(before.is_cancelled());
+        assert_eq!(readiness.serves().unwrap_err(), "another one reads the slot");
+        readiness.ready();
+        assert!(!readiness.serves().unwrap().is_cancelled());
     }
 }

@@ -166,6 +166,23 @@ pub enum Start {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub String);
 
+impl Epoch {
+    /// A name that no other history has: 16 hexadecimal digits.
+    pub fn random() -> Epoch {
+        Epoch::of(fastrand::u64(..))
+    }
+
+    /// The name that is that number, see [`Epoch::number`].
+    pub fn of(number: u64) -> Epoch {
+        Epoch(format!("{number:016x}"))
+    }
+
+    /// The number that the name is; `None` of a name that was not made here.
+    pub fn number(&self) -> Option<u64> {
+        u64::from_str_radix(&self.0, 16).ok()
+    }
+}
+
 impl fmt::Display for Epoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

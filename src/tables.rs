@@ -152,6 +152,24 @@ impl Tables {
         Ok(self.complete(stream, former.as_ref())?)
     }
 
+    /// Notes the names that the tables have, as far as is known when the server has written up to `written`: of a history
+    /// that is read elsewhere, for the case that it is to be gone on with.
+    ///
+    /// # Errors
+    /// The names cannot be kept.
+    pub fn hold_names(&self, epoch: &Epoch, written: Lsn) -> Result<(), DescribeError> {
+        let tables = self
+            .current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .names();
+        let mut names = lock(&self.names);
+        for (table, oid) in tables {
+            names.note(epoch, &table, oid, written)?;
+        }
+        Ok(())
+    }
+
     /// Completes once more what the stream says of a table: a type of its columns has changed. Blocking.
     ///
     /// # Errors

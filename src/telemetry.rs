@@ -7,7 +7,8 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
 };
 use tracing_subscriber::EnvFilter;
 
@@ -54,6 +55,24 @@ pub struct Metrics {
     pub slot_lag_bytes: IntGauge,
     /// Bytes of WAL that the server keeps for the slot.
     pub slot_retained_bytes: IntGauge,
+    /// Bytes of WAL that may still be written before the server may give the slot up; -1 without such a bound.
+    pub slot_safe_bytes: IntGauge,
+    /// What the server keeps for the slot, as a share of the least bound on it.
+    pub slot_budget_used: Gauge,
+    /// 1 while the slot is lost or gone.
+    pub slot_lost: IntGauge,
+    /// Slots dropped because the server kept too much for them.
+    pub slots_given_up: IntCounter,
+    /// Age of the oldest transaction that has written and is open or prepared, in seconds.
+    pub oldest_transaction_seconds: IntGauge,
+    /// 1 while another walcast reads the slot.
+    pub standby: IntGauge,
+    /// How many others wait to take the slot over.
+    pub standbys: IntGauge,
+    /// 1 while the server fails at the same change again and again.
+    pub replication_stuck: IntGauge,
+    /// Publications that are not there.
+    pub publications_missing: IntGauge,
     /// 1 while the replication stream is up.
     pub replication_up: IntGauge,
     /// Times the replication connection was made.
@@ -156,6 +175,37 @@ impl Metrics {
                 "slot_retained_wal_bytes",
                 "WAL that the server keeps for the slot",
             ),
+            slot_safe_bytes: gauge(
+                &r,
+                "slot_safe_wal_bytes",
+                "WAL that may be written before the slot may be lost; -1 without such a bound",
+            ),
+            slot_budget_used: register(
+                &r,
+                Gauge::new(
+                    "slot_budget_used_ratio",
+                    "WAL that the server keeps for the slot, as a share of --max-slot-lag or max_slot_wal_keep_size",
+                ),
+            ),
+            slot_lost: gauge(&r, "slot_lost", "1 while the slot is lost or gone"),
+            slots_given_up: counter(
+                &r,
+                "slots_given_up_total",
+                "Slots dropped because of --max-slot-lag",
+            ),
+            oldest_transaction_seconds: gauge(
+                &r,
+                "oldest_transaction_age_seconds",
+                "Age of the server's oldest open or prepared transaction that has written",
+            ),
+            standby: gauge(&r, "standby", "1 while another walcast reads the slot"),
+            standbys: gauge(&r, "standbys", "Others that wait to take the slot over"),
+            replication_stuck: gauge(
+                &r,
+                "replication_stuck",
+                "1 while the server fails at the same change again and again",
+            ),
+            publications_missing: gauge(&r, "publications_missing", "Publications that are not there"),
             replication_up: gauge(&r, "replication_up", "1 while the replication stream is up"),
             replication_connects: counter(&r, "replication_connects_total", "Replication connections made"),
             replication_received_bytes: counter(

@@ -1,5 +1,7 @@
 //! What has to be looked after now and then: the journal's size, the slot's lag, the publications, the tables.
 
+mod lag;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -7,9 +9,10 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::event::TableName;
+use crate::ingest::{Nudge, Standbys};
 use crate::journal::{Journal, Retention};
 use crate::lsn::Lsn;
-use crate::postgres::{ConnInfo, Connection, Error, Publication, Purpose, SlotName};
+use crate::postgres::{ConnInfo, Connection, Error, Publication, Purpose, SlotName, SlotState};
 use crate::router::Handle;
 use crate::snapshot::Snapshots;
 use crate::tables::Tables;
@@ -27,6 +30,12 @@ pub struct Upkeep {
     pub slot: SlotName,
     /// The publications.
     pub publications: Vec<Publication>,
+    /// How much WAL the server may keep for the slot, in bytes.
+    pub max_slot_lag: Option<u64>,
+    /// Has ingest look at the slot.
+    pub nudge: Nudge,
+    /// Who waits to take the slot over.
+    pub standbys: Standbys,
     /// What the journal keeps.
     pub retention: Retention,
     /// The journal.
@@ -41,10 +50,27 @@ pub struct Upkeep {
     pub metrics: Arc<Metrics>,
 }
 
+/// Something that is not as it should be.
+struct Problem {
+    /// What it is: said again only when it has changed.
+    kind: String,
+    /// What is said.
+    words: String,
+}
+
+impl Problem {
+    fn new(words: String) -> Problem {
+        Problem {
+            kind: words.clone(),
+            words,
+        }
+    }
+}
+
 /// What a look at the database finds.
 struct Seen {
     /// What is wrong, if anything is.
-    problem: String,
+    problems: Vec<Problem>,
     /// Whether the slot is there.
     has_slot: bool,
     /// Tables that are not there any more.
@@ -58,7 +84,7 @@ impl Upkeep {
     pub async fn run(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut said, mut had_slot) = (String::new(), false);
+        let (mut said, mut had_slot) = (Vec::<String>::new(), false);
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}
@@ -70,21 +96,21 @@ impl Upkeep {
                 this.look(had_slot)
             });
             // Said once per change of state.
-            let problem = match looked.await {
+            let problems = match looked.await {
                 Ok(Ok(seen)) => {
                     if !self.end_gone(&seen).await {
                         return;
                     }
                     had_slot |= seen.has_slot;
-                    seen.problem
+                    seen.problems
                 }
-                Ok(Err(error)) => chain(&error),
-                Err(error) => error.to_string(),
+                Ok(Err(error)) => vec![Problem::new(chain(&error))],
+                Err(error) => vec![Problem::new(error.to_string())],
             };
-            if problem != said && !problem.is_empty() {
-                tracing::warn!(problem, "the database needs a look");
+            for problem in problems.iter().filter(|problem| !said.contains(&problem.kind)) {
+                tracing::warn!(problem = problem.words, "the database needs a look");
             }
-            said = problem;
+            said = problems.into_iter().map(|problem| problem.kind).collect();
         }
     }
 
@@ -121,40 +147,28 @@ impl Upkeep {
         // After the tables were read: whatever they lack was written by then.
         let written = connection.written()?;
         let missing = connection.missing_publications(&self.publications)?;
-        connection.close();
         let mut problems = Vec::new();
-        for publication in missing {
-            problems.push(format!(
-                "the publication {publication} is gone: on servers before 18 the stream breaks at the next change, \
-                 on 18 and later changes are passed over in silence"
-            ));
+        for publication in &missing {
+            problems.push(Problem::new(format!(
+                "the publication {publication} is gone: the stream breaks at the next change, and does not pass what is \
+                 changed until it is there again"
+            )));
         }
-        match slot {
-            None if had_slot => problems.push(format!("the slot {} is gone", self.slot)),
+        let standbys = connection.standbys(&self.slot)?;
+        self.standbys.set(standbys > 0);
+        self.metrics.standbys.set(standbys.into());
+        self.metrics.publications_missing.set(missing.len() as i64);
+        self.metrics
+            .slot_lost
+            .set(slot.as_ref().map_or(had_slot, SlotState::is_lost).into());
+        match &slot {
+            None if had_slot => problems.push(Problem::new(format!("the slot {} is gone", self.slot))),
             None => {}
-            Some(slot) => {
-                let behind = |lsn| written.bytes_since(lsn).cast_signed();
-                self.metrics
-                    .slot_lag_bytes
-                    .set(slot.confirmed_flush_lsn.map_or(0, behind));
-                self.metrics
-                    .slot_retained_bytes
-                    .set(slot.restart_lsn.map_or(0, behind));
-                if slot.is_lost() {
-                    problems.push(format!(
-                        "the slot {} is lost: the server removed WAL that it needed",
-                        self.slot
-                    ));
-                } else if slot.wal_status.as_deref() == Some("unreserved") {
-                    problems.push(format!(
-                        "the slot {} may be lost at the next checkpoint (max_slot_wal_keep_size)",
-                        self.slot
-                    ));
-                }
-            }
+            Some(slot) => problems.extend(self.look_at_lag(&mut connection, slot, written)?),
         }
+        connection.close();
         Ok(Seen {
-            problem: problems.join("; "),
+            problems,
             has_slot,
             gone,
             written,

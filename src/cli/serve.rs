@@ -66,9 +66,13 @@ pub(crate) struct Source {
     /// The slot's output plugin.
     #[arg(long, env = "WALCAST_PLUGIN", value_enum, default_value = "pgoutput")]
     plugin: PluginName,
-    /// Create the slot if there is none.
+    /// Create the slot if there is none, and never was one for this --data-dir.
     #[arg(long, env = "WALCAST_CREATE_SLOT")]
     create_slot: bool,
+    /// Make the slot anew if it is lost or gone, where serve would end otherwise: what was written meanwhile is missed, so
+    /// a new epoch begins, and clients are told to start anew. Creates the first one too.
+    #[arg(long, env = "WALCAST_RECREATE_SLOT")]
+    recreate_slot: bool,
     /// Create missing publications, FOR ALL TABLES (needs a superuser).
     #[arg(long, env = "WALCAST_CREATE_PUBLICATION")]
     create_publication: bool,
@@ -78,6 +82,14 @@ pub(crate) struct Source {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Source")]
 struct Reading {
+    /// Drop the slot rather than have the server keep more WAL for it than this. Then serve ends, or with --recreate-slot
+    /// begins a new epoch. It holds while serve runs; max_slot_wal_keep_size holds always.
+    #[arg(long, env = "WALCAST_MAX_SLOT_LAG", value_name = "SIZE", value_parser = values::size)]
+    max_slot_lag: Option<ByteSize>,
+    /// While a standby waits for the slot (a second serve on it), confirm transactions to Postgres only after this time:
+    /// the standby gets them again when it takes over, and clients that were not further go on there.
+    #[arg(long, env = "WALCAST_STANDBY_WINDOW", value_name = "TIME", default_value = "10s", value_parser = values::time_or_none)]
+    standby_window: Duration,
     /// Read large transactions while they still run, and keep them in --data-dir until they commit: what commits behind
     /// them waits less. They are delivered after their commit all the same. By pgoutput only.
     #[arg(long, env = "WALCAST_STREAMING", value_enum, default_value = "on")]
@@ -299,7 +311,8 @@ impl Source {
                 PluginName::Pgoutput => Plugin::Pgoutput,
                 PluginName::Wal2json => Plugin::Wal2json,
             },
-            create_slot: self.create_slot,
+            create_slot: self.create_slot || self.recreate_slot,
+            recreate_slot: self.recreate_slot,
             create_publication: self.create_publication,
         })
     }
@@ -321,6 +334,7 @@ impl Args {
             publications,
             plugin,
             create_slot,
+            recreate_slot,
             create_publication,
         } = source.wanted()?;
         anyhow::ensure!(
@@ -349,6 +363,9 @@ impl Args {
             slot,
             plugin,
             create_slot,
+            recreate_slot,
+            standby_window: reading.standby_window,
+            max_slot_lag: reading.max_slot_lag.map(|size| size.as_u64()),
             publications,
             create_publication,
             streaming: reading.streaming == Switch::On,

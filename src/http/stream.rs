@@ -36,13 +36,13 @@ const WRITE_BUFFER_BYTES: usize = 8 * 1024;
 pub struct Gate<H: History> {
     /// What sessions share.
     pub shared: Arc<session::Shared<H>>,
-    /// Keeps clients out until there is something to serve.
+    /// Keeps clients out until there is something to serve, and closes their sessions.
     pub readiness: Readiness,
     /// Keeps the pages of other sites out.
     pub origins: Arc<Origins>,
     /// Every open session's task.
     pub sessions: TaskTracker,
-    /// Closes all sessions.
+    /// Keeps clients out for good.
     pub stop: CancellationToken,
 }
 
@@ -103,9 +103,10 @@ async fn upgrade<H: History>(
     if gate.stop.is_cancelled() {
         return unavailable("going away");
     }
-    if let Err(reason) = gate.readiness.serves() {
-        return unavailable(&reason);
-    }
+    let stop = match gate.readiness.serves() {
+        Ok(stop) => stop,
+        Err(reason) => return unavailable(&reason),
+    };
     let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return Refusal::NoUpgrade.into_response();
     };
@@ -131,7 +132,7 @@ async fn upgrade<H: History>(
         let Some(socket) = websocket(on_upgrade).await else {
             return;
         };
-        Box::pin(Session::new(socket, Arc::clone(&gate.shared), numbers).run(gate.stop)).await;
+        Box::pin(Session::new(socket, Arc::clone(&gate.shared), numbers).run(stop)).await;
         drop(place);
     });
     response

@@ -1,10 +1,12 @@
 //! The thread that tells Postgres how far the journal has come. It waits neither for the socket nor for the disk, so
 //! the server hears from us in time whatever else happens.
 
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::standby::Standbys;
 use crate::journal::History;
 use crate::lsn::Lsn;
 use crate::postgres::{StatusSender, StatusUpdate};
@@ -16,14 +18,25 @@ pub(super) struct Progress {
     received: AtomicU64,
     reply_requested: AtomicBool,
     ended: AtomicBool,
+    /// Up to where the slot was confirmed when the stream began.
+    start: Lsn,
 }
 
 /// How often the durable position is looked at.
 const POLL: Duration = Duration::from_millis(5);
+/// How finely it is known where the journal was a while ago.
+const STEPS: u32 = 100;
 /// The least time between two updates that only report progress.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Progress {
+    pub(super) fn new(start: Lsn) -> Progress {
+        Progress {
+            start,
+            ..Progress::default()
+        }
+    }
+
     pub(super) fn received(&self, lsn: Lsn) {
         self.received.fetch_max(lsn.0, Ordering::Relaxed);
     }
@@ -43,31 +56,62 @@ impl Progress {
     }
 }
 
+/// Where the journal was, back to a while ago.
+#[derive(Debug, Default)]
+struct Trail(VecDeque<(Instant, Lsn)>);
+
+impl Trail {
+    /// Notes where it is `now`, and returns where it was `window` before that, if that is known.
+    fn walk(&mut self, now: Instant, durable: Lsn, window: Duration) -> Option<Lsn> {
+        let step = (window / STEPS).max(MIN_INTERVAL);
+        if self
+            .0
+            .back()
+            .is_none_or(|(at, _)| now.duration_since(*at) >= step)
+        {
+            self.0.push_back((now, durable));
+        }
+        let is_old = |at: &Instant| now.duration_since(*at) >= window;
+        while self.0.get(1).is_some_and(|(at, _)| is_old(at)) {
+            self.0.pop_front();
+        }
+        self.0.front().filter(|(at, _)| is_old(at)).map(|(_, lsn)| *lsn)
+    }
+}
+
 /// Confirms what is durable: when it moves, when the server asks, and at least every `interval`, until the connection
-/// ends. Nothing but the journal's durable position is ever confirmed.
+/// ends. Nothing but the journal's durable position is ever confirmed, and while a standby waits nothing that is younger
+/// than its window, unless the server asks: it would not shut down.
 pub(super) fn run(
     sender: &StatusSender,
     progress: &Progress,
     journal: &impl History,
     metrics: &Metrics,
-    interval: Duration,
+    (interval, standbys): (Duration, &Standbys),
 ) {
-    let mut confirmed = Lsn::ZERO;
+    // A server may take a slot back to a lower position.
+    let mut confirmed = progress.start;
     let mut last_sent: Option<Instant> = None;
+    let mut trail = Trail::default();
     loop {
         // Looked at first: what is asked for together with the end is still sent.
         let ended = progress.ended.load(Ordering::Acquire);
-        let durable = journal.durable();
-        let since = last_sent.map_or(interval, |at| at.elapsed());
-        let moved = durable > confirmed && since >= MIN_INTERVAL;
-        // The server repeats its request for as long as what we confirm is not what it waits for.
         let asked = progress.reply_requested.swap(false, Ordering::AcqRel);
-        if asked || moved || since >= interval {
+        let durable = journal.durable();
+        let passed = trail.walk(Instant::now(), durable, standbys.window());
+        let safe = match standbys.wait() && !asked {
+            true => passed.unwrap_or(confirmed).max(confirmed),
+            false => durable.max(confirmed),
+        };
+        let since = last_sent.map_or(interval, |at| at.elapsed());
+        let moved = safe > confirmed && since >= MIN_INTERVAL;
+        // The server repeats its request for as long as what we confirm is not what it waits for.
+        if asked || moved || ended || since >= interval {
             let written = progress.newest().max(durable);
             let update = StatusUpdate {
                 written,
-                flushed: durable,
-                applied: durable,
+                flushed: safe,
+                applied: safe,
                 // The first answer says that the stream lives, also on a server on which nothing happens.
                 reply_requested: last_sent.is_none(),
             };
@@ -76,12 +120,35 @@ pub(super) fn run(
                 tracing::debug!(%error, "a status update was not sent");
                 return;
             }
-            (confirmed, last_sent) = (durable, Some(Instant::now()));
-            metrics.confirmed_lsn.set(durable.0.cast_signed());
+            (confirmed, last_sent) = (safe, Some(Instant::now()));
+            metrics.confirmed_lsn.set(safe.0.cast_signed());
         }
         if ended {
             return;
         }
         thread::park_timeout(POLL);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trail_says_where_the_journal_was_a_while_ago() {
+        let (mut trail, began, window) = (Trail::default(), Instant::now(), Duration::from_secs(10));
+        let at = |seconds: u64| began + Duration::from_secs(seconds);
+        for second in 0..10 {
+            assert_eq!(trail.walk(at(second), Lsn(second), window), None, "{second}");
+        }
+        for second in 10..1000 {
+            assert_eq!(
+                trail.walk(at(second), Lsn(second), window),
+                Some(Lsn(second - 10))
+            );
+        }
+        assert!(trail.0.len() <= 12, "{}", trail.0.len());
+        // After a pause, all of it is old.
+        assert_eq!(trail.walk(at(2000), Lsn(2000), window), Some(Lsn(999)));
     }
 }

@@ -41,6 +41,10 @@ pub(super) enum Break {
     Rewound { head: Lsn, end: Lsn },
     /// The server is on a timeline that did not branch off from ours.
     OtherTimeline { ours: u32, theirs: u32 },
+    /// The slot takes the place of one that is gone.
+    MadeAnew { head: Lsn, confirmed: Lsn },
+    /// Another walcast read the slot, and the server is another one since.
+    Unseen { head: Lsn, confirmed: Lsn },
 }
 
 impl fmt::Display for Break {
@@ -53,6 +57,15 @@ impl fmt::Display for Break {
             Break::Rewound { head, end } => write!(
                 f,
                 "the journal ends at {head}, the server's history has only come to {end}: it was restored or replaced"
+            ),
+            Break::MadeAnew { head, confirmed } => write!(
+                f,
+                "the slot was made anew at {confirmed}, the journal ends at {head}: the changes between are lost"
+            ),
+            Break::Unseen { head, confirmed } => write!(
+                f,
+                "another walcast has read the slot, which is confirmed up to {confirmed}, and what it delivered cannot be \
+                 told from here; the journal ends at {head}"
             ),
             Break::OtherTimeline { ours, theirs } => {
                 write!(

@@ -5,9 +5,13 @@
 
 mod composites;
 mod confirm;
+mod connect;
 mod continuity;
 mod incoming;
+mod nudge;
 mod oversize;
+mod slots;
+mod standby;
 mod stream;
 mod trouble;
 mod visible;
@@ -22,15 +26,16 @@ use tokio_util::sync::CancellationToken;
 
 use crate::decode;
 use crate::health::Readiness;
-use crate::journal::{self, Append, History, Identity};
+use crate::journal::{self, Append, History};
 use crate::lsn::Lsn;
-use crate::postgres::{
-    self, ConnInfo, Connection, Plugin, Publication, Purpose, ReplicationStream, SlotName, StartReplication,
-};
+use crate::postgres::{self, ConnInfo, Plugin, Publication, ReplicationStream, ServerError, SlotName};
 use crate::snapshot::Unseen;
 use crate::tables::{DescribeError, Tables};
 use crate::telemetry::{Metrics, chain};
-use continuity::{Ours, Theirs};
+pub use connect::identify;
+pub use nudge::Nudge;
+use standby::Sighting;
+pub use standby::Standbys;
 use trouble::Trouble;
 
 /// What to read.
@@ -42,8 +47,16 @@ pub struct Options {
     pub slot: SlotName,
     /// What the slot decodes by.
     pub plugin: Plugin,
-    /// Whether to make the slot if there is none.
+    /// Whether to make the slot if there never was one.
     pub create_slot: bool,
+    /// Whether to make it anew, under a new epoch, if it is lost or gone.
+    pub recreate_slot: bool,
+    /// The slot is given up rather than have the server keep more WAL for it, in bytes.
+    pub max_slot_lag: Option<u64>,
+    /// Has the slot looked at.
+    pub nudge: Nudge,
+    /// Who waits to take the slot over.
+    pub standbys: Standbys,
     /// The publications.
     pub publications: Vec<Publication>,
     /// Where transactions that still run are kept.
@@ -94,8 +107,22 @@ pub enum Error {
     /// The slot is not there, or not usable.
     #[error("{0}")]
     Slot(String),
+    /// The slot that was read is lost or gone: changes may be lost.
+    #[error("{0}")]
+    SlotGone(String),
+    /// The server passed over changes because a publication is not there.
+    #[error("{0}")]
+    PassedOver(Box<ServerError>),
+    /// The slot is to be looked at.
+    #[error("the slot is to be looked at")]
+    Nudged,
+    /// walcast stops.
+    #[error("walcast is stopping")]
+    Stopped,
     /// The server is another one than the journal is of.
-    #[error("the server is {found}, the journal is of {expected}")]
+    #[error(
+        "the server is {found}, the journal is of {expected}: connect to that one, or use another --data-dir"
+    )]
     OtherServer {
         /// What the connection leads to.
         found: String,
@@ -114,10 +141,28 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether trying again cannot help: the journal has failed, and must be opened anew.
+    /// Whether trying again cannot help: the journal has failed, and must be opened anew, or the slot is gone.
     fn is_fatal(&self) -> bool {
         use journal::Error::{Full, NotAfter};
-        matches!(self, Error::Journal(error) if !matches!(error, Full { .. } | NotAfter { .. }))
+        match self {
+            Error::Journal(error) => !matches!(error, Full { .. } | NotAfter { .. }),
+            Error::SlotGone(_) => true,
+            _ => false,
+        }
+    }
+
+    /// Whether somebody else was faster to take the slot.
+    fn is_taken(&self) -> bool {
+        matches!(self, Error::Postgres(error) if error.sqlstate() == Some("55006"))
+    }
+
+    /// Whether the server itself ended the stream: perhaps at a change that it can never pass.
+    fn is_of_the_server(&self) -> bool {
+        match self {
+            Error::Postgres(error) => error.sqlstate().is_some(),
+            Error::PassedOver(_) => true,
+            _ => false,
+        }
     }
 
     /// Whether it does not come again if transactions are sent after their commit only.
@@ -136,6 +181,8 @@ struct Started {
     status_interval: Duration,
     /// Whether the database's encoding is UTF8.
     is_utf8: bool,
+    /// Up to where the slot is confirmed.
+    confirmed: Lsn,
 }
 
 /// The ingest loop and what it owns.
@@ -155,6 +202,10 @@ pub struct Ingest<W: Append, H: History> {
     /// Whether something is kept of transactions that still run, or of one that is just read back.
     spooling: bool,
     trouble: Trouble,
+    /// The last server process of ours that read the slot.
+    own_pid: u32,
+    /// Who else read it.
+    sighting: Option<Sighting>,
 }
 
 /// The first pause after a failure; each further one doubles it.
@@ -192,13 +243,15 @@ impl<W: Append, H: History> Ingest<W, H> {
             unstreamed_until: None,
             spooling: false,
             trouble: Trouble::default(),
+            own_pid: 0,
+            sighting: None,
         }
     }
 
     /// Reads until `stop`, then syncs, confirms and says goodbye.
     ///
     /// # Errors
-    /// The journal failed.
+    /// The journal failed, or the slot is gone and not to be made anew.
     pub fn run(mut self, stop: &CancellationToken) -> Result<(), Error> {
         let mut backoff = MIN_BACKOFF;
         while !stop.is_cancelled() {
@@ -212,8 +265,15 @@ impl<W: Append, H: History> Ingest<W, H> {
             if error.is_fatal() {
                 return Err(error);
             }
-            if matches!(error, Error::Renamed) {
+            if stop.is_cancelled() {
+                break;
+            }
+            if matches!(error, Error::Renamed | Error::Nudged) {
                 tracing::info!(reason = %error, "reading the stream anew");
+                continue;
+            }
+            if error.is_taken() {
+                pause(MIN_BACKOFF, stop);
                 continue;
             }
             if error.is_of_spools() {
@@ -224,7 +284,10 @@ impl<W: Append, H: History> Ingest<W, H> {
                 backoff = MIN_BACKOFF;
             }
             // Once per change of state, not once per try.
-            if let Some((reason, cure)) = self.trouble.because(&error, has_begun, &self.options.slot) {
+            let (head, slot) = (self.writer.head(), &self.options.slot);
+            let said = self.trouble.because(&error, has_begun, head, slot);
+            self.metrics.replication_stuck.set(self.trouble.is_stuck().into());
+            if let Some((reason, cure)) = said {
                 let cure = cure.map(|cure| cure.to_string());
                 tracing::warn!(error = reason, cure, "replication interrupted; trying again");
                 let cure = cure.map(|cure| format!(": {cure}"));
@@ -239,65 +302,6 @@ impl<W: Append, H: History> Ingest<W, H> {
         self.writer.flush()?;
         self.journal.sync_now(FINAL_SYNC)?;
         Ok(())
-    }
-
-    /// Connects, makes sure that the history continues, and starts the stream at the journal's head.
-    fn connect(&mut self, stop: &CancellationToken) -> Result<Started, Error> {
-        let mut connection = Connection::connect(&self.options.conninfo, Purpose::Replication)?;
-        let (identity, written) = identify(&mut connection, &self.options.slot)?;
-        let expected = self.journal.identity();
-        if !identity.is_of(&expected) {
-            return Err(Error::OtherServer {
-                found: identity.to_string(),
-                expected: expected.to_string(),
-            });
-        }
-        let confirmed = self.slot(&mut connection, stop)?;
-        self.settle(&mut connection, identity, confirmed, written)?;
-        let start = self.start();
-        let status_interval = status_interval(&mut connection)?;
-        let is_utf8 = connection.parameter("server_encoding") == Some("UTF8");
-        let stream = match connection.start_replication(&start) {
-            Err(error) if self.exact_numbers && postgres::is_refused_option(&error) => {
-                self.exact_numbers = false;
-                tracing::warn!(
-                    "this wal2json is older than version 2.6: NaN and the infinities of numbers are delivered as null"
-                );
-                return self.connect(stop);
-            }
-            started => started?,
-        };
-        self.trouble.begins(start.from, written);
-        self.metrics.replication_connects.inc();
-        Ok(Started {
-            stream,
-            status_interval,
-            is_utf8,
-        })
-    }
-
-    /// The stream from the journal's head.
-    fn start(&self) -> StartReplication {
-        let (slot, head) = (self.options.slot.clone(), self.journal.head());
-        match self.options.plugin {
-            Plugin::Pgoutput => {
-                let mut start = StartReplication::pgoutput(slot, head, &self.options.publications);
-                if self.streams() {
-                    start = start.streaming();
-                }
-                if !self.options.messages.is_empty() {
-                    start = start.option("messages", "true");
-                }
-                start
-            }
-            Plugin::Wal2json => StartReplication::wal2json(slot, head, self.exact_numbers),
-        }
-    }
-
-    /// Whether to ask for transactions while they still run.
-    fn streams(&self) -> bool {
-        let is_over = |until| Instant::now() >= until;
-        self.options.streaming && self.unstreamed_until.is_none_or(is_over)
     }
 
     /// Notes that there is no room for transactions that still run. What was kept of them is gone by now, and its space
@@ -321,109 +325,9 @@ impl<W: Append, H: History> Ingest<W, H> {
         let (slot, epoch) = (&self.options.slot, self.journal.epoch());
         tracing::info!(position = %self.writer.head(), %slot, %epoch, "streaming");
         self.metrics.replication_up.set(1);
+        self.metrics.replication_stuck.set(0);
         self.readiness.ready();
     }
-
-    /// The slot's confirmed position; the slot is made if there is none and that was asked for.
-    fn slot(&self, connection: &mut Connection, stop: &CancellationToken) -> Result<Lsn, Error> {
-        let (name, plugin) = (&self.options.slot, self.options.plugin.as_str());
-        let Some(state) = connection.slot(name)? else {
-            if !self.options.create_slot {
-                let cure =
-                    format!("use --create-slot, or SELECT pg_create_logical_replication_slot(…, '{plugin}')");
-                return Err(Error::Slot(format!(
-                    "there is no replication slot {name}: {cure}"
-                )));
-            }
-            tracing::info!(slot = %name, "creating the slot");
-            return Ok(connection.create_slot(name, plugin, || !stop.is_cancelled())?);
-        };
-        // It may have been made anew while we run.
-        if state.plugin.as_deref().is_some_and(|found| found != plugin) {
-            return Err(Error::Slot(format!(
-                "the slot {name} does not decode by {plugin}: drop it, or start with its --plugin"
-            )));
-        }
-        if state.is_lost() {
-            let cure = format!("drop it (SELECT pg_drop_replication_slot('{name}')) and let it be made anew");
-            return Err(Error::Slot(format!(
-                "the slot {name} is lost, the server has removed its WAL: {cure}"
-            )));
-        }
-        state
-            .confirmed_flush_lsn
-            .ok_or_else(|| Error::Slot(format!("{name} is not a logical slot")))
-    }
-
-    fn begin_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {
-        self.unseen.clear();
-        Ok(self.writer.new_epoch(identity, start)?)
-    }
-
-    /// Compares the journal with the slot, and begins a new epoch if one does not continue the other.
-    fn settle(
-        &mut self,
-        connection: &mut Connection,
-        identity: Identity,
-        confirmed: Lsn,
-        written: Lsn,
-    ) -> Result<(), Error> {
-        let head = self.journal.head();
-        if head == Lsn::ZERO {
-            return self.begin_epoch(&identity, confirmed);
-        }
-        let ours = Ours {
-            head,
-            timeline: self.journal.identity().timeline,
-        };
-        let switches = connection.timeline_history(identity.timeline)?;
-        let theirs = Theirs {
-            confirmed,
-            written,
-            timeline: identity.timeline,
-            switches,
-        };
-        if let Err(broken) = continuity::compare(ours, &theirs) {
-            tracing::error!(reason = %broken, start = %confirmed, "the history is broken: a new epoch begins");
-            self.metrics.epoch_changes.inc();
-            return self.begin_epoch(&identity, confirmed);
-        }
-        if ours.timeline != identity.timeline {
-            self.writer.set_timeline(identity.timeline)?;
-        }
-        Ok(())
-    }
-}
-
-/// Which history a replication connection leads to, and how far the server has written it.
-///
-/// # Errors
-/// The server refuses, or the connection breaks.
-pub fn identify(connection: &mut Connection, slot: &SlotName) -> Result<(Identity, Lsn), postgres::Error> {
-    let system = connection.identify_system()?;
-    let oid = "SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()";
-    let identity = Identity {
-        system_id: system.system_id,
-        database_oid: connection.query_one("the database's oid", oid)?.parse(0, "oid")?,
-        database: system.database,
-        slot: slot.as_str().to_owned(),
-        timeline: system.timeline,
-    };
-    Ok((identity, system.wal_position))
-}
-
-/// How often the server wants to hear from us at least: a third of its `wal_sender_timeout`.
-fn status_interval(connection: &mut Connection) -> Result<Duration, postgres::Error> {
-    const MOST: Duration = Duration::from_secs(10);
-    let setting = "SELECT setting::int8 FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
-    let millis: u64 = connection
-        .query_one("wal_sender_timeout", setting)?
-        .parse(0, "wal_sender_timeout")?;
-    Ok(if millis == 0 {
-        MOST
-    } else {
-        (Duration::from_millis(millis) / 3).min(MOST)
-    })
 }
 
 /// Waits, but not beyond `stop`.

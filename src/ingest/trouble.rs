@@ -16,6 +16,9 @@ pub(super) struct Trouble {
     said: String,
     /// Whether the server itself ended the last stream: perhaps at a change that it can never pass.
     at_a_change: bool,
+    /// Where the journal was when the stream ended last, and how often it has ended there in the same words.
+    head: Lsn,
+    times: u32,
     /// What the connection at hand has to reach before it counts as good; `None` once it has.
     goal: Option<Goal>,
 }
@@ -29,6 +32,8 @@ struct Goal {
     written: Lsn,
 }
 
+/// A server that has failed so often at the same change will fail again.
+const STUCK: u32 = 3;
 /// A stream that has held for so long is taken for a good one, though nothing came.
 const HELD: Duration = Duration::from_secs(10);
 /// The same after the server itself has ended one.
@@ -60,22 +65,45 @@ impl Trouble {
         over
     }
 
-    /// Notes why the stream could not begin or has ended. Returns the reason and its cure if they were not said yet.
+    /// Notes why the stream could not begin or has ended, the journal at `head`. Returns the reason and its cure if they
+    /// were not said yet.
     pub(super) fn because<'a>(
         &mut self,
         error: &Error,
         has_begun: bool,
+        head: Lsn,
         slot: &'a SlotName,
     ) -> Option<(String, Option<Cure<'a>>)> {
         self.goal = None;
-        self.at_a_change |= has_begun && matches!(error, Error::Postgres(e) if e.sqlstate().is_some());
+        self.at_a_change |= has_begun && error.is_of_the_server();
+        let fails = has_begun && error.is_of_the_server() && !is_about_the_session(error);
         let reason = chain(error);
-        if reason == self.said {
-            return None;
+        if fails && reason == self.said && head == self.head {
+            self.times += 1;
+        } else {
+            self.times = 1;
         }
-        self.said.clone_from(&reason);
-        Some((reason, Cure::of(error, slot)))
+        self.head = head;
+        let cure = Cure::of(error, slot);
+        if reason != self.said {
+            self.said.clone_from(&reason);
+            return Some((reason, cure));
+        }
+        let stuck = self.times == STUCK && cure.is_none();
+        let what = "the server fails at the same change each time";
+        stuck.then_some((reason, Some(Cure { what, slot })))
     }
+
+    /// Whether the server has failed so often at the same change that it may never pass it.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.times >= STUCK
+    }
+}
+
+/// Whether the server ended the session, rather than failing at what it had to send.
+fn is_about_the_session(error: &Error) -> bool {
+    // Class 57 is "Operator Intervention", 53 "Insufficient Resources".
+    matches!(error, Error::Postgres(e) if e.sqlstate().is_some_and(|code| code.starts_with("57") || code.starts_with("53")))
 }
 
 /// What mends an error at a change that the server cannot pass.
@@ -87,16 +115,25 @@ pub(super) struct Cure<'a> {
 
 impl<'a> Cure<'a> {
     fn of(error: &Error, slot: &'a SlotName) -> Option<Cure<'a>> {
-        let Error::Postgres(error) = error else {
-            return None;
+        const PUBLICATION: &str = "create the publication, or leave it out of --publication";
+        let error = match error {
+            Error::Postgres(error) => error,
+            Error::PassedOver(_) => {
+                return Some(Cure {
+                    what: PUBLICATION,
+                    slot,
+                });
+            }
+            _ => return None,
         };
         let words = error.to_string();
         let what = match error.sqlstate()? {
-            "42704" if words.contains("publication") => {
-                "create the publication, or leave it out of --publication"
-            }
+            "42704" if words.contains("publication") => PUBLICATION,
             "0A000" if words.contains("column list") => {
                 "give the table one column list in all publications, or name fewer by --publication"
+            }
+            "XX000" if words.contains("memory alloc request size") => {
+                "a row is too large for the server to decode, which it will be each time"
             }
             _ => return None,
         };
@@ -110,9 +147,9 @@ impl std::fmt::Display for Cure<'_> {
         // A change is decoded with the publications as they were when it was made.
         write!(
             f,
-            "{what}; if the error stays, changes were made meanwhile that the slot cannot pass: \
-             SELECT pg_drop_replication_slot('{slot}'); \
-             SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput'); a new epoch begins by itself"
+            "{what}; if the error stays, there are changes that the slot cannot pass, and the way out is to give them up: \
+             SELECT pg_replication_slot_advance('{slot}', pg_current_wal_lsn()), again if the slot is active at that \
+             moment; a new epoch begins by itself, and clients start anew"
         )
     }
 }
@@ -137,30 +174,73 @@ mod tests {
         let slot = SlotName::new("s").unwrap();
         let gone = || refusal("42704", "publication \"pub\" does not exist");
         let mut trouble = Trouble::default();
-        let (reason, cure) = trouble.because(&gone(), true, &slot).unwrap();
+        let (reason, cure) = trouble.because(&gone(), true, Lsn(10), &slot).unwrap();
         assert!(reason.contains("does not exist"), "{reason}");
         let cure = cure.unwrap().to_string();
-        assert!(cure.contains("pg_drop_replication_slot('s')"), "{cure}");
+        assert!(cure.contains("pg_replication_slot_advance('s'"), "{cure}");
         for _ in 0..3 {
             trouble.begins(Lsn(10), Lsn(20));
             // What lies before the change comes through each time, and notes a position.
             assert!(!trouble.is_over(Lsn(15), Lsn(15)));
-            assert_eq!(trouble.because(&gone(), true, &slot), None);
+            assert_eq!(trouble.because(&gone(), true, Lsn(10), &slot), None);
         }
         trouble.begins(Lsn(10), Lsn(20));
         assert!(trouble.is_over(Lsn(20), Lsn(10)));
         assert!(!trouble.is_over(Lsn(21), Lsn(21)), "it is over once");
-        assert!(trouble.because(&gone(), true, &slot).is_some());
+        assert!(trouble.because(&gone(), true, Lsn(10), &slot).is_some());
     }
 
     #[test]
     fn a_stream_that_was_only_cut_is_good_once_the_journal_moves() {
         let slot = SlotName::new("s").unwrap();
         let mut trouble = Trouble::default();
-        let (_, cure) = trouble.because(&Error::ServerShutdown, true, &slot).unwrap();
+        let (_, cure) = trouble
+            .because(&Error::ServerShutdown, true, Lsn(10), &slot)
+            .unwrap();
         assert_eq!(cure, None);
         trouble.begins(Lsn(10), Lsn(1000));
         assert!(!trouble.is_over(Lsn(10), Lsn(10)));
         assert!(trouble.is_over(Lsn(11), Lsn(11)));
+    }
+
+    #[test]
+    fn a_change_that_cannot_be_decoded_is_told_from_a_session_that_is_ended_again_and_again() {
+        let slot = SlotName::new("s").unwrap();
+        let mut trouble = Trouble::default();
+        let bad = || refusal("22P05", "character 0x81 has no equivalent in encoding \"UTF8\"");
+        assert_eq!(
+            trouble
+                .because(&bad(), true, Lsn(10), &slot)
+                .map(|(_, cure)| cure),
+            Some(None)
+        );
+        assert_eq!(trouble.because(&bad(), true, Lsn(10), &slot), None);
+        assert!(!trouble.is_stuck());
+        let (_, cure) = trouble.because(&bad(), true, Lsn(10), &slot).unwrap();
+        assert!(cure.unwrap().to_string().contains("same change"));
+        assert!(trouble.is_stuck());
+        assert_eq!(
+            trouble.because(&bad(), true, Lsn(10), &slot),
+            None,
+            "it is said once"
+        );
+        let ended = || refusal("57P01", "terminating connection due to administrator command");
+        for _ in 0..5 {
+            let said = trouble.because(&ended(), true, Lsn(10), &slot);
+            assert!(said.is_none_or(|(_, cure)| cure.is_none()));
+        }
+        for head in 11..20 {
+            // It gets further each time.
+            trouble.because(&bad(), true, Lsn(head), &slot);
+        }
+        assert!(!trouble.is_stuck());
+    }
+
+    #[test]
+    fn a_row_that_the_server_has_no_room_for_is_explained_at_once() {
+        let slot = SlotName::new("s").unwrap();
+        let large = refusal("XX000", "invalid memory alloc request size 1073741837");
+        let (_, cure) = Trouble::default().because(&large, true, Lsn(1), &slot).unwrap();
+        assert!(cure.unwrap().to_string().contains("too large"));
     }
 }

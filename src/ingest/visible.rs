@@ -70,6 +70,9 @@ impl<W: Append, H: History> Ingest<W, H> {
                 self.readiness.unready(reason);
                 said = true;
             }
+            if self.options.nudge.take() {
+                return Err(Error::Nudged);
+            }
             // What came before it is not held up.
             self.flush(stop)?;
             pause(PAUSE, stop);

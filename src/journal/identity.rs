@@ -77,12 +77,12 @@ pub(super) struct Manifest {
 }
 
 impl Manifest {
-    /// A new history of a new epoch.
-    pub(super) fn new(identity: &Identity, start: Lsn, first_segment: u64) -> Manifest {
+    /// A new history.
+    pub(super) fn new(identity: &Identity, epoch: Epoch, start: Lsn, first_segment: u64) -> Manifest {
         Manifest {
             format: FORMAT,
             identity: identity.clone(),
-            epoch: Epoch(format!("{:016x}", fastrand::u64(..))),
+            epoch,
             start,
             first_segment,
         }

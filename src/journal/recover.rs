@@ -21,6 +21,7 @@ use super::shared::{Aside, Journal, Shared, State, set_aside};
 use super::sync::Syncer;
 use super::window::Window;
 use super::writer::{Tail, Writer};
+use crate::lsn::{Epoch, Lsn};
 
 /// What opening the journal found and did. It is logged as well.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -176,7 +177,7 @@ impl<'a> Directory<'a> {
                 reason: "it is missing although there are segments".to_owned(),
             });
         }
-        let manifest = Manifest::new(identity, crate::lsn::Lsn::ZERO, 1);
+        let manifest = Manifest::new(identity, Epoch::random(), Lsn::ZERO, 1);
         manifest.write(self.files, dir)?;
         self.recovery.created = true;
         Ok(manifest)

@@ -29,6 +29,8 @@ pub trait Append: Send {
     fn in_transaction(&self) -> bool;
     /// Begins a new history, of a new epoch, that starts at `start`.
     fn new_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error>;
+    /// Begins to hold, from `start` on, a history that another journal has held up to there.
+    fn adopt_epoch(&mut self, identity: &Identity, epoch: &Epoch, start: Lsn) -> Result<(), Error>;
     /// Notes that the history goes on, unbroken, on another timeline.
     fn set_timeline(&mut self, timeline: u32) -> Result<(), Error>;
 }

@@ -13,7 +13,7 @@ use super::segment::{Header, Sealed, Segment};
 use super::shared::Shared;
 use super::{Options, lock};
 use crate::event::{Op, Relation, Transaction};
-use crate::lsn::Lsn;
+use crate::lsn::{Epoch, Lsn};
 
 /// The one who appends. Dropping it stops the syncing thread; what was flushed but not synced is in the file.
 ///
@@ -167,9 +167,22 @@ impl Writer {
     /// # Errors
     /// [`Error::Full`]: nothing has changed, try again. [`Error::NotOurs`] if the identity is not this journal's.
     pub fn new_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {
+        self.begin(identity, Epoch::random(), start)
+    }
+
+    /// Begins to hold, from `start` on, a history that another journal has held up to there: it keeps its name. What this
+    /// journal had before is removed.
+    ///
+    /// # Errors
+    /// Those of [`Writer::new_epoch`].
+    pub fn adopt_epoch(&mut self, identity: &Identity, epoch: &Epoch, start: Lsn) -> Result<(), Error> {
+        self.begin(identity, epoch.clone(), start)
+    }
+
+    fn begin(&mut self, identity: &Identity, epoch: Epoch, start: Lsn) -> Result<(), Error> {
         self.shared.sync.check()?;
         self.shared.state().manifest.check(&self.shared.dir, identity)?;
-        let manifest = Manifest::new(identity, start, self.segment.sequence + 1);
+        let manifest = Manifest::new(identity, epoch, start, self.segment.sequence + 1);
         let (segment, file) = self.create(&manifest.first_header())?;
         // The manifest is what makes the new history the current one: a crash before it leaves a nameless draft, a
         // crash after it an old history to be removed.
@@ -367,6 +380,10 @@ impl Append for Writer {
 
     fn new_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {
         Writer::new_epoch(self, identity, start)
+    }
+
+    fn adopt_epoch(&mut self, identity: &Identity, epoch: &Epoch, start: Lsn) -> Result<(), Error> {
+        Writer::adopt_epoch(self, identity, epoch, start)
     }
 
     fn set_timeline(&mut self, timeline: u32) -> Result<(), Error> {

@@ -12,6 +12,7 @@ mod connect;
 mod connection;
 mod conninfo;
 mod error;
+mod holding;
 mod link;
 mod pacing;
 mod portal;
@@ -33,14 +34,13 @@ pub use conninfo::{
     TargetSession,
 };
 pub use error::{Attempt, Error, ServerError};
+pub use holding::{Blocker, SlotReader};
 pub use pacing::Pacing;
 pub use portal::Fetched;
 pub use preflight::{Code, Finding, Severity, Wanted, check};
 pub use reach::next_step;
 pub use replication::StatusUpdate;
-pub use slot::{
-    Blocker, NameError, Plugin, Publication, SlotName, SlotState, SystemIdentity, TimelineSwitch,
-};
+pub use slot::{NameError, Plugin, Publication, SlotName, SlotState, SystemIdentity, TimelineSwitch};
 pub use snapshot::Snapshot;
 pub use stream::{
     Filled, Frame, Receiver, ReplicationStream, StartReplication, StatusSender, is_refused_option,

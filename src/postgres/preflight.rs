@@ -26,6 +26,8 @@ pub struct Wanted {
     pub plugin: Plugin,
     /// Whether a missing slot will be created.
     pub create_slot: bool,
+    /// Whether a slot that is lost will be made anew.
+    pub recreate_slot: bool,
     /// Whether missing publications will be created, of all tables.
     pub create_publication: bool,
 }

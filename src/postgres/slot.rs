@@ -175,6 +175,18 @@ impl SlotState {
         self.wal_status.as_deref() == Some("lost") || self.invalidation_reason.is_some()
     }
 
+    /// Why the server has given the slot up, if it has.
+    pub fn loss(&self) -> Option<&str> {
+        let reason = self.invalidation_reason.as_deref();
+        self.is_lost()
+            .then(|| reason.unwrap_or("max_slot_wal_keep_size was exceeded"))
+    }
+
+    /// How much WAL a server that has written so far keeps for the slot, in bytes.
+    pub fn retained(&self, written: Lsn) -> Option<u64> {
+        self.restart_lsn.map(|lsn| written.bytes_since(lsn))
+    }
+
     fn read(row: &Row) -> Result<SlotState, Error> {
         let text = |index| row.get(index).map(str::to_owned);
         Ok(SlotState {
@@ -191,17 +203,6 @@ impl SlotState {
             two_phase: row.is_true(10),
         })
     }
-}
-
-/// What a slot being created waits for: it needs a moment without older write transactions.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Blocker {
-    /// The server process; `None` for a prepared transaction.
-    pub pid: Option<u32>,
-    /// What it is, for people: `pid 4711 (ann, app): idle in transaction for 00:10:03`.
-    pub description: String,
-    /// The SQL that ends it.
-    pub cure: String,
 }
 
 impl Connection {
@@ -231,6 +232,12 @@ impl Connection {
             .parse(0, "position")
     }
 
+    /// Whether the server is a standby.
+    pub fn is_in_recovery(&mut self) -> Result<bool, Error> {
+        let row = self.query_one("the server's role", "SELECT pg_catalog.pg_is_in_recovery()")?;
+        Ok(row.is_true(0))
+    }
+
     /// The slot's state, or `None` if there is no such slot.
     pub fn slot(&mut self, name: &SlotName) -> Result<Option<SlotState>, Error> {
         let version = self.server_version_num();
@@ -248,6 +255,7 @@ impl Connection {
 
     /// Creates a logical slot, in a session for replication, and returns its starting point.
     ///
+    /// From version 17 on a primary's slot is made so that a standby can hold a copy of it to fail over to (`FAILOVER`).
     /// The server waits for every older write transaction to end (see [`Connection::slot_creation_blockers`]).
     /// `go_on` is asked five times a second; once it says no, creation is cancelled (SQLSTATE 57014), so that no
     /// slot is left behind; just dropping the connection would leave one.
@@ -257,8 +265,13 @@ impl Connection {
         plugin: &str,
         go_on: impl FnMut() -> bool,
     ) -> Result<Lsn, Error> {
+        let can_fail_over = self.server_version_num() >= 170_000 && !self.is_in_recovery()?;
+        let options = match can_fail_over {
+            true => "(SNAPSHOT 'nothing', FAILOVER true)",
+            false => "NOEXPORT_SNAPSHOT",
+        };
         let command = format!(
-            "CREATE_REPLICATION_SLOT {} LOGICAL {} NOEXPORT_SNAPSHOT",
+            "CREATE_REPLICATION_SLOT {} LOGICAL {} {options}",
             quote_identifier(name.as_str()),
             quote_identifier(plugin)
         );
@@ -291,41 +304,6 @@ impl Connection {
         let name = quote_literal(name.as_str());
         self.query(&format!("SELECT pg_catalog.pg_drop_replication_slot({name})"))
             .map(drop)
-    }
-
-    /// What a slot that is being created right now may be waiting for, the oldest first.
-    pub fn slot_creation_blockers(&mut self) -> Result<Vec<Blocker>, Error> {
-        let sessions = self.query(
-            "SELECT pid, pg_catalog.format('pid %s (%s, %s): %s for %s', pid, coalesce(usename, '?'), \
-             coalesce(nullif(application_name, ''), 'no application_name'), coalesce(state, '?'), \
-             pg_catalog.date_trunc('second', pg_catalog.now() - xact_start)) \
-             FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_catalog.pg_backend_pid() \
-             ORDER BY xact_start",
-        )?;
-        let prepared = self.query(
-            "SELECT gid, pg_catalog.format('prepared transaction %L (%s, %s): since %s', gid, owner, database, prepared) \
-             FROM pg_catalog.pg_prepared_xacts ORDER BY prepared",
-        )?;
-        let mut blockers = Vec::new();
-        for row in &prepared {
-            blockers.push(Blocker {
-                pid: None,
-                description: row.text(1, "prepared transaction")?.to_owned(),
-                cure: format!(
-                    "ROLLBACK PREPARED {};",
-                    quote_literal(row.text(0, "gid")?).trim_start()
-                ),
-            });
-        }
-        for row in &sessions {
-            let pid = row.parse(0, "pid")?;
-            blockers.push(Blocker {
-                pid: Some(pid),
-                description: row.text(1, "session")?.to_owned(),
-                cure: format!("SELECT pg_terminate_backend({pid});"),
-            });
-        }
-        Ok(blockers)
     }
 
     /// Which of the publications do not exist in this database.

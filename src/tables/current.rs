@@ -25,6 +25,14 @@ impl Current {
         self.by_name.get(name).map(|known| Arc::clone(&known.relation))
     }
 
+    /// The tables' names and OIDs.
+    pub(super) fn names(&self) -> Vec<(TableName, u32)> {
+        let known = self.by_name.iter();
+        known
+            .map(|(name, known)| (name.clone(), known.relation.oid))
+            .collect()
+    }
+
     /// How often the stream has described a table.
     pub(super) fn descriptions(&self) -> u64 {
         self.descriptions

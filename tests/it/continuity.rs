@@ -115,7 +115,7 @@ fn rows_of_before_a_restart_fold_their_letters_as_those_of_after_it() {
 #[test]
 fn a_slot_that_was_dropped_while_walcast_was_down_begins_a_new_epoch() {
     let database = Database::new(SCHEMA);
-    let setup = Setup::new(&database);
+    let setup = Setup::new(&database).switch("--recreate-slot");
     let walcast = setup.start();
     let place = insert(&database, &walcast, 1);
     assert!(walcast.stop().success());
@@ -128,7 +128,7 @@ fn a_slot_that_was_dropped_while_walcast_was_down_begins_a_new_epoch() {
 #[test]
 fn a_slot_that_was_dropped_while_nothing_happened_begins_a_new_epoch_too() {
     let database = Database::new(SCHEMA);
-    let setup = Setup::new(&database);
+    let setup = Setup::new(&database).switch("--recreate-slot");
     let walcast = setup.start();
     let place = insert(&database, &walcast, 1);
     assert!(walcast.stop().success());
@@ -139,7 +139,7 @@ fn a_slot_that_was_dropped_while_nothing_happened_begins_a_new_epoch_too() {
 #[test]
 fn a_slot_that_was_dropped_under_walcast_ends_every_subscription_in_words() {
     let database = Database::new(SCHEMA);
-    let setup = Setup::new(&database);
+    let setup = Setup::new(&database).switch("--recreate-slot");
     let walcast = setup.start();
     let place = insert(&database, &walcast, 1);
     let mut client = walcast.connect();

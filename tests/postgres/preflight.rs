@@ -16,6 +16,7 @@ fn wanted(slot: &str, publications: &[&str]) -> Wanted {
             .collect(),
         plugin: Plugin::Pgoutput,
         create_slot: false,
+        recreate_slot: false,
         create_publication: false,
     }
 }
@@ -129,6 +130,11 @@ fn a_lost_slot_and_used_up_slots_are_found() {
         findings(&cluster, &wanted("old", &["p"])),
         [(Code::SlotLost, Blocks)]
     );
+    let recreating = Wanted {
+        recreate_slot: true,
+        ..creating("old", &["p"])
+    };
+    assert_eq!(findings(&cluster, &recreating), [(Code::SlotLost, Warns)]);
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::support::*;
 use crate::journal::{Error, Keep, Retention};
-use crate::lsn::{Lsn, Position, Start};
+use crate::lsn::{Epoch, Lsn, Position, Start};
 
 fn at_most(max_bytes: u64) -> Retention {
     Retention {
@@ -175,6 +175,31 @@ fn a_new_epoch_replaces_the_history() {
     drop((writer, journal));
     let (_writer, journal) = bed.open().unwrap();
     assert_eq!((journal.identity().timeline, journal.epoch()), (3, epoch));
+}
+
+#[test]
+fn a_history_that_another_journal_held_up_to_there_keeps_its_name_and_none_of_ours() {
+    let bed = Bed::new(small());
+    let (mut writer, journal) = bed.open().unwrap();
+    write_all(&mut writer, &txs(100, 2));
+    let epoch = journal.epoch();
+    let mut reader = journal.reader(Start::Earliest).unwrap();
+    // Even our own: what lies between is missing.
+    writer.adopt_epoch(&identity(), &epoch, Lsn(5_000)).unwrap();
+    assert_eq!(
+        (journal.epoch(), journal.earliest(), journal.head()),
+        (epoch.clone(), Lsn(5_000), Lsn(5_000))
+    );
+    assert!(matches!(reader.next(100), Err(Error::EpochChanged)));
+    let rest = txs_from(51, 100, 2);
+    write_all(&mut writer, &rest);
+    let other = Epoch::of(7);
+    drop((writer, journal, reader));
+    let (mut writer, journal) = bed.open().unwrap();
+    assert_eq!(journal.epoch(), epoch);
+    assert_eq!(read(&journal, Start::Earliest).unwrap(), rest);
+    writer.adopt_epoch(&identity(), &other, Lsn(50_000)).unwrap();
+    assert_eq!((journal.epoch(), journal.epoch().number()), (other, Some(7)));
 }
 
 #[test]

@@ -38,16 +38,23 @@ impl Inspection<'_> {
                 self.blocks(Code::SlotPhysical, what, "Name another slot.");
             }
         }
-        if slot.is_lost() {
-            let reason = slot
-                .invalidation_reason
-                .as_deref()
-                .unwrap_or("max_slot_wal_keep_size was exceeded");
-            self.blocks(
-                Code::SlotLost,
-                format!("the server has given up the slot {name} ({reason}): changes were lost"),
-                format!("{drop_it}  -- serve makes it anew, and clients start from a snapshot"),
-            );
+        if let Some(reason) = slot.loss() {
+            let what = format!("the server has given up the slot {name} ({reason}): changes were lost");
+            if self.wanted.recreate_slot {
+                let cure =
+                    "None is needed: serve makes the slot anew (--recreate-slot), and clients start anew.";
+                self.warns(Code::SlotLost, what, cure);
+            } else {
+                let create_it = format!(
+                    "SELECT pg_create_logical_replication_slot({}, {});",
+                    quote_literal(name.as_str()),
+                    quote_literal(self.wanted.plugin.as_str())
+                );
+                let cure = format!(
+                    "Start with --recreate-slot, or make it anew; either way clients start anew:\n{drop_it}\n{create_it}"
+                );
+                self.blocks(Code::SlotLost, what, cure);
+            }
         }
         if slot.two_phase && self.wanted.plugin == Plugin::Pgoutput {
             self.blocks(
@@ -65,7 +72,10 @@ impl Inspection<'_> {
                 format!(
                     "the slot {name} is being read by the server process {pid}, perhaps for another walcast"
                 ),
-                format!("Stop the other reader, or: SELECT pg_terminate_backend({pid});"),
+                format!(
+                    "serve waits as a standby, and takes over when the slot is free. To free it, stop the other reader, \
+                     or: SELECT pg_terminate_backend({pid});"
+                ),
             );
         }
         Ok(())

@@ -113,6 +113,21 @@ impl Audience {
         );
     }
 
+    /// Waits, once the writers have finished, until everybody has everything, and judges by the tables alone: where no
+    /// server has the whole history any more. Each view has to be complete.
+    pub fn judge_by_the_tables(self, database: &Database) -> Vec<Follower> {
+        self.goal.set(At::after(database.written())).unwrap();
+        let joined = self.followers.into_iter();
+        let followers: Vec<Follower> = joined
+            .map(|follower| follower.join().expect("a follower failed"))
+            .collect();
+        for view in followers.iter().flat_map(|follower| &follower.views) {
+            assert!(view.is_complete(), "{}", view.id);
+            view.assert_is_result(database);
+        }
+        followers
+    }
+
     /// Waits, once the writers have finished, until everybody has everything; then judges. Each complete view has to be
     /// its query's result, and each view, however it came about, has to have got change for change what a client gets
     /// that reads the whole history at once.

@@ -54,6 +54,11 @@ impl Database {
         Database::made(server, "", schema)
     }
 
+    /// A further database on the same server, empty.
+    pub fn another(&self) -> Database {
+        Database::on(Arc::clone(&self.server), "")
+    }
+
     fn made(server: Arc<Mutex<Cluster>>, options: &str, schema: &str) -> Database {
         let name = format!("it{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let (url, socket) = {
@@ -134,6 +139,15 @@ impl Database {
             connection.query(&terminate).ok()?;
             let drop = format!("SELECT pg_drop_replication_slot('{slot}')");
             connection.query(&drop).ok()
+        });
+    }
+
+    /// Gives up what a slot has not sent yet, as soon as nobody reads it.
+    pub fn advance(&self, slot: &str) {
+        super::eventually("the slot can be advanced", || {
+            let mut connection = self.connect();
+            let advance = format!("SELECT pg_replication_slot_advance('{slot}', pg_current_wal_lsn())");
+            connection.query(&advance).ok()
         });
     }
 

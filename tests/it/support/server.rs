@@ -69,6 +69,12 @@ impl Setup {
         self
     }
 
+    /// With a further flag that takes no value.
+    pub fn switch(mut self, name: &str) -> Setup {
+        self.flags.push(name.to_owned());
+        self
+    }
+
     /// By another way to the same database.
     pub fn by(mut self, url: String) -> Setup {
         self.url = url;
@@ -306,6 +312,16 @@ impl Walcast {
     pub fn stop(self) -> ExitStatus {
         self.terminate();
         self.ended()
+    }
+
+    /// Waits for its end, which is to be one with an error, and returns what it logged.
+    pub fn ended_with_log(self) -> String {
+        let log = Arc::clone(&self.log);
+        assert_eq!(self.ended().code(), Some(1));
+        eventually("the log is read", || {
+            let log = log.lock().unwrap();
+            log.contains("\nerror: ").then(|| log.clone())
+        })
     }
 
     /// Waits for its end.

@@ -1,0 +1,171 @@
+//! From nothing to a stream: which server it is, whether its history is the journal's, where to begin.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::continuity::{self, Break, Ours, Theirs};
+use super::slots::Acquired;
+use super::{Error, Ingest, Started, standby};
+use crate::journal::{Append, History, Identity};
+use crate::lsn::Lsn;
+use crate::postgres::{self, Connection, Plugin, Purpose, SlotName, StartReplication};
+
+impl<W: Append, H: History> Ingest<W, H> {
+    /// Connects, makes sure that the history continues, and starts the stream at the journal's head.
+    pub(super) fn connect(&mut self, stop: &CancellationToken) -> Result<Started, Error> {
+        let mut connection = Connection::connect(&self.options.conninfo, Purpose::Replication)?;
+        let (identity, _) = identify(&mut connection, &self.options.slot)?;
+        let expected = self.journal.identity();
+        if !identity.is_of(&expected) {
+            return Err(Error::OtherServer {
+                found: identity.to_string(),
+                expected: expected.to_string(),
+            });
+        }
+        let acquired = self.acquire(&mut connection, &identity, stop)?;
+        let confirmed = acquired.confirmed;
+        // It may have been long until the slot was free: the server may be another one's successor by now.
+        let (identity, written) = identify(&mut connection, &self.options.slot)?;
+        self.settle(&mut connection, identity, written, acquired)?;
+        if let Some(mark) = self.journal.epoch().number() {
+            standby::unless_refused(connection.mark_session(mark))?;
+        }
+        self.own_pid = connection.backend_pid();
+        let start = self.start();
+        let status_interval = status_interval(&mut connection)?;
+        let is_utf8 = connection.parameter("server_encoding") == Some("UTF8");
+        let stream = match connection.start_replication(&start) {
+            Err(error) if self.exact_numbers && postgres::is_refused_option(&error) => {
+                self.exact_numbers = false;
+                tracing::warn!(
+                    "this wal2json is older than version 2.6: NaN and the infinities of numbers are delivered as null"
+                );
+                return self.connect(stop);
+            }
+            started => started?,
+        };
+        self.trouble.begins(start.from, written);
+        self.metrics.replication_connects.inc();
+        Ok(Started {
+            stream,
+            status_interval,
+            is_utf8,
+            confirmed,
+        })
+    }
+
+    /// The stream from the journal's head.
+    fn start(&self) -> StartReplication {
+        let (slot, head) = (self.options.slot.clone(), self.journal.head());
+        match self.options.plugin {
+            Plugin::Pgoutput => {
+                let mut start = StartReplication::pgoutput(slot, head, &self.options.publications);
+                if self.streams() {
+                    start = start.streaming();
+                }
+                if !self.options.messages.is_empty() {
+                    start = start.option("messages", "true");
+                }
+                start
+            }
+            Plugin::Wal2json => StartReplication::wal2json(slot, head, self.exact_numbers),
+        }
+    }
+
+    /// Whether to ask for transactions while they still run.
+    fn streams(&self) -> bool {
+        let is_over = |until| Instant::now() >= until;
+        self.options.streaming && self.unstreamed_until.is_none_or(is_over)
+    }
+
+    fn begin_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {
+        self.unseen.clear();
+        Ok(self.writer.new_epoch(identity, start)?)
+    }
+
+    /// Compares the journal with the slot, and begins a new epoch if one does not continue the other.
+    fn settle(
+        &mut self,
+        connection: &mut Connection,
+        identity: Identity,
+        written: Lsn,
+        Acquired { confirmed, made_anew }: Acquired,
+    ) -> Result<(), Error> {
+        let head = self.journal.head();
+        let seen = self.sighting.take().filter(|_| !made_anew);
+        let vouched = seen
+            .as_ref()
+            .map(|seen| seen.continues(identity.timeline, written, confirmed));
+        let holds_it = |epoch| self.journal.epoch() == epoch && (confirmed..=written).contains(&head);
+        if let (Some(seen), Some(true)) = (&seen, vouched)
+            && !holds_it(seen.epoch.clone())
+        {
+            return self.take_over(&identity, &seen.epoch, confirmed);
+        }
+        if head == Lsn::ZERO {
+            return self.begin_epoch(&identity, confirmed);
+        }
+        if written < head && connection.is_in_recovery()? {
+            return Err(Error::Slot(format!(
+                "the server is a standby that has come to {written}, the journal ends at {head}: waiting until it has \
+                 caught up, or is promoted"
+            )));
+        }
+        let ours = Ours {
+            head,
+            timeline: self.journal.identity().timeline,
+        };
+        let theirs = Theirs {
+            confirmed,
+            written,
+            timeline: identity.timeline,
+            switches: connection.timeline_history(identity.timeline)?,
+        };
+        let continues = match vouched {
+            _ if made_anew => Err(Break::MadeAnew { head, confirmed }),
+            Some(false) => Err(Break::Unseen { head, confirmed }),
+            _ => continuity::compare(ours, &theirs),
+        };
+        if let Err(broken) = continues {
+            tracing::error!(reason = %broken, start = %confirmed, "the history is broken: a new epoch begins");
+            self.metrics.epoch_changes.inc();
+            return self.begin_epoch(&identity, confirmed);
+        }
+        if ours.timeline != identity.timeline {
+            self.writer.set_timeline(identity.timeline)?;
+        }
+        Ok(())
+    }
+}
+
+/// Which history a replication connection leads to, and how far the server has written it.
+///
+/// # Errors
+/// The server refuses, or the connection breaks.
+pub fn identify(connection: &mut Connection, slot: &SlotName) -> Result<(Identity, Lsn), postgres::Error> {
+    let system = connection.identify_system()?;
+    let oid = "SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()";
+    let identity = Identity {
+        system_id: system.system_id,
+        database_oid: connection.query_one("the database's oid", oid)?.parse(0, "oid")?,
+        database: system.database,
+        slot: slot.as_str().to_owned(),
+        timeline: system.timeline,
+    };
+    Ok((identity, system.wal_position))
+}
+
+/// How often the server wants to hear from us at least: a third of its `wal_sender_timeout`.
+fn status_interval(connection: &mut Connection) -> Result<Duration, postgres::Error> {
+    const MOST: Duration = Duration::from_secs(10);
+    let setting = "SELECT setting::int8 FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";
+    let millis: u64 = connection
+        .query_one("wal_sender_timeout", setting)?
+        .parse(0, "wal_sender_timeout")?;
+    Ok(if millis == 0 {
+        MOST
+    } else {
+        (Duration::from_millis(millis) / 3).min(MOST)
+    })
+}

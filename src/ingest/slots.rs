@@ -1,0 +1,209 @@
+//! The slot: waited for while another walcast reads it, made, made anew, or given up.
+
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, Ingest, Options};
+use crate::health::Readiness;
+use crate::journal::{Append, History, Identity};
+use crate::lsn::Lsn;
+use crate::postgres::{Connection, Purpose, SlotState};
+use crate::telemetry::chain;
+
+/// A slot that nobody else reads.
+pub(super) struct Acquired {
+    /// Up to where it is confirmed.
+    pub(super) confirmed: Lsn,
+    /// Whether it takes the place of one that was read before: what was written in between is in neither.
+    pub(super) made_anew: bool,
+}
+
+/// A slot whose creation waits for so long is explained.
+const EXPLAINED_AFTER: Duration = Duration::from_secs(1);
+/// How often it is looked what it waits for.
+const EXPLAIN_INTERVAL: Duration = Duration::from_secs(2);
+
+impl<W: Append, H: History> Ingest<W, H> {
+    /// The slot, once nobody else reads it. It is made, or made anew, if that was asked for.
+    pub(super) fn acquire(
+        &mut self,
+        connection: &mut Connection,
+        identity: &Identity,
+        stop: &CancellationToken,
+    ) -> Result<Acquired, Error> {
+        let name = self.options.slot.clone();
+        loop {
+            let Some(state) = connection.slot(&name)? else {
+                return self.make(connection, "is gone", stop);
+            };
+            let confirmed = self.check_kind(&state)?;
+            if state.active_pid.is_some() {
+                self.stand_by(connection, identity, stop)?;
+                continue;
+            }
+            if let Some(reason) = state.loss() {
+                let what = format!("is lost ({reason}): the server removed WAL of it that had not been read");
+                if !self.options.recreate_slot {
+                    return Err(self.gone(&what));
+                }
+                tracing::error!(slot = %name, reason, "the slot is lost: it is dropped, to be made anew");
+                connection.drop_slot(&name)?;
+                return self.make(connection, &what, stop);
+            }
+            if let Some(what) = self.beyond_bound(&state, connection.written()?) {
+                tracing::error!(slot = %name, "the slot {what}: it is dropped, so that the server can remove its WAL");
+                connection.drop_slot(&name)?;
+                self.metrics.slots_given_up.inc();
+                return self.make(connection, &format!("was dropped: it {what}"), stop);
+            }
+            if let Some(confirmed) = confirmed {
+                return Ok(Acquired {
+                    confirmed,
+                    made_anew: false,
+                });
+            }
+        }
+    }
+
+    /// Whether it is a slot that can be read: it may have been made anew while we run. Its confirmed position, which one
+    /// that is being made does not have yet.
+    fn check_kind(&self, state: &SlotState) -> Result<Option<Lsn>, Error> {
+        let (name, plugin) = (&self.options.slot, self.options.plugin.as_str());
+        match &state.plugin {
+            None => Err(Error::Slot(format!("{name} is not a logical slot"))),
+            Some(found) if found != plugin => Err(Error::Slot(format!(
+                "the slot {name} does not decode by {plugin}: drop it, or start with its --plugin"
+            ))),
+            Some(_) => Ok(state.confirmed_flush_lsn),
+        }
+    }
+
+    /// Whether the server keeps more for the slot than it may, and in which words.
+    fn beyond_bound(&self, state: &SlotState, written: Lsn) -> Option<String> {
+        let bound = self.options.max_slot_lag?;
+        let kept = state.retained(written).filter(|kept| *kept > bound)?;
+        Some(format!(
+            "made the server keep {kept} bytes of WAL, more than --max-slot-lag ({bound} bytes)"
+        ))
+    }
+
+    /// Makes the slot, of which there is none because the one before `what`. Where there was one, only if that was asked
+    /// for: it is for people to know that changes were lost.
+    fn make(
+        &mut self,
+        connection: &mut Connection,
+        what: &str,
+        stop: &CancellationToken,
+    ) -> Result<Acquired, Error> {
+        let (name, plugin) = (&self.options.slot, self.options.plugin.as_str());
+        let existed = self.journal.head() != Lsn::ZERO || self.sighting.is_some();
+        if existed && connection.is_in_recovery()? {
+            // Before version 16 a standby has no slots at all, and a failover may still be under way.
+            return Err(Error::Slot(format!(
+                "the server is a standby, and the slot {name} is not there: waiting for its promotion; with several hosts \
+                 add target_session_attrs=primary"
+            )));
+        }
+        if existed && !self.options.recreate_slot {
+            return Err(self.gone(what));
+        }
+        if !existed && !self.options.create_slot {
+            return Err(Error::Slot(format!(
+                "there is no replication slot {name}: use --create-slot, or \
+                 SELECT pg_create_logical_replication_slot('{name}', '{plugin}')"
+            )));
+        }
+        tracing::info!(slot = %name, anew = existed, "creating the slot");
+        let mut waiting = Waiting::new(&self.options, &self.readiness);
+        let confirmed = connection.create_slot(name, plugin, || {
+            waiting.explain();
+            !stop.is_cancelled()
+        })?;
+        Ok(Acquired {
+            confirmed,
+            made_anew: existed,
+        })
+    }
+
+    fn gone(&self, what: &str) -> Error {
+        let (name, plugin) = (&self.options.slot, self.options.plugin.as_str());
+        Error::SlotGone(format!(
+            "the replication slot {name} {what}. Changes after {} may be lost to clients: start with --recreate-slot to \
+             have a slot made anew, or make it (SELECT pg_drop_replication_slot('{name}') if it is still there, then \
+             SELECT pg_create_logical_replication_slot('{name}', '{plugin}')); either way a new epoch begins, and clients \
+             are told to start anew",
+            self.journal.head()
+        ))
+    }
+}
+
+/// Says what the creation of a slot waits for: it needs a moment without older transactions that write.
+struct Waiting<'a> {
+    options: &'a Options,
+    readiness: &'a Readiness,
+    next_look: Instant,
+    said: String,
+    /// Asks; the session that creates is busy.
+    observer: Option<Connection>,
+}
+
+impl Waiting<'_> {
+    fn new<'a>(options: &'a Options, readiness: &'a Readiness) -> Waiting<'a> {
+        Waiting {
+            options,
+            readiness,
+            next_look: Instant::now() + EXPLAINED_AFTER,
+            said: String::new(),
+            observer: None,
+        }
+    }
+
+    /// Looks what it waits for, if it is time to, and says it if it is something else than before.
+    fn explain(&mut self) {
+        if Instant::now() < self.next_look {
+            return;
+        }
+        self.next_look = Instant::now() + EXPLAIN_INTERVAL;
+        let words = match self.look() {
+            Ok(words) => words,
+            Err(error) => {
+                self.observer = None;
+                tracing::debug!(
+                    error = chain(&error),
+                    "cannot look what the slot's creation waits for"
+                );
+                return;
+            }
+        };
+        if words == self.said {
+            return;
+        }
+        let slot = &self.options.slot;
+        tracing::warn!(%slot, "the slot cannot be created yet: {words}");
+        self.readiness
+            .unready(format!("the slot {slot} cannot be created yet: {words}"));
+        self.said = words;
+    }
+
+    fn look(&mut self) -> Result<String, crate::postgres::Error> {
+        let observer = match &mut self.observer {
+            Some(observer) => observer,
+            none => none.insert(Connection::connect(&self.options.conninfo, Purpose::Query)?),
+        };
+        let blockers = observer.slot_creation_blockers()?;
+        let list: Vec<String> = blockers
+            .iter()
+            .map(|blocker| format!("{} (to end it: {})", blocker.description, blocker.cure))
+            .collect();
+        Ok(match list.is_empty() {
+            true => "the server waits for transactions that this role does not see: pg_stat_activity shows them to a \
+                     role with pg_read_all_stats (backend_xid), pg_prepared_xacts the prepared ones"
+                .into(),
+            false => format!(
+                "the server waits for transactions that have written and are still open: {}",
+                list.join("; ")
+            ),
+        })
+    }
+}

@@ -1,0 +1,224 @@
+//! Two walcasts on one slot: one reads it, the other waits for its turn.
+//!
+//! Each keeps a journal of its own, but the history is one, and clients go on with either of them by one epoch's name. So
+//! who reads the slot marks its session by the epoch, and who waits remembers it (see [`Connection::mark_session`]). What
+//! the one who takes over does not hold, because it was confirmed before its turn, is expired there.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{Error, Ingest, pause};
+use crate::journal::{Append, History, Identity};
+use crate::lsn::{Epoch, Lsn};
+use crate::postgres::{self, Connection, SlotReader};
+use crate::telemetry::chain;
+
+/// What was seen of the one who read the slot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sighting {
+    /// The history's name.
+    pub(super) epoch: Epoch,
+    /// How far the server had written when this name was first seen. From there on we know which table has which name.
+    since: Lsn,
+    /// How far it had when it was last seen.
+    written: Lsn,
+    /// The server's timeline.
+    timeline: u32,
+}
+
+/// Whether others wait to take the slot over, and what is kept for them. Clones share the state.
+#[derive(Clone, Debug)]
+pub struct Standbys {
+    wait: Arc<AtomicBool>,
+    window: Duration,
+}
+
+impl Standbys {
+    /// None that are known. Once one waits, transactions are confirmed only `window` after they are durable: the one who
+    /// takes over gets them again, and clients that were not further go on there.
+    pub fn none(window: Duration) -> Standbys {
+        Standbys {
+            wait: Arc::default(),
+            window,
+        }
+    }
+
+    /// Notes whether any wait.
+    pub fn set(&self, wait: bool) {
+        self.wait.store(wait, Ordering::Relaxed);
+    }
+
+    pub(super) fn wait(&self) -> bool {
+        self.wait.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn window(&self) -> Duration {
+        self.window
+    }
+}
+
+/// How often it is looked whether the slot is free.
+const POLL: Duration = Duration::from_millis(200);
+/// The server takes a moment to notice that a connection of ours is gone: so long nothing is said.
+const QUIET: Duration = Duration::from_millis(500);
+
+impl Sighting {
+    fn of(epoch: Epoch, written: Lsn, timeline: u32) -> Sighting {
+        Sighting {
+            epoch,
+            since: written,
+            written,
+            timeline,
+        }
+    }
+
+    /// The same, seen once more.
+    fn again(self, epoch: Epoch, written: Lsn, timeline: u32) -> Sighting {
+        let now = Sighting::of(epoch, written, timeline);
+        match (&self.epoch, self.timeline) == (&now.epoch, timeline) && self.written <= written {
+            true => Sighting {
+                since: self.since,
+                ..now
+            },
+            false => now,
+        }
+    }
+
+    /// Whether a slot that is confirmed up to there, on a server of that timeline that has written so far, continues the
+    /// history: no other server took the place of the one that was seen, and nothing is to be delivered from before that.
+    pub(super) fn continues(&self, timeline: u32, written: Lsn, confirmed: Lsn) -> bool {
+        self.timeline == timeline && self.written <= written && self.since <= confirmed
+    }
+}
+
+/// What two walcasts tell each other is of use, but nothing depends on it: a role that may not take advisory locks can
+/// read its slot all the same.
+pub(super) fn unless_refused(told: Result<(), postgres::Error>) -> Result<(), postgres::Error> {
+    match told {
+        Err(error) if !error.is_fatal() => {
+            tracing::warn!(
+                error = chain(&error),
+                "two walcasts on this slot will not know of each other"
+            );
+            Ok(())
+        }
+        told => told,
+    }
+}
+
+impl<W: Append, H: History> Ingest<W, H> {
+    /// Waits until nobody reads the slot, and says meanwhile who does.
+    pub(super) fn stand_by(
+        &mut self,
+        connection: &mut Connection,
+        identity: &Identity,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let began = Instant::now();
+        let mut said = None;
+        unless_refused(connection.announce_standby(&self.options.slot))?;
+        while let Some(reader) = connection.slot_reader(&self.options.slot)? {
+            if stop.is_cancelled() {
+                return Err(Error::Stopped);
+            }
+            self.note(&reader, identity.timeline)?;
+            if began.elapsed() >= QUIET && said != Some(reader.pid) {
+                self.say(&reader);
+                said = Some(reader.pid);
+            }
+            pause(POLL, stop);
+        }
+        self.metrics.standby.set(0);
+        if said.is_some() {
+            tracing::info!(slot = %self.options.slot, "the slot is free: taking over");
+        }
+        Ok(())
+    }
+
+    fn say(&self, reader: &SlotReader) {
+        let slot = &self.options.slot;
+        if reader.pid == self.own_pid {
+            let reason = format!(
+                "the server has not noticed yet that our last connection is gone, and holds the slot {slot} for it \
+                 ({}): it will within wal_sender_timeout",
+                reader.description
+            );
+            tracing::warn!("{reason}");
+            self.readiness.unready(reason);
+            return;
+        }
+        self.metrics.standby.set(1);
+        tracing::info!(%slot, "standby: the slot is read by {}", reader.description);
+        self.readiness.standby(format!(
+            "standby: the slot {slot} is read by {}",
+            reader.description
+        ));
+    }
+
+    /// Remembers which history the reader goes on with, and which table has which name in it by now.
+    fn note(&mut self, reader: &SlotReader, timeline: u32) -> Result<(), Error> {
+        let Some(epoch) = reader.mark.map(Epoch::of) else {
+            return Ok(());
+        };
+        if reader.pid == self.own_pid {
+            return Ok(());
+        }
+        self.tables.hold_names(&epoch, reader.written)?;
+        self.sighting = Some(match self.sighting.take() {
+            Some(seen) => seen.again(epoch, reader.written, timeline),
+            None => Sighting::of(epoch, reader.written, timeline),
+        });
+        Ok(())
+    }
+
+    /// Goes on with the history of the one who read the slot, from where it was confirmed.
+    pub(super) fn take_over(
+        &mut self,
+        identity: &Identity,
+        epoch: &Epoch,
+        confirmed: Lsn,
+    ) -> Result<(), Error> {
+        if self.journal.head() != Lsn::ZERO && self.journal.epoch() != *epoch {
+            self.metrics.epoch_changes.inc();
+        }
+        tracing::info!(%epoch, start = %confirmed, "going on with the history of the walcast that read the slot");
+        self.unseen.clear();
+        Ok(self.writer.adopt_epoch(identity, epoch, confirmed)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(epoch: u64, written: u64, timeline: u32) -> Sighting {
+        Sighting::of(Epoch::of(epoch), Lsn(written), timeline)
+    }
+
+    #[test]
+    fn a_slot_that_moved_on_since_its_reader_was_seen_continues_the_history() {
+        let seen = seen(7, 100, 1).again(Epoch::of(7), Lsn(150), 1);
+        assert!(seen.continues(1, Lsn(150), Lsn(100)));
+        assert!(seen.continues(1, Lsn(200), Lsn(180)));
+    }
+
+    #[test]
+    fn another_server_does_not() {
+        let seen = seen(7, 100, 1).again(Epoch::of(7), Lsn(150), 1);
+        assert!(!seen.continues(2, Lsn(200), Lsn(180)), "promoted");
+        assert!(!seen.continues(1, Lsn(149), Lsn(120)), "rewound");
+    }
+
+    #[test]
+    fn what_was_confirmed_before_the_reader_was_seen_is_not_vouched_for() {
+        assert!(!seen(7, 100, 1).continues(1, Lsn(200), Lsn(99)));
+        let changed = seen(7, 100, 1).again(Epoch::of(8), Lsn(150), 1);
+        assert_eq!(changed, seen(8, 150, 1));
+        assert!(!changed.continues(1, Lsn(200), Lsn(120)));
+        let rewound = seen(7, 100, 1).again(Epoch::of(7), Lsn(50), 1);
+        assert_eq!(rewound, seen(7, 50, 1));
+    }
+}
