@@ -18,6 +18,7 @@ mod schema;
 mod slot;
 mod slow;
 mod snapshot;
+mod standby;
 mod streaming;
 mod support;
 mod upstream;

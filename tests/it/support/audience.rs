@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 
 use serde_json::{Value, json};
+use walcast::lsn::Lsn;
 
 use super::follower::Goal;
 use super::server::Address;
@@ -74,6 +75,8 @@ pub struct Audience {
     goal: Goal,
     /// How many have been in force with all of their views.
     joined: Arc<AtomicUsize>,
+    /// Up to where each has everything.
+    reached: Vec<Arc<AtomicU64>>,
     followers: Vec<JoinHandle<Follower>>,
 }
 
@@ -83,18 +86,26 @@ impl Audience {
             address,
             goal: Goal::default(),
             joined: Arc::default(),
+            reached: Vec::new(),
             followers: Vec::new(),
         }
     }
 
     /// One client more.
     pub fn join(&mut self, follower: Follower) {
+        self.reached.push(Arc::clone(&follower.reached));
         self.followers.push(follower.follow(&self.goal, &self.joined));
     }
 
     /// One client more, with these views on one connection.
     pub fn join_with(&mut self, views: Vec<View>) {
         self.join(Follower::new(self.address.clone(), views));
+    }
+
+    /// Up to where everybody has everything.
+    pub fn reached(&self) -> Lsn {
+        let reached = self.reached.iter().map(|reached| reached.load(Ordering::Relaxed));
+        Lsn(reached.min().unwrap_or(0))
     }
 
     /// Waits until everybody who joined is in force with every view.

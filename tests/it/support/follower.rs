@@ -1,7 +1,7 @@
 //! [`Follower`]: a client that keeps its views up to date, whatever happens to its connection.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -28,6 +28,8 @@ pub struct Follower {
     /// How often it connected, and how often it resumed inside a transaction.
     pub connects: usize,
     pub resumed_inside: usize,
+    /// Up to where it has everything, for others to look at.
+    pub reached: Arc<AtomicU64>,
     /// The beginnings of the last messages, for a failure's report.
     recent: VecDeque<String>,
 }
@@ -85,6 +87,7 @@ impl Follower {
             pause: Duration::ZERO,
             connects: 0,
             resumed_inside: 0,
+            reached: Arc::default(),
             recent: VecDeque::new(),
         }
     }
@@ -131,6 +134,10 @@ impl Follower {
             let last_view = self.views.iter().filter_map(|view| view.at).min();
             if last_view != last {
                 (news, last) = (Instant::now(), last_view);
+                if let Some(at) = last_view.filter(|_| self.views.iter().all(|view| view.at.is_some())) {
+                    let whole = if at.is_whole() { at.end } else { at.end - 1 };
+                    self.reached.store(whole, Ordering::Relaxed);
+                }
             }
             assert!(
                 news.elapsed() < DEADLINE,
