@@ -201,7 +201,10 @@ impl<'a> Ground<'a> {
 
     /// One of the faults.
     pub(crate) fn fault(&mut self) {
-        let fault = *self.rng.choice(&FAULTS).unwrap();
+        let wanted = std::env::var("WALCAST_FAULTS").unwrap_or_default();
+        let is_wanted = |fault: &Fault| wanted.is_empty() || wanted.contains(&format!("{fault:?}"));
+        let faults: Vec<Fault> = FAULTS.into_iter().filter(is_wanted).collect();
+        let fault = *self.rng.choice(&faults).unwrap();
         if fault == Fault::DiskFull && self.disk.is_none() {
             return self.fault();
         }
@@ -269,13 +272,12 @@ impl<'a> Ground<'a> {
     /// there any more is a gap, which clients have to be told of.
     fn restart(&mut self, end: impl FnOnce(Walcast), damage: impl FnOnce(&Path, &mut Rng)) {
         end(self.walcast.take().unwrap());
-        if let Some(segment) = newest(&self.setup.data()) {
-            let before = fs::read(&segment).unwrap();
-            damage(&segment, &mut self.rng);
-            if fs::read(&segment).unwrap() != before {
-                self.mishaps.may_break.store(true, Ordering::SeqCst);
-                self.broken = true;
-            }
+        let segment = newest(&self.setup.data());
+        let before = fs::read(&segment).unwrap();
+        damage(&segment, &mut self.rng);
+        if fs::read(&segment).unwrap() != before {
+            self.mishaps.may_break.store(true, Ordering::SeqCst);
+            self.broken = true;
         }
         let walcast = self.setup.start_unready();
         self.walcast = Some(walcast);
@@ -290,9 +292,11 @@ fn far(rng: &mut Rng) -> usize {
     }
 }
 
-/// The newest segment of a journal, if one has got its name yet.
-fn newest(data: &Path) -> Option<PathBuf> {
-    let files = fs::read_dir(data).unwrap().map(|entry| entry.unwrap().path());
+/// The newest segment of a journal.
+fn newest(data: &Path) -> PathBuf {
+    let files = fs::read_dir(data.join("segments"))
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
     let segments = files.filter(|path| path.extension().is_some_and(|extension| extension == "seg"));
-    segments.max()
+    segments.max().unwrap()
 }

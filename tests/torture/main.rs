@@ -5,7 +5,8 @@
 //! what a client gets that reads the whole history. A client may be told to start again only after a fault that no
 //! history survives.
 //!
-//! The seed is printed; `WALCAST_SEED` sets it. `WALCAST_TORTURE` sets how long it goes on, in seconds.
+//! The seed is printed; `WALCAST_SEED` sets it. `WALCAST_TORTURE` sets how long it goes on, in seconds, and
+//! `WALCAST_FAULTS` which faults there are, by their names.
 
 // Clippy allows these in test functions only, not in their helpers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]

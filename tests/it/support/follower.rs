@@ -124,7 +124,8 @@ impl Follower {
 
     /// Whether every view is complete up to there.
     pub fn has_come_to(&self, goal: At) -> bool {
-        self.views.iter().all(|view| view.at.is_some_and(|at| at >= goal))
+        let has_come = |view: &View| view.is_established() && view.at >= Some(goal);
+        self.views.iter().all(has_come)
     }
 
     /// Reads on until that holds.
