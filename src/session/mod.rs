@@ -5,6 +5,7 @@
 //! subscription that starts in the past reads the journal alone, until it moves with the connection.
 
 mod catch_up;
+mod deliver;
 mod job;
 mod machine;
 mod scan;
@@ -29,8 +30,6 @@ use tungstenite::Message;
 
 pub use machine::Limits;
 
-use crate::event::Timestamp;
-use crate::fanout::Subscription;
 use crate::journal::History;
 use crate::lsn::{self, Epoch, Lsn, Position};
 use crate::protocol::{CloseCode, ErrorCode, ErrorMessage, Hello, ServerMessage};
@@ -41,7 +40,7 @@ use crate::telemetry::Metrics;
 use crate::types::json::Numbers;
 use job::{Done, Job};
 use machine::{Due, Machine, Request};
-use wire::{Lost, Pace, Wire};
+use wire::{Lost, Wire};
 
 /// The largest message that a client may send, in bytes.
 pub const MAX_CLIENT_MESSAGE_BYTES: usize = 64 * 1024;
@@ -138,19 +137,6 @@ impl From<router::Stopped> for End {
             spread: Duration::ZERO,
         })
     }
-}
-
-/// What a client was sent of some items.
-#[derive(Debug, Default)]
-struct Delivered {
-    /// Where the last frame ends that it was sent.
-    position: Option<Position>,
-    /// The subscriptions whose end it was told.
-    ended: Vec<Arc<Subscription>>,
-    /// It takes nothing now.
-    stalled: bool,
-    /// It was not sent all.
-    is_cut: bool,
 }
 
 /// What a session does next.
@@ -383,58 +369,6 @@ impl<H: History> Session<H> {
     fn fall_behind(&mut self) {
         self.seat = None;
         self.behind = true;
-    }
-
-    /// Sends what concerns the whole connection.
-    async fn send_items(&mut self, items: &mut Vec<Item>) -> Result<Delivered, End> {
-        // A subscription ends once, whoever finds it out.
-        items.retain(|item| match item {
-            Item::Frame(_) => true,
-            Item::Ended { subscription, .. } => self
-                .live
-                .iter()
-                .any(|placed| Arc::ptr_eq(&placed.subscription, subscription)),
-        });
-        let delivered = self.deliver(items).await?;
-        self.at = delivered.position.unwrap_or(self.at);
-        Ok(delivered)
-    }
-
-    /// Sends items in as few writes as it takes, and empties `items`. Once the client stalls, the rest is dropped: it is
-    /// read again when the client goes on.
-    async fn deliver(&mut self, items: &mut Vec<Item>) -> Result<Delivered, End> {
-        let mut delivered = Delivered::default();
-        let now = Timestamp::now();
-        for item in items.iter() {
-            if self.wire.item(item, now).await? == Pace::Stalled {
-                delivered.stalled = true;
-                break;
-            }
-            match item {
-                Item::Frame(frame) => delivered.position = Some(frame.position),
-                Item::Ended { subscription, .. } => {
-                    self.has_ended(subscription);
-                    delivered.ended.push(Arc::clone(subscription));
-                }
-            }
-        }
-        delivered.is_cut = delivered.stalled;
-        delivered.stalled = delivered.stalled || self.wire.flush_unless_stalled().await? == Pace::Stalled;
-        items.clear();
-        // What one burst needed is not kept for ever: connections are many.
-        items.shrink_to(64);
-        Ok(delivered)
-    }
-
-    fn has_ended(&mut self, subscription: &Arc<Subscription>) {
-        self.machine.free(&subscription.id);
-        let before = self.live.len();
-        self.live
-            .retain(|placed| !Arc::ptr_eq(&placed.subscription, subscription));
-        self.shared
-            .metrics
-            .subscriptions
-            .sub((before - self.live.len()) as i64);
     }
 
     /// Takes a seat at the router, or the one back that the work at hand had.
