@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 
 use crate::event::{Lookup, Relation, StreamRelation, TableName};
 use crate::lsn::{Epoch, Lsn};
-use crate::postgres::{self, Catalog, ConnInfo, Connection, Error, Publication, Purpose, Snapshot};
+use crate::postgres::{self, Catalog, ConnInfo, Connection, Error, Horizon, Publication, Purpose, Snapshot};
 
 use current::Current;
 pub use names::Holder;
@@ -136,6 +136,14 @@ impl Tables {
     /// The database does not answer.
     pub fn snapshot(&self) -> Result<Snapshot, Error> {
         lock(&self.described).snapshot()
+    }
+
+    /// What may be written by now and not visible yet. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn horizon(&self) -> Result<Option<Horizon>, Error> {
+        lock(&self.described).horizon()
     }
 
     /// Completes what the stream says of a table after the journal's `head`, and remembers it. Blocking.

@@ -80,7 +80,7 @@ impl<W: Append, H: History> Ingest<W, H> {
     }
 
     fn begin_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {
-        self.unseen.clear();
+        self.unseen.begin(self.tables.horizon()?);
         Ok(self.writer.new_epoch(identity, start)?)
     }
 

@@ -185,7 +185,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             self.metrics.epoch_changes.inc();
         }
         tracing::info!(%epoch, start = %confirmed, "going on with the history of the walcast that read the slot");
-        self.unseen.clear();
+        self.unseen.begin(self.tables.horizon()?);
         Ok(self.writer.adopt_epoch(identity, epoch, confirmed)?)
     }
 }

@@ -41,7 +41,7 @@ pub use preflight::{Code, Finding, Severity, Wanted, check};
 pub use reach::next_step;
 pub use replication::StatusUpdate;
 pub use slot::{NameError, Plugin, Publication, SlotName, SlotState, SystemIdentity, TimelineSwitch};
-pub use snapshot::Snapshot;
+pub use snapshot::{Horizon, Snapshot};
 pub use stream::{
     Filled, Frame, Receiver, ReplicationStream, StartReplication, StatusSender, is_refused_option,
 };

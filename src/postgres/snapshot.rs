@@ -40,6 +40,24 @@ impl Snapshot {
     }
 }
 
+/// The transactions that may have been written, and not yet been visible, at some moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Horizon {
+    pub(super) view: Snapshot,
+    /// The first ID that had not been given to any transaction.
+    pub(super) next: u64,
+}
+
+impl Horizon {
+    /// Whether a later snapshot sees what became of all of them.
+    pub fn is_past(&self, later: &Snapshot) -> bool {
+        let open = self.view.in_progress.iter().copied();
+        let unknown = self.view.xmax..self.next;
+        let has_ended = |id: u64| id < later.xmax && !later.in_progress.contains(&id);
+        open.chain(unknown).all(has_ended)
+    }
+}
+
 /// The text is no snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a snapshot")]
@@ -91,6 +109,25 @@ mod tests {
         assert!(snapshot.sees(after));
         assert!(!snapshot.sees(33));
         assert!(snapshot.sees(34));
+    }
+
+    #[test]
+    fn a_horizon_is_past_once_all_that_was_open_has_ended() {
+        let horizon = Horizon {
+            view: "10:12:10".parse().unwrap(),
+            // 12 waits for a standby: the newest that has ended is 11.
+            next: 13,
+        };
+        for (later, past) in [
+            ("10:12:10", false),
+            ("12:12:", false),
+            ("12:14:12", false),
+            ("10:14:10", false),
+            ("13:13:", true),
+            ("14:20:14", true),
+        ] {
+            assert_eq!(horizon.is_past(&later.parse().unwrap()), past, "{later}");
+        }
     }
 
     #[test]

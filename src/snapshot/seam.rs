@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::event::Transaction;
 use crate::lsn::Lsn;
-use crate::postgres::Snapshot;
+use crate::postgres::{Horizon, Snapshot};
 
 /// What a snapshot saw of the history, transaction by transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +38,8 @@ struct Entries {
     transactions: Vec<(Lsn, u32)>,
     /// How many were left when those that can be seen were last dropped.
     swept: usize,
+    /// What may not have been seen where the history begins: none of it will ever be in the stream.
+    before: Option<Horizon>,
 }
 
 /// So many are not worth asking for: 16 bytes each.
@@ -60,21 +62,32 @@ impl Unseen {
         entries.swept = entries.transactions.len();
     }
 
-    /// Drops all: another history begins.
-    pub fn clear(&self) {
-        *self.lock() = Entries::default();
+    /// Drops all: another history begins. What was written `before` it has to be seen by every snapshot.
+    pub fn begin(&self, before: Option<Horizon>) {
+        *self.lock() = Entries {
+            before,
+            ..Entries::default()
+        };
     }
 
     /// A place up to `head`, which was the journal's before the snapshot was taken, up to which the snapshot saw
-    /// everything.
-    pub fn start(&self, head: Lsn, snapshot: &Snapshot) -> Lsn {
-        let entries = self.lock();
+    /// everything; `None` if there may be none.
+    pub fn start(&self, head: Lsn, snapshot: &Snapshot) -> Option<Lsn> {
+        let mut entries = self.lock();
+        if entries
+            .before
+            .as_ref()
+            .is_some_and(|before| !before.is_past(snapshot))
+        {
+            return None;
+        }
+        entries.before = None;
         let hidden = entries
             .transactions
             .iter()
             .filter(|(end, xid)| *end <= head && !snapshot.sees(*xid));
         let first = hidden.map(|(end, _)| *end).min();
-        first.map_or(head, |first| Lsn(first.0.saturating_sub(1)))
+        Some(first.map_or(head, |first| Lsn(first.0.saturating_sub(1))))
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
@@ -124,12 +137,12 @@ mod tests {
             assert!(!unseen.note(Lsn(end), xid));
         }
         let view: Snapshot = "11:14:11".parse().unwrap();
-        assert_eq!(unseen.start(Lsn(130), &view), Lsn(119));
-        assert_eq!(unseen.start(Lsn(119), &view), Lsn(119));
+        assert_eq!(unseen.start(Lsn(130), &view), Some(Lsn(119)));
+        assert_eq!(unseen.start(Lsn(119), &view), Some(Lsn(119)));
         unseen.forget(&view);
         assert_eq!(unseen.lock().transactions, [(Lsn(120), 11)]);
         let later: Snapshot = "14:14:".parse().unwrap();
-        assert_eq!(unseen.start(Lsn(130), &later), Lsn(130));
+        assert_eq!(unseen.start(Lsn(130), &later), Some(Lsn(130)));
     }
 
     #[test]

@@ -92,11 +92,7 @@ pub(super) fn take<H: History>(
             (false, None) => {
                 let after = unseen.start(head, &taken.view);
                 unseen.forget(&taken.view);
-                Some(Seam {
-                    after,
-                    until: taken.position,
-                    view: taken.view,
-                })
+                after.map(|after| seam(after, taken.position, taken.view))
             }
             (true, Some(replayed)) => on_standby(connection, history, replayed, taken.view, &mut is_wanted)?,
             // It was promoted just now.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use walcast::cluster::Cluster;
 
 use crate::support::{
-    Audience, Client, Database, Follower, Pace, SCHEMA, Setup, Workload, eventually, eventually_equal,
+    At, Audience, Client, Database, Follower, Pace, SCHEMA, Setup, Workload, eventually, eventually_equal,
     left_out, queries, snapshot_views,
 };
 
@@ -357,5 +357,45 @@ fn a_standby_gives_snapshots_once_it_has_replayed_far_enough() {
     assert_eq!(refusal["code"], "internal", "{refusal}");
     eventually("the log says why", || {
         walcast.log().contains("system identifier").then_some(())
+    });
+}
+
+#[test]
+fn what_waited_for_a_standby_before_the_history_began_is_in_every_snapshot() {
+    let database = Database::on_its_own_server(
+        "CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t",
+        &[
+            "synchronous_standby_names = 'nobody'",
+            "synchronous_commit = local",
+        ],
+    );
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let mut live = walcast.connect();
+    live.subscribe_live(json!({"id": "s", "table": "t"}));
+    // The first row of a table waits until its transaction can be seen.
+    database.sql("INSERT INTO t VALUES (0)");
+    live.change();
+    thread::scope(|scope| {
+        scope.spawn(|| database.sql("SET synchronous_commit = on; INSERT INTO t VALUES (1)"));
+        let position = At::read(&live.tx()["position"]);
+        eventually("the slot is beyond it", || {
+            (At::after(database.confirmed(&setup.slot)) >= position).then_some(())
+        });
+        walcast.kill();
+        // Another one goes on with the slot, in whose history it will never be.
+        std::fs::remove_dir_all(setup.data()).unwrap();
+        let walcast = setup.start();
+        let ask = json!({"id": "s", "table": "t", "snapshot": true});
+        let refusal = walcast.connect().subscribe_refused(ask.clone());
+        assert_eq!(refusal["code"], "internal", "{refusal}");
+        database.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+        let rows = eventually("it can be told", || {
+            let mut client = walcast.connect();
+            client.send(&json!({"type": "subscribe", "id": "s", "table": "t", "snapshot": true}));
+            let begins = client.next()["type"] == "subscribed";
+            begins.then(|| rows(&mut client).0)
+        });
+        assert_eq!(rows, [json!({"id": 0}), json!({"id": 1})]);
     });
 }

@@ -14,7 +14,7 @@ use super::connection::{Connection, Row, quote_literals};
 use super::conninfo::ConnInfo;
 use super::error::Error;
 use super::slot::Publication;
-use super::snapshot::Snapshot;
+use super::snapshot::{Horizon, Snapshot};
 use crate::event::quote_literal;
 use crate::event::{Collation, Column, Relation, StreamColumn, StreamRelation, TableName};
 use crate::types::{Ctype, Kind, Type};
@@ -69,6 +69,30 @@ impl Catalog {
             Some(row) => row.parse(0, "snapshot"),
             None => Ok(Snapshot::default()),
         }
+    }
+
+    /// What may be written by now and not visible yet; `None` where no commit waits for a standby.
+    pub fn horizon(&mut self) -> Result<Option<Horizon>, Error> {
+        const WAITS: &str = "SELECT pg_catalog.current_setting('synchronous_standby_names') <> '' \
+            AND NOT pg_catalog.pg_is_in_recovery()";
+        // An ID of our own: all that were given before are smaller.
+        const NEXT: &str = "BEGIN READ WRITE; SET LOCAL synchronous_commit = off; \
+            SELECT pg_catalog.pg_current_xact_id()::text; COMMIT";
+        if !self
+            .session
+            .ask(|_| WAITS.to_owned())?
+            .first()
+            .is_some_and(|row| row.get(0) == Some("t"))
+        {
+            return Ok(None);
+        }
+        let next = self.session.ask(|_| NEXT.to_owned())?;
+        let next: u64 = match next.first() {
+            Some(row) => row.parse(0, "transaction ID")?,
+            None => return Ok(None),
+        };
+        let view = self.snapshot()?;
+        Ok(Some(Horizon { view, next }))
     }
 
     /// Completes what the stream says of a table.
