@@ -78,12 +78,8 @@ impl Catalog {
         // An ID of our own: all that were given before are smaller.
         const NEXT: &str = "BEGIN READ WRITE; SET LOCAL synchronous_commit = off; \
             SELECT pg_catalog.pg_current_xact_id()::text; COMMIT";
-        if !self
-            .session
-            .ask(|_| WAITS.to_owned())?
-            .first()
-            .is_some_and(|row| row.get(0) == Some("t"))
-        {
+        let waits = self.session.ask(|_| WAITS.to_owned())?;
+        if waits.first().and_then(|row| row.get(0)) != Some("t") {
             return Ok(None);
         }
         let next = self.session.ask(|_| NEXT.to_owned())?;
