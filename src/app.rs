@@ -92,8 +92,13 @@ pub struct SnapshotConfig {
     pub max_bytes: u64,
 }
 
-/// Sessions that may read the journal at the same moment; each has a thread meanwhile.
-const MAX_JOURNAL_READERS: usize = 4;
+/// Sessions that may read the journal at the same moment, each with a thread meanwhile: as many as leave half of the
+/// machine to those that are live, four at most.
+fn max_journal_readers() -> usize {
+    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    (cores / 2).clamp(1, 4)
+}
+
 /// Bounds on the admin listener.
 const ADMIN: http::Options = http::Options {
     max_connections: 64,
@@ -159,7 +164,7 @@ pub async fn serve(
         metrics: Arc::clone(&metrics),
         database: config.conninfo.database.clone(),
         options: config.session,
-        readers: Semaphore::new(MAX_JOURNAL_READERS),
+        readers: Semaphore::new(max_journal_readers()),
     };
     let gate = Gate {
         shared: Arc::new(shared),
@@ -308,6 +313,10 @@ fn prepare(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Prepared> 
     .context("cannot open tables.jsonl in the data directory")?;
     tables.refresh().context("cannot read the published tables")?;
     let unseen = recently_written(&journal).context("cannot read the journal")?;
+    if journal.recent(RECENT_BYTES) > journal.earliest() {
+        // Whoever has waited for a standby for longer is not among them.
+        unseen.require(tables.horizon().context("cannot look what is visible")?);
+    }
     unseen.forget(&tables.snapshot().context("cannot look what is visible")?);
     Ok(Prepared {
         writer,
@@ -317,16 +326,19 @@ fn prepare(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Prepared> 
     })
 }
 
+/// How much of the journal is read at the start.
+const RECENT_BYTES: u64 = 64 * 1024 * 1024;
+
 /// The transactions that the journal ends with: some of them may wait for a synchronous standby since before we started.
 fn recently_written(journal: &Journal) -> Result<Unseen, journal::Error> {
-    const BYTES: u64 = 64 * 1024 * 1024;
     const BATCH_BYTES: usize = 1024 * 1024;
     let unseen = Unseen::default();
-    let mut reader = journal.reader(Start::After(Position::after(journal.recent(BYTES))))?;
+    let mut reader = journal.reader(Start::After(Position::after(journal.recent(RECENT_BYTES))))?;
     while let Some(batch) = reader.next(BATCH_BYTES)? {
         for entry in batch.entries() {
             if let Entry::Piece(piece) = entry?
                 && piece.last
+                && piece.transaction.xid != 0
             {
                 unseen.note(piece.transaction.end, piece.transaction.xid);
             }

@@ -141,7 +141,13 @@ impl<H: History> Session<H> {
 
     fn remove(&mut self, subscription: Arc<Subscription>, announce: bool) {
         let shared = Arc::clone(&self.shared);
-        let Some(seat) = self.seat.take() else { return };
+        let Some(seat) = self.seat.take() else {
+            // Without a place at the router nothing of it can come any more.
+            if announce {
+                self.jobs.push_front(Job::Over(Arc::clone(&subscription.id)));
+            }
+            return;
+        };
         self.work = Some(Box::pin(async move {
             match shared.router.remove(&seat, &subscription).await {
                 Ok(()) => Done::Removed(Some(subscription).filter(|_| announce), seat),
@@ -208,6 +214,9 @@ impl<H: History> Session<H> {
     }
 
     async fn started(&mut self, prepared: Prepared, seat: Seat, position: Position) -> Result<(), End> {
+        if self.shared.history.epoch() != self.epoch {
+            return Err(self.epoch_changed().await?);
+        }
         self.sit(seat);
         let subscription = Arc::clone(&prepared.subscription);
         if !self.machine.holds(&subscription.id) {

@@ -138,6 +138,10 @@ impl<H: History> Session<H> {
         }
         match (found, &rows.seam) {
             (Ok(Found::Nothing), _) => {}
+            (Ok(Found::Begun(seam)), _) if seam.epoch != self.epoch => {
+                let refusal = self.refusal(&snapshot::Error::Unsettled).about(&*subscription.id);
+                return self.refuse(&subscription.id, &refusal).await;
+            }
             (Ok(Found::Begun(seam)), _) => {
                 let start = Position::after(seam.after);
                 rows.seam = Some(seam);

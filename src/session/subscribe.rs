@@ -74,8 +74,8 @@ impl Prepared {
         let relation = found.ok_or_else(unknown)?;
         let settled = shared.tables.settled(relation.oid).await;
         if settled.map_err(|error| shared.unanswered(&error))? {
-            let head = shared.history.head();
-            while shared.router.position() < head {
+            let (epoch, head) = (shared.history.epoch(), shared.history.head());
+            while shared.router.position() < head && shared.history.epoch() == epoch {
                 tokio::time::sleep(RENAME_POLL).await;
             }
         }

@@ -160,7 +160,7 @@ impl<H: History> Snapshots<H> {
             .filter(|(known, _)| known.relation() == query.relation());
         if let Some(cursor) = same
             .and_then(|(_, read)| read.upgrade())
-            .and_then(|read| read.join())
+            .and_then(|read| read.join(&self.history.epoch()))
         {
             self.metrics.snapshots_shared.inc();
             return Ok(cursor);

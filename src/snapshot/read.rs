@@ -10,6 +10,7 @@ use tokio::sync::watch;
 use super::Error;
 use super::seam::Seam;
 use super::spool::{Chunk, Kept};
+use crate::lsn::Epoch;
 
 /// How old a reading may be for others to join it: they have to read as much of the history more.
 const JOIN_AGE: Duration = Duration::from_secs(10);
@@ -65,10 +66,16 @@ impl Read {
         }
     }
 
-    /// One more place at its beginning; `None` if it is too old, has failed, or part of it is gone.
-    pub(super) fn join(self: &Arc<Read>) -> Option<Cursor> {
+    /// One more place at its beginning; `None` if it is too old or of another history, has failed, or part of it is gone.
+    pub(super) fn join(self: &Arc<Read>, epoch: &Epoch) -> Option<Cursor> {
         let mut state = self.lock();
-        if state.abandoned || !state.kept.is_whole() || !state.is_joinable() || is_failure(&state.end) {
+        let is_of_another = state.seam.as_ref().is_some_and(|seam| seam.epoch != *epoch);
+        if is_of_another
+            || state.abandoned
+            || !state.kept.is_whole()
+            || !state.is_joinable()
+            || is_failure(&state.end)
+        {
             return None;
         }
         let id = state.next_cursor;
@@ -204,6 +211,8 @@ impl Cursor {
             state.forget_taken();
             return Ok(Some(Next::Rows(Rows(chunk))));
         }
+        // What was kept for those who might have joined may be all that there is space for.
+        state.forget_taken();
         Ok(state.end.is_some().then_some(Next::End))
     }
 }
@@ -223,8 +232,13 @@ mod tests {
     use super::*;
     use crate::lsn::Lsn;
 
+    fn epoch() -> Epoch {
+        Epoch("e".into())
+    }
+
     fn seam() -> Seam {
         Seam {
+            epoch: epoch(),
             after: Lsn(1),
             until: Lsn(2),
             view: "1:1:".parse().unwrap(),
@@ -244,13 +258,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut spool = Spool::new(dir.path(), &Budget::new(1 << 20));
         let (read, mut first) = Read::new();
-        let mut second = read.join().unwrap();
+        let mut second = read.join(&epoch()).unwrap();
         read.begin(seam());
         assert!(matches!(first.next(false).await, Ok(Next::Begun(seam)) if seam.after == Lsn(1)));
-        read.push(spool.write(b"[1]", 0, || true).unwrap());
+        read.push(spool.write(b"[1]", || 0, || true).unwrap().unwrap());
         assert_eq!(rows(&mut first).await.as_deref(), Some("[1]"));
-        read.push(spool.write(b"[2]", 0, || true).unwrap());
-        let mut third = read.join().unwrap();
+        read.push(spool.write(b"[2]", || 0, || true).unwrap().unwrap());
+        let mut third = read.join(&epoch()).unwrap();
+        assert!(read.join(&Epoch("another".into())).is_none());
         read.end(Ok(()));
         assert_eq!(rows(&mut first).await.as_deref(), Some("[2]"));
         assert_eq!(rows(&mut first).await, None);
@@ -262,7 +277,7 @@ mod tests {
         drop((first, second));
         assert!(read.is_wanted());
         drop(third);
-        assert!(!read.is_wanted() && read.join().is_none());
+        assert!(!read.is_wanted() && read.join(&epoch()).is_none());
     }
 
     #[tokio::test]
@@ -271,6 +286,6 @@ mod tests {
         read.end(Err(Error::TableChanged));
         let failed = cursor.next(false).await;
         assert!(matches!(failed, Err(error) if matches!(*error, Error::TableChanged)));
-        assert!(read.join().is_none());
+        assert!(read.join(&epoch()).is_none());
     }
 }

@@ -113,14 +113,11 @@ impl<H: History> Snapshots<H> {
     }
 }
 
-/// Whether the rows that the server is about to send are those of the table as it was told to the client.
+/// Whether the rows that the server is about to send are of the table that the client was told of. (Their types were
+/// compared before; here a domain is called by its base.)
 fn fits(fields: &[Field], relation: &Relation, columns: &[usize]) -> bool {
-    let columns = columns.iter().filter_map(|&index| relation.columns.get(index));
-    let expected = columns.map(|column| (relation.oid, column.ty.oid, column.typmod));
-    let found = fields
-        .iter()
-        .map(|field| (field.table_oid, field.type_oid, field.typmod));
-    expected.eq(found)
+    let is_its = |field: &Field| field.table_oid == relation.oid;
+    fields.len() == columns.len() && fields.iter().all(is_its)
 }
 
 /// The relation with these columns alone, as the rows have them.
@@ -166,11 +163,9 @@ impl Writer<'_> {
             return Ok(());
         }
         self.rows.push(b']');
-        let kept = self.read.kept();
-        let chunk = self
-            .spool
-            .write(&self.rows, kept, || self.read.is_wanted())
-            .map_err(Error::Spool)?;
+        let (kept, is_wanted) = (|| self.read.kept(), || self.read.is_wanted());
+        let written = self.spool.write(&self.rows, kept, is_wanted);
+        let chunk = written.map_err(Error::Spool)?.ok_or(Error::Abandoned)?;
         self.rows.clear();
         self.rows.shrink_to(4 * self.max_bytes);
         self.read.push(chunk);

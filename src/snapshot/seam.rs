@@ -7,12 +7,14 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::event::Transaction;
-use crate::lsn::Lsn;
+use crate::lsn::{Epoch, Lsn};
 use crate::postgres::{Horizon, Snapshot};
 
 /// What a snapshot saw of the history, transaction by transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seam {
+    /// The history that the places are of.
+    pub epoch: Epoch,
     /// It saw everything up to here.
     pub after: Lsn,
     /// It saw nothing that ends after this.
@@ -70,6 +72,11 @@ impl Unseen {
         };
     }
 
+    /// Has every snapshot see all of these first: where they are in the journal is not known.
+    pub fn require(&self, before: Option<Horizon>) {
+        self.lock().before = before;
+    }
+
     /// A place up to `head`, which was the journal's before the snapshot was taken, up to which the snapshot saw
     /// everything; `None` if there may be none.
     pub fn start(&self, head: Lsn, snapshot: &Snapshot) -> Option<Lsn> {
@@ -113,6 +120,7 @@ mod tests {
     fn between_its_ends_the_snapshot_itself_decides() {
         let view = "10:20:12".parse().unwrap();
         let seam = Seam {
+            epoch: Epoch("e".into()),
             after: Lsn(100),
             until: Lsn(200),
             view,

@@ -38,10 +38,17 @@ impl Budget {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until there is space. One file each is always granted: what clients have not taken yet lies in it, and
-    /// nobody waits for another's client.
-    fn wait(&self, kept: u64, mut go_on: impl FnMut() -> bool) {
-        while kept > FILE_BYTES && self.is_full() && go_on() {}
+    /// Waits until there is space, or nobody wants it: whether somebody does. One file each is always granted: what
+    /// clients have not taken yet lies in it, and nobody waits for another's client.
+    fn wait(&self, kept: impl Fn() -> u64, is_wanted: impl Fn() -> bool) -> bool {
+        loop {
+            if !is_wanted() {
+                return false;
+            }
+            if kept() <= FILE_BYTES || !self.is_full() {
+                return true;
+            }
+        }
     }
 
     /// Whether there is still no space after a while.
@@ -118,14 +125,16 @@ impl Spool {
         }
     }
 
-    /// Adds a chunk, once there is space for it beside the `kept` bytes of this snapshot's own, or nobody wants it.
+    /// Adds a chunk, once there is space for it beside the `kept` bytes of this snapshot's own; `None` if nobody wants it.
     pub(super) fn write(
         &mut self,
         bytes: &[u8],
-        kept: u64,
-        go_on: impl FnMut() -> bool,
-    ) -> io::Result<Chunk> {
-        self.budget.wait(kept, go_on);
+        kept: impl Fn() -> u64,
+        is_wanted: impl Fn() -> bool,
+    ) -> io::Result<Option<Chunk>> {
+        if !self.budget.wait(kept, is_wanted) {
+            return Ok(None);
+        }
         let part = match self.part.take().filter(|part| part.len() < FILE_BYTES) {
             Some(part) => part,
             None => Arc::new(self.begin()?),
@@ -134,11 +143,11 @@ impl Spool {
         part.file.write_all_at(bytes, offset)?;
         part.grow(bytes.len() as u64);
         self.part = Some(Arc::clone(&part));
-        Ok(Chunk {
+        Ok(Some(Chunk {
             part,
             offset,
             len: bytes.len(),
-        })
+        }))
     }
 
     fn begin(&self) -> io::Result<Part> {
@@ -205,6 +214,8 @@ impl Kept {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use super::*;
 
     #[test]
@@ -215,8 +226,8 @@ mod tests {
         let mut kept = Kept::default();
         let rows = format!("[{}]", "1,".repeat(FILE_BYTES as usize / 4));
         for _ in 0..3 {
-            let chunk = spool.write(rows.as_bytes(), kept.bytes(), || false).unwrap();
-            kept.push(chunk);
+            let chunk = spool.write(rows.as_bytes(), || 0, || true).unwrap();
+            kept.push(chunk.unwrap());
         }
         let text = kept.get(2).unwrap().read("{\"rows\":", "}").unwrap();
         assert_eq!(text, format!("{{\"rows\":{rows}}}"));
@@ -236,21 +247,28 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let budget = Budget::new(1);
         let mut spool = Spool::new(dir.path(), &budget);
-        let first = spool.write(&[b' '; 10], 0, || true).unwrap();
+        let first = spool.write(&[b' '; 10], || 0, || true).unwrap();
         // Its own file is granted.
-        let second = spool.write(&[b' '; 10], FILE_BYTES, || true).unwrap();
-        let mut looked = 0;
-        let mut held = Some((
+        let second = spool.write(&[b' '; 10], || FILE_BYTES, || true).unwrap();
+        let others = (
             first,
             second,
             std::mem::replace(&mut spool, Spool::new(dir.path(), &budget)),
-        ));
-        let go_on = || {
-            looked += 1;
-            held = None;
+        );
+        let (looked, others) = (Cell::new(0), Cell::new(Some(others)));
+        let is_wanted = || {
+            looked.set(looked.get() + 1);
+            if looked.get() == 2 {
+                others.set(None);
+            }
             true
         };
-        let third = spool.write(b"[]", FILE_BYTES + 1, go_on).unwrap();
-        assert_eq!((looked, third.read("", "").unwrap().as_str()), (1, "[]"));
+        let third = spool.write(b"[]", || FILE_BYTES + 1, is_wanted).unwrap().unwrap();
+        assert_eq!((looked.get(), third.read("", "").unwrap().as_str()), (2, "[]"));
+        // Nor does it wait for others once its own clients have taken all, or for anybody that nobody waits for.
+        let kept = Cell::new(FILE_BYTES + 2);
+        let taken = || kept.replace(0);
+        assert!(spool.write(b"[]", taken, || true).unwrap().is_some());
+        assert!(spool.write(b"[]", || FILE_BYTES + 1, || false).unwrap().is_none());
     }
 }

@@ -92,9 +92,22 @@ pub(super) fn take<H: History>(
             (false, None) => {
                 let after = unseen.start(head, &taken.view);
                 unseen.forget(&taken.view);
-                after.map(|after| seam(after, taken.position, taken.view))
+                after.map(|after| Seam {
+                    epoch: epoch.clone(),
+                    after,
+                    until: taken.position,
+                    view: taken.view,
+                })
             }
-            (true, Some(replayed)) => on_standby(connection, history, replayed, taken.view, &mut is_wanted)?,
+            (true, Some(replayed)) => {
+                let until = untold(connection, history, replayed, &taken.view, &mut is_wanted)?;
+                until.map(|until| Seam {
+                    epoch: epoch.clone(),
+                    after: replayed,
+                    until,
+                    view: taken.view,
+                })
+            }
             // It was promoted just now.
             _ => None,
         };
@@ -140,15 +153,15 @@ fn wait_for_standby<H: History>(
     }
 }
 
-/// The seam of a snapshot on a standby, which had replayed up to `replayed` before; `None` if it cannot be told what it
-/// saw.
-fn on_standby<H: History>(
+/// Up to where it is to be looked what a snapshot on a standby saw, which had replayed up to `replayed` before; `None` if
+/// it cannot be told.
+fn untold<H: History>(
     connection: &mut Connection,
     history: &H,
     replayed: Lsn,
-    view: Snapshot,
+    view: &Snapshot,
     mut is_wanted: impl FnMut() -> bool,
-) -> Result<Option<Seam>, Error> {
+) -> Result<Option<Lsn>, Error> {
     // A while later, so that the end of whatever was seen has been noted.
     let row = connection.query_one("how far the standby has come", statement::REPLAYED)?;
     let until: Lsn = row.parse(1, "position")?;
@@ -170,14 +183,14 @@ fn on_standby<H: History>(
             };
             let transaction = piece.transaction;
             if transaction.end > until {
-                return Ok(Some(seam(replayed, until, view)));
+                return Ok(Some(until));
             }
             if view.may_hide(transaction.xid) {
                 return Ok(None);
             }
         }
     }
-    Ok(Some(seam(replayed, until, view)))
+    Ok(Some(until))
 }
 
 /// A table that is not there any more has changed.
@@ -187,8 +200,4 @@ fn of_table(error: postgres::Error) -> Error {
         Some(UNDEFINED_TABLE) => Error::TableChanged,
         _ => error.into(),
     }
-}
-
-fn seam(after: Lsn, until: Lsn, view: Snapshot) -> Seam {
-    Seam { after, until, view }
 }

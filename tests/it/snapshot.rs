@@ -284,6 +284,26 @@ fn a_table_that_changed_just_now_comes_as_it_is() {
 }
 
 #[test]
+fn rows_of_all_kinds_are_those_that_row_to_json_prints() {
+    let database = Database::new(
+        r#"CREATE DOMAIN positive AS numeric(10, 2) CHECK (value > 0); CREATE TYPE mood AS ENUM ('sad', 'ok');
+         CREATE TYPE pair AS (a int, b text); CREATE DOMAIN tags AS text[];
+         CREATE TABLE t (id int PRIMARY KEY, p positive, m mood, c pair, cs pair[], t tags, ts timestamptz, b bytea,
+                         j jsonb, r int4range, n numeric, f float8, ch char(5), "Odd ""name" text);
+         INSERT INTO t VALUES (1, 1.50, 'ok', row(1, 'x,"'), array[row(2, null)::pair], '{a,NULL,"b c"}',
+             '2026-01-31 12:00:00.5+02', '\xdead', '{"a": [1.50, null]}', '[1,5)', 'NaN', 'Infinity', 'ab', 'it''s'),
+             (2, null, null, null, null, null, 'infinity', '', 'null', 'empty', 12345678901234567890.12, -0, '', '');
+         CREATE PUBLICATION pub FOR TABLE t"#,
+    );
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let (_, mut rows) = snapshot(&mut walcast.connect(), json!({"id": "t", "table": "t"}));
+    rows.sort_by_key(|row| row["id"].as_u64());
+    let expected = database.rows("SELECT * FROM t ORDER BY id");
+    assert_eq!(rows, expected);
+}
+
+#[test]
 fn what_may_not_be_read_is_an_error_and_never_fewer_rows() {
     let database = Database::new(
         "CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1);
