@@ -25,7 +25,8 @@ pub(crate) fn run() {
         "CREATE TABLE t (id bigint PRIMARY KEY, name text); CREATE TABLE past (id bigint, bucket int, name text); \
          CREATE PUBLICATION p FOR TABLE t, past",
     );
-    let server = Server::start(&cluster, "s", "p");
+    // These clients answer no pings.
+    let server = Server::start_with(&cluster, "s", "p", &["--pong-timeout", "1h"]);
     let listen = server.listen;
     println!(
         "\n{CLIENTS} clients that resume at once, {TRANSACTIONS} transactions of {ROWS_EACH} rows behind"
