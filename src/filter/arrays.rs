@@ -65,7 +65,7 @@ fn any_of_constant(
     element: &Kind,
 ) -> Result<Node, Error> {
     let offset = array.offset;
-    left.check_name(&array)?;
+    left.check_names_of_array(&array)?;
     array.close(&Kind::Array(Box::new(element.clone())))?;
     let Typed::Array {
         value: Some(array), ..
@@ -118,8 +118,8 @@ fn between(mut left: Term<'_>, operator: ArrayOperator, mut right: Term<'_>) -> 
     let Some(Kind::Array(element)) = &kind else {
         return Err(Error::ty("the operator needs arrays", left.offset));
     };
-    left.check_name(&right)?;
-    right.check_name(&left)?;
+    left.check_names_of_array(&right)?;
+    right.check_names_of_array(&left)?;
     let array = Kind::Array(element.clone());
     left.close(&array)?;
     right.close(&array)?;

@@ -632,3 +632,24 @@ fn citext_compares_in_lower_case_and_as_text_with_text() {
     );
     assert_eq!(verdict("nick = $1", &[json!("ANN")], &row), Verdict::Matches);
 }
+
+#[test]
+fn names_are_measured_one_by_one_also_in_an_array() {
+    let mut relation = relation();
+    for column in relation.columns.iter_mut().filter(|column| column.name == "name") {
+        // Of type `name`, whose values Postgres cuts.
+        column.ty.oid = 19;
+    }
+    let bind = |text: &str| Predicate::parse(text).unwrap().bind(&relation, &[]);
+    let (short, long) = ("x".repeat(63), "x".repeat(64));
+    assert!(bind(&format!("name = '{short}'")).is_ok());
+    assert!(bind(&format!("name = ANY ('{{{short},{short}}}')")).is_ok());
+    for text in [
+        format!("name = '{long}'"),
+        format!("name = ANY ('{{a,{long}}}')"),
+        format!("name IN ('a', '{long}')"),
+    ] {
+        let refused = bind(&text).unwrap_err().to_string();
+        assert!(refused.contains("63 bytes"), "{text}: {refused}");
+    }
+}

@@ -47,8 +47,13 @@ pub(super) fn compare(
     }
     let left_kind = left.kind().or(right.kind()).cloned().unwrap_or(Kind::Text);
     let right_kind = right.kind().cloned().unwrap_or_else(|| left_kind.clone());
-    left.check_name(&right)?;
-    right.check_name(&left)?;
+    if let Kind::Array(_) = left_kind {
+        left.check_names_of_array(&right)?;
+        right.check_names_of_array(&left)?;
+    } else {
+        left.check_name(&right)?;
+        right.check_name(&left)?;
+    }
     left.close(&left_kind)?;
     right.close(&right_kind)?;
     let domain = domain(&left, &left_kind, &right, &right_kind)?;

@@ -289,14 +289,31 @@ impl Term<'_> {
 
     /// Refuses a quoted literal for this column of type `name`, or of an array of such, that Postgres would cut to fit.
     pub(super) fn check_name(&self, literal: &Term<'_>) -> Result<(), Error> {
+        let is_long = |text: &str| text.len() > MAX_NAME;
+        self.check_names(literal, is_long)
+    }
+
+    /// The same where the literal is an array's: it is cut element by element.
+    pub(super) fn check_names_of_array(&self, literal: &Term<'_>) -> Result<(), Error> {
+        let holds_long = |text: &str| {
+            let is_long = |name: &Datum<'_>| matches!(name, Datum::Text(name) if name.len() > MAX_NAME);
+            // What is no array is refused in other words.
+            Array::literal(&Kind::Text, text)
+                .is_ok_and(|names| names.elements().iter().flatten().any(is_long))
+        };
+        self.check_names(literal, holds_long)
+    }
+
+    fn check_names(&self, literal: &Term<'_>, is_long: impl Fn(&str) -> bool) -> Result<(), Error> {
         let Typed::Place(place) = &self.typed else {
             return Ok(());
         };
-        let is_long = |text: &str| text.len() > 63;
         let too_long = matches!(place.column.ty.oid, NAME | NAMES)
             && match &literal.typed {
-                Typed::Open(text) => text.as_deref().is_some_and(is_long),
-                Typed::OpenList(list) => list.iter().any(|item| item.as_str().is_some_and(is_long)),
+                Typed::Open(text) => text.as_deref().is_some_and(&is_long),
+                Typed::OpenList(list) => list
+                    .iter()
+                    .any(|item| item.as_str().is_some_and(|name| name.len() > MAX_NAME)),
                 _ => false,
             };
         if too_long {
@@ -333,6 +350,8 @@ pub(super) fn text_of_json(json: &Json) -> Result<Option<String>, &'static str> 
 /// How many values an array of a predicate may have, as an `IN` list by default.
 const MAX_ARRAY_VALUES: usize = 1_000;
 
+/// How many bytes a `name` has at most.
+const MAX_NAME: usize = 63;
 /// The OID of `name`, whose values are cut at 63 bytes.
 const NAME: u32 = 19;
 /// The OID of `name[]`.
