@@ -92,12 +92,8 @@ pub struct SnapshotConfig {
     pub max_bytes: u64,
 }
 
-/// Sessions that may read the journal at the same moment, each with a thread meanwhile: as many as leave half of the
-/// machine to those that are live, four at most.
-fn max_journal_readers() -> usize {
-    let cores = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    (cores / 2).clamp(1, 4)
-}
+/// Sessions that may read the journal at the same moment; each has a thread meanwhile.
+const MAX_JOURNAL_READERS: usize = 4;
 
 /// Bounds on the admin listener.
 const ADMIN: http::Options = http::Options {
@@ -164,7 +160,7 @@ pub async fn serve(
         metrics: Arc::clone(&metrics),
         database: config.conninfo.database.clone(),
         options: config.session,
-        readers: Semaphore::new(max_journal_readers()),
+        readers: Semaphore::new(MAX_JOURNAL_READERS),
     };
     let gate = Gate {
         shared: Arc::new(shared),

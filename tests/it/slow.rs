@@ -186,6 +186,12 @@ fn a_client_that_rejoins_inside_a_transaction_hears_of_its_end() {
             "BEGIN; INSERT INTO t SELECT {first} + g, 'x' FROM generate_series(1, 3000) g;
              INSERT INTO u SELECT {first} + g, repeat('x', 300) FROM generate_series(1, 20000) g; COMMIT"
         ));
+        // Whoever has not come so far cannot fall behind again: more is not written until somebody has.
+        let fallen = walcast.metric("fell_behind_total");
+        eventually("somebody has come back", || {
+            let is_back = walcast.metric("catching_up") < 6.0 || walcast.metric("fell_behind_total") > fallen;
+            is_back.then_some(())
+        });
     }
     drop(writer);
     goal.set(At::after(database.written())).unwrap();
