@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Fanout, Member, Membership, Sink};
+use super::table::has_another_type;
+use super::{Fanout, Member, Membership, Sink, Subscription};
 use crate::event::{Relation, TableName};
 use crate::protocol::{ErrorCode, ErrorMessage};
 
@@ -31,6 +32,7 @@ impl Fanout {
         self.end_renamed(table, relation, sink);
         if let Some(index) = table {
             self.end_replaced(index, relation, sink);
+            self.end_retyped(index, relation, sink);
         }
         // The table is gone if all of its subscriptions have ended.
         let table = self.by_name.get(&relation.table).copied();
@@ -73,7 +75,7 @@ impl Fanout {
         table.has_unfit = false;
         for (groups, error) in table.unfit() {
             for group in groups {
-                self.end_members(group, &error, |_| true, sink);
+                self.end_members(group, &error, |_, _| true, sink);
             }
         }
     }
@@ -114,6 +116,26 @@ impl Fanout {
         self.end_subscriptions(index, &schema_changed(message), is_of_other, sink);
     }
 
+    /// Ends the subscriptions that name a column which has another type now. One that was made to the table as it is now
+    /// stays, unless rows of the other type came since.
+    fn end_retyped(&mut self, index: usize, relation: &Relation, sink: &mut impl Sink) {
+        let Some(table) = self.tables.get(index) else {
+            return;
+        };
+        let touched = table.touched;
+        for (groups, column) in table.retyped(relation) {
+            let error = has_another_type(column, relation);
+            let has_other = |member: &Member, subscription: &Subscription| {
+                let told = subscription.query.relation();
+                let told = told.and_then(|told| told.column(&column.name));
+                member.after.end < touched || told.is_none_or(|(_, told)| told.ty.oid != column.ty.oid)
+            };
+            for group in groups {
+                self.end_members(group, &error, has_other, sink);
+            }
+        }
+    }
+
     fn end_subscriptions(
         &mut self,
         table: usize,
@@ -123,7 +145,7 @@ impl Fanout {
     ) {
         let groups = self.tables.get(table).map(super::table::Table::groups);
         for group in groups.into_iter().flatten() {
-            self.end_members(group, error, ends, sink);
+            self.end_members(group, error, |member, _| ends(member), sink);
         }
     }
 
@@ -131,17 +153,21 @@ impl Fanout {
         &mut self,
         group: usize,
         error: &ErrorMessage,
-        ends: impl Fn(&Member) -> bool,
+        ends: impl Fn(&Member, &Subscription) -> bool,
         sink: &mut impl Sink,
     ) {
         let mut slot = 0;
         while let Some(member) = self.groups.get(group).and_then(|held| held.members.get(slot)) {
-            if !ends(member) {
+            let connection = member.connection as usize;
+            let is_it = |membership: &Membership| {
+                (membership.group as usize, membership.slot as usize) == (group, slot)
+            };
+            let held = self.connections.get(connection);
+            let held = held.and_then(|held| held.memberships.find(Membership::hash(group as u32), is_it));
+            if !held.is_some_and(|held| ends(member, &held.subscription)) {
                 slot += 1;
                 continue;
             }
-            let connection = member.connection as usize;
-            let is_it = |membership: &Membership| membership.slot as usize == slot;
             // The last member comes to stand in its place.
             let Some(subscription) = self.take(connection, group as u32, is_it) else {
                 return;

@@ -159,27 +159,27 @@ impl Table {
         if self.relation.as_deref() == Some(relation) {
             return;
         }
-        let before = self.relation.replace(Arc::clone(relation));
+        self.relation = Some(Arc::clone(relation));
         self.shared = Shared::default();
         self.index = Index::default();
         self.has_unfit = false;
-        let retyped = before
-            .as_ref()
-            .map_or(Vec::new(), |before| retyped(before, relation));
         let entries: Vec<usize> = self.entries.iter().map(|(entry, _)| entry).collect();
         for entry in entries {
-            let column = before.as_ref().and_then(|before| {
-                let query = &self.entries.get(entry)?.query;
-                needed(&retyped, query, before)
-            });
-            match (column, self.entries.get_mut(entry)) {
-                (Some(column), Some(held)) => {
-                    held.binding = Binding::Unfit(Box::new(has_another_type(column, relation)));
-                    self.has_unfit = true;
-                }
-                _ => self.bind(entry),
-            }
+            self.bind(entry);
         }
+    }
+
+    /// The groups of queries that name a column which has another type in `now` than in the version at hand, and that
+    /// column.
+    pub(super) fn retyped<'r>(&self, now: &'r Relation) -> Vec<(Vec<usize>, &'r Column)> {
+        let Some(before) = self.relation.as_deref() else {
+            return Vec::new();
+        };
+        let retyped = retyped(before, now);
+        let entries = self.entries.iter();
+        entries
+            .filter_map(|(_, entry)| Some((entry.groups.clone(), needed(&retyped, &entry.query, before)?)))
+            .collect()
     }
 
     /// Has what a change and those after it will look up brought from memory at once, if that is worth the while.
@@ -262,7 +262,8 @@ fn needed<'r>(retyped: &[&'r Column], query: &Query, before: &Relation) -> Optio
     columns.find(|column| names.contains(&column.name.as_str()))
 }
 
-fn has_another_type(column: &Column, relation: &Relation) -> ErrorMessage {
+/// What is said of a column that has another type now.
+pub(super) fn has_another_type(column: &Column, relation: &Relation) -> ErrorMessage {
     let Column { name, ty, .. } = column;
     let message = format!(
         "the column {name:?} of {} is of type {} now: start anew",

@@ -115,6 +115,29 @@ fn a_column_that_has_another_type_ends_what_names_it_though_it_would_still_fit()
 }
 
 #[test]
+fn who_was_told_of_the_type_that_a_column_has_now_goes_on() {
+    let database = Database::new(SCHEMA);
+    let walcast = Setup::new(&database).start();
+    let mut client = walcast.connect();
+    let columns = |subscribed: &Value| subscribed["columns"][1]["type"].clone();
+    let before = client.subscribe_live(json!({"id": "before", "table": "t", "where": "owner > 0"}));
+    assert_eq!(columns(&before), "integer");
+    database.sql("INSERT INTO t VALUES (1, 1, 'a')");
+    client.change();
+    database.sql("ALTER TABLE t ALTER owner TYPE bigint");
+    let subscribed = eventually("the new type is known", || {
+        let mut other = walcast.connect();
+        let subscribed = other.subscribe_live(json!({"id": "a", "table": "t", "where": "owner > 0"}));
+        (columns(&subscribed) == "bigint").then_some((other, subscribed))
+    });
+    // The last row that came by was of the old type still.
+    let (mut other, _) = subscribed;
+    database.sql("INSERT INTO t VALUES (2, 2, 'b')");
+    assert_eq!(client.error()["code"], "schema_changed");
+    assert_eq!(other.change()["row"], json!({"id": 2, "owner": 2, "note": "b"}));
+}
+
+#[test]
 fn an_added_or_renamed_column_appears_in_rows() {
     let database = Database::new(SCHEMA);
     let walcast = Setup::new(&database).start();
