@@ -92,8 +92,8 @@ pub struct SnapshotConfig {
     pub max_bytes: u64,
 }
 
-/// Sessions that may read the journal at the same moment; each has a thread meanwhile.
-const MAX_JOURNAL_READERS: usize = 4;
+/// Sessions that may read what is kept of snapshots at the same moment; each has a thread meanwhile.
+const MAX_SPOOL_READERS: usize = 4;
 
 /// Bounds on the admin listener.
 const ADMIN: http::Options = http::Options {
@@ -160,7 +160,8 @@ pub async fn serve(
         metrics: Arc::clone(&metrics),
         database: config.conninfo.database.clone(),
         options: config.session,
-        readers: Semaphore::new(MAX_JOURNAL_READERS),
+        readers: session::Readers::default(),
+        spool_readers: Semaphore::new(MAX_SPOOL_READERS),
     };
     let gate = Gate {
         shared: Arc::new(shared),

@@ -46,6 +46,8 @@ pub(crate) fn run() {
         let rows = format!("SELECT g, {bucket}, 'some name' FROM generate_series(1, {ROWS_EACH}) g");
         connection.query(&format!("INSERT INTO past {rows}")).unwrap();
     }
+    // Until all of that is journaled, whatever comes later waits for it.
+    latency::measure(&cluster, listen, 500_000, 10, 1);
     let frames = Arc::new(AtomicU64::new(0));
     let herd = {
         let frames = Arc::clone(&frames);

@@ -185,10 +185,16 @@ impl Counter {
              Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         socket.write_all(request.as_bytes()).await.unwrap();
+        let mut buffer = vec![0; 4096];
         let mut head = Vec::new();
-        while !head.ends_with(b"\r\n\r\n") {
-            head.push(socket.read_u8().await.unwrap());
-        }
+        let end = loop {
+            let read = socket.read(&mut buffer).await.unwrap();
+            assert!(read > 0, "the server closed a connection");
+            head.extend_from_slice(&buffer[..read]);
+            if let Some(end) = head.windows(4).position(|bytes| bytes == b"\r\n\r\n") {
+                break end + 4;
+            }
+        };
         assert!(
             head.starts_with(b"HTTP/1.1 101"),
             "{}",
@@ -197,8 +203,7 @@ impl Counter {
         socket.write_all(&masked(subscribe)).await.unwrap();
         let mut counter = Counter::on(socket);
         // hello, subscribed, live
-        let mut frames = 0;
-        let mut buffer = vec![0; 4096];
+        let mut frames = counter.count(&head[end..]);
         while frames < 3 {
             frames += counter.read(&mut buffer).await;
         }

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::table::AHEAD;
-use super::{ConnectionId, Fanout, Group, Hit, Sink};
+use hashbrown::HashTable;
+
+use super::{ENCODED_BYTES, Fanout, Group, Hit, Membership, Sink};
 use crate::event::Transaction;
 use crate::journal::{Malformed, Piece};
 use crate::lsn::{Done, Position};
@@ -20,10 +22,9 @@ impl Fanout {
         self.match_changes(piece, sink)?;
         let done = piece.changes.is_empty();
         self.gather(&piece.transaction);
-        let only = self.only.take();
         let framing = Framing {
             transaction: &piece.transaction,
-            only: only.as_deref(),
+            only: None,
             last: piece.last && done,
             max_bytes: self.max_frame_bytes,
         };
@@ -32,7 +33,6 @@ impl Fanout {
             self.close(&framing, sink);
         }
         self.scratch.forget_encoded();
-        self.only = only;
         Ok(done)
     }
 
@@ -40,8 +40,11 @@ impl Fanout {
         self.scratch.forget_encoded();
         let mut last: Option<(usize, Option<usize>)> = None;
         let mut ahead = 0;
+        let mut most = 0;
         // A connection gets a change once for each of its subscriptions that it concerns.
-        while self.scratch.encoded.len().saturating_mul(self.widest) < self.delivery_bytes {
+        while self.scratch.encoded.len() < ENCODED_BYTES
+            && (most as usize).saturating_mul(self.widest) < self.delivery_bytes
+        {
             let Some(change) = piece.changes.next() else { break };
             let change = change?;
             let address = Arc::as_ptr(change.relation).addr();
@@ -72,6 +75,8 @@ impl Fanout {
                     if group.hits.is_empty() {
                         touched.push(index);
                     }
+                    group.bytes = group.bytes.saturating_add(rest.len() as u32);
+                    most = most.max(group.bytes);
                     group.hits.push(Hit {
                         seq: change.seq,
                         rest: rest.clone(),
@@ -110,28 +115,33 @@ impl Fanout {
             let Some(connection) = self.connections.get_mut(id) else {
                 continue;
             };
-            let resuming = self.scratch.resuming;
-            let after = |group: &Group| {
+            let framing = Framing {
+                only: connection.only.as_deref(),
+                ..*framing
+            };
+            let (resuming, memberships) = (self.scratch.resuming, &connection.memberships);
+            let after = |index: usize, group: &Group| {
                 resuming
-                    .then(|| resumes_inside(group, id, framing.transaction))
+                    .then(|| resumes_inside(memberships, index, group, framing.transaction))
                     .flatten()
             };
             let groups = connection
                 .touched
                 .iter()
-                .filter_map(|&index| self.groups.get(index));
-            if groups.clone().any(|group| after(group).is_some()) {
+                .filter_map(|&index| Some((index, self.groups.get(index)?)));
+            if groups.clone().any(|(index, group)| after(index, group).is_some()) {
                 made.forget();
                 made.make(
-                    framing,
-                    groups.flat_map(|group| group.parts(&self.scratch.encoded, after(group))),
+                    &framing,
+                    groups.flat_map(|(index, group)| group.parts(&self.scratch.encoded, after(index, group))),
                 );
-            } else if made.groups != connection.touched {
+            } else if made.groups != connection.touched || made.only != connection.only {
                 made.make(
-                    framing,
-                    groups.flat_map(|group| group.parts(&self.scratch.encoded, None)),
+                    &framing,
+                    groups.flat_map(|(_, group)| group.parts(&self.scratch.encoded, None)),
                 );
                 made.groups.clone_from(&connection.touched);
+                made.only.clone_from(&connection.only);
             }
             connection.touched.clear();
             for frame in &made.frames {
@@ -151,6 +161,7 @@ impl Fanout {
         for group in self.scratch.groups.drain(..) {
             if let Some(group) = self.groups.get_mut(group) {
                 group.hits.clear();
+                group.bytes = 0;
             }
         }
     }
@@ -159,21 +170,23 @@ impl Fanout {
     fn close(&mut self, framing: &Framing<'_>, sink: &mut impl Sink) {
         let mut closing = None;
         for id in self.open.drain(..) {
-            let open = self
-                .connections
-                .get_mut(id)
-                .is_some_and(|held| std::mem::take(&mut held.open));
-            if open {
-                sink.frame(id, closing.get_or_insert_with(|| framing.closing()));
+            let Some(held) = self.connections.get_mut(id).filter(|held| held.open) else {
+                continue;
+            };
+            held.open = false;
+            match held.only.as_deref() {
+                None => sink.frame(id, closing.get_or_insert_with(|| framing.closing())),
+                only => sink.frame(id, &Framing { only, ..*framing }.closing()),
             }
         }
     }
 }
 
-/// The frames last made, and the groups that they were made for: neighbours mostly have the same.
+/// The frames last made, and what they were made for: neighbours mostly have the same.
 #[derive(Default)]
 struct Made {
     groups: Vec<usize>,
+    only: Option<Box<str>>,
     frames: Vec<Frame>,
 }
 
@@ -191,15 +204,21 @@ impl Made {
     }
 }
 
-/// The last change that a member of the group already has of this transaction, if it is to go on in the middle.
-fn resumes_inside(group: &Group, connection: ConnectionId, transaction: &Transaction) -> Option<u32> {
-    let inside = group
-        .members
-        .iter()
-        .find(|m| m.after.end == transaction.end && m.connection as usize == connection)?;
-    match inside.after.done {
-        Done::Change(seq) => Some(seq),
-        Done::Commit => None,
+/// The last change that a connection already has of this transaction by its place in the group of that index, if it is
+/// to go on in the middle.
+fn resumes_inside(
+    memberships: &HashTable<Membership>,
+    index: usize,
+    group: &Group,
+    transaction: &Transaction,
+) -> Option<u32> {
+    let index = index as u32;
+    let is_it = |membership: &Membership| membership.group == index;
+    let membership = memberships.find(Membership::hash(index), is_it)?;
+    let inside = group.members.get(membership.slot as usize)?.after;
+    match inside.done {
+        Done::Change(seq) if inside.end == transaction.end => Some(seq),
+        _ => None,
     }
 }
 

@@ -10,7 +10,7 @@ mod query;
 mod route;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use bound::Bound;
 pub use query::{Query, Subscription};
@@ -60,11 +60,9 @@ pub struct Fanout {
     /// The connections whose last frame said that more of the transaction at hand would follow.
     open: Vec<ConnectionId>,
     max_frame_bytes: usize,
-    /// How much is made for one connection at a time, in bytes: about so much more is delivered to one that cannot take
+    /// About how much is made for one connection at a time, in bytes: so much more is delivered to one that cannot take
     /// it.
     delivery_bytes: usize,
-    /// The one subscription that the frames say they concern, as a JSON string.
-    only: Option<Box<str>>,
     scratch: Scratch,
     /// The most subscriptions that a connection has had.
     widest: usize,
@@ -78,6 +76,8 @@ struct Connection {
     touched: Vec<usize>,
     /// Whether it is among [`Fanout::open`].
     open: bool,
+    /// The one subscription that its frames say they concern, as a JSON string.
+    only: Option<Box<str>>,
 }
 
 /// A connection's place in a group.
@@ -101,7 +101,9 @@ struct Group {
     table: usize,
     entry: usize,
     /// Where it stands among the groups of the query.
-    place: usize,
+    place: u32,
+    /// How much the hits are, in bytes.
+    bytes: u32,
     /// The id as a JSON string.
     id_json: Box<str>,
     members: Vec<Member>,
@@ -134,8 +136,8 @@ struct Scratch {
     resuming: bool,
 }
 
-/// What [`Fanout::delivery_bytes`] is where many connections are delivered to at once.
-const DELIVERY_BYTES: usize = 1024 * 1024;
+/// How much is encoded at a time, in bytes.
+const ENCODED_BYTES: usize = 1024 * 1024;
 /// How much of [`Scratch::encoded`] is kept for the next piece, in bytes: more only where a row was as large.
 const SCRATCH_BYTES: usize = 4 * 1024 * 1024;
 
@@ -151,15 +153,6 @@ impl Fanout {
     /// Nobody, with frames of about `max_frame_bytes` at most.
     pub fn new(max_frame_bytes: usize) -> Fanout {
         Fanout {
-            delivery_bytes: DELIVERY_BYTES,
-            ..Fanout::for_one(max_frame_bytes, None)
-        }
-    }
-
-    /// The same for one connection, which takes a frame or two at a time; if `only` names a subscription, for one that
-    /// catches up alone: its frames say so.
-    pub fn for_one(max_frame_bytes: usize, only: Option<&str>) -> Fanout {
-        Fanout {
             connections: Slab::new(),
             tables: Slab::new(),
             by_name: HashMap::new(),
@@ -170,16 +163,31 @@ impl Fanout {
             hasher: RandomState::new(),
             open: Vec::new(),
             max_frame_bytes,
-            delivery_bytes: max_frame_bytes,
-            only: only.map(json_string),
+            delivery_bytes: ENCODED_BYTES,
             scratch: Scratch::default(),
             widest: 1,
+        }
+    }
+
+    /// The same for connections that take a frame or two at a time.
+    pub fn for_each(max_frame_bytes: usize) -> Fanout {
+        Fanout {
+            delivery_bytes: max_frame_bytes,
+            ..Fanout::new(max_frame_bytes)
         }
     }
 
     /// A new connection, without subscriptions.
     pub fn connect(&mut self) -> ConnectionId {
         self.connections.insert(Connection::default())
+    }
+
+    /// The same for the subscription of that id alone, while it catches up: its frames say so.
+    pub fn connect_only(&mut self, id: &str) -> ConnectionId {
+        self.connections.insert(Connection {
+            only: Some(json_string(id)),
+            ..Connection::default()
+        })
     }
 
     /// Notes that a connection was told that more of a transaction will follow, if `at`, up to where everything was
@@ -316,7 +324,8 @@ impl Fanout {
         vacant.insert(Group {
             table,
             entry,
-            place: routes.add_group(entry, group),
+            place: routes.add_group(entry, group) as u32,
+            bytes: 0,
             id_json,
             members: Vec::new(),
             hits: Vec::new(),
@@ -377,7 +386,7 @@ impl Fanout {
         let Some(table) = self.tables.get_mut(group.table) else {
             return;
         };
-        let moved = table.remove_group(group.entry, group.place);
+        let moved = table.remove_group(group.entry, group.place as usize);
         if let Some(moved) = moved.and_then(|moved| self.groups.get_mut(moved)) {
             moved.place = group.place;
         }

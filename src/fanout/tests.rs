@@ -14,15 +14,15 @@ use crate::types::json::Numbers;
 use crate::types::{Kind, Type};
 
 /// A journal in a directory of its own: pieces are what a reader of one returns.
-struct Log {
-    writer: Writer,
-    journal: Journal,
-    end: u64,
+pub(crate) struct Log {
+    pub(crate) writer: Writer,
+    pub(crate) journal: Journal,
+    pub(crate) end: u64,
     _directory: tempfile::TempDir,
 }
 
 impl Log {
-    fn new() -> Log {
+    pub(crate) fn new() -> Log {
         let directory = tempfile::tempdir().unwrap();
         let identity = Identity {
             system_id: 1,
@@ -45,7 +45,7 @@ impl Log {
     }
 
     /// Commits inserts of one relation, and hands each piece of the transaction to `each`.
-    fn commit(
+    pub(crate) fn commit(
         &mut self,
         relation: &Arc<Relation>,
         rows: &[Vec<String>],
@@ -88,7 +88,7 @@ impl Log {
     }
 }
 
-fn relation(columns: &[&str]) -> Arc<Relation> {
+pub(crate) fn relation(columns: &[&str]) -> Arc<Relation> {
     let columns = columns.iter().map(|name| Column {
         name: (*name).into(),
         ty: Type {
@@ -110,7 +110,7 @@ fn relation(columns: &[&str]) -> Arc<Relation> {
     })
 }
 
-fn subscription(id: &str, predicate: Option<&str>) -> Arc<Subscription> {
+pub(crate) fn subscription(id: &str, predicate: Option<&str>) -> Arc<Subscription> {
     let mut message = json!({"type": "subscribe", "id": id, "table": "t"});
     if let Some(predicate) = predicate {
         message["where"] = predicate.into();

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::job::{Done, Job, add};
-use super::scan::{Scan, Step};
-use super::{End, Session, Shared};
+use super::scan::{Audience, Found, From, Scan, Wanted};
+use super::{End, Session, Shared, readers};
 use crate::fanout::{Subscription, gone_message};
 use crate::journal::{self, History};
 use crate::lsn::Position;
@@ -22,8 +22,15 @@ pub(super) struct CatchUp<H: History> {
     subscriptions: Vec<Placed>,
     /// The one that catches up alone; none if it is the whole connection.
     alone: Option<Arc<Subscription>>,
-    start: Position,
+    /// Where it goes on, and where it went on before the last step.
+    next: From,
+    before: From,
+    /// Something has been read: the place where it starts has come.
+    has_begun: bool,
+    /// Its own scan, unless it was last read for together with others.
     scan: Option<Scan<H>>,
+    /// It is read for alone, because it was not well to be read for with others.
+    is_unshared: bool,
     /// What the subscription has by its snapshot. The router knows nothing of that, so it takes over beyond it.
     seam: Option<Arc<Seam>>,
     /// The last step came to the head.
@@ -33,6 +40,15 @@ pub(super) struct CatchUp<H: History> {
     /// The connection's seat, which rests until then.
     seat: Option<Seat>,
     _counted: Counted,
+}
+
+/// What one step found.
+#[derive(Debug)]
+pub(super) struct Step {
+    /// What the client gets, in order.
+    pub(super) items: Vec<Item>,
+    /// Whether there is nothing more to read now, or not up to where it was to read.
+    pub(super) done: bool,
 }
 
 /// One more catch-up, as long as it lives.
@@ -79,8 +95,11 @@ impl<H: History> CatchUp<H> {
             _counted: Counted(Arc::clone(&shared.metrics)),
             subscriptions,
             alone,
-            start,
+            next: From::told(start),
+            before: From::told(start),
+            has_begun: false,
             scan: None,
+            is_unshared: false,
             seam,
             at_head: false,
             until: None,
@@ -89,8 +108,28 @@ impl<H: History> CatchUp<H> {
     }
 
     /// Everything up to here has been read.
-    fn at(&self) -> Position {
-        self.scan.as_ref().map_or(self.start, Scan::at)
+    pub(super) fn at(&self) -> Position {
+        self.next.position
+    }
+
+    /// Whether it can be read for together with others.
+    pub(super) fn is_shareable(&self) -> bool {
+        !self.is_unshared && !self.is_before_seam()
+    }
+
+    /// Has it read for alone from now on.
+    pub(super) fn share_no_more(&mut self) {
+        self.is_unshared = true;
+    }
+
+    /// What is to be read for it.
+    pub(super) fn wanted(&self) -> Wanted<'_> {
+        Wanted {
+            subscriptions: &self.subscriptions,
+            only: self.alone.as_deref(),
+            from: self.next,
+            until: self.until,
+        }
     }
 
     /// Whether there may still be transactions that the snapshot's rows hold already.
@@ -104,7 +143,7 @@ impl<H: History> CatchUp<H> {
         self.subscriptions
             .retain(|placed| !Arc::ptr_eq(&placed.subscription, subscription));
         if let Some(scan) = &mut self.scan {
-            scan.leave_out(subscription);
+            scan.leave_out(0, subscription);
         }
     }
 
@@ -119,43 +158,54 @@ impl<H: History> CatchUp<H> {
         }
     }
 
-    /// Goes back to `position`, or to where the last step began: what came after it was not sent. Nothing of what was
-    /// read is kept.
+    /// Goes back to `position`, or to where the last step began: what came after it was not sent.
     fn rewind(&mut self, position: Option<Position>) {
-        self.start = position.unwrap_or(self.start);
-        self.scan = None;
+        self.next = position.map_or(self.before, From::told);
         self.at_head = false;
+        self.let_go();
     }
 
-    fn read(&mut self, shared: &Shared<H>) -> Result<Step, journal::Error> {
-        let options = &shared.options;
-        if self.scan.is_none() {
-            let only = self.alone.as_deref();
-            let history = &shared.history;
-            self.scan = Some(Scan::new(
-                history,
-                self.start,
-                &self.subscriptions,
-                only,
-                self.seam.clone(),
-                options.max_frame_bytes,
-            )?);
-        }
-        let mut step = match &mut self.scan {
-            Some(scan) => {
-                self.start = scan.at();
-                scan.step(self.until, options.max_frame_bytes)?
+    /// Keeps nothing of what was read, until there is more to be read.
+    pub(super) fn let_go(&mut self) {
+        self.scan = None;
+    }
+
+    /// Reads one step for it alone.
+    pub(super) fn read(&mut self, shared: &Shared<H>) -> Result<Step, journal::Error> {
+        let scan = match self.scan.take() {
+            Some(mut scan) => {
+                scan.go_on(0, self.until);
+                scan
             }
-            None => Step {
-                items: Vec::new(),
-                done: true,
-            },
+            None => {
+                let (place, max_frame_bytes) = (self.at(), shared.options.max_frame_bytes);
+                let mut scan = Scan::new(&shared.history, place, self.seam.clone(), max_frame_bytes)?;
+                scan.join(&self.wanted());
+                scan
+            }
         };
-        self.at_head = step.done;
+        let mut alone = Alone(None);
+        self.scan.insert(scan).step(&mut alone)?;
+        let found = alone.0.unwrap_or(Found {
+            items: Vec::new(),
+            next: self.next,
+            done: true,
+        });
+        Ok(self.took(shared, found))
+    }
+
+    /// Goes on behind what was found.
+    pub(super) fn took(&mut self, shared: &Shared<H>, found: Found) -> Step {
+        self.before = std::mem::replace(&mut self.next, found.next);
+        (self.has_begun, self.at_head) = (true, found.done);
+        let mut step = Step {
+            items: found.items,
+            done: found.done,
+        };
         if step.done && self.until.is_none() {
             self.end_gone(shared, &mut step);
         }
-        Ok(step)
+        step
     }
 
     /// Ends the subscriptions whose tables are gone: the router ended others like them while these were not there.
@@ -174,8 +224,24 @@ impl<H: History> CatchUp<H> {
     }
 }
 
-/// One step of a reading, on a thread that may block: at most [`Shared::readers`] at the same moment.
-pub(super) async fn step<H: History>(shared: Arc<Shared<H>>, mut catch_up: Box<CatchUp<H>>) -> Done<H> {
+/// What is found for one that is read for alone.
+struct Alone(Option<Found>);
+
+impl Audience for Alone {
+    fn next(&self) -> Option<Position> {
+        None
+    }
+
+    fn join(&mut self, _: impl FnOnce(&Wanted<'_>)) {}
+
+    fn found(&mut self, _: usize, found: Found) -> bool {
+        self.0 = Some(found);
+        false
+    }
+}
+
+/// One step of a reading.
+pub(super) async fn step<H: History>(shared: Arc<Shared<H>>, catch_up: Box<CatchUp<H>>) -> Done<H> {
     if catch_up.at_head && catch_up.is_before_seam() {
         let (mut heads, at) = (shared.history.head_changes(), catch_up.at().end);
         let moved = tokio::time::timeout(FUTURE_POLL, heads.wait_for(|head| *head > at)).await;
@@ -183,32 +249,23 @@ pub(super) async fn step<H: History>(shared: Arc<Shared<H>>, mut catch_up: Box<C
             shared.snapshots.nudge();
         }
     }
-    let start = catch_up.start;
-    if start.end > shared.router.position() && catch_up.alone.is_some() && catch_up.until.is_none() {
+    let start = catch_up.at().end;
+    if !catch_up.has_begun && start > shared.router.position() && catch_up.alone.is_some() {
         let mut heads = shared.history.head_changes();
         // Whether it came or not is looked at again.
-        drop(tokio::time::timeout(FUTURE_POLL, heads.wait_for(|head| *head >= start.end)).await);
-        if start.end > shared.history.head() {
+        drop(tokio::time::timeout(FUTURE_POLL, heads.wait_for(|head| *head >= start)).await);
+        if start > shared.history.head() {
             return Done::Stepped(
                 catch_up,
                 Ok(Step {
                     items: Vec::new(),
                     done: true,
                 }),
+                None,
             );
         }
     }
-    let Ok(permit) = shared.readers.acquire().await else {
-        return Done::Stopped;
-    };
-    let reading = Arc::clone(&shared);
-    let read = tokio::task::spawn_blocking(move || {
-        let step = catch_up.read(&reading);
-        Done::Stepped(catch_up, step)
-    });
-    let done = read.await.unwrap_or(Done::Panicked);
-    drop(permit);
-    done
+    readers::read(&shared, catch_up).await
 }
 
 impl<H: History> Session<H> {
@@ -229,8 +286,7 @@ impl<H: History> Session<H> {
             catch_up.rewind(delivered.position);
             step.done = false;
         } else if delivered.stalled {
-            let at = catch_up.at();
-            catch_up.rewind(Some(at));
+            catch_up.let_go();
         }
         if delivered.stalled {
             self.wire.flush().await?;
@@ -295,8 +351,7 @@ impl<H: History> Session<H> {
 
     /// Whether the place to start from has not been reached yet.
     fn is_early(&self, catch_up: &CatchUp<H>) -> bool {
-        catch_up.is_before_seam()
-            || catch_up.scan.is_none() && catch_up.start.end > self.shared.router.position()
+        catch_up.is_before_seam() || !catch_up.has_begun && catch_up.at().end > self.shared.router.position()
     }
 
     /// A subscription on its own lets others have their turn; what holds up the whole connection does not.

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::catch_up::{CatchUp, step};
-use super::scan::Step;
+use super::catch_up::{CatchUp, Step, step};
+use super::readers::Sending;
 use super::snapshot::{Found, Snapshot};
 use super::subscribe::{Beginning, Prepared};
 use super::{End, Session, Shared};
@@ -46,7 +46,7 @@ pub(super) enum Done<H: History> {
     Prepared(Arc<str>, Result<Box<Prepared>, ErrorMessage>),
     Started(Box<Prepared>, Seat, Position),
     Snapshot(Box<Snapshot>, Result<Found, Arc<snapshot::Error>>),
-    Stepped(Box<CatchUp<H>>, Result<Step, journal::Error>),
+    Stepped(Box<CatchUp<H>>, Result<Step, journal::Error>, Option<Sending<H>>),
     Added(Box<CatchUp<H>>, Seat, Position),
     /// With the subscription whose end the client waits to hear.
     Removed(Option<Arc<Subscription>>, Seat),
@@ -162,8 +162,14 @@ impl<H: History> Session<H> {
             Done::Prepared(id, prepared) => self.prepared(&id, prepared).await,
             Done::Started(prepared, seat, position) => self.started(*prepared, seat, position).await,
             Done::Snapshot(rows, found) => self.snapshot(rows, found).await,
-            Done::Stepped(catch_up, Ok(step)) => self.stepped(catch_up, step).await,
-            Done::Stepped(catch_up, Err(error)) => self.unreadable(*catch_up, error).await,
+            Done::Stepped(catch_up, Ok(step), sending) => {
+                let sends = self.stepped(catch_up, step);
+                match sending {
+                    Some(sending) => sending.during(sends).await,
+                    None => sends.await,
+                }
+            }
+            Done::Stepped(catch_up, Err(error), _) => self.unreadable(*catch_up, error).await,
             Done::Added(catch_up, seat, position) => {
                 self.added(catch_up, seat, position);
                 Ok(())

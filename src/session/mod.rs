@@ -8,7 +8,10 @@ mod catch_up;
 mod deliver;
 mod job;
 mod machine;
+mod readers;
 mod scan;
+#[cfg(test)]
+mod scan_tests;
 mod snapshot;
 mod subscribe;
 mod wire;
@@ -29,6 +32,7 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tungstenite::Message;
 
 pub use machine::Limits;
+pub use readers::Readers;
 
 use crate::journal::History;
 use crate::lsn::{self, Epoch, Lsn, Position};
@@ -82,8 +86,10 @@ pub struct Shared<H: History> {
     pub database: String,
     /// Bounds and habits.
     pub options: Options,
-    /// How many sessions may read the journal at the same moment: the others wait their turn.
-    pub readers: Semaphore,
+    /// Who catches up.
+    pub readers: Readers<H>,
+    /// How many sessions may read what is kept of snapshots at the same moment: the others wait their turn.
+    pub spool_readers: Semaphore,
 }
 
 impl<H: History> Shared<H> {

@@ -1,4 +1,5 @@
-//! [`Scan`]: reads the journal for one connection, or for one subscription that catches up alone.
+//! [`Scan`]: reads the journal for one connection, for one subscription that catches up alone, or for many of them at
+//! once.
 //!
 //! It is the same matching and framing as at the head, over another reader: what a client gets does not depend on
 //! how it gets it.
@@ -7,17 +8,16 @@ use std::sync::Arc;
 
 use crate::fanout::{ConnectionId, Fanout, Sink, Subscription};
 use crate::journal::{self, Batch, Entry, History, Read};
-use crate::lsn::{Done, Position, Start};
+use crate::lsn::{Done, Lsn, Position, Start};
 use crate::protocol::{ErrorMessage, Frame};
 use crate::router::{Item, Placed};
 use crate::snapshot::Seam;
 
-/// A place in the journal, and the subscriptions that are read for.
+/// A place in the journal, and those that are read for.
 pub(super) struct Scan<H: History> {
     reader: H::Reader,
     fanout: Fanout,
-    connection: ConnectionId,
-    collected: Collected,
+    readings: Readings,
     /// What the one subscription has by its snapshot.
     seam: Option<Arc<Seam>>,
     /// Everything up to here has been read.
@@ -26,69 +26,129 @@ pub(super) struct Scan<H: History> {
     rest: Option<(Batch, usize)>,
 }
 
-/// What one step found.
+/// What somebody wants of a scan.
+pub(super) struct Wanted<'w> {
+    /// For these.
+    pub(super) subscriptions: &'w [Placed],
+    /// The one that catches up alone, if it is no whole connection.
+    pub(super) only: Option<&'w Subscription>,
+    /// From here on.
+    pub(super) from: From,
+    /// Up to here, if not to the head.
+    pub(super) until: Option<Position>,
+}
+
+/// Where a reading goes on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct From {
+    /// Everything up to here was delivered.
+    pub(super) position: Position,
+    /// The client was told that more of the transaction at hand follows.
+    pub(super) open: bool,
+}
+
+impl From {
+    /// From where the client says that it is, or where the last frame that it was sent ends.
+    pub(super) fn told(position: Position) -> From {
+        From {
+            position,
+            open: position.done != Done::Commit,
+        }
+    }
+}
+
+/// What one step found for somebody.
 #[derive(Debug)]
-pub(super) struct Step {
+pub(super) struct Found {
     /// What the client gets, in order.
     pub(super) items: Vec<Item>,
+    /// Where it goes on.
+    pub(super) next: From,
     /// Whether there is nothing more to read now, or not up to where it was to read.
     pub(super) done: bool,
 }
 
-#[derive(Debug, Default)]
-struct Collected {
-    items: Vec<Item>,
-    bytes: usize,
+/// Who else comes in as the scan comes to their places, and who hears what was found.
+pub(super) trait Audience {
+    /// Where the next of the others goes on.
+    fn next(&self) -> Option<Position>;
+    /// The next of the others joins the scan.
+    fn join(&mut self, joins: impl FnOnce(&Wanted<'_>));
+    /// Something was found for the one of that number: they are numbered from 0 on as they joined. Whether it is read
+    /// for no more by this scan.
+    fn found(&mut self, number: usize, found: Found) -> bool;
 }
 
 /// How much of the journal is read at a time, in bytes.
-const BATCH_BYTES: usize = 64 * 1024;
+const BATCH_BYTES: usize = if cfg!(test) { 3_000 } else { 64 * 1024 };
 /// How much of the journal one step reads at most, in bytes, however little of it matches: others want their turn.
-const STEP_BYTES: usize = 4 * 1024 * 1024;
+const STEP_BYTES: usize = if cfg!(test) { 20_000 } else { 4 * 1024 * 1024 };
+/// How much one step finds at most, in bytes, but for the first who joined: what several are sent counts once.
+const FOUND_BYTES: usize = if cfg!(test) { 4_000 } else { 8 * 1024 * 1024 };
 
 impl<H: History> Scan<H> {
-    /// Reads from `start` on for `subscriptions`; `only` if it is one that catches up alone.
+    /// Reads from `start` on, for nobody yet, with frames of about `max_frame_bytes`. In a step each gets a frame or two.
     pub(super) fn new(
         history: &H,
         start: Position,
-        subscriptions: &[Placed],
-        only: Option<&Subscription>,
         seam: Option<Arc<Seam>>,
         max_frame_bytes: usize,
     ) -> Result<Scan<H>, journal::Error> {
-        let reader = history.reader(Start::After(start))?;
-        let mut fanout = Fanout::for_one(max_frame_bytes, only.map(|subscription| &*subscription.id));
-        let connection = fanout.connect();
-        fanout.open(connection, start);
-        for Placed { subscription, after } in subscriptions {
-            fanout.subscribe(connection, subscription, (*after).max(start));
-        }
         Ok(Scan {
-            reader,
-            fanout,
-            connection,
-            collected: Collected::default(),
+            reader: history.reader(Start::After(start))?,
+            fanout: Fanout::for_each(max_frame_bytes),
+            readings: Readings {
+                max_bytes: max_frame_bytes,
+                ..Readings::default()
+            },
             seam,
             at: start,
             rest: None,
         })
     }
 
-    /// Everything up to here has been read.
-    pub(super) fn at(&self) -> Position {
-        self.at
+    /// Reads for one more, who goes on where the scan is or further on.
+    pub(super) fn join(&mut self, wanted: &Wanted<'_>) {
+        let number = match wanted.only {
+            Some(subscription) => self.fanout.connect_only(&subscription.id),
+            None => self.fanout.connect(),
+        };
+        let From { position, open } = wanted.from;
+        if open {
+            self.fanout.open(number, position);
+        }
+        for Placed { subscription, after } in wanted.subscriptions {
+            self.fanout
+                .subscribe(number, subscription, (*after).max(position));
+        }
+        self.readings.all.push(Reading {
+            next: wanted.from,
+            until: wanted.until,
+            waits: true,
+            ..Reading::default()
+        });
+        self.readings.waiting += 1;
+    }
+
+    /// Reads on for one who has heard what was found.
+    pub(super) fn go_on(&mut self, number: usize, until: Option<Position>) {
+        if let Some(reading) = self.readings.all.get_mut(number).filter(|reading| !reading.waits) {
+            (reading.until, reading.waits) = (until, true);
+            self.readings.waiting += 1;
+        }
     }
 
     /// Reads no more for a subscription.
-    pub(super) fn leave_out(&mut self, subscription: &Arc<Subscription>) {
-        self.fanout.unsubscribe(self.connection, subscription);
+    pub(super) fn leave_out(&mut self, number: usize, subscription: &Arc<Subscription>) {
+        self.fanout.unsubscribe(number, subscription);
     }
 
-    /// Reads on, up to `until` if it is given, for about `max_bytes` of messages.
-    pub(super) fn step(&mut self, until: Option<Position>, max_bytes: usize) -> Result<Step, journal::Error> {
-        let reached = |at: Position| until.is_some_and(|until| at >= until);
+    /// Reads on until everybody has heard something, or long enough.
+    pub(super) fn step(&mut self, audience: &mut impl Audience) -> Result<(), journal::Error> {
+        self.readings.kept = 0;
         let mut read = 0;
-        while !reached(self.at) {
+        self.tell_reached(audience);
+        while self.readings.waiting > 0 {
             let (batch, taken) = match self.rest.take() {
                 Some(rest) => rest,
                 None => match self.reader.next(BATCH_BYTES)? {
@@ -96,31 +156,32 @@ impl<H: History> Scan<H> {
                         read += batch.len();
                         (batch, 0)
                     }
-                    None => break,
+                    None => {
+                        self.let_in(audience, None);
+                        self.tell_all(true, audience);
+                        return Ok(());
+                    }
                 },
             };
             for (index, entry) in batch.entries().enumerate().skip(taken) {
-                let done = self.read(entry?, max_bytes)?;
-                if reached(self.at) {
+                let done = self.read(entry?, audience)?;
+                if self.readings.waiting == 0 || self.readings.kept >= FOUND_BYTES {
+                    self.rest = Some((batch.clone(), index + usize::from(done)));
                     break;
                 }
-                if self.collected.bytes >= max_bytes {
-                    self.rest = Some((batch.clone(), index + usize::from(done)));
-                    return Ok(self.found(false));
-                }
             }
-            if read >= STEP_BYTES {
-                return Ok(self.found(reached(self.at)));
+            if read >= STEP_BYTES || self.readings.kept >= FOUND_BYTES {
+                self.tell_all(false, audience);
             }
         }
-        Ok(self.found(true))
+        Ok(())
     }
 
     /// Reads an entry, or so much of it as is enough; whether all of it.
-    fn read(&mut self, entry: Entry<'_>, max_bytes: usize) -> Result<bool, journal::Error> {
+    fn read(&mut self, entry: Entry<'_>, audience: &mut impl Audience) -> Result<bool, journal::Error> {
         let mut piece = match entry {
             Entry::Position(lsn) => {
-                self.at = self.at.max(Position::after(lsn));
+                self.pass(Position::after(lsn), audience);
                 return Ok(true);
             }
             Entry::Piece(piece) => piece,
@@ -130,42 +191,175 @@ impl<H: History> Scan<H> {
             .as_ref()
             .is_some_and(|seam| seam.saw(&piece.transaction))
         {
-            self.at = self.at.max(piece.end_position());
+            self.pass(piece.end_position(), audience);
             return Ok(true);
         }
+        self.let_in(audience, Some(piece.end_position()));
         if self.at.end == piece.transaction.end
             && let Done::Change(seq) = self.at.done
         {
             piece.changes = piece.changes.from_seq(seq.saturating_add(1))?;
         }
         loop {
-            let done = self.fanout.deliver(&mut piece, &mut self.collected)?;
-            self.at = self.at.max(piece.position());
-            if done || self.collected.bytes >= max_bytes {
+            let done = self.fanout.deliver(&mut piece, &mut self.readings)?;
+            self.pass(piece.position(), audience);
+            if done || self.readings.waiting == 0 || self.readings.kept >= FOUND_BYTES {
                 return Ok(done);
             }
         }
     }
 
-    fn found(&mut self, done: bool) -> Step {
-        self.collected.bytes = 0;
-        Step {
-            items: std::mem::take(&mut self.collected.items),
-            done,
+    /// Has those join whose places come before `end`, or all.
+    fn let_in(&mut self, audience: &mut impl Audience, end: Option<Position>) {
+        let comes = |next: Position| end.is_none_or(|end| next < end);
+        while audience.next().is_some_and(comes) {
+            audience.join(|wanted| self.join(wanted));
+            let number = self.readings.all.len() - 1;
+            if let Some(reading) = self.readings.all.get(number)
+                && let Some(until) = reading.until
+            {
+                if reading.next.position >= until {
+                    self.tell(number, true, audience);
+                } else {
+                    self.readings.stop_at(until);
+                }
+            }
+        }
+    }
+
+    /// Everything up to `at` was delivered: those who have enough hear what there is.
+    fn pass(&mut self, at: Position, audience: &mut impl Audience) {
+        self.at = self.at.max(at);
+        while let Some(number) = self.readings.full.pop() {
+            self.tell(number, false, audience);
+        }
+        if self.readings.next_until.is_some_and(|until| self.at >= until) {
+            self.tell_reached(audience);
+        }
+    }
+
+    /// Tells those who have come to where they were to read.
+    fn tell_reached(&mut self, audience: &mut impl Audience) {
+        self.readings.next_until = None;
+        for number in 0..self.readings.all.len() {
+            let reading = self.readings.all.get(number).filter(|reading| reading.waits);
+            let Some((until, next)) = reading.and_then(|reading| Some((reading.until?, reading.next))) else {
+                continue;
+            };
+            if self.at.max(next.position) >= until {
+                self.tell(number, true, audience);
+            } else {
+                self.readings.stop_at(until);
+            }
+        }
+    }
+
+    fn tell_all(&mut self, done: bool, audience: &mut impl Audience) {
+        for number in 0..self.readings.all.len() {
+            self.tell(number, done, audience);
+        }
+    }
+
+    fn tell(&mut self, number: usize, done: bool, audience: &mut impl Audience) {
+        let Some(reading) = self.readings.all.get_mut(number).filter(|reading| reading.waits) else {
+            return;
+        };
+        if !reading.is_cut {
+            reading.next.position = reading.next.position.max(self.at);
+        }
+        let next = reading.next;
+        let found = Found {
+            items: std::mem::take(&mut reading.items),
+            next,
+            done: done && !reading.is_cut || reading.until.is_some_and(|until| next.position >= until),
+        };
+        (reading.waits, reading.bytes) = (false, 0);
+        self.readings.waiting -= 1;
+        if audience.found(number, found) {
+            self.fanout.unsubscribe_all(number);
         }
     }
 }
 
-impl Sink for Collected {
-    fn frame(&mut self, _: ConnectionId, frame: &Frame) {
-        self.bytes += frame.text.len();
-        self.items.push(Item::Frame(frame.clone()));
+/// What was found for each, by their numbers.
+#[derive(Debug, Default)]
+struct Readings {
+    all: Vec<Reading>,
+    /// How many wait to hear.
+    waiting: usize,
+    /// Those who have enough.
+    full: Vec<usize>,
+    /// The first place where somebody reads no further.
+    next_until: Option<Position>,
+    /// How much is enough, in bytes.
+    max_bytes: usize,
+    /// How much was found in this step, in bytes.
+    kept: usize,
+    /// Where the last text lies that was counted.
+    counted: usize,
+}
+
+impl Readings {
+    fn stop_at(&mut self, until: Position) {
+        self.next_until = Some(self.next_until.map_or(until, |next| next.min(until)));
+    }
+}
+
+#[derive(Debug)]
+struct Reading {
+    items: Vec<Item>,
+    bytes: usize,
+    /// Where it goes on, by what was found.
+    next: From,
+    until: Option<Position>,
+    waits: bool,
+    /// Not everything up to where the scan is was kept.
+    is_cut: bool,
+}
+
+impl Default for Reading {
+    fn default() -> Reading {
+        Reading {
+            items: Vec::new(),
+            bytes: 0,
+            next: From::told(Position::after(Lsn::ZERO)),
+            until: None,
+            waits: false,
+            is_cut: false,
+        }
+    }
+}
+
+impl Sink for Readings {
+    fn frame(&mut self, number: ConnectionId, frame: &Frame) {
+        let Some(reading) = self.all.get_mut(number).filter(|reading| reading.waits) else {
+            return;
+        };
+        // Whoever joined first gets on in any case.
+        if reading.is_cut || self.kept >= FOUND_BYTES && number > 0 {
+            reading.is_cut = true;
+            return;
+        }
+        let text = frame.text.as_str();
+        if self.counted != text.as_ptr().addr() {
+            self.counted = text.as_ptr().addr();
+            self.kept += text.len();
+        }
+        let had_enough = reading.bytes >= self.max_bytes;
+        reading.bytes += text.len();
+        reading.next = From::told(frame.position);
+        reading.items.push(Item::Frame(frame.clone()));
+        if !had_enough && reading.bytes >= self.max_bytes {
+            self.full.push(number);
+        }
     }
 
-    fn ended(&mut self, _: ConnectionId, subscription: &Arc<Subscription>, error: ErrorMessage) {
-        self.items.push(Item::Ended {
-            subscription: Arc::clone(subscription),
-            error: Box::new(error),
-        });
+    fn ended(&mut self, number: ConnectionId, subscription: &Arc<Subscription>, error: ErrorMessage) {
+        if let Some(reading) = self.all.get_mut(number) {
+            reading.items.push(Item::Ended {
+                subscription: Arc::clone(subscription),
+                error: Box::new(error),
+            });
+        }
     }
 }

@@ -58,7 +58,7 @@ pub(super) async fn step<H: History>(
         Ok(Ok(Next::End)) => Ok(Found::End),
         Ok(Ok(Next::Rows(chunk))) => {
             let before = rows.before.clone();
-            let Ok(permit) = shared.readers.acquire().await else {
+            let Ok(permit) = shared.spool_readers.acquire().await else {
                 return Done::Stopped;
             };
             let read = tokio::task::spawn_blocking(move || chunk.read(&before, "}")).await;

@@ -1,0 +1,305 @@
+//! [`Readers`]: who catches up, and the threads that read the journal for them.
+//!
+//! A few threads read. As long as there are no more who wait, each is read for alone and keeps its scan. Those who have
+//! to wait, as thousands do that come back at once, are read for together: a thread that is free goes to the place of
+//! the one who waits the longest, and reads on from there for all whose places it comes to.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+
+use super::Shared;
+use super::catch_up::{CatchUp, Step};
+use super::job::Done;
+use super::scan::{Audience, Found, Scan, Wanted};
+use crate::journal::{self, History};
+use crate::lsn::{self, Position};
+
+/// How many threads read the journal at the same moment.
+const MAX_THREADS: usize = 2;
+/// For how many something may have been read that their sessions did not come to yet. The others wait: with thousands of
+/// sessions that are to run, those that are live would wait for theirs, and what was read takes memory.
+const MAX_SENDING: usize = 128;
+/// Once so many more may, reading begins again.
+const ENOUGH_ROOM: usize = 32;
+/// How far ahead somebody may be to be read for together with another, in bytes of WAL: further on than one step of a
+/// scan comes, it would wait for nothing.
+const REACH: u64 = 64 * 1024 * 1024;
+
+/// Who catches up.
+pub struct Readers<H: History>(Mutex<Queue<H>>);
+
+struct Queue<H: History> {
+    /// In the order in which they asked.
+    waiting: VecDeque<Waiting<H>>,
+    threads: usize,
+    /// How many are read for, or did not come to send what was read.
+    sending: usize,
+}
+
+/// Somebody to be read for.
+struct Waiting<H: History> {
+    catch_up: Box<CatchUp<H>>,
+    answer: oneshot::Sender<Done<H>>,
+    /// While it is read for.
+    sending: Option<Sending<H>>,
+}
+
+impl<H: History> Default for Readers<H> {
+    fn default() -> Readers<H> {
+        Readers(Mutex::new(Queue {
+            waiting: VecDeque::new(),
+            threads: 0,
+            sending: 0,
+        }))
+    }
+}
+
+impl<H: History> std::fmt::Debug for Readers<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Readers")
+            .field("waiting", &self.queue().waiting.len())
+            .finish()
+    }
+}
+
+impl<H: History> Readers<H> {
+    fn queue(&self) -> MutexGuard<'_, Queue<H>> {
+        // Nothing that it holds is ever half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has one step read for `catch_up`.
+pub(super) async fn read<H: History>(shared: &Arc<Shared<H>>, catch_up: Box<CatchUp<H>>) -> Done<H> {
+    let (answer, answered) = oneshot::channel();
+    let needs_thread = {
+        let mut queue = shared.readers.queue();
+        queue.waiting.push_back(Waiting {
+            catch_up,
+            answer,
+            sending: None,
+        });
+        queue.takes_thread(1)
+    };
+    if needs_thread {
+        start_thread(shared);
+    }
+    answered.await.unwrap_or(Done::Panicked)
+}
+
+/// A share of [`MAX_SENDING`], until it is dropped.
+pub(super) struct Sending<H: History>(Arc<Shared<H>>);
+
+impl<H: History> Sending<H> {
+    /// Does what is left to do, which begins when the session has its turn, and gives the share up once that waits for
+    /// the client.
+    pub(super) async fn during<T>(self, sends: impl Future<Output = T>) -> T {
+        let mut sends = pin!(sends);
+        let mut share = Some(self);
+        poll_fn(|cx| {
+            let sent = sends.as_mut().poll(cx);
+            share = None;
+            sent
+        })
+        .await
+    }
+}
+
+impl<H: History> Drop for Sending<H> {
+    fn drop(&mut self) {
+        let needs_thread = {
+            let mut queue = self.0.readers.queue();
+            queue.sending -= 1;
+            queue.takes_thread(ENOUGH_ROOM)
+        };
+        if needs_thread {
+            start_thread(&self.0);
+        }
+    }
+}
+
+fn start_thread<H: History>(shared: &Arc<Shared<H>>) {
+    let shared = Arc::clone(shared);
+    // It ends once nobody waits, or too many have something to send.
+    drop(tokio::task::spawn_blocking(move || read_for_all(&shared)));
+}
+
+/// Reads for those who wait, as long as there are any who may.
+fn read_for_all<H: History>(shared: &Arc<Shared<H>>) {
+    loop {
+        let mut together = {
+            let mut queue = shared.readers.queue();
+            match queue.next() {
+                Some(together) => together,
+                None => {
+                    queue.threads -= 1;
+                    return;
+                }
+            }
+        };
+        for waiting in &mut together.ahead {
+            waiting.sending = Some(Sending(Arc::clone(shared)));
+        }
+        match together.ahead.len() {
+            1 => together
+                .ahead
+                .into_iter()
+                .for_each(|waiting| waiting.read(shared)),
+            _ => {
+                // Should it fail, each is read for alone, and hears of what concerns it.
+                match catch_unwind(AssertUnwindSafe(|| together.read(shared))) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, "a reading for many failed"),
+                    Err(_) => tracing::error!("a reading for many panicked: each is read for alone"),
+                }
+                let left = together.left();
+                shared.readers.queue().put_back(left);
+            }
+        }
+    }
+}
+
+impl<H: History> Queue<H> {
+    /// How many more may be read for.
+    fn room(&self) -> usize {
+        MAX_SENDING.saturating_sub(self.sending)
+    }
+
+    /// Whether one more thread is to read, which counts from here on: if somebody waits, and there is room for so many.
+    fn takes_thread(&mut self, room: usize) -> bool {
+        let takes = !self.waiting.is_empty() && self.threads < MAX_THREADS && self.room() >= room;
+        self.threads += usize::from(takes);
+        takes
+    }
+
+    /// The one who waits the longest, with those who can be read for together with it.
+    fn next(&mut self) -> Option<Together<H>> {
+        let room = self.room().checked_sub(1)?;
+        self.waiting.retain(|waiting| !waiting.answer.is_closed());
+        let first = self.waiting.pop_front()?;
+        let place = first.catch_up.at();
+        let mut ahead = VecDeque::new();
+        if first.catch_up.is_shareable() {
+            let mut left = room;
+            let mut joins = |other: &Waiting<H>| {
+                let joins = left > 0 && other.is_ahead_of(place);
+                left -= usize::from(joins);
+                joins
+            };
+            (ahead, self.waiting) = std::mem::take(&mut self.waiting)
+                .into_iter()
+                .partition(&mut joins);
+            ahead
+                .make_contiguous()
+                .sort_by_key(|waiting| waiting.catch_up.at());
+        }
+        ahead.push_front(first);
+        self.sending += ahead.len();
+        Some(Together {
+            ahead,
+            joined: Vec::new(),
+        })
+    }
+
+    /// Takes back who was not read for.
+    fn put_back(&mut self, left: Vec<Waiting<H>>) {
+        for waiting in left.into_iter().rev() {
+            self.waiting.push_front(waiting);
+        }
+    }
+}
+
+impl<H: History> Waiting<H> {
+    /// Whether a scan comes soon to its place from another. In the middle of a transaction it comes only from there.
+    fn is_ahead_of(&self, place: Position) -> bool {
+        let at = self.catch_up.at();
+        let is_ahead = at == place || at > place && at.done == lsn::Done::Commit;
+        is_ahead && at.end.0 - place.end.0 <= REACH && self.catch_up.is_shareable()
+    }
+
+    fn read(mut self, shared: &Shared<H>) {
+        // A panic in one session ends that session: whoever waits for the answer finds it gone.
+        let read = catch_unwind(AssertUnwindSafe(|| self.catch_up.read(shared)));
+        if let Ok(step) = read {
+            self.answer(step);
+        }
+    }
+
+    fn answer(self, step: Result<Step, journal::Error>) {
+        // Whoever does not wait any more has gone.
+        drop(self.answer.send(Done::Stepped(self.catch_up, step, self.sending)));
+    }
+}
+
+/// Some that are read for by one scan.
+struct Together<H: History> {
+    /// Those whose places it has not come to, in their order.
+    ahead: VecDeque<Waiting<H>>,
+    /// The others, until they are answered.
+    joined: Vec<Option<Waiting<H>>>,
+}
+
+impl<H: History> Together<H> {
+    /// Those whose places the scan did not come to, and those for whom it failed.
+    fn left(self) -> Vec<Waiting<H>> {
+        let failed = self.joined.into_iter().flatten().map(|mut waiting| {
+            waiting.catch_up.share_no_more();
+            waiting
+        });
+        let mut left: Vec<Waiting<H>> = failed.chain(self.ahead).collect();
+        for waiting in &mut left {
+            waiting.sending = None;
+        }
+        left
+    }
+
+    fn read(&mut self, shared: &Shared<H>) -> Result<(), journal::Error> {
+        // Whatever fails from here on concerns the first at least.
+        self.joined.extend(self.ahead.pop_front().map(Some));
+        let Some(Some(first)) = self.joined.first() else {
+            return Ok(());
+        };
+        let (place, max_frame_bytes) = (first.catch_up.at(), shared.options.max_frame_bytes);
+        let mut scan = Scan::new(&shared.history, place, None, max_frame_bytes)?;
+        scan.join(&first.catch_up.wanted());
+        scan.step(&mut Answering {
+            together: self,
+            shared,
+        })
+    }
+}
+
+struct Answering<'t, H: History> {
+    together: &'t mut Together<H>,
+    shared: &'t Shared<H>,
+}
+
+impl<H: History> Audience for Answering<'_, H> {
+    fn next(&self) -> Option<Position> {
+        self.together.ahead.front().map(|waiting| waiting.catch_up.at())
+    }
+
+    fn join(&mut self, joins: impl FnOnce(&Wanted<'_>)) {
+        let joined = &mut self.together.joined;
+        joined.extend(self.together.ahead.pop_front().map(Some));
+        if let Some(Some(waiting)) = joined.last() {
+            joins(&waiting.catch_up.wanted());
+        }
+    }
+
+    fn found(&mut self, number: usize, found: Found) -> bool {
+        let waiting = self.together.joined.get_mut(number).and_then(Option::take);
+        if let Some(mut waiting) = waiting {
+            // Its own scan, if it had one, is not where it is any more.
+            waiting.catch_up.let_go();
+            let step = waiting.catch_up.took(self.shared, found);
+            waiting.answer(Ok(step));
+        }
+        true
+    }
+}
