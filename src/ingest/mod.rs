@@ -208,7 +208,7 @@ pub struct Ingest<W: Append, H: History> {
     sighting: Option<Sighting>,
 }
 
-/// The first pause after a failure; each further one doubles it.
+/// The first pause after a failure; each further one doubles it, unless the stream got on in between.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 /// The longest pause between two tries.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
@@ -254,6 +254,7 @@ impl<W: Append, H: History> Ingest<W, H> {
     /// The journal failed, or the slot is gone and not to be made anew.
     pub fn run(mut self, stop: &CancellationToken) -> Result<(), Error> {
         let mut backoff = MIN_BACKOFF;
+        let mut failed_at = Lsn::ZERO;
         while !stop.is_cancelled() {
             let began = Instant::now();
             let started = self.connect(stop);
@@ -280,11 +281,12 @@ impl<W: Append, H: History> Ingest<W, H> {
                 self.leave_to_the_server(&error);
                 continue;
             }
-            if began.elapsed() >= GOOD_CONNECTION {
+            let (head, slot) = (self.writer.head(), &self.options.slot);
+            if head > failed_at || began.elapsed() >= GOOD_CONNECTION {
                 backoff = MIN_BACKOFF;
             }
+            failed_at = head;
             // Once per change of state, not once per try.
-            let (head, slot) = (self.writer.head(), &self.options.slot);
             let said = self.trouble.because(&error, has_begun, head, slot);
             self.metrics.replication_stuck.set(self.trouble.is_stuck().into());
             if let Some((reason, cure)) = said {

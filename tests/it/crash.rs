@@ -1,6 +1,7 @@
 //! The same promises while walcast, Postgres and what lies between them fail.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -8,8 +9,8 @@ use serde_json::json;
 use walcast::cluster::Shutdown;
 
 use crate::support::{
-    Audience, Database, Follower, Pace, Proxy, SCHEMA, Setup, Workload, eventually, eventually_equal,
-    queries, views, views_from,
+    Audience, Database, Direction, Follower, Pace, Proxy, SCHEMA, Setup, Workload, eventually,
+    eventually_equal, queries, views, views_from,
 };
 
 const PACE: Pace = Pace {
@@ -108,6 +109,77 @@ fn nothing_is_lost_or_repeated_when_the_way_to_postgres_is_cut_or_stalls() {
     workload.finish();
     audience.judge(&database);
     assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
+}
+
+/// What a byte of an insert is, where it lies before the text of its second column, and what is flipped in it. The first
+/// column has three digits. The chapters "Message Formats", "Streaming Replication Protocol" and "Logical Replication
+/// Message Formats" have the layout.
+const GARBLED: [(&str, usize, u8); 11] = [
+    ("the type of the message", 51, 0x01),
+    ("its length, by a gigabyte", 50, 0x40),
+    ("its length, by one", 47, 0x01),
+    ("the type of what is copied", 46, 0x01),
+    ("the type of the change", 21, 0x20),
+    ("the relation", 20, 0x01),
+    ("the mark of the new row", 16, 0x01),
+    ("how many columns there are", 14, 0x02),
+    ("the kind of the first value", 13, 0x01),
+    ("the length of the second value, by much", 3, 0x40),
+    ("the length of the second value, by one", 1, 0x01),
+];
+
+#[test]
+fn a_stream_that_is_garbled_on_its_way_is_read_anew_and_nothing_of_it_is_seen() {
+    let database =
+        Database::new("CREATE TABLE t (id int PRIMARY KEY, note text); CREATE PUBLICATION pub FOR TABLE t");
+    let garbled = Arc::new(AtomicUsize::new(0));
+    let proxy = Proxy::listening_in(&database, {
+        let garbled = Arc::clone(&garbled);
+        Box::new(move |_, direction, bytes| {
+            let number = garbled.load(Ordering::SeqCst);
+            let Some((_, before, flipped)) = GARBLED.get(number).filter(|_| direction == Direction::Down)
+            else {
+                return;
+            };
+            // Once for each: what is sent again passes.
+            let marker = format!("marker {number} ");
+            let found = bytes
+                .windows(marker.len())
+                .position(|window| window == marker.as_bytes());
+            if let Some(at) = found {
+                bytes[at - before] ^= flipped;
+                garbled.fetch_add(1, Ordering::SeqCst);
+            }
+        })
+    });
+    let setup = Setup::new(&database).by(proxy.url(&database));
+    let walcast = setup.start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "all", "table": "t"}));
+    for (number, (what, _, _)) in GARBLED.iter().enumerate() {
+        let connects = walcast.metric("replication_connects_total");
+        let id = 100 + 2 * number;
+        database.sql(&format!(
+            "INSERT INTO t VALUES ({id}, 'whole'), ({}, 'marker {number} {what}')",
+            id + 1
+        ));
+        let rows = client.changes().into_iter().map(|change| change["row"].clone());
+        assert_eq!(
+            rows.collect::<Vec<_>>(),
+            [
+                json!({"id": id, "note": "whole"}),
+                json!({"id": id + 1, "note": format!("marker {number} {what}")})
+            ]
+        );
+        assert_eq!(
+            garbled.load(Ordering::SeqCst),
+            number + 1,
+            "{what} was not garbled"
+        );
+        assert!(walcast.metric("replication_connects_total") > connects, "{what}");
+    }
+    assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
+    assert!(walcast.stop().success());
 }
 
 #[test]

@@ -313,7 +313,7 @@ fn clients_that_resume_beyond_the_head_share_the_databases_answer() {
     let database = Database::new(SCHEMA);
     let connections = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&connections);
-    let listener = Box::new(move |connection: usize, _, _: &[u8]| {
+    let listener = Box::new(move |connection: usize, _, _: &mut [u8]| {
         counted.fetch_max(connection, Ordering::Relaxed);
     });
     let proxy = Proxy::listening_in(&database, listener);

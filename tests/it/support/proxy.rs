@@ -1,5 +1,6 @@
 //! [`Proxy`]: a network between two programs that can be cut, stalled and listened in on.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -18,8 +19,8 @@ pub enum Direction {
     Down,
 }
 
-/// Hears all that passes: of which connection, which way, what.
-pub type Listener = Box<dyn Fn(usize, Direction, &[u8]) + Send + Sync>;
+/// Hears all that passes, and may change it: of which connection, which way, what.
+pub type Listener = Box<dyn Fn(usize, Direction, &mut [u8]) + Send + Sync>;
 
 /// Where the proxy leads.
 #[derive(Clone)]
@@ -37,7 +38,8 @@ pub struct Proxy {
 struct Network {
     target: Target,
     listener: Listener,
-    connections: Mutex<Vec<(TcpStream, Box<dyn Far>)>>,
+    /// Those that have not ended, by their numbers.
+    connections: Mutex<HashMap<usize, Ends>>,
     accepted: AtomicU64,
     /// Up and down.
     stalled: Mutex<[bool; 2]>,
@@ -46,6 +48,9 @@ struct Network {
     limit: AtomicU64,
     closed: AtomicBool,
 }
+
+/// Both ends of a connection.
+type Ends = (TcpStream, Box<dyn Far>);
 
 /// The far side of a connection.
 trait Far: Read + Write + Send {
@@ -127,7 +132,7 @@ impl Proxy {
 
     /// Cuts all connections.
     pub fn cut(&self) {
-        for (near, far) in self.network.connections.lock().unwrap().drain(..) {
+        for (_, (near, far)) in self.network.connections.lock().unwrap().drain() {
             drop(near.shutdown(Shutdown::Both));
             far.end();
         }
@@ -181,7 +186,7 @@ impl Network {
         let number = self.accepted.fetch_add(1, Ordering::Relaxed) as usize;
         let (near_in, near_out) = (near.try_clone()?, near.try_clone()?);
         let (far_in, far_out) = (far.again()?, far.again()?);
-        self.connections.lock().unwrap().push((near, far));
+        self.connections.lock().unwrap().insert(number, (near, far));
         for (direction, from, to) in [
             (Direction::Up, Box::new(near_in) as Box<dyn Far>, far_out),
             (Direction::Down, far_in, Box::new(near_out)),
@@ -214,7 +219,7 @@ impl Network {
                 stalled = self.flows.wait(stalled).unwrap();
             }
             drop(stalled);
-            (self.listener)(number, direction, &buffer[..bytes]);
+            (self.listener)(number, direction, &mut buffer[..bytes]);
             if to.write_all(&buffer[..bytes]).is_err() {
                 break;
             }
@@ -224,5 +229,6 @@ impl Network {
         }
         from.end();
         to.end();
+        self.connections.lock().unwrap().remove(&number);
     }
 }

@@ -284,11 +284,12 @@ impl Walcast {
     pub fn assert_running(&self) {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
         let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
-        assert!(
-            state.is_some_and(|state| state != 'Z'),
-            "walcast has ended:\n{}",
-            self.log()
-        );
+        if state.is_none_or(|state| state == 'Z') {
+            // Its last words say why.
+            let said_all = || (Arc::strong_count(&self.log) == 1).then_some(());
+            eventually("the log is read", said_all);
+            panic!("walcast has ended:\n{}", self.log());
+        }
     }
 
     /// Kills it where it stands.
