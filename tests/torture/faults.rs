@@ -1,4 +1,4 @@
-//! What goes wrong: walcast, Postgres, the ways to both, and the disk.
+//! What goes wrong: walcast, Postgres, the ways to both, and the disk; and what happens to the tables meanwhile.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -40,9 +40,11 @@ enum Fault {
     DiskFull,
     TailTorn,
     TailCorrupted,
+    ColumnsChanged,
+    TypeChanged,
 }
 
-const FAULTS: [Fault; 13] = [
+const FAULTS: [Fault; 15] = [
     Fault::Killed,
     Fault::Stopped,
     Fault::Terminated,
@@ -56,6 +58,8 @@ const FAULTS: [Fault; 13] = [
     Fault::DiskFull,
     Fault::TailTorn,
     Fault::TailCorrupted,
+    Fault::ColumnsChanged,
+    Fault::TypeChanged,
 ];
 
 /// A small disk, if this machine lets us have one.
@@ -128,6 +132,9 @@ pub(crate) struct Ground<'a> {
     rng: Rng,
     counts: BTreeMap<Fault, usize>,
     broken: bool,
+    /// Columns that were added: the table, and the name, which none has twice.
+    added: Vec<(&'static str, String)>,
+    names: usize,
 }
 
 impl<'a> Ground<'a> {
@@ -153,6 +160,8 @@ impl<'a> Ground<'a> {
             rng,
             counts: BTreeMap::new(),
             broken: false,
+            added: Vec::new(),
+            names: 0,
         }
     }
 
@@ -191,6 +200,7 @@ impl<'a> Ground<'a> {
     /// From here on nobody may be told to start again.
     pub(crate) fn forgive_no_more(&self) {
         self.mishaps.may_break.store(false, Ordering::SeqCst);
+        self.mishaps.may_change.store(false, Ordering::SeqCst);
     }
 
     /// Walcast ends well.
@@ -265,7 +275,38 @@ impl<'a> Ground<'a> {
                 bytes[at] ^= 1 << rng.u32(0..8);
                 fs::write(path, bytes).unwrap();
             }),
+            Fault::ColumnsChanged => self.change_columns(),
+            Fault::TypeChanged => {
+                self.mishaps.may_change.store(true, Ordering::SeqCst);
+                let [table, column] = *self.rng.choice(&[["item", "n"], ["part", "v"]]).unwrap();
+                let ty = *self.rng.choice(&["int", "bigint"]).unwrap();
+                self.alter(&format!("ALTER TABLE {table} ALTER COLUMN {column} TYPE {ty}"));
+            }
         }
+    }
+
+    /// Columns that no query names come and go.
+    fn change_columns(&mut self) {
+        if self.added.len() > 3 || !self.added.is_empty() && self.rng.bool() {
+            let (table, column) = self.added.swap_remove(self.rng.usize(..self.added.len()));
+            return self.alter(&format!("ALTER TABLE {table} DROP COLUMN {column}"));
+        }
+        let table = *self.rng.choice(&["item", "part", "entry", "account"]).unwrap();
+        let ty = *self
+            .rng
+            .choice(&["int", "text DEFAULT 'x'", "int DEFAULT 7"])
+            .unwrap();
+        self.names += 1;
+        let column = format!("extra{}", self.names);
+        self.alter(&format!("ALTER TABLE {table} ADD COLUMN {column} {ty}"));
+        self.added.push((table, column));
+    }
+
+    /// Changes a table while it is written, as soon as it gets the lock.
+    fn alter(&self, sql: &str) {
+        let mut connection = self.database.connect();
+        connection.query("SET lock_timeout = '1s'").unwrap();
+        eventually("the table can be changed", || connection.query(sql).ok());
     }
 
     /// Ends walcast, does something to the journal's newest segment, and starts it again. What was confirmed and is not

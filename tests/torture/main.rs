@@ -2,8 +2,8 @@
 //!
 //! Between rounds the writers pause, and each client's view has to be its query's result; strictly folded all along, no
 //! change may come twice, out of order or to a row that is not there. At the end each has to have got, change for change,
-//! what a client gets that reads the whole history. A client may be told to start again only after a fault that no
-//! history survives.
+//! what a client gets that reads all of it at once. A client may be told to start again only after a fault that no
+//! history survives, or because a column that its query names has another type.
 //!
 //! The seed is printed; `WALCAST_SEED` sets it. `WALCAST_TORTURE` sets how long it goes on, in seconds, and
 //! `WALCAST_FAULTS` which faults there are, by their names.
@@ -145,7 +145,6 @@ fn every_client_holds_its_querys_result_whatever_happens() {
         }
         ground.forgive_no_more();
         if began.elapsed() < Duration::from_secs(seconds) {
-            // Its columns come and go, and its keys' meaning does not.
             let change = SCHEMA_CHANGES[(rounds - 1) % SCHEMA_CHANGES.len()];
             database.sql(change);
         }
@@ -166,10 +165,10 @@ fn every_client_holds_its_querys_result_whatever_happens() {
         ground.mishaps.retries.load(Ordering::Relaxed),
         ground.report(),
     );
-    // What came, change for change, against somebody who reads the whole history at once.
+    // What came, change for change, against somebody who reads all of it at once.
     let goal = At::after(database.written());
     for some in views().collect::<Vec<_>>().chunks(40) {
-        let whole = some.iter().map(|view| view.whole_history());
+        let whole = some.iter().map(|view| view.whole());
         let mut whole = Follower::new(ground.address(), whole.collect());
         whole.until(|whole| whole.has_come_to(goal));
         for (view, whole) in some.iter().zip(&whole.views) {

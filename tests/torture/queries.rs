@@ -10,6 +10,17 @@ pub(crate) fn query(rng: &mut Rng, id: &str) -> Value {
     if rng.u32(0..8) > 0 {
         query["where"] = json!(condition(rng, table, 2));
     }
+    if rng.u32(0..4) == 0 {
+        query["columns"] = match table {
+            "item" => rng
+                .choice(&[json!(["n", "state"]), json!(["note"]), json!(["id"])])
+                .unwrap()
+                .clone(),
+            "part" => json!(["v"]),
+            "entry" => json!(["tag"]),
+            _ => json!(["balance"]),
+        };
+    }
     if rng.bool() && table != "entry" {
         query["old"] = json!(true);
     }

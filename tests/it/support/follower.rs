@@ -66,6 +66,8 @@ fn summary(message: &Value) -> String {
 pub struct Mishaps {
     /// Whether the history may break: something was done that it cannot survive.
     pub may_break: AtomicBool,
+    /// Whether columns that queries name may have another type by now.
+    pub may_change: AtomicBool,
     /// How often a view was told to start again.
     pub restarts: AtomicUsize,
     /// How often one was told to ask again.
@@ -252,8 +254,8 @@ impl Follower {
         }
     }
 
-    /// An error that may be: of a history that broke, after which the view starts again; or of a question that the
-    /// database was not there to answer, which is asked again.
+    /// An error that may be: of a history that broke or a column that has another type, after which the view starts again;
+    /// or of a question that the database was not there to answer, which is asked again.
     fn refused(&mut self, message: &Value) {
         let Some(mishaps) = self.mishaps.clone() else {
             panic!("{message}");
@@ -261,6 +263,16 @@ impl Follower {
         let view = self.view(&message["id"]);
         match message["code"].as_str().unwrap() {
             "resume_invalid" | "resume_expired" if mishaps.may_break.load(Ordering::SeqCst) => {
+                mishaps.restarts.fetch_add(1, Ordering::Relaxed);
+                view.restart();
+            }
+            "schema_changed" if mishaps.may_change.load(Ordering::SeqCst) => {
+                let text = message["message"].as_str().unwrap();
+                let column = text.split('"').nth(1).unwrap_or_default();
+                assert!(
+                    text.contains("is of type") && view.names(column),
+                    "{message}: {view:?}"
+                );
                 mishaps.restarts.fetch_add(1, Ordering::Relaxed);
                 view.restart();
             }

@@ -71,7 +71,7 @@ pub struct Came {
 }
 
 /// What a client holds of a subscription.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct View {
     pub id: String,
     /// The subscribe message, without `from` and `epoch`.
@@ -81,6 +81,8 @@ pub struct View {
     epoch: Value,
     key: Vec<String>,
     columns: Vec<String>,
+    /// Those of which every row tells: the ones of when it began.
+    known: Vec<String>,
     pub rows: BTreeMap<String, Map<String, Value>>,
     pub at: Option<At>,
     pub start: Option<At>,
@@ -110,6 +112,7 @@ impl View {
             epoch: Value::Null,
             key: Vec::new(),
             columns: Vec::new(),
+            known: Vec::new(),
             rows: BTreeMap::new(),
             at: None,
             start: None,
@@ -156,11 +159,20 @@ impl View {
         self.at.is_some() && (!self.is_snapshot() || self.established)
     }
 
-    /// A view of the same query that reads the whole history.
-    pub fn whole_history(&self) -> View {
+    /// A view of the same query that reads all from where this one began.
+    pub fn whole(&self) -> View {
         let mut query = self.query.clone();
         query.as_object_mut().unwrap().remove("snapshot");
-        View::new(query, json!("earliest"), false)
+        View::new(query, json!(self.start.unwrap().to_string()), false)
+    }
+
+    /// Whether its query names a column.
+    pub fn names(&self, column: &str) -> bool {
+        let condition = self.query["where"].as_str().unwrap_or_default();
+        let mut words = condition.split(|c: char| !c.is_alphanumeric());
+        let columns = self.query["columns"].as_array();
+        words.any(|word| word == column)
+            || columns.is_some_and(|columns| columns.iter().any(|name| name == column))
     }
 
     /// The message that subscribes it, or resumes it where it is.
@@ -213,6 +225,9 @@ impl View {
         self.key = names(&message["key"], |name| name);
         self.columns = names(&message["columns"], |column| &column["name"]);
         self.live = false;
+        if !self.is_established() {
+            self.known.clone_from(&self.columns);
+        }
         if self.is_snapshot() && !self.established {
             assert!(position >= At::read(&hello["earliest"]));
             (self.at, self.begun, self.open) = (Some(position), Some(position), None);
@@ -333,7 +348,19 @@ impl View {
                 let old = self.rows.remove(old_key.as_ref().unwrap_or(&new_key));
                 assert!(!self.complete || old.is_some(), "{}: not held: {change}", self.id);
                 if let (Some(said), Some(held), true) = (change.get("old"), &old, self.complete) {
-                    assert_eq!(said.as_object(), Some(held), "{}: another old row", self.id);
+                    // Columns may have come and gone since.
+                    let said = said.as_object().unwrap();
+                    let known = said.iter().filter(|(name, _)| held.contains_key(*name));
+                    let known: Vec<_> = known.collect();
+                    assert!(!known.is_empty() && said.keys().eq(row.keys()), "{change}");
+                    for (name, value) in known {
+                        assert_eq!(
+                            Some(value),
+                            held.get(name),
+                            "{}: another old row: {change}",
+                            self.id
+                        );
+                    }
                 }
                 let mut row = row.clone();
                 for column in change["unchanged"].as_array().into_iter().flatten() {
@@ -372,9 +399,14 @@ impl View {
     pub fn assert_is_result(&self, database: &super::Database) {
         assert_eq!(self.open, None, "{}: a transaction did not end", self.id);
         assert!(self.complete);
-        let columns = self.columns.iter().map(|name| format!("\"{name}\""));
-        let condition = self.query["where"].as_str().unwrap_or("true");
         let table = self.query["table"].as_str().unwrap();
+        let there = database.sql(&format!(
+            "SELECT attname FROM pg_attribute WHERE attrelid = '{table}'::regclass AND NOT attisdropped"
+        ));
+        let is_there = |name: &&String| there.iter().any(|row| row.get(0) == Some(name));
+        let names: Vec<&String> = self.known.iter().filter(is_there).collect();
+        let columns = names.iter().map(|name| format!("\"{name}\""));
+        let condition = self.query["where"].as_str().unwrap_or("true");
         let sql = format!(
             "SELECT {} FROM {table} WHERE {condition}",
             columns.collect::<Vec<_>>().join(", ")
@@ -385,7 +417,24 @@ impl View {
             .map(|row| row.as_object().unwrap().clone())
             .map(|row| (self.key_of(&row), row))
             .collect();
-        let differs = |key: &&String| self.rows.get(*key) != expected.get(*key);
+        let held: BTreeMap<&String, Map<String, Value>> = self
+            .rows
+            .iter()
+            .map(|(key, row)| {
+                let known = row.iter().filter(|(name, _)| names.contains(name));
+                (
+                    key,
+                    known.map(|(name, value)| (name.clone(), value.clone())).collect(),
+                )
+            })
+            .collect();
+        let differs = |key: &&String| match (held.get(*key), expected.get(*key)) {
+            // Who reads the past is told of columns that its oldest rows did not have.
+            (Some(held), Some(expected)) if !self.is_snapshot() => {
+                held.is_empty() || held.iter().any(|(name, value)| expected.get(name) != Some(value))
+            }
+            (held, expected) => held != expected,
+        };
         let wrong: Vec<&String> = self.rows.keys().chain(expected.keys()).filter(differs).collect();
         for key in wrong.iter().take(3) {
             eprintln!(
