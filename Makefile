@@ -22,7 +22,7 @@ demo:
 	@exec target/release/walcast demo $(ARGS)
 
 test:
-	@scripts/install.sh compiler postgres wal2json browser
+	@scripts/install.sh compiler postgres wal2json browser clock
 	$(CARGO) test --workspace --locked
 
 test-versions:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing of: compiler, postgres, wal2json, browser. Asks the package manager only if something is, and
+# Installs what is missing of: compiler, postgres, wal2json, browser, clock. Asks the package manager only if something is, and
 # says what and why before it does. Starts no service.
 set -euo pipefail
 
@@ -12,6 +12,8 @@ has_postgres() {
 has_browser() {
   [ -n "${CHROMIUM:-}" ] || has chromium || has chromium-browser || has google-chrome
 }
+
+has_clock() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
 
 # Whether the package lists have this; they are empty on a fresh system.
 has_package() { has apt-cache && [ -n "$(apt-cache show "$1" 2>/dev/null)" ]; }
@@ -39,8 +41,11 @@ for part in "$@"; do
       [ -n "${PG_BIN:-}" ] || wal2json=yes ;;
     browser)
       has_browser || { echo "walcast: no browser to test the demo's page with: needs chromium"; packages+=(chromium); } ;;
+    clock)
+      # One test has no use for it where there are no such packages.
+      has_clock || ! has apt-get || { echo "walcast: no clock that can be set for one program, to test with: needs libfaketime"; packages+=(libfaketime); } ;;
     *)
-      echo "usage: $0 compiler|postgres|wal2json|browser..." >&2
+      echo "usage: $0 compiler|postgres|wal2json|browser|clock..." >&2
       exit 2 ;;
   esac
 done

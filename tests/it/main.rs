@@ -4,6 +4,7 @@
 #![allow(unreachable_pub, reason = "`pub` means for the tests' other modules")]
 
 mod changes;
+mod clock;
 mod continuity;
 mod convergence;
 mod crash;
