@@ -112,6 +112,11 @@ impl<H: History> CatchUp<H> {
         self.next.position
     }
 
+    /// Whether it is of the whole connection.
+    pub(super) fn is_of_all(&self) -> bool {
+        self.alone.is_none()
+    }
+
     /// Whether it can be read for together with others.
     pub(super) fn is_shareable(&self) -> bool {
         !self.is_unshared && !self.is_before_seam()
@@ -274,9 +279,7 @@ impl<H: History> Session<H> {
             self.abandon(&mut catch_up);
             return Ok(());
         }
-        if self.shared.history.epoch() != self.epoch {
-            return Err(self.epoch_changed().await?);
-        }
+        self.same_epoch().await?;
         let delivered = match catch_up.alone {
             Some(_) => self.deliver(&mut step.items).await?,
             None => self.send_items(&mut step.items).await?,
@@ -305,14 +308,42 @@ impl<H: History> Session<H> {
             match catch_up.alone {
                 Some(subscription) => self.go_live(subscription, until).await?,
                 // What lay behind its last frame did not concern it, and it may be long until more is said.
-                None => self.progress(until).await?,
+                None => {
+                    self.rejoining = false;
+                    self.progress(until).await?;
+                }
             }
-        } else if self.behind {
-            self.jobs.push_front(Job::CatchUp(catch_up));
+        } else if self.behind || self.rejoining && !catch_up.is_of_all() {
+            self.join_those_behind(catch_up).await?;
         } else {
             self.hand_over(catch_up);
         }
         Ok(())
+    }
+
+    /// A subscription that has come to the head while its connection is behind, without a seat to take: it is read for
+    /// with the others from here on, which get what it has already.
+    async fn join_those_behind(&mut self, catch_up: Box<CatchUp<H>>) -> Result<(), End> {
+        let whole = self.jobs.iter_mut().find_map(|job| match job {
+            Job::CatchUp(whole) if whole.is_of_all() => Some(whole),
+            _ => None,
+        });
+        match (&catch_up.alone, whole) {
+            (Some(subscription), None) => self.go_live(Arc::clone(subscription), catch_up.at()).await,
+            (Some(subscription), Some(whole)) if whole.until.is_none() => {
+                whole.subscriptions.push(Placed {
+                    subscription: Arc::clone(subscription),
+                    after: catch_up.at(),
+                });
+                whole.let_go();
+                self.go_live(Arc::clone(subscription), catch_up.at()).await
+            }
+            // The router has the others already: it is a moment until it can be added there.
+            _ => {
+                self.jobs.push_back(Job::CatchUp(catch_up));
+                Ok(())
+            }
+        }
     }
 
     /// While the whole connection catches up, what the client unsubscribes is left out from here on: it may have done

@@ -1,6 +1,7 @@
 //! What a session does besides reading and writing its socket: one thing at a time, none of which blocks the socket.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::catch_up::{CatchUp, Step, step};
 use super::readers::Sending;
@@ -32,6 +33,29 @@ pub(super) enum Job<H: History> {
     Forget(Arc<Subscription>),
     /// Tell the client that a subscription is over which never was in force, or not any more.
     Over(Arc<str>),
+}
+
+/// Turns of jobs beside the reading that a connection rejoins by: they have a quarter of the time.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// When the last one began, while it goes on.
+    began: Option<Instant>,
+    /// When the next one may begin.
+    next: Option<Instant>,
+}
+
+impl Turns {
+    /// Whether one of them has its turn now, the last one being over.
+    fn are_others(&mut self, now: Instant) -> bool {
+        if let Some(began) = self.began.take() {
+            self.next = Some(now + 3 * now.duration_since(began));
+        }
+        self.next.is_none_or(|next| now >= next)
+    }
+
+    fn begin(&mut self, now: Instant) {
+        self.began = Some(now);
+    }
 }
 
 impl<H: History> Job<H> {
@@ -87,14 +111,45 @@ impl<H: History> Session<H> {
     /// Begins the next job, if nothing is being done.
     pub(super) fn start_work(&mut self) {
         while self.work.is_none() {
-            let next = if std::mem::take(&mut self.behind) && !self.live.is_empty() {
-                Some(Job::Rejoin)
-            } else {
-                self.jobs.pop_front()
-            };
-            let Some(job) = next else { return };
+            let Some(job) = self.next_job() else { return };
             self.begin(job);
         }
+    }
+
+    /// What is to be done next. A connection that is behind rejoins first, since whatever needs a seat waits for that; but
+    /// under constant load it may be behind for ever, so that what needs none has its turns in between.
+    fn next_job(&mut self) -> Option<Job<H>> {
+        if !self.rejoining && (!self.behind || self.live.is_empty()) {
+            self.behind = false;
+            return self.jobs.pop_front();
+        }
+        let now = Instant::now();
+        if self.turns.are_others(now)
+            && let Some(other) = self.needs_no_seat()
+        {
+            self.turns.begin(now);
+            return self.jobs.remove(other);
+        }
+        if self.rejoining {
+            let is_whole = |job: &Job<H>| matches!(job, Job::CatchUp(catch_up) if catch_up.is_of_all());
+            let whole = self.jobs.iter().position(is_whole);
+            return whole.and_then(|whole| self.jobs.remove(whole));
+        }
+        (self.behind, self.rejoining) = (false, true);
+        Some(Job::Rejoin)
+    }
+
+    /// The first job that can be done without a seat. What the client asked for is looked at in the order in which it did.
+    fn needs_no_seat(&self) -> Option<usize> {
+        let asked = self.jobs.iter().position(Job::is_asked_for);
+        let mut jobs = self.jobs.iter().enumerate();
+        let found = jobs.find(|(at, job)| match job {
+            Job::Subscribe(..) => asked == Some(*at),
+            Job::Snapshot(_) => true,
+            Job::CatchUp(catch_up) => !catch_up.is_of_all(),
+            _ => false,
+        });
+        found.map(|(at, _)| at)
     }
 
     fn begin(&mut self, job: Job<H>) {
@@ -193,15 +248,14 @@ impl<H: History> Session<H> {
         id: &Arc<str>,
         prepared: Result<Box<Prepared>, ErrorMessage>,
     ) -> Result<(), End> {
-        if self.shared.history.epoch() != self.epoch {
-            return Err(self.epoch_changed().await?);
-        }
+        self.same_epoch().await?;
         if !self.machine.holds(id) {
             return Ok(());
         }
         match prepared {
             Err(error) => return self.refuse(id, &error).await,
             Ok(prepared) => match prepared.start {
+                Beginning::Now if self.rejoining => self.jobs.push_back(Job::Start(prepared)),
                 Beginning::Now => self.jobs.push_front(Job::Start(prepared)),
                 Beginning::Snapshot => return self.open_snapshot(prepared).await,
                 Beginning::After(start) => {
@@ -220,9 +274,7 @@ impl<H: History> Session<H> {
     }
 
     async fn started(&mut self, prepared: Prepared, seat: Seat, position: Position) -> Result<(), End> {
-        if self.shared.history.epoch() != self.epoch {
-            return Err(self.epoch_changed().await?);
-        }
+        self.same_epoch().await?;
         self.sit(seat);
         let subscription = Arc::clone(&prepared.subscription);
         if !self.machine.holds(&subscription.id) {

@@ -42,7 +42,7 @@ use crate::snapshot::Snapshots;
 use crate::tables::Tables;
 use crate::telemetry::Metrics;
 use crate::types::json::Numbers;
-use job::{Done, Job};
+use job::{Done, Job, Turns};
 use machine::{Due, Machine, Request};
 use wire::{Lost, Wire};
 
@@ -170,6 +170,10 @@ pub struct Session<H: History> {
     /// It fell behind and gave up its seat. It rejoins before anything else is done at the router: a seat without all
     /// of the live subscriptions would tell of a progress that they have not made.
     behind: bool,
+    /// It reads the journal as a whole, to rejoin.
+    rejoining: bool,
+    /// Whose turn it is meanwhile.
+    turns: Turns,
     /// The subscriptions that move with the connection.
     live: Vec<Placed>,
     /// They are complete up to here.
@@ -189,6 +193,8 @@ impl<H: History> Session<H> {
             numbers,
             seat: None,
             behind: false,
+            rejoining: false,
+            turns: Turns::default(),
             live: Vec::new(),
             at: Position::after(Lsn::ZERO),
             jobs: VecDeque::new(),
@@ -419,6 +425,14 @@ impl<H: History> Session<H> {
             self.wire.send(progress.to_json()).await?;
         }
         Ok(())
+    }
+
+    /// Makes sure that the history is still the one that the client was told of.
+    async fn same_epoch(&mut self) -> Result<(), End> {
+        if self.shared.history.epoch() == self.epoch {
+            return Ok(());
+        }
+        Err(self.epoch_changed().await?)
     }
 
     /// Tells every subscription that its history is over.

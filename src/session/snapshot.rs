@@ -130,9 +130,7 @@ impl<H: History> Session<H> {
         found: Result<Found, Arc<snapshot::Error>>,
     ) -> Result<(), End> {
         let subscription = Arc::clone(&rows.prepared.subscription);
-        if self.shared.history.epoch() != self.epoch {
-            return Err(self.epoch_changed().await?);
-        }
+        self.same_epoch().await?;
         if !self.machine.holds(&subscription.id) {
             return Ok(());
         }

@@ -285,6 +285,47 @@ fn a_client_that_cannot_keep_up_can_give_something_up() {
 }
 
 #[test]
+fn what_comes_to_a_connection_that_is_behind_gets_on_beside_it() {
+    let database = Database::new(TABLE);
+    database.sql("CREATE TABLE u (id bigint PRIMARY KEY); ALTER PUBLICATION pub ADD TABLE u");
+    let walcast = Setup::new(&database).start();
+    database.sql("INSERT INTO u SELECT g FROM generate_series(1, 3000) g");
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "all", "table": "t"}));
+    database.sql("INSERT INTO t SELECT g, repeat('x', 500) FROM generate_series(1, 40000) g");
+    eventually("it fell behind", || {
+        (walcast.metric("fell_behind_total") > 0.0).then_some(())
+    });
+    client.send(&json!({"type": "subscribe", "id": "past", "table": "u", "from": "earliest"}));
+    client.send(&json!({"type": "subscribe", "id": "rows", "table": "u", "snapshot": true}));
+    client.send(&json!({"type": "subscribe", "id": "now", "table": "u"}));
+    let (mut all, mut past, mut rows) = (0, 0, 0);
+    let mut live = Vec::new();
+    while live.len() < 3 {
+        let message = client.next();
+        let changes = message["changes"].as_array().map_or(0, Vec::len);
+        match (message["type"].as_str().unwrap(), message["id"].as_str()) {
+            ("tx", None) => all += changes,
+            ("tx", Some("past")) => past += changes,
+            ("snapshot", Some("rows")) => rows += message["rows"].as_array().unwrap().len(),
+            ("live", Some(id)) => live.push(id.to_owned()),
+            ("subscribed", _) | ("progress", None) => {}
+            _ => panic!("{message}"),
+        }
+        if past < 3000 || rows < 3000 {
+            assert!(
+                all < 40_000,
+                "{past} and {rows} of 3000 came before the connection was there"
+            );
+        }
+    }
+    // They are in force once the connection is.
+    assert_eq!((all, past, rows), (40_000, 3000, 3000));
+    database.sql("INSERT INTO u VALUES (0)");
+    assert_eq!(client.changes().len(), 3);
+}
+
+#[test]
 fn subscriptions_that_come_and_go_under_load_get_nothing_after_their_end() {
     let database = Database::new(TABLE);
     let walcast = Setup::new(&database).start();
