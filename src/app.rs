@@ -18,7 +18,7 @@ use crate::health::Readiness;
 use crate::http::{self, Gate, Server};
 use crate::ingest::{self, Ingest};
 use crate::journal::{self, Entry, Journal, Observer, Retention, Writer};
-use crate::lsn::{Position, Start};
+use crate::lsn::{Lsn, Position, Start};
 use crate::postgres::{
     self, ConnInfo, Connection, Finding, Plugin, Publication, Purpose, Severity, SlotName, Wanted,
 };
@@ -309,8 +309,8 @@ fn prepare(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Prepared> 
     )
     .context("cannot open tables.jsonl in the data directory")?;
     tables.refresh().context("cannot read the published tables")?;
-    let unseen = recently_written(&journal).context("cannot read the journal")?;
-    if journal.recent(RECENT_BYTES) > journal.earliest() {
+    let (unseen, from) = recently_written(&journal).context("cannot read the journal")?;
+    if from > journal.start() {
         // Whoever has waited for a standby for longer is not among them.
         unseen.require(tables.horizon().context("cannot look what is visible")?);
     }
@@ -326,11 +326,23 @@ fn prepare(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Prepared> 
 /// How much of the journal is read at the start.
 const RECENT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The transactions that the journal ends with: some of them may wait for a synchronous standby since before we started.
-fn recently_written(journal: &Journal) -> Result<Unseen, journal::Error> {
+/// The transactions that the journal ends with, and from where on: some of them may wait for a synchronous standby since
+/// before we started. What is damaged is found now, and left out.
+fn recently_written(journal: &Journal) -> Result<(Unseen, Lsn), journal::Error> {
+    loop {
+        let from = journal.recent(RECENT_BYTES);
+        let unseen = Unseen::default();
+        match note_written(journal, from, &unseen) {
+            Ok(()) => return Ok((unseen, from)),
+            Err(journal::Error::Expired { earliest }) if earliest > from => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn note_written(journal: &Journal, from: Lsn, unseen: &Unseen) -> Result<(), journal::Error> {
     const BATCH_BYTES: usize = 1024 * 1024;
-    let unseen = Unseen::default();
-    let mut reader = journal.reader(Start::After(Position::after(journal.recent(RECENT_BYTES))))?;
+    let mut reader = journal.reader(Start::After(Position::after(from)))?;
     while let Some(batch) = reader.next(BATCH_BYTES)? {
         for entry in batch.entries() {
             if let Entry::Piece(piece) = entry?
@@ -341,7 +353,7 @@ fn recently_written(journal: &Journal) -> Result<Unseen, journal::Error> {
             }
         }
     }
-    Ok(unseen)
+    Ok(())
 }
 
 /// That the database cannot be looked at, with what to do about it.

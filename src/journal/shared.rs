@@ -100,6 +100,11 @@ impl Journal {
         state.earliest()
     }
 
+    /// Where the current history began, whether that is still held or not.
+    pub fn start(&self) -> Lsn {
+        self.shared.state().manifest.start
+    }
+
     /// The name of the current history.
     pub fn epoch(&self) -> Epoch {
         self.shared.state().manifest.epoch.clone()

@@ -178,6 +178,112 @@ fn a_slot_that_somebody_else_advanced_is_a_gap() {
 }
 
 #[test]
+fn an_old_copy_of_the_data_directory_is_a_gap() {
+    let database = Database::new(SCHEMA);
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    insert(&database, &walcast, 1);
+    assert!(walcast.stop().success());
+    let copy = setup.data().with_extension("copy");
+    let copied = |from: &Path, to: &Path| {
+        assert!(
+            Command::new("cp")
+                .arg("-r")
+                .args([from, to])
+                .status()
+                .unwrap()
+                .success()
+        );
+    };
+    copied(&setup.data(), &copy);
+    let walcast = setup.start();
+    let place = insert(&database, &walcast, 2);
+    assert!(walcast.stop().success());
+    fs::remove_dir_all(setup.data()).unwrap();
+    copied(&copy, &setup.data());
+    // What the copy lacks was confirmed, and the server has forgotten it.
+    assert_new_history(&database, &setup.start(), &place);
+}
+
+#[test]
+fn a_damaged_file_is_told_to_all_who_read_it_and_nothing_of_it_is_served() {
+    const CLIENTS: usize = 40;
+    let schema = "CREATE TABLE t (id int PRIMARY KEY, note text); CREATE PUBLICATION pub FOR TABLE t";
+    let database = Database::new(schema);
+    let setup = Setup::new(&database).flag("--segment-bytes", "1MiB");
+    let walcast = setup.start();
+    for transaction in 0..40 {
+        let first = transaction * 10_000;
+        database.sql(&format!(
+            "INSERT INTO t SELECT {first} + g, repeat('x', 1000) FROM generate_series(1, 1000) g"
+        ));
+    }
+    let written = database.written();
+    eventually("all of it is journaled", || {
+        (At::read(&walcast.connect().hello["position"]) >= At::after(written)).then_some(())
+    });
+    // What is older than what it has in memory, under its hands.
+    let segments = fs::read_dir(setup.data().join("segments")).unwrap();
+    let mut segments: Vec<_> = segments.map(|entry| entry.unwrap().path()).collect();
+    segments.sort();
+    let mut bytes = fs::read(&segments[1]).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&segments[1], bytes).unwrap();
+    // More than there are threads to read for them.
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| walcast.connect()).collect();
+    let earliest = clients[0].hello["earliest"].clone();
+    // Of the first and of the last transaction.
+    let subscribe = |from: &Value| {
+        let condition = "id <= 20 OR id > 390980";
+        json!({"type": "subscribe", "id": "t", "table": "t", "where": condition, "from": from})
+    };
+    for client in &mut clients {
+        client.send(&subscribe(&earliest));
+    }
+    // What comes before the damage comes, and nothing of what is damaged or behind it.
+    let mut expired = Vec::new();
+    for client in &mut clients {
+        let mut at = At::read(&earliest);
+        let error = loop {
+            let message = client.next();
+            match message["type"].as_str().unwrap() {
+                "subscribed" => {}
+                "tx" => at = At::read(&message["position"]),
+                "error" => break message,
+                _ => panic!("{message}"),
+            }
+        };
+        assert_eq!(
+            (&error["id"], &error["code"]),
+            (&json!("t"), &json!("resume_expired"))
+        );
+        let again = At::read(&error["earliest"]);
+        assert!(at < again, "{at} came, and what is left begins at {again}");
+        expired.push(error["earliest"].clone());
+    }
+    assert!(
+        expired.iter().all(|earliest| *earliest == expired[0]),
+        "{expired:?}"
+    );
+    let count = |client: &mut Client| {
+        client.send(&subscribe(&expired[0]));
+        let mut rows = 0;
+        loop {
+            let message = client.next();
+            match message["type"].as_str().unwrap() {
+                "tx" => rows += message["changes"].as_array().unwrap().len(),
+                "live" => return rows,
+                _ => {}
+            }
+        }
+    };
+    for client in &mut clients {
+        assert_eq!(count(client), 20);
+    }
+}
+
+#[test]
 fn a_server_restored_from_a_backup_begins_a_new_epoch() {
     let database = Database::on_its_own_server(SCHEMA, &[]);
     let setup = Setup::new(&database);

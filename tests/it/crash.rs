@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use walcast::cluster::Shutdown;
 
@@ -81,6 +82,57 @@ fn nothing_is_lost_or_repeated_when_postgres_crashes_or_restarts() {
     audience.judge(&database);
     assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
     assert!(walcast.metric("replication_connects_total") >= 7.0);
+}
+
+#[test]
+fn nothing_is_lost_or_repeated_when_a_process_of_the_server_is_killed() {
+    let database = Database::on_its_own_server(SCHEMA, &[]);
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let audience = audience(&setup, 3);
+    let workload = Workload::start(&database, PACE);
+    for _ in 0..3 {
+        workload.goes_on(25);
+        let connects = walcast.metric("replication_connects_total");
+        // The server ends all the others, and recovers.
+        let pid = database.value("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'");
+        kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
+        eventually("walcast is back", || {
+            (walcast.metric("replication_connects_total") > connects && walcast.ready().is_ok()).then_some(())
+        });
+    }
+    workload.finish();
+    audience.judge(&database);
+    assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
+}
+
+#[test]
+fn nothing_is_lost_or_repeated_when_walcast_stands_still_for_longer_than_the_server_waits() {
+    let database = Database::on_its_own_server(SCHEMA, &["wal_sender_timeout = 1s"]);
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let audience = audience(&setup, 4);
+    let workload = Workload::start(&database, PACE);
+    let is_read = format!(
+        "SELECT active FROM pg_replication_slots WHERE slot_name = '{}'",
+        setup.slot
+    );
+    for _ in 0..3 {
+        workload.goes_on(20);
+        let connects = walcast.metric("replication_connects_total");
+        walcast.pause(true);
+        eventually_equal("the server gives it up", "f".to_owned(), || {
+            database.value(&is_read)
+        });
+        workload.goes_on(20);
+        walcast.pause(false);
+        eventually("it reads again", || {
+            (walcast.metric("replication_connects_total") > connects && walcast.ready().is_ok()).then_some(())
+        });
+    }
+    workload.finish();
+    audience.judge(&database);
+    assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
 }
 
 #[test]

@@ -24,6 +24,9 @@ pub(crate) const SCHEMA_CHANGES: [&str; 4] = [
     "ALTER PUBLICATION pub DROP TABLE more; DROP TABLE more; ALTER TABLE part ALTER COLUMN v SET STATISTICS 10",
 ];
 
+/// Columns that change their types.
+pub(crate) const RETYPED: [[&str; 2]; 2] = [["item", "n"], ["part", "v"]];
+
 /// One of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Fault {
@@ -132,6 +135,7 @@ pub(crate) struct Ground<'a> {
     rng: Rng,
     counts: BTreeMap<Fault, usize>,
     broken: bool,
+    retyped: bool,
     /// Columns that were added: the table, and the name, which none has twice.
     added: Vec<(&'static str, String)>,
     names: usize,
@@ -160,6 +164,7 @@ impl<'a> Ground<'a> {
             rng,
             counts: BTreeMap::new(),
             broken: false,
+            retyped: false,
             added: Vec::new(),
             names: 0,
         }
@@ -178,6 +183,11 @@ impl<'a> Ground<'a> {
     /// Whether the history has been broken since the start.
     pub(crate) fn has_broken(&self) -> bool {
         self.broken
+    }
+
+    /// Whether the history tells of columns, of those that queries name, that have another type by now.
+    pub(crate) fn has_retyped(&self) -> bool {
+        self.retyped
     }
 
     pub(crate) fn report(&self) -> String {
@@ -278,7 +288,8 @@ impl<'a> Ground<'a> {
             Fault::ColumnsChanged => self.change_columns(),
             Fault::TypeChanged => {
                 self.mishaps.may_change.store(true, Ordering::SeqCst);
-                let [table, column] = *self.rng.choice(&[["item", "n"], ["part", "v"]]).unwrap();
+                self.retyped = true;
+                let [table, column] = *self.rng.choice(&RETYPED).unwrap();
                 let ty = *self.rng.choice(&["int", "bigint"]).unwrap();
                 self.alter(&format!("ALTER TABLE {table} ALTER COLUMN {column} TYPE {ty}"));
             }
