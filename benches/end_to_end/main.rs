@@ -9,6 +9,7 @@
 //! cargo bench --bench end_to_end -- large      # a transaction of five million rows, and the small ones around it
 //! cargo bench --bench end_to_end -- snapshot   # ten million rows, against COPY
 //! cargo bench --bench end_to_end -- herd       # a live client while 5,000 others resume at once
+//! cargo bench --bench end_to_end -- slow       # a live client beside 1,000 that take less than there is
 //! ```
 //!
 //! Absolute figures depend on the machine; the ratios are measured within one run.
@@ -22,6 +23,7 @@ mod idle;
 mod large;
 mod latency;
 mod many;
+mod slow;
 mod snapshot;
 mod support;
 
@@ -52,6 +54,9 @@ fn main() {
     }
     if wanted("herd") {
         herd::run();
+    }
+    if wanted("slow") {
+        slow::run();
     }
     if wanted("large") {
         large::run();

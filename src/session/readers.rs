@@ -1,14 +1,15 @@
 //! [`Readers`]: who catches up, and the threads that read the journal for them.
 //!
-//! A few threads read. As long as there are no more who wait, each is read for alone and keeps its scan. Those who have
-//! to wait, as thousands do that come back at once, are read for together: a thread that is free goes to the place of
-//! the one who waits the longest, and reads on from there for all whose places it comes to.
+//! A few threads read. As long as not many wait for one, each is read for alone and keeps its scan. Where many wait, as
+//! thousands do that come back at once, they are read for together: a thread that is free goes to the place of the one
+//! who waits the longest, and reads on from there for all whose places it comes to.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -26,6 +27,11 @@ const MAX_THREADS: usize = 2;
 const MAX_SENDING: usize = 128;
 /// Once so many more may, reading begins again.
 const ENOUGH_ROOM: usize = 32;
+/// A session that does not come to it for so long waits for its client, and is in nobody's way.
+const AWAY_AFTER: Duration = Duration::from_secs(1);
+/// With fewer than so many who wait, each is read for alone and keeps its scan, which costs less than to begin anew for all
+/// of them at each step.
+const FEW: usize = 8;
 /// How far ahead somebody may be to be read for together with another, in bytes of WAL: further on than one step of a
 /// scan comes, it would wait for nothing.
 const REACH: u64 = 64 * 1024 * 1024;
@@ -37,8 +43,38 @@ struct Queue<H: History> {
     /// In the order in which they asked.
     waiting: VecDeque<Waiting<H>>,
     threads: usize,
-    /// How many are read for, or did not come to send what was read.
-    sending: usize,
+    /// Those who are read for, or did not come to send what was read.
+    sending: Shares,
+}
+
+/// The shares of [`MAX_SENDING`], by their numbers and when each was taken.
+#[derive(Default)]
+struct Shares {
+    taken: VecDeque<(u64, Instant)>,
+    next: u64,
+}
+
+impl Shares {
+    /// How many more there are.
+    fn room(&mut self, now: Instant) -> usize {
+        let is_away = |(_, since): &(u64, Instant)| now.duration_since(*since) >= AWAY_AFTER;
+        while self.taken.front().is_some_and(is_away) {
+            self.taken.pop_front();
+        }
+        MAX_SENDING.saturating_sub(self.taken.len())
+    }
+
+    fn take(&mut self, now: Instant) -> u64 {
+        self.next += 1;
+        self.taken.push_back((self.next, now));
+        self.next
+    }
+
+    fn give_back(&mut self, number: u64) {
+        if let Ok(place) = self.taken.binary_search_by_key(&number, |(number, _)| *number) {
+            self.taken.remove(place);
+        }
+    }
 }
 
 /// Somebody to be read for.
@@ -54,7 +90,7 @@ impl<H: History> Default for Readers<H> {
         Readers(Mutex::new(Queue {
             waiting: VecDeque::new(),
             threads: 0,
-            sending: 0,
+            sending: Shares::default(),
         }))
     }
 }
@@ -89,11 +125,22 @@ pub(super) async fn read<H: History>(shared: &Arc<Shared<H>>, catch_up: Box<Catc
     if needs_thread {
         start_thread(shared);
     }
-    answered.await.unwrap_or(Done::Panicked)
+    let mut answered = pin!(answered);
+    loop {
+        match tokio::time::timeout(AWAY_AFTER, answered.as_mut()).await {
+            Ok(answer) => return answer.unwrap_or(Done::Panicked),
+            // Should all shares be with sessions that are away, nobody gives one back.
+            Err(_) if shared.readers.queue().takes_thread(1) => start_thread(shared),
+            Err(_) => {}
+        }
+    }
 }
 
 /// A share of [`MAX_SENDING`], until it is dropped.
-pub(super) struct Sending<H: History>(Arc<Shared<H>>);
+pub(super) struct Sending<H: History> {
+    shared: Arc<Shared<H>>,
+    number: u64,
+}
 
 impl<H: History> Sending<H> {
     /// Does what is left to do, which begins when the session has its turn, and gives the share up once that waits for
@@ -113,12 +160,12 @@ impl<H: History> Sending<H> {
 impl<H: History> Drop for Sending<H> {
     fn drop(&mut self) {
         let needs_thread = {
-            let mut queue = self.0.readers.queue();
-            queue.sending -= 1;
+            let mut queue = self.shared.readers.queue();
+            queue.sending.give_back(self.number);
             queue.takes_thread(ENOUGH_ROOM)
         };
         if needs_thread {
-            start_thread(&self.0);
+            start_thread(&self.shared);
         }
     }
 }
@@ -132,7 +179,7 @@ fn start_thread<H: History>(shared: &Arc<Shared<H>>) {
 /// Reads for those who wait, as long as there are any who may.
 fn read_for_all<H: History>(shared: &Arc<Shared<H>>) {
     loop {
-        let mut together = {
+        let (mut together, shares) = {
             let mut queue = shared.readers.queue();
             match queue.next() {
                 Some(together) => together,
@@ -142,8 +189,11 @@ fn read_for_all<H: History>(shared: &Arc<Shared<H>>) {
                 }
             }
         };
-        for waiting in &mut together.ahead {
-            waiting.sending = Some(Sending(Arc::clone(shared)));
+        for (waiting, number) in together.ahead.iter_mut().zip(shares) {
+            waiting.sending = Some(Sending {
+                shared: Arc::clone(shared),
+                number,
+            });
         }
         match together.ahead.len() {
             1 => together
@@ -165,26 +215,24 @@ fn read_for_all<H: History>(shared: &Arc<Shared<H>>) {
 }
 
 impl<H: History> Queue<H> {
-    /// How many more may be read for.
-    fn room(&self) -> usize {
-        MAX_SENDING.saturating_sub(self.sending)
-    }
-
     /// Whether one more thread is to read, which counts from here on: if somebody waits, and there is room for so many.
     fn takes_thread(&mut self, room: usize) -> bool {
-        let takes = !self.waiting.is_empty() && self.threads < MAX_THREADS && self.room() >= room;
+        let takes = !self.waiting.is_empty()
+            && self.threads < MAX_THREADS
+            && self.sending.room(Instant::now()) >= room;
         self.threads += usize::from(takes);
         takes
     }
 
-    /// The one who waits the longest, with those who can be read for together with it.
-    fn next(&mut self) -> Option<Together<H>> {
-        let room = self.room().checked_sub(1)?;
+    /// The one who waits the longest, with those who can be read for together with it, and a share for each.
+    fn next(&mut self) -> Option<(Together<H>, Vec<u64>)> {
+        let now = Instant::now();
+        let room = self.sending.room(now).checked_sub(1)?;
         self.waiting.retain(|waiting| !waiting.answer.is_closed());
         let first = self.waiting.pop_front()?;
         let place = first.catch_up.at();
         let mut ahead = VecDeque::new();
-        if first.catch_up.is_shareable() {
+        if self.waiting.len() >= FEW && first.catch_up.is_shareable() {
             let mut left = room;
             let mut joins = |other: &Waiting<H>| {
                 let joins = left > 0 && other.is_ahead_of(place);
@@ -199,11 +247,12 @@ impl<H: History> Queue<H> {
                 .sort_by_key(|waiting| waiting.catch_up.at());
         }
         ahead.push_front(first);
-        self.sending += ahead.len();
-        Some(Together {
+        let shares = (0..ahead.len()).map(|_| self.sending.take(now)).collect();
+        let together = Together {
             ahead,
             joined: Vec::new(),
-        })
+        };
+        Some((together, shares))
     }
 
     /// Takes back who was not read for.
@@ -301,5 +350,29 @@ impl<H: History> Audience for Answering<'_, H> {
             waiting.answer(Ok(step));
         }
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_counted_until_they_are_given_back_or_nobody_comes_to_them() {
+        let mut shares = Shares::default();
+        let began = Instant::now();
+        let first: Vec<u64> = (0..MAX_SENDING - 1).map(|_| shares.take(began)).collect();
+        assert_eq!(shares.room(began), 1);
+        let later = began + AWAY_AFTER / 2;
+        let last = shares.take(later);
+        assert_eq!(shares.room(later), 0);
+        shares.give_back(first[5]);
+        assert_eq!(shares.room(later), 1);
+        // Who took the first ones is away; the last one is not yet.
+        assert_eq!(shares.room(began + AWAY_AFTER), MAX_SENDING - 1);
+        shares.give_back(first[6]);
+        shares.give_back(last);
+        shares.give_back(last);
+        assert_eq!(shares.room(began + AWAY_AFTER), MAX_SENDING);
     }
 }
