@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Options;
 use super::composites::Composites;
+use super::drain::Drain;
 use super::oversize::Cutter;
 use super::visible::Visible;
 use crate::decode::{Assembler, Streams};
@@ -30,6 +31,8 @@ pub(super) struct Incoming {
     pub(super) visible: Visible,
     /// When the server sent the last message, by its clock.
     pub(super) sent_at: Timestamp,
+    /// Whether the server waits for us, to shut down.
+    pub(super) drain: Drain,
 }
 
 impl Incoming {
@@ -52,6 +55,7 @@ impl Incoming {
             passed: Passed::default(),
             visible: Visible::default(),
             sent_at: Timestamp::now(),
+            drain: Drain::default(),
         }
     }
 

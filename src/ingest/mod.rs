@@ -7,6 +7,7 @@ mod composites;
 mod confirm;
 mod connect;
 mod continuity;
+mod drain;
 mod incoming;
 mod nudge;
 mod oversize;
@@ -138,6 +139,11 @@ pub enum Error {
     /// The server shuts down.
     #[error("the server is shutting down")]
     ServerShutdown,
+    /// The server shuts down, and would wait for what the journal has not synced.
+    #[error(
+        "the server is shutting down, and the disk of --data-dir has not synced for seconds: letting the server go"
+    )]
+    Unsynced,
 }
 
 impl Error {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -91,6 +91,7 @@ impl<W: Append, H: History> Ingest<W, H> {
                         ..
                     } => {
                         progress.received(wal_end);
+                        incoming.drain.goes_on();
                         incoming.sent_at = sent_at;
                         match &mut translator {
                             None => self.message(&mut incoming, body, stop)?,
@@ -106,6 +107,10 @@ impl<W: Append, H: History> Ingest<W, H> {
                     } => {
                         progress.received(wal_end);
                         asked |= reply_requested;
+                        let durable = self.journal.durable();
+                        if reply_requested && incoming.drain.is_asked(Instant::now(), wal_end, durable) {
+                            return Err(Error::Unsynced);
+                        }
                         // Inside a transaction the server's position says nothing of what we have whole.
                         if !incoming.is_open() {
                             incoming.passed.note(wal_end, reply_requested);

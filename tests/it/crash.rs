@@ -1,5 +1,6 @@
 //! The same promises while walcast, Postgres and what lies between them fail.
 
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -255,6 +256,59 @@ fn a_walsender_that_is_terminated_is_replaced_and_the_stream_goes_on() {
     // While it was away, clients stayed.
     database.sql("INSERT INTO t VALUES (9)");
     assert_eq!(client.change()["row"]["id"], 9);
+}
+
+/// What the libc does for the journal's syncs, except that they wait as long as there is a file.
+const STALLED_SYNCS: &str = r#"
+    #define _GNU_SOURCE
+    #include <dlfcn.h>
+    #include <stdlib.h>
+    #include <unistd.h>
+    int fdatasync(int file) {
+        while (access(getenv("STALLED"), F_OK) == 0) usleep(1000);
+        return ((int (*)(int))dlsym(RTLD_NEXT, "fdatasync"))(file);
+    }
+"#;
+
+#[test]
+fn a_fast_shutdown_does_not_wait_for_a_disk_that_does_not_sync() {
+    let directory = tempfile::tempdir().unwrap();
+    let [source, library, stalled] = ["sync.c", "sync.so", "stalled"].map(|name| directory.path().join(name));
+    std::fs::write(&source, STALLED_SYNCS).unwrap();
+    let mut compiler = Command::new("cc");
+    compiler
+        .args(["-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .arg("-ldl");
+    assert!(compiler.status().unwrap().success());
+    let database = Database::on_its_own_server(SCHEMA, &[]);
+    let setup = Setup::new(&database).after(&format!(
+        "export LD_PRELOAD={} STALLED={}",
+        library.display(),
+        stalled.display()
+    ));
+    let walcast = setup.start();
+    let audience = audience(&setup, 5);
+    let workload = Workload::start(&database, PACE);
+    workload.goes_on(25);
+    std::fs::write(&stalled, "").unwrap();
+    workload.goes_on(25);
+    let confirmed = database.confirmed(&setup.slot);
+    let asked = Instant::now();
+    database.server().stop(Shutdown::Fast).unwrap();
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(30), "it took {took:?}");
+    database.server().resume().unwrap();
+    // What is not on disk is not confirmed, whatever the server asks.
+    assert!(database.confirmed(&setup.slot) <= confirmed);
+    std::fs::remove_file(&stalled).unwrap();
+    eventually("walcast is back", || walcast.ready().ok());
+    workload.goes_on(25);
+    workload.finish();
+    audience.judge(&database);
+    assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
+    assert!(walcast.stop().success());
 }
 
 #[test]

@@ -10,6 +10,7 @@ mod convergence;
 mod crash;
 mod ddl;
 mod failover;
+mod faults;
 mod messages;
 mod operations;
 mod protocol;
