@@ -4,6 +4,7 @@
 //! the router's position: it reads the journal up to exactly there, and goes on with its outbox.
 
 mod outbox;
+mod outboxes;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 pub use outbox::{Item, Outbox, Refused, Taken};
 
 use crate::event::TableName;
-use crate::fanout::{ConnectionId, Fanout, Sink, Subscription};
+use crate::fanout::{ConnectionId, Fanout, Subscription};
 use crate::journal::{Entry, History, Keep, Read};
 use crate::lsn::{Lsn, Position, Start};
-use crate::protocol::{ErrorMessage, Frame};
 use crate::telemetry::Metrics;
+use outboxes::Outboxes;
 
 /// Bounds on the router.
 #[derive(Clone, Copy, Debug)]
@@ -410,64 +411,6 @@ fn begin<H: History>(
             Ok(_) | Err(crate::journal::Error::Expired { .. }) => {}
             Err(error) => return Err(error),
         }
-    }
-}
-
-/// The outboxes by connection.
-#[derive(Debug, Default)]
-struct Outboxes {
-    by_connection: Vec<Option<Arc<Outbox>>>,
-    /// Connections that fell behind just now.
-    refused: Vec<ConnectionId>,
-}
-
-impl Outboxes {
-    fn put(&mut self, connection: ConnectionId, outbox: &Arc<Outbox>) {
-        if self.by_connection.len() <= connection {
-            self.by_connection.resize(connection + 1, None);
-        }
-        if let Some(place) = self.by_connection.get_mut(connection) {
-            *place = Some(Arc::clone(outbox));
-        }
-    }
-
-    fn remove(&mut self, connection: ConnectionId) {
-        if let Some(place) = self.by_connection.get_mut(connection) {
-            *place = None;
-        }
-    }
-
-    fn push(&mut self, connection: ConnectionId, item: Item) {
-        let outbox = self.by_connection.get(connection).and_then(Option::as_ref);
-        if outbox.map(|outbox| outbox.push(item)) == Some(Err(Refused)) {
-            self.remove(connection);
-            self.refused.push(connection);
-        }
-    }
-
-    fn end_epoch(&mut self) {
-        for (connection, place) in self.by_connection.iter_mut().enumerate() {
-            if let Some(outbox) = place.take() {
-                outbox.end_epoch();
-                self.refused.push(connection);
-            }
-        }
-    }
-}
-
-impl Sink for Outboxes {
-    fn frame(&mut self, connection: ConnectionId, frame: &Frame) {
-        self.push(connection, Item::Frame(frame.clone()));
-    }
-
-    fn ended(&mut self, connection: ConnectionId, subscription: &Arc<Subscription>, error: ErrorMessage) {
-        self.push(
-            connection,
-            Item::Ended {
-                subscription: Arc::clone(subscription),
-                error: Box::new(error),
-            },
-        );
     }
 }
 

@@ -1,0 +1,65 @@
+//! [`Outboxes`]: what the fan-out makes, into the outboxes of those whom it is for.
+
+use std::sync::Arc;
+
+use super::outbox::{Item, Outbox, Refused};
+use crate::fanout::{ConnectionId, Sink, Subscription};
+use crate::protocol::{ErrorMessage, Frame};
+
+/// The outboxes by connection.
+#[derive(Debug, Default)]
+pub(super) struct Outboxes {
+    by_connection: Vec<Option<Arc<Outbox>>>,
+    /// Connections that fell behind just now.
+    pub(super) refused: Vec<ConnectionId>,
+}
+
+impl Outboxes {
+    pub(super) fn put(&mut self, connection: ConnectionId, outbox: &Arc<Outbox>) {
+        if self.by_connection.len() <= connection {
+            self.by_connection.resize(connection + 1, None);
+        }
+        if let Some(place) = self.by_connection.get_mut(connection) {
+            *place = Some(Arc::clone(outbox));
+        }
+    }
+
+    pub(super) fn remove(&mut self, connection: ConnectionId) {
+        if let Some(place) = self.by_connection.get_mut(connection) {
+            *place = None;
+        }
+    }
+
+    fn push(&mut self, connection: ConnectionId, item: Item) {
+        let outbox = self.by_connection.get(connection).and_then(Option::as_ref);
+        if outbox.map(|outbox| outbox.push(item)) == Some(Err(Refused)) {
+            self.remove(connection);
+            self.refused.push(connection);
+        }
+    }
+
+    pub(super) fn end_epoch(&mut self) {
+        for (connection, place) in self.by_connection.iter_mut().enumerate() {
+            if let Some(outbox) = place.take() {
+                outbox.end_epoch();
+                self.refused.push(connection);
+            }
+        }
+    }
+}
+
+impl Sink for Outboxes {
+    fn frame(&mut self, connection: ConnectionId, frame: &Frame) {
+        self.push(connection, Item::Frame(frame.clone()));
+    }
+
+    fn ended(&mut self, connection: ConnectionId, subscription: &Arc<Subscription>, error: ErrorMessage) {
+        self.push(
+            connection,
+            Item::Ended {
+                subscription: Arc::clone(subscription),
+                error: Box::new(error),
+            },
+        );
+    }
+}
