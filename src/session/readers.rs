@@ -25,7 +25,7 @@ const MAX_THREADS: usize = 2;
 /// For how many something may have been read that their sessions did not come to yet. The others wait: with thousands of
 /// sessions that are to run, those that are live would wait for theirs, and what was read takes memory.
 const MAX_SENDING: usize = 128;
-/// Once so many more may, reading begins again.
+/// Once so many more may, or all who wait, reading begins again.
 const ENOUGH_ROOM: usize = 32;
 /// A session that does not come to it for so long waits for its client, and is in nobody's way.
 const AWAY_AFTER: Duration = Duration::from_secs(1);
@@ -227,13 +227,17 @@ impl<H: History> Queue<H> {
     /// The one who waits the longest, with those who can be read for together with it, and a share for each.
     fn next(&mut self) -> Option<(Together<H>, Vec<u64>)> {
         let now = Instant::now();
-        let room = self.sending.room(now).checked_sub(1)?;
         self.waiting.retain(|waiting| !waiting.answer.is_closed());
+        let room = self.sending.room(now);
+        // Not for a few of many at a time.
+        if room < self.waiting.len().min(ENOUGH_ROOM) {
+            return None;
+        }
         let first = self.waiting.pop_front()?;
         let place = first.catch_up.at();
         let mut ahead = VecDeque::new();
         if self.waiting.len() >= FEW && first.catch_up.is_shareable() {
-            let mut left = room;
+            let mut left = room - 1;
             let mut joins = |other: &Waiting<H>| {
                 let joins = left > 0 && other.is_ahead_of(place);
                 left -= usize::from(joins);
