@@ -8,11 +8,18 @@ use std::time::{Duration, Instant};
 
 use crate::lsn::Lsn;
 
-/// How long the server asks, and for what.
+/// Whether the server asks again and again.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
-    /// Since when, and when it asked last.
-    asks: Option<(Instant, Instant)>,
+    asks: Option<Asks>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Asks {
+    since: Instant,
+    last: Instant,
+    /// Where the server is: while it shuts down nothing more is written.
+    wal_end: Lsn,
 }
 
 /// A server whose requests are further apart does not shut down.
@@ -33,11 +40,13 @@ impl Drain {
             self.asks = None;
             return false;
         }
-        let since = match self.asks {
-            Some((since, last)) if now.duration_since(last) <= APART => since,
-            _ => now,
-        };
-        self.asks = Some((since, now));
+        let again = |asks: &Asks| asks.wal_end == wal_end && now.duration_since(asks.last) <= APART;
+        let since = self.asks.filter(again).map_or(now, |asks| asks.since);
+        self.asks = Some(Asks {
+            since,
+            last: now,
+            wal_end,
+        });
         now.duration_since(since) >= PATIENCE
     }
 }
@@ -60,6 +69,16 @@ mod tests {
         assert_eq!(asked(&mut Drain::default(), often, 9), Some(500));
         assert_eq!(asked(&mut Drain::default(), often, 10), None);
         assert_eq!(asked(&mut Drain::default(), Duration::from_millis(500), 9), None);
+    }
+
+    #[test]
+    fn a_server_that_writes_more_does_not_shut_down() {
+        let mut drain = Drain::default();
+        let began = Instant::now();
+        for time in 0..1000 {
+            let (now, wal_end) = (began + APART / 10 * time, Lsn(10 + u64::from(time)));
+            assert!(!drain.is_asked(now, wal_end, Lsn(9)));
+        }
     }
 
     #[test]
