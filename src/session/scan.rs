@@ -214,16 +214,7 @@ impl<H: History> Scan<H> {
         let comes = |next: Position| end.is_none_or(|end| next < end);
         while audience.next().is_some_and(comes) {
             audience.join(|wanted| self.join(wanted));
-            let number = self.readings.all.len() - 1;
-            if let Some(reading) = self.readings.all.get(number)
-                && let Some(until) = reading.until
-            {
-                if reading.next.position >= until {
-                    self.tell(number, true, audience);
-                } else {
-                    self.readings.stop_at(until);
-                }
-            }
+            self.tell_if_reached(self.readings.all.len() - 1, audience);
         }
     }
 
@@ -242,15 +233,21 @@ impl<H: History> Scan<H> {
     fn tell_reached(&mut self, audience: &mut impl Audience) {
         self.readings.next_until = None;
         for number in 0..self.readings.all.len() {
-            let reading = self.readings.all.get(number).filter(|reading| reading.waits);
-            let Some((until, next)) = reading.and_then(|reading| Some((reading.until?, reading.next))) else {
-                continue;
-            };
-            if self.at.max(next.position) >= until {
-                self.tell(number, true, audience);
-            } else {
-                self.readings.stop_at(until);
-            }
+            self.tell_if_reached(number, audience);
+        }
+    }
+
+    /// Tells one who has come to where it was to read, by its own place or because nothing came between that and where the
+    /// scan is. Where another reads no further is noted.
+    fn tell_if_reached(&mut self, number: usize, audience: &mut impl Audience) {
+        let reading = self.readings.all.get(number).filter(|reading| reading.waits);
+        let Some((until, next)) = reading.and_then(|reading| Some((reading.until?, reading.next))) else {
+            return;
+        };
+        if self.at.max(next.position) >= until {
+            self.tell(number, true, audience);
+        } else {
+            self.readings.stop_at(until);
         }
     }
 

@@ -17,7 +17,8 @@ use crate::router::{Item, Placed};
 
 const MAX_FRAME_BYTES: usize = 400;
 
-/// A transaction: where it ends, and the bucket of each of its rows.
+/// A transaction: where it ends, and the bucket of each of its rows. Without rows, a place that the stream got to without a
+/// transaction.
 type Transaction = (Lsn, Vec<u32>);
 
 /// A change that somebody got: the transaction's end, the seq, and the id of the subscription.
@@ -65,13 +66,20 @@ impl Client {
             ),
             after: start,
         });
+        let next = history.iter().find(|(end, _)| *end > start.end);
         Client {
             subscriptions: subscriptions.collect(),
             buckets,
             only: count == 1 && rng.bool(),
             from: From::told(start),
             // Where the router takes over is never before where somebody is.
-            until: rng.bool().then(|| Position::after(end(rng).max(start.end))),
+            until: match rng.u32(0..4) {
+                0 => Some(end(rng).max(start.end)),
+                // Mostly it is not far from there.
+                1 => Some(next.map_or(start.end, |(end, _)| *end)),
+                _ => None,
+            }
+            .map(Position::after),
             start,
             came: Vec::new(),
             done: false,
@@ -196,6 +204,7 @@ fn history(log: &mut Log, rng: &mut Rng) -> Vec<Transaction> {
         if rng.u32(0..5) == 0 {
             log.end += 10;
             log.writer.position(Lsn(log.end)).unwrap();
+            history.push((Lsn(log.end), Vec::new()));
         }
         let rows = if rng.u32(0..8) == 0 { 300 } else { rng.usize(1..6) };
         let buckets: Vec<u32> = (0..rows).map(|_| rng.u32(0..8)).collect();
