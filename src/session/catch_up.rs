@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::job::{Done, Job, add};
-use super::scan::{Audience, Found, From, Scan, Wanted};
+use super::scan::{Found, From, Scan, Wanted};
 use super::{End, Session, Shared, readers};
 use crate::fanout::{Subscription, gone_message};
 use crate::journal::{self, History};
@@ -189,9 +189,7 @@ impl<H: History> CatchUp<H> {
                 scan
             }
         };
-        let mut alone = Alone(None);
-        self.scan.insert(scan).step(&mut alone)?;
-        let found = alone.0.unwrap_or(Found {
+        let found = self.scan.insert(scan).step_alone()?.unwrap_or(Found {
             items: Vec::new(),
             next: self.next,
             done: true,
@@ -226,22 +224,6 @@ impl<H: History> CatchUp<H> {
                 error: Box::new(error),
             });
         }
-    }
-}
-
-/// What is found for one that is read for alone.
-struct Alone(Option<Found>);
-
-impl Audience for Alone {
-    fn next(&self) -> Option<Position> {
-        None
-    }
-
-    fn join(&mut self, _: impl FnOnce(&Wanted<'_>)) {}
-
-    fn found(&mut self, _: usize, found: Found) -> bool {
-        self.0 = Some(found);
-        false
     }
 }
 

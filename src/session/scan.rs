@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use crate::fanout::{ConnectionId, Fanout, Sink, Subscription};
 use crate::journal::{self, Batch, Entry, History, Read};
-use crate::lsn::{Done, Lsn, Position, Start};
+use crate::lsn::{Done, Position, Start};
 use crate::protocol::{ErrorMessage, Frame};
 use crate::router::{Item, Placed};
 use crate::snapshot::Seam;
@@ -79,6 +79,23 @@ pub(super) trait Audience {
     fn found(&mut self, number: usize, found: Found) -> bool;
 }
 
+/// What is found for one who is read for alone.
+struct Alone(Option<Found>);
+
+impl Audience for Alone {
+    fn next(&self) -> Option<Position> {
+        None
+    }
+
+    fn join(&mut self, _: impl FnOnce(&Wanted<'_>)) {}
+
+    fn found(&mut self, _: usize, found: Found) -> bool {
+        let before = self.0.replace(found);
+        debug_assert!(before.is_none(), "one step finds one thing");
+        false
+    }
+}
+
 /// How much of the journal is read at a time, in bytes.
 const BATCH_BYTES: usize = if cfg!(test) { 3_000 } else { 64 * 1024 };
 /// How much of the journal one step reads at most, in bytes, however little of it matches: others want their turn.
@@ -122,10 +139,12 @@ impl<H: History> Scan<H> {
                 .subscribe(number, subscription, (*after).max(position));
         }
         self.readings.all.push(Reading {
+            items: Vec::new(),
+            bytes: 0,
             next: wanted.from,
             until: wanted.until,
             waits: true,
-            ..Reading::default()
+            is_cut: false,
         });
         self.readings.waiting += 1;
     }
@@ -141,6 +160,13 @@ impl<H: History> Scan<H> {
     /// Reads no more for a subscription.
     pub(super) fn leave_out(&mut self, number: usize, subscription: &Arc<Subscription>) {
         self.fanout.unsubscribe(number, subscription);
+    }
+
+    /// Reads on for the one who joined, where nobody else did: what was found.
+    pub(super) fn step_alone(&mut self) -> Result<Option<Found>, journal::Error> {
+        let mut alone = Alone(None);
+        self.step(&mut alone)?;
+        Ok(alone.0)
     }
 
     /// Reads on until everybody has heard something, or long enough.
@@ -312,19 +338,6 @@ struct Reading {
     waits: bool,
     /// Not everything up to where the scan is was kept.
     is_cut: bool,
-}
-
-impl Default for Reading {
-    fn default() -> Reading {
-        Reading {
-            items: Vec::new(),
-            bytes: 0,
-            next: From::told(Position::after(Lsn::ZERO)),
-            until: None,
-            waits: false,
-            is_cut: false,
-        }
-    }
 }
 
 impl Sink for Readings {

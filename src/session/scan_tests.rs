@@ -245,22 +245,6 @@ fn read_together(journal: &Journal, clients: &mut [Client], rng: &mut Rng) {
     assert!(came > 0, "nobody said a word to the first");
 }
 
-/// Keeps what was found for one.
-struct Alone(Option<Found>);
-
-impl Audience for Alone {
-    fn next(&self) -> Option<Position> {
-        None
-    }
-
-    fn join(&mut self, _: impl FnOnce(&Wanted<'_>)) {}
-
-    fn found(&mut self, _: usize, found: Found) -> bool {
-        assert!(self.0.replace(found).is_none());
-        false
-    }
-}
-
 /// Reads for one alone, with the same scan until it goes back.
 fn read_alone(journal: &Journal, client: &mut Client, rng: &mut Rng) {
     let mut scan = None::<Scan<Journal>>;
@@ -277,9 +261,7 @@ fn read_alone(journal: &Journal, client: &mut Client, rng: &mut Rng) {
                 new
             }
         };
-        let mut alone = Alone(None);
-        reading.step(&mut alone).unwrap();
-        let found = alone.0.unwrap();
+        let found = reading.step_alone().unwrap().unwrap();
         let next = found.next.position;
         client.take(found, rng);
         if client.done {
