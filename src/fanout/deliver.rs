@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::table::AHEAD;
 use hashbrown::HashTable;
 
+use super::table::AHEAD;
 use super::{ENCODED_BYTES, Fanout, Group, Hit, Membership, Sink};
 use crate::event::Transaction;
 use crate::journal::{Malformed, Piece};

@@ -178,7 +178,10 @@ impl Table {
         let retyped = retyped(before, now);
         let entries = self.entries.iter();
         entries
-            .filter_map(|(_, entry)| Some((entry.groups.clone(), needed(&retyped, &entry.query, before)?)))
+            .filter_map(|(_, entry)| {
+                let column = needed(&retyped, &entry.query, before)?;
+                Some((entry.groups.clone(), column))
+            })
             .collect()
     }
 

@@ -107,9 +107,11 @@ impl<W: Append, H: History> Ingest<W, H> {
                     } => {
                         progress.received(wal_end);
                         asked |= reply_requested;
-                        let durable = self.journal.durable();
-                        if reply_requested && incoming.drain.is_asked(Instant::now(), wal_end, durable) {
-                            return Err(Error::Unsynced);
+                        if reply_requested {
+                            let (now, durable) = (Instant::now(), self.journal.durable());
+                            if incoming.drain.is_asked(now, wal_end, durable) {
+                                return Err(Error::Unsynced);
+                            }
                         }
                         // Inside a transaction the server's position says nothing of what we have whole.
                         if !incoming.is_open() {
