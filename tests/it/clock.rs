@@ -4,9 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::support::{
-    Audience, Database, Follower, Pace, SCHEMA, Setup, Workload, eventually, left_out, queries, views,
-};
+use crate::support::{Audience, Database, Follower, Pace, SCHEMA, Setup, Workload, left_out, queries, views};
 
 /// Debian's library that shows one program another clock.
 fn library() -> Option<PathBuf> {
@@ -63,9 +61,7 @@ fn a_clock_that_is_set_forth_and_back_ends_nothing_and_loses_nothing() {
             "SELECT pg_terminate_backend(pid) FROM pg_stat_replication
              WHERE pid IN (SELECT active_pid FROM pg_replication_slots WHERE database = current_database())",
         );
-        eventually("it reads again", || {
-            (walcast.metric("replication_connects_total") > connects && walcast.ready().is_ok()).then_some(())
-        });
+        walcast.reads_again(connects);
         connects = walcast.metric("replication_connects_total");
         assert_ne!(now()[..13], before[..13], "the clock was not set to {offset}");
         before = now();

@@ -98,9 +98,7 @@ fn nothing_is_lost_or_repeated_when_a_process_of_the_server_is_killed() {
         // The server ends all the others, and recovers.
         let pid = database.value("SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'");
         kill_process(Pid::from_raw(pid.parse().unwrap()).unwrap(), Signal::KILL).unwrap();
-        eventually("walcast is back", || {
-            (walcast.metric("replication_connects_total") > connects && walcast.ready().is_ok()).then_some(())
-        });
+        walcast.reads_again(connects);
     }
     workload.finish();
     audience.judge(&database);
@@ -127,9 +125,7 @@ fn nothing_is_lost_or_repeated_when_walcast_stands_still_for_longer_than_the_ser
         });
         workload.goes_on(20);
         walcast.pause(false);
-        eventually("it reads again", || {
-            (walcast.metric("replication_connects_total") > connects && walcast.ready().is_ok()).then_some(())
-        });
+        walcast.reads_again(connects);
     }
     workload.finish();
     audience.judge(&database);

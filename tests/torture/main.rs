@@ -28,7 +28,7 @@ use serde_json::json;
 
 use faults::{Ground, RETYPED, SCHEMA_CHANGES};
 use queries::query;
-use support::{At, Database, Follower, Goal, Pace, SCHEMA, View, Workload};
+use support::{At, Database, Follower, Goal, Pace, SCHEMA, View, Workload, names};
 
 /// How long it goes on if `WALCAST_TORTURE` does not say.
 const SECONDS: u64 = 60;
@@ -67,10 +67,8 @@ impl Clients {
             let mut query = query(rng, &format!("q{}", self.made));
             // From the start of the history everything was empty; once it broke, only the rows tell, and who names a column
             // that had another type does not get through it.
-            let text = query.to_string();
-            let mut words = text.split(|c: char| !c.is_alphanumeric());
-            let names = words.any(|word| RETYPED.iter().any(|[_, column]| word == *column));
-            let gets_through = !(ground.has_broken() || names && ground.has_retyped());
+            let is_retyped = ground.has_retyped() && RETYPED.iter().any(|[_, column]| names(&query, column));
+            let gets_through = !(ground.has_broken() || is_retyped);
             let from_start = gets_through && rng.bool();
             if !from_start {
                 query["snapshot"] = json!(true);

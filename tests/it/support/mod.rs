@@ -24,7 +24,7 @@ pub use database::{Database, connect};
 pub use follower::{Follower, Goal, Mishaps};
 pub use proxy::{Direction, Proxy};
 pub use server::{PROGRAM, Setup, Walcast, http, http_get, refused};
-pub use view::{At, View};
+pub use view::{At, View, names};
 pub use workload::{Pace, SCHEMA, Workload};
 
 /// How long anything may take. Generous: it is only ever waited for in full by a test that fails.

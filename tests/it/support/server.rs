@@ -292,6 +292,13 @@ impl Walcast {
         }
     }
 
+    /// Waits until it reads a stream that began after it had begun so many.
+    pub fn reads_again(&self, connects: f64) {
+        eventually("it reads again", || {
+            (self.metric("replication_connects_total") > connects && self.ready().is_ok()).then_some(())
+        });
+    }
+
     /// Kills it where it stands.
     pub fn kill(mut self) {
         self.child.kill().unwrap();

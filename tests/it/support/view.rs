@@ -70,6 +70,15 @@ pub struct Came {
     pub change: Value,
 }
 
+/// Whether a subscribe message names a column.
+pub fn names(query: &Value, column: &str) -> bool {
+    let condition = query["where"].as_str().unwrap_or_default();
+    let mut words = condition.split(|c: char| !c.is_alphanumeric());
+    let columns = query["columns"].as_array();
+    words.any(|word| word == column)
+        || columns.is_some_and(|columns| columns.iter().any(|name| name == column))
+}
+
 /// What a client holds of a subscription.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -168,11 +177,7 @@ impl View {
 
     /// Whether its query names a column.
     pub fn names(&self, column: &str) -> bool {
-        let condition = self.query["where"].as_str().unwrap_or_default();
-        let mut words = condition.split(|c: char| !c.is_alphanumeric());
-        let columns = self.query["columns"].as_array();
-        words.any(|word| word == column)
-            || columns.is_some_and(|columns| columns.iter().any(|name| name == column))
+        names(&self.query, column)
     }
 
     /// The message that subscribes it, or resumes it where it is.
