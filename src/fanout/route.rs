@@ -123,15 +123,17 @@ impl Fanout {
             return;
         };
         let touched = table.touched;
-        for (groups, column) in table.retyped(relation) {
-            let error = has_another_type(column, relation);
-            let has_other = |member: &Member, subscription: &Subscription| {
-                let told = subscription.query.relation();
-                let told = told.and_then(|told| told.column(&column.name));
-                member.after.end < touched || told.is_none_or(|(_, told)| told.ty.oid != column.ty.oid)
-            };
-            for group in groups {
-                self.end_members(group, &error, has_other, sink);
+        for (groups, columns) in table.retyped(relation) {
+            for column in columns {
+                let error = has_another_type(column, relation);
+                let has_other = |member: &Member, subscription: &Subscription| {
+                    let told = subscription.query.relation();
+                    let told = told.and_then(|told| told.column(&column.name));
+                    member.after.end < touched || told.is_none_or(|(_, told)| told.ty.oid != column.ty.oid)
+                };
+                for &group in &groups {
+                    self.end_members(group, &error, has_other, sink);
+                }
             }
         }
     }

@@ -169,9 +169,9 @@ impl Table {
         }
     }
 
-    /// The groups of queries that name a column which has another type in `now` than in the version at hand, and that
-    /// column.
-    pub(super) fn retyped<'r>(&self, now: &'r Relation) -> Vec<(Vec<usize>, &'r Column)> {
+    /// The groups of queries that name columns which have another type in `now` than in the version at hand, and those
+    /// columns.
+    pub(super) fn retyped<'r>(&self, now: &'r Relation) -> Vec<(Vec<usize>, Vec<&'r Column>)> {
         let Some(before) = self.relation.as_deref() else {
             return Vec::new();
         };
@@ -179,8 +179,8 @@ impl Table {
         let entries = self.entries.iter();
         entries
             .filter_map(|(_, entry)| {
-                let column = needed(&retyped, &entry.query, before)?;
-                Some((entry.groups.clone(), column))
+                let columns = needed(&retyped, &entry.query, before);
+                (!columns.is_empty()).then(|| (entry.groups.clone(), columns))
             })
             .collect()
     }
@@ -255,14 +255,16 @@ fn retyped<'r>(before: &Relation, now: &'r Relation) -> Vec<&'r Column> {
     now.columns.iter().filter(had_another).collect()
 }
 
-/// The first of the columns that the query names; `before` is a version of the table that the query fits.
-fn needed<'r>(retyped: &[&'r Column], query: &Query, before: &Relation) -> Option<&'r Column> {
+/// Those of the columns that the query names; `before` is a version of the table that the query fits.
+fn needed<'r>(retyped: &[&'r Column], query: &Query, before: &Relation) -> Vec<&'r Column> {
     if retyped.is_empty() {
-        return None;
+        return Vec::new();
     }
     let names = query.columns_needed(before);
-    let mut columns = retyped.iter().copied();
-    columns.find(|column| names.contains(&column.name.as_str()))
+    let columns = retyped.iter().copied();
+    columns
+        .filter(|column| names.contains(&column.name.as_str()))
+        .collect()
 }
 
 /// What is said of a column that has another type now.
@@ -282,8 +284,8 @@ fn unfit(error: ErrorMessage, query: &Query, relation: &Relation) -> ErrorMessag
         return error;
     }
     let told = query.told.as_deref();
-    let column = told.and_then(|told| needed(&retyped(told, relation), query, told));
-    if let Some(column) = column {
+    let columns = told.map(|told| needed(&retyped(told, relation), query, told));
+    if let Some(column) = columns.into_iter().flatten().next() {
         return has_another_type(column, relation);
     }
     ErrorMessage {

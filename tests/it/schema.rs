@@ -115,26 +115,36 @@ fn a_column_that_has_another_type_ends_what_names_it_though_it_would_still_fit()
 }
 
 #[test]
-fn who_was_told_of_the_type_that_a_column_has_now_goes_on() {
+fn who_was_told_of_the_types_that_columns_have_now_goes_on() {
     let database = Database::new(SCHEMA);
     let walcast = Setup::new(&database).start();
-    let mut client = walcast.connect();
-    let columns = |subscribed: &Value| subscribed["columns"][1]["type"].clone();
-    let before = client.subscribe_live(json!({"id": "before", "table": "t", "where": "owner > 0"}));
-    assert_eq!(columns(&before), "integer");
+    let query = json!({"id": "a", "table": "t", "where": "owner > 0 AND note <> ''"});
+    let types = |subscribed: &Value| {
+        let columns = subscribed["columns"].as_array().unwrap();
+        [&columns[1], &columns[2]].map(|column| column["type"].as_str().unwrap().to_owned())
+    };
+    let told_of = |owner: &str, note: &str| {
+        eventually("the types are known", || {
+            let mut client = walcast.connect();
+            let subscribed = client.subscribe_live(query.clone());
+            (types(&subscribed) == [owner, note]).then_some(client)
+        })
+    };
+    let mut before = told_of("integer", "text");
     database.sql("INSERT INTO t VALUES (1, 1, 'a')");
-    client.change();
+    before.change();
+    // The last row that came by is of the old types until the last.
     database.sql("ALTER TABLE t ALTER owner TYPE bigint");
-    let subscribed = eventually("the new type is known", || {
-        let mut other = walcast.connect();
-        let subscribed = other.subscribe_live(json!({"id": "a", "table": "t", "where": "owner > 0"}));
-        (columns(&subscribed) == "bigint").then_some((other, subscribed))
-    });
-    // The last row that came by was of the old type still.
-    let (mut other, _) = subscribed;
+    let mut between = told_of("bigint", "text");
+    database.sql("ALTER TABLE t ALTER note TYPE varchar");
+    let mut after = told_of("bigint", "character varying");
     database.sql("INSERT INTO t VALUES (2, 2, 'b')");
-    assert_eq!(client.error()["code"], "schema_changed");
-    assert_eq!(other.change()["row"], json!({"id": 2, "owner": 2, "note": "b"}));
+    for (client, column) in [(&mut before, "\"owner\""), (&mut between, "\"note\"")] {
+        let error = client.error();
+        assert_eq!(error["code"], "schema_changed");
+        assert!(error["message"].as_str().unwrap().contains(column), "{error}");
+    }
+    assert_eq!(after.change()["row"], json!({"id": 2, "owner": 2, "note": "b"}));
 }
 
 #[test]
