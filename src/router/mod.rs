@@ -5,6 +5,8 @@
 
 mod outbox;
 mod outboxes;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -39,16 +41,11 @@ enum Command {
     Join {
         outbox: Arc<Outbox>,
         subscriptions: Vec<Placed>,
-        after: Option<Position>,
+        after: Position,
         router: Handle,
         reply: oneshot::Sender<(Seat, Position)>,
     },
-    Add {
-        connection: ConnectionId,
-        subscription: Arc<Subscription>,
-        after: Option<Position>,
-        reply: oneshot::Sender<Position>,
-    },
+    Add(Add),
     Remove {
         connection: ConnectionId,
         subscription: Arc<Subscription>,
@@ -61,6 +58,15 @@ enum Command {
         tables: Vec<(TableName, u32)>,
         seen_at: Lsn,
     },
+}
+
+/// A subscription to be added to a connection.
+#[derive(Debug)]
+struct Add {
+    connection: ConnectionId,
+    subscription: Arc<Subscription>,
+    after: Position,
+    reply: oneshot::Sender<Position>,
 }
 
 /// A subscription and what it has already.
@@ -106,13 +112,12 @@ impl Handle {
     }
 
     /// Takes a seat with an outbox of `outbox_bytes` for `subscriptions`, and says from where on they get everything by
-    /// it. A session that has everything up to
-    /// `after` already reads the rest up to there from the journal.
+    /// it. A session that has everything up to `after` reads the rest up to there from the journal.
     pub async fn join(
         &self,
         outbox_bytes: usize,
         subscriptions: Vec<Placed>,
-        after: Option<Position>,
+        after: Position,
     ) -> Result<(Seat, Position), Stopped> {
         let (reply, joined) = oneshot::channel();
         let outbox = Outbox::new(outbox_bytes);
@@ -128,23 +133,24 @@ impl Handle {
         joined.await.map_err(|_| Stopped)
     }
 
-    /// Adds a subscription to a connection, and says from where on it gets everything: from the next transaction on,
-    /// or, if it has everything up to `after` already, from where the router is.
+    /// Adds a subscription to a connection, and says from where on it gets everything: `after` or further on. A session that
+    /// has everything of it up to `after` reads the rest up to there from the journal; by then the connection's outbox had
+    /// everything else up to there.
     pub async fn add(
         &self,
         seat: &Seat,
         subscription: &Arc<Subscription>,
-        after: Option<Position>,
+        after: Position,
     ) -> Result<Position, Stopped> {
         let (reply, added) = oneshot::channel();
         let connection = seat.connection;
         let subscription = Arc::clone(subscription);
-        self.send(Command::Add {
+        self.send(Command::Add(Add {
             connection,
             subscription,
             after,
             reply,
-        })
+        }))
         .await?;
         added.await.map_err(|_| Stopped)
     }
@@ -199,6 +205,8 @@ pub struct Router<H: History> {
     /// Everything up to here was delivered; inside a large transaction it is the last change of the piece.
     at: Position,
     position: Arc<AtomicU64>,
+    /// Subscriptions of sessions that are further on: at most one of each.
+    early: Vec<Add>,
     /// Tables whose subscriptions end, and where.
     gone: Vec<(Vec<(TableName, u32)>, Lsn)>,
     metrics: Arc<Metrics>,
@@ -229,6 +237,7 @@ impl<H: History> Router<H> {
             commands,
             at,
             position,
+            early: Vec::new(),
             gone: Vec::new(),
             metrics,
             history,
@@ -248,6 +257,7 @@ impl<H: History> Router<H> {
             while let Ok(command) = self.commands.try_recv() {
                 self.apply(command);
             }
+            self.add_early();
             self.end_gone();
             self.heads.mark_unchanged();
             match self.reader.next(BATCH_BYTES) {
@@ -269,6 +279,7 @@ impl<H: History> Router<H> {
                 },
                 Err(crate::journal::Error::EpochChanged) => {
                     self.outboxes.end_epoch();
+                    self.early.clear();
                     self.unsubscribe_refused();
                     // The new history may begin before the place that the old one had come to.
                     (self.at, self.pin, self.reader) = begin(&self.history, History::earliest)?;
@@ -351,24 +362,8 @@ impl<H: History> Router<H> {
                     self.at,
                 )));
             }
-            Command::Add {
-                connection,
-                subscription,
-                after,
-                reply,
-            } => {
-                // Whole transactions: what starts now starts with the next one.
-                let start = if after.is_some() {
-                    self.at
-                } else {
-                    Position::after(self.at.end)
-                };
-                self.fanout
-                    .subscribe(connection, &subscription, after.unwrap_or(start));
-                self.open(connection, after);
-                // A session that does not wait for the answer is gone, and says so.
-                let _gone = reply.send(start);
-            }
+            Command::Add(add) if add.after > self.at => self.early.push(add),
+            Command::Add(add) => self.add(add),
             Command::Remove {
                 connection,
                 subscription,
@@ -379,6 +374,7 @@ impl<H: History> Router<H> {
             }
             Command::Gone { tables, seen_at } => self.gone.push((tables, seen_at)),
             Command::Leave { connection } => {
+                self.early.retain(|add| add.connection != connection);
                 self.fanout.disconnect(connection);
                 self.outboxes.remove(connection);
             }
@@ -386,13 +382,33 @@ impl<H: History> Router<H> {
         self.metrics.queries.set(self.fanout.queries() as i64);
     }
 
+    fn add(&mut self, add: Add) {
+        let Add {
+            connection,
+            subscription,
+            after,
+            reply,
+        } = add;
+        self.fanout.subscribe(connection, &subscription, after);
+        self.open(connection, after);
+        // A session that does not wait for the answer is gone, and says so.
+        let _gone = reply.send(self.at);
+    }
+
+    /// Adds the subscriptions whose sessions were further on, where they are not any more.
+    fn add_early(&mut self) {
+        let at = self.at;
+        let reached: Vec<Add> = self.early.extract_if(.., |add| add.after <= at).collect();
+        for add in reached {
+            self.add(add);
+        }
+    }
+
     /// A session that has everything up to `after` reads on up to where the router is. If that is inside a transaction,
     /// it may tell the client of a part of it, and the router of its end. A session that is further than the router is
     /// so by whole transactions: the journal shows no others.
-    fn open(&mut self, connection: ConnectionId, after: Option<Position>) {
-        if let Some(after) = after {
-            self.fanout.open(connection, self.at.max(after));
-        }
+    fn open(&mut self, connection: ConnectionId, after: Position) {
+        self.fanout.open(connection, self.at.max(after));
     }
 }
 
@@ -410,39 +426,6 @@ fn begin<H: History>(
             Ok(reader) if history.epoch() == epoch => return Ok((at, pin, reader)),
             Ok(_) | Err(crate::journal::Error::Expired { .. }) => {}
             Err(error) => return Err(error),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::journal::{self, Append, Identity, Journal};
-
-    #[tokio::test]
-    async fn a_history_that_is_replaced_before_the_router_runs_is_delivered_from_its_start() {
-        let dir = tempfile::tempdir().unwrap();
-        let identity = Identity {
-            system_id: 1,
-            database_oid: 1,
-            database: "shop".into(),
-            slot: "walcast".into(),
-            timeline: 1,
-        };
-        let (mut writer, journal) =
-            Journal::open(dir.path(), journal::Options::default(), &identity).unwrap();
-        // First that of an empty directory, then one that had come further than the new one begins.
-        for start in [Lsn(1000), Lsn(500)] {
-            let options = Options {
-                max_frame_bytes: 1024,
-            };
-            let (router, handle) = Router::new(journal.clone(), options, Metrics::new()).unwrap();
-            assert_eq!(handle.position(), journal.head());
-            Append::new_epoch(&mut writer, &identity, start).unwrap();
-            let stop = CancellationToken::new();
-            stop.cancel();
-            router.run(stop).await.unwrap();
-            assert_eq!(handle.position(), start);
         }
     }
 }

@@ -1,27 +1,28 @@
-//! [`CatchUp`]: a reading of the journal for subscriptions that are not at the head, and how it ends there.
+//! [`CatchUp`]: a reading of the journal for subscriptions that are not at the head.
 //!
-//! It goes step by step, so that a slow client is sent one step's messages before the next is read. At the head the
-//! router takes over: it says from where on, and the reading ends exactly there.
+//! It goes step by step, so that a slow client is sent one step's messages before the next is read.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::job::{Done, Job, add};
+use super::job::Done;
 use super::scan::{Found, From, Scan, Wanted};
-use super::{End, Session, Shared, readers};
+use super::{Shared, readers};
 use crate::fanout::{Subscription, gone_message};
 use crate::journal::{self, History};
 use crate::lsn::Position;
-use crate::protocol::{CloseCode, Detail, ErrorCode, ErrorMessage};
 use crate::router::{Item, Placed, Seat};
 use crate::snapshot::Seam;
 use crate::telemetry::Metrics;
 
 /// A reading of the journal for subscriptions that are not at the head.
 pub(super) struct CatchUp<H: History> {
-    subscriptions: Vec<Placed>,
+    pub(super) subscriptions: Vec<Placed>,
     /// The one that catches up alone; none if it is the whole connection.
-    alone: Option<Arc<Subscription>>,
+    pub(super) alone: Option<Arc<Subscription>>,
+    /// Those that came to the head alone while the whole connection had not. They wait where they are for it to come
+    /// there: from then on it is read for them too.
+    coming: Vec<Box<CatchUp<H>>>,
     /// Where it goes on, and where it went on before the last step.
     next: From,
     before: From,
@@ -34,11 +35,11 @@ pub(super) struct CatchUp<H: History> {
     /// What the subscription has by its snapshot. The router knows nothing of that, so it takes over beyond it.
     seam: Option<Arc<Seam>>,
     /// The last step came to the head.
-    at_head: bool,
+    pub(super) at_head: bool,
     /// Where the router takes over, once it is known.
-    until: Option<Position>,
+    pub(super) until: Option<Position>,
     /// The connection's seat, which rests until then.
-    seat: Option<Seat>,
+    pub(super) seat: Option<Seat>,
     _counted: Counted,
 }
 
@@ -95,6 +96,7 @@ impl<H: History> CatchUp<H> {
             _counted: Counted(Arc::clone(&shared.metrics)),
             subscriptions,
             alone,
+            coming: Vec::new(),
             next: From::told(start),
             before: From::told(start),
             has_begun: false,
@@ -133,8 +135,47 @@ impl<H: History> CatchUp<H> {
             subscriptions: &self.subscriptions,
             only: self.alone.as_deref(),
             from: self.next,
-            until: self.until,
+            until: self.reads_to(),
         }
+    }
+
+    /// Where the next of those that wait for it is.
+    fn next_coming(&self) -> Option<Position> {
+        self.coming.iter().map(|catch_up| catch_up.at()).min()
+    }
+
+    /// Up to where it is to be read for, if not to the head.
+    fn reads_to(&self) -> Option<Position> {
+        let places = [self.until, self.next_coming()];
+        places.into_iter().flatten().min()
+    }
+
+    /// Has one that is further on, or as far, wait for it; whether that can be.
+    pub(super) fn awaits(&mut self, catch_up: Box<CatchUp<H>>) -> Result<(), Box<CatchUp<H>>> {
+        // Once the router has the others, it is a moment until it can have this one.
+        if self.until.is_some() || catch_up.at() < self.at() {
+            return Err(catch_up);
+        }
+        self.coming.push(catch_up);
+        Ok(())
+    }
+
+    /// Those whose places it has come to.
+    pub(super) fn met(&mut self) -> Vec<Box<CatchUp<H>>> {
+        let at = self.at();
+        self.coming.extract_if(.., |coming| coming.at() <= at).collect()
+    }
+
+    /// Those that wait for it, which does not come to them.
+    pub(super) fn leave_behind(&mut self) -> impl Iterator<Item = Box<CatchUp<H>>> {
+        std::mem::take(&mut self.coming).into_iter()
+    }
+
+    /// It is read for one more from where it is.
+    pub(super) fn take_in(&mut self, subscription: Arc<Subscription>) {
+        let after = self.at();
+        self.subscriptions.push(Placed { subscription, after });
+        self.let_go();
     }
 
     /// Whether there may still be transactions that the snapshot's rows hold already.
@@ -144,7 +185,7 @@ impl<H: History> CatchUp<H> {
             .is_some_and(|seam| self.at() < Position::after(seam.until))
     }
 
-    fn leave_out(&mut self, subscription: &Arc<Subscription>) {
+    pub(super) fn leave_out(&mut self, subscription: &Arc<Subscription>) {
         self.subscriptions
             .retain(|placed| !Arc::ptr_eq(&placed.subscription, subscription));
         if let Some(scan) = &mut self.scan {
@@ -154,7 +195,7 @@ impl<H: History> CatchUp<H> {
 
     /// What has ended by an older version of its table must not come back by a newer one. If the router has it already,
     /// the reading goes on without the router until the next head.
-    fn leave_out_ended(&mut self, ended: &[Arc<Subscription>]) {
+    pub(super) fn leave_out_ended(&mut self, ended: &[Arc<Subscription>]) {
         for subscription in ended {
             self.leave_out(subscription);
             if self.alone.is_none() {
@@ -163,8 +204,13 @@ impl<H: History> CatchUp<H> {
         }
     }
 
+    /// Whether the place to start from has not been reached yet.
+    pub(super) fn is_early(&self, shared: &Shared<H>) -> bool {
+        self.is_before_seam() || !self.has_begun && self.at().end > shared.router.position()
+    }
+
     /// Goes back to `position`, or to where the last step began: what came after it was not sent.
-    fn rewind(&mut self, position: Option<Position>) {
+    pub(super) fn rewind(&mut self, position: Option<Position>) {
         self.next = position.map_or(self.before, From::told);
         self.at_head = false;
         self.let_go();
@@ -179,7 +225,7 @@ impl<H: History> CatchUp<H> {
     pub(super) fn read(&mut self, shared: &Shared<H>) -> Result<Step, journal::Error> {
         let scan = match self.scan.take() {
             Some(mut scan) => {
-                scan.go_on(0, self.until);
+                scan.go_on(0, self.reads_to());
                 scan
             }
             None => {
@@ -198,7 +244,9 @@ impl<H: History> CatchUp<H> {
     }
 
     /// Goes on behind what was found.
-    pub(super) fn took(&mut self, shared: &Shared<H>, found: Found) -> Step {
+    pub(super) fn took(&mut self, shared: &Shared<H>, mut found: Found) -> Step {
+        // Where others wait for it, it only halts.
+        found.done &= self.next_coming().is_none_or(|place| found.next.position < place);
         self.before = std::mem::replace(&mut self.next, found.next);
         (self.has_begun, self.at_head) = (true, found.done);
         let mut step = Step {
@@ -253,193 +301,4 @@ pub(super) async fn step<H: History>(shared: Arc<Shared<H>>, catch_up: Box<Catch
         }
     }
     readers::read(&shared, catch_up).await
-}
-
-impl<H: History> Session<H> {
-    pub(super) async fn stepped(&mut self, mut catch_up: Box<CatchUp<H>>, mut step: Step) -> Result<(), End> {
-        if self.is_abandoned(&catch_up) {
-            self.abandon(&mut catch_up);
-            return Ok(());
-        }
-        self.same_epoch().await?;
-        let delivered = match catch_up.alone {
-            Some(_) => self.deliver(&mut step.items).await?,
-            None => self.send_items(&mut step.items).await?,
-        };
-        catch_up.leave_out_ended(&delivered.ended);
-        if delivered.is_cut {
-            catch_up.rewind(delivered.position);
-            step.done = false;
-        } else if delivered.stalled {
-            catch_up.let_go();
-        }
-        if delivered.stalled {
-            self.wire.flush().await?;
-        }
-        if catch_up.alone.is_none() {
-            self.give_up(&mut catch_up).await?;
-        }
-        if self.is_abandoned(&catch_up) {
-            self.abandon(&mut catch_up);
-        } else if !step.done || self.is_early(&catch_up) {
-            self.go_on(catch_up);
-        } else if let Some(until) = catch_up.until {
-            if let Some(seat) = catch_up.seat.take() {
-                self.sit(seat);
-            }
-            match catch_up.alone {
-                Some(subscription) => self.go_live(subscription, until).await?,
-                // What lay behind its last frame did not concern it, and it may be long until more is said.
-                None => {
-                    self.rejoining = false;
-                    self.progress(until).await?;
-                }
-            }
-        } else if self.behind || self.rejoining && !catch_up.is_of_all() {
-            self.join_those_behind(catch_up).await?;
-        } else {
-            self.hand_over(catch_up);
-        }
-        Ok(())
-    }
-
-    /// A subscription that has come to the head while its connection is behind, without a seat to take: it is read for
-    /// with the others from here on, which get what it has already.
-    async fn join_those_behind(&mut self, catch_up: Box<CatchUp<H>>) -> Result<(), End> {
-        let whole = self.jobs.iter_mut().find_map(|job| match job {
-            Job::CatchUp(whole) if whole.is_of_all() => Some(whole),
-            _ => None,
-        });
-        match (&catch_up.alone, whole) {
-            (Some(subscription), None) => self.go_live(Arc::clone(subscription), catch_up.at()).await,
-            (Some(subscription), Some(whole)) if whole.until.is_none() => {
-                whole.subscriptions.push(Placed {
-                    subscription: Arc::clone(subscription),
-                    after: catch_up.at(),
-                });
-                whole.let_go();
-                self.go_live(Arc::clone(subscription), catch_up.at()).await
-            }
-            // The router has the others already: it is a moment until it can be added there.
-            _ => {
-                self.jobs.push_back(Job::CatchUp(catch_up));
-                Ok(())
-            }
-        }
-    }
-
-    /// While the whole connection catches up, what the client unsubscribes is left out from here on: it may have done
-    /// so because it cannot keep up. Once the router has the subscriptions too, they are removed there.
-    async fn give_up(&mut self, catch_up: &mut CatchUp<H>) -> Result<(), End> {
-        if catch_up.until.is_some() {
-            return Ok(());
-        }
-        for job in std::mem::take(&mut self.jobs) {
-            match job {
-                Job::Unsubscribe(subscription) => {
-                    catch_up.leave_out(&subscription);
-                    self.over(&subscription.id).await?;
-                }
-                job => self.jobs.push_back(job),
-            }
-        }
-        Ok(())
-    }
-
-    /// Whether the subscription that catches up has ended meanwhile.
-    fn is_abandoned(&self, catch_up: &CatchUp<H>) -> bool {
-        catch_up
-            .alone
-            .as_ref()
-            .is_some_and(|subscription| !self.machine.holds(&subscription.id))
-    }
-
-    /// What the router may have delivered of it by now must not be seen: the connection gives up its seat, and rejoins
-    /// with the others.
-    fn abandon(&mut self, catch_up: &mut CatchUp<H>) {
-        if catch_up.seat.take().is_some() {
-            self.behind = true;
-        }
-    }
-
-    /// Whether the place to start from has not been reached yet.
-    fn is_early(&self, catch_up: &CatchUp<H>) -> bool {
-        catch_up.is_before_seam() || !catch_up.has_begun && catch_up.at().end > self.shared.router.position()
-    }
-
-    /// A subscription on its own lets others have their turn; what holds up the whole connection does not.
-    fn go_on(&mut self, catch_up: Box<CatchUp<H>>) {
-        if catch_up.alone.is_some() && catch_up.until.is_none() {
-            self.jobs.push_back(Job::CatchUp(catch_up));
-        } else {
-            self.jobs.push_front(Job::CatchUp(catch_up));
-        }
-    }
-
-    /// At the head: the router takes over. What it had delivered by then is read from the journal before.
-    fn hand_over(&mut self, mut catch_up: Box<CatchUp<H>>) {
-        let shared = Arc::clone(&self.shared);
-        let seat = self.seat.take();
-        let at = catch_up.at();
-        for placed in &mut catch_up.subscriptions {
-            placed.after = placed.after.max(at);
-        }
-        self.work = Some(Box::pin(async move {
-            let added = match &catch_up.alone {
-                Some(subscription) => add(&shared, seat, subscription, Some(at)).await,
-                None => {
-                    let joined = shared.router.join(
-                        shared.options.outbox_bytes,
-                        catch_up.subscriptions.clone(),
-                        Some(at),
-                    );
-                    joined.await
-                }
-            };
-            match added {
-                Ok((seat, position)) => Done::Added(catch_up, seat, position),
-                Err(stopped) => stopped.into(),
-            }
-        }));
-    }
-
-    pub(super) fn added(&mut self, mut catch_up: Box<CatchUp<H>>, seat: Seat, position: Position) {
-        catch_up.until = Some(position.max(catch_up.at()));
-        self.wire.patience.outbox = Arc::downgrade(&seat.outbox);
-        catch_up.seat = Some(seat);
-        self.jobs.push_front(Job::CatchUp(catch_up));
-    }
-
-    /// The journal cannot be read from where it was to be.
-    pub(super) async fn unreadable(
-        &mut self,
-        catch_up: CatchUp<H>,
-        error: journal::Error,
-    ) -> Result<(), End> {
-        // The reader goes here: it must not live across what is waited for.
-        let CatchUp { alone, seat, .. } = catch_up;
-        self.seat = self.seat.take().or(seat);
-        let refusal = match &error {
-            journal::Error::EpochChanged => return Err(self.epoch_changed().await?),
-            journal::Error::Expired { earliest } => {
-                let message =
-                    format!("the journal holds nothing before {earliest} any more: read the rows anew");
-                ErrorMessage::new(ErrorCode::ResumeExpired, message).with(Detail::Earliest(*earliest))
-            }
-            error => self.shared.internal(error),
-        };
-        match (alone, &error) {
-            (Some(subscription), _) => {
-                let error = refusal.about(&*subscription.id);
-                self.refuse(&subscription.id, &error).await
-            }
-            (None, journal::Error::Expired { .. }) => Err(End::Close(CloseCode::TooSlow)),
-            (None, _) => {
-                self.wire.error(&refusal).await?;
-                Err(End::Close(CloseCode::GoingAway {
-                    spread: Duration::ZERO,
-                }))
-            }
-        }
-    }
 }

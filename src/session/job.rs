@@ -7,7 +7,7 @@ use super::catch_up::{CatchUp, Step, step};
 use super::readers::Sending;
 use super::snapshot::{Found, Snapshot};
 use super::subscribe::{Beginning, Prepared};
-use super::{End, Session, Shared};
+use super::{End, Session};
 use crate::fanout::Subscription;
 use crate::journal::{self, History};
 use crate::lsn::Position;
@@ -19,8 +19,6 @@ use crate::snapshot;
 pub(super) enum Job<H: History> {
     /// Look whether a subscription can be, and from where.
     Subscribe(Arc<str>, Box<Subscribe>),
-    /// Put one in force that starts with the next transaction.
-    Start(Box<Prepared>),
     /// Send the rows that a subscription begins with.
     Snapshot(Box<Snapshot>),
     /// Read on for a subscription that starts in the past.
@@ -29,8 +27,6 @@ pub(super) enum Job<H: History> {
     Rejoin,
     /// Take a subscription out of force, and tell the client.
     Unsubscribe(Arc<Subscription>),
-    /// Take a subscription out of force that ended before the client heard that it is.
-    Forget(Arc<Subscription>),
     /// Tell the client that a subscription is over which never was in force, or not any more.
     Over(Arc<str>),
 }
@@ -68,12 +64,10 @@ impl<H: History> Job<H> {
 /// What came of it.
 pub(super) enum Done<H: History> {
     Prepared(Arc<str>, Result<Box<Prepared>, ErrorMessage>),
-    Started(Box<Prepared>, Seat, Position),
     Snapshot(Box<Snapshot>, Result<Found, Arc<snapshot::Error>>),
     Stepped(Box<CatchUp<H>>, Result<Step, journal::Error>, Option<Sending<H>>),
     Added(Box<CatchUp<H>>, Seat, Position),
-    /// With the subscription whose end the client waits to hear.
-    Removed(Option<Arc<Subscription>>, Seat),
+    Removed(Arc<Subscription>, Seat),
     Over(Arc<str>),
     Stopped,
     /// Reading panicked: a defect.
@@ -84,27 +78,6 @@ impl<H: History> From<Stopped> for Done<H> {
     fn from(_: Stopped) -> Done<H> {
         Done::Stopped
     }
-}
-
-/// Puts a subscription in force at the router: on the connection's seat, or on a new one.
-pub(super) async fn add<H: History>(
-    shared: &Shared<H>,
-    seat: Option<Seat>,
-    subscription: &Arc<Subscription>,
-    after: Option<Position>,
-) -> Result<(Seat, Position), Stopped> {
-    let seat = match seat {
-        Some(seat) => seat,
-        None => {
-            shared
-                .router
-                .join(shared.options.outbox_bytes, Vec::new(), None)
-                .await?
-                .0
-        }
-    };
-    let position = shared.router.add(&seat, subscription, after).await?;
-    Ok((seat, position))
 }
 
 impl<H: History> Session<H> {
@@ -119,8 +92,8 @@ impl<H: History> Session<H> {
     /// What is to be done next. A connection that is behind rejoins first, since whatever needs a seat waits for that; but
     /// under constant load it may be behind for ever, so that what needs none has its turns in between.
     fn next_job(&mut self) -> Option<Job<H>> {
-        if !self.rejoining && (!self.behind || self.live.is_empty()) {
-            self.behind = false;
+        if !self.is_behind() {
+            (self.behind, self.turns) = (false, Turns::default());
             return self.jobs.pop_front();
         }
         let now = Instant::now();
@@ -139,12 +112,17 @@ impl<H: History> Session<H> {
         Some(Job::Rejoin)
     }
 
+    /// Whether what is live waits for the connection to rejoin.
+    pub(super) fn is_behind(&self) -> bool {
+        self.rejoining || self.behind && !self.live.is_empty()
+    }
+
     /// The first job that can be done without a seat. What the client asked for is looked at in the order in which it did.
     fn needs_no_seat(&self) -> Option<usize> {
         let asked = self.jobs.iter().position(Job::is_asked_for);
         let mut jobs = self.jobs.iter().enumerate();
         let found = jobs.find(|(at, job)| match job {
-            Job::Subscribe(..) => asked == Some(*at),
+            Job::Subscribe(..) | Job::Over(_) => asked == Some(*at),
             Job::Snapshot(_) => true,
             Job::CatchUp(catch_up) => !catch_up.is_of_all(),
             _ => false,
@@ -169,16 +147,6 @@ impl<H: History> Session<H> {
                     Done::Prepared(id, prepared)
                 }));
             }
-            Job::Start(prepared) => {
-                // The outbox rests with the seat: what comes before the answer is sent after it.
-                let seat = self.seat.take();
-                self.work = Some(Box::pin(async move {
-                    match add(&shared, seat, &prepared.subscription, None).await {
-                        Ok((seat, position)) => Done::Started(prepared, seat, position),
-                        Err(stopped) => stopped.into(),
-                    }
-                }));
-            }
             Job::Snapshot(rows) => {
                 let numbers = self.numbers;
                 self.work = Some(Box::pin(super::snapshot::step(shared, rows, numbers)));
@@ -188,24 +156,21 @@ impl<H: History> Session<H> {
                 let catch_up = CatchUp::of_all(&shared, self.live.clone(), self.at);
                 self.work = Some(Box::pin(step(shared, catch_up)));
             }
-            Job::Unsubscribe(subscription) => self.remove(subscription, true),
-            Job::Forget(subscription) => self.remove(subscription, false),
+            Job::Unsubscribe(subscription) => self.remove(subscription),
             Job::Over(id) => self.work = Some(Box::pin(async { Done::Over(id) })),
         }
     }
 
-    fn remove(&mut self, subscription: Arc<Subscription>, announce: bool) {
+    fn remove(&mut self, subscription: Arc<Subscription>) {
         let shared = Arc::clone(&self.shared);
         let Some(seat) = self.seat.take() else {
             // Without a place at the router nothing of it can come any more.
-            if announce {
-                self.jobs.push_front(Job::Over(Arc::clone(&subscription.id)));
-            }
+            self.jobs.push_front(Job::Over(Arc::clone(&subscription.id)));
             return;
         };
         self.work = Some(Box::pin(async move {
             match shared.router.remove(&seat, &subscription).await {
-                Ok(()) => Done::Removed(Some(subscription).filter(|_| announce), seat),
+                Ok(()) => Done::Removed(subscription, seat),
                 Err(stopped) => stopped.into(),
             }
         }));
@@ -215,7 +180,6 @@ impl<H: History> Session<H> {
     pub(super) async fn done(&mut self, done: Done<H>) -> Result<(), End> {
         match done {
             Done::Prepared(id, prepared) => self.prepared(&id, prepared).await,
-            Done::Started(prepared, seat, position) => self.started(*prepared, seat, position).await,
             Done::Snapshot(rows, found) => self.snapshot(rows, found).await,
             Done::Stepped(catch_up, Ok(step), sending) => {
                 let sends = self.stepped(catch_up, step);
@@ -224,11 +188,11 @@ impl<H: History> Session<H> {
                     None => sends.await,
                 }
             }
-            Done::Stepped(catch_up, Err(error), _) => self.unreadable(*catch_up, error).await,
-            Done::Added(catch_up, seat, position) => {
-                self.added(catch_up, seat, position);
-                Ok(())
+            Done::Stepped(catch_up, Err(error), sending) => {
+                drop(sending);
+                self.unreadable(*catch_up, error).await
             }
+            Done::Added(catch_up, seat, position) => self.added(catch_up, seat, position).await,
             Done::Panicked => {
                 let message = "reading the journal failed; this is our fault, and it is logged";
                 self.wire
@@ -237,9 +201,12 @@ impl<H: History> Session<H> {
                 let spread = self.shared.options.spread;
                 Err(End::Close(CloseCode::GoingAway { spread }))
             }
-            Done::Removed(announce, seat) => self.removed(announce, seat).await,
+            Done::Removed(subscription, seat) => self.removed(&subscription, seat).await,
             Done::Over(id) => self.over(&id).await,
-            Done::Stopped => Err(Stopped.into()),
+            Done::Stopped => {
+                self.same_epoch().await?;
+                Err(Stopped.into())
+            }
         }
     }
 
@@ -252,18 +219,23 @@ impl<H: History> Session<H> {
         if !self.machine.holds(id) {
             return Ok(());
         }
-        match prepared {
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
             Err(error) => return self.refuse(id, &error).await,
-            Ok(prepared) => match prepared.start {
-                Beginning::Now if self.rejoining => self.jobs.push_back(Job::Start(prepared)),
-                Beginning::Now => self.jobs.push_front(Job::Start(prepared)),
-                Beginning::Snapshot => return self.open_snapshot(prepared).await,
-                Beginning::After(start) => {
-                    self.wire.send(prepared.subscribed(start)).await?;
-                    let catch_up = CatchUp::alone(&self.shared, prepared.subscription, start, None);
-                    self.jobs.push_back(Job::CatchUp(catch_up));
-                }
-            },
+        };
+        let start = match prepared.start {
+            Beginning::Snapshot => return self.open_snapshot(prepared).await,
+            Beginning::After(start) => start,
+            Beginning::Now => Position::after(self.shared.router.position()),
+        };
+        self.wire.send(prepared.subscribed(start)).await?;
+        let is_now = prepared.start == Beginning::Now;
+        let catch_up = CatchUp::alone(&self.shared, prepared.subscription, start, None);
+        // What starts at the head, as most do, needs no reading before the router takes it.
+        if is_now && !self.is_behind() && self.shared.history.head() <= start.end {
+            self.hand_over(catch_up);
+        } else {
+            self.jobs.push_back(Job::CatchUp(catch_up));
         }
         Ok(())
     }
@@ -271,18 +243,6 @@ impl<H: History> Session<H> {
     pub(super) async fn refuse(&mut self, id: &Arc<str>, error: &ErrorMessage) -> Result<(), End> {
         self.machine.free(id);
         Ok(self.wire.error(error).await?)
-    }
-
-    async fn started(&mut self, prepared: Prepared, seat: Seat, position: Position) -> Result<(), End> {
-        self.same_epoch().await?;
-        self.sit(seat);
-        let subscription = Arc::clone(&prepared.subscription);
-        if !self.machine.holds(&subscription.id) {
-            self.jobs.push_front(Job::Forget(subscription));
-            return Ok(());
-        }
-        self.wire.send(prepared.subscribed(position)).await?;
-        self.go_live(subscription, position).await
     }
 
     /// From here on the subscription moves with the connection.
@@ -300,6 +260,7 @@ impl<H: History> Session<H> {
         if self.live.is_empty() {
             self.at = position;
         }
+        self.at = self.at.max(position);
         self.live.push(Placed {
             subscription,
             after: position,
@@ -308,7 +269,7 @@ impl<H: History> Session<H> {
         Ok(())
     }
 
-    async fn removed(&mut self, announce: Option<Arc<Subscription>>, seat: Seat) -> Result<(), End> {
+    async fn removed(&mut self, subscription: &Subscription, seat: Seat) -> Result<(), End> {
         let outbox = Arc::clone(&seat.outbox);
         self.sit(seat);
         // Whatever of it the outbox still holds comes before the word that it is over.
@@ -316,10 +277,7 @@ impl<H: History> Session<H> {
         if let Some(taken) = outbox.try_take(&mut items) {
             self.taken(taken, &mut items).await?;
         }
-        match announce {
-            Some(subscription) => self.over(&subscription.id).await,
-            None => Ok(()),
-        }
+        self.over(&subscription.id).await
     }
 
     pub(super) async fn over(&mut self, id: &str) -> Result<(), End> {

@@ -6,6 +6,7 @@
 
 mod catch_up;
 mod deliver;
+mod hand_over;
 mod job;
 mod machine;
 mod readers;

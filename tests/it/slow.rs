@@ -298,25 +298,37 @@ fn what_comes_to_a_connection_that_is_behind_gets_on_beside_it() {
     });
     client.send(&json!({"type": "subscribe", "id": "past", "table": "u", "from": "earliest"}));
     client.send(&json!({"type": "subscribe", "id": "rows", "table": "u", "snapshot": true}));
+    client.send(&json!({"type": "subscribe", "id": "brief", "table": "u"}));
+    client.send(&json!({"type": "unsubscribe", "id": "brief"}));
     client.send(&json!({"type": "subscribe", "id": "now", "table": "u"}));
     let (mut all, mut past, mut rows) = (0, 0, 0);
-    let mut live = Vec::new();
+    let (mut live, mut at) = (Vec::new(), None);
+    let (mut begun, mut ended) = (0, 0);
     while live.len() < 3 {
-        let message = client.next();
+        let message = client.next_of_any_type();
         let changes = message["changes"].as_array().map_or(0, Vec::len);
+        let position = message.get("position").map(At::read);
         match (message["type"].as_str().unwrap(), message["id"].as_str()) {
             ("tx", None) => all += changes,
             ("tx", Some("past")) => past += changes,
             ("snapshot", Some("rows")) => rows += message["rows"].as_array().unwrap().len(),
             ("live", Some(id)) => live.push(id.to_owned()),
-            ("subscribed", _) | ("progress", None) => {}
+            ("subscribed", Some("brief")) => {}
+            ("subscribed", _) => begun += 1,
+            ("unsubscribed", Some("brief")) => ended += 1,
+            ("progress", None) => {}
             _ => panic!("{message}"),
         }
-        if past < 3000 || rows < 3000 {
+        if begun < 3 || ended < 1 || past < 3000 || rows < 3000 {
             assert!(
                 all < 40_000,
                 "{past} and {rows} of 3000 came before the connection was there"
             );
+        }
+        // What is live stands where the connection does.
+        if message["type"] == "live" || message.get("id").is_none() {
+            assert!(position >= at, "{message} at {at:?}");
+            at = position;
         }
     }
     // They are in force once the connection is.

@@ -174,13 +174,20 @@ impl Client {
         }
     }
 
+    /// The next message.
+    pub fn next_of_any_type(&mut self) -> Value {
+        match self.next_by(Instant::now() + DEADLINE) {
+            Incoming::Message(message) => message,
+            end => panic!("no message: {end:?}"),
+        }
+    }
+
     /// The next message but progress.
     pub fn next(&mut self) -> Value {
         loop {
-            match self.next_by(Instant::now() + DEADLINE) {
-                Incoming::Message(message) if message["type"] == "progress" => {}
-                Incoming::Message(message) => return message,
-                end => panic!("no message: {end:?}"),
+            let message = self.next_of_any_type();
+            if message["type"] != "progress" {
+                return message;
             }
         }
     }

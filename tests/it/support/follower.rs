@@ -237,9 +237,11 @@ impl Follower {
                 let rows = message["rows"].as_array().unwrap();
                 self.view(&message["id"]).snapshot(rows);
             }
-            "live" => self
-                .view(&message["id"])
-                .goes_live(At::read(&message["position"])),
+            "live" => {
+                let position = At::read(&message["position"]);
+                self.meets_at(position, message);
+                self.view(&message["id"]).goes_live(position);
+            }
             "progress" => {
                 let position = At::read(&message["position"]);
                 assert!(position.is_whole(), "{message}");
@@ -308,6 +310,15 @@ impl Follower {
             return;
         };
         assert!(Some(position) > *at, "{message} at {at:?}");
+        *at = Some(position);
+    }
+
+    /// A view that goes live stands where the connection does, or would if it had been told.
+    fn meets_at(&mut self, position: At, message: &Value) {
+        let Some((_, at)) = &mut self.connection else {
+            return;
+        };
+        assert!(Some(position) >= *at, "{message} at {at:?}");
         *at = Some(position);
     }
 

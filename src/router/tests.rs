@@ -1,0 +1,60 @@
+//! What the router does beyond what the integration tests can be sure to meet.
+
+use std::pin::pin;
+
+use super::*;
+use crate::fanout::tests::subscription;
+use crate::journal::{self, Append, Identity, Journal};
+
+const OPTIONS: Options = Options {
+    max_frame_bytes: 1024,
+};
+
+fn identity() -> Identity {
+    Identity {
+        system_id: 1,
+        database_oid: 1,
+        database: "shop".into(),
+        slot: "walcast".into(),
+        timeline: 1,
+    }
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_further_on_is_added_once_the_router_has_come_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, journal) = Journal::open(dir.path(), journal::Options::default(), &identity()).unwrap();
+    Append::new_epoch(&mut writer, &identity(), Lsn(1000)).unwrap();
+    let (router, handle) = Router::new(journal.clone(), OPTIONS, Metrics::new()).unwrap();
+    let (stop, at) = (CancellationToken::new(), Position::after(Lsn(1000)));
+    let running = tokio::spawn(router.run(stop.clone()));
+    let (seat, _) = handle.join(1024, Vec::new(), at).await.unwrap();
+    let after = Position::after(Lsn(2000));
+    let subscription = subscription("t", None);
+    let mut adding = pin!(handle.add(&seat, &subscription, after));
+    assert!(futures_util::poll!(&mut adding).is_pending());
+    // This is asked later, and answered.
+    handle.join(1024, Vec::new(), at).await.unwrap();
+    assert!(futures_util::poll!(&mut adding).is_pending());
+    Append::position(&mut writer, Lsn(2000)).unwrap();
+    Append::flush(&mut writer).unwrap();
+    assert_eq!(adding.await.unwrap(), after);
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_history_that_is_replaced_before_the_router_runs_is_delivered_from_its_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, journal) = Journal::open(dir.path(), journal::Options::default(), &identity()).unwrap();
+    // First that of an empty directory, then one that had come further than the new one begins.
+    for start in [Lsn(1000), Lsn(500)] {
+        let (router, handle) = Router::new(journal.clone(), OPTIONS, Metrics::new()).unwrap();
+        assert_eq!(handle.position(), journal.head());
+        Append::new_epoch(&mut writer, &identity(), start).unwrap();
+        let stop = CancellationToken::new();
+        stop.cancel();
+        router.run(stop).await.unwrap();
+        assert_eq!(handle.position(), start);
+    }
+}
