@@ -139,11 +139,12 @@ pub enum Error {
     /// The server shuts down.
     #[error("the server is shutting down")]
     ServerShutdown,
-    /// The server shuts down, and would wait for what the journal has not synced.
+    /// The server shuts down, and would wait for what the journal cannot take or sync.
     #[error(
-        "the server is shutting down, and the disk of --data-dir has not synced for seconds: letting the server go"
+        "the server is shutting down, and the disk of --data-dir has been full, or not synced, for seconds: letting \
+         the server go"
     )]
-    Unsynced,
+    Undrained,
 }
 
 impl Error {

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::confirm::{self, Progress};
+use super::drain::Drain;
 use super::incoming::Incoming;
 use super::visible::Visible;
 use super::{Error, FINAL_SYNC, FINISH, Ingest, Started, pause};
@@ -14,7 +15,7 @@ use crate::decode::wal2json::Translator;
 use crate::decode::{Assembler, Changes, Message, Part, Routed, Step};
 use crate::event::{StreamRelation, Transaction};
 use crate::journal::{self, Append, History};
-use crate::postgres::{Filled, Frame, Plugin, Receiver, ReplicationStream, ServerError};
+use crate::postgres::{Connection, Filled, Frame, Plugin, Purpose, Receiver, ReplicationStream, ServerError};
 use crate::telemetry::chain;
 
 /// How long one read waits for something to come; also how soon a stop is noticed.
@@ -107,11 +108,10 @@ impl<W: Append, H: History> Ingest<W, H> {
                     } => {
                         progress.received(wal_end);
                         asked |= reply_requested;
-                        if reply_requested {
-                            let (now, durable) = (Instant::now(), self.journal.durable());
-                            if incoming.drain.is_asked(now, wal_end, durable) {
-                                return Err(Error::Unsynced);
-                            }
+                        if self.journal.durable() >= wal_end {
+                            incoming.drain.goes_on();
+                        } else if reply_requested {
+                            self.unless_draining(&mut incoming.drain)?;
                         }
                         // Inside a transaction the server's position says nothing of what we have whole.
                         if !incoming.is_open() {
@@ -331,6 +331,18 @@ impl<W: Append, H: History> Ingest<W, H> {
         self.wait_for_space(stop, acted, W::flush)
     }
 
+    /// Lets a server go that shuts down and has waited for the journal for long enough: it tells whoever connects.
+    fn unless_draining(&self, drain: &mut Drain) -> Result<(), Error> {
+        const CANNOT_CONNECT_NOW: &str = "57P03";
+        if !drain.is_due(Instant::now()) {
+            return Ok(());
+        }
+        match Connection::connect(&self.options.conninfo, Purpose::Query) {
+            Err(error) if error.sqlstate() == Some(CANNOT_CONNECT_NOW) => Err(Error::Undrained),
+            _ => Ok(()),
+        }
+    }
+
     /// While the disk is full, waits and tries again. Nothing is lost meanwhile: what was given is kept, the server keeps
     /// the rest, and hears from us. It does not wait for space that running transactions take: they are to go first.
     fn wait_for_space(
@@ -340,6 +352,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         mut again: impl FnMut(&mut W) -> Result<(), journal::Error>,
     ) -> Result<(), Error> {
         let mut waited = false;
+        let mut drain = Drain::default();
         while let Err(full @ journal::Error::Full { .. }) = &acted {
             if self.spooling {
                 return Err(Error::SpaceTaken(full.clone()));
@@ -357,6 +370,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             if self.options.nudge.take() {
                 return Err(Error::Nudged);
             }
+            self.unless_draining(&mut drain)?;
             pause(FULL_PAUSE, stop);
             acted = again(&mut self.writer);
         }

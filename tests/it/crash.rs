@@ -291,10 +291,7 @@ fn a_fast_shutdown_does_not_wait_for_a_disk_that_does_not_sync() {
     std::fs::write(&stalled, "").unwrap();
     workload.goes_on(25);
     let confirmed = database.confirmed(&setup.slot);
-    let asked = Instant::now();
-    database.server().stop(Shutdown::Fast).unwrap();
-    let took = asked.elapsed();
-    assert!(took < Duration::from_secs(30), "it took {took:?}");
+    shuts_down(&database);
     database.server().resume().unwrap();
     // What is not on disk is not confirmed, whatever the server asks.
     assert!(database.confirmed(&setup.slot) <= confirmed);
@@ -305,6 +302,33 @@ fn a_fast_shutdown_does_not_wait_for_a_disk_that_does_not_sync() {
     audience.judge(&database);
     assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
     assert!(walcast.stop().success());
+}
+
+/// Without walcast's consent it would wait for ever.
+fn shuts_down(database: &Database) {
+    let asked = Instant::now();
+    database.server().stop(Shutdown::Fast).unwrap();
+    let took = asked.elapsed();
+    assert!(took < Duration::from_secs(30), "it took {took:?}");
+}
+
+#[test]
+fn a_fast_shutdown_does_not_wait_for_a_disk_that_is_full() {
+    let database = Database::on_its_own_server(SCHEMA, &[]);
+    let setup = Setup::new(&database).on_a_small_disk();
+    let walcast = setup.start();
+    let audience = audience(&setup, 5);
+    let workload = Workload::start(&database, PACE);
+    let reason = eventually("the disk is full", || walcast.ready().err());
+    assert!(reason.contains("full"), "{reason}");
+    shuts_down(&database);
+    database.server().resume().unwrap();
+    walcast.make_space();
+    eventually("walcast is back", || walcast.ready().ok());
+    workload.goes_on(25);
+    workload.finish();
+    audience.judge(&database);
+    assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
 }
 
 #[test]

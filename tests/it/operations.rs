@@ -197,8 +197,7 @@ fn metrics_count_what_happened() {
 #[test]
 fn on_a_full_disk_it_waits_and_nothing_is_lost() {
     let database = Database::new(SCHEMA);
-    // A limit on the size of files stands for the full disk: the kernel refuses writes all the same.
-    let setup = Setup::new(&database).after("ulimit -S -f 2048");
+    let setup = Setup::new(&database).on_a_small_disk();
     let walcast = setup.start();
     let mut audience = Audience::new(setup.address());
     for some in queries().chunks(6) {
@@ -219,11 +218,7 @@ fn on_a_full_disk_it_waits_and_nothing_is_lost() {
     walcast.assert_running();
     assert!(database.written().0 > confirmed.0);
     assert!(walcast.connect().hello["position"].is_string());
-    let raised = Command::new("prlimit")
-        .args(["--pid", &walcast.pid().to_string(), "--fsize=unlimited"])
-        .status()
-        .unwrap();
-    assert!(raised.success());
+    walcast.make_space();
     eventually("there is space again", || walcast.ready().ok());
     workload.goes_on(50);
     workload.finish();

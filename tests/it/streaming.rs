@@ -324,18 +324,6 @@ fn thousands_of_subtransactions_are_each_kept_or_rolled_back() {
     assert_eq!(walcast.metric("spooled_bytes"), 0.0);
 }
 
-/// Lets a walcast that was started with a limit on the size of its files write larger ones.
-fn make_space(walcast: &crate::support::Walcast) {
-    let raised = std::process::Command::new("prlimit")
-        .args(["--pid", &walcast.pid().to_string(), "--fsize=unlimited"])
-        .status()
-        .unwrap();
-    assert!(raised.success());
-}
-
-/// A limit on the size of files stands for a full disk: the kernel refuses writes all the same.
-const TWO_MEGABYTES: &str = "ulimit -S -f 2048";
-
 #[test]
 fn where_there_is_no_room_for_running_transactions_the_server_keeps_them() {
     for full in [true, false] {
@@ -343,7 +331,7 @@ fn where_there_is_no_room_for_running_transactions_the_server_keeps_them() {
         with_little_memory(&database);
         let setup = Setup::new(&database);
         let setup = match full {
-            true => setup.after(TWO_MEGABYTES),
+            true => setup.on_a_small_disk(),
             false => setup.flag("--max-spool-bytes", "2MiB"),
         };
         let walcast = setup.start();
@@ -370,7 +358,7 @@ fn where_there_is_no_room_for_running_transactions_the_server_keeps_them() {
         if full {
             // The journal has no room for this one either, and waits for some.
             eventually("the journal is full", || walcast.ready().err());
-            make_space(&walcast);
+            walcast.make_space();
         }
         let (t, u) = ids(&mut client);
         assert!(t.into_iter().eq(1..=30_000) && u.is_empty());
@@ -384,7 +372,7 @@ fn where_there_is_no_room_for_running_transactions_the_server_keeps_them() {
 fn a_transaction_that_is_read_back_into_a_full_journal_comes_once_and_whole() {
     let database = Database::new(TABLES);
     with_little_memory(&database);
-    let walcast = Setup::new(&database).after(TWO_MEGABYTES).start();
+    let walcast = Setup::new(&database).on_a_small_disk().start();
     let mut client = both(&walcast);
     // Each of them has room, both together have not.
     for (from, to) in [(1, 9000), (9001, 18_000)] {
@@ -396,7 +384,7 @@ fn a_transaction_that_is_read_back_into_a_full_journal_comes_once_and_whole() {
         (walcast.metric("spool_overflows_total") == 1.0).then_some(())
     });
     eventually("the journal is full", || walcast.ready().err());
-    make_space(&walcast);
+    walcast.make_space();
     let (t, _) = ids(&mut client);
     assert!(t.into_iter().eq(9001..=18_000));
     database.sql("INSERT INTO u VALUES (1, 'after it')");

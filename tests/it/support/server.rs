@@ -99,6 +99,11 @@ impl Setup {
         self
     }
 
+    /// With a disk of two megabytes. A limit on the size of files stands for one: the kernel refuses writes all the same.
+    pub fn on_a_small_disk(self) -> Setup {
+        self.after("ulimit -S -f 2048")
+    }
+
     /// Where the journal is.
     pub fn data(&self) -> PathBuf {
         self.directory.path().join("data")
@@ -274,6 +279,15 @@ impl Walcast {
 
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Makes room on the disk of one that was set up on a small disk.
+    pub fn make_space(&self) {
+        let raised = Command::new("prlimit")
+            .args(["--pid", &self.pid().to_string(), "--fsize=unlimited"])
+            .status()
+            .unwrap();
+        assert!(raised.success());
     }
 
     /// What it logged so far.
