@@ -42,6 +42,8 @@ pub struct Readers<H: History>(Mutex<Queue<H>>);
 struct Queue<H: History> {
     /// In the order in which they asked.
     waiting: VecDeque<Waiting<H>>,
+    /// How many have asked.
+    asked: u64,
     threads: usize,
     /// Those who are read for, or did not come to send what was read.
     sending: Shares,
@@ -79,6 +81,8 @@ impl Shares {
 
 /// Somebody to be read for.
 struct Waiting<H: History> {
+    /// How many had asked before.
+    number: u64,
     catch_up: Box<CatchUp<H>>,
     answer: oneshot::Sender<Done<H>>,
     /// While it is read for.
@@ -89,6 +93,7 @@ impl<H: History> Default for Readers<H> {
     fn default() -> Readers<H> {
         Readers(Mutex::new(Queue {
             waiting: VecDeque::new(),
+            asked: 0,
             threads: 0,
             sending: Shares::default(),
         }))
@@ -115,7 +120,10 @@ pub(super) async fn read<H: History>(shared: &Arc<Shared<H>>, catch_up: Box<Catc
     let (answer, answered) = oneshot::channel();
     let needs_thread = {
         let mut queue = shared.readers.queue();
+        let number = queue.asked;
+        queue.asked += 1;
         queue.waiting.push_back(Waiting {
+            number,
             catch_up,
             answer,
             sending: None,
@@ -259,11 +267,12 @@ impl<H: History> Queue<H> {
         Some((together, shares))
     }
 
-    /// Takes back who was not read for.
+    /// Takes back who was not read for, each to where it waited.
     fn put_back(&mut self, left: Vec<Waiting<H>>) {
-        for waiting in left.into_iter().rev() {
-            self.waiting.push_front(waiting);
-        }
+        self.waiting.extend(left);
+        self.waiting
+            .make_contiguous()
+            .sort_by_key(|waiting| waiting.number);
     }
 }
 
