@@ -31,7 +31,7 @@ pub(super) struct Incoming {
     pub(super) visible: Visible,
     /// When the server sent the last message, by its clock.
     pub(super) sent_at: Timestamp,
-    /// Whether the server waits for us, to shut down.
+    /// How long the server has waited for the journal, perhaps to shut down.
     pub(super) drain: Drain,
 }
 

@@ -333,12 +333,11 @@ impl<W: Append, H: History> Ingest<W, H> {
 
     /// Lets a server go that shuts down and has waited for the journal for long enough: it tells whoever connects.
     fn unless_draining(&self, drain: &mut Drain) -> Result<(), Error> {
-        const CANNOT_CONNECT_NOW: &str = "57P03";
         if !drain.is_due(Instant::now()) {
             return Ok(());
         }
         match Connection::connect(&self.options.conninfo, Purpose::Query) {
-            Err(error) if error.sqlstate() == Some(CANNOT_CONNECT_NOW) => Err(Error::Undrained),
+            Err(error) if error.cannot_connect_now() => Err(Error::Undrained),
             _ => Ok(()),
         }
     }

@@ -83,9 +83,8 @@ impl Connection {
 
 /// Whether the next host may do better.
 fn passes_over(error: &Error) -> bool {
-    const CANNOT_CONNECT_NOW: &str = "57P03";
     match error {
-        Error::Server(error) => error.code == CANNOT_CONNECT_NOW,
+        Error::Server(_) => error.cannot_connect_now(),
         Error::Io { .. } | Error::Timeout(_) | Error::Closed | Error::SessionAttributes(_) => true,
         _ => false,
     }
@@ -124,7 +123,10 @@ impl<'a> Connector<'a> {
                 .connect_address(host, &address, deadline)
                 .and_then(|connection| check_session(connection, wanted));
             match connected {
-                Err(error) if passes_over(&error) => failure = Some(error),
+                // What a server says tells more than an address that nobody answers at.
+                Err(error) if passes_over(&error) => {
+                    failure = failure.filter(|e| matches!(e, Error::Server(_))).or(Some(error))
+                }
                 done => return done,
             }
         }

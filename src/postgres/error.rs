@@ -64,6 +64,15 @@ impl Error {
         }
     }
 
+    /// Whether a host that was tried takes no connections now: it starts or shuts down.
+    pub fn cannot_connect_now(&self) -> bool {
+        match self {
+            Error::Server(error) => error.code == "57P03",
+            Error::Connect(attempts) => attempts.iter().any(|attempt| attempt.error.cannot_connect_now()),
+            _ => false,
+        }
+    }
+
     /// Whether the connection is of no further use: every error but those with which the server answers a statement.
     pub fn is_fatal(&self) -> bool {
         match self {

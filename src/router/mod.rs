@@ -257,7 +257,7 @@ impl<H: History> Router<H> {
             while let Ok(command) = self.commands.try_recv() {
                 self.apply(command);
             }
-            self.add_early();
+            self.add_reached();
             self.end_gone();
             self.heads.mark_unchanged();
             match self.reader.next(BATCH_BYTES) {
@@ -279,7 +279,6 @@ impl<H: History> Router<H> {
                 },
                 Err(crate::journal::Error::EpochChanged) => {
                     self.outboxes.end_epoch();
-                    self.early.clear();
                     self.unsubscribe_refused();
                     // The new history may begin before the place that the old one had come to.
                     (self.at, self.pin, self.reader) = begin(&self.history, History::earliest)?;
@@ -362,8 +361,10 @@ impl<H: History> Router<H> {
                     self.at,
                 )));
             }
-            Command::Add(add) if add.after > self.at => self.early.push(add),
-            Command::Add(add) => self.add(add),
+            Command::Add(add) => {
+                self.early.push(add);
+                self.add_reached();
+            }
             Command::Remove {
                 connection,
                 subscription,
@@ -395,12 +396,14 @@ impl<H: History> Router<H> {
         let _gone = reply.send(self.at);
     }
 
-    /// Adds the subscriptions whose sessions were further on, where they are not any more.
-    fn add_early(&mut self) {
-        let at = self.at;
-        let reached: Vec<Add> = self.early.extract_if(.., |add| add.after <= at).collect();
+    /// Adds the subscriptions whose sessions are not further on any more. Whoever gets nothing more, having fallen behind or
+    /// in another epoch, learns that once it is answered.
+    fn add_reached(&mut self) {
+        let is_early = |add: &Add| add.after > self.at && self.outboxes.has(add.connection);
+        let reached: Vec<Add> = self.early.extract_if(.., |add| !is_early(add)).collect();
         for add in reached {
             self.add(add);
+            self.metrics.queries.set(self.fanout.queries() as i64);
         }
     }
 

@@ -24,6 +24,11 @@ impl Outboxes {
         }
     }
 
+    /// Whether a connection takes what there is for it.
+    pub(super) fn has(&self, connection: ConnectionId) -> bool {
+        self.by_connection.get(connection).is_some_and(Option::is_some)
+    }
+
     pub(super) fn remove(&mut self, connection: ConnectionId) {
         if let Some(place) = self.by_connection.get_mut(connection) {
             *place = None;

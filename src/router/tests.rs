@@ -44,6 +44,30 @@ async fn a_subscription_that_is_further_on_is_added_once_the_router_has_come_the
 }
 
 #[tokio::test]
+async fn a_subscription_that_was_further_on_in_another_history_is_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, journal) = Journal::open(dir.path(), journal::Options::default(), &identity()).unwrap();
+    Append::new_epoch(&mut writer, &identity(), Lsn(1000)).unwrap();
+    let (router, handle) = Router::new(journal.clone(), OPTIONS, Metrics::new()).unwrap();
+    let (stop, at) = (CancellationToken::new(), Position::after(Lsn(1000)));
+    let running = tokio::spawn(router.run(stop.clone()));
+    let subscription = subscription("t", None);
+    let (seat, _) = handle.join(1024, Vec::new(), at).await.unwrap();
+    let after = Position::after(Lsn(2000));
+    let mut adding = pin!(handle.add(&seat, &subscription, after));
+    assert!(futures_util::poll!(&mut adding).is_pending());
+    Append::new_epoch(&mut writer, &identity(), Lsn(500)).unwrap();
+    // Whether it was asked before the router noticed, or is after that.
+    let new = Position::after(Lsn(500));
+    assert_eq!(adding.await.unwrap(), new);
+    assert_eq!(handle.add(&seat, &subscription, after).await.unwrap(), new);
+    let mut items = Vec::new();
+    assert_eq!(seat.outbox.try_take(&mut items), Some(Taken::EpochChanged));
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
+
+#[tokio::test]
 async fn a_history_that_is_replaced_before_the_router_runs_is_delivered_from_its_start() {
     let dir = tempfile::tempdir().unwrap();
     let (mut writer, journal) = Journal::open(dir.path(), journal::Options::default(), &identity()).unwrap();

@@ -151,11 +151,12 @@ impl<H: History> CatchUp<H> {
     }
 
     /// Has one that is further on, or as far, wait for it; whether that can be.
-    pub(super) fn awaits(&mut self, catch_up: Box<CatchUp<H>>) -> Result<(), Box<CatchUp<H>>> {
+    pub(super) fn awaits(&mut self, mut catch_up: Box<CatchUp<H>>) -> Result<(), Box<CatchUp<H>>> {
         // Once the router has the others, it is a moment until it can have this one.
         if self.until.is_some() || catch_up.at() < self.at() {
             return Err(catch_up);
         }
+        catch_up.let_go();
         self.coming.push(catch_up);
         Ok(())
     }
@@ -235,12 +236,21 @@ impl<H: History> CatchUp<H> {
                 scan
             }
         };
-        let found = self.scan.insert(scan).step_alone()?.unwrap_or(Found {
+        let found = self.scan.insert(scan).step_alone()?;
+        Ok(match found {
+            Some(found) => self.took(shared, found),
+            None => self.nothing_more(shared),
+        })
+    }
+
+    /// A step that had nothing to read.
+    pub(super) fn nothing_more(&mut self, shared: &Shared<H>) -> Step {
+        let nothing = Found {
             items: Vec::new(),
             next: self.next,
             done: true,
-        });
-        Ok(self.took(shared, found))
+        };
+        self.took(shared, nothing)
     }
 
     /// Goes on behind what was found.
@@ -253,13 +263,13 @@ impl<H: History> CatchUp<H> {
             items: found.items,
             done: found.done,
         };
-        if step.done && self.until.is_none() {
+        if step.done {
             self.end_gone(shared, &mut step);
         }
         step
     }
 
-    /// Ends the subscriptions whose tables are gone: the router ended others like them while these were not there.
+    /// Ends the subscriptions whose tables are gone: the router ended others like them while it did not have these.
     fn end_gone(&mut self, shared: &Shared<H>, step: &mut Step) {
         let is_gone = |placed: &&Placed| {
             let Subscription { query, oid, .. } = &*placed.subscription;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::catch_up::{CatchUp, Step};
 use super::job::{Done, Job};
 use super::{End, Session};
+use crate::fanout::Subscription;
 use crate::journal::{self, History};
 use crate::lsn::Position;
 use crate::protocol::{CloseCode, Detail, ErrorCode, ErrorMessage};
@@ -63,16 +64,14 @@ impl<H: History> Session<H> {
     /// come there too.
     async fn join_the_others(&mut self, mut catch_up: Box<CatchUp<H>>, until: Position) -> Result<(), End> {
         let (Some(subscription), Some(seat)) = (catch_up.alone.clone(), catch_up.seat.take()) else {
+            debug_assert!(false, "what the router took over is alone and has a seat");
             return Ok(());
         };
         let (mut items, mut later) = (Vec::new(), Vec::new());
         let outbox = Arc::clone(&seat.outbox);
         self.sit(seat);
         if let Some(taken) = outbox.try_take(&mut items) {
-            let is_later = |item: &Item| matches!(item, Item::Frame(frame) if frame.position > until);
-            if let Some(first) = items.iter().position(is_later) {
-                later = items.split_off(first);
-            }
+            later = split_off_later(&mut items, until, &subscription);
             self.taken(taken, &mut items).await?;
         }
         if self.seat.is_none() {
@@ -107,7 +106,7 @@ impl<H: History> Session<H> {
     async fn take_in(&mut self, whole: &mut CatchUp<H>) -> Result<(), End> {
         for waited in whole.met() {
             match &waited.alone {
-                Some(subscription) if self.is_abandoned(&waited) => {}
+                Some(_) if self.is_abandoned(&waited) => {}
                 Some(subscription) if waited.at() == whole.at() => {
                     whole.take_in(Arc::clone(subscription));
                     self.go_live(Arc::clone(subscription), waited.at()).await?;
@@ -207,11 +206,8 @@ impl<H: History> Session<H> {
             self.jobs.push_front(Job::CatchUp(catch_up));
             return Ok(());
         }
-        let nothing = Step {
-            items: Vec::new(),
-            done: true,
-        };
-        self.stepped(catch_up, nothing).await
+        let step = catch_up.nothing_more(&self.shared);
+        self.stepped(catch_up, step).await
     }
 
     /// The journal cannot be read from where it was to be.
@@ -246,5 +242,49 @@ impl<H: History> Session<H> {
                 }))
             }
         }
+    }
+}
+
+/// What an outbox had after a place, where the router took `subscription` over. Whatever it has of that comes later.
+fn split_off_later(items: &mut Vec<Item>, place: Position, subscription: &Arc<Subscription>) -> Vec<Item> {
+    let is_later = |item: &Item| match item {
+        Item::Frame(frame) => frame.position > place,
+        Item::Ended {
+            subscription: ended, ..
+        } => Arc::ptr_eq(ended, subscription),
+    };
+    let first = items.iter().position(is_later).unwrap_or(items.len());
+    items.split_off(first)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Timestamp;
+    use crate::fanout::tests::subscription;
+    use crate::lsn::Lsn;
+    use crate::protocol::Frame;
+
+    #[test]
+    fn the_end_of_what_goes_live_comes_after_that() {
+        let [other, this] = ["other", "this"].map(|id| subscription(id, None));
+        let ended = |subscription: &Arc<Subscription>| Item::Ended {
+            subscription: Arc::clone(subscription),
+            error: Box::new(ErrorMessage::new(ErrorCode::SchemaChanged, "gone")),
+        };
+        let frame = |lsn: u64| {
+            Item::Frame(Frame {
+                position: Position::after(Lsn(lsn)),
+                committed_at: Timestamp::now(),
+                text: "".into(),
+            })
+        };
+        let split = |mut items: Vec<Item>| {
+            let later = split_off_later(&mut items, Position::after(Lsn(10)), &this);
+            (items.len(), later.len())
+        };
+        assert_eq!(split(vec![frame(9), ended(&other), frame(10)]), (3, 0));
+        assert_eq!(split(vec![frame(10), frame(11), ended(&this)]), (1, 2));
+        assert_eq!(split(vec![frame(10), ended(&this), ended(&other)]), (1, 2));
     }
 }

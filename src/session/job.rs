@@ -21,7 +21,7 @@ pub(super) enum Job<H: History> {
     Subscribe(Arc<str>, Box<Subscribe>),
     /// Send the rows that a subscription begins with.
     Snapshot(Box<Snapshot>),
-    /// Read on for a subscription that starts in the past.
+    /// Read on for what is not at the head.
     CatchUp(Box<CatchUp<H>>),
     /// The whole connection fell behind: read on for it, then join again.
     Rejoin,
@@ -226,7 +226,11 @@ impl<H: History> Session<H> {
         let start = match prepared.start {
             Beginning::Snapshot => return self.open_snapshot(prepared).await,
             Beginning::After(start) => start,
-            Beginning::Now => Position::after(self.shared.router.position()),
+            // Where the history was replaced just now, the router may not have noticed.
+            Beginning::Now => {
+                let head = self.shared.history.head();
+                Position::after(self.shared.router.position().min(head))
+            }
         };
         self.wire.send(prepared.subscribed(start)).await?;
         let is_now = prepared.start == Beginning::Now;

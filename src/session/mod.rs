@@ -166,7 +166,7 @@ pub struct Session<H: History> {
     epoch: Epoch,
     machine: Machine,
     /// The place at the router, with the outbox. None before the first subscription, while the whole connection reads
-    /// the journal, and while the work at hand has it: what the outbox holds is sent after that.
+    /// the journal, and while what is handed over has it: what the outbox holds is sent after that.
     seat: Option<Seat>,
     /// It fell behind and gave up its seat. It rejoins before anything else is done at the router: a seat without all
     /// of the live subscriptions would tell of a progress that they have not made.
@@ -342,8 +342,7 @@ impl<H: History> Session<H> {
         Ok(())
     }
 
-    /// Ends a subscription once nothing more of it can come. A job that is about it finds its id gone, and is done
-    /// before the client hears that it is over.
+    /// Ends a subscription once nothing more of it can come: a job that is about it finds its id gone, and sends nothing.
     fn unsubscribe(&mut self, id: Arc<str>) {
         let live = self
             .live
