@@ -10,6 +10,7 @@
 //! cargo bench --bench end_to_end -- snapshot   # ten million rows, against COPY
 //! cargo bench --bench end_to_end -- herd       # a live client while 5,000 others resume at once
 //! cargo bench --bench end_to_end -- slow       # a live client beside 1,000 that take less than there is
+//! cargo bench --bench end_to_end -- takeover   # a walcast that is killed beside a standby
 //! ```
 //!
 //! Absolute figures depend on the machine; the ratios are measured within one run.
@@ -26,6 +27,7 @@ mod many;
 mod slow;
 mod snapshot;
 mod support;
+mod takeover;
 
 fn main() {
     let arguments: Vec<String> = std::env::args()
@@ -57,6 +59,9 @@ fn main() {
     }
     if wanted("slow") {
         slow::run();
+    }
+    if wanted("takeover") {
+        takeover::run();
     }
     if wanted("large") {
         large::run();
