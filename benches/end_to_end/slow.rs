@@ -5,6 +5,8 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::latency::{self, summary};
 use crate::support::{self, Counter, Server, percentile};
 
@@ -33,7 +35,9 @@ pub(crate) fn run() {
     println!("  another at {RATE} commits/s, alone:   {}", summary(&mut alone));
     let listen = server.listen;
     let (ready, are_ready) = mpsc::channel();
-    thread::spawn(move || read_slowly(listen, &ready));
+    let stop = CancellationToken::new();
+    let stopped = stop.clone();
+    let readers = thread::spawn(move || read_slowly(listen, &ready, &stopped));
     are_ready.recv().unwrap();
     // Until what the kernel takes for them is full.
     latency::measure(&cluster, listen, 1_000_000, RATE, SECONDS);
@@ -45,10 +49,12 @@ pub(crate) fn run() {
         percentile(&mut beside, 0.99) / percentile(&mut alone, 0.99),
         support::peak_resident(server.pid()) / 1_000_000
     );
+    stop.cancel();
+    readers.join().unwrap();
 }
 
-/// Says when all are there, and reads with them until the process ends.
-fn read_slowly(listen: SocketAddr, ready: &mpsc::Sender<()>) {
+/// Says when all are there, and reads with them until `stop`.
+fn read_slowly(listen: SocketAddr, ready: &mpsc::Sender<()>, stop: &CancellationToken) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -65,6 +71,8 @@ fn read_slowly(listen: SocketAddr, ready: &mpsc::Sender<()>) {
                 client.read(&mut buffer).await;
             }
         });
-        futures_util::future::join_all(slow).await;
+        // None of them ends by itself.
+        stop.run_until_cancelled(futures_util::future::join_all(slow))
+            .await;
     });
 }
