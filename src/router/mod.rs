@@ -205,8 +205,8 @@ pub struct Router<H: History> {
     /// Everything up to here was delivered; inside a large transaction it is the last change of the piece.
     at: Position,
     position: Arc<AtomicU64>,
-    /// Subscriptions of sessions that are further on: at most one of each.
-    early: Vec<Add>,
+    /// Subscriptions that were not there at the last look, or whose sessions are further on: at most one of each session.
+    adding: Vec<Add>,
     /// Tables whose subscriptions end, and where.
     gone: Vec<(Vec<(TableName, u32)>, Lsn)>,
     metrics: Arc<Metrics>,
@@ -237,7 +237,7 @@ impl<H: History> Router<H> {
             commands,
             at,
             position,
-            early: Vec::new(),
+            adding: Vec::new(),
             gone: Vec::new(),
             metrics,
             history,
@@ -361,10 +361,7 @@ impl<H: History> Router<H> {
                     self.at,
                 )));
             }
-            Command::Add(add) => {
-                self.early.push(add);
-                self.add_reached();
-            }
+            Command::Add(add) => self.adding.push(add),
             Command::Remove {
                 connection,
                 subscription,
@@ -375,7 +372,7 @@ impl<H: History> Router<H> {
             }
             Command::Gone { tables, seen_at } => self.gone.push((tables, seen_at)),
             Command::Leave { connection } => {
-                self.early.retain(|add| add.connection != connection);
+                self.adding.retain(|add| add.connection != connection);
                 self.fanout.disconnect(connection);
                 self.outboxes.remove(connection);
             }
@@ -383,26 +380,22 @@ impl<H: History> Router<H> {
         self.metrics.queries.set(self.fanout.queries() as i64);
     }
 
-    fn add(&mut self, add: Add) {
-        let Add {
+    /// Adds the subscriptions whose sessions are not further on, or not any more. Whoever gets nothing more, having fallen behind or
+    /// in another epoch, learns that once it is answered.
+    fn add_reached(&mut self) {
+        let is_early = |add: &Add| add.after > self.at && self.outboxes.has(add.connection);
+        let reached: Vec<Add> = self.adding.extract_if(.., |add| !is_early(add)).collect();
+        for Add {
             connection,
             subscription,
             after,
             reply,
-        } = add;
-        self.fanout.subscribe(connection, &subscription, after);
-        self.open(connection, after);
-        // A session that does not wait for the answer is gone, and says so.
-        let _gone = reply.send(self.at);
-    }
-
-    /// Adds the subscriptions whose sessions are not further on any more. Whoever gets nothing more, having fallen behind or
-    /// in another epoch, learns that once it is answered.
-    fn add_reached(&mut self) {
-        let is_early = |add: &Add| add.after > self.at && self.outboxes.has(add.connection);
-        let reached: Vec<Add> = self.early.extract_if(.., |add| !is_early(add)).collect();
-        for add in reached {
-            self.add(add);
+        } in reached
+        {
+            self.fanout.subscribe(connection, &subscription, after);
+            self.open(connection, after);
+            // A session that does not wait for the answer is gone, and says so.
+            let _gone = reply.send(self.at);
             self.metrics.queries.set(self.fanout.queries() as i64);
         }
     }

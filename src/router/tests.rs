@@ -2,9 +2,12 @@
 
 use std::pin::pin;
 
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+
 use super::*;
 use crate::fanout::tests::subscription;
-use crate::journal::{self, Append, Identity, Journal};
+use crate::journal::{self, Append, Identity, Journal, Writer};
 
 const OPTIONS: Options = Options {
     max_frame_bytes: 1024,
@@ -20,14 +23,44 @@ fn identity() -> Identity {
     }
 }
 
+/// A router that runs over a journal.
+struct Bed {
+    writer: Writer,
+    handle: Handle,
+    stop: CancellationToken,
+    running: JoinHandle<Result<(), Error>>,
+    _dir: TempDir,
+}
+
+impl Bed {
+    /// With a history that starts there.
+    fn at(start: Lsn) -> Bed {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut writer, journal) =
+            Journal::open(dir.path(), journal::Options::default(), &identity()).unwrap();
+        Append::new_epoch(&mut writer, &identity(), start).unwrap();
+        let (router, handle) = Router::new(journal, OPTIONS, Metrics::new()).unwrap();
+        let stop = CancellationToken::new();
+        Bed {
+            writer,
+            handle,
+            running: tokio::spawn(router.run(stop.clone())),
+            stop,
+            _dir: dir,
+        }
+    }
+
+    async fn ends(self) {
+        self.stop.cancel();
+        self.running.await.unwrap().unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_subscription_that_is_further_on_is_added_once_the_router_has_come_there() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut writer, journal) = Journal::open(dir.path(), journal::Options::default(), &identity()).unwrap();
-    Append::new_epoch(&mut writer, &identity(), Lsn(1000)).unwrap();
-    let (router, handle) = Router::new(journal.clone(), OPTIONS, Metrics::new()).unwrap();
-    let (stop, at) = (CancellationToken::new(), Position::after(Lsn(1000)));
-    let running = tokio::spawn(router.run(stop.clone()));
+    let mut bed = Bed::at(Lsn(1000));
+    let handle = bed.handle.clone();
+    let at = Position::after(Lsn(1000));
     let (seat, _) = handle.join(1024, Vec::new(), at).await.unwrap();
     let after = Position::after(Lsn(2000));
     let subscription = subscription("t", None);
@@ -36,35 +69,30 @@ async fn a_subscription_that_is_further_on_is_added_once_the_router_has_come_the
     // This is asked later, and answered.
     handle.join(1024, Vec::new(), at).await.unwrap();
     assert!(futures_util::poll!(&mut adding).is_pending());
-    Append::position(&mut writer, Lsn(2000)).unwrap();
-    Append::flush(&mut writer).unwrap();
+    Append::position(&mut bed.writer, Lsn(2000)).unwrap();
+    Append::flush(&mut bed.writer).unwrap();
     assert_eq!(adding.await.unwrap(), after);
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    bed.ends().await;
 }
 
 #[tokio::test]
 async fn a_subscription_that_was_further_on_in_another_history_is_answered() {
-    let dir = tempfile::tempdir().unwrap();
-    let (mut writer, journal) = Journal::open(dir.path(), journal::Options::default(), &identity()).unwrap();
-    Append::new_epoch(&mut writer, &identity(), Lsn(1000)).unwrap();
-    let (router, handle) = Router::new(journal.clone(), OPTIONS, Metrics::new()).unwrap();
-    let (stop, at) = (CancellationToken::new(), Position::after(Lsn(1000)));
-    let running = tokio::spawn(router.run(stop.clone()));
+    let mut bed = Bed::at(Lsn(1000));
+    let handle = bed.handle.clone();
+    let at = Position::after(Lsn(1000));
     let subscription = subscription("t", None);
     let (seat, _) = handle.join(1024, Vec::new(), at).await.unwrap();
     let after = Position::after(Lsn(2000));
     let mut adding = pin!(handle.add(&seat, &subscription, after));
     assert!(futures_util::poll!(&mut adding).is_pending());
-    Append::new_epoch(&mut writer, &identity(), Lsn(500)).unwrap();
+    Append::new_epoch(&mut bed.writer, &identity(), Lsn(500)).unwrap();
     // Whether it was asked before the router noticed, or is after that.
     let new = Position::after(Lsn(500));
     assert_eq!(adding.await.unwrap(), new);
     assert_eq!(handle.add(&seat, &subscription, after).await.unwrap(), new);
     let mut items = Vec::new();
     assert_eq!(seat.outbox.try_take(&mut items), Some(Taken::EpochChanged));
-    stop.cancel();
-    running.await.unwrap().unwrap();
+    bed.ends().await;
 }
 
 #[tokio::test]

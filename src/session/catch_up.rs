@@ -35,7 +35,7 @@ pub(super) struct CatchUp<H: History> {
     /// What the subscription has by its snapshot. The router knows nothing of that, so it takes over beyond it.
     seam: Option<Arc<Seam>>,
     /// The last step came to the head.
-    pub(super) at_head: bool,
+    at_head: bool,
     /// Where the router takes over, once it is known.
     pub(super) until: Option<Position>,
     /// The connection's seat, which rests until then.
