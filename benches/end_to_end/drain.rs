@@ -268,10 +268,7 @@ fn minutes_and_seconds(text: &str) -> f64 {
 }
 
 fn walcast(cluster: &Cluster, slot: &str, rows: u64, predicate: Option<&str>) -> Cost {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = support::runtime();
     let server = Server::start(cluster, slot, "p");
     // It listens, and is about to start the stream; what came before happens once in a process's life.
     let began = Instant::now();

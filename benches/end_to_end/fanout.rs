@@ -48,10 +48,7 @@ pub(crate) fn run() {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap()
+    support::runtime()
 }
 
 /// Counts what comes for a client.

@@ -70,10 +70,7 @@ pub(crate) fn run() {
 
 /// Has all of them come back, and says how long it took until each had what it had missed.
 fn come_back(listen: std::net::SocketAddr, frames: &Arc<AtomicU64>) -> Duration {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = support::runtime();
     runtime.block_on(async {
         let began = Instant::now();
         for client in 0..CLIENTS {

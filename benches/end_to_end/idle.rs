@@ -11,10 +11,7 @@ pub(crate) fn run() {
     let cluster = support::cluster();
     cluster.psql("CREATE TABLE t (id bigint PRIMARY KEY, tenant int); CREATE PUBLICATION p FOR TABLE t");
     let server = Server::start(&cluster, "s", "p");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = support::runtime();
     runtime.block_on(async {
         drop(support::connect(server.listen).await);
         let before = resident(server.pid());

@@ -41,10 +41,7 @@ pub(crate) fn measure(cluster: &Cluster, listen: SocketAddr, base: u64, rate: u6
     let count = rate * seconds;
     let (ready, is_ready) = mpsc::channel();
     let client = thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = support::runtime();
         runtime.block_on(async {
             let mut client = support::connect(listen).await;
             let query = serde_json::json!({"type": "subscribe", "id": "s", "table": "t"});

@@ -82,10 +82,7 @@ fn query(predicate: String) -> Json {
 /// last row has arrived.
 fn drain(cluster: &Cluster, slot: &str, connections: &[Vec<Json>]) -> Cost {
     let server = Server::start(cluster, slot, "p");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = support::runtime();
     let mut sockets = Vec::new();
     runtime.block_on(async {
         for queries in connections {

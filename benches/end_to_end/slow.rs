@@ -55,10 +55,7 @@ pub(crate) fn run() {
 
 /// Says when all are there, and reads with them until `stop`.
 fn read_slowly(listen: SocketAddr, ready: &mpsc::Sender<()>, stop: &CancellationToken) {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = support::runtime();
     runtime.block_on(async {
         let query = r#"{"type":"subscribe","id":"s","table":"t"}"#;
         let clients =

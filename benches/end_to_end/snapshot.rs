@@ -32,10 +32,7 @@ pub(crate) fn run() {
     );
 
     let server = Server::start(&cluster, "s", "p");
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = support::runtime();
     runtime.block_on(async {
         let mut client = support::connect(server.listen).await;
         let before = cpu(server.pid()).unwrap();

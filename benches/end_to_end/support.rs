@@ -36,6 +36,14 @@ pub(crate) fn raise_file_limit() {
     setrlimit(Resource::Nofile, limit).unwrap();
 }
 
+/// What a thread of clients runs on.
+pub(crate) fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
 /// A running `walcast serve`.
 pub(crate) struct Server {
     child: Child,

@@ -57,10 +57,7 @@ pub(crate) fn run() {
 
 /// Kills the first, and says after how long a client of it has its next change from the second, in milliseconds.
 fn kill(first: &Server, second: SocketAddr, info: &ConnInfo) -> f64 {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = support::runtime();
     runtime.block_on(async {
         let mut client = support::connect(first.listen).await;
         support::subscribe(&mut client, json!({"type": "subscribe", "id": "s", "table": "t"})).await;

@@ -281,6 +281,12 @@ impl Walcast {
         self.child.id()
     }
 
+    /// Waits until it says that its disk is full.
+    pub fn fills_its_disk(&self) {
+        let reason = eventually("the disk is full", || self.ready().err());
+        assert!(reason.contains("full"), "{reason}");
+    }
+
     /// Makes room on the disk of one that was set up on a small disk.
     pub fn make_space(&self) {
         let raised = Command::new("prlimit")
