@@ -12,6 +12,7 @@ use super::Purpose;
 use super::connection::{Connection, Row, quote_literals};
 use super::conninfo::ConnInfo;
 use super::error::Error;
+use super::publication_tables::publication_tables;
 use super::slot::{Plugin, Publication, SlotName};
 use crate::event::quote_identifier;
 
@@ -243,11 +244,12 @@ impl Inspection<'_> {
     fn what_is_published(&mut self) -> Result<(), Error> {
         let rows = self.sql.query(&format!(
             "SELECT p.pubname, \
-                 EXISTS (SELECT 1 FROM pg_catalog.pg_publication_tables t WHERE t.pubname = p.pubname), \
+                 EXISTS (SELECT 1 FROM {} t WHERE t.pubname = p.pubname), \
                  pg_catalog.concat_ws(', ', CASE WHEN NOT pubinsert THEN 'insert' END, \
                      CASE WHEN NOT pubupdate THEN 'update' END, CASE WHEN NOT pubdelete THEN 'delete' END, \
                      CASE WHEN NOT pubtruncate THEN 'truncate' END) \
              FROM pg_catalog.pg_publication p WHERE {} ORDER BY 1",
+            self.publication_tables(),
             self.is_wanted("p.pubname")
         ))?;
         for row in &rows {
@@ -280,10 +282,11 @@ impl Inspection<'_> {
                  pg_catalog.has_table_privilege(c.oid, 'SELECT'), \
                  current_user, pg_catalog.quote_ident(n.nspname), pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
              FROM pg_catalog.pg_publication p \
-             JOIN pg_catalog.pg_publication_tables t ON t.pubname = p.pubname \
-             JOIN pg_catalog.pg_namespace n ON n.nspname = t.schemaname \
-             JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = t.tablename \
+             JOIN {} t ON t.pubname = p.pubname \
+             JOIN pg_catalog.pg_class c ON c.oid = t.relid \
+             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
              WHERE {} ORDER BY 1",
+            self.publication_tables(),
             self.is_wanted("p.pubname")
         ))?;
         self.identities(&rows);
@@ -368,6 +371,10 @@ impl Inspection<'_> {
                 "Let the role connect to this database directly (pg_hba.conf), not through a pooler.",
             ),
         }
+    }
+
+    fn publication_tables(&self) -> String {
+        publication_tables(self.sql.server_version_num())
     }
 
     /// The condition that `column` is one of the publications' names.

@@ -2,7 +2,7 @@
 
 use crate::event::{Relation, TableName};
 use crate::filter::Pushed;
-use crate::postgres::{Publication, quote_identifier, quote_literal};
+use crate::postgres::{Publication, publication_tables, quote_identifier, quote_literal};
 
 /// Begins the transaction that a snapshot reads in, and keeps the table as it is for as long. None of this takes the
 /// transaction's snapshot yet. Row security would hide rows without a word: with it off they are an error.
@@ -33,24 +33,23 @@ pub(super) const TAKE: &str = "SELECT pg_catalog.pg_current_snapshot()::text, pg
 pub(super) const REPLAYED: &str =
     "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn()";
 
-/// Asks whether the table is partitioned, and for the condition that the publications put on its rows: null if one of
-/// them puts none.
+/// Asks whether the table, of which the transaction has a lock, is partitioned, and for the condition that the
+/// publications put on its rows: null if one of them puts none.
 pub(super) fn facts(oid: u32, publications: &[Publication], version: u32) -> String {
     let names: Vec<String> = publications.iter().map(|p| quote_literal(p.as_str())).collect();
     let names = names.join(", ");
     let condition = match version {
         150_000.. => {
-            "CASE WHEN pg_catalog.bool_and(t.rowfilter IS NOT NULL) \
-             THEN pg_catalog.string_agg('(' || t.rowfilter || ')', ' OR ') END"
+            "CASE WHEN pg_catalog.bool_and(t.qual IS NOT NULL) \
+             THEN pg_catalog.string_agg('(' || pg_catalog.pg_get_expr(t.qual, t.relid) || ')', ' OR ') END"
         }
         _ => "NULL",
     };
     format!(
         "SELECT c.relkind = 'p', {condition} \
-         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         LEFT JOIN pg_catalog.pg_publication_tables t ON t.schemaname = n.nspname AND t.tablename = c.relname \
-              AND t.pubname IN ({names}) \
-         WHERE c.oid = {oid} GROUP BY c.relkind"
+         FROM pg_catalog.pg_class c LEFT JOIN {tables} t ON t.relid = c.oid AND t.pubname IN ({names}) \
+         WHERE c.oid = {oid} GROUP BY c.relkind",
+        tables = publication_tables(version),
     )
 }
 

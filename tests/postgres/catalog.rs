@@ -409,3 +409,126 @@ fn the_catalog_knows_hundreds_of_published_tables_of_every_kind() {
     assert_eq!(names(&["many_listed"]), ["many.t3 id,b", "many.t4 a"]);
     assert_eq!(names(&["many_listed", "many_more"])[1], "many.t4 id,a,b");
 }
+
+/// Tables, partitions and publications of every kind.
+fn publications_of_every_kind(version: u32) -> String {
+    let mut sql = String::from(
+        "CREATE SCHEMA one; CREATE SCHEMA two;
+         CREATE TABLE one.plain (id int PRIMARY KEY, a int, gone int, b int);
+         ALTER TABLE one.plain DROP COLUMN gone;
+         CREATE TABLE two.plain (id int); CREATE TABLE two.child () INHERITS (two.plain); CREATE TABLE two.bare ();
+         CREATE UNLOGGED TABLE one.unlogged (id int); CREATE VIEW one.seen AS SELECT 1; CREATE SEQUENCE one.counts;
+         CREATE TABLE one.root (id int PRIMARY KEY, a int) PARTITION BY RANGE (id);
+         CREATE TABLE two.middle PARTITION OF one.root FOR VALUES FROM (0) TO (9) PARTITION BY RANGE (id);
+         CREATE TABLE one.leaf PARTITION OF two.middle FOR VALUES FROM (0) TO (5);
+         CREATE TABLE two.leaf PARTITION OF two.middle FOR VALUES FROM (5) TO (9);
+         CREATE TABLE one.other PARTITION OF one.root FOR VALUES FROM (9) TO (10);
+         CREATE TABLE one.childless (id int) PARTITION BY RANGE (id);
+         CREATE PUBLICATION empty;",
+    );
+    if version >= 160_000 {
+        // The view of 15 lists them, though the server does not publish them.
+        sql += "ALTER TABLE one.plain ADD COLUMN g int GENERATED ALWAYS AS (1) STORED;";
+    }
+    let mut contents = vec![
+        "FOR ALL TABLES",
+        "FOR TABLE one.plain, two.plain, two.bare, one.root, one.childless",
+        "FOR TABLE ONLY two.plain",
+        "FOR TABLE two.middle, one.other",
+        "FOR TABLE one.leaf",
+    ];
+    if version >= 150_000 {
+        contents.extend([
+            "FOR TABLES IN SCHEMA one",
+            "FOR TABLES IN SCHEMA two",
+            "FOR TABLES IN SCHEMA two, TABLE one.plain WHERE (a > 0), one.other, one.leaf WHERE (id > 2)",
+            "FOR TABLE one.plain (id, b) WHERE (id > 0), one.other",
+            "FOR TABLES IN SCHEMA two, TABLE two.plain",
+            "FOR TABLE one.root, one.leaf (id, a) WHERE (id > 1)",
+        ]);
+    }
+    if version >= 180_000 {
+        contents.push("FOR TABLE one.plain (id, g)");
+    }
+    for (number, content) in contents.iter().enumerate() {
+        for root in [false, true] {
+            sql += &format!(
+                "CREATE PUBLICATION p{number}_{root} {content} WITH (publish_via_partition_root = {root});"
+            );
+        }
+    }
+    if version >= 150_000 {
+        // Only through its root may a partitioned table have these.
+        sql +=
+            "CREATE PUBLICATION root FOR TABLE one.root (id) WHERE (id > 0), one.leaf (id, a) WHERE (id > 1)
+                WITH (publish_via_partition_root = true);";
+    }
+    if version >= 180_000 {
+        sql += "CREATE PUBLICATION generated FOR TABLE one.plain WITH (publish_generated_columns = stored);
+                CREATE PUBLICATION all_generated FOR ALL TABLES WITH (publish_generated_columns = stored);";
+    }
+    sql
+}
+
+#[test]
+fn publications_have_the_tables_that_the_servers_view_says() {
+    let cluster = &*shared();
+    let version = connect(cluster, Purpose::Query).server_version_num();
+    cluster.psql("CREATE DATABASE published");
+    cluster
+        .try_psql("published", &publications_of_every_kind(version))
+        .unwrap();
+    let mut connection = Connection::connect(&info(&cluster.url("published")), Purpose::Query).unwrap();
+    let (view_filters, filters) = match version {
+        150_000.. => (
+            "attnames::text, rowfilter",
+            "attnames::text, pg_get_expr(qual, relid)",
+        ),
+        _ => ("NULL, NULL", "NULL, NULL"),
+    };
+    let mut ask = |of: &str, filters: &str| -> Vec<String> {
+        let sql = format!(
+            "SELECT concat_ws(' ', pubname, schemaname, tablename, {filters}) FROM {of} t ORDER BY 1"
+        );
+        let rows = connection.query(&sql).unwrap();
+        rows.iter().map(|row| row.get(0).unwrap().to_owned()).collect()
+    };
+    let expected = ask("pg_publication_tables", view_filters);
+    assert!(expected.len() > 30, "{expected:#?}");
+    assert_eq!(ask(&publication_tables(version), filters), expected);
+}
+
+#[test]
+fn no_question_waits_for_a_table_that_is_locked() {
+    let cluster = &*shared();
+    let version = connect(cluster, Purpose::Query).server_version_num();
+    let filter = if version >= 150_000 { "WHERE (id > 0)" } else { "" };
+    cluster.psql(&format!(
+        "CREATE TABLE l1 (id int PRIMARY KEY); CREATE TABLE l2 (id int PRIMARY KEY);
+         CREATE PUBLICATION locked FOR TABLE l1, l2 {filter}"
+    ));
+    let mut holder = connect(cluster, Purpose::Query);
+    holder
+        .query("BEGIN; LOCK TABLE l1, l2 IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    let url = cluster.url("postgres");
+    let separator = if url.contains('?') { '&' } else { '?' };
+    let impatient = info(&format!("{url}{separator}options=-c%20lock_timeout%3D100"));
+    let mut catalog = Catalog::new(impatient.clone());
+    let published = [publication("locked")];
+    assert_eq!(catalog.tables(&published).unwrap().len(), 2);
+    for name in ["l1", "l2"] {
+        let name = TableName::new("public", name);
+        let table = catalog.table(&published, &name).unwrap().unwrap();
+        assert!(matches!(
+            catalog.published_as(&published, &name).unwrap().1,
+            Lookup::Published(_)
+        ));
+        catalog.describe(&as_streamed(&table)).unwrap();
+    }
+    // That the timeout is in force.
+    let mut waits = Connection::connect(&impatient, Purpose::Query).unwrap();
+    let error = waits.query("SELECT FROM l1").unwrap_err();
+    assert!(error.to_string().contains("lock timeout"), "{error}");
+    holder.query("ROLLBACK").unwrap();
+}

@@ -1,5 +1,6 @@
 //! What the publications have of a table, asked by its name: for streams that do not know publications.
 
+use super::super::publication_tables::publication_tables;
 use super::super::slot::WRITTEN;
 use super::*;
 use crate::event::{Lookup, Published};
@@ -85,7 +86,7 @@ impl Catalog {
 fn sql(publications: &str, table: &TableName, version: u32) -> String {
     let (schema, name) = (quote_literal(&table.schema), quote_literal(&table.name));
     let row_filter = match version {
-        150_000.. => "pg_catalog.bool_or(t.rowfilter IS NOT NULL)",
+        150_000.. => "pg_catalog.bool_or(t.qual IS NOT NULL)",
         _ => "false",
     };
     format!(
@@ -99,11 +100,12 @@ fn sql(publications: &str, table: &TableName, version: u32) -> String {
              WITH ORDINALITY a(relid, level) WHERE a.relid <> named.oid) ancestor \
          JOIN pg_catalog.pg_class c ON c.oid = ancestor.relid \
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         JOIN pg_catalog.pg_publication_tables t ON t.schemaname = n.nspname AND t.tablename = c.relname \
+         JOIN {tables} t ON t.relid = c.oid \
          JOIN pg_catalog.pg_publication p ON p.pubname = t.pubname \
          WHERE p.pubname IN ({publications}) \
          GROUP BY n.nspname, c.relname, c.oid, named.oid, ancestor.level \
-         ORDER BY ancestor.level DESC LIMIT 1"
+         ORDER BY ancestor.level DESC LIMIT 1",
+        tables = publication_tables(version),
     )
 }
 

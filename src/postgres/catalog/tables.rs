@@ -1,5 +1,6 @@
 //! Tables as the catalogs have them now.
 
+use super::super::publication_tables::publication_tables;
 use super::*;
 use crate::event::ReplicaIdentity;
 use crate::types::Ctype;
@@ -230,20 +231,16 @@ impl Source {
             format!(" AND p.schemaname = {schema} AND p.tablename = {name}")
         });
         let (listed, from_listed, column) = match version {
-            180_000.. => (LISTED, FROM_LISTED, "a.attname = ANY (p.attnames)"),
-            150_000.. => (
-                LISTED,
-                FROM_LISTED,
-                "a.attgenerated = '' AND a.attname = ANY (p.attnames)",
-            ),
+            150_000.. => (LISTED, FROM_LISTED, "a.attname = ANY (p.attnames)"),
             _ => ("", "", "a.attgenerated = ''"),
         };
-        // The view goes through all tables of all publications each time that it is asked: it is asked once.
+        // They are gone through once.
         Source {
             with: format!(
                 "WITH published AS MATERIALIZED (SELECT p.schemaname, p.tablename {listed} \
-                     FROM pg_catalog.pg_publication_tables p {from_listed} \
-                     WHERE p.pubname IN ({names}){only} GROUP BY p.schemaname, p.tablename)"
+                     FROM {tables} p {from_listed} \
+                     WHERE p.pubname IN ({names}){only} GROUP BY p.schemaname, p.tablename)",
+                tables = publication_tables(version),
             ),
             from: "published p \
                    JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname \

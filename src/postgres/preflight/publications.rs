@@ -10,11 +10,11 @@ impl Inspection<'_> {
         if self.sql.server_version_num() < 150_000 {
             return Ok(());
         }
-        let of_wanted = self.is_wanted("pubname");
+        let (of_wanted, tables) = (self.is_wanted("pubname"), self.publication_tables());
         let table = "pg_catalog.format('%I.%I', schemaname, tablename)";
         let rows = self.sql.query(&format!(
             "SELECT {table}, pg_catalog.string_agg(pg_catalog.quote_ident(pubname), ', ' ORDER BY pubname) \
-             FROM pg_catalog.pg_publication_tables WHERE {of_wanted} \
+             FROM {tables} t WHERE {of_wanted} \
              GROUP BY schemaname, tablename HAVING pg_catalog.count(DISTINCT attnames) > 1 ORDER BY 1"
         ))?;
         for row in &rows {
@@ -28,8 +28,8 @@ impl Inspection<'_> {
             );
         }
         let rows = self.sql.query(&format!(
-            "SELECT pg_catalog.quote_ident(pubname), {table} FROM pg_catalog.pg_publication_tables \
-             WHERE {of_wanted} AND rowfilter IS NOT NULL ORDER BY 1, 2"
+            "SELECT pg_catalog.quote_ident(pubname), {table} FROM {tables} t \
+             WHERE {of_wanted} AND qual IS NOT NULL ORDER BY 1, 2"
         ))?;
         for publication in names(&rows, 0, |_| true) {
             let tables = names(&rows, 1, |row| row.get(0) == Some(&publication));

@@ -29,7 +29,8 @@ impl Inspection<'_> {
         }
         let rows = self.sql.query(&format!(
             "SELECT pg_catalog.format('%I.%I', t.schemaname, t.tablename), t.pubname \
-             FROM pg_catalog.pg_publication_tables t WHERE t.rowfilter IS NOT NULL AND {} ORDER BY 1",
+             FROM {} t WHERE t.qual IS NOT NULL AND {} ORDER BY 1",
+            self.publication_tables(),
             self.is_wanted("t.pubname")
         ))?;
         let filtered = names(&rows, 0, |_| true);
