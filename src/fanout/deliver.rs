@@ -55,7 +55,7 @@ impl Fanout {
             last = Some((address, table));
             let Some(index) = table else { continue };
             if self.tables.get(index).is_some_and(|table| table.has_unfit) {
-                self.end_unfit(index, sink);
+                self.end_unfit(index, piece.transaction.end, sink);
             }
             let Some(table) = self.tables.get_mut(index) else {
                 continue;

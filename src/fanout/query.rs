@@ -1,9 +1,10 @@
 //! [`Query`]: what a subscription asks for, apart from its name and its place in the history.
 
 use std::hash::{Hash, Hasher};
+use std::iter;
 use std::sync::Arc;
 
-use crate::event::{Relation, TableName};
+use crate::event::{Column, Relation, TableName};
 use crate::filter::Predicate;
 use crate::protocol::{ErrorCode, ErrorMessage, Ops, Subscribe};
 use crate::types::json::Numbers;
@@ -28,7 +29,7 @@ pub struct Query {
     /// The names of the key's columns, as the client was told; `None` until they are known.
     pub key: Option<Vec<String>>,
     /// The table as it was when the client was told of it.
-    pub(super) told: Option<Arc<Relation>>,
+    told: Option<Arc<Relation>>,
     /// Whether it ends rather than goes on where the log cannot decide which rows belong to the result.
     pub strict: bool,
     /// What tells queries apart: the above as the client wrote it.
@@ -106,21 +107,32 @@ impl Query {
         Ok(columns)
     }
 
-    /// The columns that it names: in its predicate, as far as that fits this version of the table, or in its list.
-    pub(super) fn columns_needed<'q>(&'q self, relation: &'q Relation) -> Vec<&'q str> {
-        let matcher = self
-            .predicate
-            .as_ref()
-            .map(|predicate| predicate.bind(relation, &self.params));
-        let mut needed: Vec<&str> = self.columns.iter().flatten().map(String::as_str).collect();
+    /// The first column that it names, in its predicate or its list, which has another type in this version of the table
+    /// than the client was told: as it was told, and as it is here.
+    pub(super) fn retyped_in<'r>(&'r self, relation: &'r Relation) -> Option<(&'r Column, &'r Column)> {
+        let told = self.told.as_deref().filter(|told| *told != relation)?;
+        let mut retyped = told.columns.iter().filter_map(|told| {
+            let (_, here) = relation.column(&told.name)?;
+            (told.ty.oid != here.ty.oid).then_some((told, here))
+        });
+        let first = retyped.next()?;
+        let names = self.columns_named(told);
+        iter::once(first)
+            .chain(retyped)
+            .find(|(told, _)| names.contains(&told.name.as_str()))
+    }
+
+    /// The columns that it names: in its predicate, or in its list. It fits this version of the table.
+    fn columns_named<'q>(&'q self, relation: &'q Relation) -> Vec<&'q str> {
+        let predicate = self.predicate.as_ref();
+        let matcher = predicate.map(|predicate| predicate.bind(relation, &self.params));
+        let mut names: Vec<&str> = self.columns.iter().flatten().map(String::as_str).collect();
         if let Some(Ok(matcher)) = &matcher {
-            let columns = matcher
-                .columns()
-                .iter()
-                .filter_map(|&index| relation.columns.get(index));
-            needed.extend(columns.map(|column| column.name.as_str()));
+            let columns = matcher.columns().iter();
+            let columns = columns.filter_map(|&index| relation.columns.get(index));
+            names.extend(columns.map(|column| column.name.as_str()));
         }
-        needed
+        names
     }
 }
 

@@ -1,16 +1,24 @@
 //! From a relation to the queries on its table; and the ends of subscriptions whose table is not what it was.
 
+use std::cell::Cell;
 use std::sync::Arc;
 
-use super::table::has_another_type;
 use super::{Fanout, Member, Membership, Sink, Subscription};
-use crate::event::{Relation, TableName};
+use crate::event::{Column, Relation, TableName};
+use crate::lsn::{Lsn, Position};
 use crate::protocol::{ErrorCode, ErrorMessage};
 
 /// What is said of a table that is not there any more under its name, or not published.
 pub fn gone_message(name: &TableName) -> ErrorMessage {
     schema_changed(format!(
         "{name} was dropped, renamed or replaced, or is not published any more: start anew"
+    ))
+}
+
+fn retyped_message(relation: &Relation, told: &Column, here: &Column) -> ErrorMessage {
+    schema_changed(format!(
+        "the column {:?} of {} is of type {} here, and was of type {} when it was subscribed to: start anew",
+        here.name, relation.table, here.ty.name, told.ty.name
     ))
 }
 
@@ -32,7 +40,6 @@ impl Fanout {
         self.end_renamed(table, relation, sink);
         if let Some(index) = table {
             self.end_replaced(index, relation, sink);
-            self.end_retyped(index, relation, sink);
         }
         // The table is gone if all of its subscriptions have ended.
         let table = self.by_name.get(&relation.table).copied();
@@ -67,16 +74,37 @@ impl Fanout {
         self.end_subscriptions(table, &gone_message(name), |member| member.oid == oid, sink);
     }
 
-    /// Ends the queries that do not fit the table's rows as they come.
-    pub(super) fn end_unfit(&mut self, table: usize, sink: &mut impl Sink) {
-        let Some(table) = self.tables.get_mut(table) else {
+    /// Ends the subscriptions that a row which ends at `end` is news to and which it does not fit: their query does not,
+    /// or a column that it names has another type than they were told.
+    pub(super) fn end_unfit(&mut self, index: usize, end: Lsn, sink: &mut impl Sink) {
+        let end = Position::after(end);
+        let Some(table) = self.tables.get_mut(index) else {
+            return;
+        };
+        let Some(relation) = table.relation().cloned() else {
             return;
         };
         table.has_unfit = false;
-        for (groups, error) in table.unfit() {
+        let has_later = Cell::new(false);
+        let is_news = |member: &Member| {
+            has_later.set(has_later.get() || member.after >= end);
+            member.after < end
+        };
+        let retyped = |member: &Member, subscription: &Subscription| {
+            let (told, here) = subscription.query.retyped_in(&relation)?;
+            is_news(member).then(|| retyped_message(&relation, told, here))
+        };
+        for group in table.groups() {
+            self.end_members(group, retyped, sink);
+        }
+        let unfit = self.tables.get(index).map(super::table::Table::unfit);
+        for (groups, error) in unfit.into_iter().flatten() {
             for group in groups {
-                self.end_members(group, &error, |_, _| true, sink);
+                self.end_members(group, |member, _| is_news(member).then(|| error.clone()), sink);
             }
+        }
+        if let Some(table) = self.tables.get_mut(index) {
+            table.has_unfit = has_later.get();
         }
     }
 
@@ -116,28 +144,6 @@ impl Fanout {
         self.end_subscriptions(index, &schema_changed(message), is_of_other, sink);
     }
 
-    /// Ends the subscriptions that name a column which has another type now. One that was made to the table as it is now
-    /// stays, unless rows of the other type came since.
-    fn end_retyped(&mut self, index: usize, relation: &Relation, sink: &mut impl Sink) {
-        let Some(table) = self.tables.get(index) else {
-            return;
-        };
-        let touched = table.touched;
-        for (groups, columns) in table.retyped(relation) {
-            for column in columns {
-                let error = has_another_type(column, relation);
-                let has_other = |member: &Member, subscription: &Subscription| {
-                    let told = subscription.query.relation();
-                    let told = told.and_then(|told| told.column(&column.name));
-                    member.after.end < touched || told.is_none_or(|(_, told)| told.ty.oid != column.ty.oid)
-                };
-                for &group in &groups {
-                    self.end_members(group, &error, has_other, sink);
-                }
-            }
-        }
-    }
-
     fn end_subscriptions(
         &mut self,
         table: usize,
@@ -147,15 +153,15 @@ impl Fanout {
     ) {
         let groups = self.tables.get(table).map(super::table::Table::groups);
         for group in groups.into_iter().flatten() {
-            self.end_members(group, error, |member, _| ends(member), sink);
+            self.end_members(group, |member, _| ends(member).then(|| error.clone()), sink);
         }
     }
 
+    /// Ends the members of a group that there is a reason for.
     fn end_members(
         &mut self,
         group: usize,
-        error: &ErrorMessage,
-        ends: impl Fn(&Member, &Subscription) -> bool,
+        why: impl Fn(&Member, &Subscription) -> Option<ErrorMessage>,
         sink: &mut impl Sink,
     ) {
         let mut slot = 0;
@@ -166,15 +172,15 @@ impl Fanout {
             };
             let held = self.connections.get(connection);
             let held = held.and_then(|held| held.memberships.find(Membership::hash(group as u32), is_it));
-            if !held.is_some_and(|held| ends(member, &held.subscription)) {
+            let Some(error) = held.and_then(|held| why(member, &held.subscription)) else {
                 slot += 1;
                 continue;
-            }
+            };
             // The last member comes to stand in its place.
             let Some(subscription) = self.take(connection, group as u32, is_it) else {
                 return;
             };
-            let error = error.clone().about(&*subscription.id);
+            let error = error.about(&*subscription.id);
             sink.ended(connection, &subscription, error);
         }
     }

@@ -9,7 +9,7 @@ use slab::Slab;
 
 use super::bound::{Bound, Shared, Wanted};
 use super::query::Query;
-use crate::event::{Column, Op, Relation, RowChange};
+use crate::event::{Op, Relation, RowChange};
 use crate::filter::{Index, Membership};
 use crate::journal::Changes;
 use crate::lsn::Lsn;
@@ -26,7 +26,7 @@ pub(super) struct Table {
     relation: Option<Arc<Relation>>,
     /// The end of the last transaction that had a row of the table.
     pub(super) touched: Lsn,
-    /// Whether a query does not fit the version at hand.
+    /// Whether a subscription may not fit the version at hand.
     pub(super) has_unfit: bool,
     entries: Slab<Entry>,
     by_query: HashMap<Arc<Query>, usize>,
@@ -73,6 +73,9 @@ impl Table {
 
     /// The entry of a query, made if it is new.
     pub(super) fn enter(&mut self, query: &Arc<Query>) -> usize {
+        // Equal queries may have been told of different versions.
+        let relation = self.relation.as_deref();
+        self.has_unfit |= relation.is_some_and(|relation| query.retyped_in(relation).is_some());
         if let Some(&entry) = self.by_query.get(query) {
             return entry;
         }
@@ -98,9 +101,14 @@ impl Table {
             }
             Err(error) => {
                 self.has_unfit = true;
-                Binding::Unfit(Box::new(unfit(error, &held.query, relation)))
+                Binding::Unfit(Box::new(unfit(error)))
             }
         };
+    }
+
+    /// The version under which the table's last row was written.
+    pub(super) fn relation(&self) -> Option<&Arc<Relation>> {
+        self.relation.as_ref()
     }
 
     /// The OID of the table whose row came last.
@@ -162,27 +170,11 @@ impl Table {
         self.relation = Some(Arc::clone(relation));
         self.shared = Shared::default();
         self.index = Index::default();
-        self.has_unfit = false;
+        self.has_unfit = true;
         let entries: Vec<usize> = self.entries.iter().map(|(entry, _)| entry).collect();
         for entry in entries {
             self.bind(entry);
         }
-    }
-
-    /// The groups of queries that name columns which have another type in `now` than in the version at hand, and those
-    /// columns.
-    pub(super) fn retyped<'r>(&self, now: &'r Relation) -> Vec<(Vec<usize>, Vec<&'r Column>)> {
-        let Some(before) = self.relation.as_deref() else {
-            return Vec::new();
-        };
-        let retyped = retyped(before, now);
-        let entries = self.entries.iter();
-        entries
-            .filter_map(|(_, entry)| {
-                let columns = needed(&retyped, &entry.query, before);
-                (!columns.is_empty()).then(|| (entry.groups.clone(), columns))
-            })
-            .collect()
     }
 
     /// Has what a change and those after it will look up brought from memory at once, if that is worth the while.
@@ -246,50 +238,12 @@ impl Table {
     }
 }
 
-/// The columns of a version of a table that had another type in the one before.
-fn retyped<'r>(before: &Relation, now: &'r Relation) -> Vec<&'r Column> {
-    let had_another = |column: &&Column| {
-        let had = before.column(&column.name);
-        had.is_some_and(|(_, had)| had.ty.oid != column.ty.oid)
-    };
-    now.columns.iter().filter(had_another).collect()
-}
-
-/// Those of the columns that the query names; `before` is a version of the table that the query fits.
-fn needed<'r>(retyped: &[&'r Column], query: &Query, before: &Relation) -> Vec<&'r Column> {
-    if retyped.is_empty() {
-        return Vec::new();
-    }
-    let names = query.columns_needed(before);
-    let columns = retyped.iter().copied();
-    columns
-        .filter(|column| names.contains(&column.name.as_str()))
-        .collect()
-}
-
-/// What is said of a column that has another type now.
-pub(super) fn has_another_type(column: &Column, relation: &Relation) -> ErrorMessage {
-    let Column { name, ty, .. } = column;
-    let message = format!(
-        "the column {name:?} of {} is of type {} now: start anew",
-        relation.table, ty.name
-    );
-    ErrorMessage::new(ErrorCode::SchemaChanged, message)
-}
-
 /// Why a query that fitted its table as the client was told of it does not fit it as it is now. What a strict query
 /// must know keeps its code.
-fn unfit(error: ErrorMessage, query: &Query, relation: &Relation) -> ErrorMessage {
-    if error.code == ErrorCode::ReplicaIdentity {
-        return error;
-    }
-    let told = query.told.as_deref();
-    let columns = told.map(|told| needed(&retyped(told, relation), query, told));
-    if let Some(column) = columns.into_iter().flatten().next() {
-        return has_another_type(column, relation);
-    }
-    ErrorMessage {
-        code: ErrorCode::SchemaChanged,
-        ..error
-    }
+fn unfit(error: ErrorMessage) -> ErrorMessage {
+    let code = match error.code {
+        ErrorCode::ReplicaIdentity => ErrorCode::ReplicaIdentity,
+        _ => ErrorCode::SchemaChanged,
+    };
+    ErrorMessage { code, ..error }
 }

@@ -280,6 +280,57 @@ fn a_column_that_goes_ends_the_subscriptions_that_need_it_and_no_others() {
     assert!(got.frames.last().unwrap().1.text.contains(r#""row":{"a":7}"#));
 }
 
+/// A subscription that was told of the table as it is in `relation`.
+fn told(subscribed: Arc<Subscription>, relation: &Arc<Relation>) -> Arc<Subscription> {
+    let mut query = (*subscribed.query).clone();
+    query.hold_to_key(relation);
+    Arc::new(Subscription {
+        id: Arc::clone(&subscribed.id),
+        query: Arc::new(query),
+        oid: subscribed.oid,
+    })
+}
+
+#[test]
+fn a_subscription_gets_rows_of_the_types_that_it_was_told_or_ends() {
+    let before = relation(&["a", "b"]);
+    let mut now = (*before).clone();
+    now.columns[1].ty = Type {
+        oid: 20,
+        name: "bigint".into(),
+        kind: Kind::Int8,
+    };
+    let now = Arc::new(now);
+    let at = |end: u64| Position::after(Lsn(end));
+    let ends = |told_of: &Arc<Relation>, after: Position, rows_of: &[&Arc<Relation>]| {
+        let (mut log, mut fanout, mut got) = (Log::new(), Fanout::new(65_536), Got::default());
+        let other = fanout.connect();
+        fanout.subscribe(other, &told(subscription("s", Some("a >= 0")), told_of), START);
+        for relation in rows_of {
+            log.commit(relation, &rows(1..2), |piece| {
+                if piece.transaction.end == Lsn(10) {
+                    let connection = fanout.connect();
+                    fanout.subscribe(
+                        connection,
+                        &told(subscription("s", Some("b >= 0")), told_of),
+                        after,
+                    );
+                }
+                deliver(&mut fanout, piece, &mut got);
+            });
+        }
+        got.ended
+    };
+    let ended = [(1, "s".into(), ErrorCode::SchemaChanged)];
+    // Whether or not a row of the other version came before, and of whichever version it was told.
+    assert_eq!(ends(&before, START, &[&before]), []);
+    assert_eq!(ends(&before, START, &[&now]), ended);
+    assert_eq!(ends(&now, START, &[&before]), ended);
+    // What it has already is no news to it.
+    assert_eq!(ends(&now, at(10), &[&before, &now]), []);
+    assert_eq!(ends(&now, at(10), &[&before, &before]), ended);
+}
+
 #[test]
 fn relations_that_come_and_go_are_forgotten() {
     let (mut log, mut fanout, mut got) = (Log::new(), Fanout::new(65_536), Got::default());

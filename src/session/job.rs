@@ -261,10 +261,11 @@ impl<H: History> Session<H> {
         }
         .to_json();
         self.wire.send(live).await?;
-        if self.live.is_empty() {
-            self.at = position;
-        }
-        self.at = self.at.max(position);
+        // Without others it may have been further on, in a history that is over.
+        self.at = match self.live.is_empty() {
+            true => position,
+            false => self.at.max(position),
+        };
         self.live.push(Placed {
             subscription,
             after: position,

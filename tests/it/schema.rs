@@ -108,10 +108,42 @@ fn a_column_that_has_another_type_ends_what_names_it_though_it_would_still_fit()
         .collect();
     assert_eq!(ids.len(), 2, "{ids:?}");
     assert!(ids.contains(&json!("before")) && ids.contains(&json!("neither")));
-    // From where it was, it reads on.
+    // It begins anew.
     client.subscribe_live(json!({"id": "where", "table": "t", "where": "owner > 0"}));
     database.sql("INSERT INTO t VALUES (3, 3, 'c')");
     assert_eq!(client.changes().len(), 3);
+}
+
+#[test]
+fn another_type_is_told_though_no_row_of_the_first_one_came_by() {
+    let database = Database::new(SCHEMA);
+    let walcast = Setup::new(&database).start();
+    let query = json!({"id": "where", "table": "t", "where": "owner > 0"});
+    let mut live = walcast.connect();
+    let subscribed = live.subscribe_live(query.clone());
+    database.sql("ALTER TABLE t ALTER owner TYPE bigint");
+    database.sql("INSERT INTO t VALUES (1, 1, 'a')");
+    assert_eq!(live.error()["code"], "schema_changed");
+    // Who comes back and is told of the table as it is now does not get rows as they were.
+    database.sql("ALTER TABLE t ALTER owner TYPE int");
+    let mut resumed = walcast.connect();
+    let mut resuming = query;
+    resuming["from"] = subscribed["position"].clone();
+    resuming["epoch"] = resumed.hello["epoch"].clone();
+    let column = eventually("the type is known", || {
+        let mut asking = walcast.connect();
+        let columns = asking.subscribe_live(json!({"id": "now", "table": "t"}))["columns"].take();
+        (columns[1]["type"] == "integer").then(|| columns[1]["name"].clone())
+    });
+    assert_eq!(column, "owner");
+    resumed.subscribe(resuming);
+    let error = resumed.error();
+    assert_eq!(error["code"], "schema_changed");
+    let message = error["message"].as_str().unwrap();
+    assert!(
+        message.contains("\"owner\"") && message.contains("bigint") && message.contains("integer"),
+        "{message}"
+    );
 }
 
 #[test]
