@@ -6,7 +6,7 @@ use std::time::Instant;
 use super::catch_up::{CatchUp, Step, step};
 use super::readers::Sending;
 use super::snapshot::{Found, Snapshot};
-use super::subscribe::{Beginning, Prepared};
+use super::subscribe::{Beginning, Prepared, now};
 use super::{End, Session};
 use crate::fanout::Subscription;
 use crate::journal::{self, History};
@@ -226,10 +226,9 @@ impl<H: History> Session<H> {
         let start = match prepared.start {
             Beginning::Snapshot => return self.open_snapshot(prepared).await,
             Beginning::After(start) => start,
-            // Where the history was replaced just now, the router may not have noticed.
             Beginning::Now => {
-                let head = self.shared.history.head();
-                Position::after(self.shared.router.position().min(head))
+                let history = &self.shared.history;
+                now(self.shared.router.position(), history.earliest(), history.head())
             }
         };
         self.wire.send(prepared.subscribed(start)).await?;

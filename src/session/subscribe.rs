@@ -7,7 +7,7 @@ use crate::event::Relation;
 use crate::fanout::{Bound, Query, Subscription};
 use crate::filter;
 use crate::journal::History;
-use crate::lsn::{Position, Start};
+use crate::lsn::{Lsn, Position, Start};
 use crate::protocol::{
     ColumnInfo, Detail, ErrorCode, ErrorMessage, Opening, ServerMessage, Subscribe, Subscribed,
 };
@@ -148,6 +148,12 @@ fn since(holder: Holder, from: Position, subscribe: &Subscribe) -> Result<Positi
     }
 }
 
+/// Where a subscription from now on starts, with the router at that place: as far as the history that holds `earliest` to
+/// `head` has it. Where it began or was replaced just now, the router has not noticed yet.
+pub(super) fn now(router: Lsn, earliest: Lsn, head: Lsn) -> Position {
+    Position::after(router.min(head).max(earliest))
+}
+
 /// Where a subscription starts: after a place that the history holds, or will reach.
 async fn start<H: History>(shared: &Shared<H>, subscribe: &Subscribe) -> Result<Beginning, ErrorMessage> {
     let epoch = shared.history.epoch();
@@ -175,4 +181,19 @@ async fn start<H: History>(shared: &Shared<H>, subscribe: &Subscribe) -> Result<
         }
     }
     Ok(Beginning::After(from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn now_is_a_place_of_the_history() {
+        let now = |router, earliest, head| now(Lsn(router), Lsn(earliest), Lsn(head)).end.0;
+        assert_eq!(now(15, 10, 20), 15);
+        // A history that began behind the router, or before it came to it at all.
+        assert_eq!(now(0, 10, 20), 10);
+        assert_eq!(now(0, 10, 10), 10);
+        assert_eq!(now(30, 10, 20), 20);
+    }
 }
