@@ -174,6 +174,10 @@ impl Fanout {
                 continue;
             };
             held.open = false;
+            // Of a subscription that has ended nothing more is said.
+            if held.only.is_some() && held.memberships.is_empty() {
+                continue;
+            }
             match held.only.as_deref() {
                 None => sink.frame(id, closing.get_or_insert_with(|| framing.closing())),
                 only => sink.frame(id, &Framing { only, ..*framing }.closing()),

@@ -332,6 +332,25 @@ fn a_subscription_gets_rows_of_the_types_that_it_was_told_or_ends() {
 }
 
 #[test]
+fn nothing_more_is_said_of_a_subscription_that_ended_inside_a_transaction() {
+    let (mut log, mut fanout, mut got) = (Log::new(), Fanout::for_each(65_536), Got::default());
+    let (alone, whole) = (fanout.connect_only("alone"), fanout.connect());
+    let inside = Position::after_change(Lsn(10), 0);
+    for (connection, id) in [(alone, "alone"), (whole, "whole")] {
+        fanout.open(connection, inside);
+        fanout.subscribe(connection, &subscription(id, Some("missing = 1")), inside);
+    }
+    log.commit(&relation(&["a", "b"]), &rows(1..3), |piece| {
+        deliver(&mut fanout, piece, &mut got);
+    });
+    let ended = got.ended.iter().map(|(connection, ..)| *connection);
+    assert!(ended.eq([alone, whole]), "{:?}", got.ended);
+    // A connection that was told of more hears of the transaction's end.
+    let told = got.frames.iter().map(|(connection, _)| *connection);
+    assert!(told.eq([whole]));
+}
+
+#[test]
 fn relations_that_come_and_go_are_forgotten() {
     let (mut log, mut fanout, mut got) = (Log::new(), Fanout::new(65_536), Got::default());
     let connection = fanout.connect();
