@@ -367,6 +367,10 @@ impl<H: History> Audience for Answering<'_, H> {
 }
 
 #[cfg(test)]
+#[path = "readers_tests.rs"]
+mod panic_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
