@@ -138,7 +138,15 @@ impl Link {
         let done = match &self.layer {
             Layer::Plain(unsent) => {
                 let mut unsent = lock(unsent);
-                send(&self.socket, &mut unsent)
+                let sent = send(&self.socket, &mut unsent);
+                // A connection that broke never sends it.
+                if sent
+                    .as_ref()
+                    .is_err_and(|error| error.kind() != io::ErrorKind::WouldBlock)
+                {
+                    unsent.clear();
+                }
+                sent
             }
             Layer::Tls(session) => send_tls(&self.socket, &mut lock(session)),
         };
