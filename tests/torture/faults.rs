@@ -11,6 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use fastrand::Rng;
+use serde_json::Value;
 use tempfile::TempDir;
 use walcast::cluster::Shutdown;
 
@@ -134,6 +135,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) mishaps: Arc<Mishaps>,
     rng: Rng,
     counts: BTreeMap<Fault, usize>,
+    /// The name of the history that began where everything was empty.
+    pub(crate) epoch: Value,
     broken: bool,
     retyped: bool,
     /// Columns that were added: the table, and the name, which none has twice.
@@ -153,8 +156,10 @@ impl<'a> Ground<'a> {
             setup = setup.data_in(disk.directory.path());
         }
         let clients = Arc::new(Proxy::to_walcast(setup.address()));
+        let walcast = setup.start();
         Ground {
-            walcast: Some(setup.start()),
+            epoch: walcast.connect().hello["epoch"].clone(),
+            walcast: Some(walcast),
             database,
             setup,
             disk,

@@ -73,15 +73,10 @@ impl Clients {
             if !from_start {
                 query["snapshot"] = json!(true);
             }
-            View::new(
-                query,
-                if from_start {
-                    json!("earliest")
-                } else {
-                    json!(null)
-                },
-                true,
-            )
+            match from_start {
+                true => View::new(query, json!("earliest"), true).in_epoch(&ground.epoch),
+                false => View::new(query, json!(null), true),
+            }
         });
         let views = views.collect();
         let seed = rng.u64(..);

@@ -141,6 +141,12 @@ impl View {
         self
     }
 
+    /// The same, beginning in the history of that name alone: where it has broken by then, it is told to start again.
+    pub fn in_epoch(mut self, epoch: &Value) -> View {
+        self.query["epoch"] = epoch.clone();
+        self
+    }
+
     /// A second one of the same query, under another id, that goes on where this one is.
     pub fn fork(&self, id: &str) -> View {
         let mut fork = self.clone();
@@ -157,6 +163,7 @@ impl View {
     /// It is told to start again: it does so with the rows that are there.
     pub fn restart(&mut self) {
         self.query["snapshot"] = json!(true);
+        self.query.as_object_mut().unwrap().remove("epoch");
         (self.established, self.live, self.open) = (false, false, None);
         (self.at, self.begun, self.start) = (None, None, None);
         self.rows.clear();
@@ -171,7 +178,9 @@ impl View {
     /// A view of the same query that reads all from where this one began.
     pub fn whole(&self) -> View {
         let mut query = self.query.clone();
-        query.as_object_mut().unwrap().remove("snapshot");
+        for field in ["snapshot", "epoch"] {
+            query.as_object_mut().unwrap().remove(field);
+        }
         View::new(query, json!(self.start.unwrap().to_string()), false)
     }
 
