@@ -47,10 +47,6 @@ pub(crate) fn run() {
     }
 }
 
-fn runtime() -> tokio::runtime::Runtime {
-    support::runtime()
-}
-
 /// Counts what comes for a client.
 fn count(mut client: Counter, received: &Arc<AtomicU64>) {
     let received = Arc::clone(received);
@@ -76,7 +72,7 @@ fn measure(clients: u64, rate: u64, changes: u64) -> (Duration, Duration) {
     let server = Server::start(&cluster, "s", "p");
     let received = Arc::new(AtomicU64::new(0));
     let url = cluster.url("postgres");
-    runtime().block_on(async {
+    support::runtime().block_on(async {
         drop(support::connect(server.listen).await);
         for _ in 0..clients {
             let query = r#"{"type":"subscribe","id":"s","table":"t"}"#;
@@ -117,7 +113,7 @@ fn bare(clients: u64, rate: u64, changes: u64) -> Duration {
         (used, sockets)
     });
     let received = Arc::new(AtomicU64::new(0));
-    runtime().block_on(async {
+    support::runtime().block_on(async {
         for _ in 0..clients {
             count(Counter::on(TcpStream::connect(address).await.unwrap()), &received);
         }

@@ -1,7 +1,6 @@
 //! [`Query`]: what a subscription asks for, apart from its name and its place in the history.
 
 use std::hash::{Hash, Hasher};
-use std::iter;
 use std::sync::Arc;
 
 use crate::event::{Column, Relation, TableName};
@@ -111,15 +110,15 @@ impl Query {
     /// than the client was told: as it was told, and as it is here.
     pub(super) fn retyped_in<'r>(&'r self, relation: &'r Relation) -> Option<(&'r Column, &'r Column)> {
         let told = self.told.as_deref().filter(|told| *told != relation)?;
-        let mut retyped = told.columns.iter().filter_map(|told| {
+        let retyped = told.columns.iter().filter_map(|told| {
             let (_, here) = relation.column(&told.name)?;
             (told.ty.oid != here.ty.oid).then_some((told, here))
         });
-        let first = retyped.next()?;
+        let mut retyped = retyped.peekable();
+        // Most have the same types, and to bind the predicate costs more.
+        retyped.peek()?;
         let names = self.columns_named(told);
-        iter::once(first)
-            .chain(retyped)
-            .find(|(told, _)| names.contains(&told.name.as_str()))
+        retyped.find(|(told, _)| names.contains(&told.name.as_str()))
     }
 
     /// The columns that it names: in its predicate, or in its list. It fits this version of the table.

@@ -21,12 +21,17 @@ pub fn publication_tables(version: u32) -> String {
         180_000.. => " OR p.pubgencols = 's' AND a.attgenerated = 's'",
         _ => "",
     };
+    let schema_listed = |class: &str| {
+        format!(
+            "EXISTS (SELECT 1 FROM pg_catalog.pg_publication_namespace s \
+                     WHERE s.pnpubid = p.oid AND s.pnnspid = {class}.relnamespace)"
+        )
+    };
     let listed = |class: &str| {
         format!(
             "(EXISTS (SELECT 1 FROM pg_catalog.pg_publication_rel r \
-                      WHERE r.prpubid = p.oid AND r.prrelid = {class}.oid) \
-              OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication_namespace s \
-                         WHERE s.pnpubid = p.oid AND s.pnnspid = {class}.relnamespace))"
+                      WHERE r.prpubid = p.oid AND r.prrelid = {class}.oid) OR {})",
+            schema_listed(class)
         )
     };
     let ancestor_listed = format!(
@@ -47,12 +52,12 @@ pub fn publication_tables(version: u32) -> String {
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          LEFT JOIN pg_catalog.pg_publication_rel named \
              ON named.prpubid = p.oid AND named.prrelid = c.oid AND NOT p.puballtables \
-             AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_publication_namespace s \
-                             WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace) \
+             AND NOT {schema_listed} \
          WHERE CASE WHEN p.puballtables AND p.pubviaroot THEN NOT c.relispartition \
                     WHEN p.puballtables THEN c.relkind = 'r' \
                     WHEN p.pubviaroot THEN {c_listed} AND NOT ({ancestor_listed}) \
                     ELSE c.relkind = 'r' AND ({c_listed} OR {ancestor_listed}) END)",
         c_listed = listed("c"),
+        schema_listed = schema_listed("c"),
     )
 }

@@ -117,18 +117,9 @@ impl<H: History> Readers<H> {
 
 /// Has one step read for `catch_up`.
 pub(super) async fn read<H: History>(shared: &Arc<Shared<H>>, catch_up: Box<CatchUp<H>>) -> Done<H> {
-    let (answer, answered) = oneshot::channel();
-    let needs_thread = {
+    let (answered, needs_thread) = {
         let mut queue = shared.readers.queue();
-        let number = queue.asked;
-        queue.asked += 1;
-        queue.waiting.push_back(Waiting {
-            number,
-            catch_up,
-            answer,
-            sending: None,
-        });
-        queue.takes_thread(1)
+        (queue.ask(catch_up), queue.takes_thread(1))
     };
     if needs_thread {
         start_thread(shared);
@@ -223,6 +214,19 @@ fn read_for_all<H: History>(shared: &Arc<Shared<H>>) {
 }
 
 impl<H: History> Queue<H> {
+    /// One more waits for the next step of a reading.
+    fn ask(&mut self, catch_up: Box<CatchUp<H>>) -> oneshot::Receiver<Done<H>> {
+        let (answer, answered) = oneshot::channel();
+        self.waiting.push_back(Waiting {
+            number: self.asked,
+            catch_up,
+            answer,
+            sending: None,
+        });
+        self.asked += 1;
+        answered
+    }
+
     /// Whether one more thread is to read, which counts from here on: if somebody waits, and there is room for so many.
     fn takes_thread(&mut self, room: usize) -> bool {
         let takes = !self.waiting.is_empty()

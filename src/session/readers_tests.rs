@@ -129,19 +129,9 @@ fn shared(history: &Brittle, dir: &std::path::Path) -> Arc<Shared<Brittle>> {
 
 /// Somebody who asks for a reading of everything.
 fn asks(shared: &Arc<Shared<Brittle>>) -> oneshot::Receiver<Done<Brittle>> {
-    let (answer, answered) = oneshot::channel();
     let start = Position::after(Lsn::ZERO);
     let catch_up = CatchUp::alone(shared, subscription("s", None), start, None);
-    let mut queue = shared.readers.queue();
-    queue.asked += 1;
-    let number = queue.asked;
-    queue.waiting.push_back(Waiting {
-        number,
-        catch_up,
-        answer,
-        sending: None,
-    });
-    answered
+    shared.readers.queue().ask(catch_up)
 }
 
 /// How many frames were read for somebody, and whether it is read for alone from now on; `None` if its reading broke.

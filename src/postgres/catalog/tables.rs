@@ -237,14 +237,14 @@ impl Source {
         // They are gone through once.
         Source {
             with: format!(
-                "WITH published AS MATERIALIZED (SELECT p.schemaname, p.tablename {listed} \
+                "WITH published AS MATERIALIZED (SELECT p.relid {listed} \
                      FROM {tables} p {from_listed} \
-                     WHERE p.pubname IN ({names}){only} GROUP BY p.schemaname, p.tablename)",
+                     WHERE p.pubname IN ({names}){only} GROUP BY p.relid)",
                 tables = publication_tables(version),
             ),
             from: "published p \
-                   JOIN pg_catalog.pg_namespace n ON n.nspname = p.schemaname \
-                   JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename"
+                   JOIN pg_catalog.pg_class c ON c.oid = p.relid \
+                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
                 .to_owned(),
             column,
         }
