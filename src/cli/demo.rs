@@ -14,6 +14,7 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use self::shop::Shop;
+use super::signals::{Hangup, cancel_on_signals};
 use super::{serve, values};
 use crate::app;
 
@@ -57,7 +58,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let stop = CancellationToken::new();
-    runtime.block_on(async { serve::stop_on_signals(&stop) })?;
+    runtime.block_on(async { cancel_on_signals(&stop, Hangup::Ends) })?;
     eprintln!("starting a throwaway Postgres …");
     let shop = Shop::open()?;
     let ended = match stop.is_cancelled() {

@@ -3,6 +3,7 @@
 mod check;
 mod demo;
 mod serve;
+mod signals;
 mod tail;
 mod values;
 

@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::Context;
 use bytesize::ByteSize;
 use clap::ValueEnum;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::signals::{Hangup, cancel_on_signals};
 use super::values;
 use crate::app::{self, Config};
 use crate::http;
@@ -20,8 +20,8 @@ use crate::session;
 
 /// Read a replication slot and serve live queries over websockets.
 ///
-/// Checks the database first, as `walcast check` does, and says what is missing. SIGTERM, SIGINT and SIGHUP drain:
-/// clients are told to reconnect, the journal is synced and confirmed.
+/// Checks the database first, as `walcast check` does, and says what is missing. SIGTERM and SIGINT drain: clients
+/// are told to reconnect, the journal is synced and confirmed. SIGHUP changes nothing.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -404,49 +404,10 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let served = runtime.block_on(async {
         let stop = CancellationToken::new();
-        stop_on_signals(&stop)?;
+        cancel_on_signals(&stop, Hangup::Ignored)?;
         app::serve(config, None, None, stop).await
     });
     // A question that a database does not answer is not waited for: nothing that must be finished is left.
     runtime.shutdown_timeout(QUESTIONS_TIMEOUT);
     served.map(|()| ExitCode::SUCCESS)
-}
-
-/// Cancels `stop` at SIGTERM or SIGINT, and at SIGHUP unless that was to be ignored (`nohup`).
-pub(crate) fn stop_on_signals(stop: &CancellationToken) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let mut hangup = match ignores_hangup() {
-        true => None,
-        false => Some(signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?),
-    };
-    // Without a handler a limit on the size of files (RLIMIT_FSIZE) kills the process; with one, the write fails, and
-    // that is dealt with like a full disk.
-    let file_size = SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw());
-    let exceeded = signal(file_size).context("cannot listen for SIGXFSZ")?;
-    let stop = stop.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            () = async {
-                match &mut hangup {
-                    Some(hangup) => drop(hangup.recv().await),
-                    None => std::future::pending().await,
-                }
-            } => {}
-        }
-        stop.cancel();
-        drop(exceeded);
-    });
-    Ok(())
-}
-
-/// Whether this process was started with SIGHUP ignored: proc(5), `SigIgn` in `/proc/self/status`.
-fn ignores_hangup() -> bool {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
-    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
-    // Signal 1 is the lowest bit.
-    mask.is_some_and(|mask| mask & 1 == 1)
 }

@@ -1,6 +1,7 @@
-//! `walcast tail`: a subscription on the command line, one line of JSON per change.
+//! `walcast tail`: subscriptions on the command line, one line per change.
 
 mod feed;
+mod line;
 mod object;
 
 use std::io::{self, Write};
@@ -17,19 +18,23 @@ use tungstenite::protocol::{CloseFrame, WebSocketConfig};
 use tungstenite::{Error as SocketError, Message};
 
 use self::feed::{Feed, Output, Query};
+use self::line::Format;
 use crate::lsn::{Epoch, ParseError, Start};
 
-/// Subscribe to a table and print its changes, one line of JSON each.
+/// Subscribe to tables and print their changes, one line of JSON each.
 ///
 /// Each line holds the position to resume from after it: give it to --from. Everything else goes to standard error. A
-/// lost connection is made again, and goes on where it was.
+/// lost connection is made again, and goes on where it was. With several tables, --where and the other flags hold for
+/// each of them; while they catch up one by one, a line's position is the earliest of theirs: to resume from it misses
+/// nothing, but may repeat lines.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Example:\n  walcast tail orders --where \"status = 'paid' AND amount > \\$1\" --param 100"
 )]
 pub(crate) struct Args {
-    /// The table, as SQL writes it: orders, shop.orders, "Odd Name".
-    table: String,
+    /// The tables, as SQL writes them: orders, shop.orders, "Odd Name".
+    #[arg(required = true, value_name = "TABLE")]
+    tables: Vec<String>,
     /// The server. Only ws:// for now.
     #[arg(
         long,
@@ -79,21 +84,55 @@ pub(crate) struct Args {
     /// The epoch that --from is of: refused if it is not the server's.
     #[arg(long, env = "WALCAST_EPOCH", value_name = "EPOCH", requires = "from")]
     epoch: Option<String>,
-    /// Be refused, not warned, if the log cannot decide which rows belong to the result.
-    #[arg(long, env = "WALCAST_STRICT")]
-    strict: bool,
+    /// What becomes of changes for which the log cannot decide if their row belongs to the result. [default: the
+    /// server's: refuse]
+    #[arg(long, env = "WALCAST_UNDECIDED", value_enum)]
+    undecided: Option<Undecided>,
     /// How bigint and numeric values are printed.
     #[arg(long, env = "WALCAST_NUMBERS", value_enum, default_value = "native")]
     numbers: Numbers,
+    /// How changes are printed.
+    #[arg(
+        long,
+        env = "WALCAST_FORMAT",
+        value_enum,
+        default_value = "json",
+        conflicts_with = "raw"
+    )]
+    format: Format,
     /// Print the server's messages as they come.
     #[arg(long, env = "WALCAST_RAW")]
     raw: bool,
     /// Exit after this many changes and rows.
     #[arg(long, env = "WALCAST_COUNT", value_name = "N")]
     count: Option<u64>,
+    /// Wait for a server that cannot be reached yet. Without it only a connection that was lost is made again.
+    #[arg(long, env = "WALCAST_WAIT", conflicts_with = "no_reconnect")]
+    wait: bool,
     /// Exit when the connection is lost.
     #[arg(long, env = "WALCAST_NO_RECONNECT")]
     no_reconnect: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Undecided {
+    /// Be refused, with the statement that changes it.
+    Refuse,
+    /// Print them: rows that may have left the result as deletes, values that may not match as they are.
+    Send,
+    /// Leave out updates of rows that may have left the result.
+    Withhold,
+}
+
+impl Undecided {
+    /// The name in the protocol.
+    fn as_str(self) -> &'static str {
+        match self {
+            Undecided::Refuse => "refuse",
+            Undecided::Send => "send",
+            Undecided::Withhold => "withhold",
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -155,6 +194,8 @@ struct Tail {
     /// How many changes are still wanted.
     left: Option<u64>,
     reconnect: bool,
+    /// Whether a connection may be tried again: it was there before, or may come.
+    patient: bool,
 }
 
 impl Tail {
@@ -169,21 +210,27 @@ impl Tail {
         }
         let texts = args.param.into_iter().map(serde_json::Value::String);
         let query = Query {
-            table: args.table,
+            tables: args.tables,
             predicate: args.predicate,
             params: texts.chain(args.param_json).collect(),
             columns: args.columns,
             ops: args.ops,
             old: args.old,
-            strict: args.strict,
+            undecided: args.undecided.map(Undecided::as_str),
             snapshot: args.snapshot,
         };
         Ok(Tail {
             url,
-            feed: Feed::new(query, args.from.unwrap_or(Start::Now), args.epoch.map(Epoch)),
+            feed: Feed::new(
+                query,
+                args.format,
+                args.from.unwrap_or(Start::Now),
+                args.epoch.map(Epoch).as_ref(),
+            ),
             raw: args.raw,
             left: args.count,
             reconnect: !args.no_reconnect,
+            patient: args.wait,
         })
     }
 
@@ -193,12 +240,16 @@ impl Tail {
             return Ok(());
         }
         let mut attempts = 0;
-        let mut was_connected = false;
         loop {
-            let ended = match self.connect(was_connected).await? {
+            let ended = match self.connect().await? {
                 Ok(mut socket) => {
-                    (attempts, was_connected) = (0, true);
-                    self.read(&mut socket).await?
+                    self.patient = true;
+                    let ended = self.read(&mut socket).await?;
+                    // A server that takes connections and nothing else is not there yet.
+                    if self.feed.is_accepted() {
+                        attempts = 0;
+                    }
+                    ended
                 }
                 Err(lost) => lost,
             };
@@ -218,7 +269,7 @@ impl Tail {
     }
 
     /// Connects. A server that cannot be reached is an error at first: the address may be wrong.
-    async fn connect(&self, was_connected: bool) -> anyhow::Result<Result<Socket, Ended>> {
+    async fn connect(&self) -> anyhow::Result<Result<Socket, Ended>> {
         let mut request = self
             .url
             .as_str()
@@ -244,17 +295,25 @@ impl Tail {
                     _ => bail!("{why}"),
                 }
             }
-            Err(error) if was_connected => Ok(Err(Ended::Lost(error.to_string(), Duration::ZERO))),
+            Err(error) if self.patient && !matches!(error, SocketError::Url(_)) => {
+                Ok(Err(Ended::Lost(error.to_string(), Duration::ZERO)))
+            }
             // Its own words hold those of its cause.
-            Err(error) => bail!("cannot connect to {}: {error}", self.url),
+            Err(error) => bail!(
+                "cannot connect to {}: {error}: is `walcast serve` running there (--listen)? --url names another \
+                 address, --wait waits for the server",
+                self.url
+            ),
         }
     }
 
     /// Prints what one connection brings.
     async fn read(&mut self, socket: &mut Socket) -> anyhow::Result<Ended> {
         let mut silent = false;
-        if let Err(error) = socket.send(self.feed.subscribe().into()).await {
-            return Ok(Ended::Lost(error.to_string(), Duration::ZERO));
+        for message in self.feed.subscribe() {
+            if let Err(error) = socket.send(message.into()).await {
+                return Ok(Ended::Lost(error.to_string(), Duration::ZERO));
+            }
         }
         loop {
             let message = match tokio::time::timeout(SILENCE, socket.next()).await {
@@ -271,7 +330,11 @@ impl Tail {
             };
             silent = false;
             let go_on = match message {
-                Message::Text(text) => self.print(&text)?,
+                Message::Text(text) => match self.print(&text)? {
+                    Printed::More => true,
+                    Printed::Enough => false,
+                    Printed::Unavailable(why) => return Ok(Ended::Lost(why, Duration::ZERO)),
+                },
                 Message::Close(frame) => return closed(frame),
                 _ => true,
             };
@@ -281,8 +344,8 @@ impl Tail {
         }
     }
 
-    /// Prints what a message means; whether more is wanted.
-    fn print(&mut self, text: &str) -> anyhow::Result<bool> {
+    /// Prints what a message means.
+    fn print(&mut self, text: &str) -> anyhow::Result<Printed> {
         let mut outputs = Vec::new();
         let received = self.feed.receive(text, &mut outputs);
         let mut lines = String::new();
@@ -304,9 +367,25 @@ impl Tail {
             }
         }
         let is_read = write(&lines)?;
-        received?;
-        Ok(is_read && self.left != Some(0))
+        match received {
+            Err(feed::Error::Unavailable(why)) => return Ok(Printed::Unavailable(why)),
+            received => received?,
+        }
+        Ok(match is_read && self.left != Some(0) {
+            true => Printed::More,
+            false => Printed::Enough,
+        })
     }
+}
+
+/// What follows from a message that was printed.
+enum Printed {
+    /// More is wanted.
+    More,
+    /// Nothing more is wanted.
+    Enough,
+    /// The server could not answer just now, for the reason given.
+    Unavailable(String),
 }
 
 /// An HTTP answer instead of a websocket, in words.

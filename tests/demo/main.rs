@@ -227,7 +227,7 @@ fn tail_resumes_after_any_line_and_ends_with_the_servers_words() {
         ),
         (vec!["nothing"], "unknown_table: "),
         (
-            vec!["customers", "--where", "vip", "--strict"],
+            vec!["customers", "--where", "vip", "--undecided", "refuse"],
             "replica_identity: ",
         ),
         (

@@ -23,6 +23,7 @@ mod snapshot;
 mod standby;
 mod streaming;
 mod support;
+mod tail;
 mod upstream;
 mod values;
 mod versions;

@@ -47,6 +47,21 @@ fn a_stop_closes_clients_in_good_order_and_confirms_everything() {
 }
 
 #[test]
+fn a_server_that_is_told_to_read_its_settings_again_goes_on() {
+    let database = Database::new(TABLE);
+    let walcast = Setup::new(&database).start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "t", "table": "t"}));
+    walcast.hang_up();
+    eventually("it says that there is nothing to read", || {
+        walcast.log().contains("SIGHUP ignored").then_some(())
+    });
+    database.sql("INSERT INTO t VALUES (1)");
+    client.expect("tx");
+    walcast.assert_running();
+}
+
+#[test]
 fn a_client_that_takes_no_close_frame_does_not_hold_up_a_stop() {
     let database = Database::new(TABLE);
     let setup = Setup::new(&database).flag("--drain-timeout", "1s");

@@ -1,20 +1,21 @@
-//! [`Feed`]: one subscription as its client sees it. Messages in, lines out; no I/O.
+//! [`Feed`]: one or several subscriptions of a connection as their client sees them. Messages in, lines out; no I/O.
 //!
-//! The one thing to know: it always holds the position after the last line it gave out, so that subscribing again
-//! neither misses nor repeats one.
+//! The one thing to know: each subscription holds the position after the last line that was given out of it, so that
+//! subscribing again neither misses nor repeats one.
 
 use serde::Deserialize;
 use serde_json::json;
 use serde_json::value::RawValue;
 
+use super::line::{self, Format, Line};
 use super::object::Object;
 use crate::lsn::{Epoch, Position, Start};
 
 /// What to subscribe to.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Query {
-    /// The table, as SQL writes it.
-    pub(super) table: String,
+    /// The tables, as SQL writes them. Everything else holds for each of them.
+    pub(super) tables: Vec<String>,
     /// The predicate.
     pub(super) predicate: Option<String>,
     /// Its parameters.
@@ -23,18 +24,18 @@ pub(super) struct Query {
     pub(super) columns: Vec<String>,
     /// The operations wanted; all if it is empty.
     pub(super) ops: Vec<String>,
-    /// Whether to have old rows too.
+    /// Asks for old rows too.
     pub(super) old: bool,
-    /// Whether to be refused where the log cannot decide membership.
-    pub(super) strict: bool,
-    /// Whether to begin with the rows that are there.
+    /// What becomes of changes whose membership the log cannot decide; the server's default if `None`.
+    pub(super) undecided: Option<&'static str>,
+    /// Begins with the rows that are there.
     pub(super) snapshot: bool,
 }
 
 /// What a message means to whoever reads along.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Output {
-    /// A change, or a row that was there, as a line of JSON.
+    /// A change, or a row that was there, as a line of text.
     Change(String),
     /// Something for people.
     Note(String),
@@ -43,29 +44,43 @@ pub(super) enum Output {
 /// Why the server's messages cannot be followed any further.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Error {
-    /// The server refused the subscription, or ended it.
+    /// The server refused a subscription, or ended it.
     #[error("{0}")]
     Refused(String),
+    /// The server could not answer just now: asking again later may help.
+    #[error("{0}")]
+    Unavailable(String),
     /// A message that this version of the protocol does not have.
     #[error("the server's message cannot be read: {0}")]
     Unreadable(String),
 }
 
-/// One subscription, across any number of connections.
+/// The subscriptions, across any number of connections.
 #[derive(Debug)]
 pub(super) struct Feed {
     query: Query,
-    start: Start,
-    /// The rows that were there are still coming: if they are cut short, they come anew.
-    begins: bool,
-    /// The epoch that `start` is of, if that is known.
-    epoch: Option<Epoch>,
+    format: Format,
+    subscriptions: Vec<Subscription>,
     /// The epoch of the connection.
     current: Option<Epoch>,
 }
 
-/// The subscription's name: it is alone on its connection.
-const ID: &str = "tail";
+/// The subscription to one table.
+#[derive(Debug)]
+struct Subscription {
+    /// The subscription's name on the connection.
+    id: String,
+    table: String,
+    start: Start,
+    /// The rows that were there are still coming: if they are cut short, they come again.
+    begins: bool,
+    /// Moves with the connection: frames without an `id` concern it.
+    live: bool,
+    /// The server has accepted it on this connection.
+    accepted: bool,
+    /// The epoch that `start` is of, if that is known.
+    epoch: Option<Epoch>,
+}
 
 #[derive(Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -76,10 +91,12 @@ enum Message {
         epoch: Epoch,
     },
     Subscribed {
+        id: String,
         position: Position,
         warnings: Vec<String>,
     },
     Live {
+        id: String,
         position: Position,
     },
     Progress {
@@ -102,6 +119,7 @@ struct Problem {
 struct Transaction<'a> {
     /// After this frame: inside the transaction if there is more of it.
     position: Position,
+    id: Option<String>,
     xid: u32,
     ts: String,
     #[serde(borrow)]
@@ -110,6 +128,7 @@ struct Transaction<'a> {
 
 #[derive(Deserialize)]
 struct Snapshot<'a> {
+    id: String,
     #[serde(borrow)]
     rows: Vec<&'a RawValue>,
 }
@@ -121,50 +140,230 @@ struct Kind {
 }
 
 impl Feed {
-    /// A subscription that begins at `start`, which is of `epoch` if that is given.
-    pub(super) fn new(query: Query, start: Start, epoch: Option<Epoch>) -> Feed {
-        Feed {
-            begins: query.snapshot,
-            query,
+    /// Subscriptions that begin at `start`, which is of `epoch` if that is given.
+    pub(super) fn new(query: Query, format: Format, start: Start, epoch: Option<&Epoch>) -> Feed {
+        let subscription = |(index, table): (usize, &String)| Subscription {
+            id: format!("tail-{}", index + 1),
+            table: table.clone(),
             start,
-            epoch,
+            begins: query.snapshot,
+            live: false,
+            accepted: false,
+            epoch: epoch.cloned(),
+        };
+        Feed {
+            subscriptions: query.tables.iter().enumerate().map(subscription).collect(),
+            query,
+            format,
             current: None,
         }
     }
 
-    /// The message that subscribes, from where the feed stands.
-    pub(super) fn subscribe(&self) -> String {
-        let mut message = json!({"type": "subscribe", "id": ID, "table": self.query.table});
+    /// The messages that subscribe on a new connection, from where the feed stands.
+    pub(super) fn subscribe(&mut self) -> Vec<String> {
+        for subscription in &mut self.subscriptions {
+            subscription.live = false;
+            subscription.accepted = false;
+        }
+        let subscriptions = self.subscriptions.iter();
+        subscriptions
+            .map(|subscription| subscription.message(&self.query))
+            .collect()
+    }
+
+    /// Tells that the server has accepted all subscriptions on this connection.
+    pub(super) fn is_accepted(&self) -> bool {
+        self.subscriptions
+            .iter()
+            .all(|subscription| subscription.accepted)
+    }
+
+    /// Reads a message; what it means goes to `out`, in order.
+    ///
+    /// # Errors
+    /// The subscriptions cannot go on.
+    pub(super) fn receive(&mut self, text: &str, out: &mut Vec<Output>) -> Result<(), Error> {
+        let kind: Kind = read(text)?;
+        match kind.name.as_str() {
+            "tx" => return self.transaction(&read(text)?, out),
+            "snapshot" => return self.snapshot(&read(text)?, out),
+            _ => {}
+        }
+        let mut note = |text: String| out.push(Output::Note(text));
+        match read(text)? {
+            Message::Hello {
+                server,
+                database,
+                epoch,
+            } => {
+                note(format!(
+                    "connected to {server}, database {database}, epoch {epoch}"
+                ));
+                self.current = Some(epoch);
+            }
+            Message::Subscribed {
+                id,
+                position,
+                warnings,
+            } => {
+                let current = self.current.clone();
+                let subscription = self.subscription(&id)?;
+                subscription.accepted = true;
+                subscription.advance(position, current.as_ref());
+                note(format!("subscribed to {} after {position}", subscription.table));
+                warnings.iter().for_each(|w| note(format!("warning: {w}")));
+            }
+            Message::Live { id, position } => {
+                let current = self.current.clone();
+                let subscription = self.subscription(&id)?;
+                subscription.begins = false;
+                subscription.live = true;
+                subscription.advance(position, current.as_ref());
+            }
+            Message::Progress { position } => self.advance(None, position),
+            Message::Error(problem) => match &problem.id {
+                Some(id) => return Err(self.refusal(&problem, id)),
+                None => note(format!("{}: {}", problem.code, problem.message)),
+            },
+            Message::Other => {}
+        }
+        Ok(())
+    }
+
+    fn snapshot(&self, snapshot: &Snapshot<'_>, out: &mut Vec<Output>) -> Result<(), Error> {
+        let table = self.table_of(&snapshot.id)?;
+        for row in &snapshot.rows {
+            let line = line::of_row(row, table, self.format);
+            out.push(Output::Change(line.map_err(unreadable)?));
+        }
+        Ok(())
+    }
+
+    fn transaction(&mut self, tx: &Transaction<'_>, out: &mut Vec<Output>) -> Result<(), Error> {
+        for (index, change) in tx.changes.iter().enumerate() {
+            let change: Object = read(change.get())?;
+            let seq = change.get("seq").and_then(|seq| seq.get().parse().ok());
+            let seq: u32 = seq.ok_or_else(|| Error::Unreadable("a change has no seq".into()))?;
+            let id = change.get("id").map_or(Ok(None), |id| read(id.get()).map(Some))?;
+            let id: String = id.ok_or_else(|| Error::Unreadable("a change has no id".into()))?;
+            let is_last = index + 1 == tx.changes.len();
+            let after = match is_last {
+                true => tx.position,
+                false => Position::after_change(tx.position.end, seq),
+            };
+            self.advance(tx.id.as_deref(), after);
+            let line = Line {
+                position: self.position(),
+                seq,
+                xid: tx.xid,
+                ts: &tx.ts,
+                table: self.table_of(&id)?,
+                change: &change,
+            };
+            out.push(Output::Change(line.write(self.format).map_err(unreadable)?));
+        }
+        self.advance(tx.id.as_deref(), tx.position);
+        Ok(())
+    }
+
+    /// Notes that everything up to `position` was given out: of one subscription that catches up, or of all live ones.
+    fn advance(&mut self, id: Option<&str>, position: Position) {
+        for subscription in &mut self.subscriptions {
+            let concerned = id.map_or(subscription.live, |id| id == subscription.id);
+            if concerned {
+                subscription.advance(position, self.current.as_ref());
+            }
+        }
+    }
+
+    /// The position from which all subscriptions miss nothing: the earliest of theirs. `None` until all rows that were
+    /// there have come.
+    fn position(&self) -> Option<Position> {
+        let positions = self.subscriptions.iter();
+        let positions = positions.map(|subscription| match subscription.start {
+            Start::After(position) if !subscription.begins => Some(position),
+            _ => None,
+        });
+        positions.min()?
+    }
+
+    /// The table of a subscription, to be printed where there are several.
+    fn table_of(&self, id: &str) -> Result<Option<&str>, Error> {
+        let found = self.subscriptions.iter().find(|known| known.id == id);
+        let found = found.ok_or_else(|| Error::Unreadable(format!("unknown id {id:?}")))?;
+        Ok((self.subscriptions.len() > 1).then_some(&*found.table))
+    }
+
+    fn subscription(&mut self, id: &str) -> Result<&mut Subscription, Error> {
+        let mut known = self.subscriptions.iter_mut();
+        let found = known.find(|known| known.id == id);
+        found.ok_or_else(|| Error::Unreadable(format!("unknown id {id:?}")))
+    }
+
+    /// The server's words, under the predicate where they are about a place in it, with what to do next.
+    fn refusal(&self, problem: &Problem, id: &str) -> Error {
+        let Problem {
+            code,
+            message,
+            offset,
+            ..
+        } = problem;
+        let table = match self.table_of(id) {
+            Ok(Some(table)) => format!("{table}: "),
+            _ => String::new(),
+        };
+        let mut text = format!("{table}{code}: {message}");
+        if let (Some(predicate), Some(offset)) = (&self.query.predicate, *offset) {
+            let before = predicate.get(..offset).unwrap_or(predicate);
+            let (line, column) = before
+                .rsplit_once('\n')
+                .map_or((before, 0), |(head, tail)| (tail, head.len() + 1));
+            let whole = predicate
+                .get(column..)
+                .unwrap_or_default()
+                .lines()
+                .next()
+                .unwrap_or_default();
+            text.push_str(&format!("\n  {whole}\n  {}^", " ".repeat(line.chars().count())));
+        }
+        if code == "internal" {
+            return Error::Unavailable(text);
+        }
+        if let Some(hint) = hint(code) {
+            text.push_str(&format!("\nhint: {hint}"));
+        }
+        Error::Refused(text)
+    }
+}
+
+impl Subscription {
+    /// The message that subscribes, from where the subscription stands.
+    fn message(&self, query: &Query) -> String {
+        let mut message = json!({"type": "subscribe", "id": self.id, "table": self.table});
         let mut set = |name: &str, value: serde_json::Value| {
             if let Some(fields) = message.as_object_mut() {
                 fields.insert(name.to_owned(), value);
             }
         };
-        let Query {
-            predicate,
-            params,
-            columns,
-            ops,
-            old,
-            strict,
-            ..
-        } = &self.query;
-        if let Some(predicate) = predicate {
+        if let Some(predicate) = &query.predicate {
             set("where", json!(predicate));
         }
         for (name, list) in [
-            ("params", json!(params)),
-            ("columns", json!(columns)),
-            ("ops", json!(ops)),
+            ("params", json!(query.params)),
+            ("columns", json!(query.columns)),
+            ("ops", json!(query.ops)),
         ] {
             if list != json!([]) {
                 set(name, list);
             }
         }
-        for (name, flag) in [("old", *old), ("strict", *strict)] {
-            if flag {
-                set(name, json!(true));
-            }
+        if query.old {
+            set("old", json!(true));
+        }
+        match query.undecided {
+            Some("refuse") => set("strict", json!(true)),
+            Some(undecided) => set("undecided", json!(undecided)),
+            None => {}
         }
         match self.start {
             _ if self.begins => set("snapshot", json!(true)),
@@ -180,111 +379,36 @@ impl Feed {
         message.to_string()
     }
 
-    /// Reads a message; what it means goes to `out`, in order.
-    ///
-    /// # Errors
-    /// The subscription is over.
-    pub(super) fn receive(&mut self, text: &str, out: &mut Vec<Output>) -> Result<(), Error> {
-        let kind: Kind = read(text)?;
-        match kind.name.as_str() {
-            "tx" => return self.transaction(&read(text)?, out),
-            "snapshot" => {
-                let Snapshot { rows } = read(text)?;
-                let line = |row: &&RawValue| Output::Change(format!(r#"{{"op":"snapshot","row":{row}}}"#));
-                out.extend(rows.iter().map(line));
-                return Ok(());
-            }
-            _ => {}
-        }
-        let mut note = |text: String| out.push(Output::Note(text));
-        match read(text)? {
-            Message::Hello {
-                server,
-                database,
-                epoch,
-            } => {
-                note(format!(
-                    "connected to {server}, database {database}, epoch {epoch}"
-                ));
-                self.current = Some(epoch);
-            }
-            Message::Subscribed { position, warnings } => {
-                note(format!("subscribed to {} after {position}", self.query.table));
-                warnings.iter().for_each(|w| note(format!("warning: {w}")));
-                self.advance(position);
-            }
-            Message::Live { position } => {
-                self.begins = false;
-                self.advance(position);
-            }
-            Message::Progress { position } => self.advance(position),
-            Message::Error(problem) if problem.id.is_some() => return Err(self.refusal(&problem)),
-            Message::Error(Problem { code, message, .. }) => note(format!("{code}: {message}")),
-            Message::Other => {}
-        }
-        Ok(())
-    }
-
-    fn transaction(&mut self, tx: &Transaction<'_>, out: &mut Vec<Output>) -> Result<(), Error> {
-        for (index, change) in tx.changes.iter().enumerate() {
-            let change: Object = read(change.get())?;
-            let seq = change.get("seq").and_then(|seq| seq.get().parse().ok());
-            let seq: u32 = seq.ok_or_else(|| Error::Unreadable("a change has no seq".into()))?;
-            let is_last = index + 1 == tx.changes.len();
-            let after = match is_last {
-                true => tx.position,
-                false => Position::after_change(tx.position.end, seq),
-            };
-            let (xid, ts) = (tx.xid, json!(tx.ts));
-            let mut line = format!(r#"{{"position":"{after}","seq":{seq},"xid":{xid},"ts":{ts}"#);
-            for (name, value) in change.fields() {
-                if !matches!(name, "id" | "seq") {
-                    line.push_str(&format!(",{}:{value}", json!(name)));
-                }
-            }
-            line.push('}');
-            out.push(Output::Change(line));
-        }
-        self.advance(tx.position);
-        Ok(())
-    }
-
-    /// Notes that everything up to `position` was given out.
-    pub(super) fn advance(&mut self, position: Position) {
+    fn advance(&mut self, position: Position, epoch: Option<&Epoch>) {
         self.start = Start::After(position);
-        if self.current.is_some() {
-            self.epoch.clone_from(&self.current);
+        if let Some(epoch) = epoch {
+            self.epoch = Some(epoch.clone());
         }
-    }
-
-    /// The server's words, under the predicate where they are about a place in it.
-    fn refusal(&self, problem: &Problem) -> Error {
-        let Problem {
-            code,
-            message,
-            offset,
-            ..
-        } = problem;
-        let mut text = format!("{code}: {message}");
-        if let (Some(predicate), Some(offset)) = (&self.query.predicate, *offset) {
-            let before = predicate.get(..offset).unwrap_or(predicate);
-            let (line, column) = before
-                .rsplit_once('\n')
-                .map_or((before, 0), |(head, tail)| (tail, head.len() + 1));
-            let whole = predicate
-                .get(column..)
-                .unwrap_or_default()
-                .lines()
-                .next()
-                .unwrap_or_default();
-            text.push_str(&format!("\n  {whole}\n  {}^", " ".repeat(line.chars().count())));
-        }
-        Error::Refused(text)
     }
 }
 
+/// What somebody at a terminal can do about a refusal, beyond the server's words.
+fn hint(code: &str) -> Option<&'static str> {
+    match code {
+        "unknown_table" => Some("`walcast tables` lists the tables that can be followed"),
+        "resume_expired" | "resume_invalid" => {
+            Some("begin again, with --snapshot for the rows that are there, or without --from")
+        }
+        "schema_changed" => Some("begin again, with --snapshot"),
+        "replica_identity" => Some(
+            "run the statement above, or choose --undecided send (rows that leave come as deletes of their key) or \
+             --undecided withhold",
+        ),
+        _ => None,
+    }
+}
+
+fn unreadable(error: serde_json::Error) -> Error {
+    Error::Unreadable(error.to_string())
+}
+
 fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Error> {
-    serde_json::from_str(text).map_err(|error| Error::Unreadable(error.to_string()))
+    serde_json::from_str(text).map_err(unreadable)
 }
 
 #[cfg(test)]
@@ -296,13 +420,13 @@ mod tests {
 
     fn query() -> Query {
         Query {
-            table: "orders".into(),
+            tables: vec!["orders".into()],
             predicate: Some("größe = 1 AND\n amount > x".into()),
             params: vec![],
             columns: vec![],
             ops: vec![],
             old: false,
-            strict: false,
+            undecided: None,
             snapshot: false,
         }
     }
@@ -313,8 +437,13 @@ mod tests {
         out
     }
 
+    fn following(query: Query, start: Start, epoch: Option<&Epoch>) -> Feed {
+        Feed::new(query, Format::Json, start, epoch)
+    }
+
     fn subscribe(feed: &Feed) -> serde_json::Value {
-        serde_json::from_str(&feed.subscribe()).unwrap()
+        let message = feed.subscriptions[0].message(&feed.query);
+        serde_json::from_str(&message).unwrap()
     }
 
     #[test]
@@ -323,10 +452,10 @@ mod tests {
             predicate: None,
             ..query()
         };
-        let feed = Feed::new(bare, Start::Now, None);
+        let feed = following(bare, Start::Now, None);
         assert_eq!(
             subscribe(&feed),
-            json!({"type": "subscribe", "id": "tail", "table": "orders"})
+            json!({"type": "subscribe", "id": "tail-1", "table": "orders"})
         );
         let full = Query {
             predicate: Some("id = $1".into()),
@@ -334,16 +463,16 @@ mod tests {
             columns: vec!["id".into()],
             ops: vec!["insert".into()],
             old: true,
-            strict: true,
+            undecided: Some("refuse"),
             ..query()
         };
-        let feed = Feed::new(
+        let feed = following(
             full,
             Start::After(Position::after_change(Lsn(255), 3)),
-            Some(Epoch("e0".into())),
+            Some(&Epoch("e0".into())),
         );
         let expected = json!({
-            "type": "subscribe", "id": "tail", "table": "orders", "where": "id = $1", "params": ["7"],
+            "type": "subscribe", "id": "tail-1", "table": "orders", "where": "id = $1", "params": ["7"],
             "columns": ["id"], "ops": ["insert"], "old": true, "strict": true, "from": "0/FF:3", "epoch": "e0"
         });
         assert_eq!(subscribe(&feed), expected);
@@ -351,7 +480,7 @@ mod tests {
 
     #[test]
     fn the_epoch_goes_with_earliest_as_with_a_position() {
-        let feed = Feed::new(query(), Start::Earliest, Some(Epoch("e0".into())));
+        let feed = following(query(), Start::Earliest, Some(&Epoch("e0".into())));
         assert_eq!(
             (&subscribe(&feed)["from"], &subscribe(&feed)["epoch"]),
             (&json!("earliest"), &json!("e0"))
@@ -360,8 +489,8 @@ mod tests {
 
     #[test]
     fn what_it_subscribes_with_is_what_the_server_reads() {
-        let feed = Feed::new(query(), Start::Earliest, None);
-        let message = crate::protocol::ClientMessage::parse(&feed.subscribe());
+        let feed = following(query(), Start::Earliest, None);
+        let message = crate::protocol::ClientMessage::parse(&subscribe(&feed).to_string());
         assert!(
             matches!(message, Ok(crate::protocol::ClientMessage::Subscribe(_))),
             "{message:?}"
@@ -370,9 +499,10 @@ mod tests {
 
     #[test]
     fn a_line_holds_the_position_after_its_change_and_its_row_as_the_server_wrote_it() {
-        let mut feed = Feed::new(query(), Start::Now, None);
+        let mut feed = following(query(), Start::Now, None);
         receive(&mut feed, HELLO);
-        let tx = r#"{"type":"tx","position":"END","xid":7,"ts":"2026-01-01T00:00:00.000001Z","changes":[{"id":"tail","seq":2,"op":"insert","row":{"b":1.50,"a":12345678901234567890.10}},{"id":"tail","seq":4,"op":"delete","cause":"update","key":{"b":1}}]}"#;
+        receive(&mut feed, r#"{"type":"live","id":"tail-1","position":"0/5"}"#);
+        let tx = r#"{"type":"tx","position":"END","xid":7,"ts":"2026-01-01T00:00:00.000001Z","changes":[{"id":"tail-1","seq":2,"op":"insert","row":{"b":1.50,"a":12345678901234567890.10}},{"id":"tail-1","seq":4,"op":"delete","cause":"update","key":{"b":1}}]}"#;
         let lines = receive(&mut feed, &tx.replace("END", "0/FF"));
         let expected = [
             r#"{"position":"0/FF:2","seq":2,"xid":7,"ts":"2026-01-01T00:00:00.000001Z","op":"insert","row":{"b":1.50,"a":12345678901234567890.10}}"#,
@@ -387,14 +517,14 @@ mod tests {
 
     #[test]
     fn it_resumes_from_the_last_position_it_was_told() {
-        let mut feed = Feed::new(query(), Start::Earliest, None);
+        let mut feed = following(query(), Start::Earliest, None);
         receive(&mut feed, HELLO);
         assert_eq!(subscribe(&feed)["from"], "earliest");
-        let subscribed = r#"{"type":"subscribed","id":"tail","position":"0/1","key":[],"columns":[],"replica_identity":"full","warnings":["careful"]}"#;
+        let subscribed = r#"{"type":"subscribed","id":"tail-1","position":"0/1","key":[],"columns":[],"replica_identity":"full","warnings":["careful"]}"#;
         let notes = receive(&mut feed, subscribed);
         assert_eq!(notes.last(), Some(&Output::Note("warning: careful".into())));
         for (message, from) in [
-            (r#"{"type":"live","id":"tail","position":"0/5"}"#, "0/5"),
+            (r#"{"type":"live","id":"tail-1","position":"0/5"}"#, "0/5"),
             (r#"{"type":"progress","position":"0/6"}"#, "0/6"),
             (
                 r#"{"type":"tx","position":"0/7","xid":1,"ts":"","changes":[]}"#,
@@ -413,13 +543,13 @@ mod tests {
             snapshot: true,
             ..query()
         };
-        let mut feed = Feed::new(with_snapshot, Start::Now, None);
+        let mut feed = following(with_snapshot, Start::Now, None);
         receive(&mut feed, HELLO);
-        let subscribed = r#"{"type":"subscribed","id":"tail","position":"0/1","key":[],"columns":[],"replica_identity":"full","warnings":[]}"#;
+        let subscribed = r#"{"type":"subscribed","id":"tail-1","position":"0/1","key":[],"columns":[],"replica_identity":"full","warnings":[]}"#;
         receive(&mut feed, subscribed);
         let rows = receive(
             &mut feed,
-            r#"{"type":"snapshot","id":"tail","rows":[{"b":1.50},{"b":2}]}"#,
+            r#"{"type":"snapshot","id":"tail-1","rows":[{"b":1.50},{"b":2}]}"#,
         );
         let expected = [
             r#"{"op":"snapshot","row":{"b":1.50}}"#,
@@ -428,21 +558,91 @@ mod tests {
         assert_eq!(rows, expected.map(|line| Output::Change(line.into())));
         receive(
             &mut feed,
-            r#"{"type":"tx","position":"0/3","id":"tail","xid":1,"ts":"","changes":[]}"#,
+            r#"{"type":"tx","position":"0/3","id":"tail-1","xid":1,"ts":"","changes":[]}"#,
         );
         let anew = subscribe(&feed);
         assert_eq!((&anew["snapshot"], anew.get("from")), (&json!(true), None));
-        receive(&mut feed, r#"{"type":"live","id":"tail","position":"0/5"}"#);
+        receive(&mut feed, r#"{"type":"live","id":"tail-1","position":"0/5"}"#);
         let resumed = subscribe(&feed);
         assert_eq!((resumed.get("snapshot"), &resumed["from"]), (None, &json!("0/5")));
     }
 
+    fn with_two_tables() -> Feed {
+        let tables = vec!["orders".into(), "items".into()];
+        let mut feed = following(Query { tables, ..query() }, Start::Now, None);
+        receive(&mut feed, HELLO);
+        for id in ["tail-1", "tail-2"] {
+            let subscribed = format!(
+                r#"{{"type":"subscribed","id":"{id}","position":"0/10","key":[],"columns":[],"replica_identity":"full","warnings":[]}}"#
+            );
+            receive(&mut feed, &subscribed);
+        }
+        feed
+    }
+
+    fn line(output: &Output) -> serde_json::Value {
+        match output {
+            Output::Change(line) => serde_json::from_str(line).unwrap(),
+            Output::Note(note) => panic!("{note}"),
+        }
+    }
+
+    #[test]
+    fn lines_of_several_tables_name_them_and_stand_at_the_place_that_is_safe_for_all() {
+        let mut feed = with_two_tables();
+        assert!(feed.is_accepted());
+        let catching_up = r#"{"type":"tx","position":"0/20","id":"tail-1","xid":1,"ts":"","changes":[{"id":"tail-1","seq":0,"op":"truncate"}]}"#;
+        let lines = receive(&mut feed, catching_up);
+        assert_eq!(
+            line(&lines[0])["position"],
+            "0/10",
+            "the other one is not further"
+        );
+        assert_eq!(line(&lines[0])["table"], "orders");
+        for id in ["tail-1", "tail-2"] {
+            receive(
+                &mut feed,
+                &format!(r#"{{"type":"live","id":"{id}","position":"0/20"}}"#),
+            );
+        }
+        let both = r#"{"type":"tx","position":"0/30","xid":2,"ts":"","changes":[{"id":"tail-2","seq":1,"op":"truncate"},{"id":"tail-1","seq":4,"op":"truncate"}]}"#;
+        let lines = receive(&mut feed, both);
+        let places = lines.iter().map(line).map(|line| line["position"].clone());
+        assert_eq!(places.collect::<Vec<_>>(), ["0/30:1", "0/30"]);
+        let messages = feed.subscribe();
+        assert!(
+            messages
+                .iter()
+                .all(|message| message.contains(r#""from":"0/30""#)),
+            "{messages:?}"
+        );
+        assert!(!feed.is_accepted(), "not on the new connection");
+    }
+
+    #[test]
+    fn a_server_that_cannot_answer_now_is_asked_again_and_any_other_refusal_is_the_end() {
+        let mut feed = with_two_tables();
+        let mut refuse = |code: &str| {
+            let text =
+                format!(r#"{{"type":"error","code":"{code}","message":"no","id":"tail-2","offset":null}}"#);
+            feed.receive(&text, &mut Vec::new()).unwrap_err()
+        };
+        assert_eq!(
+            refuse("internal"),
+            Error::Unavailable("items: internal: no".into())
+        );
+        let Error::Refused(words) = refuse("unknown_table") else {
+            panic!("not refused");
+        };
+        assert!(words.contains("walcast tables"), "{words}");
+    }
+
     #[test]
     fn a_refusal_points_at_the_place_in_the_predicate() {
-        let mut feed = Feed::new(query(), Start::Now, None);
+        let mut feed = following(query(), Start::Now, None);
         let mut refuse = |offset: &str| {
             let text =
-                format!(r#"{{"type":"error","code":"bad_predicate","message":"no","id":"tail"{offset}}}"#);
+                format!(r#"{{"type":"error","code":"bad_predicate","message":"no","id":"tail-1"{offset}}}"#);
             feed.receive(&text, &mut Vec::new()).unwrap_err().to_string()
         };
         assert_eq!(refuse(""), "bad_predicate: no");
@@ -461,7 +661,7 @@ mod tests {
 
     #[test]
     fn errors_that_are_not_about_the_subscription_are_told_and_survived() {
-        let mut feed = Feed::new(query(), Start::Now, None);
+        let mut feed = following(query(), Start::Now, None);
         let text = r#"{"type":"error","code":"rate_limited","message":"slower","retry_after_ms":5}"#;
         assert_eq!(
             receive(&mut feed, text),
@@ -471,7 +671,7 @@ mod tests {
 
     #[test]
     fn messages_that_cannot_be_read_are_errors() {
-        let mut feed = Feed::new(query(), Start::Now, None);
+        let mut feed = following(query(), Start::Now, None);
         for text in [
             "",
             "[]",

@@ -23,6 +23,7 @@ pub struct Setup {
     flags: Vec<String>,
     shell: Option<String>,
     address: Address,
+    listen: SocketAddr,
 }
 
 /// Where clients find walcast; another place after each start.
@@ -52,6 +53,7 @@ impl Setup {
             flags: Vec::new(),
             shell: None,
             address: Arc::new(Mutex::new(([127, 0, 0, 1], 0).into())),
+            listen: ([127, 0, 0, 1], 0).into(),
         }
         .flag("--progress-interval", "50ms")
     }
@@ -93,6 +95,12 @@ impl Setup {
         self
     }
 
+    /// On an address of its own choice, not on any free port.
+    pub fn listen_on(mut self, address: SocketAddr) -> Setup {
+        self.listen = address;
+        self
+    }
+
     /// After a shell command, `ulimit` for example.
     pub fn after(mut self, shell: &str) -> Setup {
         self.shell = Some(shell.to_owned());
@@ -130,7 +138,13 @@ impl Setup {
             }
         };
         command
-            .args(["serve", "--log-format", "json", "--listen", "127.0.0.1:0"])
+            .args([
+                "serve",
+                "--log-format",
+                "json",
+                "--listen",
+                &self.listen.to_string(),
+            ])
             .args(["--admin-listen", "127.0.0.1:0", "--create-slot"])
             .args(["--database-url", &self.url, "--slot", &self.slot])
             .args(self.publications.lines().flat_map(|name| ["--publication", name]))
@@ -332,6 +346,10 @@ impl Walcast {
     }
 
     /// Asks it to stop, as an init system does.
+    pub fn hang_up(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::HUP).unwrap();
+    }
+
     pub fn terminate(&self) {
         kill_process(Pid::from_child(&self.child), Signal::TERM).unwrap();
     }

@@ -1,0 +1,142 @@
+//! `walcast tail`: several tables, a server that comes later, and words for people.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::support::{Database, PROGRAM, Setup, Walcast, eventually};
+
+const TABLES: &str = "CREATE TABLE a (id int PRIMARY KEY, note text); ALTER TABLE a REPLICA IDENTITY FULL;
+    CREATE TABLE b (id int PRIMARY KEY, j json); CREATE PUBLICATION pub FOR TABLE a, b";
+
+fn tail(walcast: &Walcast, args: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    let url = format!("ws://{}/v1/stream", walcast.listen());
+    command.args(["tail", "--url", &url]).args(args);
+    command
+}
+
+/// A `tail` that runs, and what it prints.
+struct Tail {
+    child: Child,
+    lines: std::sync::mpsc::Receiver<String>,
+}
+
+impl Tail {
+    fn start(mut command: Command) -> Tail {
+        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (sender, lines) = std::sync::mpsc::channel();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let err = BufReader::new(child.stderr.take().unwrap());
+        let to = sender.clone();
+        std::thread::spawn(move || out.lines().for_each(|line| drop(to.send(line.unwrap()))));
+        std::thread::spawn(move || err.lines().for_each(|line| drop(sender.send(line.unwrap()))));
+        Tail { child, lines }
+    }
+
+    /// The next line that holds `words`.
+    fn line(&self, words: &str) -> String {
+        let patience = std::time::Duration::from_secs(60);
+        loop {
+            let line = self.lines.recv_timeout(patience);
+            let line = line.unwrap_or_else(|error| panic!("waiting for {words:?}: {error}"));
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+}
+
+impl Drop for Tail {
+    fn drop(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+#[test]
+fn several_tables_are_followed_by_one_tail_which_resumes_after_any_line() {
+    let database = Database::new(TABLES);
+    let walcast = Setup::new(&database).start();
+    let running = Tail::start(tail(&walcast, &["a", "b", "--snapshot"]));
+    running.line("subscribed to a");
+    running.line("subscribed to b");
+    database.sql("BEGIN; INSERT INTO a VALUES (1, 'x'); INSERT INTO b VALUES (7, '{\n\"k\":\n1}'); COMMIT");
+    let lines = ["\"table\":\"a\"", "\"table\":\"b\""].map(|words| running.line(words));
+    let lines = lines.map(|line| serde_json::from_str::<Value>(&line).unwrap());
+    assert_eq!(lines[0]["row"], json!({"id": 1, "note": "x"}));
+    assert_eq!(lines[1]["row"], json!({"id": 7, "j": {"k": 1}}));
+    drop(running);
+    // The one before the other: inside the transaction.
+    let from = lines[0]["position"].as_str().unwrap();
+    let output = tail(&walcast, &["a", "b", "--from", from, "--count", "1"])
+        .output()
+        .unwrap();
+    let rest: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rest, lines[1]);
+}
+
+#[test]
+fn people_read_old_values_beside_new_ones() {
+    let database = Database::new(TABLES);
+    let walcast = Setup::new(&database).start();
+    let running = Tail::start(tail(&walcast, &["a", "--format", "text", "--old"]));
+    running.line("subscribed to a");
+    database.sql("INSERT INTO a VALUES (1, 'new')");
+    assert!(running.line("insert").ends_with(r#"insert  id: 1, note: "new""#));
+    database.sql("UPDATE a SET note = 'paid'");
+    assert!(
+        running
+            .line("update")
+            .ends_with(r#"update  id: 1, note: "new" → "paid""#)
+    );
+    database.sql("DELETE FROM a");
+    let line = running.line("delete");
+    assert!(
+        line.ends_with(r#"delete  id: 1  old id: 1, note: "paid""#),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_server_that_is_not_there_is_waited_for_on_request_only() {
+    let database = Database::new(TABLES);
+    let setup = Setup::new(&database);
+    let first = setup.start();
+    let at = first.listen();
+    let args = |wait: &[&str]| {
+        let mut command = tail(&first, &["a", "--count", "1"]);
+        command.args(wait);
+        command
+    };
+    let (without, with) = (args(&[]), args(&["--wait"]));
+    first.kill();
+    let mut without = without;
+    let output = without.output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success());
+    assert!(
+        words.contains("walcast serve") && words.contains("--wait"),
+        "{words}"
+    );
+
+    let waiting = Tail::start(with);
+    waiting.line("connecting again");
+    let _second = setup.listen_on(at).start();
+    waiting.line("subscribed to a");
+    database.sql("INSERT INTO a VALUES (1)");
+    waiting.line("\"op\":\"insert\"");
+}
+
+#[test]
+fn a_refusal_comes_with_what_to_do() {
+    let database = Database::new(TABLES);
+    let walcast = Setup::new(&database).start();
+    let output = tail(&walcast, &["a", "nowhere"]).output().unwrap();
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(words.contains("nowhere: unknown_table: "), "{words}");
+    assert!(words.contains("hint: `walcast tables`"), "{words}");
+    eventually("the server goes on", || walcast.ready().ok());
+}
