@@ -18,8 +18,7 @@ SECONDS ?= 600
 
 demo:
 	@scripts/install.sh compiler postgres
-	$(CARGO) build --release --locked
-	@exec target/release/walcast demo $(ARGS)
+	$(CARGO) run --release --locked -- demo $(ARGS)
 
 test:
 	@scripts/install.sh compiler postgres wal2json browser clock

@@ -3,6 +3,8 @@
 //! It lives in a temporary directory, listens on a unix socket there (and on a loopback port if asked), and is gone
 //! when it is dropped. Postgres refuses to run as root: started by root, it runs as the user `postgres`.
 
+mod directory;
+
 use std::fs;
 use std::io;
 use std::net::TcpListener;
@@ -14,6 +16,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process};
+
+pub use directory::{Directory, remove_dead};
 
 /// What kept a throwaway server from running.
 #[derive(Debug, thiserror::Error)]
@@ -65,7 +69,7 @@ pub struct Options {
 #[derive(Debug)]
 pub struct Cluster {
     bin: PathBuf,
-    directory: tempfile::TempDir,
+    directory: Directory,
     owner: Option<(u32, u32)>,
     port: u16,
     tcp: bool,
@@ -77,6 +81,9 @@ pub struct Cluster {
 /// Waits for a line; if the pipe ends without one, its other end has died: the server goes, and its directory.
 const GUARD: &str = "read -r _ && exit; kill -QUIT \"$0\"; while kill -0 \"$0\" 2>/dev/null; do sleep 0.1; done; \
                      rm -rf -- \"$1\"";
+/// Where clusters are, and what their directories' names begin with.
+const PARENT: &str = "/tmp";
+const PREFIX: &str = "walcast-pg-";
 /// How long a server gets to start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -86,6 +93,14 @@ impl Cluster {
         let mut cluster = Cluster::create(options)?;
         cluster.resume()?;
         Ok(cluster)
+    }
+
+    /// Removes the directories of clusters whose processes were killed, guard and all, and returns their paths.
+    ///
+    /// # Errors
+    /// The directory of temporary files cannot be read.
+    pub fn remove_dead() -> io::Result<Vec<PathBuf>> {
+        remove_dead(Path::new(PARENT), PREFIX)
     }
 
     /// Makes a standby that follows a running cluster, with further lines for its `postgresql.conf`, and starts it. It
@@ -145,9 +160,7 @@ impl Cluster {
     fn empty(options: &Options) -> Result<Cluster, Error> {
         let bin = find_bin()?;
         // A short path: a unix socket's is limited to 107 bytes.
-        let directory = tempfile::Builder::new()
-            .prefix("walcast-pg-")
-            .tempdir_in("/tmp")
+        let directory = Directory::new(Path::new(PARENT), PREFIX)
             .map_err(|e| Error::Io("cannot make a directory in /tmp".into(), e))?;
         let owner = if geteuid().is_root() {
             Some(postgres_user()?)

@@ -17,6 +17,10 @@ use self::shop::Shop;
 use super::signals::{Hangup, cancel_on_signals};
 use super::{serve, values};
 use crate::app;
+use crate::cluster::{Cluster, Directory, remove_dead};
+
+/// The names of the demos' own directories begin with it.
+const PREFIX: &str = "walcast-demo-";
 
 /// Show live queries on a throwaway Postgres with the traffic of a small shop.
 ///
@@ -59,6 +63,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let stop = CancellationToken::new();
     runtime.block_on(async { cancel_on_signals(&stop, Hangup::Ends) })?;
+    remove_what_was_left();
     eprintln!("starting a throwaway Postgres …");
     let shop = Shop::open()?;
     let ended = match stop.is_cancelled() {
@@ -71,11 +76,24 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     ended.map(|()| ExitCode::SUCCESS)
 }
 
+/// Removes what demos left that were killed before they could.
+fn remove_what_was_left() {
+    let removed = [remove_dead(&std::env::temp_dir(), PREFIX), Cluster::remove_dead()];
+    for removed in removed {
+        match removed {
+            Ok(paths) => paths
+                .iter()
+                .for_each(|path| eprintln!("removed {}, which a killed demo had left", path.display())),
+            // The demo itself needs the place, and says more of it.
+            Err(error) => tracing::debug!(%error, "cannot look for what killed demos left"),
+        }
+    }
+}
+
 async fn show(args: &Args, shop: &Shop, stop: CancellationToken) -> anyhow::Result<()> {
-    let journal = tempfile::Builder::new()
-        .prefix("walcast-demo-")
-        .tempdir()
-        .context("cannot make a directory")?;
+    let parent = std::env::temp_dir();
+    let journal = Directory::new(&parent, PREFIX)
+        .with_context(|| format!("cannot make a directory in {}", parent.display()))?;
     // Variables of serve's flags count here too, and may be wrong.
     let serve = Serve::try_parse_from(flags(args, shop, journal.path().join("journal")));
     let config = serve.map_err(in_words)?.args.config()?;

@@ -7,7 +7,8 @@ mod process;
 
 use std::collections::BTreeSet;
 use std::net::TcpListener;
-use std::process::Output;
+use std::process::{Command, Output};
+use std::rc::Rc;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -146,13 +147,32 @@ fn a_port_in_use_is_said_before_anything_is_started() {
 }
 
 #[test]
-fn a_demo_that_is_killed_leaves_no_server_behind() {
-    let demo = Demo::start();
+fn a_demo_that_is_killed_leaves_no_server_behind_and_its_files_to_the_next() {
+    let temp = Rc::new(tempfile::tempdir().unwrap());
+    let demo = Demo::start_in(Rc::clone(&temp));
     let cluster = demo.cluster.clone();
     demo.kill();
     wait_for("the server's end", || {
         (process::processes_that_name(&cluster).is_empty() && !cluster.exists()).then_some(())
     });
+    let files = || std::fs::read_dir(temp.path()).unwrap().count();
+    assert_eq!(files(), 1, "the journal's directory");
+    let demo = Demo::start_in(Rc::clone(&temp));
+    assert_eq!(files(), 1, "its own");
+    let (_, left) = demo.end(Signal::INT);
+    assert_eq!(left, [] as [String; 0]);
+}
+
+#[test]
+fn make_demo_runs_what_cargo_built_wherever_that_is() {
+    // Not to build a release here: make only prints what it would run.
+    let output = Command::new("make").args(["-n", "demo"]).output().unwrap();
+    let recipe = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        recipe.contains("cargo run --release --locked -- demo"),
+        "{recipe}"
+    );
+    assert!(!recipe.contains("target/"), "{recipe}");
 }
 
 fn tail(demo: &Demo, args: &[&str]) -> Output {

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -37,7 +38,7 @@ pub(crate) fn walcast() -> Command {
 pub(crate) struct Demo {
     child: Child,
     /// Where it keeps its own files.
-    temp: tempfile::TempDir,
+    temp: Rc<tempfile::TempDir>,
     /// The throwaway server's directory.
     pub(crate) cluster: PathBuf,
     pub(crate) page: String,
@@ -46,7 +47,11 @@ pub(crate) struct Demo {
 
 impl Demo {
     pub(crate) fn start() -> Demo {
-        let temp = tempfile::tempdir().unwrap();
+        Demo::start_in(Rc::new(tempfile::tempdir().unwrap()))
+    }
+
+    /// With its own files in a directory of choice.
+    pub(crate) fn start_in(temp: Rc<tempfile::TempDir>) -> Demo {
         let mut child = walcast()
             .args(["demo", "--listen", "127.0.0.1:0"])
             .env("TMPDIR", temp.path())
