@@ -91,6 +91,8 @@ pub struct Metrics {
     pub spooled_bytes: IntGauge,
     /// Times that there was no room for them.
     pub spool_overflows: IntCounter,
+    /// Streamed transactions that were read again, whole.
+    pub transactions_reread: IntCounter,
     changes: IntCounterVec,
     /// Changes whose rows were too large to be kept whole.
     pub oversize_changes: IntCounter,
@@ -234,6 +236,11 @@ impl Metrics {
                 &r,
                 "spool_overflows_total",
                 "Times that there was no room for transactions that still run",
+            ),
+            transactions_reread: counter(
+                &r,
+                "transactions_reread_total",
+                "Large transactions that were read again after their commit, to tell which messages were rolled back",
             ),
             changes: counters(
                 &r,

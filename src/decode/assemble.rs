@@ -95,6 +95,13 @@ impl Assembler {
         self
     }
 
+    /// Whether logical messages of the prefix are changes.
+    pub fn wants_messages(&self, prefix: &str) -> bool {
+        self.messages
+            .iter()
+            .any(|relation| relation.table.messages() == Some(prefix))
+    }
+
     /// Takes the connection's next message and says what it means.
     pub fn push<'a>(&'a mut self, message: Message<'a>) -> Result<Step<'a>, Error> {
         let name = message.name();

@@ -71,6 +71,22 @@ impl Part<'_> {
     pub fn is_relation(&self) -> bool {
         self.tag == b'R'
     }
+
+    /// The prefix of a logical message; `None` for all others. Its `subxid` says nothing: pgoutput sends such a message
+    /// under its transaction's ID, whichever subtransaction wrote it (`pgoutput_message` in its source, in all versions
+    /// up to 18; everything else goes by `change->txn->xid`).
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn logical_prefix(&self) -> Result<Option<&str>, Error> {
+        if self.tag != b'M' {
+            return Ok(None);
+        }
+        let mut fields = Fields::new(self.rest);
+        fields.u8("flags")?;
+        fields.lsn("message's lsn")?;
+        Ok(Some(fields.string("message's prefix")?))
+    }
 }
 
 /// Why a message cannot be read, or not where it came.

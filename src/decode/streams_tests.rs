@@ -138,3 +138,19 @@ fn what_is_cut_short_is_refused() {
     assert!(last(&[FIRST, b"E\0"]).is_err());
     assert!(last(&[FIRST, b"Z"]).is_err());
 }
+
+#[test]
+fn a_logical_message_is_told_by_its_prefix() {
+    let part = |tag, rest| Part {
+        xid: 7,
+        subxid: 7,
+        tag,
+        rest,
+    };
+    let rest = b"\x01\0\0\0\0\0\0\0\x09app\0\0\0\0\x01x";
+    assert_eq!(part(b'M', rest).logical_prefix(), Ok(Some("app")));
+    assert_eq!(part(b'I', rest).logical_prefix(), Ok(None));
+    for cut in 0..13 {
+        assert!(part(b'M', &rest[..cut]).logical_prefix().is_err(), "{cut}");
+    }
+}

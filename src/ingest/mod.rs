@@ -102,6 +102,10 @@ pub enum Error {
     /// Transactions that still run are larger than is allowed.
     #[error("transactions that still run take more than --max-spool-bytes ({0} bytes)")]
     SpoolBound(u64),
+    /// A transaction that came while it ran holds logical messages of which the stream does not say whether they were
+    /// rolled back.
+    #[error("the transaction {0} holds messages that may have been rolled back")]
+    Doubtful(u32),
     /// A table that the stream describes cannot be taken.
     #[error(transparent)]
     Table(#[from] DescribeError),
@@ -288,6 +292,10 @@ impl<W: Append, H: History> Ingest<W, H> {
                 self.leave_to_the_server(&error);
                 continue;
             }
+            if let Error::Doubtful(xid) = error {
+                self.read_again(xid);
+                continue;
+            }
             let (head, slot) = (self.writer.head(), &self.options.slot);
             if head > failed_at || began.elapsed() >= GOOD_CONNECTION {
                 backoff = MIN_BACKOFF;
@@ -323,6 +331,18 @@ impl<W: Append, H: History> Ingest<W, H> {
             "no room for a large transaction that still runs: it and others like it are read after their commit, and \
              hold up what commits behind them; for more room, free space on the disk of --data-dir or raise \
              --max-spool-bytes. Nothing is lost. The next connection after ten minutes, or a restart, tries again"
+        );
+    }
+
+    /// Has a transaction sent again, now that it has committed: as a whole, without what was rolled back. Others like it
+    /// may follow.
+    fn read_again(&mut self, xid: u32) {
+        self.unstreamed_until = Some(Instant::now() + UNSTREAMED);
+        self.metrics.transactions_reread.inc();
+        tracing::info!(
+            xid,
+            "a large transaction with logical messages rolled a savepoint back, and the stream does not say which of the \
+             messages went with it: it is read again after its commit, and so are large transactions on this connection"
         );
     }
 

@@ -155,6 +155,9 @@ impl<W: Append, H: History> Ingest<W, H> {
             Routed::Nothing => {
                 incoming.spools.flush().map_err(Error::Spool)?;
             }
+            Routed::Commit { xid, .. } if incoming.spools.is_doubtful(xid) => {
+                return Err(Error::Doubtful(xid));
+            }
             Routed::Commit { xid, begin, commit } => self.replay(incoming, xid, (begin, commit), stop)?,
             Routed::Abort { xid } => incoming.spools.forget(xid),
             Routed::AbortSub { xid, subxid } => {
@@ -170,6 +173,10 @@ impl<W: Append, H: History> Ingest<W, H> {
 
     /// Keeps a part of a running transaction until it is known whether that commits.
     fn put_aside(&mut self, incoming: &mut Incoming, part: &Part<'_>) -> Result<(), Error> {
+        let prefix = part.logical_prefix()?;
+        if prefix.is_some_and(|prefix| !incoming.assembler.wants_messages(prefix)) {
+            return Ok(());
+        }
         // Descriptions of tables are numbered as they come, between the tag and the rest.
         let arrival = part
             .is_relation()
@@ -181,9 +188,11 @@ impl<W: Append, H: History> Ingest<W, H> {
         ];
         let spools = &mut incoming.spools;
         self.spooling = true;
-        spools
-            .append(part.xid, part.subxid, &message)
-            .map_err(Error::Spool)?;
+        match prefix {
+            Some(_) => spools.append_unattributed(part.xid, &message),
+            None => spools.append(part.xid, part.subxid, &message),
+        }
+        .map_err(Error::Spool)?;
         let most = self.options.max_spool_bytes;
         if spools.bytes() > most {
             return Err(Error::SpoolBound(most));

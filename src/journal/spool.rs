@@ -37,6 +37,11 @@ pub(super) struct Spool {
     /// The parts that can be rolled back by themselves, in the order of their starts and of their numbers: 16 bytes
     /// for each, where the server keeps some hundreds.
     parts: Vec<Start>,
+    /// Where the first message is of which it is not known which part it is of: since then nothing came of the
+    /// transaction itself.
+    unattributed: Option<u64>,
+    /// Whether a part was rolled back that such a message may be of.
+    is_doubtful: bool,
 }
 
 /// Where the first message of a part is.
@@ -68,6 +73,19 @@ impl Spools {
     /// [`Error::Full`]: the message was taken all the same, call [`flush`](Spools::flush) when there may be space.
     /// [`Error::TooLarge`] for a message beyond 4 GiB, [`Error::Io`] if there can be no file: it was not taken.
     pub fn append(&mut self, xid: u32, part: u32, message: &[&[u8]]) -> Result<(), Error> {
+        self.add(xid, Some(part), message)
+    }
+
+    /// Adds a message of which it is not known which part of the transaction it is of. If one is rolled back that it may
+    /// be of, the transaction [is doubtful](Spools::is_doubtful).
+    ///
+    /// # Errors
+    /// Those of [`Spools::append`].
+    pub fn append_unattributed(&mut self, xid: u32, message: &[&[u8]]) -> Result<(), Error> {
+        self.add(xid, None, message)
+    }
+
+    fn add(&mut self, xid: u32, part: Option<u32>, message: &[&[u8]]) -> Result<(), Error> {
         if !self.by_xid.contains_key(&xid) {
             let spool = self.create(xid)?;
             self.by_xid.insert(xid, spool);
@@ -79,9 +97,16 @@ impl Spools {
         let length = u32::try_from(length).map_err(|_| Error::TooLarge("change"))?;
         // IDs are given in the order of first writes, a parent's before its children's. So one that is older than the
         // newest is known, or is that one's parent and is rolled back only with it, after it.
-        if part != xid && spool.parts.last().is_none_or(|last| precedes(last.part, part)) {
-            let at = spool.end();
-            spool.parts.push(Start { part, at });
+        let at = spool.end();
+        match part {
+            None => drop(spool.unattributed.get_or_insert(at)),
+            // Nothing comes of the transaction itself while a part of it is open: what came before is its own by now, or
+            // of parts that were kept.
+            Some(part) if part == xid => spool.unattributed = None,
+            Some(part) if spool.parts.last().is_none_or(|last| precedes(last.part, part)) => {
+                spool.parts.push(Start { part, at });
+            }
+            Some(_) => {}
         }
         self.bytes += LENGTH as u64 + u64::from(length);
         spool.gathered.extend_from_slice(&length.to_le_bytes());
@@ -102,7 +127,8 @@ impl Spools {
         self.by_xid.values_mut().try_for_each(Spool::flush)
     }
 
-    /// Forgets everything from the first message of `part` on, if there is one. It takes logarithmic time.
+    /// Forgets everything from the first message of `part` on, if there is one. It takes logarithmic time. What is not
+    /// attributed to any part and came before that may be of this one: the transaction is doubtful from then on.
     ///
     /// # Errors
     /// The file cannot be shortened.
@@ -112,9 +138,15 @@ impl Spools {
         };
         let place = spool.parts.partition_point(|known| precedes(known.part, part));
         let start = match spool.parts.get(place) {
-            Some(known) if known.part == part => known.at,
-            _ => return Ok(()),
+            Some(known) if known.part == part => Some(known.at),
+            _ => None,
         };
+        match (spool.unattributed, start) {
+            (Some(at), Some(start)) if at >= start => spool.unattributed = None,
+            (Some(_), _) => spool.is_doubtful = true,
+            (None, _) => {}
+        }
+        let Some(start) = start else { return Ok(()) };
         spool.parts.truncate(place);
         self.bytes -= spool.end() - start;
         if start >= spool.written {
@@ -148,6 +180,11 @@ impl Spools {
         })
     }
 
+    /// Whether there is something in the transaction of which it is not known whether it was rolled back.
+    pub fn is_doubtful(&self, xid: u32) -> bool {
+        self.by_xid.get(&xid).is_some_and(|spool| spool.is_doubtful)
+    }
+
     /// How many transactions there are.
     pub fn len(&self) -> usize {
         self.by_xid.len()
@@ -175,6 +212,8 @@ impl Spools {
             written: 0,
             gathered: Vec::new(),
             parts: Vec::new(),
+            unattributed: None,
+            is_doubtful: false,
         })
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Database, Setup};
+use crate::support::{Client, Database, Setup, eventually};
 
 const SCHEMA: &str = "
     CREATE TABLE t (id int PRIMARY KEY);
@@ -133,4 +133,160 @@ fn messages_have_nothing_that_rows_have_and_only_the_named_prefixes_are_read() {
     );
     assert_eq!(refused(json!({"id": "a", "table": "\"\".news"})), "bad_request");
     assert_eq!(refused(json!({"id": "a", "table": null})), "bad_request");
+}
+
+/// What a client hears of the next transaction: the ids of rows, the contents of messages.
+fn heard(client: &mut Client) -> Vec<String> {
+    let mut heard = Vec::new();
+    loop {
+        let tx = client.tx();
+        heard.extend(tx["changes"].as_array().unwrap().iter().map(
+            |change| match change["content"].as_str() {
+                Some(content) => content.to_owned(),
+                None => change["row"]["id"].to_string(),
+            },
+        ));
+        if tx.get("more").is_none() {
+            return heard;
+        }
+    }
+}
+
+/// The same of the next transaction of a slot that is read without streaming, by another plugin.
+fn decoded(database: &Database) -> Vec<String> {
+    let rows = database.sql("SELECT data FROM pg_logical_slot_get_changes('judge', NULL, NULL)");
+    let lines = rows.iter().map(|row| row.get(0).unwrap().to_owned());
+    let read = |line: String| {
+        if let Some(message) = line.strip_prefix("message: transactional: 1 prefix: news, ") {
+            return Some(message.split_once("content:").unwrap().1.to_owned());
+        }
+        let id = line.strip_prefix("table public.t: INSERT: id[integer]:")?;
+        Some(id.to_owned())
+    };
+    lines.filter_map(read).collect()
+}
+
+#[test]
+fn a_message_of_a_savepoint_that_was_rolled_back_is_never_delivered() {
+    let database = Database::on_its_own_server(SCHEMA, &["logical_decoding_work_mem = 64kB"]);
+    let setup = Setup::new(&database).flag("--messages", "news");
+    let mut walcast = setup.start();
+    database.sql("SELECT pg_create_logical_replication_slot('judge', 'test_decoding')");
+    let rows = |from: u32| format!("INSERT INTO t SELECT generate_series({from}, {}); ", from + 1999);
+    let news = |content: &str| format!("{}; ", emit(true, "news", &format!("'{content}'")));
+    // So much that the server sends what it has.
+    let other = format!("{}; ", emit(true, "other", "repeat('not this', 20000)"));
+    // What comes in the transaction, how far it has come before it ends, and whether it is to be read again.
+    let cases = [
+        // The first thing in the savepoint; the only one; nothing but messages of others.
+        (
+            [
+                &rows(1),
+                "SAVEPOINT a; ",
+                &news("gone"),
+                &rows(2001),
+                "ROLLBACK TO a; ",
+            ]
+            .concat(),
+            true,
+        ),
+        (
+            [
+                &rows(1),
+                "SAVEPOINT a; ",
+                &news("gone"),
+                &other,
+                "ROLLBACK TO a; ",
+            ]
+            .concat(),
+            true,
+        ),
+        (
+            [&rows(1), "SAVEPOINT a; ", &other, &rows(2001), "ROLLBACK TO a; "].concat(),
+            false,
+        ),
+        // In a savepoint that is kept, within one that is not.
+        (
+            [
+                &rows(1),
+                "SAVEPOINT a; SAVEPOINT b; ",
+                &news("gone"),
+                &other,
+                "RELEASE b; ",
+                &rows(2001),
+                "ROLLBACK TO a; ",
+                &news("kept"),
+            ]
+            .concat(),
+            true,
+        ),
+        // After rows of the savepoint, with which it goes; before it, and followed by rows that stay.
+        (
+            [
+                &news("first"),
+                &rows(1),
+                "SAVEPOINT a; ",
+                &rows(2001),
+                &news("gone"),
+                "ROLLBACK TO a; ",
+                &rows(4001),
+                &news("last"),
+            ]
+            .concat(),
+            false,
+        ),
+        // Kept, and before something that is not, with nothing in between.
+        (
+            [
+                &rows(1),
+                &news("kept"),
+                "SAVEPOINT a; ",
+                &rows(2001),
+                "ROLLBACK TO a; ",
+            ]
+            .concat(),
+            true,
+        ),
+        // As a function does it.
+        (
+            [
+                &rows(1),
+                "DO $$ BEGIN FOR i IN 1..20 LOOP BEGIN
+                     PERFORM pg_logical_emit_message(true, 'news', i::text);
+                     INSERT INTO t SELECT generate_series(10000 + 200 * i, 10199 + 200 * i);
+                     IF i % 3 = 0 THEN PERFORM 1 / 0; END IF;
+                 EXCEPTION WHEN division_by_zero THEN NULL; END; END LOOP; END $$; ",
+            ]
+            .concat(),
+            true,
+        ),
+    ];
+    for (sql, reread) in cases {
+        let mut client = walcast.connect();
+        client.subscribe_live(json!({"id": "t", "table": "t"}));
+        client.subscribe_live(json!({"id": "n", "messages": "news"}));
+        let counts =
+            || ["transactions_reread_total", "transactions_streamed_total"].map(|name| walcast.metric(name));
+        let before = counts();
+        let mut session = database.connect();
+        session.query("BEGIN").unwrap();
+        session.query(&sql).unwrap();
+        session.query(&rows(20_001)).unwrap();
+        eventually("parts of it have come", || {
+            (walcast.metric("spooled_transactions") == 1.0).then_some(())
+        });
+        session.query("COMMIT").unwrap();
+        assert_eq!(heard(&mut client), decoded(&database), "{sql}");
+        let after = counts();
+        let expected = if reread { [1.0, 0.0] } else { [0.0, 1.0] };
+        assert_eq!([after[0] - before[0], after[1] - before[1]], expected, "{sql}");
+        database.sql("DELETE FROM t");
+        decoded(&database);
+        if reread {
+            // It goes on streaming after a restart.
+            drop(client);
+            walcast.kill();
+            walcast = setup.start();
+        }
+    }
 }

@@ -79,6 +79,50 @@ fn a_parent_that_writes_after_its_child_is_rolled_back_with_it() {
 }
 
 #[test]
+fn what_cannot_be_attributed_is_in_doubt_once_a_part_is_rolled_back_that_it_may_be_of() {
+    // Of the transaction 1: a row of the part, a message, or the end of the part by a rollback.
+    enum Came {
+        Row(u32),
+        Message,
+        Rollback(u32),
+    }
+    use Came::{Message, Rollback, Row};
+    let is_doubtful = |came: &[Came]| {
+        let (_bed, mut spools) = bed();
+        for what in came {
+            match what {
+                Row(part) => spools.append(1, *part, &[b"r"]).unwrap(),
+                Message => spools.append_unattributed(1, &[b"m"]).unwrap(),
+                Rollback(part) => spools.roll_back(1, *part).unwrap(),
+            }
+        }
+        spools.is_doubtful(1)
+    };
+    assert!(!is_doubtful(&[]));
+    assert!(!is_doubtful(&[Message, Row(5), Row(1)]));
+    // The first, or the only, thing that the part did.
+    assert!(is_doubtful(&[Row(1), Message, Row(5), Rollback(5)]));
+    assert!(is_doubtful(&[Row(1), Message, Rollback(5)]));
+    // Of the part or of its child, both of which are rolled back.
+    assert!(is_doubtful(&[Message, Row(6), Row(5), Rollback(6), Rollback(5)]));
+    // Gone with the part.
+    assert!(!is_doubtful(&[Row(1), Row(5), Message, Rollback(5)]));
+    assert!(!is_doubtful(&[Row(5), Message, Rollback(5), Row(1), Rollback(6)]));
+    // Before the part began the transaction itself went on.
+    assert!(!is_doubtful(&[Message, Row(1), Row(5), Rollback(5)]));
+    assert!(is_doubtful(&[
+        Row(5),
+        Message,
+        Row(1),
+        Message,
+        Row(6),
+        Rollback(6)
+    ]));
+    // It stays so.
+    assert!(is_doubtful(&[Message, Rollback(5), Row(1)]));
+}
+
+#[test]
 fn hundreds_of_thousands_of_subtransactions_take_no_more_than_their_time() {
     // A search through all parts for each would take hours.
     const PARTS: u32 = 200_000;
