@@ -107,6 +107,7 @@ fn assembler(columns: usize) -> Assembler {
             replica_identity: ReplicaIdentity::Full,
             columns: stream.columns.into_iter().map(column).collect(),
             key: vec![0],
+            logging: Default::default(),
         };
         assembler.learn(Arc::new(relation)).unwrap();
     }

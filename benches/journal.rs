@@ -49,6 +49,7 @@ fn relation() -> Arc<Relation> {
         replica_identity: ReplicaIdentity::Default,
         columns: ["a", "b", "c", "d", "e", "f"].map(column).to_vec(),
         key: vec![0],
+        logging: Default::default(),
     })
 }
 

@@ -30,5 +30,6 @@ pub(crate) fn relation() -> Relation {
         replica_identity: ReplicaIdentity::Full,
         columns: columns.collect(),
         key: vec![0],
+        logging: Default::default(),
     }
 }

@@ -92,6 +92,7 @@ pub(super) fn relation(kinds: impl Iterator<Item = Kind>) -> Relation {
         replica_identity: ReplicaIdentity::Default,
         columns: columns.collect(),
         key: Vec::new(),
+        logging: Default::default(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The vocabulary everyone shares: relations, tuples, and the row changes that transactions are made of.
 
+mod logging;
 mod name;
 mod projection;
 mod published;
@@ -8,6 +9,7 @@ mod relation;
 mod transaction;
 mod tuple;
 
+pub use logging::{Logging, Obstacle};
 pub use name::NameError;
 pub use projection::Projection;
 pub use published::{Lookup, Published};

@@ -144,6 +144,7 @@ mod tests {
                 column("on", Kind::Bool),
             ],
             key: vec![0],
+            logging: Default::default(),
         }
     }
 

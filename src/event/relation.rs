@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::Logging;
 use crate::types::{Ctype, Kind, Type};
 
 /// A table's name: a (schema, name) pair. Never joined with a dot for comparison: `"a.b"."c"` is not `"a"."b.c"`.
@@ -129,8 +130,12 @@ pub struct Relation {
     /// The published columns, in the order in which tuples hold them.
     pub columns: Vec<Column>,
     /// The columns that make up the clients' `key`, as indexes into `columns`, in the order of the index that defines
-    /// them: the primary key (identity default or full) or the identity index. Empty if the table has neither.
+    /// them: the primary key (identity default or full) or the identity index. Empty if the table has neither, or none
+    /// that every update and delete tells in full.
     pub key: Vec<usize>,
+    /// What the log holds besides.
+    #[serde(default, skip_serializing_if = "Logging::is_plain")]
+    pub logging: Logging,
 }
 
 impl Relation {
@@ -159,6 +164,7 @@ impl Relation {
             replica_identity: ReplicaIdentity::Nothing,
             columns: vec![content],
             key: Vec::new(),
+            logging: Logging::default(),
         }
     }
 

@@ -24,7 +24,8 @@ impl Bound {
     ///
     /// # Errors
     /// A column is unknown, or the predicate does not fit the columns' types; the key is not the one that the client
-    /// goes by; the replica identity does not decide what a strict query must know.
+    /// goes by; the changes that it wants do not tell which rows they are of; the replica identity does not decide what a
+    /// strict query must know.
     pub fn new(
         query: &Query,
         relation: &Relation,
@@ -36,6 +37,9 @@ impl Bound {
         };
         if let Some(key) = &query.key {
             check_key(key, relation)?;
+        }
+        if relation.logging.unnamed && (query.ops.update || query.ops.delete) {
+            return Err(unnamed(relation));
         }
         if query.strict
             && let Some(warning) = filter::identity_warning(&matcher, relation)
@@ -250,4 +254,20 @@ fn check_key(key: &[String], relation: &Relation) -> Result<(), ErrorMessage> {
     let (names, key) = (names.join(", "), key.join(", "));
     let message = format!("the key of {} is ({names}), not ({key})", relation.table);
     Err(ErrorMessage::new(ErrorCode::SchemaChanged, message))
+}
+
+/// Why changes cannot be told to anybody: nobody would know of which row.
+fn unnamed(relation: &Relation) -> ErrorMessage {
+    let columns: Vec<&str> = relation
+        .columns
+        .iter()
+        .map(|column| column.name.as_str())
+        .collect();
+    let message = format!(
+        "updates and deletes of {} do not tell which row they are of: the log holds no key of it in full; subscribe to \
+         \"ops\": [\"insert\", \"truncate\"], or fix: {}",
+        relation.table,
+        relation.cure(&columns)
+    );
+    ErrorMessage::new(ErrorCode::ReplicaIdentity, message)
 }

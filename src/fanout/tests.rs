@@ -107,6 +107,7 @@ pub(crate) fn relation(columns: &[&str]) -> Arc<Relation> {
         replica_identity: ReplicaIdentity::Full,
         columns: columns.collect(),
         key: vec![0],
+        logging: Default::default(),
     })
 }
 

@@ -76,6 +76,7 @@ fn relation() -> Relation {
             })
             .collect(),
         key: vec![0],
+        logging: Default::default(),
     }
 }
 

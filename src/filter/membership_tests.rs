@@ -27,6 +27,7 @@ fn relation(replica_identity: ReplicaIdentity) -> Relation {
             column("body", Kind::Text),
         ],
         key: vec![0],
+        logging: Default::default(),
     }
 }
 

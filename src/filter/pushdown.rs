@@ -320,6 +320,7 @@ mod tests {
                 column("data", Kind::Jsonb),
             ],
             key: vec![0],
+            logging: Default::default(),
         }
     }
 

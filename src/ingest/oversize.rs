@@ -134,6 +134,7 @@ mod tests {
             replica_identity: ReplicaIdentity::Full,
             columns: vec![column("id"), column("small"), column("a"), column("b")],
             key: vec![0],
+            logging: Default::default(),
         }
     }
 

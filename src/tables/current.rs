@@ -97,6 +97,7 @@ mod tests {
             replica_identity: ReplicaIdentity::Default,
             columns: Vec::new(),
             key: Vec::new(),
+            logging: Default::default(),
         }
     }
 

@@ -124,5 +124,6 @@ fn relation(described: &StreamRelation) -> Relation {
         replica_identity: described.replica_identity,
         columns: described.columns.iter().map(column).collect(),
         key: Vec::new(),
+        logging: Default::default(),
     }
 }

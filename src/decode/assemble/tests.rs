@@ -75,6 +75,7 @@ fn relation(oid: u32) -> Relation {
         replica_identity,
         columns: vec![column],
         key: vec![0],
+        logging: Default::default(),
     }
 }
 

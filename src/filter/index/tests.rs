@@ -73,6 +73,7 @@ fn relation(replica_identity: ReplicaIdentity) -> Relation {
         replica_identity,
         columns: columns.collect(),
         key: IDENTITY.collect(),
+        logging: Default::default(),
     }
 }
 

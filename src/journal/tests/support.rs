@@ -58,6 +58,7 @@ pub(super) fn relation(oid: u32, columns: &[&str]) -> Arc<Relation> {
         replica_identity: ReplicaIdentity::Full,
         columns: columns.iter().map(column).collect(),
         key: vec![0],
+        logging: Default::default(),
     })
 }
 

@@ -128,6 +128,7 @@ impl Catalog {
             table: stream.table.clone(),
             replica_identity: stream.replica_identity,
             key: key(&stream.columns, now.as_ref(), stream),
+            logging: Default::default(),
             columns,
         };
         Ok(match now {

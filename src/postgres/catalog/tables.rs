@@ -91,6 +91,7 @@ impl Table {
                 })
                 .collect(),
             key,
+            logging: Default::default(),
         }
     }
 }

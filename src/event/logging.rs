@@ -1,0 +1,199 @@
+//! [`Logging`]: what Postgres logs of a table's old rows, beyond what its replica identity says, and what has it log more.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Relation, quote_identifier};
+
+/// What Postgres logs of a table's old rows, beyond what its replica identity says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Logging {
+    /// Whether updates and deletes come that do not tell which row they are of: the log holds no whole old rows, and the
+    /// table has no key that it holds in full.
+    pub unnamed: bool,
+    /// Whether the table is partitioned. Each partition has a replica identity of its own and inherits none.
+    pub partitioned: bool,
+    /// Why `REPLICA IDENTITY FULL` alone would make the application's UPDATE and DELETE fail.
+    pub obstacle: Option<Obstacle>,
+}
+
+/// Why `REPLICA IDENTITY FULL` alone makes UPDATE and DELETE of a published table fail (42P10).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Obstacle {
+    /// These publications, since version 18 any, leave out its stored generated columns.
+    StoredGenerated(Vec<String>),
+    /// It has virtual generated columns, which no publication can have.
+    VirtualGenerated,
+    /// These publications have a column list for it. Not even one of all columns will do.
+    ColumnLists(Vec<String>),
+}
+
+impl Logging {
+    /// Whether there is nothing to say.
+    pub fn is_plain(&self) -> bool {
+        *self == Logging::default()
+    }
+}
+
+/// How long a name may be, in bytes (`NAMEDATALEN`).
+const MAX_NAME: usize = 63;
+
+impl Relation {
+    /// The SQL that has old rows hold these columns from then on, and under which the application's INSERT, UPDATE and
+    /// DELETE go on working; with the conditions in words where there are any.
+    pub fn cure(&self, columns: &[&str]) -> String {
+        match &self.logging.obstacle {
+            None => self.full_identity(),
+            Some(Obstacle::StoredGenerated(publications)) => {
+                let publications = publications.iter().map(|name| quote_identifier(name));
+                let mut statements: Vec<String> = publications
+                    .map(|name| format!("ALTER PUBLICATION {name} SET (publish_generated_columns = stored)"))
+                    .collect();
+                statements.push(self.full_identity());
+                statements.join("; ")
+            }
+            Some(Obstacle::VirtualGenerated) => format!(
+                "REPLICA IDENTITY FULL would make UPDATE and DELETE fail, because {} has virtual generated columns; {}",
+                self.table,
+                self.index_identity(columns)
+            ),
+            Some(Obstacle::ColumnLists(publications)) => {
+                let names: Vec<String> = publications.iter().map(|name| quote_identifier(name)).collect();
+                format!(
+                    "REPLICA IDENTITY FULL would make UPDATE and DELETE fail, because {} has a column list for {}; {}, or \
+                     publish all of its columns and then: {}",
+                    names.join(", "),
+                    self.table,
+                    self.index_identity(columns),
+                    self.full_identity()
+                )
+            }
+        }
+    }
+
+    /// The statement that has the log hold whole old rows, unless there is an obstacle.
+    fn full_identity(&self) -> String {
+        if !self.logging.partitioned {
+            return format!("ALTER TABLE {} REPLICA IDENTITY FULL", self.table);
+        }
+        let root = super::quote_literal(&self.table.to_string());
+        format!(
+            "DO $cure$ DECLARE t regclass; BEGIN FOR t IN SELECT p.relid FROM pg_partition_tree({root}) p \
+             JOIN pg_class c ON c.oid = p.relid AND c.relkind IN ('r', 'p') LOOP \
+             EXECUTE format('ALTER TABLE %s REPLICA IDENTITY FULL', t); END LOOP; END $cure$;  -- each partition needs it, \
+             and each that is made later: it is not inherited"
+        )
+    }
+
+    /// The statements that put columns into the replica identity beside the key.
+    fn index_identity(&self, columns: &[&str]) -> String {
+        let key = self.key_names();
+        if key.is_empty() || self.logging.partitioned {
+            return format!(
+                "put {} into a unique index of NOT NULL columns and make it the REPLICA IDENTITY{}",
+                columns.join(", "),
+                if self.logging.partitioned {
+                    " of each partition"
+                } else {
+                    ""
+                }
+            );
+        }
+        let mut indexed = key;
+        for column in columns {
+            if !indexed.contains(column) {
+                indexed.push(column);
+            }
+        }
+        let indexed: Vec<String> = indexed.into_iter().map(quote_identifier).collect();
+        let index = index_name(&self.table.name);
+        format!(
+            "instead, if {} NOT NULL: CREATE UNIQUE INDEX {index} ON {table} ({list}); ALTER TABLE {table} REPLICA \
+             IDENTITY USING INDEX {index}",
+            match columns {
+                [column] => format!("{column} is"),
+                columns => format!("{} are", columns.join(", ")),
+            },
+            table = self.table,
+            list = indexed.join(", "),
+        )
+    }
+}
+
+/// A name for the index that identifies a table's rows, quoted.
+fn index_name(table: &str) -> String {
+    const SUFFIX: &str = "_replica_identity";
+    let mut end = table.len().min(MAX_NAME - SUFFIX.len());
+    while !table.is_char_boundary(end) {
+        end -= 1;
+    }
+    quote_identifier(&format!("{}{SUFFIX}", table.get(..end).unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn relation(obstacle: Option<Obstacle>, partitioned: bool) -> Relation {
+        let mut relation = Relation::of_messages("p", true);
+        relation.table = super::super::TableName::new("public", "It's");
+        relation.key = vec![0];
+        relation.logging = Logging {
+            unnamed: false,
+            partitioned,
+            obstacle,
+        };
+        relation
+    }
+
+    #[test]
+    fn the_cure_is_the_one_that_the_table_and_the_server_allow() {
+        let cure = |obstacle, partitioned| relation(obstacle, partitioned).cure(&["state"]);
+        let names = || vec!["p".to_owned()];
+        assert_eq!(
+            cure(None, false),
+            "ALTER TABLE public.\"It's\" REPLICA IDENTITY FULL"
+        );
+        assert_eq!(
+            cure(Some(Obstacle::StoredGenerated(names())), false),
+            "ALTER PUBLICATION \"p\" SET (publish_generated_columns = stored); ALTER TABLE public.\"It's\" REPLICA IDENTITY \
+             FULL"
+        );
+        let index = "instead, if state is NOT NULL: CREATE UNIQUE INDEX \"It's_replica_identity\" ON public.\"It's\" \
+                     (\"content\", \"state\"); ALTER TABLE public.\"It's\" REPLICA IDENTITY USING INDEX \
+                     \"It's_replica_identity\"";
+        for obstacle in [Obstacle::VirtualGenerated, Obstacle::ColumnLists(names())] {
+            let cure = cure(Some(obstacle), false);
+            assert!(
+                cure.contains("would make UPDATE and DELETE fail") && cure.contains(index),
+                "{cure}"
+            );
+        }
+        let partitions = cure(None, true);
+        assert!(
+            partitions.contains("pg_partition_tree('public.\"It''s\"')"),
+            "{partitions}"
+        );
+    }
+
+    #[test]
+    fn what_is_plain_is_not_written_and_old_journals_have_none() {
+        let plain = relation(None, false);
+        let json = serde_json::to_string(&plain).unwrap();
+        assert!(!json.contains("logging"), "{json}");
+        assert_eq!(serde_json::from_str::<Relation>(&json).unwrap(), plain);
+        let other = relation(Some(Obstacle::VirtualGenerated), true);
+        let json = serde_json::to_string(&other).unwrap();
+        assert_eq!(serde_json::from_str::<Relation>(&json).unwrap(), other);
+    }
+
+    #[test]
+    fn the_index_s_name_fits_whatever_the_table_s() {
+        let name = index_name(&"ä".repeat(31));
+        assert!(
+            name.len() <= MAX_NAME + 2 && name.ends_with("_replica_identity\""),
+            "{name}"
+        );
+    }
+}
