@@ -37,9 +37,15 @@ const FLAGS: [&str; 10] = [
 
 impl Page {
     pub(crate) fn open(url: &str) -> Page {
+        Page::open_with(url, &[])
+    }
+
+    /// With further flags for the browser.
+    pub(crate) fn open_with(url: &str, flags: &[&str]) -> Page {
         let profile = tempfile::tempdir().unwrap();
         let mut child = Command::new(program())
             .args(FLAGS)
+            .args(flags)
             .arg(format!("--user-data-dir={}", profile.path().display()))
             .stderr(Stdio::piped())
             .stdout(Stdio::null())

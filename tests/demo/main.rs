@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod browser;
+mod clients;
 mod process;
 
 use std::collections::BTreeSet;
@@ -74,30 +75,6 @@ fn a_person_narrows_the_page_to_a_predicate_cuts_the_connection_and_resumes() {
     );
     page.type_into("where", PAID);
     page.wait("document.getElementById('problem').hidden");
-
-    // The example that users copy works as it is written.
-    let readme = include_str!("../../README.md");
-    let example = readme
-        .split("```js\n")
-        .nth(1)
-        .and_then(|rest| rest.split("```").next())
-        .unwrap();
-    let address = "ws://127.0.0.1:8080/v1/stream";
-    assert!(example.contains(address) && example.contains("status = 'paid' AND amount > $1"));
-    page.eval(&format!(
-        "{}; globalThis.copied = rows",
-        example.replace(address, &demo.stream())
-    ));
-    wait_for("the example's rows to agree with the database", || {
-        let here = page.eval("[...copied.keys()].map(String)");
-        let here: BTreeSet<_> = here
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|id| id.as_str().unwrap().to_owned())
-            .collect();
-        (!here.is_empty() && here == paid(&demo)).then_some(())
-    });
 
     page.click("toggle");
     page.wait("document.getElementById('status').dataset.state === 'offline'");

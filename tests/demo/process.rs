@@ -52,8 +52,14 @@ impl Demo {
 
     /// With its own files in a directory of choice.
     pub(crate) fn start_in(temp: Rc<tempfile::TempDir>) -> Demo {
+        Demo::start_with(temp, &[])
+    }
+
+    /// With further flags, too.
+    pub(crate) fn start_with(temp: Rc<tempfile::TempDir>, flags: &[&str]) -> Demo {
         let mut child = walcast()
             .args(["demo", "--listen", "127.0.0.1:0"])
+            .args(flags)
             .env("TMPDIR", temp.path())
             .stdout(Stdio::piped())
             .spawn()
@@ -82,6 +88,15 @@ impl Demo {
     /// The address of its websocket.
     pub(crate) fn stream(&self) -> String {
         self.page.replacen("http", "ws", 1) + "v1/stream"
+    }
+
+    /// The address of the page and the websocket.
+    pub(crate) fn address(&self) -> &str {
+        self.page.trim_start_matches("http://").trim_end_matches('/')
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
     /// What the database answers, one line per row.

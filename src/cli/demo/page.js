@@ -253,7 +253,7 @@ function change(meaning, query) {
   const p = document.createElement("p");
   const word = leaves ? "leaves" : meaning.op === "insert" && meaning.cause === "update" ? "enters" : meaning.op;
   p.append(element("span", word, `op ${leaves ? "leave" : meaning.op}`));
-  if (meaning.key) p.append(element("b", JSON.parse(meaning.key).join(", ")), " ");
+  if (meaning.key && query.key.length > 0) p.append(element("b", JSON.parse(meaning.key).join(", ")), " ");
   p.append(difference(meaning, query));
   return p;
 }

@@ -5,6 +5,10 @@
 // disconnect and gets what it missed, no more and no less.
 
 const BACKOFF_MS = { first: 200, most: 5000 };
+// After so long without a word from the server it is asked for one; after as long again the connection is dead.
+const SILENCE_MS = 10000;
+// Coming back unchanged would end the same way: protocol errors, text that is not UTF-8, a message that is too big.
+const FINAL_CODES = [1002, 1007, 1009];
 
 /** One live query and its result so far. */
 export class Query {
@@ -22,44 +26,77 @@ export class Query {
     this.live = false; // caught up: moves with the connection
     this.resumed = null; // what came since the last disconnect, until it is live again
     this.faults = 0; // changes that came twice or out of order: there must be none
+    this.attempts = 0; // subscriptions in a row that the server ended before they were live
+    this.alike = new Map(); // without a key: row as JSON -> keys in `rows` of all the rows that are equal to it
+    this.made = 0;
   }
 
-  /** The message that starts it, or starts it again where it was. */
-  subscribe() {
-    const message = { type: "subscribe", id: this.id, table: this.table };
+  /** The message that starts it under a name, or starts it again where it was. */
+  subscribe(id) {
+    const message = { type: "subscribe", id, table: this.table };
     if (this.where) message.where = this.where;
     if (!this.begun) return { ...message, snapshot: true };
     return { ...message, from: this.position, epoch: this.epoch };
   }
 
-  /** Takes rows that are there. */
-  fill(rows) {
-    for (const row of rows) this.rows.set(this.keyOf(row), row);
+  /** Forgets its rows and its place: it begins again. */
+  reset() {
+    this.clear();
+    this.begun = false;
+    this.position = null;
+    this.resumed = null;
   }
 
-  /** Applies one change. Returns what it meant: { op, key, row, before }. */
+  clear() {
+    this.rows.clear();
+    this.alike.clear();
+  }
+
+  /** Takes rows that are there. */
+  fill(rows) {
+    for (const row of rows) this.rows.set(this.keyOfNew(row), row);
+  }
+
+  /** Applies one change. Returns what it meant: { op, key, oldKey, row, before, cause }. */
   apply(change) {
-    if (change.op === "truncate") {
-      this.rows.clear();
-      return { op: "truncate" };
+    const { op, cause } = change;
+    if (op === "truncate") {
+      this.clear();
+      return { op };
     }
-    // Of an oversize row only the key is known.
-    const known = change.row ?? change.new_key ?? change.key;
-    const key = this.keyOf(known ?? change.old);
-    const oldKey = change.key ? this.keyOf(change.key) : key;
+    const oldKey = this.keyOfOld(change);
     const before = this.rows.get(oldKey);
-    if (change.op === "insert" && before) this.faults += 1;
+    if (op === "insert" && before) this.faults += 1;
     this.rows.delete(oldKey);
-    if (change.op === "delete") return { op: "delete", key, before, cause: change.cause };
-    const row = { ...known };
+    if (op === "delete") return { op, key: oldKey, before, cause };
+    // Of an oversize row only the key is known.
+    const row = { ...(change.row ?? change.new_key ?? change.key) };
     for (const name of change.unchanged ?? []) row[name] = before?.[name];
+    const key = this.keyOfNew(row);
     this.rows.set(key, row);
-    return { op: change.op, key, oldKey, row, before, cause: change.cause };
+    return { op, key, oldKey: oldKey ?? key, row, before, cause };
+  }
+
+  /** The key in `rows` of the row that a change replaces or takes away; undefined if there is none. */
+  keyOfOld({ op, key, row, old }) {
+    if (this.key.length > 0) return this.keyOf(key ?? row ?? old);
+    // Equal rows are several rows: one of them goes.
+    return op === "insert" ? undefined : this.alike.get(JSON.stringify(old))?.pop();
+  }
+
+  /** The key in `rows` of a row that comes. */
+  keyOfNew(row) {
+    if (this.key.length > 0) return this.keyOf(row);
+    const key = `row ${(this.made += 1)}`;
+    const text = JSON.stringify(row);
+    const keys = this.alike.get(text) ?? [];
+    this.alike.set(text, keys);
+    keys.push(key);
+    return key;
   }
 
   keyOf(row) {
-    const names = this.key.length > 0 ? this.key : Object.keys(row);
-    return JSON.stringify(names.map((name) => row[name]));
+    return JSON.stringify(this.key.map((name) => row[name]));
   }
 
   /** Notes that everything up to `position` is applied. */
@@ -75,15 +112,20 @@ export class Query {
  * refused(query, error), restarted(query, error), failed(error).
  */
 export class Stream {
-  constructor(url, on) {
+  constructor(url, on, { silence = SILENCE_MS } = {}) {
     this.url = url;
     this.on = on;
-    this.queries = new Map();
+    this.silence = silence;
+    this.queries = new Set();
+    // Each subscription has a name of its own: messages of one that has ended may still come, and are nobody's.
+    this.subscriptions = new Map(); // name -> query
+    this.subscribed = 0;
     this.attempts = 0;
     this.wanted = false;
     this.greeted = false;
     this.epoch = null;
     this.position = null;
+    globalThis.addEventListener?.("online", () => this.retry());
   }
 
   connect() {
@@ -92,17 +134,41 @@ export class Stream {
     this.on.state("connecting");
     const socket = new WebSocket(this.url, "walcast.v1");
     this.socket = socket;
-    socket.onmessage = (event) => this.receive(JSON.parse(event.data));
-    socket.onclose = (event) => {
-      if (this.socket === socket) this.closed(event);
-    };
+    socket.onmessage = (event) => this.socket === socket && this.receive(JSON.parse(event.data));
+    socket.onclose = (event) => this.socket === socket && this.closed(event);
+    this.heard();
+    this.watch = setInterval(() => this.listen(), this.silence / 4);
+  }
+
+  /** Connects at once if it is waiting to. */
+  retry() {
+    if (this.wanted && !this.socket) this.connect();
   }
 
   disconnect() {
     this.wanted = false;
+    this.drop(1000, "");
+  }
+
+  /** Leaves the connection, whether or not the other side still answers. */
+  drop(code, reason) {
     clearTimeout(this.timer);
-    this.socket?.close(1000);
-    this.closed({ code: 1000, reason: "" });
+    this.socket?.close();
+    this.closed({ code, reason });
+  }
+
+  heard() {
+    this.heardAt = performance.now();
+    this.askedAt = null;
+  }
+
+  /** Notices a connection that is dead and does not say so: a network that is gone, a machine that slept. */
+  listen() {
+    const now = performance.now();
+    if (this.askedAt !== null && now - this.askedAt > this.silence) return this.drop(1006, "the server is silent");
+    if (this.askedAt !== null || now - this.heardAt < this.silence) return;
+    this.askedAt = now;
+    if (this.open) this.send({ type: "ping", ref: 0 });
   }
 
   get open() {
@@ -110,12 +176,26 @@ export class Stream {
   }
 
   add(query) {
-    this.queries.set(query.id, query);
-    if (this.open) this.send(query.subscribe());
+    this.queries.add(query);
+    if (this.open) this.subscribe(query);
   }
 
   remove(query) {
-    if (this.queries.delete(query.id) && this.open) this.send({ type: "unsubscribe", id: query.id });
+    this.queries.delete(query);
+    const name = this.nameOf(query);
+    if (name === undefined) return;
+    this.subscriptions.delete(name);
+    if (this.open) this.send({ type: "unsubscribe", id: name });
+  }
+
+  subscribe(query) {
+    const name = `${query.id} ${(this.subscribed += 1)}`;
+    this.subscriptions.set(name, query);
+    this.send(query.subscribe(name));
+  }
+
+  nameOf(query) {
+    for (const [name, subscribed] of this.subscriptions) if (subscribed === query) return name;
   }
 
   send(message) {
@@ -123,15 +203,16 @@ export class Stream {
   }
 
   closed({ code, reason }) {
+    clearInterval(this.watch);
     this.socket = null;
     this.greeted = false;
-    for (const query of this.queries.values()) {
+    this.subscriptions.clear();
+    for (const query of this.queries) {
       query.live = false;
       if (!query.begun) continue;
       query.resumed ??= { from: query.position, since: Date.now(), changes: 0, transactions: new Set() };
     }
-    // From 4500 on, and for a message that was too big, coming back unchanged would end the same way.
-    if (this.wanted && (code >= 4500 || code === 1009)) {
+    if (this.wanted && (code >= 4500 || FINAL_CODES.includes(code))) {
       this.wanted = false;
       return this.on.state("refused", reason || `closed with ${code}`);
     }
@@ -144,13 +225,14 @@ export class Stream {
   /** How long to wait: a server that stops names the seconds to spread over, else it doubles; always with jitter. */
   delay(code, reason) {
     const spread = code === 1001 ? Number(/spread=(\d+)/.exec(reason)?.[1] ?? 0) * 1000 : 0;
-    const backoff = Math.min(BACKOFF_MS.first * 2 ** this.attempts, BACKOFF_MS.most);
+    const wait = backoff(this.attempts);
     this.attempts += 1;
-    return Math.random() * Math.max(spread, backoff / 2) + backoff / 2;
+    return Math.random() * Math.max(spread, wait / 2) + wait / 2;
   }
 
   receive(message) {
-    const query = this.queries.get(message.id);
+    this.heard();
+    const query = this.subscriptions.get(message.id);
     switch (message.type) {
       case "hello":
         return this.welcome(message);
@@ -171,7 +253,7 @@ export class Stream {
           this.on.progress(live);
         });
       case "error":
-        if (query) return this.refused(query, message);
+        if (query) return this.ended(query, message);
         return message.id === undefined && this.on.failed(message); // else of one that was removed meanwhile
       default: // The protocol may grow.
     }
@@ -183,11 +265,11 @@ export class Stream {
     this.epoch = hello.epoch;
     this.position = hello.position;
     this.on.state("connected", hello);
-    for (const query of this.queries.values()) this.send(query.subscribe());
+    for (const query of this.queries) this.subscribe(query);
   }
 
   accepted(query, message) {
-    if (!query.begun) query.rows.clear();
+    if (!query.begun) query.clear();
     Object.assign(query, {
       key: message.key,
       columns: message.columns,
@@ -201,10 +283,15 @@ export class Stream {
   /** A frame of a transaction: for one query that catches up, or for every live one. */
   transaction(tx) {
     if (!tx.id) this.position = tx.position;
-    const queries = tx.id ? [this.queries.get(tx.id)] : [...this.queries.values()].filter((q) => q.live);
-    for (const query of queries) {
-      if (!query) continue;
-      const changes = tx.changes.filter((change) => change.id === query.id);
+    for (const [name, query] of [...this.subscriptions]) {
+      if (tx.id ? tx.id !== name : !query.live) continue;
+      const changes = tx.changes.filter((change) => change.id === name);
+      if (query.key.length === 0 && changes.some((change) => change.oversize)) {
+        // Neither the row nor a key says which row it was.
+        this.send({ type: "unsubscribe", id: name });
+        this.ended(query, { code: "oversize", message: "a row without a key is larger than the server sends" });
+        continue;
+      }
       const meanings = changes.map((change) => query.apply(change));
       query.advance(tx.position);
       if (query.resumed && changes.length > 0) {
@@ -217,28 +304,47 @@ export class Stream {
 
   caughtUp(query, message) {
     query.live = query.begun = true;
+    query.attempts = 0;
     query.advance(message.position);
     this.on.live(query);
     query.resumed = null;
   }
 
-  refused(query, error) {
-    if (error.code === "resume_expired" || error.code === "resume_invalid") {
-      // The history that its rows came from is over: what it holds may be wrong, so it begins again.
-      query.rows.clear();
-      query.begun = false;
-      query.position = null;
-      query.resumed = null;
+  /** The server refused a subscription, or ended it. */
+  ended(query, error) {
+    this.subscriptions.delete(this.nameOf(query));
+    query.live = false;
+    if (["resume_expired", "resume_invalid", "schema_changed", "oversize"].includes(error.code)) {
+      // The history that its rows came from is over, or the table is another: what it holds may be wrong.
+      query.reset();
       this.on.restarted(query, error);
-      return this.send(query.subscribe());
+      return this.again(query, 0);
     }
-    this.queries.delete(query.id);
+    // The database could not be asked just now: its place is still good.
+    if (error.code === "internal") return this.again(query, BACKOFF_MS.first);
+    if (error.code === "rate_limited") return this.again(query, error.retry_after_ms ?? BACKOFF_MS.first);
+    this.queries.delete(query);
     this.on.refused(query, error);
   }
 
-  each(visit) {
-    for (const query of this.queries.values()) if (query.live) visit(query);
+  /** Subscribes once more, later each time that it ends before it is live. */
+  again(query, least) {
+    const delay = query.attempts === 0 ? least : Math.max(least, backoff(query.attempts));
+    query.attempts += 1;
+    const connection = this.socket;
+    setTimeout(() => {
+      const isWanted = this.queries.has(query) && this.nameOf(query) === undefined;
+      if (isWanted && this.open && this.socket === connection) this.subscribe(query);
+    }, delay);
   }
+
+  each(visit) {
+    for (const query of this.subscriptions.values()) if (query.live) visit(query);
+  }
+}
+
+function backoff(attempts) {
+  return Math.min(BACKOFF_MS.first * 2 ** attempts, BACKOFF_MS.most);
 }
 
 /** Orders positions, `16/B374D848` and `16/B374D848:17`: every change of a transaction comes before its end. */
