@@ -154,7 +154,10 @@ fn between(mut left: Term<'_>, operator: ArrayOperator, mut right: Term<'_>) -> 
         Typed::Place(other) => ArraySide::Column(other.index),
         Typed::Array {
             value: Some(array), ..
-        } => ArraySide::Constant(array),
+        } => match operator {
+            ArrayOperator::Compare(_) => ArraySide::Constant(array),
+            _ => ArraySide::Set(array.into()),
+        },
         _ => return Ok(Node::Constant(Truth::Null)),
     };
     let elements = ElementsAs {

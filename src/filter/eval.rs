@@ -2,13 +2,18 @@
 
 use std::cmp::Ordering;
 
+use super::look::Look;
 use super::matcher::{Comparison, Node, Source};
-use super::row::{Cell, Row};
+use super::row::Cell;
 use super::truth::{Possible, Truth};
-use crate::types::Datum;
+use crate::types::{Datum, Exhausted};
 
-/// The truth values that the expression may have for the row.
-pub(super) fn eval(node: &Node, row: &Row<'_>) -> Possible {
+/// The truth values that the expression may have for the row. What is not looked at any more, because there was too much
+/// to do, may have any.
+pub(super) fn eval(node: &Node, row: &Look<'_>) -> Possible {
+    if row.spend(NODE).is_err() {
+        return Possible::ANY;
+    }
     match node {
         Node::Constant(truth) => (*truth).into(),
         Node::IsNull { column, negated } => {
@@ -54,7 +59,10 @@ pub(super) fn eval(node: &Node, row: &Row<'_>) -> Possible {
     }
 }
 
-fn all(nodes: &[Node], row: &Row<'_>) -> Possible {
+/// The work of coming to an expression.
+const NODE: usize = 4;
+
+fn all(nodes: &[Node], row: &Look<'_>) -> Possible {
     let mut result = Possible::TRUE;
     for node in nodes {
         result = result.and(eval(node, row));
@@ -65,7 +73,7 @@ fn all(nodes: &[Node], row: &Row<'_>) -> Possible {
     result
 }
 
-fn any(nodes: &[Node], row: &Row<'_>) -> Possible {
+fn any(nodes: &[Node], row: &Look<'_>) -> Possible {
     let mut result = Possible::FALSE;
     for node in nodes {
         result = result.or(eval(node, row));
@@ -97,13 +105,16 @@ impl Operand<'_> {
     }
 }
 
-pub(super) fn operand<'a>(source: Source, row: &Row<'a>) -> Operand<'a> {
+pub(super) fn operand<'a>(source: Source, row: &Look<'a>) -> Operand<'a> {
     match row.get(source.column) {
         Cell::Null => Operand::Null,
         Cell::Unchanged => Operand::Unknown,
         Cell::Absent => Operand::Absent,
         // A text that is not of its type is some value, but we cannot say which.
-        Cell::Text(text) => source.reading.read(text).map_or(Operand::Unknown, Operand::Value),
+        Cell::Text(text) => match row.spend(text.len() / source.reading.bytes_at_once()) {
+            Ok(()) => source.reading.read(text).map_or(Operand::Unknown, Operand::Value),
+            Err(Exhausted) => Operand::Absent,
+        },
     }
 }
 

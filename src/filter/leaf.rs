@@ -1,12 +1,12 @@
 //! [`Leaf`]: a test of a row's value that is more than to compare a column with a value.
 
 use super::eval::{Operand, compare, holds, is_in, operand};
+use super::look::Look;
 use super::matcher::Comparison;
-use super::row::Row;
 use super::scalar::{Scalar, text_of};
 use super::truth::{Possible, Truth};
 use crate::types::{
-    Array, ArrayRef, ArrayText, Datum, Document, JsonForm, Jsonb, Malformed, Pattern, Reading,
+    Array, ArrayRef, ArraySet, ArrayText, Datum, Document, JsonForm, Jsonb, Malformed, Pattern, Reading,
 };
 
 /// A test of one of a row's values.
@@ -89,11 +89,14 @@ impl DocumentOperator {
     }
 
     /// Whether it holds; `None` if that cannot be told.
-    fn holds(self, left: Document<'_>, right: Document<'_>) -> Option<bool> {
+    fn holds(self, left: Document<'_>, right: Document<'_>, row: &Look<'_>) -> Option<bool> {
         let holds = match self {
-            DocumentOperator::Equals => left.equals(right),
-            DocumentOperator::Contains => left.contains(right),
-            DocumentOperator::IsContained => right.contains(left),
+            DocumentOperator::Equals => {
+                row.spend(left.raw().len()).ok()?;
+                left.equals(right)
+            }
+            DocumentOperator::Contains => left.contains(right, row.work()),
+            DocumentOperator::IsContained => right.contains(left, row.work()),
         };
         holds.ok()
     }
@@ -144,13 +147,16 @@ impl ArrayOperator {
 /// The right side of an operator of arrays.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum ArraySide {
+    /// With a comparison.
     Constant(Array),
+    /// With any other operator.
+    Set(ArraySet),
     Column(usize),
 }
 
 impl Leaf {
     /// What the test may give for the row.
-    pub(super) fn eval(&self, row: &Row<'_>) -> Possible {
+    pub(super) fn eval(&self, row: &Look<'_>) -> Possible {
         let left = self.left.read(row);
         let possible = match &self.test {
             Test::IsNull => match left {
@@ -161,7 +167,10 @@ impl Leaf {
             Test::Compare { comparison, right } => compare(&left, *comparison, &Operand::Is(right)),
             Test::With { comparison, right } => compare(&left, *comparison, &right.read(row)),
             Test::In { values, or_null } => is_in(&left, values, *or_null),
-            Test::Like(pattern) => text(&left, |text| Some(pattern.matches(text))),
+            Test::Like(pattern) => text(&left, |text| {
+                row.spend(pattern.work(text.len()) as usize).ok()?;
+                Some(pattern.matches(text))
+            }),
             Test::Label { among, known } => text(&left, |label| {
                 let is_in = |list: &[Box<[u8]>]| list.binary_search_by(|known| (**known).cmp(label)).is_ok();
                 is_in(among)
@@ -189,21 +198,31 @@ impl Leaf {
                 elements,
             } => match right {
                 ArraySide::Constant(right) => text(&left, |left| {
+                    row.spend(left.len()).ok()?;
                     operator.holds(elements.of(left), ArrayRef::Constant(right))
                 }),
+                ArraySide::Set(right) => text(&left, |left| {
+                    row.spend(left.len().saturating_mul(1 + set_depth(right) / 2))
+                        .ok()?;
+                    operator.holds_for(elements.of(left), right)
+                }),
                 ArraySide::Column(column) => texts(&left, &operand(text_of(*column), row), |left, right| {
+                    row.spend((left.len() + right.len()).saturating_mul(4)).ok()?;
                     operator.holds(elements.of(left), elements.of(right))
                 }),
             },
             Test::Document { operator, right } => match right {
-                DocumentSide::Constant(right) => {
-                    text(&left, |left| operator.holds(document(left), right.document()))
-                }
+                DocumentSide::Constant(right) => text(&left, |left| {
+                    operator.holds(document(left), right.document(), row)
+                }),
                 DocumentSide::Value(right) => texts(&left, &right.read(row), |left, right| {
-                    operator.holds(document(left), document(right))
+                    operator.holds(document(left), document(right), row)
                 }),
             },
-            Test::HasKey(key) => text(&left, |left| document(left).has(key).ok()),
+            Test::HasKey(key) => text(&left, |left| {
+                row.spend(left.len()).ok()?;
+                document(left).has(key).ok()
+            }),
         };
         if self.negated { possible.not() } else { possible }
     }
@@ -254,6 +273,11 @@ fn texts(left: &Operand<'_>, right: &Operand<'_>, test: impl Fn(&[u8], &[u8]) ->
     }
 }
 
+/// How many values of a set a value is compared with to find it.
+fn set_depth(set: &ArraySet) -> usize {
+    set.len().checked_ilog2().unwrap_or(0) as usize
+}
+
 fn document(text: &[u8]) -> Document<'_> {
     Document::new(text, JsonForm::Jsonb)
 }
@@ -263,11 +287,11 @@ fn any(
     item: &Item,
     comparison: Comparison,
     elements: ElementsAs,
-    row: &Row<'_>,
+    row: &Look<'_>,
 ) -> Possible {
     let array = match left {
         Operand::Null => return Possible::NULL,
-        Operand::Value(Datum::Text(text)) => elements.of(text),
+        Operand::Value(Datum::Text(text)) if row.spend(text.len()).is_ok() => elements.of(text),
         _ => return Possible::ANY,
     };
     let any = |item: &Datum<'_>| array.any(|element| holds(comparison, item.cmp(element)));
@@ -308,6 +332,17 @@ impl ArrayOperator {
             ArrayOperator::Contains => left.contains(right),
             ArrayOperator::IsContained => right.contains(left),
             ArrayOperator::Overlaps => left.overlaps(right),
+        };
+        holds.ok()
+    }
+
+    /// The same with a set on the right, which no comparison has.
+    fn holds_for(self, left: ArrayRef<'_>, right: &ArraySet) -> Option<bool> {
+        let holds = match self {
+            ArrayOperator::Contains => left.contains_set(right),
+            ArrayOperator::IsContained => left.is_within_set(right),
+            ArrayOperator::Overlaps => left.overlaps_set(right),
+            ArrayOperator::Compare(_) => return None,
         };
         holds.ok()
     }

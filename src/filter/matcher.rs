@@ -2,9 +2,10 @@
 
 use super::eval::eval;
 use super::leaf::Leaf;
+use super::look::Look;
 use super::row::Row;
 use super::truth::{Possible, Truth};
-use crate::types::{Datum, Reading};
+use crate::types::{Datum, Reading, Work};
 
 /// Whether a row is in a query's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,7 +59,7 @@ impl Matcher {
 
     /// Whether the row is in the result. Allocates nothing but for `citext` and ILIKE, where letters change.
     pub fn eval(&self, row: &Row<'_>) -> Verdict {
-        Verdict::of(eval(&self.node, row))
+        Verdict::of(eval(&self.node, &Look::new(*row, &Work::unlimited())))
     }
 
     pub(super) fn node(&self) -> &Node {

@@ -16,6 +16,7 @@ mod index;
 mod leaf;
 mod lex;
 mod like;
+mod look;
 mod matcher;
 mod membership;
 mod operand;

@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 
 use super::eval::{Operand, operand};
+use super::look::Look;
 use super::matcher::Source;
-use super::row::{Cell, Row};
+use super::row::Cell;
 use crate::types::{Datum, Document, JsonError, JsonForm, Path, Reading};
 
 /// A value of a row.
@@ -44,14 +45,14 @@ impl Scalar {
     }
 
     /// What is known of it. A string of a document is copied if something in it is escaped.
-    pub(super) fn read<'a>(&self, row: &Row<'a>) -> Operand<'a> {
+    pub(super) fn read<'a>(&self, row: &Look<'a>) -> Operand<'a> {
         match self {
             Scalar::Column(source) => operand(*source, row),
             Scalar::Part(part) => match row.get(part.column) {
                 Cell::Null => Operand::Null,
                 // What is not known of the whole is not known of the part.
                 Cell::Unchanged | Cell::Absent => Operand::Absent,
-                Cell::Text(text) => match part.find(text) {
+                Cell::Text(text) => match part.find(text, row) {
                     Ok(Some(text)) => Operand::Value(Datum::Text(text)),
                     Ok(None) => Operand::Null,
                     Err(_) => Operand::Absent,
@@ -62,7 +63,8 @@ impl Scalar {
 }
 
 impl Part {
-    fn find<'a>(&self, text: &'a [u8]) -> Result<Option<Cow<'a, [u8]>>, JsonError> {
+    fn find<'a>(&self, text: &'a [u8], row: &Look<'_>) -> Result<Option<Cow<'a, [u8]>>, JsonError> {
+        row.spend(text.len())?;
         let mut document = Document::new(text, self.form);
         for step in &self.steps {
             let found = match step {

@@ -119,6 +119,48 @@ fn plain(text: &[u8], delimiter: u8) -> Option<Vec<u8>> {
     Some(out)
 }
 
+/// The values of an array in their order and once each, to which `@>`, `<@` and `&&` compare another array without
+/// going through all of them for each of its elements.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ArraySet {
+    values: Box<[Datum<'static>]>,
+    has_null: bool,
+}
+
+impl From<Array> for ArraySet {
+    fn from(array: Array) -> ArraySet {
+        let has_null = array.elements.contains(&None);
+        let values = sorted(array.elements.into_iter().flatten().collect());
+        ArraySet {
+            values: values.into(),
+            has_null,
+        }
+    }
+}
+
+impl ArraySet {
+    /// The number of values, nulls aside.
+    pub fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Whether there are none, nulls aside.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+}
+
+fn sorted(mut values: Vec<Datum<'_>>) -> Vec<Datum<'_>> {
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+/// The place of a value among sorted ones.
+fn place(values: &[Datum<'_>], wanted: &Datum<'_>) -> Option<usize> {
+    values.binary_search_by(|value| value.cmp(wanted)).ok()
+}
+
 /// An array of either side of an operator: of a row, or a constant. Both sides' elements are read as the same type.
 #[derive(Clone, Copy, Debug)]
 pub enum ArrayRef<'a> {
@@ -169,12 +211,55 @@ impl<'a> ArrayRef<'a> {
 
     /// `@>` (and `<@` from the other side): every element of the other is one of these; a null is none.
     pub fn contains(self, other: ArrayRef<'_>) -> Result<bool, Malformed> {
+        let mut wanted = Vec::new();
         for item in other.data() {
-            let is_found = match item? {
-                None => false,
-                Some(item) => self.any(|element| *element == item)? == Some(true),
+            match item? {
+                None => return Ok(false),
+                Some(item) => wanted.push(item),
+            }
+        }
+        self.contains_all(&sorted(wanted))
+    }
+
+    /// `@>` of a set.
+    pub fn contains_set(self, set: &ArraySet) -> Result<bool, Malformed> {
+        if set.has_null {
+            return Ok(false);
+        }
+        self.contains_all(&set.values)
+    }
+
+    /// Whether all of these values, which are sorted and distinct, are among the elements.
+    fn contains_all(self, wanted: &[Datum<'_>]) -> Result<bool, Malformed> {
+        let mut missing = wanted.len();
+        if missing == 0 {
+            return Ok(true);
+        }
+        // Most sets have few values: their marks need no memory of their own.
+        let (mut few, mut many) = (0u64, vec![0u64; missing.saturating_sub(1) / 64]);
+        for item in self.data() {
+            let Some(at) = item?.and_then(|item| place(wanted, &item)) else {
+                continue;
             };
-            if !is_found {
+            let mark = match at.checked_sub(64) {
+                None => Some(&mut few),
+                Some(beyond) => many.get_mut(beyond / 64),
+            };
+            if let Some(mark) = mark.filter(|mark| **mark & 1 << (at % 64) == 0) {
+                *mark |= 1 << (at % 64);
+                missing -= 1;
+                if missing == 0 {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
+    /// `<@` of a set: every element is one of its values.
+    pub fn is_within_set(self, set: &ArraySet) -> Result<bool, Malformed> {
+        for item in self.data() {
+            if item?.is_none_or(|item| place(&set.values, &item).is_none()) {
                 return Ok(false);
             }
         }
@@ -183,15 +268,24 @@ impl<'a> ArrayRef<'a> {
 
     /// `&&`: an element of the other is one of these; a null is none.
     pub fn overlaps(self, other: ArrayRef<'_>) -> Result<bool, Malformed> {
-        // A constant is cheap to read again and again.
-        let (outer, inner) = match self {
-            ArrayRef::Text(..) => (self, other),
-            ArrayRef::Constant(_) => (other, self),
-        };
-        for item in outer.data() {
-            if let Some(item) = item?
-                && inner.any(|element| *element == item)? == Some(true)
-            {
+        let mut values = Vec::new();
+        for item in other.data() {
+            values.extend(item?);
+        }
+        self.overlaps_any(&sorted(values))
+    }
+
+    /// `&&` of a set.
+    pub fn overlaps_set(self, set: &ArraySet) -> Result<bool, Malformed> {
+        self.overlaps_any(&set.values)
+    }
+
+    fn overlaps_any(self, values: &[Datum<'_>]) -> Result<bool, Malformed> {
+        if values.is_empty() {
+            return Ok(false);
+        }
+        for item in self.data() {
+            if item?.is_some_and(|item| place(values, &item).is_some()) {
                 return Ok(true);
             }
         }

@@ -180,3 +180,52 @@ proptest! {
         }
     }
 }
+
+/// An array of small numbers with the same ones again and again, and nulls now and then.
+fn many() -> impl Strategy<Value = Vec<Option<i64>>> {
+    let element = prop_oneof![60 => (0..400i64).prop_map(Some), 1 => Just(None)];
+    let plain = prop::collection::vec((0..400i64).prop_map(Some), 0..400);
+    prop_oneof![prop::collection::vec(element, 0..400), plain]
+}
+
+fn printed(values: &[Option<i64>]) -> String {
+    let values = values
+        .iter()
+        .map(|value| value.map_or("NULL".to_owned(), |value| value.to_string()));
+    format!("{{{}}}", values.collect::<Vec<_>>().join(","))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// More values than a word has bits, and all of one in the other where it is made of it.
+    #[test]
+    fn arrays_of_many_values_are_to_sets_what_each_of_their_elements_is(
+        left in many(),
+        right in many(),
+        keep in 1..100usize,
+        is_part in any::<bool>(),
+    ) {
+        let right: Vec<_> = match is_part {
+            true => left.iter().cycle().take(left.len() * 2).step_by(keep).copied().collect(),
+            false => right,
+        };
+        let is_in = |value: &Option<i64>, array: &[Option<i64>]| value.is_some() && array.contains(value);
+        let (contains, is_within) = (
+            right.iter().all(|value| is_in(value, &left)),
+            left.iter().all(|value| is_in(value, &right)),
+        );
+        let overlaps = right.iter().any(|value| is_in(value, &left));
+        let texts = [printed(&left), printed(&right)];
+        let (a, b) = (ints(&texts[0]), ints(&texts[1]));
+        prop_assert_eq!(
+            (a.contains(b), b.contains(a), a.overlaps(b)),
+            (Ok(contains), Ok(is_within), Ok(overlaps))
+        );
+        let set = ArraySet::from(Array::literal(&Kind::Int4, &texts[1]).unwrap());
+        prop_assert_eq!(
+            (a.contains_set(&set), a.is_within_set(&set), a.overlaps_set(&set)),
+            (Ok(contains), Ok(is_within), Ok(overlaps))
+        );
+    }
+}

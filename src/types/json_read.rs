@@ -51,7 +51,7 @@ pub(super) fn without_blanks(mut text: &[u8]) -> &[u8] {
 }
 
 /// Splits behind a string, which the text starts with.
-fn split_string(text: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn split_string(text: &[u8]) -> Option<(&[u8], &[u8])> {
     let mut end = 1;
     loop {
         end += text.get(end..)?.iter().position(|b| matches!(b, b'"' | b'\\'))?;
@@ -123,6 +123,45 @@ impl<'a> Children<'a> {
 
     /// The next one: the key as it is written (an array's elements have none), and the value.
     fn read(&mut self) -> Option<Option<Child<'a>>> {
+        let Some(Start { key, text }) = self.read_start()? else {
+            return Some(None);
+        };
+        let (value, rest) = split_value(text)?;
+        self.rest = rest;
+        Some(Some(Child { key, value }))
+    }
+
+    /// The next one without having read its value. Until it is [skipped](Children::skip_value), or [gone on behind
+    /// it](Children::go_on), nothing more is there.
+    pub(super) fn next_start(&mut self) -> Result<Option<Start<'a>>, Malformed> {
+        if self.is_done {
+            return Ok(None);
+        }
+        self.read_start().ok_or(Malformed)
+    }
+
+    /// Skips the value that was started.
+    pub(super) fn skip_value(&mut self) -> Result<(), Malformed> {
+        (_, self.rest) = split_value(self.rest).ok_or(Malformed)?;
+        Ok(())
+    }
+
+    /// Goes on behind the value that was started.
+    pub(super) fn go_on(&mut self, rest: &'a [u8]) {
+        self.rest = rest;
+    }
+
+    /// How many bytes were not read yet.
+    pub(super) fn left(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// What follows the container, once all of it was read.
+    pub(super) fn behind(&self) -> Result<&'a [u8], Malformed> {
+        without_blanks(self.rest).get(1..).ok_or(Malformed)
+    }
+
+    fn read_start(&mut self) -> Option<Option<Start<'a>>> {
         let rest = without_blanks(self.rest);
         if rest.first()? == &self.close {
             self.is_done = true;
@@ -141,10 +180,18 @@ impl<'a> Children<'a> {
         } else {
             (&b""[..], rest)
         };
-        let (value, rest) = split_value(rest)?;
         self.rest = rest;
-        Some(Some(Child { key, value }))
+        Some(Some(Start { key, text: rest }))
     }
+}
+
+/// The beginning of something that a container holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Start<'a> {
+    /// The key as it is written, in quotes; empty in an array.
+    pub(super) key: &'a [u8],
+    /// What starts with the value.
+    pub(super) text: &'a [u8],
 }
 
 /// What a container holds.

@@ -6,11 +6,12 @@
 
 use std::borrow::Cow;
 
-use super::Malformed;
-use super::json_read::{Child, Children, Shape, is_text, number, split_value, unescape, without_blanks};
+use super::json_read::{Child, Children, Shape, is_text, split_value, unescape, without_blanks};
+use super::jsonb_compare::{contains, has_scalar, is_equal, is_equal_scalar};
+use super::{Exhausted, Malformed, Work};
 
-/// How deep values may nest in a constant, and in containers that are compared: more than people write, and less than a
-/// stack holds.
+/// How deep values may nest in a constant, and in containers of which one contains the other: more than people write, and
+/// less than a stack holds.
 pub(super) const MAX_DEPTH: usize = 256;
 
 /// How many steps a path may have.
@@ -30,6 +31,9 @@ pub enum JsonError {
     /// It nests deeper than is followed.
     #[error("json is nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
+    /// It takes more work than there may be.
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
 }
 
 impl From<Malformed> for JsonError {
@@ -106,6 +110,10 @@ impl<'a> Document<'a> {
         self.text
     }
 
+    fn shape(self) -> Result<Shape, Malformed> {
+        Shape::of(without_blanks(self.text)).ok_or(Malformed)
+    }
+
     /// The value without blanks around it.
     fn value(self) -> Result<&'a [u8], Malformed> {
         let (value, _) = split_value(without_blanks(self.text)).ok_or(Malformed)?;
@@ -121,8 +129,7 @@ impl<'a> Document<'a> {
     /// `-> 1`: an array's element, from 0; negative ones count from the end, from -1. A `jsonb` that is a scalar is its
     /// own only element. `None` is null.
     pub fn element(self, index: i32) -> Result<Option<Document<'a>>, JsonError> {
-        let value = self.value()?;
-        let is_scalar = !Shape::of(value).ok_or(Malformed)?.is_container();
+        let is_scalar = !self.shape()?.is_container();
         if is_scalar && self.form == JsonForm::Jsonb && matches!(index, 0 | -1) {
             return Ok(Some(self));
         }
@@ -149,7 +156,11 @@ impl<'a> Document<'a> {
     }
 
     fn find<K: AsRef<[u8]>>(self, steps: &[Step<K>]) -> Result<Option<Document<'a>>, JsonError> {
-        let found = find(self.value()?, steps, self.form)?;
+        let text = without_blanks(self.text);
+        let found = match self.form {
+            JsonForm::Jsonb => find(text, steps)?,
+            JsonForm::Json => find_last(text, steps)?.0,
+        };
         Ok(found.map(|text| Document { text, ..self }))
     }
 
@@ -166,89 +177,139 @@ impl<'a> Document<'a> {
 
     /// `?`: whether the text is a key of the object, a string of the array, or the string.
     pub fn has(self, text: &str) -> Result<bool, JsonError> {
-        let value = self.value()?;
+        let value = without_blanks(self.text);
         let is_it = |string: &[u8]| Ok(string.first() == Some(&b'"') && is_text(string, text.as_bytes())?);
-        match Shape::of(value).ok_or(Malformed)? {
+        match self.shape()? {
             Shape::Object => any(Children::of(value), |child| is_it(child.key)),
             Shape::Array => any(Children::of(value), |child| is_it(child.value)),
-            _ => is_it(value),
+            _ => is_it(self.value()?),
         }
     }
 
     /// `=` of two `jsonb`.
     pub fn equals(self, other: Document<'_>) -> Result<bool, JsonError> {
-        Ok(self.text == other.text || is_equal(self.value()?, other.value()?, MAX_DEPTH)?)
+        Ok(self.text == other.text || is_equal(self.text, other.text)?)
     }
 
     /// `@>` of two `jsonb`, and `<@` from the other side.
-    pub fn contains(self, other: Document<'_>) -> Result<bool, JsonError> {
-        let (value, other) = (self.value()?, other.value()?);
-        let (shape, other_shape) = (
-            Shape::of(value).ok_or(Malformed)?,
-            Shape::of(other).ok_or(Malformed)?,
-        );
+    pub fn contains(self, other: Document<'_>, work: &Work) -> Result<bool, JsonError> {
+        let (shape, other_shape) = (self.shape()?, other.shape()?);
         match (shape.is_container(), other_shape.is_container()) {
-            (true, true) => contains(value, other, MAX_DEPTH),
+            (true, true) => {
+                let (value, other) = (without_blanks(self.text), without_blanks(other.text));
+                contains(value, other, MAX_DEPTH, work)
+            }
             // An array contains a scalar, but only here: not where they are nested.
-            (true, false) if shape == Shape::Array => has_scalar(value, other, other_shape),
-            (false, false) => is_equal_scalar(value, other).map_err(JsonError::from),
+            (true, false) if shape == Shape::Array => {
+                work.spend(self.text.len())?;
+                has_scalar(without_blanks(self.text), other.value()?, other_shape)
+            }
+            (false, false) => is_equal_scalar(self.value()?, other.value()?).map_err(JsonError::from),
             _ => Ok(false),
         }
     }
 }
 
-/// What the steps lead to. Of a key that stands twice the last one counts that leads to something.
-fn find<'a, K: AsRef<[u8]>>(
-    value: &'a [u8],
-    steps: &[Step<K>],
-    form: JsonForm,
-) -> Result<Option<&'a [u8]>, JsonError> {
-    let Some((step, rest)) = steps.split_first() else {
-        return Ok(Some(value));
-    };
-    match (Shape::of(value), step) {
-        (Some(Shape::Object), Step { key: Some(key), .. }) => {
-            let mut found = None;
-            for child in Children::of(value) {
-                let child = child?;
-                if is_text(child.key, key.as_ref())? {
-                    found = find(child.value, rest, form)?.or(found);
-                    if form == JsonForm::Jsonb {
-                        break;
-                    }
+/// What the steps lead to from the `jsonb` that the text starts with. What is not on the way is skipped, and what lies
+/// behind is not read.
+fn find<'a, K: AsRef<[u8]>>(mut text: &'a [u8], steps: &[Step<K>]) -> Result<Option<&'a [u8]>, JsonError> {
+    for step in steps {
+        let mut children = Children::of(text);
+        let found = match (Shape::of(text).ok_or(Malformed)?, step) {
+            (Shape::Object, Step { key: Some(key), .. }) => loop {
+                match children.next_start()? {
+                    Some(start) if is_text(start.key, key.as_ref())? => break Some(start.text),
+                    Some(_) => children.skip_value()?,
+                    None => break None,
                 }
-            }
-            Ok(found)
+            },
+            (
+                Shape::Array,
+                Step {
+                    index: Some(index), ..
+                },
+            ) => match place(text, *index)? {
+                Some(index) => {
+                    for _ in 0..index {
+                        if children.next_start()?.is_none() {
+                            break;
+                        }
+                        children.skip_value()?;
+                    }
+                    children.next_start()?.map(|start| start.text)
+                }
+                None => None,
+            },
+            _ => None,
+        };
+        match found {
+            Some(found) => text = found,
+            None => return Ok(None),
         }
+    }
+    let (value, _) = split_value(text).ok_or(Malformed)?;
+    Ok(Some(value))
+}
+
+/// What the steps lead to from the `json` that the text starts with, and what follows that `json`. Of a key that stands
+/// twice the last one counts that leads to something.
+fn find_last<'a, K: AsRef<[u8]>>(
+    text: &'a [u8],
+    steps: &[Step<K>],
+) -> Result<(Option<&'a [u8]>, &'a [u8]), JsonError> {
+    let shape = Shape::of(text).ok_or(Malformed)?;
+    let Some((step, steps)) = steps.split_first() else {
+        let (value, rest) = split_value(text).ok_or(Malformed)?;
+        return Ok((Some(value), rest));
+    };
+    let (key, index) = match (shape, step) {
+        (Shape::Object, Step { key: Some(key), .. }) => (Some(key.as_ref()), None),
         (
-            Some(Shape::Array),
+            Shape::Array,
             Step {
                 index: Some(index), ..
             },
-        ) => {
-            let index = match usize::try_from(*index) {
-                Ok(index) => Some(index),
-                Err(_) => {
-                    let back = usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX);
-                    let mut count = 0usize;
-                    for child in Children::of(value) {
-                        child?;
-                        count += 1;
-                    }
-                    count.checked_sub(back)
-                }
-            };
-            match index.and_then(|index| Children::of(value).nth(index)) {
-                Some(child) => find(child?.value, rest, form),
-                None => Ok(None),
-            }
-        }
-        (Some(_), _) => Ok(None),
-        (None, _) => Err(JsonError::Malformed),
+        ) => (None, place(text, *index)?),
+        _ => (None, None),
+    };
+    if let (None, None) = (key, index) {
+        let (_, rest) = split_value(text).ok_or(Malformed)?;
+        return Ok((None, rest));
     }
+    let mut children = Children::of(text);
+    let (mut found, mut at) = (None, 0);
+    while let Some(start) = children.next_start()? {
+        let is_it = match key {
+            Some(key) => is_text(start.key, key)?,
+            None => index == Some(at),
+        };
+        if is_it {
+            let (deeper, rest) = find_last(start.text, steps)?;
+            found = deeper.or(found);
+            children.go_on(rest);
+        } else {
+            children.skip_value()?;
+        }
+        at += 1;
+    }
+    Ok((found, children.behind()?))
 }
 
-fn any<'a>(
+/// The place of an array's element from 0, also where it was counted from the end. (It may be none.)
+fn place(array: &[u8], index: i32) -> Result<Option<usize>, Malformed> {
+    if let Ok(index) = usize::try_from(index) {
+        return Ok(Some(index));
+    }
+    let back = usize::try_from(index.unsigned_abs()).unwrap_or(usize::MAX);
+    let mut count = 0usize;
+    for child in Children::of(array) {
+        child?;
+        count += 1;
+    }
+    Ok(count.checked_sub(back))
+}
+
+pub(super) fn any<'a>(
     children: Children<'a>,
     mut holds: impl FnMut(Child<'a>) -> Result<bool, JsonError>,
 ) -> Result<bool, JsonError> {
@@ -258,83 +319,6 @@ fn any<'a>(
         }
     }
     Ok(false)
-}
-
-/// Whether two scalars are the same.
-fn is_equal_scalar(left: &[u8], right: &[u8]) -> Result<bool, Malformed> {
-    match (Shape::of(left), Shape::of(right)) {
-        (Some(Shape::Number), Some(Shape::Number)) => {
-            Ok(left == right || number(left).ok_or(Malformed)? == number(right).ok_or(Malformed)?)
-        }
-        (Some(_), Some(_)) => Ok(left == right),
-        _ => Err(Malformed),
-    }
-}
-
-fn has_scalar(array: &[u8], scalar: &[u8], shape: Shape) -> Result<bool, JsonError> {
-    any(Children::of(array), |child| {
-        Ok(Shape::of(child.value) == Some(shape) && is_equal_scalar(child.value, scalar)?)
-    })
-}
-
-/// Whether a container contains another (`JsonbDeepContains`).
-fn contains(value: &[u8], other: &[u8], depth: usize) -> Result<bool, JsonError> {
-    let depth = depth.checked_sub(1).ok_or(JsonError::TooDeep)?;
-    let shape = Shape::of(value);
-    if shape != Shape::of(other) {
-        return Ok(false);
-    }
-    let mut children = Children::of(value);
-    for wanted in Children::of(other) {
-        let wanted = wanted?;
-        let wanted_shape = Shape::of(wanted.value).ok_or(Malformed)?;
-        let is_found = if shape == Some(Shape::Object) {
-            // Both have their keys in the same order.
-            let member = loop {
-                match children.next().transpose()? {
-                    Some(child) if child.key == wanted.key => break child.value,
-                    Some(_) => {}
-                    None => return Ok(false),
-                }
-            };
-            if wanted_shape.is_container() {
-                contains(member, wanted.value, depth)?
-            } else {
-                is_equal_scalar(member, wanted.value)?
-            }
-        } else if wanted_shape.is_container() {
-            any(Children::of(value), |child| {
-                let is_same = Shape::of(child.value) == Some(wanted_shape);
-                Ok(is_same && contains(child.value, wanted.value, depth)?)
-            })?
-        } else {
-            has_scalar(value, wanted.value, wanted_shape)?
-        };
-        if !is_found {
-            return Ok(false);
-        }
-    }
-    Ok(true)
-}
-
-fn is_equal(left: &[u8], right: &[u8], depth: usize) -> Result<bool, JsonError> {
-    let depth = depth.checked_sub(1).ok_or(JsonError::TooDeep)?;
-    let shape = Shape::of(left).ok_or(Malformed)?;
-    if !shape.is_container() || Some(shape) != Shape::of(right) {
-        return Ok(is_equal_scalar(left, right)?);
-    }
-    let (mut left, mut right) = (Children::of(left), Children::of(right));
-    loop {
-        match (left.next().transpose()?, right.next().transpose()?) {
-            (None, None) => return Ok(true),
-            (Some(left), Some(right)) => {
-                if left.key != right.key || !is_equal(left.value, right.value, depth)? {
-                    return Ok(false);
-                }
-            }
-            _ => return Ok(false),
-        }
-    }
 }
 
 #[cfg(test)]

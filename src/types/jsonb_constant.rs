@@ -1,5 +1,7 @@
 //! [`Jsonb`], a constant.
 
+use std::sync::Arc;
+
 use super::json::{escape, write_string};
 use super::json_read::{Children, Shape, split_value, unescape, without_blanks};
 use super::json_text::is_json;
@@ -9,7 +11,7 @@ use super::{Datum, Document, JsonForm, Kind, LiteralError};
 
 /// A constant of type `jsonb`. Equal ones are equal in Postgres; their order here is for collections and means nothing.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Jsonb(Box<[u8]>);
+pub struct Jsonb(Arc<[u8]>);
 
 impl Jsonb {
     /// The value of a quoted literal.

@@ -187,7 +187,11 @@ impl Generator<'_> {
                     (" NOT BETWEEN ", " AND ", ""),
                 ]);
                 self.out.push(head);
-                let count = if tail.is_empty() { 2 } else { self.rng.u32(1..5) };
+                let count = match tail.is_empty() {
+                    true => 2,
+                    false if self.one_in(12) => self.rng.u32(5..80),
+                    false => self.rng.u32(1..5),
+                };
                 for i in 0..count {
                     if i > 0 {
                         self.out.push(separator);
@@ -217,7 +221,11 @@ impl Generator<'_> {
         self.column(name);
         let like = self.pick(&[" LIKE ", " NOT LIKE ", " like ", " ILIKE ", " NOT ILIKE "]);
         self.out.push(like);
-        let pieces = self.rng.usize(..5);
+        let pieces = if self.one_in(10) {
+            self.rng.usize(5..14)
+        } else {
+            self.rng.usize(..5)
+        };
         let mut pattern: String = (0..pieces).map(|_| self.pick(PATTERNS)).collect();
         if self.one_in(3) {
             let wild = self.pick(&["", "%", "_"]);
@@ -266,7 +274,10 @@ impl Generator<'_> {
     fn items(&mut self, family: &[&'static str]) -> Vec<Option<String>> {
         let name = self.pick(family);
         let pool = spec(name).pool;
-        let count = self.rng.usize(..4);
+        let count = match self.one_in(12) {
+            true => self.rng.usize(4..150),
+            false => self.rng.usize(..4),
+        };
         (0..count)
             .map(|_| match self.rng.u32(..8) {
                 0 => None,
@@ -305,6 +316,14 @@ impl Generator<'_> {
         }
         match self.rng.u32(..6) {
             0 if !swapped => self.out.push(right.name),
+            1 if matches!(right.name, "ia" | "ia2" | "i8a" | "na" | "fa") => {
+                // More than a word has bits, the same ones again, and now and then a null.
+                let (count, most) = (self.rng.usize(1..200), self.pick(&[8, 90, 300]));
+                let items: Vec<Option<String>> = (0..count)
+                    .map(|_| (self.rng.u32(..400) > 0).then(|| self.rng.i32(-1..most).to_string()))
+                    .collect();
+                self.out.list(&items);
+            }
             1 => self.out.parameter(literal),
             2 if right.oid != 0 && right.oid != 1014 => {
                 let ty = right.ty.split(' ').next().unwrap_or_default();
@@ -331,6 +350,7 @@ impl Generator<'_> {
                 2 => {
                     let path = self.pick(&[
                         "{a}", "{a,b}", "{a,1}", "{}", "{a,c,-1}", "{1,a}", "{0,1}", "{NULL}", "{é}",
+                        "{a,b,c}", "{a,-1}", "{8,a,0}",
                     ]);
                     format!("{} {}", arrow.replace('-', "#"), quote(path))
                 }
@@ -420,6 +440,10 @@ impl Generator<'_> {
                 "1.5",
                 "[[]]",
                 "{",
+                "[9, 1, 8.0, 2, 7, 3, \"a\"]",
+                "[1, 2, 3, 4, 5, 6, 1, 1.00, {\"a\": [3, 1, 2, 4, 5]}]",
+                "[{\"a\": []}, {\"a\": [1]}, [2]]",
+                "{\"a\": [5, 4, 3, 2, 1, true, null, \"x\"], \"b\": {}}",
             ]),
             _ => self.rng.choice(spec.pool).copied().unwrap_or("{}"),
         };

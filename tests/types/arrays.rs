@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use walcast::types::{Array, ArrayRef, ArrayText, Datum, Kind, LiteralError, Reading};
+use walcast::types::{Array, ArrayRef, ArraySet, ArrayText, Datum, Kind, LiteralError, Reading};
 
 use crate::{Answer, answers, quote, random, shared};
 
@@ -157,6 +157,13 @@ fn arrays_are_to_each_other_here_what_they_are_there() {
                 ];
                 assert_eq!(ours.map(Answer::is), answers[2..7], "{what}");
                 assert_eq!(a.equals(b).unwrap(), a.compare(b).unwrap().is_eq(), "{what}");
+                compared += ours.len();
+            }
+            if let Some(b) = &constants[1] {
+                let set = ArraySet::from(b.clone());
+                let ours = [a.contains_set(&set), a.is_within_set(&set), a.overlaps_set(&set)];
+                let ours = ours.map(|holds| Answer::is(holds.unwrap()));
+                assert_eq!(ours, answers[4..7], "{what}");
                 compared += ours.len();
             }
             if let Ok(needle) = &needle {

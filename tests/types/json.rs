@@ -1,6 +1,6 @@
 //! `json` and `jsonb`: `->`, `->>`, `#>`, `#>>`, `@>`, `<@`, `?`, `=`.
 
-use walcast::types::{Document, JsonError, JsonForm, Jsonb, LiteralError, Path};
+use walcast::types::{Document, JsonError, JsonForm, Jsonb, LiteralError, Path, Work};
 
 use crate::{Answer, answers, quote, random, shared};
 
@@ -213,8 +213,8 @@ fn operators_of_json_give_here_what_they_give_there() {
         for this in [this, constant] {
             for that in [that, other] {
                 let ours = [
-                    this.contains(that),
-                    that.contains(this),
+                    this.contains(that, &Work::unlimited()),
+                    that.contains(this, &Work::unlimited()),
                     this.equals(that),
                     this.has(key),
                 ];
@@ -226,7 +226,7 @@ fn operators_of_json_give_here_what_they_give_there() {
                 let field = this
                     .field(key)
                     .unwrap()
-                    .map(|field| field.contains(that).unwrap());
+                    .map(|field| field.contains(that, &Work::unlimited()).unwrap());
                 assert_eq!(field.map_or(Answer::Null, Answer::is), answers[19], "{what}");
                 compared += 5;
                 contained += usize::from(answers[15] == Answer::is(true));

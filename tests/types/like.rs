@@ -13,7 +13,7 @@ fn a_text_is_like_a_pattern_here_exactly_when_it_is_there() {
     let mut pairs = Vec::new();
     let mut expressions = Vec::new();
     for _ in 0..PAIRS {
-        let text = pieces(&mut rng, &alphabet, 8);
+        let mut text = pieces(&mut rng, &alphabet, 8);
         let mut pattern = pieces(&mut rng, &[&alphabet[..], &["%", "_", "\\\\"]].concat(), 6);
         if rng.bool() {
             // Made from the text, so that it matches more often.
@@ -26,6 +26,13 @@ fn a_text_is_like_a_pattern_here_exactly_when_it_is_there() {
                     _ => c.to_string(),
                 })
                 .collect();
+        }
+        if rng.u8(..20) == 0 {
+            // Many places look like the piece, which may be longer than a word has bits.
+            let (unit, count) = (pieces(&mut rng, &["a", "A", "é"], 3), rng.usize(1..60));
+            text = format!("{}{text}", unit.repeat(6 * count));
+            let wild = if rng.bool() { "_" } else { "" };
+            pattern = format!("%{}{wild}{pattern}%", unit.repeat(count));
         }
         let escape = match rng.u8(..4) {
             0 => Some(*rng.choice(&["", "a", "é", "%", "_", "ab", "\\"]).unwrap()),

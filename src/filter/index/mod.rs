@@ -24,6 +24,7 @@ use super::matcher::{Matcher, Verdict};
 use super::membership::{Membership, Operation, old_row, versions};
 use super::row::Row;
 use crate::event::{Op, Relation};
+use crate::types::Work;
 
 /// What is filed: a conjunction of a predicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -121,15 +122,18 @@ impl Index {
     pub fn matches(&mut self, relation: &Relation, op: &Op<'_>, mut each: impl FnMut(u32, Membership)) {
         self.change += 1;
         self.found.clear();
+        let work = &Work::unlimited();
         match *op {
-            Op::Insert { new } => self.of_one(Row::new(new), Version::New, Operation::Insert, &mut each),
+            Op::Insert { new } => {
+                self.of_one(Row::new(new), work, Version::New, Operation::Insert, &mut each)
+            }
             Op::Delete { old } => {
                 let row = old_row(old, relation);
-                self.of_one(row, Version::Old, Operation::Delete, &mut each);
+                self.of_one(row, work, Version::Old, Operation::Delete, &mut each);
             }
             Op::Update { old, new } => {
                 let (before, after) = versions(relation, old, new);
-                self.of_two(before, after, &mut each);
+                self.of_two(before, after, work, &mut each);
             }
             Op::Truncate => {
                 let truncate = Membership::of(Operation::Truncate);
@@ -165,11 +169,12 @@ impl Index {
     fn of_one(
         &mut self,
         row: Row<'_>,
+        work: &Work,
         version: Version,
         operation: Operation,
         each: &mut impl FnMut(u32, Membership),
     ) {
-        let mut seen = Seen::new(row, &self.sources, std::mem::take(&mut self.new));
+        let mut seen = Seen::new(row, work, &self.sources, std::mem::take(&mut self.new));
         self.search(&mut seen, None, true);
         let Index {
             records,
@@ -188,9 +193,15 @@ impl Index {
         self.new = seen.into_space();
     }
 
-    fn of_two(&mut self, before: Row<'_>, after: Row<'_>, each: &mut impl FnMut(u32, Membership)) {
-        let mut old = Seen::new(before, &self.sources, std::mem::take(&mut self.old));
-        let mut new = Seen::new(after, &self.sources, std::mem::take(&mut self.new));
+    fn of_two(
+        &mut self,
+        before: Row<'_>,
+        after: Row<'_>,
+        work: &Work,
+        each: &mut impl FnMut(u32, Membership),
+    ) {
+        let mut old = Seen::new(before, work, &self.sources, std::mem::take(&mut self.old));
+        let mut new = Seen::new(after, work, &self.sources, std::mem::take(&mut self.new));
         self.search(&mut new, None, true);
         // Of what may have matched, only what certainly did is told when it does not match any more.
         self.search(&mut old, Some(&mut new), false);

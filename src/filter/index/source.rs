@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
+use crate::filter::look::Look;
 use crate::filter::matcher::Source;
 use crate::filter::row::{Cell, Row};
-use crate::types::{Abbreviated, Datum, Reading};
+use crate::types::{Abbreviated, Datum, Reading, Work};
 
 /// The number of a [`Source`].
 pub(super) type SourceId = u16;
@@ -88,16 +89,19 @@ pub(super) enum Known {
 /// A row, and what was read of it.
 #[derive(Debug)]
 pub(super) struct Seen<'r> {
-    pub(super) row: Row<'r>,
+    pub(super) row: Look<'r>,
     known: Vec<Known>,
 }
 
 impl<'r> Seen<'r> {
     /// A row, of which nothing was read; `space` is used for what will be.
-    pub(super) fn new(row: Row<'r>, sources: &Sources, mut space: Vec<Known>) -> Seen<'r> {
+    pub(super) fn new(row: Row<'r>, work: &'r Work, sources: &Sources, mut space: Vec<Known>) -> Seen<'r> {
         space.clear();
         space.resize(sources.list.len(), Known::Unread);
-        Seen { row, known: space }
+        Seen {
+            row: Look::new(row, work),
+            known: space,
+        }
     }
 
     /// Gives the space back.
@@ -136,7 +140,7 @@ impl<'r> Seen<'r> {
 
     /// The value of a source, where what is known of it does not tell it.
     pub(super) fn datum(&self, id: SourceId, sources: &Sources) -> Option<Datum<'r>> {
-        sources.read(id, &self.row)
+        sources.read(id, self.row.row())
     }
 
     /// The key of a source's value that is known.
