@@ -1,5 +1,6 @@
 //! [`serve`]: builds the stages, starts them in the order of the flow, and stops them in order.
 
+mod descriptors;
 mod stages;
 
 use std::net::SocketAddr;
@@ -98,7 +99,7 @@ const MAX_SPOOL_READERS: usize = 4;
 /// Bounds on the admin listener.
 const ADMIN: http::Options = http::Options {
     max_connections: 64,
-    head_timeout: Duration::from_secs(5),
+    handshake_timeout: Duration::from_secs(5),
     send_buffer_bytes: 0,
 };
 
@@ -117,10 +118,20 @@ pub async fn serve(
     ErrorCode::ALL
         .iter()
         .for_each(|code| metrics.know_error(code.as_str()));
+    let descriptors = descriptors::raise();
     let mut stages = Stages::default();
     let readiness = Readiness::not_yet("starting", &stages.clients);
     let front = Server::bind(config.listen, config.http).await;
-    let front = front.with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
+    let mut front = front.with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
+    let wanted = config.http.max_connections;
+    let connections = descriptors::connections(wanted, descriptors, config.snapshots.max_connections);
+    if let Some(descriptors) = descriptors.filter(|_| connections < wanted) {
+        tracing::warn!(
+            "the limit on open files is {descriptors}: at most {connections} connections instead of {wanted} \
+             (--max-connections); raise it by LimitNOFILE= in the systemd unit, or ulimit -H -n"
+        );
+        front.limit_connections(connections);
+    }
     let admin = Server::bind(config.admin_listen, ADMIN).await;
     let admin =
         admin.with_context(|| format!("cannot listen on {} (--admin-listen)", config.admin_listen))?;
@@ -167,6 +178,7 @@ pub async fn serve(
         shared: Arc::new(shared),
         readiness: readiness.clone(),
         origins: Arc::new(config.origins.clone()),
+        refused: Arc::default(),
         sessions: stages.sessions.clone(),
         stop: stages.clients.clone(),
     };
@@ -215,8 +227,16 @@ pub async fn serve(
     };
     stages.serve(endless(upkeep.run(stages.rest.clone())));
     let routes = http::stream(gate).merge(page.unwrap_or_default());
-    stages.feed(endless(front.run(routes, stages.clients.clone())));
-    let admin = admin.run(http::admin(metrics, readiness.clone()), stages.rest.clone());
+    stages.feed(endless(front.run(
+        routes,
+        Arc::clone(&metrics),
+        stages.clients.clone(),
+    )));
+    let admin = admin.run(
+        http::admin(Arc::clone(&metrics), readiness.clone()),
+        metrics,
+        stages.rest.clone(),
+    );
     stages.serve(endless(admin));
     tracing::info!(listen = %addresses.0, admin_listen = %addresses.1, "listening");
     if let Some(bound) = bound {

@@ -10,7 +10,7 @@
 //!
 //! | row | modules | they are |
 //! |---|---|---|
-//! | words | [`lsn`], [`types`], [`event`] | values: no clock, no I/O |
+//! | words | [`lsn`], [`types`], [`event`], `exhaustion` | values: no clock, no I/O |
 //! | logic | [`decode`], [`filter`], [`protocol`], [`fanout`] | functions from bytes and values to values |
 //! | edges | [`postgres`], [`journal`], [`telemetry`], [`health`], [`tables`], [`snapshot`] | sockets, files, counters |
 //! | loops | [`ingest`], [`router`], [`session`], [`upkeep`] | one thread or task each |
@@ -24,6 +24,8 @@ pub mod lsn;
 pub mod types;
 
 pub mod event;
+
+mod exhaustion;
 
 pub mod postgres;
 

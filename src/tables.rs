@@ -37,7 +37,7 @@ pub struct Tables {
     /// Tables that were known and are not any more, by name and OID, until somebody asks for them.
     missed: Mutex<Vec<(TableName, u32)>>,
     asked: Mutex<Asked>,
-    /// How far the server had written when it was last asked. One asks, the others wait for the answer.
+    /// How far the server's log went when it was last asked. One asks, the others wait for the answer.
     written: tokio::sync::Mutex<LastWritten>,
     /// Questions by clients that may be under way, each with a thread: a database that does not answer must not take
     /// those that the journal is read by.
@@ -315,20 +315,20 @@ impl Tables {
         .await
     }
 
-    /// Whether the server has written as far as `lsn`: if not, how far it has. Asks the database, on another thread,
-    /// unless the last answer says it.
+    /// Whether the server's log goes as far as `lsn`, on disk or not: if not, how far it goes. Asks the database, on another
+    /// thread, unless the last answer says it.
     ///
     /// # Errors
     /// The database does not answer.
-    pub async fn has_written(&self, lsn: Lsn) -> Result<Result<(), Lsn>, AskError> {
-        let written = tokio::time::timeout(ANSWER_TIMEOUT, self.written_since(Instant::now(), lsn)).await;
+    pub async fn has_inserted(&self, lsn: Lsn) -> Result<Result<(), Lsn>, AskError> {
+        let written = tokio::time::timeout(ANSWER_TIMEOUT, self.inserted_since(Instant::now(), lsn)).await;
         let written = written.unwrap_or(Err(AskError::Timeout))?;
         Ok(if lsn <= written { Ok(()) } else { Err(written) })
     }
 
-    /// How far the server has written: by an answer to a question asked after `since`, or by a recent one
+    /// How far the server's log goes: by an answer to a question asked after `since`, or by a recent one
     /// that goes beyond `lsn`.
-    async fn written_since(&self, since: Instant, lsn: Lsn) -> Result<Lsn, AskError> {
+    async fn inserted_since(&self, since: Instant, lsn: Lsn) -> Result<Lsn, AskError> {
         let mut last = self.written.lock().await;
         let known = last.answer.filter(|answer| {
             let recent = answer.asked.elapsed() < REFRESH_INTERVAL;
@@ -345,7 +345,7 @@ impl Tables {
         let conninfo = self.conninfo.clone();
         let position = self.ask(move || {
             let mut connection = Connection::connect(&conninfo, Purpose::Query)?;
-            let position = connection.written()?;
+            let position = connection.inserted()?;
             connection.close();
             Ok(position)
         });

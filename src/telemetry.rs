@@ -109,6 +109,7 @@ pub struct Metrics {
     /// Websocket connections accepted.
     pub connections_opened: IntCounter,
     closed: IntCounterVec,
+    refused: IntCounterVec,
     /// Subscriptions in force.
     pub subscriptions: IntGauge,
     /// Distinct queries among them.
@@ -273,6 +274,12 @@ impl Metrics {
                 "Websocket connections ended, by close code",
                 &["code"],
             ),
+            refused: counters(
+                &r,
+                "connections_refused_total",
+                "Connections that got no websocket, by reason",
+                &["reason"],
+            ),
             subscriptions: gauge(&r, "subscriptions", "Subscriptions in force"),
             queries: gauge(&r, "queries", "Distinct queries among the subscriptions"),
             catching_up: gauge(
@@ -332,9 +339,14 @@ impl Metrics {
         drop(self.errors.with_label_values(&[code]));
     }
 
-    /// Counts the end of a connection: the close code, or `lost` where the client just went away.
+    /// Counts the end of a connection: the close code, ours or the client's, or `lost` where the client just went away.
     pub fn closed(&self, code: &str) {
         self.closed.with_label_values(&[code]).inc();
+    }
+
+    /// Counts a connection that got no websocket: `limit`, `origin` or `unready`.
+    pub fn refused(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
     }
 
     /// All of it in Prometheus' text format.

@@ -148,7 +148,7 @@ struct Listen {
         value_delimiter = ','
     )]
     allow_origin: Vec<http::Allowed>,
-    /// Connections at once; further ones wait to be accepted.
+    /// Connections at once, as far as the system's limit on open files allows; further ones are answered 503.
     #[arg(
         long,
         env = "WALCAST_MAX_CONNECTIONS",
@@ -157,7 +157,7 @@ struct Listen {
         value_parser = values::count
     )]
     max_connections: usize,
-    /// How long a client may take for its handshake.
+    /// How long a client may take for its handshake, and to read the answer.
     #[arg(long, env = "WALCAST_HANDSHAKE_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = values::time)]
     handshake_timeout: Duration,
 }
@@ -282,7 +282,8 @@ struct Clients {
     /// How long without a word from a client until its connection is closed (4002).
     #[arg(long, env = "WALCAST_PONG_TIMEOUT", value_name = "TIME", default_value = "45s", value_parser = values::time)]
     pong_timeout: Duration,
-    /// How long a client may read nothing of what is sent to it until its connection is closed (4001).
+    /// How long a client may read nothing of what is sent to it, and how long a message of its may take to come, until its
+    /// connection is closed (4001).
     #[arg(long, env = "WALCAST_STALL_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = values::time)]
     stall_timeout: Duration,
     /// Over how long clients are told to spread their reconnects when walcast stops.
@@ -375,7 +376,7 @@ impl Args {
             origins: http::Origins::new(listen.allow_origin),
             http: http::Options {
                 max_connections: listen.max_connections,
-                head_timeout: listen.handshake_timeout,
+                handshake_timeout: listen.handshake_timeout,
                 send_buffer_bytes: SOCKET_SEND_BUFFER,
             },
             data_dir: journal.data_dir,

@@ -6,6 +6,6 @@ mod server;
 mod stream;
 
 pub use admin::admin;
-pub use origin::{Allowed, BadOrigin, Origin, Origins, Refused};
+pub use origin::{Allowed, BadOrigin, Noted, Origin, Origins, Refused};
 pub use server::{Options, Server};
 pub use stream::{Gate, stream};

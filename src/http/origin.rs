@@ -3,8 +3,10 @@
 //! A browser lets any page open a websocket to any address that it reaches, this one's included, and says in `Origin`
 //! which page it was (RFC 6455, section 10.2). Other programs send no `Origin`, and are not what this is about.
 
+use std::collections::HashSet;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
@@ -34,7 +36,7 @@ pub struct Origin {
 pub struct BadOrigin(String);
 
 /// A page that may not connect, in words for whoever runs it or walcast.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refused {
     /// Its origin is not on the list.
     #[error(
@@ -46,6 +48,24 @@ pub enum Refused {
         "a page without an origin of its own may not connect: serve it by HTTP, and name it by --allow-origin"
     )]
     Opaque,
+}
+
+/// The pages that were refused, so that each is logged as a warning once.
+#[derive(Debug, Default)]
+pub struct Noted(Mutex<HashSet<Refused>>);
+
+/// As many are remembered: whoever makes up more of them does not fill the log.
+const MAX_NOTED: usize = 100;
+/// The longest origin that is remembered, in bytes.
+const MAX_NOTED_BYTES: usize = 300;
+
+impl Noted {
+    /// Whether the page was not refused before, as far as that is remembered.
+    pub fn is_new(&self, refused: &Refused) -> bool {
+        let is_long = matches!(refused, Refused::NotAllowed(origin) if origin.len() > MAX_NOTED_BYTES);
+        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        !is_long && noted.len() < MAX_NOTED && noted.insert(refused.clone())
+    }
 }
 
 impl Origins {
@@ -222,6 +242,18 @@ mod tests {
         }
         assert_eq!(check("*", "https://anything.example", "x"), Ok(()));
         assert_eq!(check("*", "null", "x"), Ok(()));
+    }
+
+    #[test]
+    fn each_refused_page_is_new_once_and_only_so_many_are() {
+        let (noted, page) = (Noted::default(), |name: &str| {
+            Refused::NotAllowed(format!("https://{name}"))
+        });
+        assert!(noted.is_new(&page("a")) && noted.is_new(&page("b")) && noted.is_new(&Refused::Opaque));
+        assert!(!noted.is_new(&page("a")) && !noted.is_new(&Refused::Opaque));
+        assert!(!noted.is_new(&page(&"x".repeat(1000))));
+        let more = (0..1000).filter(|number| noted.is_new(&page(&number.to_string())));
+        assert_eq!(more.count(), MAX_NOTED - 3);
     }
 
     #[test]

@@ -3,9 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
+use axum::response::{IntoResponse, Response};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -13,13 +16,16 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
+use crate::exhaustion::is_exhaustion;
+use crate::telemetry::Metrics;
+
 /// Bounds on a listener.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Connections that may be open at once, handshakes included. Further ones wait in the kernel's queue.
+    /// Connections that may be open at once, handshakes included. Further ones are answered 503.
     pub max_connections: usize,
-    /// How long a client may take to send its request's head.
-    pub head_timeout: Duration,
+    /// How long a client may take for its request and for reading the answer; a websocket has been upgraded by then.
+    pub handshake_timeout: Duration,
     /// How much the kernel may buffer for a client that does not read, in bytes; 0 leaves it to the kernel.
     pub send_buffer_bytes: usize,
 }
@@ -35,8 +41,14 @@ pub struct Server {
 const MAX_HEAD_BYTES: usize = 16 * 1024;
 /// Most headers of a request.
 const MAX_HEADERS: usize = 64;
+/// Connections that are being refused at once. Further ones wait in the kernel's queue.
+const MAX_REFUSING: usize = 16;
+/// How long a client may take to be refused.
+const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long to rest when the system has no file descriptor left for a connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// How often it is logged that the limit is reached, or that no connection can be accepted.
+const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Server {
     /// Binds the address.
@@ -58,65 +70,149 @@ impl Server {
         self.listener.local_addr()
     }
 
+    /// Lets fewer connections be open at once.
+    pub fn limit_connections(&mut self, most: usize) {
+        self.options.max_connections = self.options.max_connections.min(most);
+    }
+
     /// Accepts connections and serves them with `router` until `stop`. What was accepted goes on by itself.
-    pub async fn run(self, router: Router, stop: CancellationToken) {
-        let permits = Arc::new(Semaphore::new(self.options.max_connections));
+    pub async fn run(self, router: Router, metrics: Arc<Metrics>, stop: CancellationToken) {
+        let Server { listener, options } = self;
+        let places = Arc::new(Semaphore::new(options.max_connections));
+        let refusing = Arc::new(Semaphore::new(MAX_REFUSING));
+        let full = Router::new().fallback(full);
+        let mut warnings = Warnings::default();
+        let mut number = 0;
         loop {
-            let permit = Arc::clone(&permits).acquire_owned();
             let accepted = tokio::select! {
                 () = stop.cancelled() => return,
-                accepted = async { (permit.await, self.listener.accept().await) } => accepted,
+                accepted = async {
+                    // Should there be no place for it, there is one to refuse it.
+                    (Arc::clone(&refusing).acquire_owned().await, listener.accept().await)
+                } => accepted,
             };
-            match accepted {
-                (Ok(permit), Ok((socket, _))) => {
-                    let connection = serve(socket, router.clone(), self.options, permit, stop.clone());
-                    tokio::spawn(connection);
-                }
+            let (refusal, socket, peer) = match accepted {
+                (Ok(refusal), Ok((socket, peer))) => (refusal, socket, peer),
                 (Err(_), _) => return,
                 (_, Err(error)) if is_exhaustion(&error) => {
-                    tracing::warn!(%error, "cannot accept connections");
+                    if warnings.is_due() {
+                        tracing::warn!(%error, "cannot accept connections");
+                    }
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
+                    continue;
                 }
                 // The client went away between its connect and our accept.
-                (_, Err(error)) => tracing::debug!(%error, "a connection was not accepted"),
+                (_, Err(error)) => {
+                    tracing::debug!(%error, "a connection was not accepted");
+                    continue;
+                }
+            };
+            let (router, permit, timeout) = match Arc::clone(&places).try_acquire_owned() {
+                Ok(place) => (router.clone(), place, options.handshake_timeout),
+                Err(_) => {
+                    metrics.refused("limit");
+                    if warnings.is_due() {
+                        let connections = options.max_connections;
+                        tracing::warn!(
+                            connections,
+                            "the limit of connections is reached: refusing more with 503"
+                        );
+                    }
+                    (
+                        full.clone(),
+                        refusal,
+                        REFUSAL_TIMEOUT.min(options.handshake_timeout),
+                    )
+                }
+            };
+            if let Err(error) = tune(&socket, options) {
+                tracing::debug!(%error, "a socket option was refused");
             }
+            let arrival = Arrival {
+                number,
+                peer,
+                _place: Arc::new(permit),
+            };
+            number += 1;
+            tokio::spawn(serve(socket, router, timeout, arrival, stop.clone()));
         }
     }
 }
 
-/// A connection's place among [`Options::max_connections`], kept as long as any task serves it.
-#[derive(Clone, Debug)]
-pub(super) struct Place(#[allow(dead_code, reason = "held for its drop")] Arc<OwnedSemaphorePermit>);
+/// Marks an answer as the connection's last, unless it makes a websocket of it.
+async fn last(mut response: Response) -> Response {
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response
+}
 
+/// The answer to whoever comes when all places are taken.
+async fn full() -> impl IntoResponse {
+    let retry = [(header::RETRY_AFTER, "5")];
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        retry,
+        "too many connections: try again later\n",
+    )
+}
+
+/// When a warning was last logged that would come again and again.
+#[derive(Debug, Default)]
+struct Warnings(Option<Instant>);
+
+impl Warnings {
+    fn is_due(&mut self) -> bool {
+        let due = self.0.is_none_or(|at| at.elapsed() >= WARN_INTERVAL);
+        if due {
+            self.0 = Some(Instant::now());
+        }
+        due
+    }
+}
+
+/// A connection that was accepted, with its place among [`Options::max_connections`], which is kept as long as any task
+/// serves it.
+#[derive(Clone, Debug)]
+pub(super) struct Arrival {
+    /// How many were accepted before, of this listener's.
+    pub(super) number: u64,
+    pub(super) peer: SocketAddr,
+    _place: Arc<OwnedSemaphorePermit>,
+}
+
+/// Serves one request, with an end to it all: a client that sends nothing, or reads nothing, must not keep its place.
 async fn serve(
     socket: TcpStream,
     router: Router,
-    options: Options,
-    permit: OwnedSemaphorePermit,
+    timeout: Duration,
+    arrival: Arrival,
     stop: CancellationToken,
 ) {
-    if let Err(error) = tune(&socket, options) {
-        tracing::debug!(%error, "a socket option was refused");
-    }
-    let place = Place(Arc::new(permit));
-    let service = TowerToHyperService::new(router.layer(axum::Extension(place)));
+    let router = router.layer(map_response(last)).layer(axum::Extension(arrival));
+    let service = TowerToHyperService::new(router);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(options.head_timeout)
+        .header_read_timeout(timeout)
         .max_buf_size(MAX_HEAD_BYTES)
         .max_headers(MAX_HEADERS)
         .serve_connection(TokioIo::new(socket), service)
         .with_upgrades();
-    tokio::pin!(connection);
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let served = async {
+        tokio::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         }
     };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "an HTTP connection ended");
+    match tokio::time::timeout(timeout, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "an HTTP connection ended"),
+        Err(_) => tracing::debug!("an HTTP connection took too long"),
     }
 }
 
@@ -126,13 +222,4 @@ fn tune(socket: &TcpStream, options: Options) -> io::Result<()> {
         socket2::SockRef::from(socket).set_send_buffer_size(options.send_buffer_bytes)?;
     }
     Ok(())
-}
-
-/// Whether the process or the system has run out of file descriptors or memory for sockets.
-fn is_exhaustion(error: &io::Error) -> bool {
-    use rustix::io::Errno;
-    let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    error
-        .raw_os_error()
-        .is_some_and(|raw| exhausted.iter().any(|errno| errno.raw_os_error() == raw))
 }

@@ -17,11 +17,11 @@ use tokio_util::task::TaskTracker;
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Role, WebSocketConfig};
 
-use super::origin::Origins;
-use super::server::Place;
+use super::origin::{Noted, Origins};
+use super::server::Arrival;
 use crate::health::Readiness;
 use crate::journal::History;
-use crate::session::{self, Session};
+use crate::session::{self, Client, Session, Socket};
 use crate::types::json::Numbers;
 
 /// The subprotocol that a client may offer.
@@ -30,6 +30,9 @@ const SUBPROTOCOL: &str = "walcast.v1";
 const READ_BUFFER_BYTES: usize = 1024;
 /// How much a connection gathers before it writes: several frames go out in one write.
 const WRITE_BUFFER_BYTES: usize = 8 * 1024;
+/// The most that a connection ever keeps of what the kernel did not take: what is gathered, one fragment, and answers to
+/// pings. Nothing that a session does fills it: it waits for the client long before.
+const MAX_WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
 /// What every session gets, and what they are waited for by.
 #[derive(Debug)]
@@ -40,6 +43,8 @@ pub struct Gate<H: History> {
     pub readiness: Readiness,
     /// Keeps the pages of other sites out.
     pub origins: Arc<Origins>,
+    /// The pages that were kept out.
+    pub refused: Arc<Noted>,
     /// Every open session's task.
     pub sessions: TaskTracker,
     /// Keeps clients out for good.
@@ -53,6 +58,7 @@ impl<H: History> Clone for Gate<H> {
             shared: Arc::clone(&self.shared),
             readiness: self.readiness.clone(),
             origins: Arc::clone(&self.origins),
+            refused: Arc::clone(&self.refused),
             sessions: self.sessions.clone(),
             stop: self.stop.clone(),
         }
@@ -84,7 +90,7 @@ enum NumbersParameter {
 
 async fn upgrade<H: History>(
     State(gate): State<Gate<H>>,
-    Extension(place): Extension<Place>,
+    Extension(arrival): Extension<Arrival>,
     parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
     mut request: Request,
 ) -> Response {
@@ -97,9 +103,17 @@ async fn upgrade<H: History>(
         Err(refusal) => return refusal.into_response(),
     };
     if let Err(refused) = gate.origins.check(request.headers()) {
-        tracing::debug!(%refused, "a page was refused");
+        gate.shared.metrics.refused("origin");
+        match gate.refused.is_new(&refused) {
+            true => tracing::warn!(%refused, "a page was refused"),
+            false => tracing::debug!(%refused, "a page was refused"),
+        }
         return (StatusCode::FORBIDDEN, format!("{refused}\n")).into_response();
     }
+    let unavailable = |reason: &str| {
+        gate.shared.metrics.refused("unready");
+        unavailable(reason)
+    };
     if gate.stop.is_cancelled() {
         return unavailable("going away");
     }
@@ -132,8 +146,12 @@ async fn upgrade<H: History>(
         let Some(socket) = websocket(on_upgrade).await else {
             return;
         };
-        Box::pin(Session::new(socket, Arc::clone(&gate.shared), numbers).run(stop)).await;
-        drop(place);
+        let client = Client {
+            connection: arrival.number,
+            peer: arrival.peer,
+        };
+        Box::pin(Session::new(socket, Arc::clone(&gate.shared), client, numbers).run(stop)).await;
+        drop(arrival);
     });
     response
 }
@@ -151,7 +169,7 @@ impl IntoResponse for Refusal {
         match self {
             Refusal::NoUpgrade => (
                 StatusCode::UPGRADE_REQUIRED,
-                [(header::CONNECTION, "Upgrade"), (header::UPGRADE, "websocket")],
+                [(header::UPGRADE, "websocket")],
                 "this is a websocket endpoint\n",
             )
                 .into_response(),
@@ -216,7 +234,7 @@ fn unavailable(reason: &str) -> Response {
 }
 
 /// The websocket on the TCP stream itself: the HTTP library's layers are gone from under it.
-async fn websocket(on_upgrade: OnUpgrade) -> Option<WebSocketStream<TcpStream>> {
+async fn websocket(on_upgrade: OnUpgrade) -> Option<WebSocketStream<Socket>> {
     let upgraded = match on_upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -231,8 +249,10 @@ async fn websocket(on_upgrade: OnUpgrade) -> Option<WebSocketStream<TcpStream>> 
     let config = WebSocketConfig::default()
         .read_buffer_size(READ_BUFFER_BYTES)
         .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_write_buffer_size(MAX_WRITE_BUFFER_BYTES)
         .max_message_size(Some(session::MAX_CLIENT_MESSAGE_BYTES))
         .max_frame_size(Some(session::MAX_CLIENT_MESSAGE_BYTES));
     let early = read_buf.to_vec();
-    Some(WebSocketStream::from_partially_read(io.into_inner(), early, Role::Server, Some(config)).await)
+    let socket = Socket::new(io.into_inner());
+    Some(WebSocketStream::from_partially_read(socket, early, Role::Server, Some(config)).await)
 }

@@ -367,9 +367,12 @@ impl<W: Append, H: History> Ingest<W, H> {
             }
             if !waited {
                 let reason = chain(full);
-                tracing::error!(error = reason, "the journal's disk is full");
-                self.readiness
-                    .unready(format!("the journal's disk is full: {reason}"));
+                let what = match full.is_exhaustion() {
+                    true => "the system has run out of file descriptors",
+                    false => "the journal's disk is full",
+                };
+                tracing::error!(error = reason, "{what}");
+                self.readiness.unready(format!("{what}: {reason}"));
                 waited = true;
             }
             if stop.is_cancelled() {

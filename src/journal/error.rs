@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::exhaustion::is_exhaustion;
 use crate::lsn::Lsn;
 
 /// Why the journal could not do as asked. Cheap to clone: a failure is told to everyone who waits.
@@ -38,9 +39,9 @@ pub enum Error {
         /// The epoch that it names.
         epoch: String,
     },
-    /// No space is left, by the disk, a quota or a limit. Nothing is lost: what was given is kept in memory, and
-    /// [`Writer::flush`](super::Writer::flush) goes on once there is space again.
-    #[error("no space left to write {path}", path = path.display())]
+    /// No space is left, by the disk, a quota or a limit, or no file descriptor. Nothing is lost: what was given is kept in
+    /// memory, and [`Writer::flush`](super::Writer::flush) goes on once there is space again.
+    #[error("no {} left to write {path}", lacking(source), path = path.display())]
     Full {
         /// The file that did not fit.
         path: PathBuf,
@@ -134,6 +135,16 @@ impl Error {
         }
     }
 
+    /// Whether it will pass because the system has only run out of file descriptors: wait, and try again.
+    pub fn is_exhaustion(&self) -> bool {
+        match self {
+            Error::Full { source, .. } | Error::Failed { source, .. } | Error::Io { source, .. } => {
+                is_exhaustion(source)
+            }
+            _ => false,
+        }
+    }
+
     pub(super) fn failed(action: &'static str, path: &Path, source: io::Error) -> Error {
         Error::Failed {
             action,
@@ -143,10 +154,19 @@ impl Error {
     }
 }
 
-/// ENOSPC, EDQUOT and EFBIG.
+/// What is used up.
+fn lacking(error: &io::Error) -> &'static str {
+    match is_exhaustion(error) {
+        true => "file descriptor is",
+        false => "space is",
+    }
+}
+
+/// ENOSPC, EDQUOT, EFBIG, EMFILE and ENFILE: all of them pass.
 fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
-    )
+    is_exhaustion(error)
+        || matches!(
+            error.kind(),
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge
+        )
 }

@@ -7,7 +7,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::exhaustion::is_exhaustion;
 
 /// A directory's files.
 pub(super) trait Files: Send + Sync {
@@ -99,7 +101,7 @@ impl Files for Disk {
     }
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
-        File::open(dir)?.sync_all()
+        open_patiently(dir)?.sync_all()
     }
 
     fn list(&self, dir: &Path) -> io::Result<Vec<Entry>> {
@@ -116,6 +118,24 @@ impl Files for Disk {
             .collect()
     }
 }
+
+/// Opens a directory. What is done before it cannot be taken back, so it waits for a file descriptor if there is none.
+fn open_patiently(dir: &Path) -> io::Result<File> {
+    let until = Instant::now() + DESCRIPTOR_TIMEOUT;
+    loop {
+        match File::open(dir) {
+            Err(error) if is_exhaustion(&error) && Instant::now() < until => {
+                std::thread::sleep(DESCRIPTOR_PAUSE);
+            }
+            opened => return opened,
+        }
+    }
+}
+
+/// How long to wait for a file descriptor.
+const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long to wait before it is tried again.
+const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(20);
 
 impl LogFile for File {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {

@@ -22,6 +22,11 @@ pub enum NameError {
 pub(super) const WRITTEN: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
     THEN pg_catalog.pg_last_wal_replay_lsn() ELSE pg_catalog.pg_current_wal_lsn() END";
 
+/// As [`WRITTEN`], with what is not on disk yet.
+const INSERTED: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
+     THEN GREATEST(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn()) \
+     ELSE pg_catalog.pg_current_wal_insert_lsn() END";
+
 /// The longest identifier, in bytes (`NAMEDATALEN` less one).
 const MAX_NAME: usize = 63;
 
@@ -229,6 +234,13 @@ impl Connection {
     /// How far the server has written its WAL; a standby, how far it has replayed it.
     pub fn written(&mut self) -> Result<Lsn, Error> {
         self.query_one("the server's position", WRITTEN)?
+            .parse(0, "position")
+    }
+
+    /// How far the server's log has been inserted into, whether it is on disk or not; of a standby, how far it has received
+    /// or replayed it. What an application reads from `pg_current_wal_insert_lsn()` never lies beyond.
+    pub fn inserted(&mut self) -> Result<Lsn, Error> {
+        self.query_one("the server's insert position", INSERTED)?
             .parse(0, "position")
     }
 

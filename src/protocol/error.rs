@@ -179,9 +179,14 @@ pub enum CloseCode {
         /// The time; whole seconds are sent.
         spread: Duration,
     },
-    /// A message was larger than the server takes: send less at once.
+    /// What came is not the websocket protocol.
+    ProtocolError,
+    /// A text message was not UTF-8.
+    NotText,
+    /// A message was larger than the server takes, or in too many fragments: send less at once.
     TooBig,
-    /// The journal no longer holds the client's place, or nothing was read for too long: reconnect, read faster.
+    /// The journal no longer holds the client's place, or nothing was read, or a message was on its way, for too long:
+    /// reconnect, and be faster.
     TooSlow,
     /// No pong came: reconnect.
     NoPong,
@@ -202,6 +207,8 @@ impl CloseCode {
     pub fn code(self) -> u16 {
         match self {
             CloseCode::GoingAway { .. } => 1001,
+            CloseCode::ProtocolError => 1002,
+            CloseCode::NotText => 1007,
             CloseCode::TooBig => 1009,
             CloseCode::TooSlow => 4001,
             CloseCode::NoPong => 4002,
@@ -217,6 +224,8 @@ impl CloseCode {
     pub fn reason(self) -> Cow<'static, str> {
         Cow::Borrowed(match self {
             CloseCode::GoingAway { spread } => return format!("spread={}", spread.as_secs()).into(),
+            CloseCode::ProtocolError => "this is not the websocket protocol",
+            CloseCode::NotText => "a text message was not UTF-8",
             CloseCode::TooBig => "message too big",
             CloseCode::TooSlow => "too slow: reconnect with your positions",
             CloseCode::NoPong => "no pong: reconnect with your positions",
@@ -230,7 +239,8 @@ impl CloseCode {
 
     /// Whether a client may come back as it is, with its positions.
     pub fn may_reconnect(self) -> bool {
-        self.code() < 4500 && self != CloseCode::TooBig
+        use CloseCode::{NotText, ProtocolError, TooBig};
+        self.code() < 4500 && !matches!(self, ProtocolError | NotText | TooBig)
     }
 }
 
@@ -288,6 +298,8 @@ mod tests {
         assert_eq!((going.code(), &*going.reason()), (1001, "spread=30"));
         assert!(going.may_reconnect() && slow.may_reconnect() && CloseCode::RateLimited.may_reconnect());
         for close in [
+            CloseCode::ProtocolError,
+            CloseCode::NotText,
             CloseCode::TooBig,
             CloseCode::Unauthenticated,
             CloseCode::BadRequests,

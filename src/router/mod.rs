@@ -10,6 +10,7 @@ mod tests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,8 @@ pub struct Options {
 
 /// How much of the journal is read at a time, in bytes.
 const BATCH_BYTES: usize = 256 * 1024;
+/// How long to wait for file descriptors before it is tried again.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
 /// Commands that may wait for the router; beyond it sessions wait.
 const MAX_COMMANDS: usize = 1024;
 
@@ -281,9 +284,16 @@ impl<H: History> Router<H> {
                     self.outboxes.end_epoch();
                     self.unsubscribe_refused();
                     // The new history may begin before the place that the old one had come to.
-                    (self.at, self.pin, self.reader) = begin(&self.history, History::earliest)?;
+                    match begin(&self.history, History::earliest) {
+                        Err(error) if error.is_exhaustion() => {
+                            exhausted(&error).await;
+                            continue;
+                        }
+                        begun => (self.at, self.pin, self.reader) = begun?,
+                    }
                     self.position.store(self.at.end.0, Ordering::Release);
                 }
+                Err(error) if error.is_exhaustion() => exhausted(&error).await,
                 Err(error) => return Err(error.into()),
             }
             if stop.is_cancelled() {
@@ -406,6 +416,15 @@ impl<H: History> Router<H> {
     fn open(&mut self, connection: ConnectionId, after: Position) {
         self.fanout.open(connection, self.at.max(after));
     }
+}
+
+/// Waits for file descriptors, of which the system has run out.
+async fn exhausted(error: &crate::journal::Error) {
+    tracing::warn!(
+        error = crate::telemetry::chain(error),
+        "the journal cannot be read now"
+    );
+    tokio::time::sleep(EXHAUSTED_PAUSE).await;
 }
 
 /// A reader of the current history at the `place` that this has, and what keeps all that is to be read. The history may

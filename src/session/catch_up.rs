@@ -3,7 +3,7 @@
 //! It goes step by step, so that a slow client is sent one step's messages before the next is read.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::job::Done;
 use super::scan::{Found, From, Scan, Wanted};
@@ -28,6 +28,8 @@ pub(super) struct CatchUp<H: History> {
     before: From,
     /// Something has been read: the place where it starts has come.
     has_begun: bool,
+    /// Since when the place where it starts has been waited for.
+    waits_since: Option<Instant>,
     /// Its own scan, unless it was last read for together with others.
     scan: Option<Scan<H>>,
     /// It is read for alone, because it was not well to be read for with others.
@@ -63,6 +65,11 @@ impl Drop for Counted {
 
 /// How long a subscription whose start has not come yet waits before it looks again, at most.
 const FUTURE_POLL: Duration = Duration::from_millis(200);
+
+/// How long it is waited for a place that Postgres has reached in memory alone, until it is asked to write it to disk. By
+/// itself it does so in three times `wal_writer_delay`, 0.6 s. A place that lies just behind the head of a page comes with
+/// the next record only.
+const FUTURE_PATIENCE: Duration = Duration::from_secs(1);
 
 impl<H: History> CatchUp<H> {
     /// A reading for the whole connection.
@@ -100,6 +107,7 @@ impl<H: History> CatchUp<H> {
             next: From::told(start),
             before: From::told(start),
             has_begun: false,
+            waits_since: None,
             scan: None,
             is_unshared: false,
             seam,
@@ -286,7 +294,7 @@ impl<H: History> CatchUp<H> {
 }
 
 /// One step of a reading.
-pub(super) async fn step<H: History>(shared: Arc<Shared<H>>, catch_up: Box<CatchUp<H>>) -> Done<H> {
+pub(super) async fn step<H: History>(shared: Arc<Shared<H>>, mut catch_up: Box<CatchUp<H>>) -> Done<H> {
     if catch_up.at_head && catch_up.is_before_seam() {
         let (mut heads, at) = (shared.history.head_changes(), catch_up.at().end);
         let moved = tokio::time::timeout(FUTURE_POLL, heads.wait_for(|head| *head > at)).await;
@@ -300,6 +308,10 @@ pub(super) async fn step<H: History>(shared: Arc<Shared<H>>, catch_up: Box<Catch
         // Whether it came or not is looked at again.
         drop(tokio::time::timeout(FUTURE_POLL, heads.wait_for(|head| *head >= start)).await);
         if start > shared.history.head() {
+            let since = *catch_up.waits_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= FUTURE_PATIENCE {
+                shared.snapshots.nudge();
+            }
             return Done::Stepped(
                 catch_up,
                 Ok(Step {
@@ -310,5 +322,18 @@ pub(super) async fn step<H: History>(shared: Arc<Shared<H>>, catch_up: Box<Catch
             );
         }
     }
-    readers::read(&shared, catch_up).await
+    match readers::read(&shared, catch_up).await {
+        // It goes on where it is once there is a file descriptor for it.
+        Done::Stepped(mut catch_up, Err(error), sending) if error.is_exhaustion() => {
+            drop(sending);
+            catch_up.let_go();
+            tokio::time::sleep(FUTURE_POLL).await;
+            let nothing = Step {
+                items: Vec::new(),
+                done: false,
+            };
+            Done::Stepped(catch_up, Ok(nothing), None)
+        }
+        done => done,
+    }
 }

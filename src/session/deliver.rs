@@ -51,7 +51,8 @@ impl<H: History> Session<H> {
             }
             match item {
                 Item::Frame(frame) => delivered.position = Some(frame.position),
-                Item::Ended { subscription, .. } => {
+                Item::Ended { subscription, error } => {
+                    self.log_end(&subscription.id, error.code.as_str());
                     self.has_ended(subscription);
                     delivered.ended.push(Arc::clone(subscription));
                 }

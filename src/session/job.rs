@@ -245,6 +245,7 @@ impl<H: History> Session<H> {
 
     pub(super) async fn refuse(&mut self, id: &Arc<str>, error: &ErrorMessage) -> Result<(), End> {
         self.machine.free(id);
+        self.log_end(id, error.code.as_str());
         Ok(self.wire.error(error).await?)
     }
 
@@ -254,6 +255,8 @@ impl<H: History> Session<H> {
         subscription: Arc<Subscription>,
         position: Position,
     ) -> Result<(), End> {
+        let (connection, table) = (self.client.connection, &subscription.query.table);
+        tracing::debug!(connection, id = &*subscription.id, %table, "a subscription is live");
         let live = ServerMessage::Live {
             id: &subscription.id,
             position,
@@ -284,10 +287,19 @@ impl<H: History> Session<H> {
         self.over(&subscription.id).await
     }
 
-    pub(super) async fn over(&mut self, id: &str) -> Result<(), End> {
+    /// Tells the client that a subscription is over: from here on nothing more of it comes, and its id is free.
+    pub(super) async fn over(&mut self, id: &Arc<str>) -> Result<(), End> {
+        self.machine.free(id);
+        self.log_end(id, "unsubscribed");
         Ok(self
             .wire
             .send(ServerMessage::Unsubscribed { id }.to_json())
             .await?)
+    }
+
+    /// Logs that a subscription is over.
+    pub(super) fn log_end(&self, id: &str, why: &str) {
+        let connection = self.client.connection;
+        tracing::debug!(connection, id, why, "a subscription ended");
     }
 }

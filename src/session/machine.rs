@@ -32,7 +32,7 @@ pub(super) enum Request {
     Close(ErrorMessage, CloseCode),
     /// A subscription, under an id that is taken from now on.
     Subscribe(Arc<str>, Box<Subscribe>),
-    /// The end of the subscription of this id, which is free from now on.
+    /// The end of the subscription of this id, which is free once the client was told so.
     Unsubscribe(Arc<str>),
 }
 
@@ -52,21 +52,41 @@ pub(super) enum Due {
 pub(super) struct Machine {
     limits: Limits,
     ids: Vec<Arc<str>>,
+    /// The ids of subscriptions that were unsubscribed, until the client is told that they are over: messages of theirs may
+    /// still be on their way, and must not be taken for those of another.
+    ending: Vec<Arc<str>>,
     bad_requests: u32,
     heard: Instant,
     /// When it was pinged, unless it said something since.
     pinged: Option<Instant>,
+    /// How many control frames it may send at once, as of the time beside it.
+    control: (f64, Instant),
 }
+
+/// Control frames (pings and pongs) that a client may send at once, and in a second for as long as it likes.
+const CONTROL_BURST: f64 = 500.0;
+const CONTROL_PER_SECOND: f64 = 50.0;
 
 impl Machine {
     pub(super) fn new(limits: Limits, now: Instant) -> Machine {
         Machine {
             limits,
             ids: Vec::new(),
+            ending: Vec::new(),
             bad_requests: 0,
             heard: now,
             pinged: None,
+            control: (CONTROL_BURST, now),
         }
+    }
+
+    /// A control frame came. Whether the client may send as many.
+    pub(super) fn control(&mut self, now: Instant) -> bool {
+        let (left, at) = self.control;
+        let gained = now.saturating_duration_since(at).as_secs_f64() * CONTROL_PER_SECOND;
+        let left = (left + gained).min(CONTROL_BURST) - 1.0;
+        self.control = (left.max(0.0), now);
+        left >= 0.0
     }
 
     /// The client said something, if only a pong.
@@ -115,9 +135,10 @@ impl Machine {
         self.ids.iter().any(|held| Arc::ptr_eq(held, id))
     }
 
-    /// Frees the id of a subscription that ended.
+    /// Frees the id of a subscription that ended, of which the client is told now.
     pub(super) fn free(&mut self, id: &Arc<str>) {
         self.ids.retain(|held| !Arc::ptr_eq(held, id));
+        self.ending.retain(|held| !Arc::ptr_eq(held, id));
     }
 
     /// The ids in use.
@@ -138,7 +159,16 @@ impl Machine {
                 Request::Refuse(ErrorMessage::new(ErrorCode::BadRequest, message))
             }
             ClientMessage::Unsubscribe { id } => match self.ids.iter().position(|held| **held == *id) {
-                Some(index) => Request::Unsubscribe(self.ids.swap_remove(index)),
+                Some(index) => {
+                    let id = self.ids.swap_remove(index);
+                    self.ending.push(Arc::clone(&id));
+                    Request::Unsubscribe(id)
+                }
+                // Without the id: what ends that subscription is still to come.
+                None if self.is_ending(&id) => {
+                    let message = format!("the subscription {id:?} is being ended: wait for unsubscribed");
+                    Request::Refuse(ErrorMessage::new(ErrorCode::UnknownId, message))
+                }
                 None => {
                     let message = format!("there is no subscription {id:?} on this connection");
                     Request::Refuse(ErrorMessage::new(ErrorCode::UnknownId, message).about(id))
@@ -146,6 +176,10 @@ impl Machine {
             },
             ClientMessage::Subscribe(subscribe) => self.subscribe(subscribe),
         }
+    }
+
+    fn is_ending(&self, id: &str) -> bool {
+        self.ending.iter().any(|held| **held == *id)
     }
 
     fn subscribe(&mut self, subscribe: Box<Subscribe>) -> Request {
@@ -156,6 +190,13 @@ impl Machine {
             // Without the id: an error with an id ends that subscription, and the first one goes on.
             let message = format!(
                 "there is a subscription {:?} already: unsubscribe it first",
+                subscribe.id
+            );
+            return Request::Refuse(ErrorMessage::new(ErrorCode::DuplicateId, message));
+        }
+        if self.is_ending(&subscribe.id) {
+            let message = format!(
+                "the subscription {:?} is being ended: wait for unsubscribed, or use another id",
                 subscribe.id
             );
             return Request::Refuse(ErrorMessage::new(ErrorCode::DuplicateId, message));
@@ -226,6 +267,18 @@ mod tests {
         assert!(machine.holds(&id));
         assert_eq!(code(machine.text(subscribe)), Some(ErrorCode::DuplicateId));
         assert!(matches!(machine.text(unsubscribe), Request::Unsubscribe(freed) if Arc::ptr_eq(&freed, &id)));
+        // Until the client is told, messages of it may come.
+        assert!(!machine.holds(&id));
+        for again in [subscribe, unsubscribe] {
+            let Request::Refuse(error) = machine.text(again) else {
+                panic!("not refused")
+            };
+            assert_eq!(
+                error.id, None,
+                "it would end the subscription that is being ended: {error}"
+            );
+        }
+        machine.free(&id);
         assert_eq!(code(machine.text(unsubscribe)), Some(ErrorCode::UnknownId));
         // The same name again is another subscription.
         assert!(matches!(machine.text(subscribe), Request::Subscribe(again, _) if !Arc::ptr_eq(&again, &id)));
@@ -274,6 +327,18 @@ mod tests {
         assert_eq!(machine.due(at(80)), Due::Ping);
         assert_eq!(machine.due(at(104)), Due::Nothing);
         assert_eq!(machine.due(at(105)), Due::Silence);
+    }
+
+    #[test]
+    fn control_frames_may_come_in_a_burst_and_then_steadily() {
+        let (mut machine, start) = machine();
+        let at = |millis| start + Duration::from_millis(millis);
+        assert!((0..500).all(|_| machine.control(start)));
+        assert!(!machine.control(start));
+        assert!((1..1000).all(|number| machine.control(at(20 * number))));
+        assert!(!machine.control(at(20 * 999)));
+        assert!((0..500).all(|_| machine.control(at(3_600_000))));
+        assert!(!machine.control(at(3_600_000)));
     }
 
     #[test]

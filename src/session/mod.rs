@@ -10,22 +10,24 @@ mod hand_over;
 mod job;
 mod machine;
 mod readers;
+mod receive;
 mod scan;
 #[cfg(test)]
 mod scan_tests;
 mod snapshot;
+mod socket;
 mod subscribe;
 mod wire;
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, StreamExt};
-use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_tungstenite::WebSocketStream;
@@ -34,6 +36,7 @@ use tungstenite::Message;
 
 pub use machine::Limits;
 pub use readers::Readers;
+pub use socket::Socket;
 
 use crate::journal::History;
 use crate::lsn::{self, Epoch, Lsn, Position};
@@ -44,14 +47,11 @@ use crate::tables::Tables;
 use crate::telemetry::Metrics;
 use crate::types::json::Numbers;
 use job::{Done, Job, Turns};
-use machine::{Due, Machine, Request};
+use machine::{Due, Machine};
 use wire::{Lost, Wire};
 
 /// The largest message that a client may send, in bytes.
 pub const MAX_CLIENT_MESSAGE_BYTES: usize = 64 * 1024;
-
-/// How many of a client's requests wait for their turn; with so many, nothing more is read from it.
-const MAX_WAITING_REQUESTS: usize = 16;
 
 /// Bounds and habits of sessions.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +64,7 @@ pub struct Options {
     pub max_frame_bytes: usize,
     /// How often a quiet client hears how far the history has come.
     pub progress_interval: Duration,
-    /// How long a client may read nothing of what is sent to it.
+    /// How long a client may read nothing of what is sent to it, and how long a message of its may take to come.
     pub stall_timeout: Duration,
     /// Over how long clients are told to spread their reconnects when walcast goes away.
     pub spread: Duration,
@@ -123,8 +123,10 @@ fn logged(error: &(dyn std::error::Error + 'static)) -> String {
 /// Why a session ends.
 #[derive(Debug)]
 enum End {
-    /// The client has gone.
+    /// The client has gone without a word.
     Lost,
+    /// The client closed, by this code.
+    Left(u16),
     /// We close.
     Close(CloseCode),
 }
@@ -146,10 +148,27 @@ impl From<router::Stopped> for End {
     }
 }
 
+/// How long a client gets to take our close frame and answer it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A client's close code as a metric's label: a closed set.
+fn client_code(code: u16) -> &'static str {
+    match code {
+        1000 => "1000",
+        1001 => "1001",
+        // Also where the client's own code was none that there is, and was answered by this one.
+        1002 => "1002",
+        1005 => "1005",
+        _ => "other",
+    }
+}
+
 /// What a session does next.
 enum Event<H: History> {
     Taken(Taken),
     Message(Option<tungstenite::Result<Message>>),
+    /// A message has more fragments than it may have.
+    TooBig,
     Done(Done<H>),
     Tick,
     Stop,
@@ -157,10 +176,22 @@ enum Event<H: History> {
 
 type Work<H> = Pin<Box<dyn Future<Output = Done<H>> + Send>>;
 
+/// Who a client is, for the log and for taking turns.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// Its connection's number, since walcast was started.
+    pub connection: u64,
+    /// Where it connects from.
+    pub peer: SocketAddr,
+}
+
 /// One client.
 pub struct Session<H: History> {
     shared: Arc<Shared<H>>,
-    wire: Wire<WebSocketStream<TcpStream>>,
+    client: Client,
+    wire: Wire<WebSocketStream<Socket>>,
+    /// A ping of the client's may not have been answered yet.
+    owes_pong: bool,
     numbers: Numbers,
     /// The history that the client was told of. Positions of another mean nothing to it.
     epoch: Epoch,
@@ -185,8 +216,15 @@ pub struct Session<H: History> {
 
 impl<H: History> Session<H> {
     /// A session on a websocket whose handshake is done.
-    pub fn new(socket: WebSocketStream<TcpStream>, shared: Arc<Shared<H>>, numbers: Numbers) -> Session<H> {
+    pub fn new(
+        socket: WebSocketStream<Socket>,
+        shared: Arc<Shared<H>>,
+        client: Client,
+        numbers: Numbers,
+    ) -> Session<H> {
         Session {
+            client,
+            owes_pong: false,
             wire: Wire::new(socket, Arc::clone(&shared.metrics), shared.options.stall_timeout),
             machine: Machine::new(shared.options.limits, Instant::now()),
             epoch: shared.history.epoch(),
@@ -208,19 +246,47 @@ impl<H: History> Session<H> {
         let metrics = Arc::clone(&self.shared.metrics);
         metrics.connections.inc();
         metrics.connections_opened.inc();
+        let Client { connection, peer } = self.client;
+        tracing::debug!(connection, %peer, "a client connected");
         let end = match self.serve(&stop).await {
             Ok(never) => match never {},
             Err(end) => end,
         };
         self.leave();
         match end {
-            End::Lost => metrics.closed("lost"),
+            End::Lost => {
+                tracing::debug!(connection, "a client is gone");
+                metrics.closed("lost");
+            }
+            End::Left(code) => {
+                tracing::debug!(connection, code, "a client closed its connection");
+                metrics.closed(client_code(code));
+                let _late = tokio::time::timeout(CLOSE_TIMEOUT, self.wire.socket.get_mut().drain()).await;
+            }
             End::Close(code) => {
-                metrics.closed(&code.code().to_string());
-                self.wire.close(code).await;
+                let (number, reason) = (code.code(), code.reason());
+                match code {
+                    // Of all at once, which is logged once.
+                    CloseCode::GoingAway { .. } => {
+                        tracing::debug!(connection, code = number, "closing a connection")
+                    }
+                    _ => tracing::info!(connection, %peer, code = number, %reason, "closing a connection"),
+                }
+                metrics.closed(&number.to_string());
+                self.close(code).await;
             }
         }
         metrics.connections.dec();
+    }
+
+    /// Closes, and gives the client a moment to take the close frame and to answer.
+    async fn close(&mut self, code: CloseCode) {
+        let closing = async {
+            self.wire.close(code).await;
+            self.wire.socket.get_mut().drain().await
+        };
+        // A client that takes no close frame loses its connection without one.
+        let _late = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
     }
 
     async fn serve(&mut self, stop: &CancellationToken) -> Result<std::convert::Infallible, End> {
@@ -250,6 +316,7 @@ impl<H: History> Session<H> {
             match event.await {
                 Event::Taken(taken) => self.taken(taken, &mut items).await?,
                 Event::Message(message) => self.received(message).await?,
+                Event::TooBig => return Err(End::Close(CloseCode::TooBig)),
                 // In a box: it is large, and seldom.
                 Event::Done(done) => Box::pin(self.done(done)).await?,
                 Event::Tick => self.ticked(&mut items).await?,
@@ -289,11 +356,7 @@ impl<H: History> Session<H> {
         if ticks.poll_tick(cx).is_ready() {
             return Poll::Ready(Event::Tick);
         }
-        if self.jobs.iter().filter(|job| job.is_asked_for()).count() >= MAX_WAITING_REQUESTS {
-            // Read on once one of them is done: work is under way, whose end wakes us.
-            return Poll::Pending;
-        }
-        self.wire.socket.poll_next_unpin(cx).map(Event::Message)
+        self.poll_message(cx)
     }
 
     async fn hello(&mut self) -> Result<(), End> {
@@ -318,44 +381,6 @@ impl<H: History> Session<H> {
             .progress_interval
             .min(limits.ping_interval / 2)
             .max(Duration::from_millis(10))
-    }
-
-    async fn received(&mut self, message: Option<tungstenite::Result<Message>>) -> Result<(), End> {
-        self.machine.heard(Instant::now());
-        let request = match message {
-            Some(Ok(Message::Text(text))) => self.machine.text(&text),
-            Some(Ok(Message::Binary(_))) => self.machine.binary(),
-            Some(Ok(_)) => return Ok(()),
-            Some(Err(tungstenite::Error::Capacity(_))) => return Err(End::Close(CloseCode::TooBig)),
-            Some(Err(_)) | None => return Err(End::Lost),
-        };
-        match request {
-            Request::Reply(text) => self.wire.send(text).await?,
-            Request::Refuse(error) => self.wire.error(&error).await?,
-            Request::Close(error, code) => {
-                self.wire.error(&error).await?;
-                return Err(End::Close(code));
-            }
-            Request::Subscribe(id, subscribe) => self.jobs.push_back(Job::Subscribe(id, subscribe)),
-            Request::Unsubscribe(id) => self.unsubscribe(id),
-        }
-        Ok(())
-    }
-
-    /// Ends a subscription once nothing more of it can come: a job that is about it finds its id gone, and sends nothing.
-    fn unsubscribe(&mut self, id: Arc<str>) {
-        let live = self
-            .live
-            .iter()
-            .position(|placed| Arc::ptr_eq(&placed.subscription.id, &id));
-        let job = match live {
-            Some(index) => {
-                self.shared.metrics.subscriptions.dec();
-                Job::Unsubscribe(self.live.swap_remove(index).subscription)
-            }
-            None => Job::Over(id),
-        };
-        self.jobs.push_back(job);
     }
 
     async fn taken(&mut self, taken: Taken, items: &mut Vec<Item>) -> Result<(), End> {
@@ -390,7 +415,12 @@ impl<H: History> Session<H> {
     }
 
     async fn ticked(&mut self, items: &mut Vec<Item>) -> Result<(), End> {
-        match self.machine.due(Instant::now()) {
+        let now = Instant::now();
+        let stall_timeout = self.shared.options.stall_timeout;
+        if self.unfinished().is_older_than(stall_timeout, now) {
+            return Err(End::Close(CloseCode::TooSlow));
+        }
+        match self.machine.due(now) {
             Due::Nothing => {}
             Due::Ping => self.wire.ping().await?,
             // Its answer may have come while we were writing to it.

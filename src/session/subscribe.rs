@@ -174,7 +174,7 @@ async fn start<H: History>(shared: &Shared<H>, subscribe: &Subscribe) -> Result<
         return Err(ErrorMessage::new(ErrorCode::ResumeExpired, message).with(Detail::Earliest(earliest)));
     }
     if from.end > shared.history.head() {
-        let reached = shared.tables.has_written(from.end).await;
+        let reached = shared.tables.has_inserted(from.end).await;
         if let Err(written) = reached.map_err(|error| shared.unanswered(&error))? {
             let message = format!("{from} lies beyond what the database has written, {written}");
             return Err(ErrorMessage::new(ErrorCode::ResumeInvalid, message));

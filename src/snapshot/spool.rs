@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
+use crate::exhaustion::is_exhaustion;
+
 /// A file is followed by another at this size, in bytes; its space is free once all clients are past it.
 const FILE_BYTES: u64 = 8 * 1024 * 1024;
 /// How often whoever waits for space looks whether it is still wanted.
@@ -132,12 +134,15 @@ impl Spool {
         kept: impl Fn() -> u64,
         is_wanted: impl Fn() -> bool,
     ) -> io::Result<Option<Chunk>> {
-        if !self.budget.wait(kept, is_wanted) {
+        if !self.budget.wait(kept, &is_wanted) {
             return Ok(None);
         }
         let part = match self.part.take().filter(|part| part.len() < FILE_BYTES) {
             Some(part) => part,
-            None => Arc::new(self.begin()?),
+            None => match self.begin_patiently(is_wanted)? {
+                Some(part) => Arc::new(part),
+                None => return Ok(None),
+            },
         };
         let offset = part.len();
         part.file.write_all_at(bytes, offset)?;
@@ -148,6 +153,17 @@ impl Spool {
             offset,
             len: bytes.len(),
         }))
+    }
+
+    /// A new file, once there is a file descriptor for it; `None` if nobody wants it any more.
+    fn begin_patiently(&self, is_wanted: impl Fn() -> bool) -> io::Result<Option<Part>> {
+        while is_wanted() {
+            match self.begin() {
+                Err(error) if is_exhaustion(&error) => std::thread::sleep(LOOK),
+                begun => return begun.map(Some),
+            }
+        }
+        Ok(None)
     }
 
     fn begin(&self) -> io::Result<Part> {

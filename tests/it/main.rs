@@ -5,6 +5,8 @@
 
 mod changes;
 mod clock;
+mod connections;
+mod consistency;
 mod continuity;
 mod convergence;
 mod crash;

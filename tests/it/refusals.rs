@@ -298,6 +298,22 @@ fn pages_of_other_sites_may_not_connect_unless_they_are_named() {
     // A name that was made to lead here.
     let rebound = [("origin", "http://evil.example"), ("host", "evil.example")];
     assert_eq!(status(&walcast, &rebound).0, 403);
+    // The log names each page once, and all that were refused are counted.
+    for _ in 0..3 {
+        assert_eq!(status(&walcast, &[("origin", "https://app.example.com")]).0, 403);
+    }
+    assert_eq!(
+        walcast.metric(r#"connections_refused_total{reason="origin"}"#),
+        6.0
+    );
+    let log = walcast.log();
+    let warned = log.lines().filter(|line| line.contains("a page was refused"));
+    let warned: Vec<_> = warned.filter(|line| line.contains("WARN")).collect();
+    assert_eq!(warned.len(), 3, "{warned:?}");
+    assert!(
+        warned[0].contains("--allow-origin https://app.example.com"),
+        "{warned:?}"
+    );
     drop(walcast);
     let setup = Setup::new(&database).flag("--allow-origin", "https://app.example.com");
     let walcast = setup.on_slot("named").start();
@@ -427,8 +443,10 @@ fn a_client_that_asks_for_more_than_is_answered_is_not_read_on() {
             let mut send = |message| client.try_send(&message);
             // For a moment the database need not be asked again what tables there are.
             for number in 0.. {
-                let subscribe = json!({"type": "subscribe", "id": "s", "table": format!("t{number}"), "where": predicate});
-                if !send(subscribe) || !send(json!({"type": "unsubscribe", "id": "s"})) {
+                let id = number.to_string();
+                let subscribe =
+                    json!({"type": "subscribe", "id": id, "table": format!("t{number}"), "where": predicate});
+                if !send(subscribe) || !send(json!({"type": "unsubscribe", "id": id})) {
                     return;
                 }
                 sent.fetch_add(1, Ordering::Relaxed);

@@ -369,6 +369,50 @@ fn subscriptions_that_come_and_go_under_load_get_nothing_after_their_end() {
     drop(writer);
 }
 
+#[test]
+fn an_id_is_free_again_once_its_subscription_is_over_and_not_before() {
+    let database = Database::new(TABLE);
+    let walcast = Setup::new(&database).start();
+    let writer = Writer::start(&database, 5);
+    let mut client: Client = walcast.connect();
+    client.subscribe_live(json!({"id": "s", "table": "t", "ops": ["insert"]}));
+    for round in 0..50 {
+        // The next query shows other columns: whatever comes tells of which one it is.
+        let mut next = json!({"type": "subscribe", "id": "s", "table": "t", "ops": ["insert"]});
+        if round % 2 == 0 {
+            next["columns"] = json!(["id"]);
+        }
+        // In one breath it mostly comes too early. What is said of that ends nothing: it has no id.
+        client.send(&json!({"type": "unsubscribe", "id": "s"}));
+        client.send(&next);
+        let (mut is_over, mut begun) = (false, false);
+        while !is_over || !begun {
+            let message = client.next();
+            match message["type"].as_str().unwrap() {
+                "error" => {
+                    assert_eq!(message["code"], "duplicate_id", "{message}");
+                    assert_eq!(message.get("id"), None, "{message}");
+                    client.send(&next);
+                }
+                "unsubscribed" => is_over = true,
+                "subscribed" => begun = true,
+                _ => {}
+            }
+            assert!(is_over || !begun, "two subscriptions of one id");
+        }
+        let mut changes = 0;
+        while changes < 3 {
+            let message = client.next();
+            for change in message["changes"].as_array().into_iter().flatten() {
+                let is_narrow = change["row"].as_object().unwrap().len() == 1;
+                assert_eq!(is_narrow, round % 2 == 0, "of the one before: {message}");
+                changes += 1;
+            }
+        }
+    }
+    drop(writer);
+}
+
 /// Commits a few rows at a time, a hundred times a second, until it is dropped.
 struct Writer(
     std::sync::Arc<std::sync::atomic::AtomicBool>,

@@ -51,6 +51,49 @@ fn a_full_disk_loses_nothing_and_goes_on_when_there_is_space() {
     }
 }
 
+#[test]
+fn without_file_descriptors_nothing_fails_for_good() {
+    let all = txs(100, 9);
+    let bed = Bed::new(small());
+    let (mut writer, journal) = bed.open().unwrap();
+    bed.faults.descriptors_end.store(true, Ordering::SeqCst);
+    let mut was_full = false;
+    let (first, rest) = all.split_at(20);
+    for tx in first {
+        for change in &tx.changes {
+            was_full |= taken(write_change(&mut writer, &relations(), change));
+        }
+        was_full |= taken(writer.commit(&tx.transaction()));
+    }
+    assert!(was_full, "it never needed another file");
+    let error = writer.flush().unwrap_err();
+    assert!(
+        error.is_exhaustion() && matches!(error, Error::Full { .. }),
+        "{error}"
+    );
+    assert!(
+        error.to_string().contains("no file descriptor is left"),
+        "{error}"
+    );
+    bed.faults.descriptors_end.store(false, Ordering::SeqCst);
+    write_all(&mut writer, rest);
+    assert_eq!(read(&journal, Start::Earliest).unwrap(), all);
+    // Nor do readers lose their place.
+    let mut reader = journal.reader(Start::Earliest).unwrap();
+    bed.faults.descriptors_end.store(true, Ordering::SeqCst);
+    let stopped = loop {
+        match reader.next(1) {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("it never needed another file"),
+            Err(error) => break error,
+        }
+    };
+    assert!(stopped.is_exhaustion(), "{stopped}");
+    let at = reader.position();
+    bed.faults.descriptors_end.store(false, Ordering::SeqCst);
+    assert!(reader.next(1).unwrap().is_some() && reader.position() > at);
+}
+
 /// Whether the disk was full, which no call may lose anything by.
 fn taken(result: Result<(), Error>) -> bool {
     match result {

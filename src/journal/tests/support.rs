@@ -317,6 +317,8 @@ pub(super) struct Faults {
     pub(super) longest_write: AtomicU64,
     pub(super) writes_fail: AtomicBool,
     pub(super) syncs_fail: AtomicBool,
+    /// There is no file descriptor left.
+    pub(super) descriptors_end: AtomicBool,
     pub(super) syncs: AtomicU64,
     /// Held by a sync while it runs, to be held by a test that wants syncs to wait.
     pub(super) sync_gate: Mutex<()>,
@@ -329,6 +331,7 @@ impl Default for Faults {
             longest_write: AtomicU64::new(u64::MAX),
             writes_fail: AtomicBool::new(false),
             syncs_fail: AtomicBool::new(false),
+            descriptors_end: AtomicBool::new(false),
             syncs: AtomicU64::new(0),
             sync_gate: Mutex::new(()),
         }
@@ -338,6 +341,17 @@ impl Default for Faults {
 impl Faults {
     pub(super) fn set_space(&self, bytes: u64) {
         self.space.store(bytes, Ordering::SeqCst);
+    }
+}
+
+impl Faults {
+    fn descriptor(&self) -> io::Result<()> {
+        match self.descriptors_end.load(Ordering::SeqCst) {
+            true => Err(io::Error::from_raw_os_error(
+                rustix::io::Errno::MFILE.raw_os_error(),
+            )),
+            false => Ok(()),
+        }
     }
 }
 
@@ -356,10 +370,12 @@ impl Faulty {
 
 impl Files for Faulty {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
+        self.faults.descriptor()?;
         Disk.create(path).map(|file| self.wrap(file))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
+        self.faults.descriptor()?;
         Disk.open(path).map(|file| self.wrap(file))
     }
 

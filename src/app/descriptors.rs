@@ -1,0 +1,57 @@
+//! File descriptors: as many as the system lets us have, shared between clients and what serves them.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+/// Descriptors that clients never get, besides two for each snapshot that is read: those of the journal, the router and
+/// ingest, of questions to the database, of the admin listener and of connections that are being refused.
+const RESERVED: usize = 192;
+/// Of the rest one in so many is kept for those who catch up: the files of the journal that they read.
+const READING: usize = 10;
+
+/// Raises the limit on open files (RLIMIT_NOFILE) as far as this process may, and returns it; `None` without one.
+///
+/// Shells and systemd start programs with 1,024, for the sake of `select(2)`, which nothing here uses.
+pub(super) fn raise() -> Option<usize> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return count(limit);
+    }
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit on open files cannot be raised");
+    }
+    count(getrlimit(Resource::Nofile))
+}
+
+fn count(limit: Rlimit) -> Option<usize> {
+    limit
+        .current
+        .map(|count| usize::try_from(count).unwrap_or(usize::MAX))
+}
+
+/// How many of the `wanted` connections there can be with `limit` open files, beside `snapshots` that are read at once.
+pub(super) fn connections(wanted: usize, limit: Option<usize>, snapshots: usize) -> usize {
+    let Some(limit) = limit else { return wanted };
+    let reserved = RESERVED.saturating_add(snapshots.saturating_mul(2));
+    let free = limit.saturating_sub(reserved);
+    // With next to nothing it serves a few, and waits for descriptors now and then.
+    wanted.min((free - free / READING).max(limit / 4)).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_serves_the_clients_keeps_its_descriptors() {
+        assert_eq!(connections(10_000, None, 4), 10_000);
+        assert_eq!(connections(10_000, Some(1_048_576), 4), 10_000);
+        assert_eq!(connections(10_000, Some(1024), 4), 742);
+        assert_eq!(connections(100, Some(1024), 4), 100);
+        assert_eq!(connections(10_000, Some(256), 4), 64);
+        assert_eq!(connections(10_000, Some(256), usize::MAX), 64);
+    }
+}
