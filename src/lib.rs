@@ -14,7 +14,7 @@
 //! | logic | [`decode`], [`filter`], [`protocol`], [`fanout`] | functions from bytes and values to values |
 //! | edges | [`postgres`], [`journal`], [`telemetry`], [`health`], [`tables`], [`snapshot`] | sockets, files, counters |
 //! | loops | [`ingest`], [`router`], [`session`], [`upkeep`] | one thread or task each |
-//! | front, house | [`http`], [`app`], [`cli`]; [`cluster`] for throwaway servers | they know everybody, nobody knows them |
+//! | front, house | [`cluster`] for throwaway servers; [`http`], [`app`], [`cli`] | they know everybody, nobody knows them |
 //!
 //! (`fanout` reads the journal's batches, which are values; it does no I/O.)
 

@@ -1,0 +1,116 @@
+//! The table in `src/lib.rs` is true: a module imports only from the rows above its own, and within its row only from
+//! what stands before it.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Admitted in the words below the table: `fanout` reads the journal's batches, which are values.
+const ADMITTED: [(&str, &str); 1] = [("fanout", "journal")];
+
+/// The modules of each row of the table, from the top.
+fn rows() -> Vec<Vec<String>> {
+    let map = std::fs::read_to_string("src/lib.rs").unwrap();
+    let row = |line: &str| -> Option<Vec<String>> {
+        let cell = line.strip_prefix("//! | ")?.split(" | ").nth(1)?;
+        let names = cell.split("[`").skip(1);
+        let names = names.map(|rest| rest.split('`').next().unwrap().to_owned());
+        Some(names.collect())
+    };
+    let rows = map.lines().filter_map(row);
+    rows.filter(|names| !names.is_empty()).collect()
+}
+
+fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        match path.is_dir() {
+            true => sources(&path, found),
+            false if path.extension().is_some_and(|extension| extension == "rs") => found.push(path),
+            false => {}
+        }
+    }
+}
+
+/// The modules that a file's own code names behind `crate::`, without what its tests do.
+fn imports(path: &Path) -> BTreeSet<String> {
+    let text = std::fs::read_to_string(path).unwrap();
+    let own = text.split("#[cfg(test)]").next().unwrap();
+    let code: Vec<&str> = own.lines().map(|line| line.split("//").next().unwrap()).collect();
+    let code = code.join("\n");
+    let mut imported = BTreeSet::new();
+    for rest in code.split("crate::").skip(1) {
+        let word = |text: &str| -> String {
+            let text = text.trim_start();
+            let end = text.find(|c: char| !(c.is_alphanumeric() || c == '_'));
+            text[..end.unwrap_or(text.len())].to_owned()
+        };
+        match rest.strip_prefix('{') {
+            None => drop(imported.insert(word(rest))),
+            // `use crate::{a::b, c::{d, e}}`: the names at the outermost level.
+            Some(group) => {
+                let mut depth = 0;
+                let mut name = String::new();
+                for c in group.chars() {
+                    match c {
+                        '}' if depth == 0 => break,
+                        '{' => depth += 1,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => drop(imported.insert(word(&std::mem::take(&mut name)))),
+                        c if depth == 0 => name.push(c),
+                        _ => {}
+                    }
+                }
+                imported.insert(word(&name));
+            }
+        }
+    }
+    imported
+}
+
+/// The module of the crate that a file belongs to.
+fn module(path: &Path) -> String {
+    let below = path.strip_prefix("src").unwrap();
+    let first = below.components().next().unwrap().as_os_str().to_str().unwrap();
+    first.trim_end_matches(".rs").to_owned()
+}
+
+fn is_of_tests(path: &Path) -> bool {
+    let name = path.file_stem().unwrap().to_str().unwrap();
+    name == "tests" || name.ends_with("_tests") || path.iter().any(|part| part == "tests")
+}
+
+#[test]
+fn a_module_imports_only_what_lies_upstream_of_it() {
+    let order: Vec<String> = rows().into_iter().flatten().collect();
+    let place = |name: &str| order.iter().position(|known| known == name);
+    let mut files = Vec::new();
+    sources(Path::new("src"), &mut files);
+    files.sort();
+    let mut against = Vec::new();
+    let mut known = BTreeSet::new();
+    for path in files.iter().filter(|path| !is_of_tests(path)) {
+        let room = module(path);
+        if matches!(&*room, "lib" | "main") {
+            continue;
+        }
+        let Some(own) = place(&room) else {
+            against.push(format!("{} is not in the table", path.display()));
+            continue;
+        };
+        for imported in imports(path) {
+            let Some(other) = place(&imported) else { continue };
+            known.insert((room.clone(), imported.clone()));
+            if other > own && !ADMITTED.contains(&(&*room, &*imported)) {
+                against.push(format!(
+                    "{} imports {imported}, which lies downstream",
+                    path.display()
+                ));
+            }
+        }
+    }
+    assert!(against.is_empty(), "{}", against.join("\n"));
+    // The table and the files were really read.
+    assert!(order.len() > 15 && known.len() > 60, "{order:?}, {}", known.len());
+}
