@@ -293,7 +293,9 @@ fn prepare(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Prepared> 
     };
     let findings =
         postgres::check(&config.conninfo, &wanted).map_err(|error| cannot_look(error, &config.conninfo))?;
-    let (blocking, others): (Vec<_>, Vec<_>) = findings.into_iter().partition(keeps_from_serving);
+    let (blocking, others): (Vec<_>, Vec<_>) = findings
+        .into_iter()
+        .partition(|finding| finding.severity == Severity::Blocks);
     for finding in others {
         tracing::warn!(cure = finding.cure.replace('\n', " "), "{}", finding.what);
     }
@@ -384,12 +386,6 @@ pub(crate) fn cannot_look(error: postgres::Error, info: &ConnInfo) -> anyhow::Er
         Some(step) => anyhow!("{error:#}\n    {step}"),
         None => error,
     }
-}
-
-/// Whether a finding is a reason not to start. A slot that somebody reads is not: after a crash that is our own dead
-/// connection, for as long as the server has not noticed.
-fn keeps_from_serving(finding: &Finding) -> bool {
-    finding.severity == Severity::Blocks && finding.code != postgres::Code::SlotActive
 }
 
 /// Ingest on a thread of its own, and the future of its end.

@@ -134,7 +134,7 @@ fn paced(rate: u64, changes: u64, mut change: impl FnMut(u64)) {
 }
 
 fn write(url: &str, rate: u64, changes: u64) {
-    let mut connection = Connection::connect(&ConnInfo::parse(url).unwrap(), Purpose::Query).unwrap();
+    let mut connection = Connection::connect(&ConnInfo::parse(url).unwrap(), Purpose::Application).unwrap();
     paced(rate, changes, |i| {
         connection
             .query(&format!("INSERT INTO t VALUES ({i}, 'paid', 12.50)"))

@@ -38,7 +38,7 @@ pub(crate) fn run() {
     );
     let mut connection = Connection::connect(
         &ConnInfo::parse(&cluster.url("postgres")).unwrap(),
-        Purpose::Query,
+        Purpose::Application,
     )
     .unwrap();
     for transaction in 0..TRANSACTIONS {

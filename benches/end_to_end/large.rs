@@ -104,7 +104,7 @@ fn measure(streaming: &str) {
 /// Commits a row at a time until it is told to stop; the last one has the number after the last. Returns when each
 /// commit returned.
 fn write(url: &str, stop: &AtomicBool) -> Vec<Instant> {
-    let mut connection = Connection::connect(&ConnInfo::parse(url).unwrap(), Purpose::Query).unwrap();
+    let mut connection = Connection::connect(&ConnInfo::parse(url).unwrap(), Purpose::Application).unwrap();
     let mut commits = Vec::new();
     let mut due = Instant::now();
     loop {

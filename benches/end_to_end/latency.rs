@@ -71,7 +71,7 @@ pub(crate) fn measure(cluster: &Cluster, listen: SocketAddr, base: u64, rate: u6
 
 /// Commits `count` rows at a rate, and says when each commit returned.
 fn write(url: &str, base: u64, rate: u64, count: u64) -> Vec<Instant> {
-    let mut connection = Connection::connect(&ConnInfo::parse(url).unwrap(), Purpose::Query).unwrap();
+    let mut connection = Connection::connect(&ConnInfo::parse(url).unwrap(), Purpose::Application).unwrap();
     let began = Instant::now();
     let mut commits = Vec::with_capacity(count as usize);
     for i in 0..count {

@@ -31,7 +31,7 @@ pub(crate) fn run() {
     let over = AtomicBool::new(false);
     let mut millis = thread::scope(|scope| {
         scope.spawn(|| {
-            let mut connection = Connection::connect(&info, Purpose::Query).unwrap();
+            let mut connection = Connection::connect(&info, Purpose::Application).unwrap();
             let mut id = 0;
             while !over.load(Ordering::Relaxed) {
                 id += 1;
@@ -61,7 +61,7 @@ fn kill(first: &Server, second: SocketAddr, info: &ConnInfo) -> f64 {
     runtime.block_on(async {
         let mut client = support::connect(first.listen).await;
         support::subscribe(&mut client, json!({"type": "subscribe", "id": "s", "table": "t"})).await;
-        let mut connection = Connection::connect(info, Purpose::Query).unwrap();
+        let mut connection = Connection::connect(info, Purpose::Application).unwrap();
         let mut last = Value::Null;
         let began = Instant::now();
         let (mut seen, mut killed) = (None, None);

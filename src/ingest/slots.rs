@@ -191,6 +191,12 @@ impl Waiting<'_> {
             Some(observer) => observer,
             none => none.insert(Connection::connect(&self.options.conninfo, Purpose::Query)?),
         };
+        if observer.is_in_recovery()? {
+            return Ok("the server is a standby: the slot is there when the primary has logged what runs there, and what ran \
+                       then has ended. A primary where nothing happens logs it on request: \
+                       SELECT pg_log_standby_snapshot(); there"
+                .into());
+        }
         let blockers = observer.slot_creation_blockers()?;
         let list: Vec<String> = blockers
             .iter()

@@ -84,14 +84,13 @@ impl Trouble {
             self.times = 1;
         }
         self.head = head;
-        let cure = Cure::of(error, slot);
+        let cure = Cure::of(error, has_begun, slot);
         if reason != self.said {
             self.said.clone_from(&reason);
             return Some((reason, cure));
         }
         let stuck = self.times == STUCK && cure.is_none();
-        let what = "the server fails at the same change each time";
-        stuck.then_some((reason, Some(Cure { what, slot })))
+        stuck.then_some((reason, Some(Cure::unknown(slot))))
     }
 
     /// Whether the server has failed so often at the same change that it may never pass it.
@@ -102,52 +101,84 @@ impl Trouble {
 
 /// Whether the server ended the session, rather than failing at what it had to send.
 fn is_about_the_session(error: &Error) -> bool {
-    // Class 57 is "Operator Intervention", 53 "Insufficient Resources".
-    matches!(error, Error::Postgres(e) if e.sqlstate().is_some_and(|code| code.starts_with("57") || code.starts_with("53")))
+    // Class 57 is "Operator Intervention", 53 "Insufficient Resources"; of 25 there are timeouts only.
+    let classes = ["57", "53", "25"];
+    matches!(error, Error::Postgres(e) if e.sqlstate().is_some_and(|code| classes.iter().any(|class| code.starts_with(class))))
 }
 
-/// What mends an error at a change that the server cannot pass.
+/// What mends an error of the server's: first what loses nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cure<'a> {
     what: &'static str,
-    slot: &'a SlotName,
+    /// The slot, if there may be changes that it cannot pass whatever is mended.
+    may_be_stuck: Option<&'a SlotName>,
 }
 
 impl<'a> Cure<'a> {
-    fn of(error: &Error, slot: &'a SlotName) -> Option<Cure<'a>> {
+    /// By the SQLSTATE, and the server's function where that leaves it open: its words are in its own language.
+    fn of(error: &Error, has_begun: bool, slot: &'a SlotName) -> Option<Cure<'a>> {
         const PUBLICATION: &str = "create the publication, or leave it out of --publication";
+        let without_loss = |what| Cure {
+            what,
+            may_be_stuck: None,
+        };
+        let stuck = |what| Cure {
+            what,
+            may_be_stuck: Some(slot),
+        };
         let error = match error {
             Error::Postgres(error) => error,
-            Error::PassedOver(_) => {
-                return Some(Cure {
-                    what: PUBLICATION,
-                    slot,
-                });
-            }
+            Error::PassedOver(_) => return Some(stuck(PUBLICATION)),
             _ => return None,
         };
-        let words = error.to_string();
-        let what = match error.sqlstate()? {
-            "42704" if words.contains("publication") => PUBLICATION,
-            "0A000" if words.contains("column list") => {
-                "give the table one column list in all publications, or name fewer by --publication"
+        Some(match error.sqlstate()? {
+            // Before it has begun that is the slot.
+            "42704" if has_begun => stuck(PUBLICATION),
+            "0A000" if has_begun => {
+                stuck("give the table one column list in all publications, or name fewer by --publication")
             }
-            "XX000" if words.contains("memory alloc request size") => {
-                "a row is too large for the server to decode, which it will be each time"
+            "54000" | "XX000" if has_begun && is_too_large(error) => {
+                stuck("a row is too large for the server to decode, which it will be each time")
             }
+            "42501" => without_loss("give the role its right back: ALTER ROLE … REPLICATION"),
+            "25P03" | "25P04" | "57014" | "57P05" => without_loss(
+                "something ends walcast's sessions: a job that looks for long ones (leave out those with a backend_type of \
+                 walsender in pg_stat_activity), or a timeout that is set again and again (pg_db_role_setting)",
+            ),
+            "53100" => without_loss("the server's disk is full: free space there"),
+            "53200" => without_loss("the server has not enough memory"),
             _ => return None,
-        };
-        Some(Cure { what, slot })
+        })
     }
+
+    /// For an error that comes back and that nothing else is known of.
+    fn unknown(slot: &'a SlotName) -> Cure<'a> {
+        Cure {
+            what: "the server fails at the same change each time: its own log says more, and that is to be mended first",
+            may_be_stuck: Some(slot),
+        }
+    }
+}
+
+/// Whether the server could not build a message: it allocates a gigabyte at most.
+fn is_too_large(error: &crate::postgres::Error) -> bool {
+    let routine = error.routine().unwrap_or_default();
+    let allocates = ["alloc", "MemoryContext", "StringInfo"];
+    // Errors of the class "Internal Error" are not translated.
+    allocates.iter().any(|name| routine.contains(name))
+        || error.to_string().contains("invalid memory alloc request size")
 }
 
 impl std::fmt::Display for Cure<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Cure { what, slot } = self;
+        let Cure { what, may_be_stuck } = self;
+        f.write_str(what)?;
+        let Some(slot) = may_be_stuck else { return Ok(()) };
         // A change is decoded with the publications as they were when it was made.
         write!(
             f,
-            "{what}; if the error stays, there are changes that the slot cannot pass, and the way out is to give them up: \
+            ". The server keeps all changes meanwhile. If the error stays, there are some that the slot cannot pass, and the \
+             last way out is to lose them: \
              SELECT pg_replication_slot_advance('{slot}', pg_current_wal_lsn()), again if the slot is active at that \
              moment; a new epoch begins by itself, and clients start anew"
         )
@@ -234,6 +265,43 @@ mod tests {
             trouble.because(&bad(), true, Lsn(head), &slot);
         }
         assert!(!trouble.is_stuck());
+    }
+
+    #[test]
+    fn the_cure_is_found_in_every_language_and_none_that_loses_changes_comes_first() {
+        let slot = SlotName::new("s").unwrap();
+        let cure = |code: &str, routine: Option<&str>, has_begun| {
+            let Error::Postgres(postgres::Error::Server(mut error)) = refusal(code, "Fehler") else {
+                return None;
+            };
+            error.routine = routine.map(str::to_owned);
+            let error = Error::Postgres(postgres::Error::Server(error));
+            let said = Trouble::default().because(&error, has_begun, Lsn(1), &slot)?;
+            said.1.map(|cure| cure.to_string())
+        };
+        let loses = |cure: &str| cure.find("pg_replication_slot_advance");
+        for (code, routine, first) in [
+            ("42704", Some("get_publication_oid"), "create the publication"),
+            ("42704", None, "create the publication"),
+            ("0A000", None, "column list"),
+            ("54000", Some("enlargeStringInfo"), "too large"),
+            ("XX000", Some("MemoryContextSizeFailure"), "too large"),
+        ] {
+            let cure = cure(code, routine, true).unwrap();
+            assert!(cure.find(first) < loses(&cure), "{code}: {cure}");
+        }
+        for (code, word) in [
+            ("25P04", "timeout"),
+            ("57P05", "timeout"),
+            ("57014", "job"),
+            ("53100", "disk"),
+            ("42501", "REPLICATION"),
+        ] {
+            let cure = cure(code, None, true).unwrap();
+            assert!(cure.contains(word) && loses(&cure).is_none(), "{code}: {cure}");
+        }
+        assert_eq!(cure("42704", None, false), None, "the slot is not there");
+        assert_eq!(cure("XX000", Some("pgoutput_change"), true), None);
     }
 
     #[test]

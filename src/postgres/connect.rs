@@ -24,22 +24,14 @@ use super::wire::Message;
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// SQL.
+    /// Our own questions. Whatever the role's settings are, they depend on none: names have to be qualified.
     Query,
-    /// Logical replication: replication commands, and SQL as well.
+    /// Logical replication: replication commands, and SQL as in [`Purpose::Query`].
     Replication,
+    /// SQL as an application has it, of the demo or a test: of the role's settings only those are ours that the text of
+    /// values depends on ([`PINNED`](super::PINNED)).
+    Application,
 }
-
-/// The settings that the text of values depends on, which a database or a role can have changed: every session here has
-/// these.
-pub const PINNED: [(&str, &str); 6] = [
-    ("client_encoding", "UTF8"),
-    ("DateStyle", "ISO"),
-    ("IntervalStyle", "postgres"),
-    ("TimeZone", "UTC"),
-    ("bytea_output", "hex"),
-    ("extra_float_digits", "3"),
-];
 
 /// How a connection is protected, in the order in which an `sslmode` tries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -209,7 +201,7 @@ impl<'a> Connector<'a> {
         Link::tls(socket, session, deadline)
     }
 
-    /// From the startup message to the server's first ReadyForQuery.
+    /// From the startup message to a session with the settings that it needs.
     fn log_in(
         &self,
         mut connection: Connection,
@@ -234,12 +226,14 @@ impl<'a> Connector<'a> {
                     }
                 }
                 Message::BackendKey { pid, secret } => connection.key = (pid, secret),
-                Message::ReadyForQuery => return Ok(connection),
+                Message::ReadyForQuery => break,
                 Message::Error(error) => return Err(Error::Server(error)),
                 Message::Irrelevant => {}
                 _ => return Err(message.unexpected("the startup message").into()),
             }
         }
+        connection.pin(self.purpose, deadline)?;
+        Ok(connection)
     }
 
     fn startup_message(&self) -> Result<BytesMut, Error> {
@@ -248,12 +242,13 @@ impl<'a> Connector<'a> {
             ("user", info.user.as_str()),
             ("database", &info.database),
             ("application_name", &info.application_name),
+            // What it says of a login that it refuses; all else is set once it is open, see `session`.
+            ("client_encoding", "UTF8"),
         ];
         if self.purpose == Purpose::Replication {
             parameters.push(("replication", "database"));
         }
         parameters.extend(info.options.as_deref().map(|options| ("options", options)));
-        parameters.extend(PINNED);
         let mut message = BytesMut::new();
         frontend::startup_message(parameters, &mut message)
             .map_err(Error::io("building the startup message"))?;

@@ -13,6 +13,7 @@ use super::buffer::{Buffer, Taken};
 use super::connect;
 use super::error::Error;
 use super::link::{Deadline, Encrypted, Link};
+use super::session::Settings;
 use super::wire::{Message, RawMessage, WireError};
 use crate::event::quote_literal;
 
@@ -36,7 +37,10 @@ pub struct Connection {
     pub(super) link: Arc<Link>,
     pub(super) inbox: Inbox,
     parameters: BTreeMap<String, String>,
-    read_timeout: Option<Duration>,
+    pub(super) read_timeout: Option<Duration>,
+    pub(super) settings: Settings,
+    /// Whether a transaction is open.
+    in_transaction: bool,
     /// Where the server is, and what it takes to cancel this session's statement there.
     pub(super) address: SockAddr,
     pub(super) key: (u32, u32),
@@ -49,6 +53,8 @@ impl Connection {
             inbox: Inbox::new(),
             parameters: BTreeMap::new(),
             read_timeout: Some(READ_TIMEOUT),
+            settings: Settings::default(),
+            in_transaction: false,
             address,
             key: (0, 0),
         }
@@ -59,9 +65,9 @@ impl Connection {
         self.read_timeout = timeout;
     }
 
-    /// The server process behind the session.
+    /// The server process behind the session; through a pooler the one that answered first.
     pub fn backend_pid(&self) -> u32 {
-        self.key.0
+        self.settings.backend_pid
     }
 
     /// A setting that the server reports by itself, `server_version` or `in_hot_standby` for example
@@ -159,7 +165,13 @@ impl Connection {
 
     pub(super) fn send_query(&mut self, sql: &str) -> Result<(), Error> {
         let mut message = BytesMut::new();
-        frontend::query(sql, &mut message).map_err(Error::io("building a query"))?;
+        let building = Error::io("building a query");
+        match &self.settings.each_time {
+            Some(set) if !self.in_transaction => {
+                frontend::query(&format!("{set}{sql}"), &mut message).map_err(building)?;
+            }
+            _ => frontend::query(sql, &mut message).map_err(building)?,
+        }
         self.send(&message)
     }
 
@@ -184,6 +196,10 @@ impl Connection {
     pub(super) fn receive_until(&mut self, deadline: Deadline) -> Result<RawMessage<'_>, Error> {
         let taken = loop {
             let taken = self.inbox.wait(&self.link, deadline)?;
+            if taken.tag == b'Z' {
+                // `I` where none is open.
+                self.in_transaction = self.inbox.message(taken).body.first() != Some(&b'I');
+            }
             if !matches!(taken.tag, b'S' | b'N') {
                 break taken;
             }

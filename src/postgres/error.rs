@@ -44,6 +44,25 @@ pub enum Error {
     /// The server is not of the kind that `target_session_attrs` asks for.
     #[error("the session is not {0} (target_session_attrs)")]
     SessionAttributes(&'static str),
+    /// A setting of the session that is not what was set.
+    #[error(
+        "the session's setting {name} is {found:?}, though it was set to {wanted:?}: something between here and the server \
+         undoes it; connect directly"
+    )]
+    Setting {
+        /// The setting.
+        name: &'static str,
+        /// Its value as it was set.
+        wanted: &'static str,
+        /// Its value as the server has it.
+        found: String,
+    },
+    /// The session is not with one process of the server.
+    #[error(
+        "a pooler gives each statement to another process of the server, which a session for replication cannot be \
+         without: connect directly"
+    )]
+    Pooled,
     /// An answer that does not have the expected form.
     #[error("unexpected answer to {question}: {problem}")]
     Answer {
@@ -60,6 +79,15 @@ impl Error {
         match self {
             Error::Server(error) => Some(&error.code),
             Error::Connect(attempts) => attempts.last().and_then(|attempt| attempt.error.sqlstate()),
+            _ => None,
+        }
+    }
+
+    /// The server's function that refused; of the last host if several were tried.
+    pub fn routine(&self) -> Option<&str> {
+        match self {
+            Error::Server(error) => error.routine.as_deref(),
+            Error::Connect(attempts) => attempts.last().and_then(|attempt| attempt.error.routine()),
             _ => None,
         }
     }
@@ -119,6 +147,9 @@ pub struct ServerError {
     pub hint: Option<String>,
     /// Where it happened, for example in which callback of the output plugin.
     pub context: Option<String>,
+    /// The server's function that says so, where the code leaves open which error it is. Unlike the words it is the same
+    /// under every `lc_messages`.
+    pub routine: Option<String>,
 }
 
 impl std::error::Error for ServerError {}

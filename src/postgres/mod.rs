@@ -20,6 +20,7 @@ mod preflight;
 mod publication_tables;
 mod reach;
 mod replication;
+mod session;
 mod slot;
 mod snapshot;
 mod stream;
@@ -28,7 +29,7 @@ mod wire;
 
 pub use crate::event::{quote_identifier, quote_literal};
 pub use catalog::{Catalog, Described};
-pub use connect::{PINNED, Purpose};
+pub use connect::Purpose;
 pub use connection::{Connection, Row};
 pub use conninfo::{
     ChannelBinding, ConnInfo, ConnInfoError, Host, Keepalives, Password, RootCert, Ssl, SslMode,
@@ -42,6 +43,7 @@ pub use preflight::{Code, Finding, Severity, Wanted, check};
 pub use publication_tables::publication_tables;
 pub use reach::next_step;
 pub use replication::StatusUpdate;
+pub use session::{NAMES_IN_VALUES, PINNED};
 pub use slot::{NameError, Plugin, Publication, SlotName, SlotState, SystemIdentity, TimelineSwitch};
 pub use snapshot::{Horizon, Snapshot};
 pub use stream::{

@@ -15,6 +15,9 @@ use super::error::Error;
 use super::wire::{DataRow, Field, Message};
 use crate::event::{Value, encode_values};
 
+/// The portal's name: one without a name would not outlive the next statement.
+const PORTAL: &str = "rows";
+
 /// Whether a portal has more rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fetched {
@@ -31,7 +34,7 @@ impl Connection {
     }
 
     /// Begins a statement whose rows [`Connection::fetch`] takes, and returns what their columns are. It needs a
-    /// transaction, and lasts until the next one or the transaction's end. `go_on` as in [`Connection::query_while`].
+    /// transaction, of which there can be one of its kind, and lasts until its end. `go_on` as in [`Connection::query_while`].
     pub fn open_portal(
         &mut self,
         sql: &str,
@@ -50,11 +53,11 @@ impl Connection {
                 None => IsNull::Yes,
             })
         };
-        frontend::bind("", "", [], values, write, [], &mut messages).map_err(|_| {
+        frontend::bind(PORTAL, "", [], values, write, [], &mut messages).map_err(|_| {
             let kind = std::io::ErrorKind::InvalidInput;
             building(std::io::Error::new(kind, "a value is too large"))
         })?;
-        frontend::describe(b'P', "", &mut messages).map_err(&building)?;
+        frontend::describe(b'P', PORTAL, &mut messages).map_err(&building)?;
         frontend::sync(&mut messages);
         self.send(&messages)?;
         let mut fields = Vec::new();
@@ -76,7 +79,7 @@ impl Connection {
     ) -> Result<Fetched, Error> {
         let mut messages = BytesMut::new();
         let rows = i32::try_from(rows).unwrap_or(i32::MAX);
-        frontend::execute("", rows, &mut messages).map_err(Error::io("asking for rows"))?;
+        frontend::execute(PORTAL, rows, &mut messages).map_err(Error::io("asking for rows"))?;
         frontend::sync(&mut messages);
         self.send(&messages)?;
         let (mut fetched, mut tuple) = (Fetched::All, Vec::new());

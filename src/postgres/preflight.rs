@@ -53,6 +53,7 @@ pub enum Code {
     NoReplicationRight,
     WalSendersUsedUp,
     NoReplicationSession,
+    Pooler,
     SlotsUsedUp,
     SlotMissing,
     SlotPhysical,
@@ -196,7 +197,8 @@ impl Inspection<'_> {
             self.warns(
                 Code::InRecovery,
                 "the server is a standby: changes arrive later, and slots and publications are made on the primary's terms",
-                "Connect to the primary, or set hot_standby_feedback = on here, so that the slot is not lost to a conflict.",
+                "Connect to the primary, or set hot_standby_feedback = on here, so that the slot is not lost to a conflict. While a \
+                 slot is made here, have the primary say what runs there: SELECT pg_log_standby_snapshot();",
             );
         }
         if row.get(2) == Some("SQL_ASCII") {
@@ -344,8 +346,10 @@ impl Inspection<'_> {
     fn replication_session(&mut self, info: &ConnInfo) {
         let error = match Connection::connect(info, Purpose::Replication) {
             Ok(mut session) => {
-                if self.wanted.plugin != Plugin::Pgoutput {
-                    self.can_load_plugin(&mut session);
+                match session.check_settings() {
+                    Ok(()) if self.wanted.plugin != Plugin::Pgoutput => self.can_load_plugin(&mut session),
+                    Ok(()) => {}
+                    Err(error) => self.is_pooled(&error),
                 }
                 return session.close();
             }
@@ -365,12 +369,23 @@ impl Inspection<'_> {
                 "all sessions for replication (max_wal_senders), or all connections, are in use",
                 "Stop a standby or another reader, or:\nALTER SYSTEM SET max_wal_senders = 20;  -- then restart the server",
             ),
+            Some("08P01") => self.is_pooled(&error),
             _ => self.blocks(
                 Code::NoReplicationSession,
                 format!("SQL works, but a session for replication is refused: {error}"),
                 "Let the role connect to this database directly (pg_hba.conf), not through a pooler.",
             ),
         }
+    }
+
+    /// A pooler stands in between, and is no way to replication.
+    fn is_pooled(&mut self, error: &Error) {
+        self.blocks(
+            Code::Pooler,
+            format!("a pooler stands before the server, and a session for replication cannot be had through it: {error}"),
+            "Name the server's own host and port in --database-url. Snapshots may come through the pooler (--snapshot-url). \
+             PgBouncer has sessions for replication from version 1.23 on.",
+        );
     }
 
     fn publication_tables(&self) -> String {

@@ -328,8 +328,11 @@ impl Connection {
     /// Creates a publication of all tables, which takes a superuser.
     pub fn create_publication(&mut self, name: &Publication) -> Result<(), Error> {
         let name = quote_identifier(name.as_str());
-        self.query(&format!("CREATE PUBLICATION {name} FOR ALL TABLES"))
-            .map(drop)
+        // The role's transactions may be read-only by default.
+        self.query(&format!(
+            "SET TRANSACTION READ WRITE; CREATE PUBLICATION {name} FOR ALL TABLES"
+        ))
+        .map(drop)
     }
 }
 

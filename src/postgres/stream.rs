@@ -12,6 +12,7 @@ use super::error::{Error, ServerError};
 use super::link::Link;
 use super::pacing::Pacing;
 use super::replication::{StatusUpdate, StreamMessage};
+use super::session::NAMES_IN_VALUES;
 use super::slot::{Publication, SlotName};
 use super::wire::Message;
 use crate::event::Timestamp;
@@ -129,6 +130,10 @@ impl Connection {
     /// Turns a session for replication into a stream. SQLSTATE 42704: there is no such slot; 55006: somebody else
     /// reads it; 55000: it is lost, or of another database.
     pub fn start_replication(mut self, start: &StartReplication) -> Result<ReplicationStream, Error> {
+        if self.is_pooled() {
+            self.check_settings()?;
+        }
+        self.query(&format!("SET search_path = {NAMES_IN_VALUES}"))?;
         self.send_query(&start.command())?;
         let message = self.receive()?;
         match message.parse()? {

@@ -263,6 +263,7 @@ fn server_error(reader: &mut Reader<'_>) -> Result<ServerError, WireError> {
             b'D' => error.detail = Some(text),
             b'H' => error.hint = Some(text),
             b'W' => error.context = Some(text),
+            b'R' => error.routine = Some(text),
             _ => {}
         }
     }

@@ -55,6 +55,8 @@ impl<H: History> Snapshots<H> {
         if !fits(&fields, relation, &columns) {
             return Err(Error::TableChanged);
         }
+        // All names in it were looked up.
+        connection.query(&statement::names_in_values())?;
         read.begin(seam);
         self.write_rows(read, connection, &narrowed(relation, &columns), query)
     }

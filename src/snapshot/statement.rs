@@ -2,7 +2,7 @@
 
 use crate::event::{Relation, TableName};
 use crate::filter::Pushed;
-use crate::postgres::{Publication, publication_tables, quote_identifier, quote_literal};
+use crate::postgres::{NAMES_IN_VALUES, Publication, publication_tables, quote_identifier, quote_literal};
 
 /// Begins the transaction that a snapshot reads in, and keeps the table as it is for as long. None of this takes the
 /// transaction's snapshot yet. Row security would hide rows without a word: with it off they are an error.
@@ -59,6 +59,11 @@ pub(super) const WITH_CITEXT: &str = "SELECT pg_catalog.set_config('search_path'
          FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace \
          WHERE e.extname = 'citext')), true)";
 
+/// Has values of `regclass` and so on printed as the stream has them, and as an application's session does.
+pub(super) fn names_in_values() -> String {
+    format!("SET LOCAL search_path = {NAMES_IN_VALUES}")
+}
+
 /// Reads the rows: of the table alone, since tables that inherit from it are published as themselves, unless it is
 /// partitioned.
 pub(super) fn select(
@@ -97,6 +102,6 @@ fn qualified(table: &TableName) -> String {
     )
 }
 
-/// Makes the primary write its log to disk up to here, and waits for no standby.
-pub(super) const NUDGE: &str = "SET synchronous_commit = local; \
-     SELECT pg_catalog.pg_logical_emit_message(true, 'walcast.flush', '')";
+/// Makes the primary write its log to disk up to here. (No session of ours waits for a standby.)
+pub(super) const NUDGE: &str =
+    "SET TRANSACTION READ WRITE; SELECT pg_catalog.pg_logical_emit_message(true, 'walcast.flush', '')";

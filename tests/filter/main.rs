@@ -194,7 +194,7 @@ fn try_table(cluster: &Cluster, rng: &mut fastrand::Rng, tally: &mut Tally) {
     let mut relation = relation(cluster);
     let mut connection = Connection::connect(
         &ConnInfo::parse(&cluster.url("postgres")).unwrap(),
-        Purpose::Query,
+        Purpose::Application,
     )
     .unwrap();
     connection.query("BEGIN").unwrap();

@@ -19,6 +19,7 @@ mod protocol;
 mod publications;
 mod refusals;
 mod schema;
+mod settings;
 mod slot;
 mod slow;
 mod snapshot;

@@ -219,7 +219,7 @@ fn each_replica_identity_has_its_key_and_its_flags() {
 #[test]
 fn a_column_list_leaves_out_the_other_columns() {
     let cluster = &*shared();
-    if connect(cluster, Purpose::Query).server_version_num() < 150_000 {
+    if connect(cluster, Purpose::Application).server_version_num() < 150_000 {
         return left_out("column lists", "they came with version 15");
     }
     cluster.psql("CREATE TABLE i7 (a int, b int PRIMARY KEY); CREATE PUBLICATION i7 FOR TABLE i7 (b)");
@@ -282,7 +282,7 @@ fn the_catalog_knows_what_publications_have_of_a_table() {
     assert_eq!(ask(&["w", "missing"], "w2"), Lookup::Unpublished);
     assert_eq!(ask(&[], "w2"), Lookup::Unpublished);
     assert_eq!(ask(&["w"], "w 1"), Lookup::Gone);
-    if connect(cluster, Purpose::Query).server_version_num() < 150_000 {
+    if connect(cluster, Purpose::Application).server_version_num() < 150_000 {
         return left_out("column lists and row filters", "they came with version 15");
     }
     cluster.psql(r#"CREATE PUBLICATION w_some FOR TABLE "W 1" (id) WHERE (id > 0)"#);
@@ -398,7 +398,7 @@ fn the_catalog_knows_hundreds_of_published_tables_of_every_kind() {
     assert_eq!(names(&["many_all", "many_leaves", "missing"]), all);
     assert_eq!(names(&["many_root"]), ["many.t7 id,a,b", "many.p id"]);
     assert_eq!(names(&["many_leaves"]), ["many.t7 id,a,b", "many.p1 id"]);
-    if connect(cluster, Purpose::Query).server_version_num() < 150_000 {
+    if connect(cluster, Purpose::Application).server_version_num() < 150_000 {
         return left_out("column lists and schemas", "they came with version 15");
     }
     sql("CREATE PUBLICATION many_schema FOR TABLES IN SCHEMA others;
@@ -473,12 +473,12 @@ fn publications_of_every_kind(version: u32) -> String {
 #[test]
 fn publications_have_the_tables_that_the_servers_view_says() {
     let cluster = &*shared();
-    let version = connect(cluster, Purpose::Query).server_version_num();
+    let version = connect(cluster, Purpose::Application).server_version_num();
     cluster.psql("CREATE DATABASE published");
     cluster
         .try_psql("published", &publications_of_every_kind(version))
         .unwrap();
-    let mut connection = Connection::connect(&info(&cluster.url("published")), Purpose::Query).unwrap();
+    let mut connection = Connection::connect(&info(&cluster.url("published")), Purpose::Application).unwrap();
     let (view_filters, filters) = match version {
         150_000.. => (
             "attnames::text, rowfilter",
@@ -501,13 +501,13 @@ fn publications_have_the_tables_that_the_servers_view_says() {
 #[test]
 fn no_question_waits_for_a_table_that_is_locked() {
     let cluster = &*shared();
-    let version = connect(cluster, Purpose::Query).server_version_num();
+    let version = connect(cluster, Purpose::Application).server_version_num();
     let filter = if version >= 150_000 { "WHERE (id > 0)" } else { "" };
     cluster.psql(&format!(
         "CREATE TABLE l1 (id int PRIMARY KEY); CREATE TABLE l2 (id int PRIMARY KEY);
          CREATE PUBLICATION locked FOR TABLE l1, l2 {filter}"
     ));
-    let mut holder = connect(cluster, Purpose::Query);
+    let mut holder = connect(cluster, Purpose::Application);
     holder
         .query("BEGIN; LOCK TABLE l1, l2 IN ACCESS EXCLUSIVE MODE")
         .unwrap();
@@ -527,7 +527,7 @@ fn no_question_waits_for_a_table_that_is_locked() {
         catalog.describe(&as_streamed(&table)).unwrap();
     }
     // That the timeout is in force.
-    let mut waits = Connection::connect(&impatient, Purpose::Query).unwrap();
+    let mut waits = Connection::connect(&impatient, Purpose::Application).unwrap();
     let error = waits.query("SELECT FROM l1").unwrap_err();
     assert!(error.to_string().contains("lock timeout"), "{error}");
     holder.query("ROLLBACK").unwrap();

@@ -18,7 +18,7 @@ fn passwords_are_proved_in_each_of_the_servers_ways() {
     let port = cluster.port();
     let login = |role: &str, password: &str| {
         let url = format!("postgresql://{role}:{password}@127.0.0.1:{port}/postgres");
-        Connection::connect(&info(&url), Purpose::Query)
+        Connection::connect(&info(&url), Purpose::Application)
     };
     for role in ["by_password", "by_md5", "by_scram"] {
         let rows = login(role, "s3cret")
@@ -31,7 +31,7 @@ fn passwords_are_proved_in_each_of_the_servers_ways() {
         assert!(missing.to_string().contains("PGPASSWORD"), "{missing}");
     }
     let bound = format!("postgresql://by_scram:s3cret@127.0.0.1:{port}/postgres?channel_binding=require");
-    let error = Connection::connect(&info(&bound), Purpose::Query).unwrap_err();
+    let error = Connection::connect(&info(&bound), Purpose::Application).unwrap_err();
     assert!(error.to_string().contains("channel_binding"), "{error}");
 }
 
@@ -53,7 +53,7 @@ fn the_password_file_is_used_unless_others_can_read_it() {
     );
     let attempt = |mode| {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
-        Connection::connect(&info(&url), Purpose::Query).unwrap_err()
+        Connection::connect(&info(&url), Purpose::Application).unwrap_err()
     };
     assert_eq!(
         attempt(0o600).sqlstate(),
@@ -70,21 +70,21 @@ fn hosts_are_tried_in_turn_until_one_refuses_the_login() {
     let directory = cluster.socket_directory().display().to_string();
     let dead = "hostaddr=127.0.0.1,,127.0.0.1 connect_timeout=2";
     let url = format!("host=dead,{directory},127.0.0.1 {dead} port=1,{port},{port} user=postgres");
-    assert!(Connection::connect(&info(&url), Purpose::Query).is_ok());
+    assert!(Connection::connect(&info(&url), Purpose::Application).is_ok());
     let url = format!("host=127.0.0.1,{directory} port={port} user=by_none dbname=postgres");
     assert_eq!(
-        sqlstate(Connection::connect(&info(&url), Purpose::Query)).as_deref(),
+        sqlstate(Connection::connect(&info(&url), Purpose::Application)).as_deref(),
         Some("28000")
     );
     let url = format!("host={directory},127.0.0.1 port=1 user=postgres");
-    let error = Connection::connect(&info(&url), Purpose::Query).unwrap_err();
+    let error = Connection::connect(&info(&url), Purpose::Application).unwrap_err();
     assert!(
         matches!(&error, Error::Connect(attempts) if attempts.len() == 2),
         "{error}"
     );
     let kind = |attributes: &str| {
         let url = format!("{}?target_session_attrs={attributes}", cluster.url("postgres"));
-        Connection::connect(&info(&url), Purpose::Query)
+        Connection::connect(&info(&url), Purpose::Application)
     };
     for attributes in ["any", "primary", "read-write", "prefer-standby"] {
         assert!(kind(attributes).is_ok(), "{attributes}");

@@ -18,7 +18,7 @@ fn texts(tuple: &[u8]) -> Vec<Option<String>> {
 #[test]
 fn rows_come_a_few_at_a_time_and_values_take_their_types_from_the_statement() {
     let cluster = shared();
-    let mut connection = connect(&cluster, Purpose::Query);
+    let mut connection = connect(&cluster, Purpose::Application);
     connection.query("BEGIN").unwrap();
     let sql = "SELECT i, CASE WHEN i > $1 THEN $2::text END FROM generate_series(1, 5) i WHERE i <> ALL ($3)";
     let values = [Some("3".into()), Some("it's".into()), Some("{4}".into())];
@@ -50,7 +50,7 @@ fn rows_come_a_few_at_a_time_and_values_take_their_types_from_the_statement() {
 #[test]
 fn a_statement_whose_rows_nobody_waits_for_is_cancelled() {
     let cluster = shared();
-    let mut connection = connect(&cluster, Purpose::Query);
+    let mut connection = connect(&cluster, Purpose::Application);
     connection.query("BEGIN").unwrap();
     let pid = connection.backend_pid();
     let mut asked = 0;

@@ -49,7 +49,7 @@ fn a_good_setup_has_no_findings() {
     cluster.psql("SELECT pg_create_logical_replication_slot('s', 'pgoutput')");
     assert_eq!(findings(&cluster, &wanted("s", &["p"])), []);
     // What it says to do for a missing publication is what `create_publication` does.
-    let mut sql = Connection::connect(&info(&cluster.url("postgres")), Purpose::Query).unwrap();
+    let mut sql = Connection::connect(&info(&cluster.url("postgres")), Purpose::Application).unwrap();
     let odd = [Publication::new("od\"d").unwrap()];
     assert_eq!(sql.missing_publications(&odd).unwrap(), odd);
     sql.create_publication(&odd[0]).unwrap();
@@ -99,7 +99,7 @@ fn what_is_wrong_with_slots_is_found() {
     let found = findings(&cluster, &wanted("active", &["p"]));
     assert_eq!(
         found,
-        [(Code::SlotActive, Blocks), (Code::WalSendersUsedUp, Blocks)]
+        [(Code::WalSendersUsedUp, Blocks), (Code::SlotActive, Warns)]
     );
 }
 
@@ -272,7 +272,7 @@ fn a_server_without_the_plugin_is_found() {
     let setting = cluster.psql("SELECT coalesce(current_setting('output_plugin_libraries', true), '')");
     if setting.is_empty() {
         assert_eq!((finding.code, finding.severity), (Code::PluginMissing, Blocks));
-        let major = connect(&cluster, Purpose::Query).server_version_num() / 10_000;
+        let major = connect(&cluster, Purpose::Application).server_version_num() / 10_000;
         let package = format!("postgresql-{major}-wal2json");
         assert!(finding.cure.contains(&package), "{finding}");
         left_out("output_plugin_libraries", "this server does not have the setting");
@@ -301,7 +301,7 @@ fn what_wal2json_does_not_do_is_found() {
     };
     assert!(found(Code::Encoding));
     assert_eq!(findings(&cluster, &creating("s", &["p"])), []);
-    if connect(&cluster, Purpose::Query).server_version_num() < 150_000 {
+    if connect(&cluster, Purpose::Application).server_version_num() < 150_000 {
         return left_out("row filters", "they came with version 15");
     }
     assert!(!found(Code::RowFilter));
@@ -362,7 +362,7 @@ fn a_standby_is_found() {
     );
     let which = |attributes: &str| {
         let info = info(&format!("{multi} target_session_attrs={attributes}"));
-        let mut connection = Connection::connect(&info, Purpose::Query).unwrap();
+        let mut connection = Connection::connect(&info, Purpose::Application).unwrap();
         connection.query("SELECT pg_is_in_recovery()").unwrap()[0].get(0) == Some("t")
     };
     let sessions = ["primary", "read-write", "standby", "read-only", "prefer-standby"].map(which);

@@ -40,7 +40,7 @@ fn read_until(receiver: &mut Receiver, last: u8) -> (String, Lsn) {
 #[test]
 fn a_query_gives_rows_or_the_servers_own_error() {
     let cluster = &*shared();
-    let mut connection = connect(cluster, Purpose::Query);
+    let mut connection = connect(cluster, Purpose::Application);
     let rows = connection
         .query("SELECT 1; SELECT 'ä', NULL, '' FROM generate_series(1, 2)")
         .unwrap();
@@ -73,7 +73,7 @@ fn a_stream_delivers_frames_and_a_status_update_moves_the_slot() {
     let (kinds, end) = read_until(&mut receiver, b'C');
     assert_eq!(kinds, "BRIIIC");
     sender.send(&StatusUpdate::all_at(end)).unwrap();
-    let mut sql = connect(cluster, Purpose::Query);
+    let mut sql = connect(cluster, Purpose::Application);
     wait_for("the slot to move", || {
         let state = sql.slot(&name).unwrap().unwrap();
         state.confirmed_flush_lsn == Some(end)
@@ -160,10 +160,10 @@ fn the_sessions_settings_are_pinned() {
 fn a_slot_creation_that_waits_can_be_explained_and_given_up() {
     // A server of its own: the open transaction would hold up the other tests' slots.
     let cluster = Cluster::start(&Options::default()).unwrap();
-    let mut holder = connect(&cluster, Purpose::Query);
+    let mut holder = connect(&cluster, Purpose::Application);
     holder.query("BEGIN; CREATE TABLE held (id int)").unwrap();
     let mut creator = connect(&cluster, Purpose::Replication);
-    let mut observer = connect(&cluster, Purpose::Query);
+    let mut observer = connect(&cluster, Purpose::Application);
     let mut blockers = Vec::new();
     let created = creator.create_slot(&slot("waits"), "pgoutput", || {
         blockers = observer.slot_creation_blockers().unwrap();

@@ -83,7 +83,7 @@ impl Server {
     }
 
     fn connect(&self, parameters: &str) -> Result<Connection, Error> {
-        Connection::connect(&self.info(parameters), Purpose::Query)
+        Connection::connect(&self.info(parameters), Purpose::Application)
     }
 
     fn encrypted(&self, parameters: &str) -> bool {
@@ -172,7 +172,9 @@ fn each_sslmode_accepts_and_refuses_what_libpqs_does() {
     );
     let unix = ConnInfo::parse_with(&format!("{unix} port={}", server.cluster.port()), |_| None).unwrap();
     assert!(
-        !Connection::connect(&unix, Purpose::Query).unwrap().is_encrypted(),
+        !Connection::connect(&unix, Purpose::Application)
+            .unwrap()
+            .is_encrypted(),
         "a unix socket never is"
     );
 
@@ -252,7 +254,10 @@ fn a_server_without_tls_is_refused_only_where_tls_is_asked_for() {
             "postgresql://postgres@127.0.0.1:{}/postgres?sslmode={mode}",
             cluster.port()
         );
-        Connection::connect(&ConnInfo::parse_with(&text, |_| None).unwrap(), Purpose::Query)
+        Connection::connect(
+            &ConnInfo::parse_with(&text, |_| None).unwrap(),
+            Purpose::Application,
+        )
     };
     for mode in ["disable", "allow", "prefer"] {
         assert!(!connect(mode).unwrap().is_encrypted(), "{mode}");

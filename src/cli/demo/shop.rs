@@ -96,7 +96,7 @@ impl Traffic {
     }
 
     fn connect(&self) -> Result<Connection, postgres::Error> {
-        Connection::connect(&self.info, Purpose::Query)
+        Connection::connect(&self.info, Purpose::Application)
     }
 }
 

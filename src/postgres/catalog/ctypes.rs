@@ -1,6 +1,7 @@
 //! How collations fold letters: their [`Ctype`], and the server's tables of letters.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::types::{CaseMap, Ctype};
@@ -60,19 +61,35 @@ pub(super) fn read(name: Option<&str>) -> Ctype {
     }
 }
 
-/// Asks for the letters of ctypes, of each once: what is known to the process is not asked again, and neither is what
-/// the server refused.
+/// Asks for the letters of ctypes, of each once: what is known to the process is not asked again, and neither is what no
+/// letters can be. A question that failed is asked again.
 #[derive(Debug, Default)]
 pub(super) struct Letters {
-    refused: HashSet<String>,
+    unusable: HashSet<String>,
+    failed: HashMap<String, Failure>,
 }
+
+/// A question that failed.
+#[derive(Debug)]
+struct Failure {
+    at: Instant,
+    /// How long after that it is asked again.
+    pause: Duration,
+    /// The reason, said once.
+    why: String,
+}
+
+/// The first pause after a question that failed; each further one doubles it.
+const MIN_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 impl Letters {
     /// Has the ctype's letters known; `collation` is one that has it, as SQL names it.
     ///
     /// # Errors
-    /// The server cannot be asked. If it refuses to answer, or answers what no `lower` can be, then predicates that need
-    /// the letters are refused.
+    /// The server cannot be asked. If it refuses to answer, predicates that need the letters are refused until it does; if
+    /// it answers what no `lower` can be, they are refused for good.
     pub(super) fn learn(
         &mut self,
         session: &mut Session,
@@ -82,23 +99,46 @@ impl Letters {
         let Ctype::Named(name) = ctype else {
             return Ok(());
         };
-        if CaseMap::of(ctype).is_some() || self.refused.contains(name) {
+        let waits = |failure: &Failure| failure.at.elapsed() < failure.pause;
+        if CaseMap::of(ctype).is_some()
+            || self.unusable.contains(name)
+            || self.failed.get(name).is_some_and(waits)
+        {
             return Ok(());
         }
         let why = match session.ask(|_| sql(collation)) {
-            Ok(rows) => match rows.iter().map(letter).collect::<Option<Vec<_>>>() {
-                Some(letters) => match CaseMap::learn(name, letters) {
-                    Ok(()) => return Ok(()),
-                    Err(error) => error.to_string(),
-                },
-                None => "a letter's lower case is not one character".to_owned(),
-            },
+            Ok(rows) => {
+                if self.failed.remove(name).is_some() {
+                    tracing::info!(ctype = %name, "how this ctype folds letters is known now");
+                }
+                match rows.iter().map(letter).collect::<Option<Vec<_>>>() {
+                    Some(letters) => match CaseMap::learn(name, letters) {
+                        Ok(()) => return Ok(()),
+                        Err(error) => error.to_string(),
+                    },
+                    None => "a letter's lower case is not one character".to_owned(),
+                }
+            }
             Err(error) if error.is_fatal() => return Err(error),
-            Err(error) => error.to_string(),
+            Err(error) => {
+                self.note_failure(name, error.to_string());
+                return Ok(());
+            }
         };
-        tracing::warn!(ctype = %name, %why, "how this ctype folds letters is not known: predicates with ILIKE or citext are refused");
-        self.refused.insert(name.clone());
+        tracing::warn!(ctype = %name, %why, "how this ctype folds letters cannot be used: predicates with ILIKE or citext are refused");
+        self.unusable.insert(name.clone());
         Ok(())
+    }
+
+    /// Notes that the server did not answer: it is asked again, ever more rarely.
+    fn note_failure(&mut self, name: &str, why: String) {
+        let before = self.failed.get(name);
+        let pause = before.map_or(MIN_PAUSE, |failure| (failure.pause * 2).min(MAX_PAUSE));
+        if before.is_none_or(|failure| failure.why != why) {
+            tracing::warn!(ctype = %name, %why, "how this ctype folds letters is not known yet: predicates with ILIKE or citext are refused until the server answers");
+        }
+        let at = Instant::now();
+        self.failed.insert(name.to_owned(), Failure { at, pause, why });
     }
 }
 

@@ -142,7 +142,7 @@ fn read_column(attnum: i16, row: &Row) -> Result<TableColumn, Error> {
         name: row.text(7, "column")?.to_owned(),
         type_oid: row.parse(8, "type's OID")?,
         typmod: row.parse(9, "type modifier")?,
-        type_name: row.text(10, "type")?.to_owned(),
+        type_name: types::unqualified(row.text(10, "type")?),
         collation: match row.text(11, "collation")? {
             "none" => Collation::None,
             "ascii" => Collation::Ascii,

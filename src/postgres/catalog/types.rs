@@ -284,8 +284,8 @@ impl Types {
         // A table has at most 1600 columns, and an answer at most 1664.
         let rows = session.ask(|_| format!("SELECT {}", names.join(", ")))?;
         let row = rows.first();
-        let name = |index| row.and_then(|row| row.get(index)).unwrap_or("???").to_owned();
-        Ok((0..types.len()).map(name).collect())
+        let name = |index| row.and_then(|row| row.get(index)).unwrap_or("???");
+        Ok((0..types.len()).map(|index| unqualified(name(index))).collect())
     }
 
     /// The least that holds for a column whose collation cannot be asked for any more: where no collation is
@@ -302,6 +302,11 @@ impl Types {
             false => Ok(Collation::Nondeterministic),
         }
     }
+}
+
+/// The name of a type as an application's session has it, to which those of the schema `public` are visible.
+pub(super) fn unqualified(name: &str) -> String {
+    name.strip_prefix("public.").unwrap_or(name).to_owned()
 }
 
 /// OIDs for an `IN`; `None` if there are none.

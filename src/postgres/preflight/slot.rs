@@ -66,15 +66,19 @@ impl Inspection<'_> {
                 format!("Name another slot, or make it anew without two_phase; prepared transactions come when they commit:\n{drop_it}"),
             );
         }
-        if let Some(pid) = slot.active_pid {
-            self.blocks(
+        // By the time of the second question it may be free.
+        if let Some(reader) = self.sql.slot_reader(name)? {
+            let who = match reader.mark {
+                Some(_) => "another walcast",
+                None => "somebody else",
+            };
+            self.warns(
                 Code::SlotActive,
+                format!("the slot {name} is read by {who} now, by the server {}", reader.description),
                 format!(
-                    "the slot {name} is being read by the server process {pid}, perhaps for another walcast"
-                ),
-                format!(
-                    "serve waits as a standby, and takes over when the slot is free. To free it, stop the other reader, \
-                     or: SELECT pg_terminate_backend({pid});"
+                    "None is needed if that is to be so: a serve that is started beside it waits as a standby, and takes over \
+                     when the slot is free. To free it, stop the other reader, or: SELECT pg_terminate_backend({});",
+                    reader.pid
                 ),
             );
         }

@@ -66,7 +66,7 @@ impl Inspection<'_> {
                     format!("Install it on the server: apt-get install postgresql-{major}-{plugin}"),
                 );
             }
-            Some("42501") if error.to_string().contains("output_plugin_libraries") => {
+            Some("42501") => {
                 let listed = self
                     .sql
                     .query_one(
@@ -74,7 +74,10 @@ impl Inspection<'_> {
                         "SELECT pg_catalog.current_setting('output_plugin_libraries', true)",
                     )
                     .ok();
-                let listed = listed.as_ref().and_then(|row| row.get(0)).unwrap_or_default();
+                // Without the setting it is a right of the role's that is missing.
+                let Some(listed) = listed.as_ref().and_then(|row| row.get(0)) else {
+                    return;
+                };
                 let list: Vec<String> = listed
                     .split(',')
                     .map(|name| name.trim().trim_matches('"'))

@@ -159,7 +159,7 @@ impl Database {
 
 /// A connection to a database, for workers that outlive it.
 pub fn connect(url: &str) -> Result<Connection, walcast::postgres::Error> {
-    Connection::connect(&ConnInfo::parse(url).unwrap(), Purpose::Query)
+    Connection::connect(&ConnInfo::parse(url).unwrap(), Purpose::Application)
 }
 
 fn start(settings: &[&str]) -> Cluster {
