@@ -100,6 +100,7 @@ fn assembler(columns: usize) -> Assembler {
             identity: column.identity,
             collation: Collation::C,
             ctype: Default::default(),
+            attnum: Default::default(),
         };
         let relation = Relation {
             oid,

@@ -42,6 +42,7 @@ fn relation() -> Arc<Relation> {
         identity: false,
         collation: Collation::C,
         ctype: Default::default(),
+        attnum: Default::default(),
     };
     Arc::new(Relation {
         oid: 1,

@@ -8,6 +8,7 @@ mod names;
 mod renames;
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,9 @@ use tokio::sync::Semaphore;
 
 use crate::event::{Lookup, Relation, StreamRelation, TableName};
 use crate::lsn::{Epoch, Lsn};
-use crate::postgres::{self, Catalog, ConnInfo, Connection, Error, Horizon, Publication, Purpose, Snapshot};
+use crate::postgres::{
+    self, Catalog, ConnInfo, Connection, Error, Horizon, Layouts, Publication, Purpose, Snapshot,
+};
 
 use current::Current;
 pub use names::Holder;
@@ -37,6 +40,7 @@ pub struct Tables {
     /// Tables that were known and are not any more, by name and OID, until somebody asks for them.
     missed: Mutex<Vec<(TableName, u32)>>,
     asked: Mutex<Asked>,
+    types_changed: AtomicU64,
     /// How far the server's log went when it was last asked. One asks, the others wait for the answer.
     written: tokio::sync::Mutex<LastWritten>,
     /// Questions by clients that may be under way, each with a thread: a database that does not answer must not take
@@ -108,14 +112,16 @@ impl Tables {
         data_dir: &Path,
         epoch: Epoch,
     ) -> Result<Arc<Tables>, std::io::Error> {
+        let layouts = Layouts::default();
         let asked = Asked {
-            catalog: Catalog::new(conninfo.clone()),
+            catalog: Catalog::sharing(conninfo.clone(), &layouts),
             refreshed: None,
         };
         Ok(Arc::new(Tables {
             names: Mutex::new(Names::open(&data_dir.join("tables.jsonl"), epoch)?),
-            described: Mutex::new(Catalog::new(conninfo.clone())),
+            described: Mutex::new(Catalog::sharing(conninfo.clone(), &layouts)),
             asked: Mutex::new(asked),
+            types_changed: AtomicU64::new(0),
             written: tokio::sync::Mutex::default(),
             questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
             current: RwLock::default(),
@@ -146,7 +152,8 @@ impl Tables {
         lock(&self.described).horizon()
     }
 
-    /// Completes what the stream says of a table after the journal's `head`, and remembers it. Blocking.
+    /// Completes what the stream says of a table after the journal's `head`, in a transaction that commits at `commit`,
+    /// and remembers it. Blocking.
     ///
     /// # Errors
     /// The database does not answer, or the table's name cannot be kept.
@@ -155,9 +162,10 @@ impl Tables {
         stream: &StreamRelation,
         epoch: &Epoch,
         head: Lsn,
+        commit: Lsn,
     ) -> Result<Arc<Relation>, DescribeError> {
         let former = lock(&self.names).note(epoch, &stream.table, stream.oid, head)?;
-        Ok(self.complete(stream, former.as_ref())?)
+        Ok(self.complete(stream, former.as_ref(), commit)?)
     }
 
     /// Notes the names that the tables have, as far as is known when the server has written up to `written`: of a history
@@ -178,19 +186,32 @@ impl Tables {
         Ok(())
     }
 
+    /// From where on it can be told which columns a table's rows have of which it could not be told before.
+    pub fn settles_at(&self, relation: &Relation) -> Lsn {
+        lock(&self.described).settled(relation).0
+    }
+
     /// Completes once more what the stream says of a table: a type of its columns has changed. Blocking.
     ///
     /// # Errors
     /// The database does not answer.
-    pub fn describe_again(&self, stream: &StreamRelation) -> Result<Arc<Relation>, Error> {
-        self.complete(stream, None)
+    pub fn describe_again(&self, stream: &StreamRelation, commit: Lsn) -> Result<Arc<Relation>, Error> {
+        self.complete(stream, None, commit)
     }
 
-    fn complete(&self, stream: &StreamRelation, former: Option<&TableName>) -> Result<Arc<Relation>, Error> {
-        let described = lock(&self.described).describe(stream)?;
-        let relation = Arc::new(described.into_relation());
+    fn complete(
+        &self,
+        stream: &StreamRelation,
+        former: Option<&TableName>,
+        commit: Lsn,
+    ) -> Result<Arc<Relation>, Error> {
+        let mut catalog = lock(&self.described);
+        let relation = Arc::new(catalog.describe(stream, commit)?.into_relation());
+        // Whoever subscribes now is told of the columns that the table has now.
+        let settled = relation.is_uncertain().then(|| catalog.settled(&relation).1);
+        drop(catalog);
         lock(&self.renames).describe(relation.oid, &relation.table);
-        self.remember(&relation, former);
+        self.remember(&settled.map_or_else(|| Arc::clone(&relation), Arc::new), former);
         Ok(relation)
     }
 
@@ -273,6 +294,25 @@ impl Tables {
     /// The database does not answer.
     pub fn generation(&self) -> Result<u64, Error> {
         lock(&self.described).generation()
+    }
+
+    /// A position behind which rows surely have the types of this version of a table, which was just described. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn types_since(&self, relation: &Relation) -> Result<Lsn, Error> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let since = current.types_since(relation);
+        drop(current);
+        match since {
+            Some(since) => Ok(since),
+            None => lock(&self.described).seen(),
+        }
+    }
+
+    /// A number that changes when labels or attributes of types were found to have changed, by whatever question.
+    pub fn types_changed(&self) -> u64 {
+        self.types_changed.load(Ordering::Acquire)
     }
 
     /// Asks the database for all tables. Blocking.
@@ -393,10 +433,14 @@ impl Tables {
         let current = || self.current.read().unwrap_or_else(PoisonError::into_inner);
         let before = current().descriptions();
         let tables = asked.catalog.tables(&self.publications)?;
+        let seen = asked.catalog.seen()?;
         asked.refreshed = Some(Instant::now());
+        // Before anybody is told of them: rows are read by them from here on.
+        let generation = asked.catalog.last_generation();
+        self.types_changed.store(generation, Ordering::Release);
         self.find_renames(asked, &tables)?;
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let missed = current.replace(tables, before);
+        let missed = current.replace(tables, before, seen);
         drop(current);
         lock(&self.missed).extend(missed);
         Ok(())

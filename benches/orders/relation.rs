@@ -23,6 +23,7 @@ pub(crate) fn relation() -> Relation {
         identity: true,
         collation: Collation::Deterministic,
         ctype: Default::default(),
+        attnum: Default::default(),
     });
     Relation {
         oid: 1,

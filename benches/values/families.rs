@@ -13,6 +13,7 @@ pub(super) fn families() -> Vec<Family> {
             .iter()
             .map(|(name, kind)| Attribute {
                 name: (*name).to_owned(),
+                attnum: Default::default(),
                 kind: (*kind).clone(),
             })
             .collect(),
@@ -85,6 +86,7 @@ pub(super) fn relation(kinds: impl Iterator<Item = Kind>) -> Relation {
         identity: false,
         collation: Collation::None,
         ctype: Default::default(),
+        attnum: Default::default(),
     });
     Relation {
         oid: OID,

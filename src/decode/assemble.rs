@@ -172,6 +172,11 @@ impl Assembler {
         self.tables.learn(relation)
     }
 
+    /// How the stream described a table last.
+    pub fn described(&self, oid: u32) -> Option<&StreamRelation> {
+        self.tables.described(oid)
+    }
+
     /// Whether a transaction has begun and not yet committed. A keepalive's position says nothing meanwhile.
     pub fn is_open(&self) -> bool {
         self.open.is_some()
@@ -180,6 +185,11 @@ impl Assembler {
     /// The low 32 bits of the open transaction's ID.
     pub fn open_xid(&self) -> Option<u32> {
         self.open.as_ref().map(|open| open.xid)
+    }
+
+    /// Where the open transaction's commit record starts; 0/0 if none is open.
+    pub fn open_commit(&self) -> Lsn {
+        self.open.as_ref().map_or(Lsn::ZERO, |open| open.commit)
     }
 
     fn begin(&mut self, commit: Lsn, xid: u32) -> Result<Step<'static>, Error> {

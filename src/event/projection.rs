@@ -132,6 +132,7 @@ mod tests {
             identity: false,
             collation: Collation::None,
             ctype: Default::default(),
+            attnum: Default::default(),
         };
         Relation {
             oid: 1,

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Logging;
-use crate::types::{Ctype, Kind, Type};
+use crate::types::{Attnum, Ctype, Kind, Type};
 
 /// A table's name: a (schema, name) pair. Never joined with a dot for comparison: `"a.b"."c"` is not `"a"."b.c"`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -103,6 +103,9 @@ impl Collation {
 pub struct Column {
     /// The name, unquoted.
     pub name: String,
+    /// The number, by which it is the same column under another name.
+    #[serde(default, skip_serializing_if = "Attnum::is_unknown")]
+    pub attnum: Attnum,
     /// The type.
     #[serde(rename = "type")]
     pub ty: Type,
@@ -148,6 +151,7 @@ impl Relation {
         };
         let content = Column {
             name: "content".to_owned(),
+            attnum: Attnum::UNKNOWN,
             ty: Type {
                 oid,
                 name: name.to_owned(),
@@ -172,6 +176,13 @@ impl Relation {
     pub fn key_names(&self) -> Vec<&str> {
         let columns = self.key.iter().filter_map(|&index| self.columns.get(index));
         columns.map(|column| column.name.as_str()).collect()
+    }
+
+    /// Whether it cannot be told of a column which one of the table it is.
+    pub fn is_uncertain(&self) -> bool {
+        self.columns
+            .iter()
+            .any(|column| column.attnum == Attnum::UNCERTAIN)
     }
 
     /// The index and the column of that (unquoted) name.
@@ -232,18 +243,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_relation_says_a_ctypes_name_and_those_of_old_journals_none() {
+    fn a_relation_says_ctypes_and_numbers_and_those_of_old_journals_none() {
         let mut relation = Relation::of_messages("p", true);
         let json = serde_json::to_string(&relation).unwrap();
-        assert!(!json.contains("ctype"), "{json}");
+        assert!(!json.contains("ctype") && !json.contains("attnum"), "{json}");
         assert_eq!(serde_json::from_str::<Relation>(&json).unwrap(), relation);
         let ctype = Ctype::Named("libc C.UTF-8".to_owned());
         for column in &mut relation.columns {
+            column.attnum = Attnum::new(3);
             column.ty.kind = Kind::Citext(ctype.clone());
             column.ctype = ctype.clone();
         }
         let json = serde_json::to_string(&relation).unwrap();
         assert!(json.contains(r#""ctype":{"named":"libc C.UTF-8"}"#), "{json}");
+        assert!(json.contains(r#""attnum":3"#), "{json}");
         assert_eq!(serde_json::from_str::<Relation>(&json).unwrap(), relation);
     }
 }

@@ -13,7 +13,7 @@ mod table;
 pub(crate) mod tests;
 
 pub use bound::Bound;
-pub use query::{Query, Subscription};
+pub use query::{Change, Query, Subscription};
 pub use route::gone_message;
 
 use std::collections::HashMap;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::event::{Column, Relation, TableName};
 use crate::filter::Predicate;
 use crate::protocol::{ErrorCode, ErrorMessage, Ops, Subscribe};
+use crate::types::Altered;
 use crate::types::json::Numbers;
 
 /// A live query: one table, a predicate, a set of columns. Equal queries are matched and encoded once.
@@ -106,32 +107,92 @@ impl Query {
         Ok(columns)
     }
 
-    /// The first column that it names, in its predicate or its list, which has another type in this version of the table
-    /// than the client was told: as it was told, and as it is here.
-    pub(super) fn retyped_in<'r>(&'r self, relation: &'r Relation) -> Option<(&'r Column, &'r Column)> {
+    /// The first column that it needs, and that is not in this version of the table what the client was told: as it was
+    /// told, as it is here, and in what they differ.
+    ///
+    /// Its values are read otherwise if its type is another one, or letters fold otherwise, which matters where the query
+    /// names it. They are other ones if another column has its name, or a label or attribute of its type was renamed:
+    /// then whoever was sent them holds what is not there any more.
+    pub fn changed_in<'r>(&'r self, relation: &'r Relation) -> Option<(&'r Column, &'r Column, Change)> {
         let told = self.told.as_deref().filter(|told| *told != relation)?;
-        let retyped = told.columns.iter().filter_map(|told| {
+        let changed = told.columns.iter().filter_map(|told| {
             let (_, here) = relation.column(&told.name)?;
-            (told.ty.oid != here.ty.oid).then_some((told, here))
+            Some((told, here, Change::of(told, here)?))
         });
-        let mut retyped = retyped.peekable();
-        // Most have the same types, and to bind the predicate costs more.
-        retyped.peek()?;
-        let names = self.columns_named(told);
-        retyped.find(|(told, _)| names.contains(&told.name.as_str()))
+        let mut changed = changed.peekable();
+        // Most are as they were, and to bind the predicate costs more.
+        changed.peek()?;
+        let named = self.columns_named(told);
+        let key = told.key_names();
+        changed.find(|(column, _, change)| {
+            let name = &column.name.as_str();
+            let is_named = named.listed.contains(name) || named.predicate.contains(name);
+            match change {
+                Change::Type => is_named,
+                Change::Letters => named.predicate.contains(name),
+                Change::Column | Change::Uncertain | Change::Parts(_) => {
+                    is_named || self.columns.is_none() || key.contains(name)
+                }
+            }
+        })
     }
 
-    /// The columns that it names: in its predicate, or in its list. It fits this version of the table.
-    fn columns_named<'q>(&'q self, relation: &'q Relation) -> Vec<&'q str> {
+    /// The columns that it names. It fits this version of the table.
+    fn columns_named<'q>(&'q self, relation: &'q Relation) -> Named<'q> {
         let predicate = self.predicate.as_ref();
         let matcher = predicate.map(|predicate| predicate.bind(relation, &self.params));
-        let mut names: Vec<&str> = self.columns.iter().flatten().map(String::as_str).collect();
+        let mut named = Named {
+            listed: self.columns.iter().flatten().map(String::as_str).collect(),
+            predicate: Vec::new(),
+        };
         if let Some(Ok(matcher)) = &matcher {
             let columns = matcher.columns().iter();
             let columns = columns.filter_map(|&index| relation.columns.get(index));
-            names.extend(columns.map(|column| column.name.as_str()));
+            named.predicate.extend(columns.map(|column| column.name.as_str()));
         }
-        names
+        named
+    }
+}
+
+/// The columns that a query names.
+struct Named<'q> {
+    listed: Vec<&'q str>,
+    predicate: Vec<&'q str>,
+}
+
+/// In what a column differs from the one of its name that a client was told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It is another column.
+    Column,
+    /// It cannot be told whether it is another column.
+    Uncertain,
+    /// Its type is another one.
+    Type,
+    /// A label or an attribute of its type.
+    Parts(Altered),
+    /// Its collation folds other letters.
+    Letters,
+}
+
+impl Change {
+    fn of(told: &Column, here: &Column) -> Option<Change> {
+        if told.attnum.may_differ(here.attnum) {
+            let are_known = told.attnum.number().is_some() && here.attnum.number().is_some();
+            return Some(if are_known {
+                Change::Column
+            } else {
+                Change::Uncertain
+            });
+        }
+        if told.ty.oid != here.ty.oid {
+            return Some(Change::Type);
+        }
+        if let Some(altered) = told.ty.kind.altered_in(&here.ty.kind) {
+            return Some(Change::Parts(altered));
+        }
+        let are_known = !told.ctype.is_unknown() && !here.ctype.is_unknown();
+        (are_known && told.ctype != here.ctype).then_some(Change::Letters)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
+use super::query::Change;
 use super::{Fanout, Member, Membership, Sink, Subscription};
 use crate::event::{Column, Relation, TableName};
 use crate::lsn::{Lsn, Position};
@@ -15,11 +16,29 @@ pub fn gone_message(name: &TableName) -> ErrorMessage {
     ))
 }
 
-fn retyped_message(relation: &Relation, told: &Column, here: &Column) -> ErrorMessage {
-    schema_changed(format!(
-        "the column {:?} of {} is of type {} here, and was of type {} when it was subscribed to: start anew",
-        here.name, relation.table, here.ty.name, told.ty.name
-    ))
+fn changed_message(relation: &Relation, told: &Column, here: &Column, change: &Change) -> ErrorMessage {
+    let (name, table) = (&here.name, &relation.table);
+    schema_changed(match change {
+        Change::Type => format!(
+            "the column {name:?} of {table} is of type {} here, and was of type {} when it was subscribed to: start anew",
+            here.ty.name, told.ty.name
+        ),
+        Change::Column => format!(
+            "the column that is called {name:?} in {table} here is not the one that was when it was subscribed to: start \
+             anew"
+        ),
+        Change::Uncertain => format!(
+            "{table} was changed, and it cannot be told whether its column {name:?} is the one that was subscribed to: \
+             start anew"
+        ),
+        Change::Parts(altered) => format!(
+            "the type {} of the column {name:?} of {table} was changed, {altered}: start anew",
+            here.ty.name
+        ),
+        Change::Letters => format!(
+            "the collation of the column {name:?} of {table} is another one than when it was subscribed to: start anew"
+        ),
+    })
 }
 
 /// So many relations are not worth sweeping.
@@ -75,7 +94,7 @@ impl Fanout {
     }
 
     /// Ends the subscriptions that a row which ends at `end` is news to and which it does not fit: their query does not,
-    /// or a column that it names has another type than they were told.
+    /// or a column that it needs is not what they were told.
     pub(super) fn end_unfit(&mut self, index: usize, end: Lsn, sink: &mut impl Sink) {
         let end = Position::after(end);
         let Some(table) = self.tables.get_mut(index) else {
@@ -90,12 +109,12 @@ impl Fanout {
             has_later.set(has_later.get() || member.after >= end);
             member.after < end
         };
-        let retyped = |member: &Member, subscription: &Subscription| {
-            let (told, here) = subscription.query.retyped_in(&relation)?;
-            is_news(member).then(|| retyped_message(&relation, told, here))
+        let changed = |member: &Member, subscription: &Subscription| {
+            let (told, here, change) = subscription.query.changed_in(&relation)?;
+            is_news(member).then(|| changed_message(&relation, told, here, &change))
         };
         for group in table.groups() {
-            self.end_members(group, retyped, sink);
+            self.end_members(group, changed, sink);
         }
         let unfit = self.tables.get(index).map(super::table::Table::unfit);
         for (groups, error) in unfit.into_iter().flatten() {

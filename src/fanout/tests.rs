@@ -100,6 +100,7 @@ pub(crate) fn relation(columns: &[&str]) -> Arc<Relation> {
         identity: true,
         collation: Collation::None,
         ctype: Default::default(),
+        attnum: Default::default(),
     });
     Arc::new(Relation {
         oid: 1,

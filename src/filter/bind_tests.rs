@@ -15,6 +15,7 @@ fn pair() -> Kind {
 fn mood() -> Kind {
     Kind::Enum {
         labels: ["sad", "ok", "happy"].map(str::to_owned).to_vec(),
+        oids: Vec::new(),
     }
 }
 
@@ -69,6 +70,7 @@ fn relation() -> Relation {
                 typmod: -1,
                 identity: name == "id",
                 collation,
+                attnum: Default::default(),
                 ctype: match name {
                     "unasked" => Ctype::Named("never asked".into()),
                     _ => Ctype::Unknown,

@@ -61,7 +61,7 @@ pub(super) fn compare(
     left.cast_constant(domain)?;
     right.cast_constant(domain)?;
     let labels = match &left_kind {
-        Kind::Enum { labels } if comparison.orders() => Some(labels),
+        Kind::Enum { labels, .. } if comparison.orders() => Some(labels),
         _ => None,
     };
     Ok(match (left.typed, right.typed) {

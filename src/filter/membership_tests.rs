@@ -16,6 +16,7 @@ fn relation(replica_identity: ReplicaIdentity) -> Relation {
         identity: replica_identity == ReplicaIdentity::Full || name == "id",
         collation: Collation::Deterministic,
         ctype: Default::default(),
+        attnum: Default::default(),
     };
     Relation {
         oid: 1,

@@ -308,6 +308,7 @@ mod tests {
             identity: false,
             collation: Collation::C,
             ctype: Default::default(),
+            attnum: Default::default(),
         };
         Relation {
             oid: 1,

@@ -59,7 +59,7 @@ impl Domain {
             (Kind::PgLsn, Kind::PgLsn) => Domain::PgLsn,
             (Kind::Interval, Kind::Interval) => Domain::Interval,
             (Kind::TimeTz, Kind::TimeTz) => Domain::TimeTz,
-            (Kind::Enum { labels }, Kind::Enum { labels: others }) if labels == others => Domain::Enum,
+            (left @ Kind::Enum { .. }, right @ Kind::Enum { .. }) if left == right => Domain::Enum,
             (Kind::Date, Kind::Date) => Domain::Date,
             (Kind::Time, Kind::Time) => Domain::Time,
             (

@@ -4,16 +4,20 @@
 //! catalog is asked whether they did, once for all rows that came with one read: what it knows is then at least as new
 //! as they are. A row that is older, which the number of attributes in it tells, gets an earlier version.
 //!
-//! Neither does it tell of a new label of an enumeration. There the row does: the catalog is asked once one comes by
-//! that is not known.
+//! Neither does it tell of labels of an enumeration. There the row does if one is new: the catalog is asked once one
+//! comes by that is not known. That labels were renamed shows when all tables are looked at, as they are every few seconds.
+//!
+//! Of rows that were written before a name came to stand for something else, and read after it, it cannot be told for what
+//! it stood: their columns are uncertain, which ends the subscriptions that need them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::Error;
 use crate::event::{Op, Relation, RowChange, StreamRelation, Tuple, Value};
+use crate::lsn::Lsn;
 use crate::tables::Tables;
-use crate::types::{Kind, json};
+use crate::types::{Attnum, Kind, json};
 
 /// The versions of one connection's tables that have composites or enumerations.
 pub(super) struct Composites {
@@ -33,6 +37,10 @@ struct Versions {
     versions: Vec<Arc<Relation>>,
     /// The generation of types that the newest version is of, at least; `None` if it was described who knows when.
     generation: Option<u64>,
+    /// How often labels had been found to have changed when it was last asked for.
+    types_changed: u64,
+    /// What rows of transactions that commit before this are to be read by: they may be older than the newest version.
+    uncertain: Option<(Lsn, Arc<Relation>)>,
 }
 
 /// How many versions of a table are remembered: those that rows on their way can be of.
@@ -63,18 +71,20 @@ impl Composites {
         }
         let any = |is: fn(&Kind) -> bool| relation.columns.iter().any(|c| is(&c.ty.kind));
         let has_composites = any(Kind::has_composites);
-        if !has_composites && !any(|kind| matches!(kind, Kind::Enum { .. })) {
+        if !has_composites && !any(Kind::has_labels) {
             self.plain = Some(Arc::clone(relation));
             return false;
         }
         let table = self
             .tables
             .entry(relation.oid)
-            .or_insert_with(|| Versions::new(relation));
+            .or_insert_with(|| Versions::new(relation, self.catalog.types_changed()));
         if !Arc::ptr_eq(&table.described, relation) {
-            table.describe(relation);
+            table.describe(relation, self.catalog.types_changed());
         }
-        has_composites || !table.newest_fits(&change.op)
+        has_composites
+            || table.types_changed != self.catalog.types_changed()
+            || !table.newest_fits(&change.op)
     }
 
     fn is_plain(&self, relation: &Arc<Relation>) -> bool {
@@ -82,25 +92,29 @@ impl Composites {
         plain.is_some_and(|plain| Arc::ptr_eq(plain, relation))
     }
 
-    /// The relation that a change is to be read by for which the catalogs are not to be asked.
+    /// The relation that a change is to be read by for which the catalogs are not to be asked. Its transaction commits at
+    /// `commit`.
     #[inline]
-    pub(super) fn known<'a>(&'a self, change: &RowChange<'a>) -> &'a Arc<Relation> {
+    pub(super) fn known<'a>(&'a self, change: &RowChange<'a>, commit: Lsn) -> &'a Arc<Relation> {
         if self.is_plain(change.relation) {
             return change.relation;
         }
         let table = self.tables.get(&change.relation.oid);
-        let newest = table.and_then(|table| table.versions.last());
+        let newest = table.and_then(|table| table.uncertain(commit).or(table.versions.last()));
         newest.unwrap_or(change.relation)
     }
 
     /// The relation that the change is to be read by: its own, but with the composites and labels that fit it.
-    /// `snapshots` is how often the catalogs have come to show more: with a newer one they are asked again.
+    /// `snapshots` is how often the catalogs have come to show more: with a newer one they are asked again. Its transaction
+    /// commits at `commit`.
     pub(super) fn ask<'a>(
         &'a mut self,
         change: &RowChange<'a>,
         snapshots: u64,
+        commit: Lsn,
     ) -> Result<&'a Arc<Relation>, Error> {
         let relation = change.relation;
+        let types_changed = self.catalog.types_changed();
         let generation = match self.generation {
             Some((generation, with)) if with == snapshots => generation,
             _ => {
@@ -113,30 +127,64 @@ impl Composites {
             return Ok(relation);
         };
         if table.generation != Some(generation) {
-            table.learn(self.catalog.describe_again(&relation.as_ref().into())?);
+            let newest = self.catalog.describe_again(&relation.as_ref().into(), commit)?;
+            if let Some(altered) = table.altered(&newest) {
+                table.uncertain = Some((self.catalog.types_since(&newest)?, Arc::new(altered)));
+            }
+            table.learn(newest);
             table.generation = Some(generation);
         }
-        Ok(table.of(&change.op).unwrap_or(relation))
+        table.types_changed = types_changed;
+        let relation_of = table.uncertain(commit).or_else(|| table.of(&change.op));
+        Ok(relation_of.unwrap_or(relation))
     }
 }
 
 impl Versions {
-    fn new(described: &Arc<Relation>) -> Versions {
+    fn new(described: &Arc<Relation>, types_changed: u64) -> Versions {
         Versions {
             described: Arc::clone(described),
             versions: vec![Arc::clone(described)],
             generation: None,
+            types_changed,
+            uncertain: None,
         }
     }
 
+    /// The relation with those columns uncertain whose names, of labels or attributes, stand for something else in the
+    /// newest version; `None` if there are none.
+    fn altered(&self, newest: &Relation) -> Option<Relation> {
+        let before = self.versions.last()?;
+        let mut altered = newest.clone();
+        let columns = altered.columns.iter_mut().zip(&before.columns);
+        let mut any = false;
+        for (column, before) in columns {
+            if before.ty.kind.altered_in(&column.ty.kind).is_some() {
+                column.attnum = Attnum::UNCERTAIN;
+                any = true;
+            }
+        }
+        any.then_some(altered)
+    }
+
+    /// What rows of a transaction that commits at `commit` are to be read by if it cannot be told under which version they
+    /// were written.
+    fn uncertain(&self, commit: Lsn) -> Option<&Arc<Relation>> {
+        let uncertain = self.uncertain.as_ref().filter(|(until, _)| commit < *until);
+        uncertain.map(|(_, relation)| relation)
+    }
+
     /// The stream described the table again. It does so for many reasons: versions stay if it is as it was.
-    fn describe(&mut self, relation: &Arc<Relation>) {
+    fn describe(&mut self, relation: &Arc<Relation>, types_changed: u64) {
         let [before, now] = [&self.described, relation].map(|r| StreamRelation::from(r.as_ref()));
-        if before == now {
+        let numbers = |relation: &Relation| -> Vec<Attnum> {
+            relation.columns.iter().map(|column| column.attnum).collect()
+        };
+        if before == now && numbers(&self.described) == numbers(relation) {
             self.described = Arc::clone(relation);
             self.generation = None;
         } else {
-            *self = Versions::new(relation);
+            *self = Versions::new(relation, types_changed);
         }
     }
 

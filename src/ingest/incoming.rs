@@ -8,6 +8,7 @@ use super::Options;
 use super::composites::Composites;
 use super::drain::Drain;
 use super::oversize::Cutter;
+use super::unsettled::Unsettled;
 use super::visible::Visible;
 use crate::decode::{Assembler, Streams};
 use crate::event::{Op, Relation, RowChange, Timestamp};
@@ -29,6 +30,7 @@ pub(super) struct Incoming {
     pub(super) cutter: Cutter,
     pub(super) passed: Passed,
     pub(super) visible: Visible,
+    pub(super) unsettled: Unsettled,
     /// When the server sent the last message, by its clock.
     pub(super) sent_at: Timestamp,
     /// How long the server has waited for the journal, perhaps to shut down.
@@ -54,6 +56,7 @@ impl Incoming {
             cutter: Cutter::new(options.max_row_bytes),
             passed: Passed::default(),
             visible: Visible::default(),
+            unsettled: Unsettled::default(),
             sent_at: Timestamp::now(),
             drain: Drain::default(),
         }

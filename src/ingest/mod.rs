@@ -15,6 +15,7 @@ mod slots;
 mod standby;
 mod stream;
 mod trouble;
+mod unsettled;
 mod visible;
 mod wal2json;
 

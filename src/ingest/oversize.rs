@@ -127,6 +127,7 @@ mod tests {
             identity: true,
             collation: Collation::None,
             ctype: Default::default(),
+            attnum: Default::default(),
         };
         Relation {
             oid: 1,

@@ -9,10 +9,9 @@ use tokio_util::sync::CancellationToken;
 use super::confirm::{self, Progress};
 use super::drain::Drain;
 use super::incoming::Incoming;
-use super::visible::Visible;
 use super::{Error, FINAL_SYNC, FINISH, Ingest, Started, pause};
 use crate::decode::wal2json::Translator;
-use crate::decode::{Assembler, Changes, Message, Part, Routed, Step};
+use crate::decode::{Changes, Message, Part, Routed, Step};
 use crate::event::{StreamRelation, Transaction};
 use crate::journal::{self, Append, History};
 use crate::postgres::{Connection, Filled, Frame, Plugin, Purpose, Receiver, ReplicationStream, ServerError};
@@ -228,7 +227,7 @@ impl<W: Append, H: History> Ingest<W, H> {
                 if let Message::Relation(relation) = Message::parse(&described)? {
                     let arrival = u64::from_be_bytes(*arrival);
                     incoming.assembler.describe(relation.clone(), arrival);
-                    self.learn(&mut incoming.assembler, &mut incoming.visible, &relation, stop)?;
+                    self.learn(incoming, &relation, stop)?;
                 }
             }
         }
@@ -244,6 +243,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         message: Message<'_>,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
+        let begins = matches!(message, Message::Begin { .. });
         let Incoming {
             assembler,
             counts,
@@ -254,15 +254,15 @@ impl<W: Append, H: History> Ingest<W, H> {
             sent_at,
             ..
         } = incoming;
-        let xid = assembler.open_xid();
+        let (xid, commit) = (assembler.open_xid(), assembler.open_commit());
         let mut append = |ingest: &mut Self, changes: Changes<'_>| {
             for change in changes {
                 counts.count(&change);
                 let relation = match composites.are_to_ask(&change) {
-                    false => composites.known(&change),
+                    false => composites.known(&change, commit),
                     true => {
                         ingest.until_visible(visible, xid, stop)?;
-                        composites.ask(&change, visible.renewed())?
+                        composites.ask(&change, visible.renewed(), commit)?
                     }
                 };
                 match cutter.cut(relation, &change.op) {
@@ -276,8 +276,9 @@ impl<W: Append, H: History> Ingest<W, H> {
             Ok::<(), Error>(())
         };
         let transaction = match assembler.push(message)? {
+            Step::Nothing if begins => return self.ask_unsettled(incoming),
             Step::Nothing => return Ok(()),
-            Step::Relation(described) => return self.learn(assembler, visible, &described, stop),
+            Step::Relation(described) => return self.learn(incoming, &described, stop),
             Step::Changes(changes) => return append(self, changes),
             Step::Alone { changes, at } => {
                 append(self, changes)?;
@@ -313,16 +314,42 @@ impl<W: Append, H: History> Ingest<W, H> {
     /// Asks the catalogs for the rest of a table's description.
     fn learn(
         &mut self,
-        assembler: &mut Assembler,
-        visible: &mut Visible,
+        incoming: &mut Incoming,
         described: &StreamRelation,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
+        let Incoming {
+            assembler,
+            visible,
+            unsettled,
+            ..
+        } = incoming;
         self.until_visible(visible, assembler.open_xid(), stop)?;
         let (epoch, head) = (self.journal.epoch(), self.writer.head());
-        let relation = self.tables.describe(described, &epoch, head)?;
+        let relation = self
+            .tables
+            .describe(described, &epoch, head, assembler.open_commit())?;
         tracing::debug!(table = %relation.table, "a table was described");
+        unsettled.note(&relation, &self.tables);
         Ok(assembler.learn(relation)?)
+    }
+
+    /// Asks once more for tables of which it could not be told which columns their rows had: those of the transaction
+    /// that begins surely have the columns that the catalogs had before it, unless the stream says otherwise.
+    fn ask_unsettled(&self, incoming: &mut Incoming) -> Result<(), Error> {
+        let Incoming {
+            assembler, unsettled, ..
+        } = incoming;
+        let commit = assembler.open_commit();
+        for oid in unsettled.due(commit) {
+            let Some(described) = assembler.described(oid).cloned() else {
+                continue;
+            };
+            let relation = self.tables.describe_again(&described, commit)?;
+            unsettled.note(&relation, &self.tables);
+            assembler.learn(relation)?;
+        }
+        Ok(())
     }
 
     /// Makes what was gathered visible.

@@ -28,6 +28,7 @@ mod tls;
 mod wire;
 
 pub use crate::event::{quote_identifier, quote_literal};
+pub(crate) use catalog::Layouts;
 pub use catalog::{Catalog, Described};
 pub use connect::Purpose;
 pub use connection::{Connection, Row};

@@ -6,7 +6,7 @@ use super::read::Read;
 use super::spool::Spool;
 use super::take::take;
 use super::{Error, Snapshots, statement};
-use crate::event::{Projection, Relation, Tuple};
+use crate::event::{Column, Projection, Relation, Tuple};
 use crate::fanout::Query;
 use crate::journal::History;
 use crate::postgres::{Connection, Fetched, Field};
@@ -68,13 +68,13 @@ impl<H: History> Snapshots<H> {
         let Some(now) = found else {
             return Err(Error::Unpublished);
         };
-        let columns = |relation: &Relation| -> Vec<(String, u32, i32)> {
-            let columns = relation.columns.iter();
-            columns
-                .map(|column| (column.name.clone(), column.ty.oid, column.typmod))
-                .collect()
+        let is_same_column = |(now, told): (&Column, &Column)| {
+            (&now.name, now.attnum, now.typmod) == (&told.name, told.attnum, told.typmod)
+                && (now.ty.oid, &now.ty.kind) == (told.ty.oid, &told.ty.kind)
         };
-        let is_same = (now.oid, &now.key) == (told.oid, &told.key) && columns(&now) == columns(told);
+        let is_same = (now.oid, &now.key) == (told.oid, &told.key)
+            && now.columns.len() == told.columns.len()
+            && now.columns.iter().zip(&told.columns).all(is_same_column);
         is_same.then_some(()).ok_or(Error::TableChanged)
     }
 

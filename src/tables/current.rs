@@ -3,12 +3,15 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use crate::event::{Relation, TableName};
+use crate::event::{Column, Relation, TableName};
+use crate::lsn::Lsn;
 
 /// The tables by their names.
 #[derive(Debug, Default)]
 pub(super) struct Current {
     by_name: HashMap<TableName, Known>,
+    /// A position that lies behind all that the last answer shows.
+    answered_at: Lsn,
     /// How often the stream has described a table.
     descriptions: u64,
 }
@@ -18,6 +21,8 @@ struct Known {
     relation: Arc<Relation>,
     /// The number of the description that it came by; 0 if the database was asked for it.
     description: u64,
+    /// What the database answered last when it was asked for all tables.
+    answer: Option<Arc<Relation>>,
 }
 
 impl Current {
@@ -50,32 +55,60 @@ impl Current {
         });
         let missed = former.and_then(|former| self.by_name.remove_entry(former));
         self.descriptions += 1;
+        let answer = self.by_name.get(&relation.table);
+        let answer = answer.or(missed.as_ref().map(|(_, known)| known));
+        let answer = answer.and_then(|known| known.answer.clone());
         let known = Known {
             relation: Arc::clone(relation),
             description: self.descriptions,
+            answer: answer.filter(|answer| answer.oid == relation.oid),
         };
         self.by_name.insert(relation.table.clone(), known);
         missed.map(|(name, known)| (name, known.relation.oid))
     }
 
-    /// Takes the database's answer to a question that was asked after so many descriptions, and returns what it does
-    /// not have any more. What was described since may be newer than the answer: it stays.
-    pub(super) fn replace(&mut self, tables: Vec<Relation>, descriptions: u64) -> Vec<(TableName, u32)> {
+    /// The position behind which rows surely have the types of this version of a table: if the last answer has them too.
+    pub(super) fn types_since(&self, relation: &Relation) -> Option<Lsn> {
+        let answer = self.by_name.get(&relation.table)?.answer.as_ref()?;
+        let is_same = |column: &Column| {
+            let answered = answer.column(&column.name);
+            answered.is_some_and(|(_, answered)| answered.ty == column.ty)
+        };
+        let are_same = answer.oid == relation.oid && relation.columns.iter().all(is_same);
+        are_same.then_some(self.answered_at)
+    }
+
+    /// Takes the database's answer to a question that was asked after so many descriptions, and shows nothing from behind
+    /// `seen`. Returns what it does not have any more. What was described since may be newer than the answer: it stays.
+    pub(super) fn replace(
+        &mut self,
+        tables: Vec<Relation>,
+        descriptions: u64,
+        seen: Lsn,
+    ) -> Vec<(TableName, u32)> {
+        self.answered_at = seen;
         let before = std::mem::take(&mut self.by_name).into_iter();
         let (newer, older): (Vec<_>, Vec<_>) =
             before.partition(|(_, known)| known.description > descriptions);
         let described: HashSet<u32> = newer.iter().map(|(_, known)| known.relation.oid).collect();
+        let mut answers = HashMap::new();
         for relation in tables {
+            let relation = Arc::new(relation);
             if described.contains(&relation.oid) {
+                answers.insert(relation.oid, relation);
                 continue;
             }
             let known = Known {
-                relation: Arc::new(relation),
+                relation: Arc::clone(&relation),
                 description: 0,
+                answer: Some(relation),
             };
             self.by_name.insert(known.relation.table.clone(), known);
         }
-        self.by_name.extend(newer);
+        for (name, mut known) in newer {
+            known.answer = answers.remove(&known.relation.oid);
+            self.by_name.insert(name, known);
+        }
         let older = older.into_iter().map(|(name, known)| (name, known.relation.oid));
         let is_gone = |(name, oid): &(TableName, u32)| {
             let known = self.by_name.get(name);
@@ -119,7 +152,11 @@ mod tests {
     #[test]
     fn what_is_described_while_the_database_answers_is_newer_than_the_answer() {
         let mut current = Current::default();
-        let missed = current.replace(vec![relation("a", 1), relation("b", 2), relation("c", 3)], 0);
+        let missed = current.replace(
+            vec![relation("a", 1), relation("b", 2), relation("c", 3)],
+            0,
+            Lsn(1),
+        );
         assert_eq!(missed, []);
         let asked = current.descriptions;
         // Meanwhile one table takes another's name, and one gets a name of its own.
@@ -127,11 +164,11 @@ mod tests {
         let b = TableName::new("public", "b");
         let missed = current.describe(&Arc::new(relation("bb", 2)), Some(&b));
         assert_eq!(missed, Some((b, 2)));
-        let missed = current.replace(vec![relation("a", 1), relation("b", 2)], asked);
+        let missed = current.replace(vec![relation("a", 1), relation("b", 2)], asked, Lsn(2));
         assert_eq!(missed, [(TableName::new("public", "c"), 3)]);
         assert_eq!(oids(&current), named(&[("a", 9), ("bb", 2)]));
         // The next answer knows of it.
-        let missed = current.replace(vec![relation("a", 9)], current.descriptions);
+        let missed = current.replace(vec![relation("a", 9)], current.descriptions, Lsn(3));
         assert_eq!(missed, [(TableName::new("public", "bb"), 2)]);
         assert_eq!(oids(&current), named(&[("a", 9)]));
     }

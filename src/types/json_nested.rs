@@ -99,7 +99,7 @@ pub(super) fn write_composite(
 ) -> Option<()> {
     let mut rest = text.strip_prefix(b"(")?;
     let mut separator = b'{';
-    for Attribute { name, kind } in attributes {
+    for Attribute { name, kind, .. } in attributes {
         if separator == b',' {
             match rest.strip_prefix(b",") {
                 Some(after) => rest = after,

@@ -16,6 +16,7 @@ fn array(kind: Kind) -> Kind {
 fn composite(attributes: &[(&str, Kind)]) -> Kind {
     let attribute = |(name, kind): &(&str, Kind)| Attribute {
         name: (*name).to_owned(),
+        attnum: Default::default(),
         kind: kind.clone(),
     };
     Kind::Composite {
@@ -293,7 +294,11 @@ fn any_kind() -> impl Strategy<Value = Kind> {
             inner.clone().prop_map(array),
             inner.prop_map(|kind| Kind::Vector(Box::new(kind))),
             (attributes, any::<bool>()).prop_map(|(attributes, only_grew)| {
-                let attribute = |(name, kind)| Attribute { name, kind };
+                let attribute = |(name, kind)| Attribute {
+                    name,
+                    attnum: Default::default(),
+                    kind,
+                };
                 let attributes = attributes.into_iter().map(attribute).collect();
                 Kind::Composite {
                     attributes,

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Ctype;
+use super::{Attnum, Ctype};
 
 /// A column's type: its OID, its name, and what its text means.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -78,6 +78,9 @@ pub enum Kind {
     Enum {
         /// Its labels, in their declared order.
         labels: Vec<String>,
+        /// The labels' OIDs, by which each is the same one under another name; none in journals of earlier versions.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        oids: Vec<u32>,
     },
     /// An array of elements of this kind.
     Array(Box<Kind>),
@@ -103,6 +106,9 @@ pub enum Kind {
 pub struct Attribute {
     /// The name, unquoted.
     pub name: String,
+    /// The number, by which it is the same attribute under another name.
+    #[serde(default, skip_serializing_if = "Attnum::is_unknown")]
+    pub attnum: Attnum,
     /// What its text means.
     pub kind: Kind,
 }
@@ -200,8 +206,60 @@ impl Kind {
     /// Whether an enumeration can have got this label since its labels were read; there is no word of it in the stream.
     pub fn lacks_label(&self, text: &[u8]) -> bool {
         match self {
-            Kind::Enum { labels } => !labels.iter().any(|label| label.as_bytes() == text),
+            Kind::Enum { labels, .. } => !labels.iter().any(|label| label.as_bytes() == text),
             _ => false,
+        }
+    }
+
+    /// Whether values hold labels of an enumeration, which can be renamed without a word of it in the stream.
+    pub fn has_labels(&self) -> bool {
+        match self {
+            Kind::Array(element) => element.has_labels(),
+            Kind::Composite { attributes, .. } => {
+                attributes.iter().any(|attribute| attribute.kind.has_labels())
+            }
+            Kind::Enum { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// The first part of this kind that means something else in `now`, a later version of it: a label that is called
+    /// otherwise, or an attribute whose name another one has. What was added, and what went with its name, does not
+    /// count.
+    pub fn altered_in(&self, now: &Kind) -> Option<Altered> {
+        match (self, now) {
+            (
+                Kind::Enum { labels, oids },
+                Kind::Enum {
+                    labels: labels_now,
+                    oids: oids_now,
+                },
+            ) => {
+                let are_numbered = oids.len() == labels.len() && oids_now.len() == labels_now.len();
+                let renamed = match are_numbered {
+                    true => renamed(labels.iter().zip(oids), |oid| {
+                        let at = oids_now.iter().position(|now| now == oid)?;
+                        labels_now.get(at)
+                    }),
+                    false => out_of_order(labels, labels_now),
+                };
+                renamed.map(|label| Altered::Label(label.clone()))
+            }
+            (Kind::Array(told), Kind::Array(now)) => told.altered_in(now),
+            (
+                Kind::Composite { attributes, .. },
+                Kind::Composite {
+                    attributes: attributes_now,
+                    ..
+                },
+            ) => attributes.iter().find_map(|told| {
+                let now = attributes_now.iter().find(|now| now.name == told.name)?;
+                match told.attnum.may_differ(now.attnum) {
+                    true => Some(Altered::Attribute(told.name.clone())),
+                    false => told.kind.altered_in(&now.kind),
+                }
+            }),
+            _ => None,
         }
     }
 
@@ -213,6 +271,32 @@ impl Kind {
             _ => false,
         }
     }
+}
+
+/// What of a type is not what it was under the same name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Altered {
+    /// A label of an enumeration was renamed.
+    #[error("the label {0:?} was renamed")]
+    Label(String),
+    /// An attribute of a composite was renamed, or dropped and added again.
+    #[error("the attribute {0:?} is another one")]
+    Attribute(String),
+}
+
+/// The first label that is not called so any more.
+fn renamed<'l>(
+    mut labels: impl Iterator<Item = (&'l String, &'l u32)>,
+    now: impl Fn(&u32) -> Option<&'l String>,
+) -> Option<&'l String> {
+    let is_renamed = |(label, oid): &(&String, &u32)| now(oid) != Some(*label);
+    labels.find(is_renamed).map(|(label, _)| label)
+}
+
+/// The first label that is not behind those before it any more. Others may have come in between.
+fn out_of_order<'l>(labels: &'l [String], now: &[String]) -> Option<&'l String> {
+    let mut rest = now.iter();
+    labels.iter().find(|label| !rest.any(|now| now == *label))
 }
 
 /// The element's OID of a built-in array type whose element kind we know.
@@ -248,4 +332,82 @@ fn element_of_builtin_array(oid: u32) -> Option<u32> {
         3221 => 3220,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn labels(labels: &[(&str, u32)]) -> Kind {
+        Kind::Enum {
+            labels: labels.iter().map(|(label, _)| (*label).to_owned()).collect(),
+            oids: labels
+                .iter()
+                .filter(|(_, oid)| *oid > 0)
+                .map(|(_, oid)| *oid)
+                .collect(),
+        }
+    }
+
+    fn composite(attributes: &[(&str, i16, Kind)]) -> Kind {
+        let attribute = |(name, number, kind): &(&str, i16, Kind)| Attribute {
+            name: (*name).to_owned(),
+            attnum: Attnum::new(*number),
+            kind: kind.clone(),
+        };
+        Kind::Composite {
+            attributes: attributes.iter().map(attribute).collect(),
+            only_grew: true,
+        }
+    }
+
+    #[test]
+    fn a_label_that_was_renamed_means_something_else_and_one_that_was_added_changes_nothing() {
+        let renamed = |label: &str| Some(Altered::Label(label.to_owned()));
+        let told = labels(&[("a", 1), ("b", 2)]);
+        for (now, altered) in [
+            (labels(&[("a", 1), ("b", 2)]), None),
+            (labels(&[("z", 9), ("a", 1), ("m", 8), ("b", 2)]), None),
+            (labels(&[("b", 1), ("a", 2)]), renamed("a")),
+            (labels(&[("a", 1), ("c", 2)]), renamed("b")),
+            // Another one has its name now, in its place.
+            (labels(&[("a", 3), ("x", 1), ("b", 2)]), renamed("a")),
+        ] {
+            assert_eq!(told.altered_in(&now), altered, "{now:?}");
+            let array = |kind: &Kind| Kind::Array(Box::new(kind.clone()));
+            assert_eq!(array(&told).altered_in(&array(&now)), altered);
+            let within = |kind: &Kind| composite(&[("e", 1, kind.clone())]);
+            assert_eq!(within(&told).altered_in(&within(&now)), altered);
+        }
+        // What an older journal has is told by the order.
+        let told = labels(&[("a", 0), ("b", 0)]);
+        for (now, altered) in [
+            (labels(&[("a", 1), ("x", 3), ("b", 2)]), None),
+            (labels(&[("b", 1), ("a", 2)]), renamed("b")),
+            (labels(&[("a", 1)]), renamed("b")),
+        ] {
+            assert_eq!(told.altered_in(&now), altered, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn an_attribute_whose_name_another_has_means_something_else() {
+        let told = composite(&[("x", 1, Kind::Int4), ("y", 2, Kind::Int4)]);
+        let altered = |name: &str| Some(Altered::Attribute(name.to_owned()));
+        for (now, expected) in [
+            (told.clone(), None),
+            (composite(&[("y", 2, Kind::Int4), ("z", 3, Kind::Int4)]), None),
+            (
+                composite(&[("y", 1, Kind::Int4), ("x", 2, Kind::Int4)]),
+                altered("x"),
+            ),
+            (
+                composite(&[("x", 1, Kind::Int4), ("y", 3, Kind::Int4)]),
+                altered("y"),
+            ),
+            (Kind::Other, None),
+        ] {
+            assert_eq!(told.altered_in(&now), expected, "{now:?}");
+        }
+    }
 }

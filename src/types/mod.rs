@@ -2,6 +2,7 @@
 
 mod array;
 mod array_text;
+mod attnum;
 mod bytea;
 mod calendar;
 mod compare;
@@ -23,11 +24,12 @@ mod work;
 
 pub use array::{Array, ArrayRef, ArraySet};
 pub use array_text::{ArrayText, Dimension, Dimensions, Elements, Malformed};
+pub use attnum::Attnum;
 pub use compare::{Abbreviated, Datum, Decimal, Float};
 pub use ctype::{CaseMap, Ctype, NoLetters};
 pub use jsonb::{Document, JsonError, JsonForm, Path};
 pub use jsonb_constant::Jsonb;
-pub use kind::{Attribute, Kind, Type};
+pub use kind::{Altered, Attribute, Kind, Type};
 pub use like::{Case, Pattern, PatternError};
 pub use network::Inet;
 pub use parse::{LiteralError, cast, literal};

@@ -117,6 +117,7 @@ fn relation(described: &StreamRelation) -> Relation {
         identity: column.identity,
         collation: Collation::None,
         ctype: Default::default(),
+        attnum: Default::default(),
     };
     Relation {
         oid: described.oid,

@@ -5,6 +5,7 @@
 
 mod changes;
 mod clock;
+mod columns;
 mod connections;
 mod consistency;
 mod continuity;

@@ -48,8 +48,16 @@ fn the_catalog_knows_odd_tables_and_their_types() {
         (relation.replica_identity, &relation.key),
         (ReplicaIdentity::Default, &vec![1, 0])
     );
+    let oids = connect(cluster, Purpose::Query)
+        .query("SELECT oid FROM pg_enum WHERE enumlabel IN ('sad', 'ok') ORDER BY enumsortorder")
+        .unwrap();
+    let labels: Vec<u32> = oids
+        .iter()
+        .map(|row| row.get(0).unwrap().parse().unwrap())
+        .collect();
     let mood = || Kind::Enum {
         labels: vec!["sad".into(), "ok".into()],
+        oids: labels.clone(),
     };
     let array = |kind| Kind::Array(Box::new(kind));
     let expected = [
@@ -97,7 +105,7 @@ fn the_catalog_knows_odd_tables_and_their_types() {
             .unwrap(),
         None
     );
-    let described = catalog.describe(&as_streamed(&relation)).unwrap();
+    let described = catalog.describe(&as_streamed(&relation), Lsn::ZERO).unwrap();
     assert_eq!(described, Described::Known(relation));
 }
 
@@ -111,13 +119,13 @@ fn a_table_that_changed_or_went_is_described_as_the_stream_has_it() {
     let before = catalog.tables(&[publication("d1")]).unwrap().pop().unwrap();
     let streamed = as_streamed(&before);
     cluster.psql("ALTER TABLE d1 DROP COLUMN id; ALTER TABLE d1 RENAME note TO remark; ALTER TABLE d1 ADD PRIMARY KEY (other)");
-    let described = catalog.describe(&streamed).unwrap();
+    let described = catalog.describe(&streamed, Lsn::ZERO).unwrap();
     assert!(matches!(described, Described::Known(_)));
     let relation = described.into_relation();
     assert_eq!(relation.key, [0]);
     assert_eq!(relation.columns.len(), 3);
     cluster.psql("DROP TABLE d1");
-    let Described::Dropped(relation) = catalog.describe(&streamed).unwrap() else {
+    let Described::Dropped(relation) = catalog.describe(&streamed, Lsn::ZERO).unwrap() else {
         panic!("the table was dropped");
     };
     assert_eq!(relation.key, [0]);
@@ -127,7 +135,7 @@ fn a_table_that_changed_or_went_is_described_as_the_stream_has_it() {
         columns: vec![stream_column("x", 4_000_000_000, true)],
         ..streamed
     };
-    let relation = catalog.describe(&unknown).unwrap().into_relation();
+    let relation = catalog.describe(&unknown, Lsn::ZERO).unwrap().into_relation();
     assert_eq!(
         (relation.key.as_slice(), &relation.columns[0].ty.kind),
         (&[0][..], &Kind::Other)
@@ -171,7 +179,7 @@ fn the_catalog_knows_how_collations_fold_letters() {
         let case = CaseMap::of(&named(name)).unwrap();
         assert_eq!(case.lower("ÉK\u{212a}ΑΣ".as_bytes()).unwrap(), "ékkασ".as_bytes());
     }
-    let described = catalog.describe(&as_streamed(&relation)).unwrap();
+    let described = catalog.describe(&as_streamed(&relation), Lsn::ZERO).unwrap();
     assert_eq!(described, Described::Known(relation));
 }
 
@@ -209,7 +217,7 @@ fn each_replica_identity_has_its_key_and_its_flags() {
     assert_eq!(found, expected);
     for table in tables {
         assert_eq!(
-            catalog.describe(&as_streamed(&table)).unwrap(),
+            catalog.describe(&as_streamed(&table), Lsn::ZERO).unwrap(),
             Described::Known(table)
         );
     }
@@ -347,12 +355,13 @@ fn a_composite_that_changes_makes_another_generation() {
     let Kind::Array(element) = &tables(&mut catalog)[0].columns[0].ty.kind else {
         panic!("it is an array");
     };
-    let attribute = |name: &str| walcast::types::Attribute {
+    let attribute = |name: &str, number| walcast::types::Attribute {
         name: name.into(),
+        attnum: walcast::types::Attnum::new(number),
         kind: Kind::Int4,
     };
     let expected = Kind::Composite {
-        attributes: vec![attribute("c")],
+        attributes: vec![attribute("c", 2)],
         only_grew: false,
     };
     assert_eq!(**element, expected);
@@ -524,7 +533,7 @@ fn no_question_waits_for_a_table_that_is_locked() {
             catalog.published_as(&published, &name).unwrap().1,
             Lookup::Published(_)
         ));
-        catalog.describe(&as_streamed(&table)).unwrap();
+        catalog.describe(&as_streamed(&table), Lsn::ZERO).unwrap();
     }
     // That the timeout is in force.
     let mut waits = Connection::connect(&impatient, Purpose::Application).unwrap();

@@ -62,6 +62,11 @@ impl Tables {
         }
     }
 
+    /// How the stream described a table last.
+    pub(super) fn described(&self, oid: u32) -> Option<&StreamRelation> {
+        self.known.get(&oid).map(|table| &table.by_stream)
+    }
+
     /// Sets all tables aside: a streamed transaction knows only those that are described in it.
     pub(super) fn enter_stream(&mut self) {
         self.others = Some(std::mem::take(&mut self.known));

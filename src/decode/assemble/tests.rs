@@ -68,6 +68,7 @@ fn relation(oid: u32) -> Relation {
         identity: true,
         collation: Collation::None,
         ctype: Default::default(),
+        attnum: Default::default(),
     };
     Relation {
         oid,

@@ -66,6 +66,7 @@ fn relation(replica_identity: ReplicaIdentity) -> Relation {
         identity: full || replica_identity == ReplicaIdentity::Default && IDENTITY.contains(&index),
         collation: Collation::C,
         ctype: Default::default(),
+        attnum: Default::default(),
     });
     Relation {
         oid: 1,

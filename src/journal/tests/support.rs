@@ -51,6 +51,7 @@ pub(super) fn relation(oid: u32, columns: &[&str]) -> Arc<Relation> {
         identity: true,
         collation: Collation::C,
         ctype: Default::default(),
+        attnum: Default::default(),
     };
     Arc::new(Relation {
         oid,

@@ -5,6 +5,7 @@
 //! what their text means, collations and the order of the key, wherever both still agree.
 
 mod ctypes;
+mod layout;
 mod published;
 mod tables;
 mod types;
@@ -17,8 +18,11 @@ use super::slot::Publication;
 use super::snapshot::{Horizon, Snapshot};
 use crate::event::quote_literal;
 use crate::event::{Collation, Column, Relation, StreamColumn, StreamRelation, TableName};
-use crate::types::{Ctype, Kind, Type};
+use crate::lsn::Lsn;
+use crate::types::{Attnum, Ctype, Kind, Type};
 use ctypes::Letters;
+use layout::Layout;
+pub(crate) use layout::Layouts;
 use tables::{Scope, Table, TableColumn};
 use types::Types;
 
@@ -28,6 +32,7 @@ pub struct Catalog {
     session: Session,
     types: Types,
     letters: Letters,
+    layouts: Layouts,
 }
 
 /// A table as the stream describes it, completed.
@@ -59,6 +64,15 @@ impl Catalog {
             },
             types: Types::default(),
             letters: Letters::default(),
+            layouts: Layouts::default(),
+        }
+    }
+
+    /// The same, sharing what is known of the tables' columns with others.
+    pub(crate) fn sharing(info: ConnInfo, layouts: &Layouts) -> Catalog {
+        Catalog {
+            layouts: layouts.clone(),
+            ..Catalog::new(info)
         }
     }
 
@@ -91,17 +105,29 @@ impl Catalog {
         Ok(Some(Horizon { view, next }))
     }
 
-    /// Completes what the stream says of a table.
-    pub fn describe(&mut self, stream: &StreamRelation) -> Result<Described, Error> {
+    /// Completes what the stream says of a table in a transaction that commits at `commit`, and that can be seen.
+    pub fn describe(&mut self, stream: &StreamRelation, commit: Lsn) -> Result<Described, Error> {
+        let before = self.layouts.before(stream.oid, commit);
         let now = tables::read(&mut self.session, &Scope::Oid(stream.oid))?.pop();
+        if let Some(now) = &now {
+            self.layouts.note(stream.oid, now.written, &now.layout);
+        }
+        let layout = now.as_ref().map(|now| &now.layout);
+        let numbers = layout::numbers(&stream.columns, before.as_ref(), layout);
+        if let (Some(before), Some(layout)) = (&before, layout)
+            && before != layout
+            && let Some(then) = Layout::of_row(&stream.columns, &numbers, before)
+        {
+            self.layouts.note(stream.oid, commit, &then);
+        }
         let named: Vec<(u32, i32)> = stream.columns.iter().map(|c| (c.type_oid, c.typmod)).collect();
         let names = self.types.names(&mut self.session, &named)?;
         self.types
             .load(&mut self.session, stream.columns.iter().map(|c| c.type_oid))?;
         self.learn_letters(now.iter())?;
         let mut columns = Vec::with_capacity(stream.columns.len());
-        for (column, name) in stream.columns.iter().zip(names) {
-            let same = |c: &&TableColumn| c.name == column.name && c.type_oid == column.type_oid;
+        for ((column, name), attnum) in stream.columns.iter().zip(names).zip(&numbers) {
+            let same = |c: &&TableColumn| Some(c.attnum) == attnum.number() && c.type_oid == column.type_oid;
             let now = now.as_ref().and_then(|table| table.columns.iter().find(same));
             let (collation, ctype) = match now {
                 Some(now) => (now.collation, now.ctype.clone()),
@@ -112,6 +138,7 @@ impl Catalog {
             };
             columns.push(Column {
                 name: column.name.clone(),
+                attnum: *attnum,
                 ty: Type {
                     oid: column.type_oid,
                     name,
@@ -127,7 +154,7 @@ impl Catalog {
             oid: stream.oid,
             table: stream.table.clone(),
             replica_identity: stream.replica_identity,
-            key: key(&stream.columns, now.as_ref(), stream),
+            key: key(&numbers, now.as_ref(), stream),
             logging: Default::default(),
             columns,
         };
@@ -137,15 +164,48 @@ impl Catalog {
         })
     }
 
+    /// The relation with the numbers that columns of these names have now, where it could not be told which they had; and
+    /// from where on rows are surely of those, unless the stream describes the table anew.
+    pub(crate) fn settled(&self, relation: &Relation) -> (Lsn, Relation) {
+        let mut settled = relation.clone();
+        let Some((written, layout)) = self.layouts.newest(relation.oid) else {
+            return (Lsn(u64::MAX), settled);
+        };
+        for column in &mut settled.columns {
+            if column.attnum == Attnum::UNCERTAIN {
+                // One that is gone by now is told apart by its name for as long as rows have it.
+                let now = layout.named(&column.name);
+                column.attnum = now.map_or(Attnum::UNKNOWN, |now| Attnum::new(now.number));
+            }
+        }
+        (written, settled)
+    }
+
     /// Looks whether the attributes of a composite type changed that was met in a table so far, and returns a number
     /// that grows when they did: tables described before are to be described again. Postgres sends no word of it.
     pub fn generation(&mut self) -> Result<u64, Error> {
         self.types.generation(&mut self.session)
     }
 
+    /// The number as of the last question.
+    pub(crate) fn last_generation(&self) -> u64 {
+        self.types.last_generation()
+    }
+
+    /// A position that lies behind all that could be seen so far.
+    pub(crate) fn seen(&mut self) -> Result<Lsn, Error> {
+        let seen = self.session.ask(|_| tables::WRITTEN.to_owned())?;
+        match seen.first() {
+            Some(row) => row.parse(0, "position"),
+            None => Ok(Lsn::ZERO),
+        }
+    }
+
     /// The tables of the publications, as the stream will describe them if nothing changes.
     pub fn tables(&mut self, publications: &[Publication]) -> Result<Vec<Relation>, Error> {
-        self.published(&Scope::Published(publications, None))
+        let tables = self.published(&Scope::Published(publications, None))?;
+        self.layouts.retain(tables.iter().map(|table| table.oid));
+        Ok(tables)
     }
 
     /// The table of that name, as [`Catalog::tables`] has it; `None` if none of the publications has it.
@@ -160,6 +220,9 @@ impl Catalog {
 
     fn published(&mut self, scope: &Scope<'_>) -> Result<Vec<Relation>, Error> {
         let tables = tables::read(&mut self.session, scope)?;
+        for table in &tables {
+            self.layouts.note(table.oid(), table.written, &table.layout);
+        }
         let columns = tables.iter().flat_map(|table| &table.columns);
         self.types
             .load(&mut self.session, columns.map(|column| column.type_oid))?;
@@ -176,6 +239,7 @@ impl Catalog {
             session,
             types,
             letters,
+            ..
         } = self;
         if let Some(ctype) = types.default_ctype() {
             letters.learn(session, ctype, "pg_catalog.\"default\"")?;
@@ -191,19 +255,19 @@ impl Catalog {
 
 /// The key of a table as the stream describes it: in the order of the index if the catalogs still know that index,
 /// else the flagged columns.
-fn key(columns: &[StreamColumn], now: Option<&Table>, stream: &StreamRelation) -> Vec<usize> {
+fn key(numbers: &[Attnum], now: Option<&Table>, stream: &StreamRelation) -> Vec<usize> {
     use crate::event::ReplicaIdentity::{Default, Full, Index, Nothing};
     let flagged = || {
         (0..)
-            .zip(columns)
+            .zip(&stream.columns)
             .filter(|(_, c)| c.identity)
             .map(|(i, _)| i)
             .collect()
     };
-    let position = |name: &str| columns.iter().position(|column| column.name == name);
+    let position = |number: i16| numbers.iter().position(|attnum| attnum.number() == Some(number));
     let by_index: Option<Vec<usize>> = now.and_then(|table| {
-        let names = table.key_names(stream.replica_identity);
-        names.into_iter().map(position).collect()
+        let key = table.key(stream.replica_identity);
+        key.into_iter().map(position).collect()
     });
     match (stream.replica_identity, by_index) {
         // Every column is flagged under `FULL` and none under `NOTHING`: only the catalogs tell.

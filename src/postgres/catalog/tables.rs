@@ -1,9 +1,11 @@
 //! Tables as the catalogs have them now.
 
 use super::super::publication_tables::publication_tables;
+use super::layout::{Layout, Numbered};
 use super::*;
 use crate::event::ReplicaIdentity;
-use crate::types::Ctype;
+use crate::lsn::Lsn;
+use crate::types::{Attnum, Ctype};
 
 /// Which tables to read.
 pub(super) enum Scope<'a> {
@@ -23,10 +25,14 @@ pub(super) struct Table {
     identity_index: Vec<i16>,
     /// In the order of `attnum`, which is the stream's.
     pub(super) columns: Vec<TableColumn>,
+    /// All columns, also those that are not published.
+    pub(super) layout: Layout,
+    /// What is not in the answer commits from here on.
+    pub(super) written: Lsn,
 }
 
 pub(super) struct TableColumn {
-    attnum: i16,
+    pub(super) attnum: i16,
     pub(super) name: String,
     pub(super) type_oid: u32,
     typmod: i32,
@@ -38,20 +44,22 @@ pub(super) struct TableColumn {
 }
 
 impl Table {
-    /// The names of the columns that make up the key, in the order of its index.
-    pub(super) fn key_names(&self, identity: ReplicaIdentity) -> Vec<&str> {
+    pub(super) fn oid(&self) -> u32 {
+        self.oid
+    }
+
+    /// The numbers of the columns that make up the key, in the order of its index.
+    pub(super) fn key(&self, identity: ReplicaIdentity) -> Vec<i16> {
         let index = match identity {
             ReplicaIdentity::Index => &self.identity_index,
             _ => &self.primary_key,
         };
         // A key with a column missing is no key.
-        let name = |attnum: &i16| {
-            self.columns
-                .iter()
-                .find(|c| c.attnum == *attnum)
-                .map(|c| c.name.as_str())
-        };
-        index.iter().map(name).collect::<Option<_>>().unwrap_or_default()
+        let is_published = |attnum: &i16| self.columns.iter().any(|c| c.attnum == *attnum);
+        match index.iter().all(is_published) {
+            true => index.clone(),
+            false => Vec::new(),
+        }
     }
 
     fn is_identity(&self, attnum: i16) -> bool {
@@ -64,9 +72,9 @@ impl Table {
     }
 
     pub(super) fn into_relation(self, kind: impl Fn(u32) -> Kind) -> Relation {
-        let position = |name: &str| self.columns.iter().position(|column| column.name == name);
+        let position = |attnum: i16| self.columns.iter().position(|column| column.attnum == attnum);
         let key = self
-            .key_names(self.replica_identity)
+            .key(self.replica_identity)
             .into_iter()
             .filter_map(position)
             .collect();
@@ -79,6 +87,7 @@ impl Table {
             columns: columns
                 .map(|(column, identity)| Column {
                     name: column.name,
+                    attnum: Attnum::new(column.attnum),
                     ty: Type {
                         oid: column.type_oid,
                         name: column.type_name,
@@ -110,7 +119,15 @@ pub(super) fn read(session: &mut Session, scope: &Scope<'_>) -> Result<Vec<Table
         }
         // A table can be without columns.
         if let (Some(table), Some(attnum)) = (tables.last_mut(), row.optional(6, "attnum")?) {
-            table.columns.push(read_column(attnum, row)?);
+            let column = read_column(attnum, row)?;
+            table.layout.columns.push(Numbered {
+                number: attnum,
+                name: column.name.clone(),
+                type_oid: column.type_oid,
+            });
+            if row.is_true(14) {
+                table.columns.push(column);
+            }
         }
     }
     Ok(tables)
@@ -133,6 +150,11 @@ fn read_table(oid: u32, row: &Row) -> Result<Table, Error> {
         primary_key: numbers(4),
         identity_index: numbers(5),
         columns: Vec::new(),
+        layout: Layout {
+            highest: row.parse(15, "number of columns")?,
+            columns: Vec::new(),
+        },
+        written: row.parse(16, "position")?,
     })
 }
 
@@ -154,6 +176,11 @@ fn read_column(attnum: i16, row: &Row) -> Result<TableColumn, Error> {
         collation_name: row.get(13).map(str::to_owned),
     })
 }
+
+/// A position that lies behind whatever the question it stands in can see.
+pub(super) const WRITTEN: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery() \
+     THEN GREATEST(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn()) \
+     ELSE pg_catalog.pg_current_wal_insert_lsn() END";
 
 fn sql(scope: &Scope<'_>, version: u32) -> String {
     let Source { with, from, column } = Source::of(scope, version);
@@ -187,11 +214,11 @@ fn sql(scope: &Scope<'_>, version: u32) -> String {
                   ELSE 'deterministic' END, \
              CASE WHEN a.attcollation = 0 THEN {database_ctype} WHEN co.collisdeterministic THEN {ctype} END, \
              CASE WHEN a.attcollation <> 0 THEN a.attcollation::pg_catalog.regcollation::pg_catalog.text \
-                  ELSE 'pg_catalog.\"default\"' END \
+                  ELSE 'pg_catalog.\"default\"' END, {column}, c.relnatts, ({WRITTEN}) \
          FROM {from} \
          JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database() \
          LEFT JOIN pg_catalog.pg_attribute a \
-             ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND {column} \
+             ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
          LEFT JOIN pg_catalog.pg_collation co ON co.oid = a.attcollation \
          ORDER BY c.oid, a.attnum",
         database_ctype = ctypes::of_database(version),
@@ -207,7 +234,7 @@ struct Source {
     with: String,
     /// Each table once: `c` of `pg_class` with its `n` of `pg_namespace`.
     from: String,
-    /// The condition for a column `a` to be read.
+    /// The condition for a column `a` to be published.
     column: &'static str,
 }
 

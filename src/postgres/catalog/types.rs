@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use super::*;
-use crate::types::{Attribute, Ctype};
+use crate::types::{Attnum, Attribute, Ctype};
 
 /// What is known of types. A type's OID keeps its meaning for as long as we run, except for a composite's attributes
 /// and an enumeration's labels.
@@ -11,8 +11,7 @@ use crate::types::{Attribute, Ctype};
 pub(super) struct Types {
     known: HashMap<u32, Facts>,
     composites: HashMap<u32, Composite>,
-    /// The labels of enumerations, in their declared order.
-    labels: HashMap<u32, Vec<String>>,
+    labels: HashMap<u32, Labels>,
     /// The ctype of the database's own collation, by which `citext` compares; asked once there is such a type.
     default_ctype: Option<Ctype>,
     generation: u64,
@@ -21,10 +20,23 @@ pub(super) struct Types {
 /// A composite as `pg_attribute` has it.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Composite {
-    /// The attributes' names and types.
-    attributes: Vec<(String, u32)>,
+    attributes: Vec<FoundAttribute>,
     /// Whether others were dropped.
     has_dropped: bool,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct FoundAttribute {
+    name: String,
+    number: i16,
+    type_oid: u32,
+}
+
+/// The labels of an enumeration, in their declared order, and their OIDs.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Labels {
+    labels: Vec<String>,
+    oids: Vec<u32>,
 }
 
 /// A type as `pg_type` has it.
@@ -90,6 +102,11 @@ impl Types {
         Ok(self.generation)
     }
 
+    /// The number as of the last reading.
+    pub(super) fn last_generation(&self) -> u64 {
+        self.generation
+    }
+
     fn load_facts(&mut self, session: &mut Session, oids: &[u32]) -> Result<(), Error> {
         let Some(list) = list(oids.iter().filter(|oid| !self.known.contains_key(oid))) else {
             return Ok(());
@@ -141,7 +158,7 @@ impl Types {
         };
         let rows = session.ask(|_| {
             format!(
-                "SELECT t.oid, a.attname, a.atttypid, a.attisdropped FROM pg_catalog.pg_type t \
+                "SELECT t.oid, a.attname, a.atttypid, a.attisdropped, a.attnum FROM pg_catalog.pg_type t \
                  LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 \
                  WHERE t.oid IN ({list}) ORDER BY t.oid, a.attnum"
             )
@@ -152,9 +169,11 @@ impl Types {
             // A composite can be without attributes.
             match row.optional(2, "attribute's type")? {
                 Some(_) if row.is_true(3) => composite.has_dropped = true,
-                Some(oid) => composite
-                    .attributes
-                    .push((row.text(1, "attribute")?.to_owned(), oid)),
+                Some(type_oid) => composite.attributes.push(FoundAttribute {
+                    name: row.text(1, "attribute")?.to_owned(),
+                    number: row.parse(4, "attnum")?,
+                    type_oid,
+                }),
                 None => {}
             }
         }
@@ -175,16 +194,19 @@ impl Types {
         };
         let rows = session.ask(|_| {
             format!(
-                "SELECT t.oid, e.enumlabel FROM pg_catalog.pg_type t \
+                "SELECT t.oid, e.enumlabel, e.oid FROM pg_catalog.pg_type t \
                  LEFT JOIN pg_catalog.pg_enum e ON e.enumtypid = t.oid \
                  WHERE t.oid IN ({list}) ORDER BY t.oid, e.enumsortorder"
             )
         })?;
-        let mut found: HashMap<u32, Vec<String>> = HashMap::new();
+        let mut found: HashMap<u32, Labels> = HashMap::new();
         for row in &rows {
             let labels = found.entry(row.parse(0, "type's OID")?).or_default();
             // An enumeration can be without labels.
-            labels.extend(row.get(1).map(str::to_owned));
+            if let Some(oid) = row.optional(2, "label's OID")? {
+                labels.labels.push(row.text(1, "label")?.to_owned());
+                labels.oids.push(oid);
+            }
         }
         for (oid, labels) in found {
             let before = self.labels.insert(oid, labels);
@@ -227,7 +249,7 @@ impl Types {
             Some(Nature::Composite) => {
                 let composite = self.composites.get(&oid);
                 let attributes = composite.map(|composite| &composite.attributes);
-                attributes.into_iter().flatten().map(|(_, oid)| *oid).collect()
+                attributes.into_iter().flatten().map(|a| a.type_oid).collect()
             }
             _ => Vec::new(),
         }
@@ -247,18 +269,23 @@ impl Types {
         };
         let part = |oid| self.kind_within(oid, depth - 1);
         match nature {
-            Nature::Enum => Kind::Enum {
-                labels: self.labels.get(&oid).cloned().unwrap_or_default(),
-            },
+            Nature::Enum => {
+                let known = self.labels.get(&oid);
+                Kind::Enum {
+                    labels: known.map(|known| known.labels.clone()).unwrap_or_default(),
+                    oids: known.map(|known| known.oids.clone()).unwrap_or_default(),
+                }
+            }
             Nature::Domain(base) => part(base),
             Nature::Array(element) => Kind::Array(Box::new(part(element))),
             Nature::Composite => {
                 let Some(composite) = self.composites.get(&oid) else {
                     return Kind::Other;
                 };
-                let attribute = |(name, oid): &(String, u32)| Attribute {
-                    name: name.clone(),
-                    kind: part(*oid),
+                let attribute = |found: &FoundAttribute| Attribute {
+                    name: found.name.clone(),
+                    attnum: Attnum::new(found.number),
+                    kind: part(found.type_oid),
                 };
                 Kind::Composite {
                     attributes: composite.attributes.iter().map(attribute).collect(),

@@ -1,0 +1,424 @@
+//! Columns, labels and attributes that change places under their names: what is subscribed to is the column, not its name.
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, Database, Setup, Walcast, eventually};
+
+const SCHEMA: &str = "
+    CREATE TABLE customer (id int PRIMARY KEY, phone text, phone_new text, note text, n int);
+    ALTER TABLE customer REPLICA IDENTITY FULL;
+    CREATE PUBLICATION pub FOR TABLE customer;
+";
+
+/// The ids of the subscriptions that end with `schema_changed`, and the last error's message.
+fn ended(client: &mut Client, count: usize) -> (Vec<String>, String) {
+    let mut message = String::new();
+    let mut ids: Vec<String> = (0..count)
+        .map(|_| {
+            let error = client.error();
+            assert_eq!(error["code"], "schema_changed", "{error}");
+            message = error["message"].as_str().unwrap().to_owned();
+            error["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    ids.sort();
+    (ids, message)
+}
+
+/// The ids of the subscriptions that the next transaction is for.
+fn concerned(client: &mut Client) -> Vec<String> {
+    let changes = client.changes();
+    let mut ids: Vec<String> = changes
+        .iter()
+        .map(|change| change["id"].as_str().unwrap().to_owned())
+        .collect();
+    ids.sort();
+    ids
+}
+
+/// Subscriptions to `customer` that need its phone in different ways, and two that do not.
+fn by_phone(walcast: &Walcast) -> Client {
+    let mut client = walcast.connect();
+    for subscribe in [
+        json!({"id": "all", "table": "customer"}),
+        json!({"id": "columns", "table": "customer", "columns": ["phone"]}),
+        json!({"id": "where", "table": "customer", "where": "phone LIKE '0%'", "columns": ["id"]}),
+        json!({"id": "note", "table": "customer", "columns": ["note"]}),
+        json!({"id": "by note", "table": "customer", "where": "note <> '' AND n > 0", "columns": ["id"]}),
+    ] {
+        client.subscribe_live(subscribe);
+    }
+    client
+}
+
+/// What the database has of the rows whose phone begins with a zero.
+fn zeros(database: &Database) -> String {
+    database.value("SELECT json_agg(id ORDER BY id) FROM customer WHERE phone LIKE '0%'")
+}
+
+/// A new subscription to them with a snapshot, and what it holds once it is live.
+fn held(walcast: &Walcast) -> (Client, Vec<u64>) {
+    let mut client = walcast.connect();
+    client.subscribe(json!({
+        "id": "held", "table": "customer", "where": "phone LIKE '0%'", "columns": ["id"], "snapshot": true
+    }));
+    let mut ids = Vec::new();
+    loop {
+        let message = client.next();
+        match message["type"].as_str().unwrap() {
+            "snapshot" => {
+                let rows = message["rows"].as_array().unwrap();
+                ids.extend(rows.iter().map(|row| row["id"].as_u64().unwrap()));
+            }
+            "live" => break,
+            other => panic!("{other}: {message}"),
+        }
+    }
+    ids.sort_unstable();
+    (client, ids)
+}
+
+#[test]
+fn columns_that_change_places_under_their_names_end_what_needs_them_and_nothing_else() {
+    for swap in [
+        "BEGIN; ALTER TABLE customer RENAME phone TO phone_old; ALTER TABLE customer RENAME phone_new TO phone; COMMIT",
+        "BEGIN; ALTER TABLE customer RENAME phone TO p; ALTER TABLE customer RENAME phone_new TO phone;
+         ALTER TABLE customer RENAME p TO phone_new; COMMIT",
+        "ALTER TABLE customer RENAME phone TO phone_old; ALTER TABLE customer RENAME phone_new TO phone",
+    ] {
+        let database = Database::new(SCHEMA);
+        let walcast = Setup::new(&database).start();
+        database.sql(
+            "INSERT INTO customer SELECT g, '0' || g, '1' || g, 'x', 1 FROM generate_series(1, 9) g;
+             INSERT INTO customer SELECT g, '1' || g, '0' || g, 'x', 1 FROM generate_series(10, 12) g",
+        );
+        let written = database.written();
+        eventually("the rows have come", || {
+            let position = walcast.connect().hello["position"].as_str().unwrap().parse();
+            (position.is_ok_and(|position: walcast::lsn::Lsn| position >= written)).then_some(())
+        });
+        let mut client = by_phone(&walcast);
+        database.sql("UPDATE customer SET n = n + 1");
+        client.changes();
+        database.sql(swap);
+        database.sql("INSERT INTO customer VALUES (13, '13', '013', 'y', 2)");
+        let (ids, message) = ended(&mut client, 3);
+        assert_eq!(ids, ["all", "columns", "where"], "{swap}");
+        assert!(message.contains("\"phone\""), "{message}");
+        assert_eq!(concerned(&mut client), ["by note", "note"]);
+        // Whoever starts anew has what the database has, and goes on.
+        let (mut again, mut ids) = held(&walcast);
+        database.sql("INSERT INTO customer VALUES (14, '14', '014', 'z', 3)");
+        ids.push(again.change()["row"]["id"].as_u64().unwrap());
+        assert_eq!(
+            json!(ids),
+            serde_json::from_str::<Value>(&zeros(&database)).unwrap()
+        );
+        assert_eq!(concerned(&mut client), ["by note", "note"]);
+    }
+}
+
+#[test]
+fn a_column_that_is_dropped_and_added_again_is_another_one() {
+    for change in [
+        "ALTER TABLE customer DROP COLUMN phone, ADD COLUMN phone text",
+        "ALTER TABLE customer DROP COLUMN phone; ALTER TABLE customer ADD COLUMN phone text DEFAULT '0'",
+        "ALTER TABLE customer RENAME phone TO gone; ALTER TABLE customer DROP COLUMN gone; ALTER TABLE customer ADD phone text",
+    ] {
+        let database = Database::new(SCHEMA);
+        let walcast = Setup::new(&database).start();
+        let mut client = by_phone(&walcast);
+        database.sql("INSERT INTO customer VALUES (1, '01', '1', 'x', 1)");
+        assert_eq!(client.changes().len(), 5);
+        database.sql(change);
+        database.sql("INSERT INTO customer (id, phone, note, n) VALUES (2, '02', 'y', 2)");
+        let (ids, message) = ended(&mut client, 3);
+        assert_eq!(ids, ["all", "columns", "where"], "{change}");
+        assert!(message.contains("\"phone\""), "{message}");
+        assert_eq!(concerned(&mut client), ["by note", "note"]);
+        // It can be had again, and goes on.
+        let (mut again, _) = held(&walcast);
+        client.subscribe_live(json!({"id": "where", "table": "customer", "where": "phone LIKE '0%'"}));
+        for id in 3..6 {
+            database.sql(&format!(
+                "INSERT INTO customer (id, phone, note, n) VALUES ({id}, '0', 'z', 1)"
+            ));
+            assert_eq!(concerned(&mut client), ["by note", "note", "where"]);
+            assert_eq!(again.change()["row"]["id"], id);
+        }
+    }
+}
+
+#[test]
+fn columns_of_the_key_that_are_others_under_their_names_end_all() {
+    for change in [
+        "ALTER TABLE t DROP COLUMN id; ALTER TABLE t ADD COLUMN id serial PRIMARY KEY",
+        "ALTER TABLE t RENAME id TO other; ALTER TABLE t RENAME code TO id; ALTER TABLE t DROP CONSTRAINT t_pkey;
+         ALTER TABLE t ADD PRIMARY KEY (id)",
+    ] {
+        let database = Database::new(
+            "CREATE TABLE t (id int PRIMARY KEY, code int NOT NULL, v int); CREATE PUBLICATION pub FOR TABLE t;",
+        );
+        let walcast = Setup::new(&database).start();
+        let mut client = walcast.connect();
+        client.subscribe_live(json!({"id": "v", "table": "t", "columns": ["v"]}));
+        database.sql("INSERT INTO t VALUES (1, 11, 1)");
+        client.change();
+        database.sql(change);
+        database.sql("UPDATE t SET v = 2");
+        let (ids, message) = ended(&mut client, 1);
+        assert_eq!(ids, ["v"]);
+        assert!(message.contains("id"), "{message}");
+        client.subscribe_live(json!({"id": "v", "table": "t", "columns": ["v"]}));
+        let key = database.value("SELECT id FROM t");
+        database.sql("UPDATE t SET v = 3");
+        assert_eq!(client.change()["row"]["id"].to_string(), key);
+        database.sql("DELETE FROM t");
+        assert_eq!(client.change()["key"]["id"].to_string(), key);
+    }
+}
+
+#[test]
+fn columns_that_come_and_go_around_those_that_are_needed_end_nothing() {
+    let database = Database::new(SCHEMA);
+    let walcast = Setup::new(&database).start();
+    let mut client = walcast.connect();
+    client.subscribe_live(
+        json!({"id": "a", "table": "customer", "where": "phone LIKE '0%'", "columns": ["note"]}),
+    );
+    client.subscribe_live(json!({"id": "b", "table": "customer"}));
+    for (id, change) in [
+        (1, "ALTER TABLE customer DROP COLUMN n, ADD COLUMN m int"),
+        (
+            2,
+            "ALTER TABLE customer DROP COLUMN phone_new, ADD COLUMN \"more\" text DEFAULT 'd', ADD COLUMN l int",
+        ),
+        (
+            3,
+            "ALTER TABLE customer ALTER phone SET DEFAULT '0', ALTER phone SET STATISTICS 10",
+        ),
+        (
+            4,
+            "ALTER TABLE customer DROP COLUMN l; ALTER TABLE customer RENAME m TO m2",
+        ),
+        (
+            5,
+            "ALTER TABLE customer ADD COLUMN x int; ALTER TABLE customer DROP COLUMN x; ALTER TABLE customer ADD COLUMN x int",
+        ),
+    ] {
+        database.sql(change);
+        database.sql(&format!(
+            "INSERT INTO customer (id, phone, note) VALUES ({id}, '0', 'x')"
+        ));
+        assert_eq!(concerned(&mut client), ["a", "b"], "{change}");
+    }
+}
+
+#[test]
+fn columns_of_a_partitioned_table_whose_partitions_have_others_are_the_roots() {
+    let database = Database::new(
+        "CREATE TABLE root (id int, a text, b text, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
+         CREATE TABLE one PARTITION OF root FOR VALUES IN (1);
+         CREATE TABLE two (k int NOT NULL, b text, gone int, id int NOT NULL, a text, PRIMARY KEY (id, k));
+         ALTER TABLE two DROP COLUMN gone;
+         ALTER TABLE root ATTACH PARTITION two FOR VALUES IN (2);
+         CREATE PUBLICATION pub FOR TABLE root WITH (publish_via_partition_root);",
+    );
+    let walcast = Setup::new(&database).start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "a", "table": "root", "columns": ["a"]}));
+    client.subscribe_live(json!({"id": "k", "table": "root", "columns": ["k"]}));
+    for k in [1, 2, 1] {
+        database.sql(&format!(
+            "INSERT INTO root VALUES ((SELECT count(*) FROM root), 'a', 'b', {k})"
+        ));
+        let changes = client.changes();
+        assert_eq!((changes.len(), &changes[0]["row"]["a"]), (2, &json!("a")));
+    }
+    database.sql(
+        "BEGIN; ALTER TABLE root RENAME a TO c; ALTER TABLE root RENAME b TO a; ALTER TABLE root RENAME c TO b; COMMIT",
+    );
+    database.sql("INSERT INTO root VALUES (7, 'b', 'a', 2)");
+    assert_eq!(ended(&mut client, 1).0, ["a"]);
+    assert_eq!(concerned(&mut client), ["k"]);
+    client.subscribe_live(json!({"id": "a", "table": "root", "columns": ["a"]}));
+    for k in [1, 2, 1] {
+        database.sql(&format!(
+            "INSERT INTO root VALUES (7{k} + (SELECT count(*) FROM root), 'b', 'a', {k})"
+        ));
+        assert_eq!(concerned(&mut client), ["a", "k"]);
+    }
+}
+
+#[test]
+fn a_resume_before_columns_changed_places_does_not_get_rows_of_the_others() {
+    let database = Database::new(SCHEMA);
+    let walcast = Setup::new(&database).start();
+    let mut client = walcast.connect();
+    let query = json!({"id": "s", "table": "customer", "where": "phone LIKE '0%'", "columns": ["id"]});
+    client.subscribe_live(query.clone());
+    database.sql("INSERT INTO customer VALUES (1, '01', '1', 'x', 1)");
+    let tx = client.tx();
+    database.sql("INSERT INTO customer VALUES (2, '02', '1', 'x', 1)");
+    client.change();
+    database.sql(
+        "BEGIN; ALTER TABLE customer RENAME phone TO p; ALTER TABLE customer RENAME phone_new TO phone;
+         ALTER TABLE customer RENAME p TO phone_new; COMMIT",
+    );
+    database.sql("INSERT INTO customer VALUES (3, '1', '03', 'x', 1)");
+    assert_eq!(ended(&mut client, 1).0, ["s"]);
+    let mut resuming = query;
+    resuming["from"] = tx["position"].clone();
+    resuming["epoch"] = client.hello["epoch"].clone();
+    let mut client = walcast.connect();
+    client.subscribe(resuming);
+    assert_eq!(ended(&mut client, 1).0, ["s"]);
+}
+
+const MOODS: &str = "
+    CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
+    CREATE DOMAIN state AS mood;
+    CREATE TYPE felt AS (mood mood, why text);
+    CREATE TABLE t (id int PRIMARY KEY, mood mood, state state, moods mood[], felt felt, v int);
+    ALTER TABLE t REPLICA IDENTITY FULL;
+    CREATE PUBLICATION pub FOR TABLE t;
+";
+
+#[test]
+fn labels_that_change_places_end_what_needs_them_and_are_ordered_anew() {
+    let database = Database::new(MOODS);
+    let walcast = Setup::new(&database).start();
+    let mut client = walcast.connect();
+    for (id, rest) in [
+        ("by order", json!({"where": "mood > 'sad'", "columns": ["id"]})),
+        ("equal", json!({"where": "mood = 'sad'", "columns": ["id"]})),
+        ("domain", json!({"where": "state > 'sad'", "columns": ["id"]})),
+        ("array", json!({"where": "moods @> '{sad}'", "columns": ["id"]})),
+        ("composite", json!({"columns": ["felt"]})),
+        ("all", json!({})),
+        ("v", json!({"where": "v > 0", "columns": ["v"]})),
+    ] {
+        let mut subscribe = json!({"id": id, "table": "t"});
+        subscribe
+            .as_object_mut()
+            .unwrap()
+            .extend(rest.as_object().unwrap().clone());
+        client.subscribe_live(subscribe);
+    }
+    database.sql(
+        "INSERT INTO t VALUES (1, 'ok', 'ok', '{sad}', '(ok,x)', 1), (2, 'sad', 'sad', '{ok}', '(sad,x)', 1)",
+    );
+    client.changes();
+    database.sql(
+        "BEGIN; ALTER TYPE mood RENAME VALUE 'sad' TO 'x'; ALTER TYPE mood RENAME VALUE 'ok' TO 'sad';
+         ALTER TYPE mood RENAME VALUE 'x' TO 'ok'; COMMIT",
+    );
+    // It is noticed within seconds, and until then by a row that has composites.
+    let mut ids = Vec::new();
+    let mut id = 10;
+    eventually("they have ended", || {
+        id += 1;
+        database.sql(&format!("INSERT INTO t VALUES ({id}, 'ok', 'ok', NULL, NULL, 1)"));
+        loop {
+            let message = client.next();
+            if message["type"] == "error" {
+                assert_eq!(message["code"], "schema_changed", "{message}");
+                ids.push(message["id"].as_str().unwrap().to_owned());
+            }
+            let changes = message["changes"].as_array().cloned().unwrap_or_default();
+            if changes.iter().any(|change| change["id"] == "v") {
+                break;
+            }
+        }
+        (ids.len() >= 6).then_some(())
+    });
+    ids.sort();
+    assert_eq!(ids, ["all", "array", "by order", "composite", "domain", "equal"]);
+    // New ones go by the new order, which is ok, sad, happy.
+    let mut client = walcast.connect();
+    client.subscribe_live(
+        json!({"id": "o", "table": "t", "where": "mood > 'ok' AND mood <= 'happy'", "columns": ["id"]}),
+    );
+    client.subscribe_live(json!({"id": "d", "table": "t", "where": "state < 'sad'", "columns": ["id"]}));
+    database.sql("INSERT INTO t VALUES (3, 'sad', 'sad'), (4, 'ok', 'ok'), (5, 'happy', 'happy')");
+    let changes = client.changes();
+    let mut seen: Vec<String> = changes
+        .iter()
+        .map(|change| format!("{} {}", change["id"].as_str().unwrap(), change["row"]["id"]))
+        .collect();
+    seen.sort();
+    assert_eq!(seen, ["d 4", "o 3", "o 5"]);
+    assert_eq!(
+        database.value(
+            "SELECT string_agg(id::text, ' ' ORDER BY id) FROM t WHERE id IN (3, 4, 5) AND mood > 'ok'"
+        ),
+        "3 5"
+    );
+}
+
+#[test]
+fn a_subscription_that_begins_after_labels_changed_places_goes_by_the_new_order_at_once() {
+    let database = Database::new(MOODS);
+    let walcast = Setup::new(&database).start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "v", "table": "t", "columns": ["v"]}));
+    database.sql("INSERT INTO t VALUES (1, 'ok', 'ok'), (2, 'sad', 'sad')");
+    client.changes();
+    database.sql(
+        "BEGIN; ALTER TYPE mood RENAME VALUE 'sad' TO 'x'; ALTER TYPE mood RENAME VALUE 'ok' TO 'sad';
+         ALTER TYPE mood RENAME VALUE 'x' TO 'ok'; COMMIT",
+    );
+    let mut late = walcast.connect();
+    late.subscribe(json!({
+        "id": "o", "table": "t", "where": "mood > 'ok'", "columns": ["id"], "snapshot": true
+    }));
+    let snapshot = late.expect("snapshot");
+    assert_eq!(snapshot["rows"], json!([{"id": 1}]));
+    late.expect("live");
+    database.sql("INSERT INTO t VALUES (3, 'sad'), (4, 'ok')");
+    let changes = late.changes();
+    let ids: Vec<_> = changes.iter().map(|change| &change["row"]["id"]).collect();
+    assert_eq!(ids, [&json!(3)]);
+}
+
+#[test]
+fn attributes_that_change_places_end_what_needs_them() {
+    for change in [
+        "BEGIN; ALTER TYPE pair RENAME ATTRIBUTE x TO z; ALTER TYPE pair RENAME ATTRIBUTE y TO x;
+         ALTER TYPE pair RENAME ATTRIBUTE z TO y; COMMIT",
+        "ALTER TYPE pair DROP ATTRIBUTE x, ADD ATTRIBUTE x int",
+    ] {
+        let database = Database::new(
+            "CREATE TYPE pair AS (x int, y int); CREATE TABLE t (id int PRIMARY KEY, pair pair, pairs pair[], v int);
+             CREATE PUBLICATION pub FOR TABLE t;",
+        );
+        let walcast = Setup::new(&database).start();
+        let mut client = walcast.connect();
+        client.subscribe_live(json!({"id": "all", "table": "t"}));
+        client.subscribe_live(json!({"id": "pairs", "table": "t", "columns": ["pairs"]}));
+        client.subscribe_live(json!({"id": "v", "table": "t", "columns": ["v"]}));
+        database.sql("INSERT INTO t VALUES (1, '(1,2)', '{\"(1,2)\"}', 1)");
+        assert_eq!(client.changes().len(), 3);
+        database.sql(change);
+        database.sql("UPDATE t SET v = 2");
+        let (ids, message) = ended(&mut client, 2);
+        assert_eq!(ids, ["all", "pairs"]);
+        assert!(message.contains("\"x\"") || message.contains("pair"), "{message}");
+        assert_eq!(concerned(&mut client), ["v"]);
+        eventually("it can be had again", || {
+            client.subscribe(json!({"id": "all", "table": "t", "snapshot": true}));
+            let snapshot = client.expect("snapshot");
+            let shown = database.value("SELECT row_to_json(t) FROM t");
+            assert_eq!(
+                snapshot["rows"][0],
+                serde_json::from_str::<Value>(&shown).unwrap()
+            );
+            client.expect("live");
+            Some(())
+        });
+        for v in 3..5 {
+            database.sql(&format!("UPDATE t SET v = {v}"));
+            assert_eq!(concerned(&mut client), ["all", "v"]);
+        }
+    }
+}
