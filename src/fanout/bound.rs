@@ -28,13 +28,10 @@ impl Bound {
     /// strict query must know.
     pub fn new(
         query: &Query,
-        relation: &Relation,
+        relation: &Arc<Relation>,
         shared: &mut Shared,
-    ) -> Result<(Bound, Matcher), ErrorMessage> {
-        let matcher = match &query.predicate {
-            Some(predicate) => predicate.bind(relation, &query.params)?,
-            None => Matcher::all(),
-        };
+    ) -> Result<(Bound, Arc<Matcher>), ErrorMessage> {
+        let matcher = query.matcher(relation)?;
         if let Some(key) = &query.key {
             check_key(key, relation)?;
         }

@@ -4,6 +4,7 @@
 //! that also go by the same id share their frames. The cost of a change is that of its matches: an index finds these
 //! ([`crate::filter::Index`]), and a table that nobody subscribed to is skipped by one look-up of its relation.
 
+mod binding;
 mod bound;
 mod deliver;
 mod query;

@@ -3,8 +3,9 @@
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
+use super::binding::Bindings;
 use crate::event::{Column, Relation, TableName};
-use crate::filter::Predicate;
+use crate::filter::{self, Matcher, Predicate};
 use crate::protocol::{ErrorCode, ErrorMessage, Ops, Subscribe};
 use crate::types::Altered;
 use crate::types::json::Numbers;
@@ -34,7 +35,11 @@ pub struct Query {
     pub strict: bool,
     /// What tells queries apart: the above as the client wrote it.
     identity: Box<str>,
+    bindings: Arc<Bindings>,
 }
+
+/// So many bytes of predicate and parameters take long to be bound, a few hundred microseconds.
+const LONG: usize = 4 * 1024;
 
 impl Query {
     /// The query of a `subscribe` message.
@@ -68,6 +73,7 @@ impl Query {
             key: None,
             told: None,
             strict: subscribe.strict,
+            bindings: Arc::default(),
         })
     }
 }
@@ -78,6 +84,24 @@ impl Query {
         let names = relation.key_names().into_iter();
         self.key = Some(names.map(str::to_owned).collect());
         self.told = Some(Arc::clone(relation));
+    }
+
+    /// The predicate, bound to a version of its table. It is bound once for all versions that are the same to it.
+    ///
+    /// # Errors
+    /// It does not fit.
+    pub fn matcher(&self, relation: &Arc<Relation>) -> Result<Arc<Matcher>, filter::Error> {
+        match &self.predicate {
+            Some(predicate) => self
+                .bindings
+                .get(relation, || predicate.bind(relation, &self.params)),
+            None => Ok(Arc::new(Matcher::all())),
+        }
+    }
+
+    /// Whether [`Query::matcher`] takes longer than many rows do.
+    pub fn binds_long(&self, relation: &Relation) -> bool {
+        self.identity.len() > LONG && self.bindings.known(relation).is_none()
     }
 
     /// The table as it was when the client was told of it, once it was.
@@ -114,7 +138,7 @@ impl Query {
     /// names it. They are other ones if another column has its name, or a label or attribute of its type was renamed:
     /// then whoever was sent them holds what is not there any more.
     pub fn changed_in<'r>(&'r self, relation: &'r Relation) -> Option<(&'r Column, &'r Column, Change)> {
-        let told = self.told.as_deref().filter(|told| *told != relation)?;
+        let told = self.told.as_ref().filter(|told| ***told != *relation)?;
         let changed = told.columns.iter().filter_map(|told| {
             let (_, here) = relation.column(&told.name)?;
             Some((told, here, Change::of(told, here)?))
@@ -138,14 +162,13 @@ impl Query {
     }
 
     /// The columns that it names. It fits this version of the table.
-    fn columns_named<'q>(&'q self, relation: &'q Relation) -> Named<'q> {
-        let predicate = self.predicate.as_ref();
-        let matcher = predicate.map(|predicate| predicate.bind(relation, &self.params));
+    fn columns_named<'q>(&'q self, relation: &'q Arc<Relation>) -> Named<'q> {
+        let matcher = self.matcher(relation);
         let mut named = Named {
             listed: self.columns.iter().flatten().map(String::as_str).collect(),
             predicate: Vec::new(),
         };
-        if let Some(Ok(matcher)) = &matcher {
+        if let Ok(matcher) = &matcher {
             let columns = matcher.columns().iter();
             let columns = columns.filter_map(|&index| relation.columns.get(index));
             named.predicate.extend(columns.map(|column| column.name.as_str()));

@@ -75,11 +75,50 @@ fn any_of_constant(
     };
     // The types are checked even where there is nothing to compare.
     compare(left.clone(), comparison, Term::constant(element, None, offset))?;
-    let nodes = array.elements().iter().map(|value| {
+    let mut values = array.elements().to_vec();
+    values.sort_unstable();
+    values.dedup();
+    let nodes = values.iter().map(|value| {
         let value = Term::constant(element, value.clone(), offset);
         compare(left.clone(), comparison, value)
     });
-    Ok(gather(nodes.collect::<Result<_, _>>()?))
+    let nodes: Vec<Node> = nodes.collect::<Result<_, _>>()?;
+    let has_null = values.first() == Some(&None);
+    let is_ordered = !matches!(element, Kind::Enum { .. });
+    Ok(gather(match comparison {
+        // What is less than one of them is less than the greatest.
+        Comparison::Less | Comparison::LessOrEqual if is_ordered => ends(nodes, has_null, true),
+        Comparison::Greater | Comparison::GreaterOrEqual if is_ordered => ends(nodes, has_null, false),
+        Comparison::NotEqual => two_others(nodes),
+        _ => nodes,
+    }))
+}
+
+/// Of comparisons with values in their order, null being the first if it is there: those with null, and with the least or
+/// the greatest.
+fn ends(nodes: Vec<Node>, has_null: bool, greatest: bool) -> Vec<Node> {
+    let values = nodes.len() - usize::from(has_null);
+    let kept = if greatest {
+        nodes.len().saturating_sub(1)
+    } else {
+        usize::from(has_null)
+    };
+    let nodes = nodes.into_iter().enumerate();
+    let nodes = nodes.filter(|(at, _)| *at == kept && values > 0 || *at == 0 && has_null);
+    nodes.map(|(_, node)| node).collect()
+}
+
+/// Of comparisons of one value with others: everything is unequal to one of two different values.
+fn two_others(mut nodes: Vec<Node>) -> Vec<Node> {
+    nodes.sort_unstable();
+    nodes.dedup();
+    let mut unequal = 0;
+    nodes.retain(|node| {
+        let is_constant = matches!(node, Node::Constant(_));
+        unequal += usize::from(!is_constant);
+        is_constant || unequal <= 2
+    });
+    nodes
 }
 
 /// A comparison of two arrays.

@@ -1,6 +1,8 @@
 //! [`Predicate::bind`]: names become columns, literals become values, each comparison gets the type that Postgres
 //! compares by.
 
+use std::collections::HashMap;
+
 use serde_json::Value as Json;
 
 use super::Error;
@@ -10,6 +12,7 @@ use super::compare::{compare, gather, is_null};
 use super::documents::{self, part};
 use super::like::like;
 use super::matcher::{Comparison, Matcher, Node, Source};
+use super::open::{Copied, Open, TRANSIENT_BYTES};
 use super::parse::Predicate;
 use super::term::{Place, Term, Typed, text_of_json};
 use super::truth::Truth;
@@ -24,7 +27,7 @@ impl Predicate {
     /// gives its text, a number its digits, true and false those words, null a null. A list gives an array of such, and
     /// for a `jsonb` a list or an object is that JSON.
     pub fn bind(&self, relation: &Relation, parameters: &[Json]) -> Result<Matcher, Error> {
-        if parameters.iter().map(size).sum::<usize>() > MAX_PARAMETER_BYTES {
+        if parameters_size(parameters) > MAX_PARAMETER_BYTES {
             return Err(Error::TooLarge {
                 of: "bytes of parameters",
                 limit: MAX_PARAMETER_BYTES,
@@ -34,7 +37,7 @@ impl Predicate {
         let mut binder = Binder::new(relation, parameters);
         let node = binder.boolean(&self.root)?;
         match binder.used.iter().position(|used| !used) {
-            None => Ok(Matcher::new(node)),
+            None => Matcher::new(node).within_limits(),
             Some(unused) => Err(Error::Parameter {
                 message: format!("parameter ${} is given but not used", unused + 1),
                 offset: 0,
@@ -43,8 +46,27 @@ impl Predicate {
     }
 }
 
+/// The members of a list, but for parameters that are there more than twice. (One constant has another type by itself
+/// than two of them.)
+pub(super) fn distinct(list: &[Operand]) -> impl Iterator<Item = &Operand> {
+    let mut seen: HashMap<usize, usize> = HashMap::new();
+    list.iter().filter(move |operand| match operand.value {
+        Value::Parameter(number) => {
+            let uses = seen.entry(number).or_default();
+            *uses += 1;
+            *uses <= 2
+        }
+        _ => true,
+    })
+}
+
 /// How large the parameters of a predicate may be together.
 const MAX_PARAMETER_BYTES: usize = 64 * 1024;
+
+/// About how many bytes parameters take.
+pub fn parameters_size(parameters: &[Json]) -> usize {
+    parameters.iter().map(size).sum()
+}
 
 /// About how many bytes a parameter takes.
 fn size(json: &Json) -> usize {
@@ -64,6 +86,9 @@ pub(super) struct Binder<'a> {
     relation: &'a Relation,
     parameters: &'a [Json],
     used: Vec<bool>,
+    /// The texts of those that were used, so that each is read once.
+    texts: Vec<Option<Open>>,
+    copied: Copied,
 }
 
 impl<'a> Binder<'a> {
@@ -72,6 +97,8 @@ impl<'a> Binder<'a> {
             relation,
             parameters,
             used: vec![false; parameters.len()],
+            texts: vec![None; parameters.len()],
+            copied: Copied::default(),
         }
     }
 
@@ -149,12 +176,11 @@ impl<'a> Binder<'a> {
     /// `left IN (list)`. Postgres gives the list's constants one type if there are several (`transformAExprIn` in
     /// `parse_expr.c`), and compares a single one, or columns, each by itself.
     fn is_in(&mut self, left: &Operand, list: &[Operand]) -> Result<Node, Error> {
-        let mut terms = list
-            .iter()
+        let mut terms = distinct(list)
             .map(|operand| self.term(operand))
             .collect::<Result<Vec<_>, _>>()?;
+        let left = self.term(left)?;
         if terms.iter().filter(|term| !term.is_place()).count() > 1 {
-            let left = self.term(left)?;
             terms.iter().try_for_each(|term| left.check_name(term))?;
             let members = std::iter::once(&left).chain(terms.iter().filter(|term| !term.is_place()));
             if let Some(common) = common_type(members.filter_map(Term::kind)) {
@@ -165,7 +191,7 @@ impl<'a> Binder<'a> {
         }
         let mut nodes = Vec::with_capacity(terms.len());
         for term in terms {
-            nodes.push(compare(self.term(left)?, Comparison::Equal, term)?);
+            nodes.push(compare(left.clone(), Comparison::Equal, term)?);
         }
         Ok(gather(nodes))
     }
@@ -174,7 +200,7 @@ impl<'a> Binder<'a> {
         let offset = operand.offset;
         let typed = match &operand.value {
             Value::Column { qualifiers, name } => self.column(qualifiers, name, offset)?,
-            Value::Text(text) => Typed::Open(Some(text.clone())),
+            Value::Text(text) => Typed::Open(Some(Open::new(text.clone(), &self.copied))),
             Value::Null => Typed::Open(None),
             Value::Bool(value) => Typed::Constant {
                 kind: Kind::Bool,
@@ -229,13 +255,33 @@ impl<'a> Binder<'a> {
     }
 
     fn parameter(&mut self, number: usize, offset: usize) -> Result<Typed<'a>, Error> {
-        match self.parameter_json(number, offset)? {
-            Json::Array(items) => Ok(Typed::OpenList(items)),
-            value => text_of_json(value).map(Typed::Open).map_err(|what| {
-                let message = format!("parameter ${number} {what}");
-                Error::Parameter { message, offset }
-            }),
+        let value = match self.parameter_json(number, offset)? {
+            list @ Json::Array(items) => {
+                self.copied.set(
+                    self.copied
+                        .get()
+                        .saturating_add(size(list) + items.len() * size_of::<Datum<'_>>()),
+                );
+                if self.copied.get() > TRANSIENT_BYTES {
+                    return Err(Error::too_many_bytes(offset));
+                }
+                return Ok(Typed::OpenList(items));
+            }
+            value => value,
+        };
+        let held = self.texts.get_mut(number.wrapping_sub(1));
+        if let Some(Some(open)) = &held {
+            return Ok(Typed::Open(Some(open.clone())));
         }
+        let text = text_of_json(value).map_err(|what| {
+            let message = format!("parameter ${number} {what}");
+            Error::Parameter { message, offset }
+        })?;
+        let open = text.map(|text| Open::new(text, &self.copied));
+        if let Some(held) = held {
+            *held = open.clone();
+        }
+        Ok(Typed::Open(open))
     }
 }
 

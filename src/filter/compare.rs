@@ -1,5 +1,7 @@
 //! Comparisons: what two operands are compared as, and how that is written for the matcher.
 
+use std::sync::Arc;
+
 use super::Error;
 use super::arrays::compare_arrays;
 use super::documents::compare_documents;
@@ -163,7 +165,7 @@ fn in_order_of(labels: &[String], left: Scalar, comparison: Comparison, right: S
 }
 
 pub(super) fn leaf(left: Scalar, test: Test) -> Node {
-    Node::Leaf(Box::new(Leaf {
+    Node::Leaf(Arc::new(Leaf {
         left,
         test,
         negated: false,
@@ -262,7 +264,7 @@ fn equality(node: Node) -> Result<(Scalar, Datum<'static>), Node> {
             comparison: Comparison::Equal,
             right,
         } => Ok((Scalar::Column(left), right)),
-        Node::Leaf(leaf) => match *leaf {
+        Node::Leaf(leaf) => match Arc::unwrap_or_clone(leaf) {
             Leaf {
                 left,
                 test:
@@ -272,13 +274,13 @@ fn equality(node: Node) -> Result<(Scalar, Datum<'static>), Node> {
                     },
                 negated: false,
             } => Ok((left, right)),
-            other => Err(Node::Leaf(Box::new(other))),
+            other => Err(Node::Leaf(Arc::new(other))),
         },
         other => Err(other),
     }
 }
 
-fn is_among(left: Scalar, values: Box<[Datum<'static>]>, or_null: bool) -> Node {
+fn is_among(left: Scalar, values: Arc<[Datum<'static>]>, or_null: bool) -> Node {
     match left {
         Scalar::Column(left) => Node::In {
             left,

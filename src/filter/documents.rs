@@ -1,5 +1,7 @@
 //! Documents: the parts of `json` and `jsonb`, and what `jsonb` compares.
 
+use std::sync::Arc;
+
 use super::Error;
 use super::ast::{Extraction, Operator};
 use super::compare::{is_null, leaf};
@@ -53,12 +55,15 @@ pub(super) fn part<'a>(of: Term<'a>, extraction: Extraction, key: Term<'_>) -> R
         let what = "a path through json that counts from the end below the first level";
         return Err(Error::unsupported(what, of.offset));
     }
-    let part = place.part.get_or_insert_with(|| Part {
-        column: place.index,
-        form,
-        steps: Vec::new(),
-        as_text: false,
+    let part = place.part.get_or_insert_with(|| {
+        Arc::new(Part {
+            column: place.index,
+            form,
+            steps: Vec::new(),
+            as_text: false,
+        })
     });
+    let part = Arc::make_mut(part);
     part.steps.push(step);
     part.as_text = extraction.as_text;
     place.base = place.kind.clone();

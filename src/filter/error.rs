@@ -1,5 +1,6 @@
 //! [`Error`]: what is wrong with a predicate, and where.
 
+use super::cost::MAX_BYTES;
 use crate::types::LiteralError;
 
 /// Why a predicate cannot be used. The offset is that of the byte in the `where` text at which the problem lies.
@@ -28,6 +29,16 @@ pub enum Error {
         of: &'static str,
         /// How much there may be.
         limit: usize,
+        /// Where the limit is passed.
+        offset: usize,
+    },
+    /// To look at rows with it takes too much.
+    #[error("{message}")]
+    Limit {
+        /// The limit's name.
+        limit: &'static str,
+        /// What there is too much of, how much there may be, and what helps.
+        message: String,
         /// Where the limit is passed.
         offset: usize,
     },
@@ -72,10 +83,24 @@ impl Error {
             Error::Syntax { offset, .. }
             | Error::Unsupported { offset, .. }
             | Error::TooLarge { offset, .. }
+            | Error::Limit { offset, .. }
             | Error::UnknownColumn { offset, .. }
             | Error::Type { offset, .. }
             | Error::Literal { offset, .. }
             | Error::Parameter { offset, .. } => *offset,
+        }
+    }
+
+    /// Bound, the predicate takes too many bytes.
+    pub(super) fn too_many_bytes(offset: usize) -> Error {
+        let message = format!(
+            "the predicate takes more than {MAX_BYTES} bytes with its parameters in every place where they are used: use \
+             long ones in fewer places"
+        );
+        Error::Limit {
+            limit: "predicate_bytes",
+            message,
+            offset,
         }
     }
 

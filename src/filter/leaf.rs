@@ -1,5 +1,7 @@
 //! [`Leaf`]: a test of a row's value that is more than to compare a column with a value.
 
+use std::sync::Arc;
+
 use super::eval::{Operand, compare, holds, is_in, operand};
 use super::look::Look;
 use super::matcher::Comparison;
@@ -31,7 +33,7 @@ pub(super) enum Test {
     },
     In {
         /// Sorted.
-        values: Box<[Datum<'static>]>,
+        values: Arc<[Datum<'static>]>,
         or_null: bool,
     },
     /// `LIKE`, `ILIKE`
@@ -202,8 +204,7 @@ impl Leaf {
                     operator.holds(elements.of(left), ArrayRef::Constant(right))
                 }),
                 ArraySide::Set(right) => text(&left, |left| {
-                    row.spend(left.len().saturating_mul(1 + set_depth(right) / 2))
-                        .ok()?;
+                    row.spend(right.work(left.len())).ok()?;
                     operator.holds_for(elements.of(left), right)
                 }),
                 ArraySide::Column(column) => texts(&left, &operand(text_of(*column), row), |left, right| {
@@ -271,11 +272,6 @@ fn texts(left: &Operand<'_>, right: &Operand<'_>, test: impl Fn(&[u8], &[u8]) ->
         Operand::Absent if !matches!(left, Operand::Null) => Possible::ANY,
         _ => text(left, |_| None),
     }
-}
-
-/// How many values of a set a value is compared with to find it.
-fn set_depth(set: &ArraySet) -> usize {
-    set.len().checked_ilog2().unwrap_or(0) as usize
 }
 
 fn document(text: &[u8]) -> Document<'_> {

@@ -1,5 +1,7 @@
 //! [`Matcher`]: a predicate bound to a relation, ready to look at rows.
 
+use std::sync::Arc;
+
 use super::eval::eval;
 use super::leaf::Leaf;
 use super::look::Look;
@@ -153,13 +155,13 @@ pub(super) enum Node {
     In {
         left: Source,
         /// Sorted.
-        values: Box<[Datum<'static>]>,
+        values: Arc<[Datum<'static>]>,
         /// Whether null is among the values too.
         or_null: bool,
         negated: bool,
     },
     /// Any other test of a value.
-    Leaf(Box<Leaf>),
+    Leaf(Arc<Leaf>),
     /// Whether an expression has this truth value.
     Is {
         node: Box<Node>,
@@ -258,7 +260,8 @@ impl Node {
                 negated: !negated,
             },
             Node::Leaf(mut leaf) => {
-                leaf.negated = !leaf.negated;
+                let negated = !leaf.negated;
+                Arc::make_mut(&mut leaf).negated = negated;
                 Node::Leaf(leaf)
             }
             Node::Is { node, truth, negated } => Node::Is {

@@ -8,7 +8,8 @@ use serde_json::Value as Json;
 
 use super::Error;
 use super::ast::{Expr, Extraction, Operand, Value};
-use super::bind::Binder;
+use super::bind::{Binder, distinct};
+use super::cost::MAX_BYTES;
 use super::matcher::Comparison;
 use super::parse::Predicate;
 use super::term::text_of_json;
@@ -36,9 +37,16 @@ impl Predicate {
             pushed: Pushed::default(),
         };
         writer.condition(&self.root)?;
-        Ok(writer.pushed)
+        let values = writer.pushed.values.iter().flatten();
+        match values.map(String::len).sum::<usize>() > MAX_VALUES_BYTES {
+            true => Err(Error::too_many_bytes(0)),
+            false => Ok(writer.pushed),
+        }
     }
 }
+
+/// How many bytes the values may have together, each in every place where it is used.
+const MAX_VALUES_BYTES: usize = 2 * MAX_BYTES;
 
 struct Writer<'a> {
     binder: Binder<'a>,
@@ -83,7 +91,7 @@ impl Writer<'_> {
             Expr::In { left, list, negated } => {
                 self.repeated(left)?;
                 self.word(if *negated { " NOT IN (" } else { " IN (" });
-                for (at, member) in list.iter().enumerate() {
+                for (at, member) in distinct(list).enumerate() {
                     self.word(if at > 0 { ", " } else { "" });
                     self.operand(member, ListAs::Array)?;
                 }

@@ -1,6 +1,7 @@
 //! [`Scalar`]: a value of a row, which is a column's or a part of a document in one.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::eval::{Operand, operand};
 use super::look::Look;
@@ -13,7 +14,7 @@ use crate::types::{Datum, Document, JsonError, JsonForm, Path, Reading};
 pub(super) enum Scalar {
     Column(Source),
     /// A part of a document, as text: its own, or the JSON of what it is.
-    Part(Part),
+    Part(Arc<Part>),
 }
 
 /// A part of a `json` or `jsonb`, by the way to it.
@@ -34,6 +35,27 @@ pub(super) enum Step {
     Element(i32),
     /// `#> '{…}'`
     Path(Path),
+}
+
+impl Step {
+    /// How often elements are counted from the end of an array.
+    pub(super) fn counts_back(&self) -> usize {
+        match self {
+            Step::Field(_) => 0,
+            Step::Element(index) => usize::from(*index < 0),
+            Step::Path(path) => path.counts_back(),
+        }
+    }
+
+    /// About how many bytes it takes.
+    pub(super) fn bytes(&self) -> usize {
+        size_of::<Step>()
+            + match self {
+                Step::Field(key) => key.len(),
+                Step::Element(_) => 0,
+                Step::Path(path) => path.bytes(),
+            }
+    }
 }
 
 impl Scalar {

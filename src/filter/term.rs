@@ -1,9 +1,12 @@
 //! [`Term`]: an operand on its way to a type.
 
+use std::sync::Arc;
+
 use serde_json::Value as Json;
 
 use super::Error;
 use super::matcher::{Comparison, Source};
+use super::open::Open;
 use super::scalar::{Part, Scalar, text_of};
 use super::typing::{Domain, casts_in_place};
 use crate::event::{Collation, Column};
@@ -21,7 +24,7 @@ pub(super) enum Typed<'a> {
     /// What a row has.
     Place(Place<'a>),
     /// A quoted literal, parameter or null, which takes its type from its context.
-    Open(Option<String>),
+    Open(Option<Open>),
     /// A parameter that is a list.
     OpenList(&'a [Json]),
     /// A value of a type, or a null.
@@ -41,7 +44,7 @@ pub(super) struct Place<'a> {
     pub(super) index: usize,
     pub(super) column: &'a Column,
     /// The part of the column that it is, if it is not the whole.
-    pub(super) part: Option<Part>,
+    pub(super) part: Option<Arc<Part>>,
     /// The type that its text is to be read as being of.
     pub(super) base: Kind,
     /// The type that it has for what stands around it: another one if it was cast.
@@ -97,7 +100,7 @@ impl<'a> Place<'a> {
         let (column, reading) = (self.index, domain.reading(&self.base));
         match &self.part {
             // A part is a text or compared as one.
-            Some(part) => Scalar::Part(part.clone()),
+            Some(part) => Scalar::Part(Arc::clone(part)),
             None => Scalar::Column(Source { column, reading }),
         }
     }
@@ -105,7 +108,7 @@ impl<'a> Place<'a> {
     /// Its text, whatever it means.
     pub(super) fn text(&self) -> Scalar {
         match &self.part {
-            Some(part) => Scalar::Part(part.clone()),
+            Some(part) => Scalar::Part(Arc::clone(part)),
             None => Scalar::Column(text_of(self.index)),
         }
     }
@@ -159,6 +162,20 @@ impl Term<'_> {
 
     /// Gives an open constant the type that its context asks for.
     pub(super) fn close(&mut self, kind: &Kind) -> Result<(), Error> {
+        let Typed::Open(Some(open)) = &self.typed else {
+            return self.close_anew(kind);
+        };
+        let open = open.clone();
+        if let Some(typed) = open.closed(kind) {
+            self.typed = typed;
+        } else {
+            self.close_anew(kind)?;
+            open.keep(kind, &self.typed);
+        }
+        open.count(&self.typed, self.offset)
+    }
+
+    fn close_anew(&mut self, kind: &Kind) -> Result<(), Error> {
         self.typed = match (&self.typed, kind) {
             (Typed::Open(text), Kind::Array(element)) => Typed::Array {
                 kind: kind.clone(),

@@ -138,6 +138,9 @@ impl From<filter::Error> for ErrorMessage {
     fn from(error: filter::Error) -> ErrorMessage {
         let code = match error {
             filter::Error::UnknownColumn { .. } => ErrorCode::UnknownColumn,
+            filter::Error::Limit { limit, message, .. } => {
+                return ErrorMessage::new(ErrorCode::LimitExceeded, message).with(Detail::Limit(limit));
+            }
             _ => ErrorCode::BadPredicate,
         };
         ErrorMessage::new(code, error.to_string()).with(Detail::Offset(error.offset()))

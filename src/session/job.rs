@@ -223,6 +223,9 @@ impl<H: History> Session<H> {
             Ok(prepared) => prepared,
             Err(error) => return self.refuse(id, &error).await,
         };
+        if let Err(error) = self.machine.weigh(id, prepared.cost) {
+            return self.refuse(id, &error.about(&**id)).await;
+        }
         let start = match prepared.start {
             Beginning::Snapshot => return self.open_snapshot(prepared).await,
             Beginning::After(start) => start,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::filter::{self, Cost};
 use crate::protocol::{
     ClientMessage, CloseCode, Detail, ErrorCode, ErrorMessage, Opening, ServerMessage, Subscribe,
 };
@@ -47,11 +48,18 @@ pub(super) enum Due {
     Silence,
 }
 
+/// The most work that the predicates of a connection may take for a row of ordinary values.
+pub(super) const MAX_CONNECTION_COST: u64 = 5 * filter::MAX_COST;
+/// The most bytes that the predicates of a connection may take.
+pub(super) const MAX_CONNECTION_BYTES: usize = 8 * filter::MAX_BYTES;
+
 /// What is known of a connection apart from the data.
 #[derive(Debug)]
 pub(super) struct Machine {
     limits: Limits,
     ids: Vec<Arc<str>>,
+    /// What subscriptions take, by their ids; also of some that are over.
+    costs: Vec<(Arc<str>, Cost)>,
     /// The ids of subscriptions that were unsubscribed, until the client is told that they are over: messages of theirs may
     /// still be on their way, and must not be taken for those of another.
     ending: Vec<Arc<str>>,
@@ -72,12 +80,40 @@ impl Machine {
         Machine {
             limits,
             ids: Vec::new(),
+            costs: Vec::new(),
             ending: Vec::new(),
             bad_requests: 0,
             heard: now,
             pinged: None,
             control: (CONTROL_BURST, now),
         }
+    }
+
+    /// Notes what a subscription takes, unless all of the connection's together then take too much.
+    pub(super) fn weigh(&mut self, id: &Arc<str>, cost: Cost) -> Result<(), ErrorMessage> {
+        let ids = &self.ids;
+        let is_held = |held: &Arc<str>| ids.iter().any(|id| Arc::ptr_eq(id, held));
+        self.costs
+            .retain(|(held, _)| is_held(held) && !Arc::ptr_eq(held, id));
+        let total = self.costs.iter().map(|(_, cost)| *cost).sum::<Cost>() + cost;
+        let (limit, message) = if total.work > MAX_CONNECTION_COST {
+            let message = format!(
+                "the predicates of this connection would take about {} units of work for each row, and \
+                 {MAX_CONNECTION_COST} are allowed",
+                total.work
+            );
+            ("connection_predicate_cost", message)
+        } else if total.bytes > MAX_CONNECTION_BYTES {
+            let message = format!(
+                "the predicates of this connection would take {} bytes, and {MAX_CONNECTION_BYTES} are allowed",
+                total.bytes
+            );
+            ("connection_predicate_bytes", message)
+        } else {
+            self.costs.push((Arc::clone(id), cost));
+            return Ok(());
+        };
+        Err(ErrorMessage::new(ErrorCode::LimitExceeded, message).with(Detail::Limit(limit)))
     }
 
     /// A control frame came. Whether the client may send as many.

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
+use tokio::task::JoinError;
+
 use super::Shared;
 use crate::event::Relation;
 use crate::fanout::{Bound, Query, Subscription};
-use crate::filter;
+use crate::filter::{self, Cost};
 use crate::journal::History;
 use crate::lsn::{Lsn, Position, Start};
 use crate::protocol::{
@@ -24,6 +27,8 @@ pub(super) struct Prepared {
     relation: Arc<Relation>,
     columns: Vec<usize>,
     warnings: Vec<String>,
+    /// What its predicate takes.
+    pub(super) cost: Cost,
 }
 
 /// With what a subscription begins.
@@ -55,7 +60,15 @@ impl Prepared {
         subscribe: &Subscribe,
         numbers: Numbers,
     ) -> Result<Prepared, ErrorMessage> {
-        let mut query = Query::new(subscribe, numbers)?;
+        let long = is_long(subscribe);
+        let mut query = match long {
+            true => {
+                let subscribe = subscribe.clone();
+                let parsed = apart(move || Query::new(&subscribe, numbers)).await;
+                parsed.map_err(|error| shared.internal(&error))??
+            }
+            false => Query::new(subscribe, numbers)?,
+        };
         let mut start = start(shared, subscribe).await?;
         let unknown = || {
             let message = match subscribe.table.messages() {
@@ -88,6 +101,15 @@ impl Prepared {
             oid = holder.oid;
         }
         query.hold_to_key(&relation);
+        if long {
+            let table = Arc::clone(&relation);
+            let bound = apart(move || {
+                // Whatever is wrong with it is found again below.
+                drop(query.matcher(&table));
+                query
+            });
+            query = bound.await.map_err(|error| shared.internal(&error))?;
+        }
         let (bound, matcher) = Bound::new(&query, &relation, &mut Default::default())?;
         let warning = filter::identity_warning(&matcher, &relation);
         let subscription = Subscription {
@@ -96,6 +118,7 @@ impl Prepared {
             oid,
         };
         Ok(Prepared {
+            cost: matcher.cost(),
             subscription: Arc::new(subscription),
             start,
             message: None,
@@ -131,6 +154,28 @@ impl Prepared {
         };
         ServerMessage::Subscribed(subscribed).to_json()
     }
+}
+
+/// How many predicates are parsed or bound at the same moment, of those that take long.
+static BINDING: Semaphore = Semaphore::const_new(2);
+
+/// Does something that takes long away from the threads that serve sockets, a few at a time: the others wait their turn.
+async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+    let turn = BINDING.acquire().await;
+    let work = move || {
+        // Also of a client that has gone meanwhile.
+        let _turn = turn;
+        work()
+    };
+    tokio::task::spawn_blocking(work).await
+}
+
+/// So many bytes of predicate and parameters take about as long as it takes to hand them over.
+const SHORT_BYTES: usize = 1024;
+
+fn is_long(subscribe: &Subscribe) -> bool {
+    let text = subscribe.predicate.as_deref().unwrap_or_default();
+    text.len() + filter::parameters_size(&subscribe.params) > SHORT_BYTES
 }
 
 /// The start of a subscription to a table that has its name only since some place: not before that.

@@ -144,6 +144,18 @@ impl ArraySet {
         self.values.len()
     }
 
+    /// About how much work it is to compare an array to it whose text has so many bytes.
+    pub fn work(&self, text: usize) -> usize {
+        let depth = self.len().checked_ilog2().unwrap_or(0) as usize;
+        text.saturating_mul(1 + depth / 2)
+    }
+
+    /// About how many bytes it takes.
+    pub fn bytes(&self) -> usize {
+        let own: usize = self.values.iter().map(Datum::bytes).sum();
+        own + size_of_val(&*self.values)
+    }
+
     /// Whether there are none, nulls aside.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()

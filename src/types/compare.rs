@@ -63,6 +63,15 @@ impl Datum<'_> {
         }
     }
 
+    /// How many bytes it has besides itself.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Datum::Text(bytes) | Datum::Bytea(bytes) | Datum::Bit(bytes) => bytes.len(),
+            Datum::Numeric(number) => number.digits.len(),
+            _ => 0,
+        }
+    }
+
     /// The same value, borrowing its bytes from this one.
     pub fn borrowed(&self) -> Datum<'_> {
         match self {

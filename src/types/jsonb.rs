@@ -80,6 +80,18 @@ impl Path {
         (steps.len() <= MAX_STEPS).then_some(Path(steps))
     }
 
+    /// How many of its steps count from the end of an array.
+    pub fn counts_back(&self) -> usize {
+        let is_negative = |step: &&Step| step.index.is_some_and(|index| index < 0);
+        self.0.iter().filter(is_negative).count()
+    }
+
+    /// About how many bytes it takes.
+    pub fn bytes(&self) -> usize {
+        let keys = self.0.iter().flat_map(|step| &step.key);
+        size_of_val(&*self.0) + keys.map(|key| key.len()).sum::<usize>()
+    }
+
     /// Whether the path leads to the same place here as there. Of a `json` Postgres counts a negative index of a later
     /// step from the end of the first array at that depth that is long enough, wherever that stands: such a path is best
     /// refused, and [`Document::path`] does not follow it.

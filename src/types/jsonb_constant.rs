@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::json::{escape, write_string};
-use super::json_read::{Children, Shape, split_value, unescape, without_blanks};
+use super::json_read::{Children, Shape, split_string, split_value, unescape, without_blanks};
 use super::json_text::is_json;
 use super::jsonb::MAX_DEPTH;
 use super::parse::literal;
@@ -27,6 +27,37 @@ impl Jsonb {
         let mut out = Vec::with_capacity(text.len());
         canonical(value, MAX_DEPTH, &mut out)?.ok_or_else(invalid)?;
         Ok(Jsonb(out.into()))
+    }
+
+    /// How many bytes it takes.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether it takes none, which no value does.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many objects and arrays stand in arrays.
+    pub fn containers_in_arrays(&self) -> usize {
+        let (mut rest, mut open, mut count) = (&*self.0, Vec::new(), 0);
+        while let Some((byte, after)) = rest.split_first() {
+            rest = match byte {
+                b'"' => split_string(rest).map_or(after, |(_, after)| after),
+                b'{' | b'[' => {
+                    count += usize::from(open.last() == Some(&b'['));
+                    open.push(*byte);
+                    after
+                }
+                b'}' | b']' => {
+                    open.pop();
+                    after
+                }
+                _ => after,
+            };
+        }
+        count
     }
 
     /// The value, for comparing with others. (Its numbers are not spelled as the server spells them.)

@@ -139,6 +139,16 @@ impl Pattern {
         (lowered.saturating_add(ends).saturating_add(searched)) as u64
     }
 
+    /// About how many bytes it takes.
+    pub fn bytes(&self) -> usize {
+        let rest = self.rest.iter();
+        let rest = rest.map(|rest| {
+            let middle: usize = rest.middle.iter().map(|piece| piece.len()).sum();
+            middle + size_of_val(&*rest.middle) + rest.tail.len()
+        });
+        self.head.len() + rest.sum::<usize>()
+    }
+
     /// Matches the ends first, then what is between them from left to right: where a piece is found first, it leaves
     /// the most to those behind it.
     fn find<const FOLDS: bool>(&self, text: &[u8]) -> Option<()> {
