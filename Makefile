@@ -21,7 +21,7 @@ demo:
 	$(CARGO) run --release --locked -- demo $(ARGS)
 
 test:
-	@scripts/install.sh compiler postgres wal2json browser clock
+	@scripts/install.sh compiler postgres wal2json browser clock pooler
 	$(CARGO) test --workspace --locked
 
 test-versions:

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing of: compiler, postgres, wal2json, browser, clock. Asks the package manager only if something is, and
+# Installs what is missing of: compiler, postgres, wal2json, browser, clock, pooler. Asks the package manager only if something is, and
 # says what and why before it does. Starts no service.
 set -euo pipefail
 
@@ -14,6 +14,8 @@ has_browser() {
 }
 
 has_clock() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
+
+has_pooler() { has pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
 
 # Whether the package lists have this; they are empty on a fresh system.
 has_package() { has apt-cache && [ -n "$(apt-cache show "$1" 2>/dev/null)" ]; }
@@ -44,8 +46,11 @@ for part in "$@"; do
     clock)
       # One test has no use for it where there are no such packages.
       has_clock || ! has apt-get || { echo "walcast: no clock that can be set for one program, to test with: needs libfaketime"; packages+=(libfaketime); } ;;
+    pooler)
+      # The same.
+      has_pooler || ! has apt-get || { echo "walcast: no pooler to put before a server, to test with: needs pgbouncer"; packages+=(pgbouncer); } ;;
     *)
-      echo "usage: $0 compiler|postgres|wal2json|browser|clock..." >&2
+      echo "usage: $0 compiler|postgres|wal2json|browser|clock|pooler..." >&2
       exit 2 ;;
   esac
 done
@@ -99,13 +104,23 @@ END
 
   # The package's own script would make and start a database server on port 5432. Not on somebody's machine unasked.
   no_server=/etc/postgresql-common/createcluster.d/walcast-no-main-cluster.conf
-  cleanup() { "${root[@]}" rm -f "$no_server"; }
+  # Nor its pooler, now or when the machine starts again.
+  no_start=/usr/sbin/policy-rc.d
+  if [[ " ${packages[*]} " != *" pgbouncer "* ]] || [ -e "$no_start" ]; then no_start=; fi
+  cleanup() { "${root[@]}" rm -f "$no_server" ${no_start:+"$no_start"}; }
   trap cleanup EXIT
+  if [ -n "$no_start" ]; then
+    printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$no_start" >/dev/null
+    "${root[@]}" chmod 755 "$no_start"
+  fi
   if [[ " ${packages[*]} " == *" postgresql "* ]]; then
     "${root[@]}" mkdir -p "${no_server%/*}"
     echo "create_main_cluster = false" | "${root[@]}" tee "$no_server" >/dev/null
   fi
   apt_install "${packages[@]}"
+  if [[ " ${packages[*]} " == *" pgbouncer "* ]] && has systemctl; then
+    "${root[@]}" systemctl --quiet disable pgbouncer || true
+  fi
 fi
 
 if [ -n "$wal2json" ]; then add_wal2json; fi

@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::io::IsTerminal;
 use std::sync::Arc;
 
+use prometheus::core::{AtomicU64, GenericGauge};
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
     TextEncoder,
@@ -38,6 +39,9 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), tracing_subs
     Ok(())
 }
 
+/// A position or a number of bytes: any number of 64 bits without a sign.
+pub type UintGauge = GenericGauge<AtomicU64>;
+
 /// Everything that walcast counts and measures.
 ///
 /// Cheap to update from any thread. Hot loops keep the counter of a label set (see [`Metrics::table`]) instead of
@@ -46,15 +50,15 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), tracing_subs
 pub struct Metrics {
     registry: Registry,
     /// Newest position received from Postgres.
-    pub received_lsn: IntGauge,
+    pub received_lsn: UintGauge,
     /// The journal's head: newest whole transaction written.
-    pub journaled_lsn: IntGauge,
+    pub journaled_lsn: UintGauge,
     /// Position that Postgres was told is safe here.
-    pub confirmed_lsn: IntGauge,
+    pub confirmed_lsn: UintGauge,
     /// Bytes of WAL between the server's end and the slot's confirmed position.
-    pub slot_lag_bytes: IntGauge,
+    pub slot_lag_bytes: UintGauge,
     /// Bytes of WAL that the server keeps for the slot.
-    pub slot_retained_bytes: IntGauge,
+    pub slot_retained_bytes: UintGauge,
     /// Bytes of WAL that may still be written before the server may give the slot up; -1 without such a bound.
     pub slot_safe_bytes: IntGauge,
     /// What the server keeps for the slot, as a share of the least bound on it.
@@ -88,7 +92,7 @@ pub struct Metrics {
     /// Transactions that still run, of which parts have come.
     pub spooled_transactions: IntGauge,
     /// Bytes that have come of them.
-    pub spooled_bytes: IntGauge,
+    pub spooled_bytes: UintGauge,
     /// Times that there was no room for them.
     pub spool_overflows: IntCounter,
     /// Streamed transactions that were read again, whole.
@@ -99,7 +103,7 @@ pub struct Metrics {
     /// Histories begun because continuity with the one before was lost.
     pub epoch_changes: IntCounter,
     /// Size of the journal's files.
-    pub journal_bytes: IntGauge,
+    pub journal_bytes: UintGauge,
     /// Time of one fsync of the journal.
     pub journal_fsync_seconds: Histogram,
     /// From the commit (server's clock) to handing the frame to the client's socket (our clock).
@@ -129,7 +133,7 @@ pub struct Metrics {
     /// Rows read for snapshots.
     pub snapshot_rows: IntCounter,
     /// Bytes of snapshots' rows that clients have not taken yet.
-    pub snapshot_bytes: IntGauge,
+    pub snapshot_bytes: UintGauge,
     /// Times a connection fell behind its outbox.
     pub fell_behind: IntCounter,
     /// Bytes of messages sent to clients.
@@ -165,15 +169,15 @@ impl Metrics {
             0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0,
         ];
         Arc::new(Metrics {
-            received_lsn: gauge(&r, "received_lsn", "Newest position received from Postgres"),
-            journaled_lsn: gauge(&r, "journaled_lsn", "The journal's head"),
-            confirmed_lsn: gauge(&r, "confirmed_lsn", "Position confirmed to Postgres"),
-            slot_lag_bytes: gauge(
+            received_lsn: unsigned(&r, "received_lsn", "Newest position received from Postgres"),
+            journaled_lsn: unsigned(&r, "journaled_lsn", "The journal's head"),
+            confirmed_lsn: unsigned(&r, "confirmed_lsn", "Position confirmed to Postgres"),
+            slot_lag_bytes: unsigned(
                 &r,
                 "slot_lag_bytes",
                 "WAL written by the server but not confirmed on the slot",
             ),
-            slot_retained_bytes: gauge(
+            slot_retained_bytes: unsigned(
                 &r,
                 "slot_retained_wal_bytes",
                 "WAL that the server keeps for the slot",
@@ -232,7 +236,7 @@ impl Metrics {
                 "spooled_transactions",
                 "Transactions that still run, of which parts have come",
             ),
-            spooled_bytes: gauge(&r, "spooled_bytes", "Bytes kept of transactions that still run"),
+            spooled_bytes: unsigned(&r, "spooled_bytes", "Bytes kept of transactions that still run"),
             spool_overflows: counter(
                 &r,
                 "spool_overflows_total",
@@ -259,7 +263,7 @@ impl Metrics {
                 "epoch_changes_total",
                 "Histories begun because continuity was lost",
             ),
-            journal_bytes: gauge(&r, "journal_size_bytes", "Size of the journal's files"),
+            journal_bytes: unsigned(&r, "journal_size_bytes", "Size of the journal's files"),
             journal_fsync_seconds: seconds("journal_fsync_duration_seconds", "Time of one fsync", FSYNC),
             commit_to_send_seconds: seconds(
                 "commit_to_send_duration_seconds",
@@ -301,7 +305,7 @@ impl Metrics {
             snapshots_reading: gauge(&r, "snapshots_reading", "Snapshots that are being read"),
             snapshots_waiting: gauge(&r, "snapshots_waiting", "Snapshots that wait for a connection"),
             snapshot_rows: counter(&r, "snapshot_rows_total", "Rows read for snapshots"),
-            snapshot_bytes: gauge(
+            snapshot_bytes: unsigned(
                 &r,
                 "snapshot_bytes",
                 "Bytes of snapshots that clients have not taken yet, on disk",
@@ -386,6 +390,10 @@ fn gauge(registry: &Registry, name: &str, help: &str) -> IntGauge {
     register(registry, IntGauge::new(name, help))
 }
 
+fn unsigned(registry: &Registry, name: &str, help: &str) -> UintGauge {
+    register(registry, UintGauge::new(name, help))
+}
+
 fn counter(registry: &Registry, name: &str, help: &str) -> IntCounter {
     register(registry, IntCounter::new(name, help))
 }
@@ -417,5 +425,16 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("# HELP walcast_slot_lag_bytes "), "{text}");
+    }
+
+    #[test]
+    fn a_position_beyond_half_of_all_is_shown_as_one() {
+        let metrics = Metrics::new();
+        metrics.received_lsn.set(0xF000_0000_0000_0000);
+        let text = metrics.render();
+        assert!(
+            text.contains("\nwalcast_received_lsn 17293822569102705000\n"),
+            "{text}"
+        );
     }
 }

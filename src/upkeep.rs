@@ -133,9 +133,7 @@ impl Upkeep {
             }
             Err(error) => tracing::warn!(error = chain(&error), "journal segments could not be removed"),
         }
-        self.metrics
-            .journal_bytes
-            .set(self.journal.size_bytes().cast_signed());
+        self.metrics.journal_bytes.set(self.journal.size_bytes());
     }
 
     /// Reads the slot's state and the tables. `had_slot`: there was a slot before; at the start it may still be made.

@@ -54,15 +54,14 @@ pub(crate) struct Source {
     /// The logical replication slot, read by this walcast alone.
     #[arg(long, env = "WALCAST_SLOT", value_name = "NAME")]
     slot: SlotName,
-    /// The publications whose tables can be subscribed to.
+    /// The publications whose tables can be subscribed to. A name with a comma in it is quoted as in SQL.
     #[arg(
         long,
         env = "WALCAST_PUBLICATION",
         value_name = "NAME[,NAME]",
-        value_delimiter = ',',
         required = true
     )]
-    publication: Vec<Publication>,
+    publication: Vec<values::Names>,
     /// The slot's output plugin.
     #[arg(long, env = "WALCAST_PLUGIN", value_enum, default_value = "pgoutput")]
     plugin: PluginName,
@@ -95,14 +94,9 @@ struct Reading {
     #[arg(long, env = "WALCAST_STREAMING", value_enum, default_value = "on")]
     streaming: Switch,
     /// Logical messages (pg_logical_emit_message) of these prefixes can be subscribed to. Whoever may log in to the
-    /// database can write some. By pgoutput only.
-    #[arg(
-        long,
-        env = "WALCAST_MESSAGES",
-        value_name = "PREFIX[,PREFIX]",
-        value_delimiter = ','
-    )]
-    messages: Vec<String>,
+    /// database can write some. By pgoutput only. One with a comma in it is quoted as in SQL.
+    #[arg(long, env = "WALCAST_MESSAGES", value_name = "PREFIX[,PREFIX]")]
+    messages: Vec<values::Names>,
 }
 
 /// Whether something is done.
@@ -305,9 +299,11 @@ impl Source {
     }
 
     pub(crate) fn wanted(&self) -> anyhow::Result<Wanted> {
+        let names = self.publication.iter().flat_map(|names| &names.0);
+        let publications = names.map(Publication::new).collect::<Result<_, _>>();
         Ok(Wanted {
             slot: self.slot.clone(),
-            publications: self.publication.clone(),
+            publications: publications.context("--publication")?,
             plugin: match self.plugin {
                 PluginName::Pgoutput => Plugin::Pgoutput,
                 PluginName::Wal2json => Plugin::Wal2json,
@@ -370,7 +366,7 @@ impl Args {
             publications,
             create_publication,
             streaming: reading.streaming == Switch::On,
-            messages: reading.messages,
+            messages: reading.messages.into_iter().flat_map(|names| names.0).collect(),
             listen: listen.listen,
             admin_listen: listen.admin_listen,
             origins: http::Origins::new(listen.allow_origin),

@@ -1,12 +1,67 @@
 //! What flags take: numbers, sizes, times and addresses within the bounds in which they mean something.
 
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::str::FromStr;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 
 /// The longest time that a flag takes: far beyond any use, and safe to add to any clock.
 const LONGEST: Duration = Duration::from_secs(36_500 * 24 * 3600);
+
+/// Names, separated by commas. One with a comma in it is quoted as an SQL identifier is: `"a,b"`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Names(pub(crate) Vec<String>);
+
+impl FromStr for Names {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Names, String> {
+        let mut names = Vec::new();
+        let mut rest = text;
+        loop {
+            let (name, after) = name(rest)?;
+            names.push(name);
+            match after {
+                Some(more) => rest = more,
+                None => return Ok(Names(names)),
+            }
+        }
+    }
+}
+
+/// The first name of a list, and what comes after its comma.
+fn name(list: &str) -> Result<(String, Option<&str>), String> {
+    let example = r#"write names as in a,b; one with a comma in it in quotes, as in '"a,b",c'"#;
+    let list = list.trim_start();
+    let Some(mut quoted) = list.strip_prefix('"') else {
+        let (name, after) = list
+            .split_once(',')
+            .map_or((list, None), |(name, after)| (name, Some(after)));
+        return match name.trim_end() {
+            "" => Err(format!("a name is empty: {example}")),
+            name => Ok((name.to_owned(), after)),
+        };
+    };
+    let mut name = String::new();
+    loop {
+        let (part, after) = quoted
+            .split_once('"')
+            .ok_or_else(|| format!("a quote is not closed: {example}"))?;
+        name.push_str(part);
+        if let Some(more) = after.strip_prefix('"') {
+            name.push('"');
+            quoted = more;
+            continue;
+        }
+        let after = after.trim_start();
+        return match after.strip_prefix(',') {
+            Some(more) => Ok((name, Some(more))),
+            None if after.is_empty() => Ok((name, None)),
+            None => Err(format!("there is something behind a quoted name: {example}")),
+        };
+    }
+}
 
 /// How many of something: at least one.
 pub(super) fn count(text: &str) -> Result<usize, String> {
@@ -85,6 +140,24 @@ mod tests {
         assert!(file_size("1000KiB").unwrap_err().contains("at least 1MiB"));
         for text in ["8080", "127.0.0.1", "127.0.0.1:x", "", "no such name:1"] {
             assert!(address(text).unwrap_err().contains("127.0.0.1:8080"), "{text}");
+        }
+    }
+
+    #[test]
+    fn names_are_separated_by_commas_unless_they_are_quoted() {
+        for (text, names) in [
+            ("a", &["a"][..]),
+            ("a,B c , d", &["a", "B c", "d"]),
+            (r#""a,b""#, &["a,b"]),
+            (r#" "a,""b""" ,c,"","d" "#, &["a,\"b\"", "c", "", "d"]),
+            (r#"od"d,x"#, &["od\"d", "x"]),
+        ] {
+            let names = names.iter().map(|&name| name.to_owned()).collect();
+            assert_eq!(text.parse(), Ok(Names(names)), "{text}");
+        }
+        for text in ["", " ", "a,", ",a", r#""a"#, r#""a"b"#, r#"a,"b"c,d"#] {
+            let refused = text.parse::<Names>().unwrap_err();
+            assert!(refused.contains(r#"'"a,b",c'"#), "{text}: {refused}");
         }
     }
 

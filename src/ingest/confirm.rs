@@ -121,7 +121,7 @@ pub(super) fn run(
                 return;
             }
             (confirmed, last_sent) = (safe, Some(Instant::now()));
-            metrics.confirmed_lsn.set(safe.0.cast_signed());
+            metrics.confirmed_lsn.set(safe.0);
         }
         if ended {
             return;

@@ -128,8 +128,8 @@ impl<W: Append, H: History> Ingest<W, H> {
                 self.until_space(stop, |writer| writer.position(lsn))?;
             }
             self.flush(stop)?;
-            self.metrics.received_lsn.set(progress.newest().0.cast_signed());
-            self.metrics.journaled_lsn.set(self.writer.head().0.cast_signed());
+            self.metrics.received_lsn.set(progress.newest().0);
+            self.metrics.journaled_lsn.set(self.writer.head().0);
             self.note_progress(progress.newest());
             if asked {
                 progress.request_reply();
@@ -166,7 +166,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         let spools = &incoming.spools;
         self.spooling = !spools.is_empty();
         self.metrics.spooled_transactions.set(spools.len() as i64);
-        self.metrics.spooled_bytes.set(spools.bytes().cast_signed());
+        self.metrics.spooled_bytes.set(spools.bytes());
         Ok(())
     }
 

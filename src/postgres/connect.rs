@@ -26,6 +26,9 @@ use super::wire::Message;
 pub enum Purpose {
     /// Our own questions. Whatever the role's settings are, they depend on none: names have to be qualified.
     Query,
+    /// Reading rows for clients, as in [`Purpose::Query`], but for the role's own `statement_timeout`: how long a table may
+    /// be read is the administrator's to bound.
+    Snapshot,
     /// Logical replication: replication commands, and SQL as in [`Purpose::Query`].
     Replication,
     /// SQL as an application has it, of the demo or a test: of the role's settings only those are ours that the text of

@@ -346,7 +346,9 @@ impl Inspection<'_> {
     fn replication_session(&mut self, info: &ConnInfo) {
         let error = match Connection::connect(info, Purpose::Replication) {
             Ok(mut session) => {
-                match session.check_settings() {
+                // One that passes over what it was asked for has an ordinary session, which does not know the command.
+                let is_for_replication = session.identify_system().map(drop);
+                match is_for_replication.and_then(|()| session.check_settings()) {
                     Ok(()) if self.wanted.plugin != Plugin::Pgoutput => self.can_load_plugin(&mut session),
                     Ok(()) => {}
                     Err(error) => self.is_pooled(&error),

@@ -68,9 +68,10 @@ const TRANSACTION_TIMEOUT: (&str, &str) = ("transaction_timeout", "0");
 fn settings(purpose: Purpose, version: u32) -> Vec<(&'static str, &'static str)> {
     let own = OWN.into_iter().filter(|_| purpose != Purpose::Application);
     let known = own.filter(|setting| *setting != TRANSACTION_TIMEOUT || version >= 170_000);
-    let fitting = known.map(|setting| match (setting, purpose) {
-        (STATEMENT_TIMEOUT, Purpose::Replication) => ("statement_timeout", "0"),
-        _ => setting,
+    let fitting = known.filter_map(|setting| match (setting, purpose) {
+        (STATEMENT_TIMEOUT, Purpose::Replication) => Some(("statement_timeout", "0")),
+        (STATEMENT_TIMEOUT, Purpose::Snapshot) => None,
+        _ => Some(setting),
     });
     PINNED.into_iter().chain(fitting).collect()
 }
@@ -204,5 +205,6 @@ mod tests {
         };
         assert_eq!(timeout(Purpose::Replication), Some(("statement_timeout", "0")));
         assert_eq!(timeout(Purpose::Query), Some(STATEMENT_TIMEOUT));
+        assert_eq!(timeout(Purpose::Snapshot), None, "the administrator's");
     }
 }

@@ -201,7 +201,7 @@ impl<H: History> Snapshots<H> {
             tracing::error!("reading a snapshot panicked");
             ended.end(Err(Error::Unsettled));
         }
-        self.metrics.snapshot_bytes.set(self.budget.used().cast_signed());
+        self.metrics.snapshot_bytes.set(self.budget.used());
     }
 
     /// Reads on a connection, which is of use to others afterwards unless it failed or was cancelled. Blocking.
@@ -244,6 +244,6 @@ impl<H: History> Snapshots<H> {
     /// Closes connections that were not used for a while.
     pub fn tidy(&self) {
         self.pool.retain(|_, metrics| metrics.last_used() < pool::IDLE);
-        self.metrics.snapshot_bytes.set(self.budget.used().cast_signed());
+        self.metrics.snapshot_bytes.set(self.budget.used());
     }
 }

@@ -38,7 +38,7 @@ impl Manager for Connections {
     async fn create(&self) -> Result<Connection, Error> {
         let (conninfo, max_row_bytes) = (self.conninfo.clone(), self.max_row_bytes);
         let connecting = tokio::task::spawn_blocking(move || {
-            let mut connection = Connection::connect(&conninfo, Purpose::Query)?;
+            let mut connection = Connection::connect(&conninfo, Purpose::Snapshot)?;
             connection.allow_rows_of(max_row_bytes.saturating_add(MESSAGE_OVERHEAD));
             Ok(connection)
         });

@@ -101,7 +101,7 @@ impl<H: History> Snapshots<H> {
                 writer.row(tuple);
             })?;
             self.metrics.snapshot_rows.inc_by(count);
-            self.metrics.snapshot_bytes.set(self.budget.used().cast_signed());
+            self.metrics.snapshot_bytes.set(self.budget.used());
             if let Some(failure) = writer.failure.take() {
                 return Err(failure);
             }

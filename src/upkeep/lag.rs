@@ -81,8 +81,8 @@ impl Upkeep {
 
     fn measure(&self, slot: &SlotState, (retained, unconfirmed): (u64, u64), budget: Option<Budget>) {
         let metrics = &self.metrics;
-        metrics.slot_lag_bytes.set(unconfirmed.cast_signed());
-        metrics.slot_retained_bytes.set(retained.cast_signed());
+        metrics.slot_lag_bytes.set(unconfirmed);
+        metrics.slot_retained_bytes.set(retained);
         metrics.slot_safe_bytes.set(slot.safe_wal_size.unwrap_or(-1));
         metrics.slot_budget_used.set(budget.map_or(0.0, Budget::used));
     }

@@ -16,6 +16,7 @@ mod failover;
 mod faults;
 mod messages;
 mod operations;
+mod pooler;
 mod protocol;
 mod publications;
 mod refusals;

@@ -9,7 +9,7 @@ use walcast::lsn::Lsn;
 
 use crate::support::{
     At, Audience, Database, End, PROGRAM, Pace, SCHEMA, Setup, Workload, eventually, eventually_equal,
-    queries, refused, views,
+    left_out, queries, refused, views,
 };
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY, note text); CREATE PUBLICATION pub FOR TABLE t";
@@ -207,6 +207,67 @@ fn metrics_count_what_happened() {
     eventually_equal("they are gone", [0.0; 3], || {
         ["connections", "subscriptions", "queries"].map(|name| walcast.metric(name))
     });
+}
+
+#[test]
+fn positions_beyond_half_of_all_are_shown_compared_and_confirmed_as_any() {
+    let database = Database::on_its_own_server(TABLE, &[]);
+    {
+        let mut server = database.server();
+        server.stop(Shutdown::Fast).unwrap();
+        let data = server.data();
+        let reset = server
+            .command("pg_resetwal")
+            .args(["-l", "00000001F00000000000000A", "-D"])
+            .arg(&data)
+            .output();
+        server.resume().unwrap();
+        if reset.is_err() {
+            return left_out("large positions", "this server is without pg_resetwal");
+        }
+    }
+    let setup = Setup::new(&database);
+    let mut walcast = setup.start();
+    for id in 1..=2 {
+        let mut client = walcast.connect();
+        client.subscribe_live(json!({"id": "t", "table": "t"}));
+        database.sql(&format!("INSERT INTO t VALUES ({id})"));
+        let position = At::read(&client.expect("tx")["position"]);
+        assert!(position.end >= 0xF000_0000_0000_0000, "{position}");
+        eventually("it is confirmed", || {
+            (At::after(database.confirmed(&setup.slot)) >= position).then_some(())
+        });
+        for name in ["received_lsn", "journaled_lsn", "confirmed_lsn"] {
+            eventually(name, || (walcast.metric(name) >= 1.7e19).then_some(()));
+        }
+        assert!(walcast.metric("slot_lag_bytes") < 1e9);
+        assert!(walcast.metric("slot_retained_wal_bytes") < 1e9);
+        assert!(walcast.stop().success());
+        walcast = setup.start();
+    }
+    assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
+}
+
+#[test]
+fn check_beside_a_serve_that_works_finds_nothing_that_would_keep_it_from_working() {
+    let database = Database::new(TABLE);
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let output = Command::new(PROGRAM)
+        .args(["check", "--database-url", database.url(), "--slot", &setup.slot])
+        .args(["--publication", "pub"])
+        .output()
+        .unwrap();
+    let found = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{found}");
+    for words in [
+        "is read by another walcast",
+        "waits as a standby",
+        "ok: walcast serve would work",
+    ] {
+        assert!(found.contains(words), "{words}: {found}");
+    }
+    assert!(walcast.ready().is_ok());
 }
 
 #[test]

@@ -372,3 +372,31 @@ fn a_table_comes_into_a_publication_and_leaves_it_inside_a_transaction() {
         (&json!("late"), &json!("schema_changed"))
     );
 }
+
+#[test]
+fn a_publication_may_have_any_name_that_postgres_takes() {
+    let names = ["a,b", "say \"hi\"", " x ", "Größe; --", "c"];
+    let database = Database::new("");
+    for (at, name) in names.iter().enumerate() {
+        let quoted = walcast::postgres::quote_identifier(name);
+        database.sql(&format!(
+            "CREATE TABLE t{at} (id int PRIMARY KEY); CREATE PUBLICATION {quoted} FOR TABLE t{at}"
+        ));
+    }
+    // As one list, and each by itself.
+    let quoted = names.map(walcast::postgres::quote_identifier);
+    let list = quoted.join(",");
+    for given in [vec![&*list], quoted.iter().map(|name| &**name).collect()] {
+        let setup = Setup::new(&database).publications(&given);
+        let walcast = setup.start();
+        let tables = ["t0", "t1", "t2", "t3", "t4"];
+        let mut client = of(&walcast, &tables);
+        for table in tables {
+            database.sql(&format!("INSERT INTO {table} VALUES (1)"));
+            assert_eq!(seen(&mut client), [change(table, "insert", json!({"id": 1}))]);
+            database.sql(&format!("DELETE FROM {table}"));
+            client.changes();
+        }
+        assert!(walcast.stop().success());
+    }
+}
