@@ -35,7 +35,7 @@ while IFS= read -r message; do
 done <<'MESSAGES'
 {"type":"auth","token":"e30.e30.x"}
 {"type":"subscribe","id":"a","table":"orders"}
-{"type":"subscribe","id":"b","table":"\"We\"\"ird S\".\"T\"","where":"a = $1","params":[1.50,"x",null,[true]],"columns":["id"],"ops":["insert","update","delete","truncate"],"old":true,"from":"16/B374D848:17","epoch":"e1","strict":true}
+{"type":"subscribe","id":"b","table":"\"We\"\"ird S\".\"T\"","where":"a = $1","params":[1.50,"x",null,[true]],"columns":["id"],"ops":["insert","update","delete","truncate"],"old":true,"from":"16/B374D848:17","epoch":"e1","undecided":"send"}
 {"type":"subscribe","id":"c","table":"s.t","snapshot":true}
 {"type":"subscribe","id":"d","table":"s.t","from":"earliest"}
 {"type":"unsubscribe","id":"a"}

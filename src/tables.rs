@@ -43,9 +43,17 @@ pub struct Tables {
     types_changed: AtomicU64,
     /// How far the server's log went when it was last asked. One asks, the others wait for the answer.
     written: tokio::sync::Mutex<LastWritten>,
+    /// When the database was last asked for all tables because a client was refused. One asks, the others wait.
+    renewed: tokio::sync::Mutex<LastRenewed>,
     /// Questions by clients that may be under way, each with a thread: a database that does not answer must not take
     /// those that the journal is read by.
     questions: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct LastRenewed {
+    tried: Option<Instant>,
+    answered: Option<Instant>,
 }
 
 #[derive(Debug, Default)]
@@ -123,6 +131,7 @@ impl Tables {
             asked: Mutex::new(asked),
             types_changed: AtomicU64::new(0),
             written: tokio::sync::Mutex::default(),
+            renewed: tokio::sync::Mutex::default(),
             questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
             current: RwLock::default(),
             renames: Mutex::default(),
@@ -330,6 +339,30 @@ impl Tables {
     pub async fn renew(self: &Arc<Self>) -> Result<(), AskError> {
         let tables = Arc::clone(self);
         self.ask(move || tables.refresh()).await
+    }
+
+    /// Sees to it that the tables are known as they were at a moment or later, asking the database, on another thread, if
+    /// need be. Whoever comes again and again waits.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn renew_since(self: &Arc<Self>, moment: Instant) -> Result<(), AskError> {
+        let renewed = async {
+            let mut last = self.renewed.lock().await;
+            if last.answered.is_some_and(|asked| asked >= moment) {
+                return Ok(());
+            }
+            if let Some(tried) = last.tried {
+                tokio::time::sleep(REFRESH_INTERVAL.saturating_sub(tried.elapsed())).await;
+            }
+            let asked = Instant::now();
+            last.tried = Some(asked);
+            self.renew().await?;
+            last.answered = Some(asked);
+            Ok(())
+        };
+        let renewed = tokio::time::timeout(ANSWER_TIMEOUT, renewed).await;
+        renewed.unwrap_or(Err(AskError::Timeout))
     }
 
     /// The table of that name, asking the database if it is not known. Blocking only in that case, on another thread.

@@ -13,6 +13,9 @@ use prometheus::{
 };
 use tracing_subscriber::EnvFilter;
 
+use crate::event::TableName;
+use crate::fanout::Undecided;
+
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
@@ -140,6 +143,8 @@ pub struct Metrics {
     pub sent_bytes: IntCounter,
     /// Messages sent to clients.
     pub sent_messages: IntCounter,
+    undecided_deletes: IntCounterVec,
+    undecided_changes: IntCounterVec,
     errors: IntCounterVec,
 }
 
@@ -317,6 +322,18 @@ impl Metrics {
             ),
             sent_bytes: counter(&r, "sent_bytes_total", "Bytes of messages sent to clients"),
             sent_messages: counter(&r, "sent_messages_total", "Messages sent to clients"),
+            undecided_deletes: counters(
+                &r,
+                "undecided_deletes_total",
+                "Deletes sent of rows that may have left a result by an update",
+                &["schema", "table"],
+            ),
+            undecided_changes: counters(
+                &r,
+                "undecided_changes_total",
+                "Changes sent of rows that may be in a result",
+                &["schema", "table"],
+            ),
             errors: counters(&r, "errors_total", "Errors sent to clients, by code", &["code"]),
             registry: r,
         })
@@ -330,6 +347,20 @@ impl Metrics {
             update: of("update"),
             delete: of("delete"),
             truncate: of("truncate"),
+        }
+    }
+
+    /// Counts what subscriptions to tables were told although the log does not decide it.
+    pub fn undecided(&self, told: impl Iterator<Item = (TableName, Undecided)>) {
+        for (TableName { schema, name }, Undecided { deletes, changes }) in told {
+            for (counter, told) in [
+                (&self.undecided_deletes, deletes),
+                (&self.undecided_changes, changes),
+            ] {
+                if told > 0 {
+                    counter.with_label_values(&[&schema, &name]).inc_by(told);
+                }
+            }
         }
     }
 

@@ -278,6 +278,7 @@ fn walcast(cluster: &Cluster, slot: &str, rows: u64, predicate: Option<&str>) ->
         let mut query = serde_json::json!({"type": "subscribe", "id": "s", "table": "t", "from": "earliest"});
         if let Some(predicate) = predicate {
             query["where"] = predicate.into();
+            query["undecided"] = "withhold".into();
         }
         support::subscribe(&mut client, query).await;
         let mut received = 0;

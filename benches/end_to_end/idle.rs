@@ -17,7 +17,9 @@ pub(crate) fn run() {
         let before = resident(server.pid());
         let mut clients = Vec::new();
         for i in 0..CONNECTIONS {
-            let query = format!(r#"{{"type":"subscribe","id":"s","table":"t","where":"tenant = {i}"}}"#);
+            let query = format!(
+                r#"{{"type":"subscribe","id":"s","table":"t","where":"tenant = {i}","undecided":"withhold"}}"#
+            );
             clients.push(Counter::connect(server.listen, &query).await);
         }
         let bytes = (resident(server.pid()) - before) as f64 / CONNECTIONS as f64;

@@ -75,7 +75,7 @@ fn print(name: &str, costs: &[Cost]) {
 }
 
 fn query(predicate: String) -> Json {
-    json!({"type": "subscribe", "id": predicate, "table": "t", "where": predicate})
+    json!({"type": "subscribe", "id": predicate, "table": "t", "where": predicate, "undecided": "withhold"})
 }
 
 /// Subscribes, lets a backlog gather while the server stands still, and takes the time from when it goes on until the

@@ -140,7 +140,7 @@ fn churn(mut index: Index, workload: Workload, size: usize) -> [u128; 3] {
     for entry in &entries {
         let matcher = &matchers[*entry as usize];
         let began = Instant::now();
-        index.insert(*entry, matcher);
+        index.insert(*entry, matcher, false);
         let took = began.elapsed();
         inserted += took;
         slowest = slowest.max(took);

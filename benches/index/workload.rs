@@ -63,7 +63,7 @@ impl Workload {
     pub(crate) fn index(self, count: usize, relation: &Relation) -> Index {
         let mut index = Index::default();
         for (entry, matcher) in self.matchers(count, relation).enumerate() {
-            index.insert(entry as u32, &matcher);
+            index.insert(entry as u32, &matcher, false);
         }
         index
     }

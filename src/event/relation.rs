@@ -141,7 +141,40 @@ pub struct Relation {
     pub logging: Logging,
 }
 
+/// A value of at most so many bytes is never stored out of line: the pointer to it would be as large (`toast_helper.c`).
+const TOAST_POINTER_BYTES: i32 = 24;
+
+impl Column {
+    /// Whether a new row may lack the column's value because an update left it as it was: a value that may be stored out
+    /// of line (TOAST). That depends on the type alone: with `SET STORAGE PLAIN` values that were stored before stay out of
+    /// line.
+    pub fn may_be_left_out(&self) -> bool {
+        /// The type `name`, which has a fixed length.
+        const NAME: u32 = 19;
+        match self.ty.kind {
+            Kind::Bool | Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Float4 | Kind::Float8 => false,
+            Kind::Date | Kind::Time | Kind::TimeTz | Kind::Timestamp | Kind::TimestampTz | Kind::Interval => {
+                false
+            }
+            Kind::Uuid | Kind::MacAddr | Kind::MacAddr8 | Kind::PgLsn | Kind::Inet | Kind::Cidr => false,
+            Kind::UnlabelledEnum | Kind::Enum { .. } | Kind::Vector(_) => false,
+            Kind::Numeric => {
+                // As `numeric_maximum_size` has it: a header of 8 bytes, and 2 bytes for 4 digits.
+                let precision = (self.typmod - 4) >> 16;
+                self.typmod < 4 || 8 + (precision + 6) / 4 * 2 > TOAST_POINTER_BYTES
+            }
+            Kind::Text => self.ty.oid != NAME,
+            _ => true,
+        }
+    }
+}
+
 impl Relation {
+    /// Whether old rows are logged whole.
+    pub fn is_full(&self) -> bool {
+        self.replica_identity == ReplicaIdentity::Full
+    }
+
     /// The logical messages of a prefix: rows of one column, their content, that are only ever inserted. Postgres does
     /// not convert it: it `is_text` where the database is in UTF8, else bytes in whatever encoding.
     pub fn of_messages(prefix: &str, is_text: bool) -> Relation {
@@ -241,6 +274,37 @@ impl From<&Relation> for StreamRelation {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_that_is_as_short_as_a_pointer_is_never_left_out() {
+        let column = |kind: Kind, oid, typmod| Column {
+            name: "c".to_owned(),
+            ty: Type {
+                oid,
+                name: String::new(),
+                kind,
+            },
+            typmod,
+            identity: false,
+            collation: Collation::None,
+            ctype: Ctype::Unknown,
+            attnum: Default::default(),
+        };
+        let numeric = |precision: i32| column(Kind::Numeric, 1700, ((precision << 16) | 2) + 4);
+        for (column, may_be) in [
+            (column(Kind::Int8, 20, -1), false),
+            (column(Kind::UnlabelledEnum, 0, -1), false),
+            (column(Kind::Text, 19, -1), false),
+            (column(Kind::Text, 25, -1), true),
+            (column(Kind::Array(Box::new(Kind::Int4)), 1007, -1), true),
+            (column(Kind::Numeric, 1700, -1), true),
+            (numeric(10), false),
+            (numeric(26), false),
+            (numeric(1000), true),
+        ] {
+            assert_eq!(column.may_be_left_out(), may_be, "{column:?}");
+        }
+    }
 
     #[test]
     fn a_relation_says_ctypes_and_numbers_and_those_of_old_journals_none() {

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use super::query::Query;
 use crate::event::{OldTuple, Op, Projection, Relation, RowChange, Tuple, Value};
-use crate::filter::{self, Matcher, Membership, Operation};
-use crate::protocol::{ErrorCode, ErrorMessage, Ops};
+use crate::filter::{Decision, Matcher, Membership, Operation};
+use crate::protocol::{ErrorCode, ErrorMessage, Ops, Undecided};
 use crate::types::Kind as TypeKind;
 use crate::types::json::{self, Numbers};
 
@@ -15,6 +15,10 @@ use crate::types::json::{self, Numbers};
 #[derive(Debug)]
 pub struct Bound {
     ops: Ops,
+    /// It is not told of rows that may have left the result.
+    withholds: bool,
+    /// It wants to know of them, and the log leaves some open.
+    pub watches: bool,
     /// What it wants of a row.
     pub wanted: Arc<Wanted>,
 }
@@ -24,8 +28,8 @@ impl Bound {
     ///
     /// # Errors
     /// A column is unknown, or the predicate does not fit the columns' types; the key is not the one that the client
-    /// goes by; the changes that it wants do not tell which rows they are of; the replica identity does not decide what a
-    /// strict query must know.
+    /// goes by; the changes that it wants do not tell which rows they are of; the replica identity does not decide what
+    /// the query must know.
     pub fn new(
         query: &Query,
         relation: &Arc<Relation>,
@@ -38,14 +42,16 @@ impl Bound {
         if relation.logging.unnamed && (query.ops.update || query.ops.delete) {
             return Err(unnamed(relation));
         }
-        if query.strict
-            && let Some(warning) = filter::identity_warning(&matcher, relation)
-        {
-            return Err(ErrorMessage::new(ErrorCode::ReplicaIdentity, warning));
+        let undecided = query.leaves_open(&matcher, relation);
+        if let (Undecided::Refuse, Some(undecided)) = (query.undecided, &undecided) {
+            return Err(ErrorMessage::new(ErrorCode::ReplicaIdentity, undecided.refusal()));
         }
         let wanted = shared.get(query, relation)?;
+        let withholds = query.undecided == Undecided::Withhold;
         let bound = Bound {
             ops: query.ops,
+            withholds,
+            watches: !withholds && query.ops.delete && undecided.is_some(),
             wanted,
         };
         Ok((bound, matcher))
@@ -56,7 +62,7 @@ impl Bound {
         match membership.op {
             Operation::Insert => self.ops.insert,
             Operation::Update => self.ops.update,
-            Operation::Delete => self.ops.delete,
+            Operation::Delete => self.ops.delete && !(self.withholds && membership.may_have_left()),
             Operation::Truncate => self.ops.truncate,
         }
     }
@@ -141,6 +147,13 @@ impl Wanted {
         start.expect("writing to memory does not fail");
         if membership.by_update {
             out.extend_from_slice(b",\"cause\":\"update\"");
+        }
+        if let Decision::MayBe { as_before } = membership.decision {
+            out.extend_from_slice(b",\"undecided\":true");
+            // Of a row that was too large it is not known what changed.
+            if as_before && !change.oversize {
+                out.extend_from_slice(b",\"as_before\":true");
+            }
         }
         if change.oversize {
             self.write_oversize(old.map(|old| old.tuple()), new, membership.op, out);

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use hashbrown::HashTable;
 
-use super::table::AHEAD;
+use super::table::{AHEAD, Table};
+use super::undecided::Undecided;
 use super::{ENCODED_BYTES, Fanout, Group, Hit, Membership, Sink};
 use crate::event::Transaction;
 use crate::journal::{Malformed, Piece};
@@ -67,7 +68,7 @@ impl Fanout {
             }
             ahead -= 1;
             let (groups, touched) = (&mut self.groups, &mut self.scratch.groups);
-            table.matches(&change, &mut self.scratch.encoded, |matched, rest| {
+            table.matches(&change, &mut self.scratch.encoded, |matched, rest, membership| {
                 for &index in matched {
                     let Some(group) = groups.get_mut(index) else {
                         continue;
@@ -76,6 +77,7 @@ impl Fanout {
                         touched.push(index);
                     }
                     group.bytes = group.bytes.saturating_add(rest.len() as u32);
+                    group.undecided.add(membership);
                     most = most.max(group.bytes);
                     group.hits.push(Hit {
                         seq: change.seq,
@@ -95,7 +97,9 @@ impl Fanout {
             let Some(group) = self.groups.get(index) else {
                 continue;
             };
+            let mut told = 0;
             for member in group.members.iter().filter(|member| member.after < whole) {
+                told += 1;
                 let id = member.connection as usize;
                 let Some(connection) = self.connections.get_mut(id) else {
                     continue;
@@ -105,6 +109,11 @@ impl Fanout {
                     self.scratch.connections.push(id);
                 }
                 connection.touched.push(index);
+            }
+            if group.undecided != Undecided::default()
+                && let Some(relation) = self.tables.get(group.table).and_then(Table::relation)
+            {
+                self.undecided.count(&relation.table, group.undecided, told);
             }
         }
     }
@@ -162,6 +171,7 @@ impl Fanout {
             if let Some(group) = self.groups.get_mut(group) {
                 group.hits.clear();
                 group.bytes = 0;
+                group.undecided = Undecided::default();
             }
         }
     }

@@ -12,10 +12,12 @@ mod route;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
+mod undecided;
 
 pub use bound::Bound;
 pub use query::{Change, Query, Subscription};
 pub use route::gone_message;
+pub use undecided::Undecided;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -29,6 +31,7 @@ use crate::event::{Relation, TableName};
 use crate::lsn::{Done, Position};
 use crate::protocol::{ErrorMessage, Frame};
 use table::Table;
+use undecided::Told;
 
 /// A connection's number in a [`Fanout`], used again after it left.
 pub type ConnectionId = usize;
@@ -65,6 +68,8 @@ pub struct Fanout {
     /// it.
     delivery_bytes: usize,
     scratch: Scratch,
+    /// What was told although the log does not decide it.
+    undecided: Told,
     /// The most subscriptions that a connection has had.
     widest: usize,
 }
@@ -109,6 +114,8 @@ struct Group {
     id_json: Box<str>,
     members: Vec<Member>,
     hits: Vec<Hit>,
+    /// How many of them the log does not decide.
+    undecided: Undecided,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -166,6 +173,7 @@ impl Fanout {
             max_frame_bytes,
             delivery_bytes: ENCODED_BYTES,
             scratch: Scratch::default(),
+            undecided: Told::default(),
             widest: 1,
         }
     }
@@ -295,6 +303,11 @@ impl Fanout {
             .map_or(0, |held| held.memberships.len())
     }
 
+    /// Takes the counts of what was told since the last time although the log does not decide it, by table.
+    pub fn take_undecided(&mut self) -> impl Iterator<Item = (TableName, Undecided)> {
+        self.undecided.take()
+    }
+
     /// The number of distinct queries.
     pub fn queries(&self) -> usize {
         self.tables.iter().map(|(_, table)| table.len()).sum()
@@ -330,6 +343,7 @@ impl Fanout {
             id_json,
             members: Vec::new(),
             hits: Vec::new(),
+            undecided: Undecided::default(),
         });
         let (groups, hasher) = (&self.groups, &self.hasher);
         let hash_of = |group: &u32| {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::binding::Bindings;
 use crate::event::{Column, Relation, TableName};
 use crate::filter::{self, Matcher, Predicate};
-use crate::protocol::{ErrorCode, ErrorMessage, Ops, Subscribe};
+use crate::protocol::{ErrorCode, ErrorMessage, Ops, Subscribe, Undecided};
 use crate::types::Altered;
 use crate::types::json::Numbers;
 
@@ -31,8 +31,8 @@ pub struct Query {
     pub key: Option<Vec<String>>,
     /// The table as it was when the client was told of it.
     told: Option<Arc<Relation>>,
-    /// Whether it ends rather than goes on where the log cannot decide which rows belong to the result.
-    pub strict: bool,
+    /// How it treats changes of which the log does not tell whether they concern it.
+    pub undecided: Undecided,
     /// What tells queries apart: the above as the client wrote it.
     identity: Box<str>,
     bindings: Arc<Bindings>,
@@ -72,7 +72,7 @@ impl Query {
             numbers,
             key: None,
             told: None,
-            strict: subscribe.strict,
+            undecided: subscribe.undecided,
             bindings: Arc::default(),
         })
     }
@@ -224,8 +224,8 @@ impl PartialEq for Query {
         self.identity == other.identity
             && self.table == other.table
             && self.key == other.key
-            && (self.ops, self.old, self.numbers, self.strict)
-                == (other.ops, other.old, other.numbers, other.strict)
+            && (self.ops, self.old, self.numbers, self.undecided)
+                == (other.ops, other.old, other.numbers, other.undecided)
     }
 }
 

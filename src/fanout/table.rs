@@ -96,7 +96,7 @@ impl Table {
         };
         held.binding = match Bound::new(&held.query, relation, &mut self.shared) {
             Ok((bound, matcher)) => {
-                self.index.insert(entry as u32, &matcher);
+                self.index.insert(entry as u32, &matcher, bound.watches);
                 Binding::Bound(bound)
             }
             Err(error) => {
@@ -197,7 +197,7 @@ impl Table {
         &mut self,
         change: &RowChange<'_>,
         encoded: &mut Vec<u8>,
-        mut each: impl FnMut(&[usize], &Range<usize>),
+        mut each: impl FnMut(&[usize], &Range<usize>, Membership),
     ) {
         let Table {
             relation: Some(relation),
@@ -220,15 +220,16 @@ impl Table {
             if !bound.wants(membership) {
                 return;
             }
-            let same = |e: &&Encoding| e.membership == membership && Arc::ptr_eq(&e.wanted, &bound.wanted);
+            let same =
+                |e: &&Encoding| e.membership.is_told_as(&membership) && Arc::ptr_eq(&e.wanted, &bound.wanted);
             if let Some(encoding) = encodings.iter().find(same) {
-                each(&entry.groups, &encoding.bytes);
+                each(&entry.groups, &encoding.bytes, membership);
                 return;
             }
             let start = encoded.len();
             bound.wanted.write(change, membership, encoded);
             let bytes = start..encoded.len();
-            each(&entry.groups, &bytes);
+            each(&entry.groups, &bytes, membership);
             encodings.push(Encoding {
                 wanted: Arc::clone(&bound.wanted),
                 membership,
@@ -238,8 +239,8 @@ impl Table {
     }
 }
 
-/// Why a query that fitted its table as the client was told of it does not fit it as it is now. What a strict query
-/// must know keeps its code.
+/// Why a query that fitted its table as the client was told of it does not fit it as it is now. That the log leaves open
+/// what it must know keeps its code.
 fn unfit(error: ErrorMessage) -> ErrorMessage {
     let code = match error.code {
         ErrorCode::ReplicaIdentity => ErrorCode::ReplicaIdentity,

@@ -40,6 +40,7 @@ impl Verdict {
 pub struct Matcher {
     node: Node,
     columns: Box<[usize]>,
+    valued: Box<[usize]>,
 }
 
 impl Matcher {
@@ -49,13 +50,17 @@ impl Matcher {
     }
 
     pub(super) fn new(node: Node) -> Matcher {
-        let mut columns = Vec::new();
-        node.columns(&mut columns);
-        columns.sort_unstable();
-        columns.dedup();
+        let (mut nulls, mut valued) = (Vec::new(), Vec::new());
+        node.columns(&mut nulls, &mut valued);
+        let mut columns = [nulls, valued.clone()].concat();
+        for list in [&mut columns, &mut valued] {
+            list.sort_unstable();
+            list.dedup();
+        }
         Matcher {
             node,
             columns: columns.into(),
+            valued: valued.into(),
         }
     }
 
@@ -71,6 +76,11 @@ impl Matcher {
     /// The columns it reads, ascending.
     pub fn columns(&self) -> &[usize] {
         &self.columns
+    }
+
+    /// Those of them of which it asks for more than whether they are null, ascending.
+    pub fn valued_columns(&self) -> &[usize] {
+        &self.valued
     }
 }
 
@@ -283,15 +293,18 @@ impl Node {
         }
     }
 
-    fn columns(&self, out: &mut Vec<usize>) {
+    /// The columns that are only tested for null, and those whose values are read.
+    pub(super) fn columns(&self, nulls: &mut Vec<usize>, values: &mut Vec<usize>) {
         match self {
             Node::Constant(_) => {}
-            Node::IsNull { column, .. } => out.push(*column),
-            Node::Compare { left, .. } | Node::In { left, .. } => out.push(left.column),
-            Node::Columns { left, right, .. } => out.extend([left.column, right.column]),
-            Node::Leaf(leaf) => leaf.columns(out),
-            Node::Is { node, .. } => node.columns(out),
-            Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| node.columns(out)),
+            Node::IsNull { column, .. } => nulls.push(*column),
+            Node::Compare { left, .. } | Node::In { left, .. } => values.push(left.column),
+            Node::Columns { left, right, .. } => values.extend([left.column, right.column]),
+            Node::Leaf(leaf) => leaf.columns(values),
+            Node::Is { node, .. } => node.columns(nulls, values),
+            Node::And(nodes) | Node::Or(nodes) => {
+                nodes.iter().for_each(|node| node.columns(nulls, values));
+            }
         }
     }
 }

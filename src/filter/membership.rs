@@ -1,8 +1,8 @@
-//! [`membership`]: what a change means for a query's result (docs/protocol.md, "A change" and "Unknown membership").
+//! [`membership`]: what a change means for a query's result (docs/protocol.md, "A change" and "Undecided changes").
 
 use super::matcher::{Matcher, Verdict};
 use super::row::Row;
-use crate::event::{OldTuple, Op, Relation, ReplicaIdentity, Tuple};
+use crate::event::{OldTuple, Op, Relation, Tuple, Value};
 
 /// What happened to a query's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +29,21 @@ impl Operation {
     }
 }
 
+/// How far the log decides what a change means for a query's result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decision {
+    /// Altogether. (That the row may have been in the result before does not count where it is now: whoever holds rows by
+    /// their keys does the same in both cases.)
+    Decided,
+    /// The row is not in the result now, and may have been before.
+    MayHaveBeen,
+    /// The row may be in the result now.
+    MayBe {
+        /// It is if it was before: nothing that the predicate reads has changed.
+        as_before: bool,
+    },
+}
+
 /// What a change means for a query's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Membership {
@@ -36,48 +51,97 @@ pub struct Membership {
     pub op: Operation,
     /// Whether an UPDATE moved the row into the result or out of it.
     pub by_update: bool,
+    /// How far the log decides that.
+    pub decision: Decision,
 }
 
 impl Membership {
-    pub(super) fn of(op: Operation) -> Membership {
-        Membership { op, by_update: false }
+    /// What a table's truncation means for every result.
+    pub(super) const TRUNCATE: Membership = Membership {
+        op: Operation::Truncate,
+        by_update: false,
+        decision: Decision::Decided,
+    };
+
+    /// What an operation other than an update means for a result, by whether its row is in it.
+    pub(super) fn of_one(op: Operation, verdict: Verdict) -> Option<Membership> {
+        let decision = match (verdict, op) {
+            (Verdict::DoesNot, _) => return None,
+            (Verdict::Matches, _) => Decision::Decided,
+            (Verdict::Undecided, Operation::Delete) => Decision::MayHaveBeen,
+            (Verdict::Undecided, _) => Decision::MayBe { as_before: false },
+        };
+        Some(Membership {
+            op,
+            by_update: false,
+            decision,
+        })
     }
 
-    fn by_update(op: Operation) -> Membership {
-        Membership { op, by_update: true }
+    /// What an update means for a result, by whether the row was in it before and is after. `is_same` tells whether
+    /// nothing that decides has changed.
+    pub(super) fn of_update(
+        before: Verdict,
+        after: Verdict,
+        is_same: impl FnOnce() -> bool,
+    ) -> Option<Membership> {
+        use Verdict::{DoesNot, Matches, Undecided};
+        let (op, decision) = match (before, after) {
+            (DoesNot, DoesNot) => return None,
+            (DoesNot, Matches) => (Operation::Insert, Decision::Decided),
+            (_, Matches) => (Operation::Update, Decision::Decided),
+            (Matches, DoesNot) => (Operation::Delete, Decision::Decided),
+            (Undecided, DoesNot) => (Operation::Delete, Decision::MayHaveBeen),
+            (DoesNot, Undecided) => (Operation::Insert, Decision::MayBe { as_before: false }),
+            (Matches, Undecided) => (Operation::Update, Decision::MayBe { as_before: false }),
+            (Undecided, Undecided) => {
+                let as_before = is_same();
+                (Operation::Update, Decision::MayBe { as_before })
+            }
+        };
+        Some(Membership {
+            op,
+            by_update: op != Operation::Update,
+            decision,
+        })
     }
 
-    /// What an update means for a result, by whether the row was in it before and is after.
-    pub(super) fn of_update(before: Verdict, after: Verdict) -> Option<Membership> {
-        match (after != Verdict::DoesNot, before) {
-            (true, Verdict::DoesNot) => Some(Membership::by_update(Operation::Insert)),
-            (true, _) => Some(Membership::of(Operation::Update)),
-            (false, Verdict::Matches) => Some(Membership::by_update(Operation::Delete)),
-            (false, _) => None,
-        }
+    /// Whether clients are told the same of it.
+    pub fn is_told_as(&self, other: &Membership) -> bool {
+        let told = |membership: &Membership| {
+            let decision = Some(membership.decision).filter(|decision| *decision != Decision::MayHaveBeen);
+            (
+                membership.op,
+                membership.by_update,
+                decision.unwrap_or(Decision::Decided),
+            )
+        };
+        told(self) == told(other)
+    }
+
+    /// Whether an update may have taken the row out of the result.
+    pub fn may_have_left(&self) -> bool {
+        self.by_update && self.decision == Decision::MayHaveBeen
     }
 }
 
-/// What the change means for the matcher's result; `None` if it does not concern it.
+/// What the change means for the matcher's result; `None` if it certainly does not concern it.
 ///
-/// Where the log does not tell, the answer is the one that misses nothing. A new row whose unlogged TOAST decides counts
-/// as matching. An old row that may have matched makes a delete of a DELETE and an update of an UPDATE that matches now;
-/// only an UPDATE that does not match now and may not have matched before is left out.
+/// Where the log does not tell, the answer misses nothing, and says so: a row that may be in the result comes into it or
+/// stays in it, and one that is not in it now and may have been before leaves it.
 pub fn membership(matcher: &Matcher, relation: &Relation, op: &Op<'_>) -> Option<Membership> {
-    match op {
-        Op::Insert { new } => {
-            let is_in = matcher.eval(&Row::new(*new)) != Verdict::DoesNot;
-            is_in.then(|| Membership::of(Operation::Insert))
-        }
+    match *op {
+        Op::Insert { new } => Membership::of_one(Operation::Insert, matcher.eval(&Row::new(new))),
         Op::Update { old, new } => {
-            let (before, after) = versions(relation, *old, *new);
-            Membership::of_update(matcher.eval(&before), matcher.eval(&after))
+            let (before, after) = versions(relation, old, new);
+            let is_same = || {
+                let mut columns = matcher.columns().iter();
+                columns.all(|&column| is_same(relation, old, new, column))
+            };
+            Membership::of_update(matcher.eval(&before), matcher.eval(&after), is_same)
         }
-        Op::Delete { old } => {
-            let was_in = matcher.eval(&old_row(*old, relation)) != Verdict::DoesNot;
-            was_in.then(|| Membership::of(Operation::Delete))
-        }
-        Op::Truncate => Some(Membership::of(Operation::Truncate)),
+        Op::Delete { old } => Membership::of_one(Operation::Delete, matcher.eval(&old_row(old, relation))),
+        Op::Truncate => Some(Membership::TRUNCATE),
     }
 }
 
@@ -96,39 +160,25 @@ pub(super) fn versions<'a>(
 /// What the log tells of a row that was there before.
 pub(super) fn old_row<'a>(old: OldTuple<'a>, relation: &'a Relation) -> Row<'a> {
     match old {
-        OldTuple::Full(tuple) => Row::new(tuple),
+        OldTuple::Full(tuple) => Row::old(tuple),
         OldTuple::Key(tuple) => Row::identity(tuple, relation),
     }
 }
 
-/// Whether the log always tells if a row was in the result before a change: under `REPLICA IDENTITY FULL`, or if the
-/// matcher reads only the identity's columns.
-pub fn decides(matcher: &Matcher, relation: &Relation) -> bool {
-    relation.replica_identity == ReplicaIdentity::Full || outside_identity(matcher, relation).next().is_none()
-}
-
-/// The names of the columns that the matcher reads and old rows may lack.
-fn outside_identity<'a>(matcher: &'a Matcher, relation: &'a Relation) -> impl Iterator<Item = &'a str> {
-    let columns = matcher
-        .columns()
-        .iter()
-        .filter_map(|index| relation.columns.get(*index));
-    columns
-        .filter(|column| !column.identity)
-        .map(|column| column.name.as_str())
-}
-
-/// The warning for a subscription whose membership the log cannot decide, with its cure; `None` if it can.
-pub fn identity_warning(matcher: &Matcher, relation: &Relation) -> Option<String> {
-    if decides(matcher, relation) {
-        return None;
+/// Whether an update certainly left a column as it was: its value was not logged again, or is the same as the old one.
+/// (Of a row that was [too large](crate::event::RowChange::oversize) to be kept this is not known.)
+pub(super) fn is_same(relation: &Relation, old: Option<OldTuple<'_>>, new: Tuple<'_>, column: usize) -> bool {
+    let after = new.get(column);
+    if after == Some(Value::Unchanged) {
+        return true;
     }
-    let columns: Vec<&str> = outside_identity(matcher, relation).collect();
-    let (columns, table) = (columns.join(", "), &relation.table);
-    Some(format!(
-        "the replica identity of {table} does not hold {columns}: rows that leave the result by an update are not \
-         reported, and every delete is; fix: ALTER TABLE {table} REPLICA IDENTITY FULL"
-    ))
+    let is_identity = relation.columns.get(column).is_some_and(|column| column.identity);
+    match old {
+        Some(OldTuple::Full(old)) => old.get(column) == after,
+        Some(OldTuple::Key(old)) => is_identity && old.get(column) == after,
+        // Without an old tuple the identity is the same, but under `FULL` there is always one.
+        None => is_identity && !relation.is_full(),
+    }
 }
 
 #[cfg(test)]

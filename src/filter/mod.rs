@@ -30,13 +30,15 @@ mod sql;
 mod term;
 mod truth;
 mod typing;
+mod undecided;
 
 pub use bind::parameters_size;
 pub use cost::{Cost, MAX_BYTES, MAX_COST};
 pub use error::Error;
 pub use index::Index;
 pub use matcher::{Matcher, Verdict};
-pub use membership::{Membership, Operation, decides, identity_warning, membership};
+pub use membership::{Decision, Membership, Operation, membership};
 pub use parse::{Limits, Predicate};
 pub use pushdown::Pushed;
 pub use row::{Cell, Row};
+pub use undecided::{Undecided, decides};

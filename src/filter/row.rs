@@ -1,6 +1,6 @@
 //! [`Row`]: a row as far as the log tells it.
 
-use crate::event::{Relation, ReplicaIdentity, Tuple, Value};
+use crate::event::{Relation, Tuple, Value};
 
 /// What is known of one column of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +23,8 @@ pub struct Row<'a> {
     fill: Option<Tuple<'a>>,
     /// If given, only its identity columns are known.
     identity_of: Option<&'a Relation>,
+    /// It is an old tuple, in which a value that was not logged may be null.
+    is_old: bool,
 }
 
 impl<'a> Row<'a> {
@@ -32,6 +34,15 @@ impl<'a> Row<'a> {
             tuple: Some(tuple),
             fill: None,
             identity_of: None,
+            is_old: false,
+        }
+    }
+
+    /// A row that was there before, as far as it was logged.
+    pub fn old(tuple: Tuple<'a>) -> Row<'a> {
+        Row {
+            is_old: true,
+            ..Row::new(tuple)
         }
     }
 
@@ -47,7 +58,7 @@ impl<'a> Row<'a> {
     pub fn identity(tuple: Tuple<'a>, relation: &'a Relation) -> Row<'a> {
         Row {
             identity_of: Some(relation),
-            ..Row::new(tuple)
+            ..Row::old(tuple)
         }
     }
 
@@ -55,11 +66,12 @@ impl<'a> Row<'a> {
     /// sent it; nothing else is known of it. Under `FULL` the old row is always sent: should it be missing, nothing is
     /// known at all.
     pub fn before_update(new: Tuple<'a>, relation: &'a Relation) -> Row<'a> {
-        if relation.replica_identity == ReplicaIdentity::Full {
+        if relation.is_full() {
             return Row {
                 tuple: None,
                 fill: None,
                 identity_of: None,
+                is_old: true,
             };
         }
         Row::identity(new, relation)
@@ -73,6 +85,7 @@ impl<'a> Row<'a> {
             return Cell::Absent;
         }
         match self.tuple.and_then(|tuple| tuple.get(index)) {
+            Some(Value::Unchanged) if self.is_old => Cell::Absent,
             Some(Value::Unchanged) => match self.fill.and_then(|old| old.get(index)) {
                 Some(Value::Text(text)) => Cell::Text(text),
                 _ => Cell::Unchanged,

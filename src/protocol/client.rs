@@ -56,8 +56,21 @@ pub struct Subscribe {
     pub opening: Opening,
     /// The epoch that the client's position is of.
     pub epoch: Option<Epoch>,
-    /// Whether to refuse, rather than warn, where the log cannot decide which rows belong to it.
-    pub strict: bool,
+    /// How to treat changes of which the log does not tell whether they concern it.
+    pub undecided: Undecided,
+}
+
+/// How a subscription treats changes of which the log does not tell whether they concern its result: the old row's
+/// membership is unknown, or the new row's.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Undecided {
+    /// It is refused, or ends, where the table's replica identity leaves anything open.
+    #[default]
+    Refuse,
+    /// It gets them: a row that may have left the result by an update is a delete of its key.
+    Send,
+    /// It does not get updates of rows that are not in the result now and may have been.
+    Withhold,
 }
 
 /// What a subscription begins with.
@@ -177,7 +190,18 @@ fn subscribe(fields: &Fields<'_>) -> Result<ClientMessage, ErrorMessage> {
 
 fn subscription(id: String, fields: &Fields<'_>) -> Result<Subscribe, ErrorMessage> {
     let valid = [
-        "id", "table", "messages", "where", "params", "columns", "ops", "old", "snapshot", "from", "epoch",
+        "id",
+        "table",
+        "messages",
+        "where",
+        "params",
+        "columns",
+        "ops",
+        "old",
+        "snapshot",
+        "from",
+        "epoch",
+        "undecided",
         "strict",
     ];
     fields.check("subscribe", &valid)?;
@@ -194,7 +218,7 @@ fn subscription(id: String, fields: &Fields<'_>) -> Result<Subscribe, ErrorMessa
         old: fields.flag("old")?,
         opening: opening(fields)?,
         epoch: fields.text("epoch")?.map(Epoch),
-        strict: fields.flag("strict")?,
+        undecided: undecided(fields)?,
     };
     if subscribe.predicate.is_none() && !subscribe.params.is_empty() {
         return Err(bad("there are params, but no where that uses them"));
@@ -207,7 +231,16 @@ fn messages(id: String, prefix: String, fields: &Fields<'_>) -> Result<Subscribe
     if fields.get("table")?.is_some_and(|table| table.get() != "null") {
         return Err(bad("\"messages\" are of no table: leave \"table\" out, or null"));
     }
-    for name in ["where", "params", "columns", "ops", "old", "snapshot", "strict"] {
+    for name in [
+        "where",
+        "params",
+        "columns",
+        "ops",
+        "old",
+        "snapshot",
+        "undecided",
+        "strict",
+    ] {
         if fields.get(name)?.is_some() {
             return Err(bad(format!("a subscription to messages has no \"{name}\"")));
         }
@@ -222,7 +255,7 @@ fn messages(id: String, prefix: String, fields: &Fields<'_>) -> Result<Subscribe
         old: false,
         opening: opening(fields)?,
         epoch: fields.text("epoch")?.map(Epoch),
-        strict: false,
+        undecided: Undecided::default(),
     })
 }
 
@@ -282,6 +315,29 @@ fn ops(fields: &Fields<'_>) -> Result<Ops, ErrorMessage> {
         ));
     }
     Ok(ops)
+}
+
+/// What is to become of undecided changes; `strict` is an older word for two of the ways.
+fn undecided(fields: &Fields<'_>) -> Result<Undecided, ErrorMessage> {
+    let strict = match fields.get("strict")? {
+        None => None,
+        Some(_) => Some(fields.flag("strict")?),
+    };
+    match (fields.text("undecided")?.as_deref(), strict) {
+        (None, None) => Ok(Undecided::default()),
+        (None, Some(true)) => Ok(Undecided::Refuse),
+        (None, Some(false)) => Ok(Undecided::Withhold),
+        (Some(_), Some(_)) => Err(bad(
+            "\"undecided\" and \"strict\" exclude each other: leave \"strict\" out, which is the older one",
+        )),
+        (Some("refuse"), None) => Ok(Undecided::Refuse),
+        (Some("send"), None) => Ok(Undecided::Send),
+        (Some("withhold"), None) => Ok(Undecided::Withhold),
+        (Some(other), None) => Err(bad(format!(
+            "\"undecided\" cannot be {}; it may be: refuse, send, withhold",
+            quoted(other)
+        ))),
+    }
 }
 
 fn opening(fields: &Fields<'_>) -> Result<Opening, ErrorMessage> {

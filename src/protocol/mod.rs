@@ -10,7 +10,7 @@ mod fields;
 mod frame;
 mod server;
 
-pub use client::{ClientMessage, Opening, Ops, Subscribe, Token};
+pub use client::{ClientMessage, Opening, Ops, Subscribe, Token, Undecided};
 pub use error::{CloseCode, Detail, ErrorCode, ErrorMessage};
 pub use frame::{Frame, Framing, Part};
 pub use server::{ColumnInfo, Hello, ServerMessage, Subscribed};

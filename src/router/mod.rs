@@ -320,6 +320,7 @@ impl<H: History> Router<H> {
                 while !self.fanout.deliver(&mut piece, &mut self.outboxes)? {
                     self.drop_refused();
                 }
+                self.metrics.undecided(self.fanout.take_undecided());
                 self.at = piece.end_position();
                 self.drop_refused();
             }

@@ -244,7 +244,9 @@ impl<H: History> CatchUp<H> {
                 scan
             }
         };
-        let found = self.scan.insert(scan).step_alone()?;
+        let scan = self.scan.insert(scan);
+        let found = scan.step_alone()?;
+        shared.metrics.undecided(scan.take_undecided());
         Ok(match found {
             Some(found) => self.took(shared, found),
             None => self.nothing_more(shared),

@@ -336,7 +336,9 @@ impl<H: History> Together<H> {
         scan.step(&mut Answering {
             together: self,
             shared,
-        })
+        })?;
+        shared.metrics.undecided(scan.take_undecided());
+        Ok(())
     }
 }
 

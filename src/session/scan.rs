@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use crate::fanout::{ConnectionId, Fanout, Sink, Subscription};
+use crate::event::TableName;
+use crate::fanout::{ConnectionId, Fanout, Sink, Subscription, Undecided};
 use crate::journal::{self, Batch, Entry, History, Read};
 use crate::lsn::{Done, Position, Start};
 use crate::protocol::{ErrorMessage, Frame};
@@ -160,6 +161,11 @@ impl<H: History> Scan<H> {
     /// Reads no more for a subscription.
     pub(super) fn leave_out(&mut self, number: usize, subscription: &Arc<Subscription>) {
         self.fanout.unsubscribe(number, subscription);
+    }
+
+    /// Takes the counts of what was found although the log does not decide it.
+    pub(super) fn take_undecided(&mut self) -> impl Iterator<Item = (TableName, Undecided)> {
+        self.fanout.take_undecided()
     }
 
     /// Reads on for the one who joined, where nobody else did: what was found.

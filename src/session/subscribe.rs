@@ -1,6 +1,7 @@
 //! From a `subscribe` message to a subscription that can be put in force, or to the words that refuse it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
@@ -50,7 +51,17 @@ impl Prepared {
         subscribe: &Subscribe,
         numbers: Numbers,
     ) -> Result<Prepared, ErrorMessage> {
-        let prepared = Prepared::check(shared, &id, subscribe, numbers).await;
+        let moment = Instant::now();
+        let mut prepared = Prepared::check(shared, &id, subscribe, numbers).await;
+        // Postgres sends no word of a cure before the table's next row: the database may be ahead of what is known.
+        if matches!(&prepared, Err(error) if error.code == ErrorCode::ReplicaIdentity) {
+            match shared.tables.renew_since(moment).await {
+                Ok(()) => prepared = Prepared::check(shared, &id, subscribe, numbers).await,
+                Err(error) => {
+                    tracing::debug!(%error, "the replica identity of a refused table was not looked at again")
+                }
+            }
+        }
         prepared.map_err(|error| error.about(&*id))
     }
 
@@ -111,7 +122,7 @@ impl Prepared {
             query = bound.await.map_err(|error| shared.internal(&error))?;
         }
         let (bound, matcher) = Bound::new(&query, &relation, &mut Default::default())?;
-        let warning = filter::identity_warning(&matcher, &relation);
+        let warnings = query.warnings(&matcher, &relation);
         let subscription = Subscription {
             id: Arc::clone(id),
             query: Arc::new(query),
@@ -124,7 +135,7 @@ impl Prepared {
             message: None,
             columns: bound.wanted.columns.clone(),
             relation,
-            warnings: warning.into_iter().collect(),
+            warnings,
         })
     }
 

@@ -59,7 +59,7 @@ fn a_restart_continues_the_history() {
 fn rows_of_before_a_restart_fold_their_letters_as_those_of_after_it() {
     let database = Database::new(
         "CREATE EXTENSION citext; CREATE TABLE t (id int PRIMARY KEY, who citext, what text);
-         CREATE PUBLICATION pub FOR TABLE t",
+         ALTER TABLE t REPLICA IDENTITY FULL; CREATE PUBLICATION pub FOR TABLE t",
     );
     let setup = Setup::new(&database);
     let walcast = setup.start();

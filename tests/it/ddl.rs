@@ -161,7 +161,7 @@ fn a_change_of_the_key_ends_what_goes_by_the_old_one() {
 }
 
 #[test]
-fn a_weaker_identity_ends_only_what_is_strict() {
+fn a_weaker_identity_ends_only_what_it_does_not_decide_and_what_must_know() {
     let database = Database::new(
         "CREATE TABLE t (id int PRIMARY KEY, v int); ALTER TABLE t REPLICA IDENTITY FULL; CREATE PUBLICATION pub FOR TABLE t;",
     );
@@ -171,7 +171,9 @@ fn a_weaker_identity_ends_only_what_is_strict() {
     let mut decided = walcast.connect();
     decided.subscribe_live(json!({"id": "d", "table": "t", "where": "id < 9", "strict": true}));
     let mut lenient = walcast.connect();
-    lenient.subscribe_live(json!({"id": "l", "table": "t", "where": "v = 1"}));
+    lenient.subscribe_live(json!({"id": "l", "table": "t", "where": "v = 1", "undecided": "withhold"}));
+    let mut exact = walcast.connect();
+    exact.subscribe_live(json!({"id": "e", "table": "t", "where": "v = 1", "undecided": "send"}));
     database.sql("ALTER TABLE t REPLICA IDENTITY DEFAULT; INSERT INTO t VALUES (1, 1)");
     let error = strict.error();
     assert_eq!(
@@ -180,11 +182,21 @@ fn a_weaker_identity_ends_only_what_is_strict() {
     );
     assert_eq!(decided.change()["op"], "insert");
     assert_eq!(lenient.change()["op"], "insert");
+    assert_eq!(exact.change()["op"], "insert");
+    database.sql("UPDATE t SET v = 2");
+    let left = exact.change();
+    assert_eq!(
+        left,
+        json!({"id": "e", "seq": 0, "op": "delete", "cause": "update", "key": {"id": 1}})
+    );
     // Stronger again, it can be had again.
     strict.subscribe_refused(json!({"id": "s", "table": "t", "where": "v = 1", "strict": true}));
-    database.sql("ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t VALUES (2, 1)");
-    lenient.change();
+    // At once, though no row says so.
+    database.sql("ALTER TABLE t REPLICA IDENTITY FULL");
     strict.subscribe_live(json!({"id": "s", "table": "t", "where": "v = 1", "strict": true}));
+    database.sql("INSERT INTO t VALUES (2, 1)");
+    assert_eq!(strict.change()["op"], "insert");
+    assert_eq!(lenient.change()["op"], "insert");
     database.sql("DELETE FROM t WHERE id = 2");
     assert_eq!(strict.change()["key"], json!({"id": 2}));
 }
@@ -201,13 +213,15 @@ fn a_subscription_to_a_new_column_can_be_made_before_the_stream_has_shown_it() {
     database.sql("ALTER TABLE t ADD COLUMN more int");
     subscribe_once_known(
         &mut client,
-        &json!({"type": "subscribe", "id": "b", "table": "t", "where": "more = 2"}),
+        &json!({"type": "subscribe", "id": "b", "table": "t", "where": "more = 2", "undecided": "send"}),
     );
     database.sql("INSERT INTO t VALUES (2, 2, 2)");
     assert_eq!(client.changes().len(), 2);
     // Resumed from before there was such a column, it ends there, and says why.
     let mut client = walcast.connect();
-    client.subscribe(json!({"id": "b", "table": "t", "where": "more = 2", "from": "earliest"}));
+    client.subscribe(
+        json!({"id": "b", "table": "t", "where": "more = 2", "undecided": "send", "from": "earliest"}),
+    );
     let error = client.error();
     assert_eq!(error["code"], "schema_changed");
     assert!(error["message"].as_str().unwrap().contains("more"), "{error}");

@@ -222,7 +222,7 @@ fn a_column_list_is_all_that_there_is_of_a_table_and_can_change() {
     let mut client = walcast.connect();
     let subscribed = client.subscribe_live(json!({"id": "all", "table": "t"}));
     assert_eq!(subscribed["columns"].as_array().unwrap().len(), 2);
-    client.subscribe_live(json!({"id": "a", "table": "t", "where": "a = 2"}));
+    client.subscribe_live(json!({"id": "a", "table": "t", "where": "a = 2", "undecided": "send"}));
     assert_eq!(
         client.subscribe_refused(json!({"id": "s", "table": "t", "where": "secret = 'x'"}))["code"],
         "unknown_column"

@@ -313,7 +313,7 @@ fn a_new_column_can_be_asked_for_before_a_row_has_it() {
 fn a_row_with_a_new_label_has_its_place_in_the_order() {
     let database = Database::new(
         "CREATE TYPE mood AS ENUM ('sad', 'happy');
-         CREATE TABLE t (id int PRIMARY KEY, mood mood);
+         CREATE TABLE t (id int PRIMARY KEY, mood mood); ALTER TABLE t REPLICA IDENTITY FULL;
          CREATE PUBLICATION pub FOR TABLE t;",
     );
     let walcast = Setup::new(&database).start();

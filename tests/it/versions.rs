@@ -12,7 +12,9 @@ fn generated_columns_come_where_the_publication_has_them() {
     if database.connect().server_version_num() < 180_000 {
         return left_out("published generated columns", "they came with version 18");
     }
-    database.sql("CREATE PUBLICATION pub FOR TABLE t WITH (publish_generated_columns = stored)");
+    database.sql(
+        "ALTER TABLE t REPLICA IDENTITY FULL; CREATE PUBLICATION pub FOR TABLE t WITH (publish_generated_columns = stored)",
+    );
     let walcast = Setup::new(&database).start();
     let mut client = walcast.connect();
     let subscribed = client.subscribe_live(json!({"id": "t", "table": "t", "where": "twice > 10"}));

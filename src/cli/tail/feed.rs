@@ -360,10 +360,8 @@ impl Subscription {
         if query.old {
             set("old", json!(true));
         }
-        match query.undecided {
-            Some("refuse") => set("strict", json!(true)),
-            Some(undecided) => set("undecided", json!(undecided)),
-            None => {}
+        if let Some(undecided) = query.undecided {
+            set("undecided", json!(undecided));
         }
         match self.start {
             _ if self.begins => set("snapshot", json!(true)),
@@ -473,7 +471,7 @@ mod tests {
         );
         let expected = json!({
             "type": "subscribe", "id": "tail-1", "table": "orders", "where": "id = $1", "params": ["7"],
-            "columns": ["id"], "ops": ["insert"], "old": true, "strict": true, "from": "0/FF:3", "epoch": "e0"
+            "columns": ["id"], "ops": ["insert"], "old": true, "undecided": "refuse", "from": "0/FF:3", "epoch": "e0"
         });
         assert_eq!(subscribe(&feed), expected);
     }

@@ -235,7 +235,7 @@ impl Equalities {
             Some(_) if is_same => {}
             Some(slot) => search.found.push(Found {
                 entry: slot.number,
-                matches: search.possible && slot.to == To::Whole,
+                matches: search.is_last && slot.to == To::Whole,
             }),
         }
     }

@@ -53,6 +53,8 @@ pub(super) struct Search<'s, 'r> {
     pub(super) before: Option<&'s mut Seen<'r>>,
     /// Whether what depends on values that are not known is wanted.
     pub(super) possible: bool,
+    /// Whether it is the version by which a row is in a result or not, after an update the new one.
+    pub(super) is_last: bool,
     pub(super) found: &'s mut Vec<Found>,
 }
 

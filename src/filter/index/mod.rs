@@ -7,7 +7,9 @@
 //! Publish/Subscribe Systems" (SIGMOD 2001), but with conditions below conditions where many predicates share one.
 //!
 //! Where the row is not known, the index finds whatever may match: [`membership()`](super::membership()) says the same of
-//! each predicate alone.
+//! each predicate alone. The exception is a row that may have left a result by an update, which under the default replica
+//! identity may be any row and any result: only predicates whose owners want to know of that are looked at for it, by a
+//! second filing of their own.
 
 mod equal;
 mod intervals;
@@ -16,14 +18,17 @@ mod plan;
 mod record;
 mod source;
 
+use std::collections::HashSet;
+use std::iter;
+
 use self::level::{Filing, Found, Level, Search};
 use self::plan::conjunctions;
 use self::record::{Records, Version};
 use self::source::{Key, Known, Seen, Sources};
 use super::matcher::{Matcher, Verdict};
-use super::membership::{Membership, Operation, old_row, versions};
+use super::membership::{Membership, Operation, is_same, old_row, versions};
 use super::row::Row;
-use crate::event::{Op, Relation};
+use crate::event::{OldTuple, Op, Relation, Tuple};
 use crate::types::Work;
 
 /// What is filed: a conjunction of a predicate.
@@ -46,6 +51,10 @@ pub struct Index {
     records: Records,
     sources: Sources,
     root: Level,
+    /// Those whose owners want to know of rows that may have left.
+    watched: Level,
+    /// Their numbers.
+    watching: HashSet<u32>,
     /// Counts the changes.
     change: u64,
     found: Vec<Found>,
@@ -54,6 +63,8 @@ pub struct Index {
     /// What [`Index::warm`] looks up, and what it finds.
     keys: Vec<Key>,
     peeked: Vec<u32>,
+    /// The columns of a predicate.
+    columns: Vec<usize>,
 }
 
 impl Index {
@@ -72,10 +83,14 @@ impl Index {
         self.root.large().next().is_some()
     }
 
-    /// Adds a predicate under the number `entry`, in place of what had it.
-    pub fn insert(&mut self, entry: u32, matcher: &Matcher) {
+    /// Adds a predicate under the number `entry`, in place of what had it. `watches` says whether its owner wants to know
+    /// of rows that may have left the result by an update, where the relation's identity does not tell.
+    pub fn insert(&mut self, entry: u32, matcher: &Matcher, watches: bool) {
         self.remove(entry);
         self.records.insert(entry, matcher.node(), &mut self.sources);
+        if watches {
+            self.watching.insert(entry);
+        }
         self.each_part(entry, |level, item, conjunction, filing| match conjunction {
             Some(conjunction) => level.file(item, conjunction, filing),
             None => level.file_unconditional(item),
@@ -92,6 +107,7 @@ impl Index {
             None => level.unfile_unconditional(item),
         });
         self.records.remove(entry);
+        self.watching.remove(&entry);
     }
 
     /// Does something with each conjunction of a predicate, or with none if it has no conditions.
@@ -106,19 +122,23 @@ impl Index {
             sources: &mut self.sources,
             used: Vec::new(),
         };
-        match parts {
-            None => each(&mut self.root, Item::new(entry, 0), None, &mut filing),
-            Some(parts) => {
-                for (part, conjunction) in parts.iter().enumerate() {
-                    let item = Item::new(entry, part as u32);
-                    each(&mut self.root, item, Some(conjunction), &mut filing);
+        let watched = self.watching.contains(&entry).then_some(&mut self.watched);
+        for level in iter::once(&mut self.root).chain(watched) {
+            match &parts {
+                None => each(level, Item::new(entry, 0), None, &mut filing),
+                Some(parts) => {
+                    for (part, conjunction) in parts.iter().enumerate() {
+                        let item = Item::new(entry, part as u32);
+                        each(level, item, Some(conjunction), &mut filing);
+                    }
                 }
             }
         }
     }
 
     /// Hands the numbers of the predicates whose results the change concerns to `each`, once each and in no order, and
-    /// what it means for them: the same as [`membership()`](super::membership()) says.
+    /// what it means for them: the same as [`membership()`](super::membership()) says. Of rows that [may have
+    /// left](Membership::may_have_left) results it tells those who want to know, and may tell others.
     pub fn matches(&mut self, relation: &Relation, op: &Op<'_>, mut each: impl FnMut(u32, Membership)) {
         self.change += 1;
         self.found.clear();
@@ -132,12 +152,12 @@ impl Index {
                 self.of_one(row, work, Version::Old, Operation::Delete, &mut each);
             }
             Op::Update { old, new } => {
-                let (before, after) = versions(relation, old, new);
-                self.of_two(before, after, work, &mut each);
+                self.of_two(relation, (old, new), work, &mut each);
             }
             Op::Truncate => {
-                let truncate = Membership::of(Operation::Truncate);
-                self.records.entries().for_each(|entry| each(entry, truncate));
+                self.records
+                    .entries()
+                    .for_each(|entry| each(entry, Membership::TRUNCATE));
             }
         }
     }
@@ -175,7 +195,10 @@ impl Index {
         each: &mut impl FnMut(u32, Membership),
     ) {
         let mut seen = Seen::new(row, work, &self.sources, std::mem::take(&mut self.new));
-        self.search(&mut seen, None, true);
+        let Index {
+            root, sources, found, ..
+        } = self;
+        search(root, sources, found, &mut seen, None, Wanted::LAST);
         let Index {
             records,
             sources,
@@ -184,10 +207,12 @@ impl Index {
             ..
         } = self;
         for found in found {
-            let is_in = found.matches
-                || records.verdict(found.entry, version, &mut seen, sources, *change) != Verdict::DoesNot;
-            if is_in {
-                each(found.entry, Membership::of(operation));
+            let verdict = match found.matches {
+                true => Verdict::Matches,
+                false => records.verdict(found.entry, version, &mut seen, sources, *change),
+            };
+            if let Some(membership) = Membership::of_one(operation, verdict) {
+                each(found.entry, membership);
             }
         }
         self.new = seen.into_space();
@@ -195,23 +220,32 @@ impl Index {
 
     fn of_two(
         &mut self,
-        before: Row<'_>,
-        after: Row<'_>,
+        relation: &Relation,
+        (old_tuple, new_tuple): (Option<OldTuple<'_>>, Tuple<'_>),
         work: &Work,
         each: &mut impl FnMut(u32, Membership),
     ) {
+        let (before, after) = versions(relation, old_tuple, new_tuple);
         let mut old = Seen::new(before, work, &self.sources, std::mem::take(&mut self.old));
         let mut new = Seen::new(after, work, &self.sources, std::mem::take(&mut self.new));
-        self.search(&mut new, None, true);
-        // Of what may have matched, only what certainly did is told when it does not match any more.
-        self.search(&mut old, Some(&mut new), false);
         let Index {
             records,
             sources,
+            root,
+            watched,
             found,
             change,
+            columns,
             ..
         } = self;
+        search(root, sources, found, &mut new, None, Wanted::LAST);
+        search(root, sources, found, &mut old, Some(&mut new), Wanted::CERTAIN);
+        if old.lacks_identity(sources, relation) {
+            // What the identity should tell was not logged: a row too large, or of a partition with another identity.
+            search(root, sources, found, &mut old, None, Wanted::POSSIBLE);
+        } else if !watched.is_empty() {
+            search(watched, sources, found, &mut old, None, Wanted::POSSIBLE);
+        }
         for found in found {
             let after = if found.matches {
                 Verdict::Matches
@@ -219,28 +253,66 @@ impl Index {
                 records.verdict(found.entry, Version::New, &mut new, sources, *change)
             };
             let before = records.verdict(found.entry, Version::Old, &mut old, sources, *change);
-            if let Some(membership) = Membership::of_update(before, after) {
+            let is_same = || {
+                columns.clear();
+                records.columns(found.entry, sources, columns);
+                let mut columns = columns.iter();
+                columns.all(|&column| is_same(relation, old_tuple, new_tuple, column))
+            };
+            if let Some(membership) = Membership::of_update(before, after, is_same) {
                 each(found.entry, membership);
             }
         }
         (self.old, self.new) = (old.into_space(), new.into_space());
     }
+}
 
-    /// Finds what a version of a row may concern, besides what one before it did; each once.
-    fn search<'r>(&mut self, seen: &mut Seen<'r>, before: Option<&mut Seen<'r>>, possible: bool) {
-        let is_first = before.is_none();
-        let mut search = Search {
-            sources: &self.sources,
-            seen,
-            before,
-            possible,
-            found: &mut self.found,
-        };
-        self.root.search(&mut search, is_first);
-        if self.found.len() > 1 {
-            self.found.sort_unstable_by_key(|found| found.entry);
-            self.found.dedup_by_key(|found| found.entry);
-        }
+/// What is wanted of a version of a row.
+#[derive(Clone, Copy)]
+struct Wanted {
+    /// Not only what certainly matches, as far as the index can tell.
+    possible: bool,
+    /// It is the version by which the row is in a result or not.
+    is_last: bool,
+}
+
+impl Wanted {
+    const LAST: Wanted = Wanted {
+        possible: true,
+        is_last: true,
+    };
+    const POSSIBLE: Wanted = Wanted {
+        possible: true,
+        is_last: false,
+    };
+    const CERTAIN: Wanted = Wanted {
+        possible: false,
+        is_last: false,
+    };
+}
+
+/// Finds what a version of a row may concern, besides what one before it did; each once.
+fn search<'r>(
+    level: &Level,
+    sources: &Sources,
+    found: &mut Vec<Found>,
+    seen: &mut Seen<'r>,
+    before: Option<&mut Seen<'r>>,
+    Wanted { possible, is_last }: Wanted,
+) {
+    let is_first = before.is_none();
+    let mut search = Search {
+        sources,
+        seen,
+        before,
+        possible,
+        is_last,
+        found,
+    };
+    level.search(&mut search, is_first);
+    if found.len() > 1 {
+        found.sort_unstable_by_key(|found| found.entry);
+        found.dedup_by_key(|found| found.entry);
     }
 }
 

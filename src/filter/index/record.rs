@@ -256,6 +256,24 @@ impl Records {
         }
     }
 
+    /// The columns that a predicate reads; some may come twice.
+    pub(super) fn columns(&self, entry: u32, sources: &Sources, out: &mut Vec<usize>) {
+        let mut nulls = Vec::new();
+        for test in self.tests(entry) {
+            match *test {
+                Test::Compare { source, .. } | Test::Value { source, .. } => {
+                    out.extend(sources.column(source))
+                }
+                Test::Shared(shared) => {
+                    if let Some(node) = self.shared(shared) {
+                        node.columns(&mut nulls, out);
+                    }
+                }
+            }
+        }
+        out.append(&mut nulls);
+    }
+
     pub(super) fn value(&self, value: u32) -> Option<&Datum<'static>> {
         self.values.get(value as usize)
     }

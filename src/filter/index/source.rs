@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 
+use crate::event::Relation;
 use crate::filter::look::Look;
 use crate::filter::matcher::Source;
 use crate::filter::row::{Cell, Row};
@@ -48,6 +49,11 @@ impl Sources {
         self.list
             .get(usize::from(id))
             .is_some_and(|source| source.reading == Reading::Bool)
+    }
+
+    /// The column that it is of.
+    pub(super) fn column(&self, id: SourceId) -> Option<usize> {
+        self.list.get(usize::from(id)).map(|source| source.column)
     }
 
     pub(super) fn key(&self, datum: &Datum<'_>) -> Key {
@@ -136,6 +142,16 @@ impl<'r> Seen<'r> {
             *place = known;
         }
         known
+    }
+
+    /// Whether something was looked for in vain that the old row should hold.
+    pub(super) fn lacks_identity(&self, sources: &Sources, relation: &Relation) -> bool {
+        let is_held = |source: &Source| {
+            let column = relation.columns.get(source.column);
+            relation.is_full() || column.is_some_and(|column| column.identity)
+        };
+        let mut read = self.known.iter().zip(&sources.list);
+        read.any(|(known, source)| matches!(known, Known::Absent | Known::Unknown) && is_held(source))
     }
 
     /// The value of a source, where what is known of it does not tell it.

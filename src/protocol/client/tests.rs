@@ -33,14 +33,14 @@ fn a_subscription_that_says_little_asks_for_everything_from_now_on() {
         old: false,
         opening: Opening::Changes(Start::Now),
         epoch: None,
-        strict: false,
+        undecided: Undecided::Refuse,
     };
     assert_eq!(subscribe(""), Ok(expected));
 }
 
 #[test]
 fn a_subscription_is_read_with_all_its_fields_in_any_order() {
-    let text = r#" {"strict": true, "epoch": "e1", "from": "16/b374d848:17", "snapshot": false, "old": true,
+    let text = r#" {"undecided": "send", "epoch": "e1", "from": "16/b374d848:17", "snapshot": false, "old": true,
         "ops": ["delete", "insert"], "columns": ["Id", "na\u00efve"], "params": [1.50, "x", null, [true]],
         "where": "a = $1", "table": "\"We\"\"ird S\".\"T\"", "id": "ä", "type": "subscribe"} "#;
     let Ok(ClientMessage::Subscribe(read)) = ClientMessage::parse(text) else {
@@ -60,9 +60,24 @@ fn a_subscription_is_read_with_all_its_fields_in_any_order() {
         old: true,
         opening: Opening::Changes(Start::After(Position::after_change(Lsn(0x16_B374_D848), 17))),
         epoch: Some(Epoch("e1".into())),
-        strict: true,
+        undecided: Undecided::Send,
     };
     assert_eq!(*read, expected);
+}
+
+#[test]
+fn strict_still_stands_for_refusing_and_for_withholding() {
+    let undecided = |fields: &str| subscribe(fields).map(|subscribe| subscribe.undecided);
+    for (fields, expected) in [
+        ("", Undecided::Refuse),
+        (r#","strict":true"#, Undecided::Refuse),
+        (r#","strict":false"#, Undecided::Withhold),
+        (r#","undecided":"refuse""#, Undecided::Refuse),
+        (r#","undecided":"send""#, Undecided::Send),
+        (r#","undecided":"withhold""#, Undecided::Withhold),
+    ] {
+        assert_eq!(undecided(fields), Ok(expected), "{fields}");
+    }
 }
 
 #[test]
@@ -170,7 +185,7 @@ fn wrong_fields_of_a_subscription_are_refused_under_its_id() {
         (
             r#","wehre":"a = 1""#,
             "subscribe has no field \"wehre\"; it may have: type, id, table, messages, where, params, columns, ops, old, \
-             snapshot, from, epoch, strict",
+             snapshot, from, epoch, undecided, strict",
         ),
         (r#","old":1"#, "\"old\" must be true or false, not a number"),
         (r#","old":"true""#, "\"old\" must be true or false, not text"),
@@ -195,6 +210,18 @@ fn wrong_fields_of_a_subscription_are_refused_under_its_id() {
         (
             r#","ops":["INSERT"]"#,
             "\"ops\" cannot have \"INSERT\"; it may have: insert, update, delete, truncate",
+        ),
+        (
+            r#","undecided":"never""#,
+            "\"undecided\" cannot be \"never\"; it may be: refuse, send, withhold",
+        ),
+        (
+            r#","undecided":true"#,
+            "\"undecided\" must be text, not true or false",
+        ),
+        (
+            r#","undecided":"refuse","strict":true"#,
+            "\"undecided\" and \"strict\" exclude each other: leave \"strict\" out, which is the older one",
         ),
         (
             r#","strict":true,"strict":true"#,

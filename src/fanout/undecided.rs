@@ -1,0 +1,79 @@
+//! What the log leaves open of queries' results: the words for it, and [`Undecided`], counts of what subscriptions are told
+//! although the log does not decide it.
+
+use super::query::Query;
+use crate::event::{Relation, TableName};
+use crate::filter::{self, Decision, Matcher, Membership};
+use crate::protocol;
+
+impl Query {
+    /// What the log leaves open of the result, as far as the operations that it wants depend on that.
+    pub fn leaves_open<'r>(
+        &self,
+        matcher: &Matcher,
+        relation: &'r Relation,
+    ) -> Option<filter::Undecided<'r>> {
+        let depends = self.ops.insert || self.ops.update || self.ops.delete;
+        filter::Undecided::of(matcher, relation).filter(|_| depends)
+    }
+
+    /// The warnings of a subscription to it that was not refused: what it gets or does not get of what the log leaves open,
+    /// with the cure.
+    pub fn warnings(&self, matcher: &Matcher, relation: &Relation) -> Vec<String> {
+        let Some(undecided) = self.leaves_open(matcher, relation) else {
+            return Vec::new();
+        };
+        let mut warnings = vec![match self.undecided {
+            protocol::Undecided::Withhold => undecided.withheld(),
+            protocol::Undecided::Send | protocol::Undecided::Refuse => undecided.sent(),
+        }];
+        if self.ops.insert && !self.ops.update {
+            warnings.push(
+                "rows that come into the result by an update come as \"update\", which \"ops\" leaves out"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+}
+
+/// Changes of which the log does not tell whether they concern a query's result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Undecided {
+    /// Deletes of rows that may have left the result by an update.
+    pub deletes: u64,
+    /// Changes of rows that may be in the result now.
+    pub changes: u64,
+}
+
+impl Undecided {
+    /// One more, if it is undecided.
+    pub(super) fn add(&mut self, membership: Membership) {
+        self.deletes += u64::from(membership.may_have_left());
+        self.changes += u64::from(matches!(membership.decision, Decision::MayBe { .. }));
+    }
+}
+
+/// Counts by table.
+#[derive(Debug, Default)]
+pub(super) struct Told(Vec<(TableName, Undecided)>);
+
+impl Told {
+    /// Counts what each of so many members was told.
+    pub(super) fn count(&mut self, table: &TableName, each: Undecided, members: u64) {
+        let known = self.0.iter().position(|(known, _)| known == table);
+        let place = known.unwrap_or(self.0.len());
+        if known.is_none() {
+            self.0.push((table.clone(), Undecided::default()));
+        }
+        if let Some((_, sum)) = self.0.get_mut(place) {
+            sum.deletes += each.deletes * members;
+            sum.changes += each.changes * members;
+        }
+    }
+
+    /// Takes the counts.
+    pub(super) fn take(&mut self) -> impl Iterator<Item = (TableName, Undecided)> {
+        std::mem::take(&mut self.0).into_iter()
+    }
+}
