@@ -34,7 +34,7 @@ impl Connection {
     }
 
     /// Begins a statement whose rows [`Connection::fetch`] takes, and returns what their columns are. It needs a
-    /// transaction, of which there can be one of its kind, and lasts until its end. `go_on` as in [`Connection::query_while`].
+    /// transaction, and lasts until the next one or the end of the transaction. `go_on` as in [`Connection::query_while`].
     pub fn open_portal(
         &mut self,
         sql: &str,
@@ -53,6 +53,8 @@ impl Connection {
                 None => IsNull::Yes,
             })
         };
+        // The one before, of the same name, ends; that there may be none is no error.
+        frontend::close(b'P', PORTAL, &mut messages).map_err(&building)?;
         frontend::bind(PORTAL, "", [], values, write, [], &mut messages).map_err(|_| {
             let kind = std::io::ErrorKind::InvalidInput;
             building(std::io::Error::new(kind, "a value is too large"))

@@ -122,7 +122,7 @@ impl<'a> RawMessage<'a> {
             b'W' => Message::CopyBoth,
             b'd' => Message::CopyData(self.body),
             b'c' => Message::CopyDone,
-            b'I' | b'A' | b'v' | b'1' | b'2' | b'n' => Message::Irrelevant,
+            b'I' | b'A' | b'v' | b'1' | b'2' | b'3' | b'n' => Message::Irrelevant,
             _ => Message::Unknown,
         })
     }

@@ -157,13 +157,17 @@ impl Spool {
 
     /// A new file, once there is a file descriptor for it; `None` if nobody wants it any more.
     fn begin_patiently(&self, is_wanted: impl Fn() -> bool) -> io::Result<Option<Part>> {
-        while is_wanted() {
+        loop {
             match self.begin() {
-                Err(error) if is_exhaustion(&error) => std::thread::sleep(LOOK),
+                Err(error) if is_exhaustion(&error) => {
+                    if !is_wanted() {
+                        return Ok(None);
+                    }
+                    std::thread::sleep(LOOK);
+                }
                 begun => return begun.map(Some),
             }
         }
-        Ok(None)
     }
 
     fn begin(&self) -> io::Result<Part> {
