@@ -197,6 +197,7 @@ pub async fn serve(
             standbys: standbys.clone(),
             publications: config.publications.clone(),
             spool_dir: config.data_dir.join("spool"),
+            received_dir: config.data_dir.join("received"),
             streaming: config.streaming,
             messages: config.messages.clone(),
             max_row_bytes: config.max_row_bytes,

@@ -11,6 +11,8 @@ pub struct Readiness(Arc<RwLock<State>>);
 #[derive(Debug)]
 struct State {
     now: Result<(), String>,
+    /// What there is to know while it works.
+    remark: Option<String>,
     /// Closes the clients of the time since this walcast has something to serve; `None` while it has nothing.
     term: Option<CancellationToken>,
     clients: CancellationToken,
@@ -21,6 +23,7 @@ impl Readiness {
     pub fn not_yet(reason: &str, clients: &CancellationToken) -> Readiness {
         Readiness(Arc::new(RwLock::new(State {
             now: Err(reason.to_owned()),
+            remark: None,
             term: None,
             clients: clients.clone(),
         })))
@@ -38,6 +41,16 @@ impl Readiness {
     /// Says what keeps it from working.
     pub fn unready(&self, reason: impl Into<String>) {
         self.write().now = Err(reason.into());
+    }
+
+    /// Says what there is to know while everything works, or that there is nothing any more.
+    pub fn remark(&self, remark: Option<String>) {
+        self.write().remark = remark;
+    }
+
+    /// What there is to know while everything works.
+    pub fn remarks(&self) -> Option<String> {
+        self.read().remark.clone()
     }
 
     /// Says that another walcast does the work: clients are to go there.

@@ -153,6 +153,14 @@ impl Tables {
         lock(&self.described).snapshot()
     }
 
+    /// Whether the server's `synchronous_standby_names` names us. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn are_commits_waiting_for_us(&self) -> Result<bool, Error> {
+        lock(&self.described).names_us_synchronous()
+    }
+
     /// What may be written by now and not visible yet. Blocking.
     ///
     /// # Errors

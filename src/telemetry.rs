@@ -98,6 +98,8 @@ pub struct Metrics {
     pub spooled_bytes: UintGauge,
     /// Times that there was no room for them.
     pub spool_overflows: IntCounter,
+    /// Whether commits wait for what is confirmed here.
+    pub synchronous: IntGauge,
     /// Streamed transactions that were read again, whole.
     pub transactions_reread: IntCounter,
     changes: IntCounterVec,
@@ -246,6 +248,11 @@ impl Metrics {
                 &r,
                 "spool_overflows_total",
                 "Times that there was no room for transactions that still run",
+            ),
+            synchronous: gauge(
+                &r,
+                "synchronous",
+                "1 if the server's synchronous_standby_names names walcast: commits wait for it",
             ),
             transactions_reread: counter(
                 &r,

@@ -162,7 +162,10 @@ impl Upkeep {
         match &slot {
             None if had_slot => problems.push(Problem::new(format!("the slot {} is gone", self.slot))),
             None => {}
-            Some(slot) => problems.extend(self.look_at_lag(&mut connection, slot, written)?),
+            Some(slot) => {
+                problems.extend(self.look_at_lag(&mut connection, slot, written)?);
+                problems.extend(self.look_at_decoding(&mut connection, slot)?);
+            }
         }
         connection.close();
         Ok(Seen {
@@ -171,5 +174,26 @@ impl Upkeep {
             gone,
             written,
         })
+    }
+
+    /// Looks whether the server itself cannot go on: its process waits for a lock.
+    fn look_at_decoding(
+        &self,
+        connection: &mut Connection,
+        slot: &SlotState,
+    ) -> Result<Option<Problem>, Error> {
+        let Some(reader) = slot.active_pid else {
+            return Ok(None);
+        };
+        let holders = connection.holders_of_what_decoding_waits_for(reader)?;
+        let Some(holder) = holders.first() else {
+            return Ok(None);
+        };
+        Ok(Some(Problem::new(format!(
+            "the server's process {reader}, which decodes for the slot {}, waits for a lock that the process {holder} holds. If \
+             that one's commit waits for walcast (synchronous_standby_names; a commit that altered a composite type and \
+             wrote such values does), neither goes on: SELECT pg_cancel_backend({holder}) lets it commit without waiting",
+            self.slot
+        ))))
     }
 }

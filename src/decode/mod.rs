@@ -7,10 +7,12 @@
 //! ([`wal2json::Translator`]), so that all that follows is the same.
 
 pub mod assemble;
+pub mod boundary;
 pub mod pgoutput;
 pub mod streams;
 pub mod wal2json;
 
 pub use assemble::{Assembler, Changes, Step};
+pub use boundary::Boundary;
 pub use pgoutput::Message;
 pub use streams::{Part, Routed, Streams};

@@ -13,10 +13,13 @@ use crate::telemetry::Metrics;
 /// The admin listener's routes.
 pub fn admin(metrics: Arc<Metrics>, readiness: Readiness) -> Router {
     let ready = move || {
-        let state = readiness.get();
+        let (state, remark) = (readiness.get(), readiness.remarks());
         async move {
             match state {
-                Ok(()) => (StatusCode::OK, "ready\n".to_owned()),
+                Ok(()) => match remark {
+                    None => (StatusCode::OK, "ready\n".to_owned()),
+                    Some(remark) => (StatusCode::OK, format!("ready: {remark}\n")),
+                },
                 Err(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n")),
             }
         }

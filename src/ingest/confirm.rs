@@ -22,8 +22,21 @@ pub(super) struct Progress {
     start: Lsn,
 }
 
+/// When to confirm.
+pub(super) struct Pace {
+    /// At least so often.
+    pub(super) interval: Duration,
+    /// Who waits to take the slot over.
+    pub(super) standbys: Standbys,
+    /// Whether commits wait for what is confirmed: then what is received or durable is told at once, and nothing is held
+    /// back for a standby.
+    pub(super) at_once: bool,
+}
+
 /// How often the durable position is looked at.
 const POLL: Duration = Duration::from_millis(5);
+/// The same while somebody waits for it.
+const POLL_AT_ONCE: Duration = Duration::from_millis(1);
 /// How finely it is known where the journal was a while ago.
 const STEPS: u32 = 100;
 /// The least time between two updates that only report progress.
@@ -82,15 +95,26 @@ impl Trail {
 /// Confirms what is durable: when it moves, when the server asks, and at least every `interval`, until the connection
 /// ends. Nothing but the journal's durable position is ever confirmed, and while a standby waits nothing that is younger
 /// than its window, unless the server asks: it would not shut down.
+///
+/// What is received is told as written at once: of a logical slot the server keeps only what was confirmed as flushed, so
+/// that it can all be received again, and commits under `synchronous_commit = remote_write` need not wait for our sync.
 pub(super) fn run(
     sender: &StatusSender,
     progress: &Progress,
     journal: &impl History,
     metrics: &Metrics,
-    (interval, standbys): (Duration, &Standbys),
+    pace: &Pace,
 ) {
+    let Pace {
+        interval,
+        standbys,
+        at_once,
+    } = pace;
+    let (interval, at_once) = (*interval, *at_once);
+    let least = if at_once { Duration::ZERO } else { MIN_INTERVAL };
     // A server may take a slot back to a lower position.
     let mut confirmed = progress.start;
+    let mut told_written = Lsn::ZERO;
     let mut last_sent: Option<Instant> = None;
     let mut trail = Trail::default();
     loop {
@@ -99,15 +123,15 @@ pub(super) fn run(
         let asked = progress.reply_requested.swap(false, Ordering::AcqRel);
         let durable = journal.durable();
         let passed = trail.walk(Instant::now(), durable, standbys.window());
-        let safe = match standbys.wait() && !asked {
+        let safe = match standbys.wait() && !asked && !at_once {
             true => passed.unwrap_or(confirmed).max(confirmed),
             false => durable.max(confirmed),
         };
         let since = last_sent.map_or(interval, |at| at.elapsed());
-        let moved = safe > confirmed && since >= MIN_INTERVAL;
+        let written = progress.newest().max(durable);
+        let moved = (safe > confirmed || at_once && written > told_written) && since >= least;
         // The server repeats its request for as long as what we confirm is not what it waits for.
         if asked || moved || ended || since >= interval {
-            let written = progress.newest().max(durable);
             let update = StatusUpdate {
                 written,
                 flushed: safe,
@@ -120,13 +144,14 @@ pub(super) fn run(
                 tracing::debug!(%error, "a status update was not sent");
                 return;
             }
-            (confirmed, last_sent) = (safe, Some(Instant::now()));
+            (confirmed, told_written, last_sent) = (safe, written, Some(Instant::now()));
             metrics.confirmed_lsn.set(safe.0);
         }
         if ended {
             return;
         }
-        thread::park_timeout(POLL);
+        let is_awaited = at_once && durable < written;
+        thread::park_timeout(if is_awaited { POLL_AT_ONCE } else { POLL });
     }
 }
 

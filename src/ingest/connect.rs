@@ -17,6 +17,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         let mut connection = Connection::connect(&self.options.conninfo, Purpose::Replication)?;
         let (identity, _) = identify(&mut connection, &self.options.slot)?;
         let expected = self.journal.identity();
+        self.received.find(&expected)?;
         if !identity.is_of(&expected) {
             return Err(Error::OtherServer {
                 found: identity.to_string(),
@@ -32,6 +33,8 @@ impl<W: Append, H: History> Ingest<W, H> {
             standby::unless_refused(connection.mark_session(mark))?;
         }
         self.own_pid = connection.backend_pid();
+        self.find_out_who_waits(&mut connection)?;
+        self.receives_first = self.is_to_receive_first()?;
         let start = self.start();
         let status_interval = status_interval(&mut connection)?;
         let is_utf8 = connection.parameter("server_encoding") == Some("UTF8");
@@ -52,12 +55,34 @@ impl<W: Append, H: History> Ingest<W, H> {
             status_interval,
             is_utf8,
             confirmed,
+            receives_first: self.receives_first,
         })
     }
 
-    /// The stream from the journal's head.
+    /// Asks whether commits wait for what is confirmed here, and says so.
+    fn find_out_who_waits(&mut self, connection: &mut Connection) -> Result<(), Error> {
+        let by = connection.synchronous_by()?;
+        let (is, was) = (by.is_some(), self.is_synchronous);
+        self.is_synchronous = is;
+        self.metrics.synchronous.set(is.into());
+        let words = by.map(|setting| {
+            format!(
+                "walcast is among the synchronous standbys (synchronous_standby_names = '{setting}'): commits wait until it \
+                 has received them and synced them to the disk of --data-dir"
+            )
+        });
+        match &words {
+            Some(words) if !was => tracing::warn!("{words}"),
+            None if was => tracing::info!("walcast is not among the synchronous standbys any more"),
+            _ => {}
+        }
+        self.readiness.remark(words);
+        Ok(())
+    }
+
+    /// The stream from where on nothing of it is held.
     fn start(&self) -> StartReplication {
-        let (slot, head) = (self.options.slot.clone(), self.journal.head());
+        let (slot, head) = (self.options.slot.clone(), self.held());
         match self.options.plugin {
             Plugin::Pgoutput => {
                 let mut start = StartReplication::pgoutput(slot, head, &self.options.publications);
@@ -76,7 +101,7 @@ impl<W: Append, H: History> Ingest<W, H> {
     /// Whether to ask for transactions while they still run.
     fn streams(&self) -> bool {
         let is_over = |until| Instant::now() >= until;
-        self.options.streaming && self.unstreamed_until.is_none_or(is_over)
+        self.options.streaming && !self.receives_first && self.unstreamed_until.is_none_or(is_over)
     }
 
     fn begin_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {
@@ -92,7 +117,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         written: Lsn,
         Acquired { confirmed, made_anew }: Acquired,
     ) -> Result<(), Error> {
-        let head = self.journal.head();
+        let head = self.held();
         let seen = self.sighting.take().filter(|_| !made_anew);
         let vouched = seen
             .as_ref()

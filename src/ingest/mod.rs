@@ -11,6 +11,7 @@ mod drain;
 mod incoming;
 mod nudge;
 mod oversize;
+mod received;
 mod slots;
 mod standby;
 mod stream;
@@ -36,6 +37,7 @@ use crate::tables::{DescribeError, Tables};
 use crate::telemetry::{Metrics, chain};
 pub use connect::identify;
 pub use nudge::Nudge;
+use received::Received;
 use standby::Sighting;
 pub use standby::Standbys;
 use trouble::Trouble;
@@ -63,6 +65,8 @@ pub struct Options {
     pub publications: Vec<Publication>,
     /// Where transactions that still run are kept.
     pub spool_dir: PathBuf,
+    /// Where what the server sends is kept while nobody can read it yet.
+    pub received_dir: PathBuf,
     /// Whether large transactions are sent while they still run.
     pub streaming: bool,
     /// How much is kept of transactions that still run. Beyond it they are left to the server for a while.
@@ -138,6 +142,15 @@ pub enum Error {
     /// walcast stops while it waits for a transaction that the database does not show yet.
     #[error("the transaction {0} is not visible yet")]
     Invisible(u32),
+    /// A transaction is not visible yet, perhaps because it waits for us to confirm it.
+    #[error("the transaction {0} is not visible yet: receiving and confirming first what is read once it is")]
+    Unconfirmed(u32),
+    /// What was received cannot be read back.
+    #[error("what was received cannot be read back: {0}")]
+    Unreadable(&'static str),
+    /// What was received cannot be read back.
+    #[error("what was received cannot be read back")]
+    Malformed(#[from] journal::Malformed),
     /// A table has another name than the stream calls it by.
     #[error("a table was renamed without a word in the stream")]
     Renamed,
@@ -177,6 +190,19 @@ impl Error {
         }
     }
 
+    /// Whether what was received cannot be read, however often it is tried.
+    fn is_about_what_was_received(&self) -> bool {
+        matches!(
+            self,
+            Error::Decode(_)
+                | Error::Streams(_)
+                | Error::Translate(_)
+                | Error::Order(_)
+                | Error::Unreadable(_)
+                | Error::Malformed(_)
+        )
+    }
+
     /// Whether it does not come again if transactions are sent after their commit only.
     fn is_of_spools(&self) -> bool {
         matches!(
@@ -195,6 +221,8 @@ struct Started {
     is_utf8: bool,
     /// Up to where the slot is confirmed.
     confirmed: Lsn,
+    /// Whether it is received and confirmed before it is read.
+    receives_first: bool,
 }
 
 /// The ingest loop and what it owns.
@@ -213,6 +241,12 @@ pub struct Ingest<W: Append, H: History> {
     unstreamed_until: Option<Instant>,
     /// Whether something is kept of transactions that still run, or of one that is just read back.
     spooling: bool,
+    /// What the server sent and could not be read yet.
+    received: Received,
+    /// Whether the stream is received and confirmed before it is read.
+    receives_first: bool,
+    /// Whether the server's setting names us among the synchronous standbys.
+    is_synchronous: bool,
     trouble: Trouble,
     /// The last server process of ours that read the slot.
     own_pid: u32,
@@ -244,6 +278,9 @@ impl<W: Append, H: History> Ingest<W, H> {
         readiness: Readiness,
     ) -> Ingest<W, H> {
         Ingest {
+            received: Received::new(options.received_dir.clone()),
+            receives_first: false,
+            is_synchronous: false,
             options,
             writer,
             journal,
@@ -283,6 +320,11 @@ impl<W: Append, H: History> Ingest<W, H> {
             }
             if matches!(error, Error::Renamed | Error::Nudged) {
                 tracing::info!(reason = %error, "reading the stream anew");
+                continue;
+            }
+            if matches!(error, Error::Unconfirmed(_)) {
+                tracing::info!(reason = %error, "reading the stream anew");
+                self.received.use_for_a_while();
                 continue;
             }
             if error.is_taken() {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::confirm::{self, Progress};
+use super::confirm::{self, Pace, Progress};
 use super::drain::Drain;
 use super::incoming::Incoming;
 use super::{Error, FINAL_SYNC, FINISH, Ingest, Started, pause};
@@ -14,34 +14,57 @@ use crate::decode::wal2json::Translator;
 use crate::decode::{Changes, Message, Part, Routed, Step};
 use crate::event::{StreamRelation, Transaction};
 use crate::journal::{self, Append, History};
-use crate::postgres::{Connection, Filled, Frame, Plugin, Purpose, Receiver, ReplicationStream, ServerError};
+use crate::postgres::{
+    ConnInfo, Connection, Filled, Frame, Plugin, Purpose, Receiver, ReplicationStream, ServerError,
+};
 use crate::telemetry::chain;
 
 /// How long one read waits for something to come; also how soon a stop is noticed.
-const FILL_TIMEOUT: Duration = Duration::from_millis(50);
+pub(super) const FILL_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long to wait for space on a full disk before it is tried again.
-const FULL_PAUSE: Duration = Duration::from_millis(500);
+pub(super) const FULL_PAUSE: Duration = Duration::from_millis(500);
 
 /// Whether the server says, as it does from version 18 on where it failed before, that it leaves out a publication which
 /// is not there: changes are missing from here on. By its code, since the words are in the server's language.
-fn is_passing_over(notice: &ServerError) -> bool {
+pub(super) fn is_passing_over(notice: &ServerError) -> bool {
     (notice.severity.as_str(), notice.code.as_str()) == ("WARNING", "55000")
+}
+
+/// Lets a server go that shuts down and has waited for the journal for long enough: it tells whoever connects.
+pub(super) fn unless_draining(conninfo: &ConnInfo, drain: &mut Drain) -> Result<(), Error> {
+    if !drain.is_due(Instant::now()) {
+        return Ok(());
+    }
+    match Connection::connect(conninfo, Purpose::Query) {
+        Err(error) if error.cannot_connect_now() => Err(Error::Undrained),
+        _ => Ok(()),
+    }
 }
 
 impl<W: Append, H: History> Ingest<W, H> {
     /// Takes the stream into the journal until it ends. `Ok` if that was because of `stop`.
     pub(super) fn stream(&mut self, started: Started, stop: &CancellationToken) -> Result<(), Error> {
+        if started.receives_first
+            && let Some(log) = self.received.take()
+        {
+            return self.stream_by_log(started, log, stop);
+        }
         let Started {
             stream: ReplicationStream { mut receiver, sender },
             status_interval,
             is_utf8,
             confirmed,
+            ..
         } = started;
         let progress = Progress::new(confirmed);
         let (journal, metrics) = (self.journal.clone(), Arc::clone(&self.metrics));
-        let pace = (status_interval, &self.options.standbys.clone());
+        let pace = Pace {
+            interval: status_interval,
+            standbys: self.options.standbys.clone(),
+            at_once: false,
+        };
         let ended = thread::scope(|scope| {
-            let confirming = scope.spawn(|| confirm::run(&sender, &progress, &journal, &metrics, pace));
+            let confirming = scope.spawn(|| confirm::run(&sender, &progress, &journal, &metrics, &pace));
             let ended = self.read(&mut receiver, is_utf8, &progress, stop).and_then(|()| {
                 self.flush(stop)?;
                 Ok(self.journal.sync_now(FINAL_SYNC)?)
@@ -110,7 +133,7 @@ impl<W: Append, H: History> Ingest<W, H> {
                         if self.journal.durable() >= wal_end {
                             incoming.drain.goes_on();
                         } else if reply_requested {
-                            self.unless_draining(&mut incoming.drain)?;
+                            unless_draining(&self.options.conninfo, &mut incoming.drain)?;
                         }
                         // Inside a transaction the server's position says nothing of what we have whole.
                         if !incoming.is_open() {
@@ -237,7 +260,7 @@ impl<W: Append, H: History> Ingest<W, H> {
     }
 
     /// Takes a message of a transaction, or one between transactions, into the journal.
-    fn take(
+    pub(super) fn take(
         &mut self,
         incoming: &mut Incoming,
         message: Message<'_>,
@@ -358,24 +381,13 @@ impl<W: Append, H: History> Ingest<W, H> {
     }
 
     /// Does something with the journal's writer; while the disk is full, waits for space.
-    fn until_space(
+    pub(super) fn until_space(
         &mut self,
         stop: &CancellationToken,
         act: impl FnOnce(&mut W) -> Result<(), journal::Error>,
     ) -> Result<(), Error> {
         let acted = act(&mut self.writer);
         self.wait_for_space(stop, acted, W::flush)
-    }
-
-    /// Lets a server go that shuts down and has waited for the journal for long enough: it tells whoever connects.
-    fn unless_draining(&self, drain: &mut Drain) -> Result<(), Error> {
-        if !drain.is_due(Instant::now()) {
-            return Ok(());
-        }
-        match Connection::connect(&self.options.conninfo, Purpose::Query) {
-            Err(error) if error.cannot_connect_now() => Err(Error::Undrained),
-            _ => Ok(()),
-        }
     }
 
     /// While the disk is full, waits and tries again. Nothing is lost meanwhile: what was given is kept, the server keeps
@@ -408,7 +420,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             if self.options.nudge.take() {
                 return Err(Error::Nudged);
             }
-            self.unless_draining(&mut drain)?;
+            unless_draining(&self.options.conninfo, &mut drain)?;
             pause(FULL_PAUSE, stop);
             acted = again(&mut self.writer);
         }

@@ -20,6 +20,10 @@ pub(super) struct Visible {
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
+/// So long the stream waits for a transaction. After that it is asked, again and again, whether the transaction may wait
+/// for us: then what follows is received and confirmed first, and then read (see
+/// [`Received`](super::received::Received)).
+pub(super) const MAX_INVISIBLE: Duration = Duration::from_millis(200);
 /// After so long it is said what is waited for.
 const SAID_AFTER: Duration = Duration::from_secs(1);
 
@@ -47,7 +51,7 @@ impl<W: Append, H: History> Ingest<W, H> {
     /// replication that may be long; nobody has been told that it committed until then.
     ///
     /// # Errors
-    /// The database does not answer, or `stop`.
+    /// The database does not answer, `stop`, or commits wait for us.
     pub(super) fn until_visible(
         &mut self,
         visible: &mut Visible,
@@ -56,10 +60,17 @@ impl<W: Append, H: History> Ingest<W, H> {
     ) -> Result<(), Error> {
         let Some(xid) = xid else { return Ok(()) };
         let began = Instant::now();
+        let mut asked = began;
         let mut said = false;
         while !visible.sees(xid, &self.tables)? {
             if stop.is_cancelled() {
                 return Err(Error::Invisible(xid));
+            }
+            if !self.receives_first && asked.elapsed() >= MAX_INVISIBLE {
+                if self.tables.are_commits_waiting_for_us()? {
+                    return Err(Error::Unconfirmed(xid));
+                }
+                asked = Instant::now();
             }
             if !said && began.elapsed() >= SAID_AFTER {
                 let reason = format!(

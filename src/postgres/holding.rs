@@ -42,7 +42,7 @@ impl Connection {
         let sessions = self.query(
             "SELECT pid, pg_catalog.format('pid %s (%s, %s): %s for %s', pid, coalesce(usename, '?'), \
              coalesce(nullif(application_name, ''), 'no application_name'), coalesce(state, '?'), \
-             pg_catalog.date_trunc('second', pg_catalog.now() - xact_start)) \
+             pg_catalog.date_trunc('second', pg_catalog.now() - xact_start)), wait_event = 'SyncRep' \
              FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_catalog.pg_backend_pid() \
              ORDER BY xact_start",
         )?;
@@ -63,10 +63,19 @@ impl Connection {
         }
         for row in &sessions {
             let pid = row.parse(0, "pid")?;
-            blockers.push(Blocker {
-                pid: Some(pid),
-                description: row.text(1, "session")?.to_owned(),
-                cure: format!("SELECT pg_terminate_backend({pid});"),
+            let description = row.text(1, "session")?;
+            blockers.push(match row.is_true(2) {
+                // If it waits for ourselves, it does so until the slot is there, which waits for it.
+                true => Blocker {
+                    pid: Some(pid),
+                    description: format!("{description}, its commit waiting for a synchronous standby"),
+                    cure: format!("SELECT pg_cancel_backend({pid}); which lets it commit without waiting"),
+                },
+                false => Blocker {
+                    pid: Some(pid),
+                    description: description.to_owned(),
+                    cure: format!("SELECT pg_terminate_backend({pid});"),
+                },
             });
         }
         Ok(blockers)

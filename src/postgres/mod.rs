@@ -24,6 +24,7 @@ mod session;
 mod slot;
 mod snapshot;
 mod stream;
+mod synchronous;
 mod tls;
 mod wire;
 

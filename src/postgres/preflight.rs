@@ -74,6 +74,7 @@ pub enum Code {
     ColumnListsConflict,
     NoReplicaIdentity,
     NoSelectRight,
+    Synchronous,
 }
 
 /// Something that is not as it should be. `Display` is what `walcast check` prints.
@@ -199,6 +200,19 @@ impl Inspection<'_> {
                 "the server is a standby: changes arrive later, and slots and publications are made on the primary's terms",
                 "Connect to the primary, or set hot_standby_feedback = on here, so that the slot is not lost to a conflict. While a \
                  slot is made here, have the primary say what runs there: SELECT pg_log_standby_snapshot();",
+            );
+        }
+        if let Some(setting) = self.sql.synchronous_by()? {
+            self.warns(
+                Code::Synchronous,
+                format!(
+                    "walcast is among the synchronous standbys (synchronous_standby_names = '{setting}'): commits wait until \
+                     it has received them and synced them to its disk, and stand still while it is away if no other \
+                     standby will do"
+                ),
+                "If that is not wanted, name the standbys that commits are to wait for, and walcast (application_name) not \
+                 among them:\nALTER SYSTEM SET synchronous_standby_names = 'FIRST 1 (standby1)';\n\
+                 SELECT pg_reload_conf();",
             );
         }
         if row.get(2) == Some("SQL_ASCII") {

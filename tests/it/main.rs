@@ -28,6 +28,7 @@ mod snapshot;
 mod standby;
 mod streaming;
 mod support;
+mod synchronous;
 mod tail;
 mod upstream;
 mod values;

@@ -372,3 +372,28 @@ fn a_standby_is_found() {
     );
     assert_eq!(sessions, [false, false, true, true, true]);
 }
+
+#[test]
+fn it_is_found_that_commits_will_wait_for_walcast() {
+    let settings = [
+        "synchronous_standby_names = 'ANY 1 (other, \"Walcast\")'",
+        "synchronous_commit = local",
+    ];
+    let cluster = Cluster::start(&Options {
+        settings: settings.map(str::to_owned).to_vec(),
+        ..Options::default()
+    })
+    .unwrap();
+    cluster.psql("CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION p FOR ALL TABLES");
+    let wanted = creating("s", &["p"]);
+    let called = |name: &str| {
+        let url = format!("{}?application_name={name}", cluster.url("postgres"));
+        let found = check(&info(&url), &wanted).unwrap();
+        found
+            .iter()
+            .map(|finding| (finding.code, finding.severity))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(called("walcast"), [(Code::Synchronous, Warns)]);
+    assert_eq!(called("somebody"), []);
+}

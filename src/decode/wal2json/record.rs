@@ -60,8 +60,18 @@ impl<'a> Record<'a> {
         serde_json::from_slice(message).map_err(|error| Error::Json(error.to_string()))
     }
 
+    /// `B`, `C`, `I`, `U`, `D`, `T` or `M`.
+    pub(in crate::decode) fn action(&self) -> &str {
+        &self.action.0
+    }
+
+    /// The low 32 bits of the transaction's ID.
+    pub(in crate::decode) fn xid(&self) -> Result<u32, Error> {
+        self.xid.ok_or(Error::Missing("xid"))
+    }
+
     /// Where the commit record starts, and where it ends.
-    pub(super) fn commit(&self) -> Result<(Lsn, Lsn), Error> {
+    pub(in crate::decode) fn commit(&self) -> Result<(Lsn, Lsn), Error> {
         Ok((
             lsn(self.lsn.as_ref(), "lsn")?,
             lsn(self.nextlsn.as_ref(), "nextlsn")?,
@@ -69,7 +79,7 @@ impl<'a> Record<'a> {
     }
 
     /// When the transaction committed.
-    pub(super) fn committed_at(&self) -> Result<Timestamp, Error> {
+    pub(in crate::decode) fn committed_at(&self) -> Result<Timestamp, Error> {
         let text = given(self.timestamp.as_ref(), "timestamp")?;
         match Reading::TimestampTz.read(text.as_bytes()) {
             Some(Datum::Timestamp(micros)) => Ok(Timestamp(micros)),

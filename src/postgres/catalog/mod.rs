@@ -16,6 +16,7 @@ use super::conninfo::ConnInfo;
 use super::error::Error;
 use super::slot::Publication;
 use super::snapshot::{Horizon, Snapshot};
+use super::synchronous;
 use crate::event::quote_literal;
 use crate::event::{Collation, Column, Relation, StreamColumn, StreamRelation, TableName};
 use crate::lsn::Lsn;
@@ -83,6 +84,12 @@ impl Catalog {
             Some(row) => row.parse(0, "snapshot"),
             None => Ok(Snapshot::default()),
         }
+    }
+
+    /// Whether commits may wait for what is confirmed here, see [`Connection::synchronous_by`].
+    pub fn names_us_synchronous(&mut self) -> Result<bool, Error> {
+        let rows = self.session.ask(|_| synchronous::SQL.to_owned())?;
+        Ok(rows.first().and_then(synchronous::read).is_some())
     }
 
     /// What may be written by now and not visible yet; `None` where no commit waits for a standby.

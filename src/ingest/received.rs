@@ -1,0 +1,191 @@
+//! [`Received`]: what the server sent, kept as it came until it has been read.
+//!
+//! To read a change, the catalogs have to be asked about its table, and they answer only once they show what the change's
+//! transaction did. While that transaction waits for a synchronous standby nobody sees it. If walcast itself is the
+//! standby, because `synchronous_standby_names` names it or is `*`, then the transaction waits until walcast has confirmed
+//! it, and walcast must not wait for the transaction before it does.
+//!
+//! So there is a second way to take the stream. Normally, messages are read as they come, and confirmed once the journal
+//! holds what they mean. On this one they are first appended, unread, to a log of their own, synced, and confirmed: that
+//! asks nothing of the database, takes as long as one sync, and is all that "flushed" promises, since what is kept can be
+//! read at any time later, also after a crash. Another thread reads the log into the journal, and asks and waits as it
+//! needs to. Clients get transactions from the journal as ever: only confirmation does not wait for the reading.
+//!
+//! Why not instead
+//! - ask without waiting for the transaction: what it created or altered is not in the answer, and nothing tells whether
+//!   it did. Keys under `REPLICA IDENTITY FULL`, attributes, labels and collations would be guessed.
+//! - confirm, and ask afterwards: what is confirmed is never sent again, and a crash in between would lose it.
+//! - report no position as flushed, so that the server does not count us: then with `*` and nobody else commits wait for
+//!   ever.
+//!
+//! It is used while the server's setting names us, when a transaction has stayed invisible for longer than
+//! [`MAX_INVISIBLE`](super::visible::MAX_INVISIBLE) (whatever it waits for), and until the log has been read. Transactions are not streamed meanwhile: the
+//! log holds them whole, in the order of their commits, each with the descriptions of its tables, so that it can be read
+//! from any of them on.
+//!
+//! The log is a journal like the other one, in a directory of its own, with the server's messages in the place of rows:
+//! what that says of syncs, torn ends and damage holds here too.
+
+mod apply;
+mod receive;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+pub(super) use receive::Receiving;
+
+use super::{Error, Ingest};
+use crate::event::{Relation, TableName};
+use crate::journal::{self, Append, History, Identity, Journal, Options, Retention, Writer};
+use crate::lsn::{Epoch, Lsn};
+
+/// What the server sent, kept as it came.
+pub(super) struct Received {
+    dir: PathBuf,
+    log: Option<Log>,
+    /// Whether the log cannot be read: what it holds is lost.
+    is_unreadable: bool,
+    /// Until when it is used although the server's setting does not name us.
+    until: Option<Instant>,
+}
+
+/// The open log.
+pub(super) struct Log {
+    writer: Writer,
+    journal: Journal,
+}
+
+/// The log is followed by a new file at this size: what has been read is removed file by file.
+const FILE_BYTES: u64 = 16 << 20;
+/// How much of it is kept in memory for the one who reads it.
+const WINDOW_BYTES: usize = 2 << 20;
+/// How long it is used after a transaction that could not be seen.
+const AFTER_INVISIBLE: Duration = Duration::from_secs(10 * 60);
+/// Everything that can be removed is.
+const NOTHING_KEPT: Retention = Retention {
+    max_bytes: Some(0),
+    max_age: None,
+};
+
+impl Received {
+    /// The log in that directory, which is made when it is needed.
+    pub(super) fn new(dir: PathBuf) -> Received {
+        Received {
+            dir,
+            log: None,
+            is_unreadable: false,
+            until: None,
+        }
+    }
+
+    /// Opens the log if there is one, so that it is known how far it goes.
+    pub(super) fn find(&mut self, identity: &Identity) -> Result<(), journal::Error> {
+        if self.log.is_none() && self.dir.is_dir() {
+            self.log = Some(open(&self.dir, identity)?);
+        }
+        Ok(())
+    }
+
+    /// How far the history reaches that this walcast holds: the journal's `head`, or the log's if it goes on from there.
+    pub(super) fn head(&self, epoch: &Epoch, head: Lsn) -> Lsn {
+        let Some(Log { journal: log, .. }) = &self.log else {
+            return head;
+        };
+        match !self.is_unreadable && log.epoch() == *epoch && log.earliest() <= head {
+            true => head.max(log.head()),
+            false => head,
+        }
+    }
+
+    /// What the log holds cannot be read, and never will be: the history is held only up to where the journal ends, which
+    /// is compared with the slot at the next connection. What was confirmed beyond is lost, and clients are told.
+    fn give_up(&mut self) {
+        self.is_unreadable = true;
+    }
+
+    /// A transaction could not be seen: what follows is to be received first, for a while.
+    pub(super) fn use_for_a_while(&mut self) {
+        self.until = Some(Instant::now() + AFTER_INVISIBLE);
+    }
+
+    /// Whether it is used for a while.
+    pub(super) fn is_used_for_a_while(&self) -> bool {
+        self.until.is_some_and(|until| Instant::now() < until)
+    }
+
+    /// Has the log go on where the history does that this walcast holds: it is made, or begun anew, if need be.
+    fn begin(&mut self, identity: &Identity, epoch: &Epoch, head: Lsn) -> Result<(), journal::Error> {
+        let goes_on = self.head(epoch, head);
+        let log = match &mut self.log {
+            Some(log) => log,
+            none => none.insert(open(&self.dir, identity)?),
+        };
+        if self.is_unreadable || log.journal.epoch() != *epoch || log.journal.head() != goes_on {
+            log.writer.adopt_epoch(identity, epoch, goes_on)?;
+            self.is_unreadable = false;
+        }
+        Ok(())
+    }
+
+    /// Takes the log for the time of a connection.
+    pub(super) fn take(&mut self) -> Option<Log> {
+        self.log.take()
+    }
+
+    /// Takes it back at the connection's end.
+    fn put_back(&mut self, log: Log) {
+        self.log = Some(log);
+    }
+}
+
+fn open(dir: &Path, identity: &Identity) -> Result<Log, journal::Error> {
+    let options = Options {
+        segment_bytes: FILE_BYTES,
+        window_bytes: WINDOW_BYTES,
+        sync_interval: Duration::ZERO,
+        ..Options::default()
+    };
+    let (writer, journal) = Journal::open(dir, options, identity)?;
+    Ok(Log { writer, journal })
+}
+
+/// Removes what has been read.
+fn tidy(log: &Journal) {
+    if let Err(error) = log.retain(&NOTHING_KEPT, SystemTime::now()) {
+        tracing::warn!(%error, "what has been read of the received log cannot be removed");
+    }
+}
+
+/// The names under which the log holds messages.
+const AS_IT_CAME: &str = "received";
+/// The description of a table that came before, in another transaction.
+const DESCRIBED_BEFORE: &str = "described";
+
+fn messages(name: &str) -> Arc<Relation> {
+    Arc::new(Relation::of_messages(name, false))
+}
+
+/// Whether a message is in the log only so that its transaction can be read by itself.
+fn came_before(table: &TableName) -> bool {
+    table.messages() == Some(DESCRIBED_BEFORE)
+}
+
+impl<W: Append, H: History> Ingest<W, H> {
+    /// How far the history reaches that this walcast holds.
+    pub(super) fn held(&self) -> Lsn {
+        self.received.head(&self.journal.epoch(), self.journal.head())
+    }
+
+    /// Whether what the server sends is to be received before it is read. The log is ready for it then.
+    pub(super) fn is_to_receive_first(&mut self) -> Result<bool, Error> {
+        let head = self.journal.head();
+        let is_behind = self.held() > head;
+        if !is_behind && !self.is_synchronous && !self.received.is_used_for_a_while() {
+            return Ok(false);
+        }
+        let (identity, epoch) = (self.journal.identity(), self.journal.epoch());
+        self.received.begin(&identity, &epoch, head)?;
+        Ok(true)
+    }
+}

@@ -1,0 +1,209 @@
+//! From the log into the journal.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio_util::sync::CancellationToken;
+
+use super::super::confirm::{self, Pace, Progress};
+use super::super::incoming::Incoming;
+use super::super::{Error, FINISH, Ingest, Started};
+use super::{Log, Receiving, came_before, tidy};
+use crate::decode::wal2json::Translator;
+use crate::decode::{Boundary, Message};
+use crate::event::{Op, RowChange, Value};
+use crate::journal::{self, Append, Entry, History, Journal, Keep, Piece};
+use crate::lsn::{Done, Position, Start};
+use crate::postgres::{Plugin, ReplicationStream};
+use crate::telemetry::chain;
+
+/// How much is read of the log at once.
+const BATCH_BYTES: usize = 256 * 1024;
+/// How long to wait for more if nobody says that there is some.
+const WAIT: Duration = Duration::from_millis(20);
+/// How often what has been read is removed.
+const TIDY_INTERVAL: Duration = Duration::from_secs(1);
+
+impl<W: Append, H: History> Ingest<W, H> {
+    /// Takes the stream into the log, and the log into the journal, until either ends. `Ok` if that was because of `stop`.
+    pub(in crate::ingest) fn stream_by_log(
+        &mut self,
+        started: Started,
+        mut log: Log,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
+        let Started {
+            stream: ReplicationStream { mut receiver, sender },
+            status_interval,
+            is_utf8,
+            confirmed,
+            ..
+        } = started;
+        let journal = log.journal.clone();
+        let progress = Progress::new(confirmed);
+        let read = AtomicU64::new(self.writer.head().0);
+        let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
+        let options = self.options.clone();
+        let pace = Pace {
+            interval: status_interval,
+            standbys: options.standbys.clone(),
+            at_once: true,
+        };
+        let over = stop.child_token();
+        let reader = thread::current();
+        let ended = thread::scope(|scope| {
+            let confirming = scope.spawn(|| confirm::run(&sender, &progress, &journal, &metrics, &pace));
+            let confirmer = confirming.thread().clone();
+            let receiving = Receiving {
+                log: &mut log,
+                plugin: options.plugin,
+                conninfo: &options.conninfo,
+                progress: &progress,
+                metrics: &metrics,
+                readiness: &readiness,
+                read: &read,
+                max_ahead: options.max_spool_bytes,
+                waiting: [reader.clone(), confirmer.clone()],
+            };
+            let (receiver, over, reader) = (&mut receiver, &over, &reader);
+            let receiving = scope.spawn(move || {
+                let received = receiving.run(receiver, over);
+                over.cancel();
+                reader.unpark();
+                received
+            });
+            let applied = self.apply(&journal, is_utf8, &read, over);
+            over.cancel();
+            let received = receiving
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            // What is durable by now is confirmed with the last update.
+            progress.end();
+            confirmer.unpark();
+            // If the connection broke, the reading was only told to end.
+            (received, applied)
+        });
+        self.received.put_back(log);
+        if let (_, Err(error)) = &ended
+            && error.is_about_what_was_received()
+        {
+            tracing::error!(
+                error = chain(error),
+                "what was received and confirmed cannot be read: it is given up"
+            );
+            self.received.give_up();
+        }
+        ended.0.and(ended.1)?;
+        if let Err(error) = receiver.finish(FINISH) {
+            tracing::debug!(%error, "the stream was not ended in good order");
+        }
+        Ok(())
+    }
+
+    /// Reads the log into the journal until `over`.
+    fn apply(
+        &mut self,
+        log: &Journal,
+        is_utf8: bool,
+        read: &AtomicU64,
+        over: &CancellationToken,
+    ) -> Result<(), Error> {
+        let head = self.writer.head();
+        let damaged = |error| match error {
+            // The history is held only up to where the journal ends: it is compared with the slot once more.
+            journal::Error::Expired { .. } => Error::Unreadable("it is damaged, or gone"),
+            error => Error::Journal(error),
+        };
+        let mut reader = log.reader(Start::After(Position::after(head))).map_err(damaged)?;
+        let kept = log.pin(head);
+        let mut translator = (self.options.plugin == Plugin::Wal2json).then(Translator::new);
+        self.tables.stream_begins();
+        self.spooling = false;
+        let mut incoming = Incoming::new(&self.options, is_utf8, head, &self.tables, &self.metrics);
+        let mut tidied = Instant::now();
+        while !over.is_cancelled() {
+            if self.options.nudge.take() {
+                return Err(Error::Nudged);
+            }
+            match reader.next(BATCH_BYTES).map_err(damaged)? {
+                None => thread::park_timeout(WAIT),
+                Some(batch) => {
+                    incoming.composites.received();
+                    for entry in batch.entries() {
+                        match entry? {
+                            Entry::Position(lsn) => incoming.passed.note(lsn, false),
+                            Entry::Piece(piece) => {
+                                self.apply_piece(&mut incoming, translator.as_mut(), piece, over)?;
+                            }
+                        }
+                        if over.is_cancelled() {
+                            return Ok(());
+                        }
+                    }
+                }
+            }
+            if let Some(lsn) = incoming.passed.due().filter(|_| !self.writer.in_transaction()) {
+                self.until_space(over, |writer| writer.position(lsn))?;
+            }
+            self.flush(over)?;
+            let at = reader.position();
+            let reached = match at.done {
+                Done::Commit => at.end.max(self.writer.head()),
+                Done::Change(_) => self.writer.head(),
+            };
+            read.store(reached.0, Ordering::Relaxed);
+            self.metrics.journaled_lsn.set(self.writer.head().0);
+            self.note_progress(reached);
+            if tidied.elapsed() >= TIDY_INTERVAL {
+                kept.advance(self.journal.durable());
+                tidy(log);
+                tidied = Instant::now();
+            }
+            if self.tables.is_outdated(self.writer.head()) {
+                return Err(Error::Renamed);
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_piece(
+        &mut self,
+        incoming: &mut Incoming,
+        mut translator: Option<&mut Translator>,
+        piece: Piece<'_>,
+        over: &CancellationToken,
+    ) -> Result<(), Error> {
+        if piece.transaction.xid == 0 {
+            incoming.sent_at = piece.transaction.committed_at;
+        }
+        for change in piece.changes {
+            let change = change?;
+            let message = message(&change)?;
+            match &mut translator {
+                Some(translator) => self.wal2json_message(translator, incoming, message, over)?,
+                None if came_before(&change.relation.table) => {
+                    let table = Boundary::described(message);
+                    if table.is_some_and(|table| incoming.assembler.described(table).is_none()) {
+                        self.take(incoming, Message::parse(message)?, over)?;
+                    }
+                }
+                None => self.message(incoming, message, over)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The message that a row of the log is.
+fn message<'a>(change: &RowChange<'a>) -> Result<&'a [u8], Error> {
+    let value = match change.op {
+        Op::Insert { new } => new.values().next(),
+        _ => None,
+    };
+    match value {
+        Some(Value::Text(message)) => Ok(message),
+        _ => Err(Error::Unreadable("it holds something else than messages")),
+    }
+}
