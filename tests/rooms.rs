@@ -14,9 +14,8 @@ fn rows() -> Vec<Vec<String>> {
     let map = std::fs::read_to_string("src/lib.rs").unwrap();
     let row = |line: &str| -> Option<Vec<String>> {
         let cell = line.strip_prefix("//! | ")?.split(" | ").nth(1)?;
-        let names = cell.split("[`").skip(1);
-        let names = names.map(|rest| rest.split('`').next().unwrap().to_owned());
-        Some(names.collect())
+        let quoted = cell.split('`').skip(1).step_by(2);
+        Some(quoted.map(str::to_owned).collect())
     };
     let rows = map.lines().filter_map(row);
     rows.filter(|names| !names.is_empty()).collect()
