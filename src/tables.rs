@@ -6,6 +6,7 @@
 mod current;
 mod names;
 mod renames;
+mod roots;
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -17,13 +18,14 @@ use tokio::sync::Semaphore;
 use crate::event::{Lookup, Relation, StreamRelation, TableName};
 use crate::lsn::{Epoch, Lsn};
 use crate::postgres::{
-    self, Catalog, ConnInfo, Connection, Error, Horizon, Layouts, Publication, Purpose, Snapshot,
+    self, Catalog, ConnInfo, Connection, Described, Error, Horizon, Layouts, Publication, Purpose, Snapshot,
 };
 
 use current::Current;
 pub use names::Holder;
 use names::Names;
 use renames::Renames;
+use roots::Roots;
 
 /// The published tables. Its blocking methods ask the database; the others answer from memory.
 #[derive(Debug)]
@@ -37,6 +39,7 @@ pub struct Tables {
     described: Mutex<Catalog>,
     names: Mutex<Names>,
     renames: Mutex<Renames>,
+    roots: Mutex<Roots>,
     /// Tables that were known and are not any more, by name and OID, until somebody asks for them.
     missed: Mutex<Vec<(TableName, u32)>>,
     asked: Mutex<Asked>,
@@ -127,7 +130,9 @@ impl Tables {
         };
         Ok(Arc::new(Tables {
             names: Mutex::new(Names::open(&data_dir.join("tables.jsonl"), epoch)?),
-            described: Mutex::new(Catalog::sharing(conninfo.clone(), &layouts)),
+            described: Mutex::new(
+                Catalog::sharing(conninfo.clone(), &layouts).with_publications(publications.clone()),
+            ),
             asked: Mutex::new(asked),
             types_changed: AtomicU64::new(0),
             written: tokio::sync::Mutex::default(),
@@ -135,6 +140,7 @@ impl Tables {
             questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
             current: RwLock::default(),
             renames: Mutex::default(),
+            roots: Mutex::default(),
             missed: Mutex::default(),
             publications,
             messages: messages
@@ -216,6 +222,15 @@ impl Tables {
         self.complete(stream, None, commit)
     }
 
+    /// Completes once more what the stream says of a partitioned table, whose partitions have changed just now. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn describe_root(&self, stream: &StreamRelation, commit: Lsn) -> Result<Arc<Relation>, Error> {
+        lock(&self.described).forget_partitions(stream.oid);
+        self.complete(stream, None, commit)
+    }
+
     fn complete(
         &self,
         stream: &StreamRelation,
@@ -223,24 +238,34 @@ impl Tables {
         commit: Lsn,
     ) -> Result<Arc<Relation>, Error> {
         let mut catalog = lock(&self.described);
-        let relation = Arc::new(catalog.describe(stream, commit)?.into_relation());
+        let described = catalog.describe(stream, commit)?;
+        let as_root = matches!(described, Described::AsRoot(_));
+        let relation = Arc::new(described.into_relation());
         // Whoever subscribes now is told of the columns that the table has now.
         let settled = relation.is_uncertain().then(|| catalog.settled(&relation).1);
         drop(catalog);
         lock(&self.renames).describe(relation.oid, &relation.table);
-        self.remember(&settled.map_or_else(|| Arc::clone(&relation), Arc::new), former);
+        if !as_root {
+            self.remember(&settled.map_or_else(|| Arc::clone(&relation), Arc::new), former);
+        }
         Ok(relation)
     }
 
     /// A stream begins: what it calls the tables will be their names.
     pub fn stream_begins(&self) {
         lock(&self.renames).begin();
+        lock(&self.roots).begin();
     }
 
-    /// Whether the stream, which has come to `head`, calls a table by a name that it does not have any more, and would
-    /// go on doing so: it is to begin anew.
+    /// Whether the stream, which has come to `head`, calls a table by a name that it does not have any more, or is read with
+    /// less of a root's old rows than its partitions log, and would go on doing so: it is to begin anew.
     pub fn is_outdated(&self, head: Lsn) -> bool {
-        lock(&self.renames).is_due(head)
+        lock(&self.renames).is_due(head) || lock(&self.roots).is_due(head)
+    }
+
+    /// The rows of a partitioned table are read by this from now on.
+    pub fn read_by(&self, root: &Relation) {
+        lock(&self.roots).read_by(root);
     }
 
     /// Waits until the stream calls the table by the name that the database says it has. Returns whether it did not: then
@@ -491,15 +516,20 @@ impl Tables {
 impl Tables {
     /// Before the names are known to those who subscribe: they would wait for rows that come by another.
     fn find_renames(&self, asked: &mut Asked, tables: &[Relation]) -> Result<(), Error> {
-        let differs = |relation: &&Relation| lock(&self.renames).differs(relation.oid, &relation.table);
-        let renamed: Vec<&Relation> = tables.iter().filter(differs).collect();
-        if renamed.is_empty() {
+        let is_renamed = |relation: &&Relation| lock(&self.renames).differs(relation.oid, &relation.table);
+        let renamed: Vec<&Relation> = tables.iter().filter(is_renamed).collect();
+        let is_outdated =
+            |relation: &&Relation| relation.logging.partitioned && lock(&self.roots).differs(relation);
+        let outdated: Vec<&Relation> = tables.iter().filter(is_outdated).collect();
+        if renamed.is_empty() && outdated.is_empty() {
             return Ok(());
         }
         let written = asked.catalog.written()?;
-        let mut renames = lock(&self.renames);
         for relation in renamed {
-            renames.find(relation.oid, &relation.table, written);
+            lock(&self.renames).find(relation.oid, &relation.table, written);
+        }
+        for relation in outdated {
+            lock(&self.roots).find(relation, written);
         }
         Ok(())
     }

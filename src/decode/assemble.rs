@@ -4,6 +4,7 @@
 //! it was not known, only because the journal already has its transaction.
 
 mod error;
+mod partitions;
 mod tables;
 
 use std::sync::Arc;
@@ -56,7 +57,7 @@ pub struct Assembler {
     previous_end: Lsn,
     /// The logical messages that are changes, by their prefixes.
     messages: Vec<Arc<Relation>>,
-    /// The last such message as a row.
+    /// The last such message as a row, or an old row that is not as it came.
     row: Vec<u8>,
 }
 
@@ -177,6 +178,12 @@ impl Assembler {
         self.tables.described(oid)
     }
 
+    /// The root of a partition that was described and learned of just now, if what was learned of the root before cannot be
+    /// right any more: the caller asks the catalogs anew, and [learns](Assembler::learn) of it again.
+    pub fn outdated_root(&self, partition: u32) -> Option<&StreamRelation> {
+        self.tables.outdated_root(partition)
+    }
+
     /// Whether a transaction has begun and not yet committed. A keepalive's position says nothing meanwhile.
     pub fn is_open(&self) -> bool {
         self.open.is_some()
@@ -257,16 +264,26 @@ impl Assembler {
         if open.skipped {
             return Ok(Step::Nothing);
         }
-        let relation = self.tables.learned(message, oid)?;
-        match op {
-            Op::Insert { new } | Op::Update { old: None, new } => check_columns(relation, new)?,
+        let reading = self.tables.reading(message, oid)?;
+        let (relation, row) = (&reading.relation, &mut self.row);
+        let op = match op {
+            Op::Insert { new } | Op::Update { old: None, new } => {
+                check_columns(relation, new)?;
+                op
+            }
             Op::Update { old: Some(old), new } => {
                 check_columns(relation, old.tuple())?;
                 check_columns(relation, new)?;
+                let old = Some(reading.partitions.old(old, row));
+                Op::Update { old, new }
             }
-            Op::Delete { old } => check_columns(relation, old.tuple())?,
-            Op::Truncate => {}
-        }
+            Op::Delete { old } => {
+                check_columns(relation, old.tuple())?;
+                let old = reading.partitions.old(old, row);
+                Op::Delete { old }
+            }
+            Op::Truncate => op,
+        };
         Ok(Step::Changes(Changes {
             next_seq: open.take_seqs(1)?,
             what: What::Row(Some((relation, op))),
@@ -316,6 +333,7 @@ impl Assembler {
             return Ok(Step::Nothing);
         }
         for oid in oids {
+            self.tables.named(oid);
             self.tables.learned(message, oid)?;
         }
         Ok(Step::Changes(Changes {

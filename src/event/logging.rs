@@ -1,5 +1,7 @@
 //! [`Logging`]: what Postgres logs of a table's old rows, beyond what its replica identity says, and what has it log more.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::{Relation, quote_identifier};
@@ -15,6 +17,75 @@ pub struct Logging {
     pub partitioned: bool,
     /// Why `REPLICA IDENTITY FULL` alone would make the application's UPDATE and DELETE fail.
     pub obstacle: Option<Obstacle>,
+    /// What else whoever subscribes is to be told.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub caveats: Vec<Caveat>,
+}
+
+/// Something that a live query of a table cannot show, or that is wrong with it. `Display` says it in a clause.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Caveat {
+    /// The application's UPDATE and DELETE fail, as the table is published.
+    WritesFail {
+        /// The first of the partitions that it is so for, as SQL has it, and how many there are; `None` if it is the table
+        /// itself.
+        partitions: Option<(String, u64)>,
+        /// As it is published: a phrase after "published".
+        reason: String,
+    },
+    /// The publications leave out these operations.
+    LeftOut(Vec<String>),
+    /// The publications have other row filters for one operation than for another.
+    UnevenFilters,
+    /// Partitions log no changes: they are foreign or unlogged.
+    Silent {
+        /// The first of them, as SQL has it.
+        first: String,
+        /// How many there are.
+        count: u64,
+    },
+}
+
+impl fmt::Display for Caveat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Caveat::WritesFail { partitions, reason } => {
+                f.write_str("UPDATE and DELETE fail")?;
+                if let Some((first, count)) = partitions {
+                    write!(f, " on {}", Partitions(first, *count))?;
+                }
+                write!(f, ": published {reason}")
+            }
+            Caveat::LeftOut(operations) => write!(
+                f,
+                "the publications leave out {}: the rows grow stale",
+                operations.join(", ")
+            ),
+            Caveat::UnevenFilters => f.write_str(
+                "the publications have different row filters for inserts, updates and deletes: rows that one of them \
+                 leaves out grow stale",
+            ),
+            Caveat::Silent { first, count } => write!(
+                f,
+                "the rows of {} are left out: foreign and unlogged tables log no changes",
+                Partitions(first, *count)
+            ),
+        }
+    }
+}
+
+/// Names partitions by the first of them.
+struct Partitions<'a>(&'a str, u64);
+
+impl fmt::Display for Partitions<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Partitions(first, count) = self;
+        match count.saturating_sub(1) {
+            0 => write!(f, "the partition {first}"),
+            others => write!(f, "the partition {first} and {others} more"),
+        }
+    }
 }
 
 /// Why `REPLICA IDENTITY FULL` alone makes UPDATE and DELETE of a published table fail (42P10).
@@ -143,6 +214,7 @@ mod tests {
             unnamed: false,
             partitioned,
             obstacle,
+            caveats: Vec::new(),
         };
         relation
     }

@@ -189,6 +189,7 @@ impl Versions {
     }
 
     fn learn(&mut self, newest: Arc<Relation>) {
+        let newest = as_described(&newest, &self.described);
         tracing::debug!(table = %newest.table, "the table's composites and labels were described");
         self.versions.retain(|known| *known != newest);
         if self.versions.len() == MAX_VERSIONS {
@@ -208,6 +209,19 @@ impl Versions {
             .find(|version| fits(version, op))
             .or(self.versions.last())
     }
+}
+
+/// The relation with the types that it has, and with what the rows' own description says of the log: that may be of another
+/// time than the types.
+fn as_described(types: &Relation, described: &Relation) -> Arc<Relation> {
+    let mut relation = types.clone();
+    relation.replica_identity = described.replica_identity;
+    relation.key.clone_from(&described.key);
+    relation.logging.clone_from(&described.logging);
+    for (column, described) in relation.columns.iter_mut().zip(&described.columns) {
+        column.identity = described.identity;
+    }
+    Arc::new(relation)
 }
 
 /// Whether the composites of a change's rows have as many attributes as the relation says, and it knows their labels.

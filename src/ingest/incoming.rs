@@ -110,7 +110,8 @@ impl Counts {
         }
     }
 
-    pub(super) fn count(&mut self, change: &RowChange<'_>) {
+    /// Counts a change. Whether it is of another relation than the one before.
+    pub(super) fn count(&mut self, change: &RowChange<'_>) -> bool {
         let same = self
             .last
             .as_ref()
@@ -118,13 +119,16 @@ impl Counts {
         if !same {
             self.last = Some(self.of(change.relation));
         }
-        let Some((_, counters)) = &self.last else { return };
+        let Some((_, counters)) = &self.last else {
+            return true;
+        };
         match change.op {
             Op::Insert { .. } => counters.insert.inc(),
             Op::Update { .. } => counters.update.inc(),
             Op::Delete { .. } => counters.delete.inc(),
             Op::Truncate => counters.truncate.inc(),
         }
+        !same
     }
 
     fn of(&mut self, relation: &Arc<Relation>) -> (Arc<Relation>, TableCounters) {

@@ -151,8 +151,8 @@ pub enum Error {
     /// What was received cannot be read back.
     #[error("what was received cannot be read back")]
     Malformed(#[from] journal::Malformed),
-    /// A table has another name than the stream calls it by.
-    #[error("a table was renamed without a word in the stream")]
+    /// A table has another name than the stream calls it by, or its partitions log more than is known.
+    #[error("a table was renamed, or its partitions changed, without a word in the stream")]
     Renamed,
     /// The server shuts down.
     #[error("the server is shutting down")]

@@ -280,7 +280,9 @@ impl<W: Append, H: History> Ingest<W, H> {
         let (xid, commit) = (assembler.open_xid(), assembler.open_commit());
         let mut append = |ingest: &mut Self, changes: Changes<'_>| {
             for change in changes {
-                counts.count(&change);
+                if counts.count(&change) && change.relation.logging.partitioned {
+                    ingest.tables.read_by(change.relation);
+                }
                 let relation = match composites.are_to_ask(&change) {
                     false => composites.known(&change, commit),
                     true => {
@@ -354,7 +356,14 @@ impl<W: Append, H: History> Ingest<W, H> {
             .describe(described, &epoch, head, assembler.open_commit())?;
         tracing::debug!(table = %relation.table, "a table was described");
         unsettled.note(&relation, &self.tables);
-        Ok(assembler.learn(relation)?)
+        assembler.learn(relation)?;
+        // What was learned of all partitions is older than what is described of this one.
+        if let Some(root) = assembler.outdated_root(described.oid).cloned() {
+            let relation = self.tables.describe_root(&root, assembler.open_commit())?;
+            unsettled.note(&relation, &self.tables);
+            assembler.learn(relation)?;
+        }
+        Ok(())
     }
 
     /// Asks once more for tables of which it could not be told which columns their rows had: those of the transaction

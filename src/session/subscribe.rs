@@ -122,7 +122,8 @@ impl Prepared {
             query = bound.await.map_err(|error| shared.internal(&error))?;
         }
         let (bound, matcher) = Bound::new(&query, &relation, &mut Default::default())?;
-        let warnings = query.warnings(&matcher, &relation);
+        let mut warnings = query.warnings(&matcher, &relation);
+        warnings.extend(relation.logging.caveats.iter().map(ToString::to_string));
         let subscription = Subscription {
             id: Arc::clone(id),
             query: Arc::new(query),

@@ -14,6 +14,7 @@ mod crash;
 mod ddl;
 mod failover;
 mod faults;
+mod identities;
 mod messages;
 mod operations;
 mod pooler;

@@ -5,10 +5,15 @@
 //! what their text means, collations and the order of the key, wherever both still agree.
 
 mod ctypes;
+mod facts;
+mod identity;
 mod layout;
 mod published;
 mod tables;
 mod types;
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
 
 use super::Purpose;
 use super::connection::{Connection, Row, quote_literals};
@@ -22,6 +27,7 @@ use crate::event::{Collation, Column, Relation, StreamColumn, StreamRelation, Ta
 use crate::lsn::Lsn;
 use crate::types::{Attnum, Ctype, Kind, Type};
 use ctypes::Letters;
+use facts::{Facts, Writers};
 use layout::Layout;
 pub(crate) use layout::Layouts;
 use tables::{Scope, Table, TableColumn};
@@ -34,7 +40,15 @@ pub struct Catalog {
     types: Types,
     letters: Letters,
     layouts: Layouts,
+    /// The publications that the stream is of.
+    publications: Vec<Publication>,
+    /// What the partitions of tables log, by these tables' OIDs, and when it was asked.
+    writers: HashMap<u32, (Instant, Option<Vec<Writers>>)>,
 }
+
+/// How long an answer about the partitions of a table holds. They are many, and the stream describes their root again
+/// with each that it comes to.
+const WRITERS_AGE: Duration = Duration::from_secs(1);
 
 /// A table as the stream describes it, completed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,13 +58,17 @@ pub enum Described {
     /// The table was dropped meanwhile: its key is what the stream flags, and what is not known of its types and
     /// collations is taken to be the least.
     Dropped(Relation),
+    /// The table is a partition whose changes are published as an ancestor's: none comes under its own name.
+    AsRoot(Relation),
 }
 
 impl Described {
     /// The relation, whether the table still exists or not.
     pub fn into_relation(self) -> Relation {
         match self {
-            Described::Known(relation) | Described::Dropped(relation) => relation,
+            Described::Known(relation) | Described::Dropped(relation) | Described::AsRoot(relation) => {
+                relation
+            }
         }
     }
 }
@@ -66,6 +84,8 @@ impl Catalog {
             types: Types::default(),
             letters: Letters::default(),
             layouts: Layouts::default(),
+            publications: Vec::new(),
+            writers: HashMap::new(),
         }
     }
 
@@ -75,6 +95,12 @@ impl Catalog {
             layouts: layouts.clone(),
             ..Catalog::new(info)
         }
+    }
+
+    /// Has [`Catalog::describe`] know the publications that the stream is of.
+    #[must_use]
+    pub fn with_publications(self, publications: Vec<Publication>) -> Catalog {
+        Catalog { publications, ..self }
     }
 
     /// What is visible to the questions that follow.
@@ -115,7 +141,7 @@ impl Catalog {
     /// Completes what the stream says of a table in a transaction that commits at `commit`, and that can be seen.
     pub fn describe(&mut self, stream: &StreamRelation, commit: Lsn) -> Result<Described, Error> {
         let before = self.layouts.before(stream.oid, commit);
-        let now = tables::read(&mut self.session, &Scope::Oid(stream.oid))?.pop();
+        let now = self.read_described(stream.oid)?;
         if let Some(now) = &now {
             self.layouts.note(stream.oid, now.written, &now.layout);
         }
@@ -157,15 +183,35 @@ impl Catalog {
                 ctype,
             });
         }
+        // By the names that the columns have now: so does the rest of the answer.
+        let name = |(column, number): (&StreamColumn, &Attnum)| {
+            let columns = now.as_ref().map_or(&[][..], |table| &table.columns);
+            let now = columns.iter().find(|now| Some(now.attnum) == number.number());
+            now.map_or_else(|| column.name.clone(), |now| now.name.clone())
+        };
+        let names: Vec<String> = stream.columns.iter().zip(&numbers).map(name).collect();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let flagged: Vec<bool> = stream.columns.iter().map(|column| column.identity).collect();
+        let (unknown, own) = (Facts::default(), stream.replica_identity);
+        let keys = now.as_ref().map(|table| table.keys(own));
+        let facts = now.as_ref().map_or(&unknown, |table| &table.facts);
+        let told = match facts.partitioned {
+            true => identity::of(own, &names, &keys.unwrap_or_default(), facts),
+            false => identity::of_streamed(own, &names, &flagged, keys, facts),
+        };
+        for (column, identity) in columns.iter_mut().zip(told.columns) {
+            column.identity = identity;
+        }
         let relation = Relation {
             oid: stream.oid,
             table: stream.table.clone(),
-            replica_identity: stream.replica_identity,
-            key: key(&numbers, now.as_ref(), stream),
-            logging: Default::default(),
+            replica_identity: told.replica_identity,
+            key: told.key,
+            logging: told.logging,
             columns,
         };
         Ok(match now {
+            Some(now) if now.facts.as_root => Described::AsRoot(relation),
             Some(_) => Described::Known(relation),
             None => Described::Dropped(relation),
         })
@@ -186,6 +232,28 @@ impl Catalog {
             }
         }
         (written, settled)
+    }
+
+    /// Has the next description of a partitioned table ask for its partitions.
+    pub fn forget_partitions(&mut self, root: u32) {
+        self.writers.remove(&root);
+    }
+
+    fn read_described(&mut self, oid: u32) -> Result<Option<Table>, Error> {
+        self.writers.retain(|_, (asked, _)| asked.elapsed() < WRITERS_AGE);
+        let known = self.writers.get(&oid);
+        let scope = Scope::Oid(oid, &self.publications, known.is_none());
+        let mut table = tables::read(&mut self.session, &scope)?.pop();
+        if let Some(table) = table.as_mut().filter(|table| table.facts.partitioned) {
+            match known {
+                Some((_, writers)) => table.facts.writers.clone_from(writers),
+                None => {
+                    let writers = table.facts.writers.clone();
+                    self.writers.insert(oid, (Instant::now(), writers));
+                }
+            }
+        }
+        Ok(table)
     }
 
     /// Looks whether the attributes of a composite type changed that was met in a table so far, and returns a number
@@ -257,35 +325,6 @@ impl Catalog {
             }
         }
         Ok(())
-    }
-}
-
-/// The key of a table as the stream describes it: in the order of the index if the catalogs still know that index,
-/// else the flagged columns.
-fn key(numbers: &[Attnum], now: Option<&Table>, stream: &StreamRelation) -> Vec<usize> {
-    use crate::event::ReplicaIdentity::{Default, Full, Index, Nothing};
-    let flagged = || {
-        (0..)
-            .zip(&stream.columns)
-            .filter(|(_, c)| c.identity)
-            .map(|(i, _)| i)
-            .collect()
-    };
-    let position = |number: i16| numbers.iter().position(|attnum| attnum.number() == Some(number));
-    let by_index: Option<Vec<usize>> = now.and_then(|table| {
-        let key = table.key(stream.replica_identity);
-        key.into_iter().map(position).collect()
-    });
-    match (stream.replica_identity, by_index) {
-        // Every column is flagged under `FULL` and none under `NOTHING`: only the catalogs tell.
-        (Full | Nothing, by_index) => by_index.unwrap_or_default(),
-        (Default | Index, Some(by_index)) => {
-            let mut sorted = by_index.clone();
-            sorted.sort_unstable();
-            let flagged: Vec<usize> = flagged();
-            if sorted == flagged { by_index } else { flagged }
-        }
-        (Default | Index, None) => flagged(),
     }
 }
 

@@ -41,7 +41,7 @@ impl Catalog {
         };
         let root = TableName::new(row.text(0, "schema")?, row.text(1, "table")?);
         let oid: u32 = row.parse(2, "table's OID")?;
-        let all = tables::read(&mut self.session, &Scope::Oid(oid))?.pop();
+        let all = tables::read(&mut self.session, &Scope::Oid(oid, publications, false))?.pop();
         let scope = Scope::Published(publications, Some(&root));
         let published = tables::read(&mut self.session, &scope)?.pop();
         // Between two questions it may have been dropped.

@@ -1,6 +1,8 @@
 //! Tables as the catalogs have them now.
 
 use super::super::publication_tables::publication_tables;
+use super::facts::{self, Facts};
+use super::identity::{self, Keys};
 use super::layout::{Layout, Numbered};
 use super::*;
 use crate::event::ReplicaIdentity;
@@ -9,8 +11,8 @@ use crate::types::{Attnum, Ctype};
 
 /// Which tables to read.
 pub(super) enum Scope<'a> {
-    /// This one, with all of its columns.
-    Oid(u32),
+    /// This one, with all of its columns, as these publications have it; and whether to ask for its partitions.
+    Oid(u32, &'a [Publication], bool),
     /// Those of the publications, or the one of that name among them, with the columns that are published.
     Published(&'a [Publication], Option<&'a TableName>),
 }
@@ -20,6 +22,8 @@ pub(super) struct Table {
     oid: u32,
     name: TableName,
     replica_identity: ReplicaIdentity,
+    /// How its rows are logged and published.
+    pub(super) facts: Facts,
     /// The key columns' `attnum`s: the primary key's and the identity index's, in the order of the index.
     primary_key: Vec<i16>,
     identity_index: Vec<i16>,
@@ -48,44 +52,38 @@ impl Table {
         self.oid
     }
 
-    /// The numbers of the columns that make up the key, in the order of its index.
-    pub(super) fn key(&self, identity: ReplicaIdentity) -> Vec<i16> {
-        let index = match identity {
-            ReplicaIdentity::Index => &self.identity_index,
-            _ => &self.primary_key,
+    /// The keys that the table has by its indexes, each in the order of its index, without one that has a column which is
+    /// not among the table's: of that nothing can be told.
+    pub(super) fn keys(&self, identity: ReplicaIdentity) -> Keys<'_> {
+        let name = |attnum: &i16| {
+            let column = self.columns.iter().find(|c| c.attnum == *attnum);
+            column.map(|c| c.name.as_str())
         };
-        // A key with a column missing is no key.
-        let is_published = |attnum: &i16| self.columns.iter().any(|c| c.attnum == *attnum);
-        match index.iter().all(is_published) {
-            true => index.clone(),
-            false => Vec::new(),
-        }
-    }
-
-    fn is_identity(&self, attnum: i16) -> bool {
-        match self.replica_identity {
-            ReplicaIdentity::Default => self.primary_key.contains(&attnum),
-            ReplicaIdentity::Index => self.identity_index.contains(&attnum),
-            ReplicaIdentity::Full => true,
-            ReplicaIdentity::Nothing => false,
+        let names = |key: &Vec<i16>| key.iter().map(name).collect::<Option<Vec<&str>>>();
+        Keys {
+            index: match identity {
+                ReplicaIdentity::Index => names(&self.identity_index),
+                _ => None,
+            },
+            primary: names(&self.primary_key),
         }
     }
 
     pub(super) fn into_relation(self, kind: impl Fn(u32) -> Kind) -> Relation {
-        let position = |attnum: i16| self.columns.iter().position(|column| column.attnum == attnum);
-        let key = self
-            .key(self.replica_identity)
-            .into_iter()
-            .filter_map(position)
-            .collect();
-        let identities: Vec<bool> = self.columns.iter().map(|c| self.is_identity(c.attnum)).collect();
-        let columns = self.columns.into_iter().zip(identities);
+        let names: Vec<&str> = self.columns.iter().map(|column| column.name.as_str()).collect();
+        let told = identity::of(
+            self.replica_identity,
+            &names,
+            &self.keys(self.replica_identity),
+            &self.facts,
+        );
+        let columns = self.columns.into_iter().zip(&told.columns);
         Relation {
             oid: self.oid,
             table: self.name,
-            replica_identity: self.replica_identity,
+            replica_identity: told.replica_identity,
             columns: columns
-                .map(|(column, identity)| Column {
+                .map(|(column, &identity)| Column {
                     name: column.name,
                     attnum: Attnum::new(column.attnum),
                     ty: Type {
@@ -99,8 +97,8 @@ impl Table {
                     ctype: column.ctype,
                 })
                 .collect(),
-            key,
-            logging: Default::default(),
+            key: told.key,
+            logging: told.logging,
         }
     }
 }
@@ -147,6 +145,7 @@ fn read_table(oid: u32, row: &Row) -> Result<Table, Error> {
             "i" => ReplicaIdentity::Index,
             _ => ReplicaIdentity::Nothing,
         },
+        facts: Facts::read(row.text(17, "facts of a table")?)?,
         primary_key: numbers(4),
         identity_index: numbers(5),
         columns: Vec::new(),
@@ -184,6 +183,17 @@ pub(super) const WRITTEN: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery(
 
 fn sql(scope: &Scope<'_>, version: u32) -> String {
     let Source { with, from, column } = Source::of(scope, version);
+    let (publications, with_writers) = match scope {
+        Scope::Oid(_, publications, with_writers) => (publications, *with_writers),
+        Scope::Published(publications, _) => (publications, true),
+    };
+    let publications = quote_literals(publications.iter().map(Publication::as_str));
+    let facts = facts::sql(&publications, version, with_writers);
+    // Once for each table, not once for each column.
+    let with = match with.as_str() {
+        "" => "WITH".to_owned(),
+        with => format!("{with},"),
+    };
     // Only an index that is checked at once identifies rows; one being deferrable does not.
     let key = |which: &str| {
         format!(
@@ -202,7 +212,8 @@ fn sql(scope: &Scope<'_>, version: u32) -> String {
     };
     let c_altogether = format!("{libc}d.datcollate IN ('C', 'POSIX') AND d.datctype IN ('C', 'POSIX')");
     format!(
-        "{with} SELECT c.oid, n.nspname, c.relname, c.relreplident, {primary_key}, {identity_index}, \
+        "{with} facts AS MATERIALIZED (SELECT c.oid, {facts} AS facts FROM {from}) \
+         SELECT c.oid, n.nspname, c.relname, c.relreplident, {primary_key}, {identity_index}, \
              a.attnum, a.attname, a.atttypid, a.atttypmod, pg_catalog.format_type(a.atttypid, a.atttypmod), \
              CASE WHEN a.attcollation = 0 THEN 'none' \
                   WHEN NOT co.collisdeterministic THEN 'nondeterministic' \
@@ -214,8 +225,9 @@ fn sql(scope: &Scope<'_>, version: u32) -> String {
                   ELSE 'deterministic' END, \
              CASE WHEN a.attcollation = 0 THEN {database_ctype} WHEN co.collisdeterministic THEN {ctype} END, \
              CASE WHEN a.attcollation <> 0 THEN a.attcollation::pg_catalog.regcollation::pg_catalog.text \
-                  ELSE 'pg_catalog.\"default\"' END, {column}, c.relnatts, ({WRITTEN}) \
+                  ELSE 'pg_catalog.\"default\"' END, {column}, c.relnatts, ({WRITTEN}), facts.facts \
          FROM {from} \
+         JOIN facts ON facts.oid = c.oid \
          JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database() \
          LEFT JOIN pg_catalog.pg_attribute a \
              ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
@@ -242,7 +254,7 @@ impl Source {
     fn of(scope: &Scope<'_>, version: u32) -> Source {
         let (publications, table) = match scope {
             Scope::Published(publications, table) => (publications, table),
-            Scope::Oid(oid) => {
+            Scope::Oid(oid, ..) => {
                 return Source {
                     with: String::new(),
                     from: format!(

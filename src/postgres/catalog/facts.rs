@@ -1,0 +1,251 @@
+//! What the catalogs say of how a table's rows are logged and published, in one JSON value for each table.
+
+use serde::Deserialize;
+
+use crate::postgres::error::Error;
+
+/// How a table's rows are logged and published.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub(super) struct Facts {
+    /// Whether it is partitioned.
+    pub(super) partitioned: bool,
+    /// Whether its changes are published as an ancestor's.
+    pub(super) as_root: bool,
+    /// Which operations our publications have of it, with their row filters.
+    pub(super) ours: Vec<Ours>,
+    /// The column lists of publications, anybody's, that have its updates or deletes.
+    pub(super) lists: Option<Vec<(String, Vec<String>)>>,
+    /// The columns of such publications' row filters.
+    pub(super) filters: Option<Vec<(String, Vec<String>)>>,
+    /// Such publications without a column list that leave out stored generated columns, since version 18.
+    pub(super) ungenerated: Option<Vec<String>>,
+    /// Such publications at all.
+    pub(super) publications: Option<Vec<String>>,
+    /// The stored generated columns, and the virtual ones.
+    pub(super) stored: Option<Vec<String>>,
+    pub(super) virtual_: Option<Vec<String>>,
+    /// The tables that write its rows, itself or its partitions, by what they log of old rows.
+    pub(super) writers: Option<Vec<Writers>>,
+}
+
+/// What one of our publications has of a table.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Ours {
+    pub(super) insert: bool,
+    pub(super) update: bool,
+    pub(super) delete: bool,
+    pub(super) truncate: bool,
+    /// Its row filter, as far as to tell it from others.
+    pub(super) filter: Option<String>,
+}
+
+/// Tables that log the same of old rows.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Writers {
+    pub(super) holds: Holds,
+    /// The columns of the identity; all of them under `FULL`.
+    pub(super) columns: Option<Vec<String>>,
+    pub(super) count: u64,
+    /// The first of them by name, as SQL has it.
+    pub(super) first: String,
+}
+
+/// What a table logs of old rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Holds {
+    /// All of them.
+    Whole,
+    /// The columns of an index.
+    Columns,
+    /// Nothing: it has no identity, and UPDATE and DELETE fail while they are published.
+    Nothing,
+    /// It logs no changes at all: it is foreign or unlogged.
+    Silent,
+}
+
+/// Why UPDATE and DELETE fail on tables that log the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failure {
+    NoIdentity,
+    ColumnList(String),
+    RowFilter(String),
+    Generated(String),
+}
+
+impl Facts {
+    pub(super) fn read(json: &str) -> Result<Facts, Error> {
+        serde_json::from_str(json).map_err(|error| Error::Answer {
+            question: "a table's identity",
+            problem: error.to_string(),
+        })
+    }
+
+    /// Why REPLICA IDENTITY FULL alone would make UPDATE and DELETE fail.
+    pub(super) fn obstacle(&self) -> Option<crate::event::Obstacle> {
+        use crate::event::Obstacle::{ColumnLists, StoredGenerated, VirtualGenerated};
+        let lists = self.lists.iter().flatten();
+        let lists: Vec<String> = lists.map(|(publication, _)| publication.clone()).collect();
+        let some = |names: &Option<Vec<String>>| names.as_ref().is_some_and(|names| !names.is_empty());
+        if !lists.is_empty() {
+            return Some(ColumnLists(lists));
+        }
+        if some(&self.virtual_) && some(&self.publications) {
+            return Some(VirtualGenerated);
+        }
+        let ungenerated = self.ungenerated.clone().unwrap_or_default();
+        (some(&self.stored) && !ungenerated.is_empty()).then_some(StoredGenerated(ungenerated))
+    }
+
+    /// Why UPDATE and DELETE fail on the writers, if they do (`CheckCmdReplicaIdentity`).
+    pub(super) fn failure(&self, writers: &Writers) -> Option<Failure> {
+        let publication = self.publications.iter().flatten().next()?;
+        let identity = writers.columns.as_deref().unwrap_or_default();
+        let whole = writers.holds == Holds::Whole;
+        match writers.holds {
+            Holds::Nothing => return Some(Failure::NoIdentity),
+            Holds::Silent => return None,
+            Holds::Whole | Holds::Columns => {}
+        }
+        let lacks = |columns: &[String]| !identity.iter().all(|name| columns.contains(name));
+        let mut lists = self.lists.iter().flatten();
+        if let Some((publication, _)) = lists.find(|(_, columns)| whole || lacks(columns)) {
+            return Some(Failure::ColumnList(publication.clone()));
+        }
+        let mut filters = self.filters.iter().flatten();
+        let beyond = |columns: &[String]| !columns.iter().all(|name| identity.contains(name));
+        if let Some((publication, _)) = filters.find(|(_, columns)| !whole && beyond(columns)) {
+            return Some(Failure::RowFilter(publication.clone()));
+        }
+        let held = |names: &Option<Vec<String>>| {
+            let names = names.iter().flatten();
+            whole && names.clone().next().is_some() || names.clone().any(|name| identity.contains(name))
+        };
+        if held(&self.virtual_) {
+            return Some(Failure::Generated(publication.clone()));
+        }
+        let ungenerated = self.ungenerated.iter().flatten().next();
+        ungenerated
+            .filter(|_| held(&self.stored))
+            .map(|publication| Failure::Generated(publication.clone()))
+    }
+
+    /// Whether our publications have updates or deletes of it.
+    pub(super) fn has_updates_or_deletes(&self) -> bool {
+        self.ours.iter().any(|ours| ours.update || ours.delete)
+    }
+}
+
+/// The expression of the facts of the table `c` of `pg_class`. `ours` are our publications, as SQL constants. Partitions
+/// are found without a lock on any, which `pg_partition_tree` takes.
+pub(super) fn sql(ours: &str, version: u32, with_writers: bool) -> String {
+    let ours = if ours.is_empty() { "NULL" } else { ours };
+    let related =
+        "(c.oid = r.prrelid OR r.prrelid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid)))";
+    // The namespaces of the table and of its ancestors.
+    let namespace = "s.pnnspid IN (SELECT u.relnamespace FROM pg_catalog.pg_class u WHERE u.oid = c.oid \
+         OR u.oid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid)))";
+    let schemas = match version {
+        150_000.. => format!(
+            "OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication_namespace s WHERE s.pnpubid = p.oid AND {namespace})"
+        ),
+        _ => String::new(),
+    };
+    let has_it = format!(
+        "(p.puballtables OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication_rel r \
+             WHERE r.prpubid = p.oid AND {related}) {schemas})"
+    );
+    let named = |column: &str, condition: &str, columns: &str| match version {
+        150_000.. => format!(
+            "(SELECT pg_catalog.json_agg(pg_catalog.json_build_array(p.pubname, {columns}) ORDER BY p.pubname) \
+              FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid \
+              WHERE r.{column} IS NOT NULL AND NOT p.puballtables AND (p.pubupdate OR p.pubdelete) AND {condition})"
+        ),
+        _ => "NULL".to_owned(),
+    };
+    let lists = named(
+        "prattrs",
+        related,
+        "(SELECT coalesce(pg_catalog.json_agg(a.attname), '[]') FROM pg_catalog.pg_attribute a \
+          WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs))",
+    );
+    let filters = named(
+        "prqual",
+        related,
+        "(SELECT coalesce(pg_catalog.json_agg(a.attname), '[]') FROM pg_catalog.pg_attribute a \
+          WHERE a.attrelid = r.prrelid AND a.attnum IN (SELECT m[1]::int2 \
+              FROM pg_catalog.regexp_matches(r.prqual::text, ':varattno ([0-9]+)', 'g') m))",
+    );
+    let (generated, ungenerated) = match version {
+        180_000.. => (
+            "a.attgenerated",
+            format!(
+                "(SELECT pg_catalog.json_agg(p.pubname ORDER BY p.pubname) FROM pg_catalog.pg_publication p \
+                  WHERE (p.pubupdate OR p.pubdelete) AND p.pubgencols <> 's' AND {has_it} \
+                  AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_publication_rel r \
+                      WHERE r.prpubid = p.oid AND r.prattrs IS NOT NULL AND NOT p.puballtables AND {related}))"
+            ),
+        ),
+        _ => ("''", "NULL".to_owned()),
+    };
+    let columns_of = |kind: char| {
+        format!(
+            "(SELECT pg_catalog.json_agg(a.attname) FROM pg_catalog.pg_attribute a \
+              WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND {generated} = '{kind}')"
+        )
+    };
+    let filter = match version {
+        150_000.. => {
+            "(SELECT pg_catalog.md5(pg_catalog.regexp_replace(r.prqual::text, ':location [-0-9]+', '', 'g')) \
+              FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid AND r.prrelid = c.oid AND NOT p.puballtables \
+              AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_publication_namespace s \
+                              WHERE s.pnpubid = p.oid AND s.pnnspid = c.relnamespace))"
+        }
+        _ => "NULL",
+    };
+    let via_root = match version {
+        150_000.. => {
+            "OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication_namespace s JOIN pg_catalog.pg_class u \
+                 ON u.relnamespace = s.pnnspid WHERE s.pnpubid = p.oid AND u.oid = ancestor.relid)"
+        }
+        _ => "",
+    };
+    let as_root = format!(
+        "c.relispartition AND EXISTS (SELECT 1 FROM pg_catalog.pg_publication p, \
+             pg_catalog.pg_partition_ancestors(c.oid) ancestor(relid) \
+             WHERE p.pubviaroot AND p.pubname IN ({ours}) AND ancestor.relid <> c.oid \
+             AND (p.puballtables OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication_rel r \
+                  WHERE r.prpubid = p.oid AND r.prrelid = ancestor.relid) {via_root}))"
+    );
+    let writers = if with_writers { WRITERS } else { "NULL" };
+    format!(
+        "pg_catalog.json_build_object('partitioned', c.relkind = 'p', 'as_root', {as_root}, \
+         'ours', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('insert', p.pubinsert, \
+             'update', p.pubupdate, 'delete', p.pubdelete, 'truncate', p.pubtruncate, 'filter', {filter})), '[]') \
+             FROM pg_catalog.pg_publication p WHERE p.pubname IN ({ours}) AND {has_it}), \
+         'lists', {lists}, 'filters', {filters}, 'ungenerated', {ungenerated}, \
+         'publications', (SELECT pg_catalog.json_agg(p.pubname ORDER BY p.pubname) FROM pg_catalog.pg_publication p \
+             WHERE (p.pubupdate OR p.pubdelete) AND {has_it}), \
+         'stored', {stored}, 'virtual_', {virtual_}, 'writers', {writers})",
+        stored = columns_of('s'),
+        virtual_ = columns_of('v'),
+    )
+}
+
+/// The tables that write the rows of `c`, by what they log of old rows (`RelationGetIndexList` says which index it is).
+const WRITERS: &str = "(WITH RECURSIVE tree(oid) AS (SELECT c.oid UNION ALL \
+         SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid AND NOT i.inhdetachpending \
+         WHERE c.relkind = 'p'), \
+     writer AS (SELECT w.oid::pg_catalog.regclass::text AS name, \
+         CASE WHEN w.relkind <> 'r' OR w.relpersistence <> 'p' THEN 'silent' \
+              WHEN w.relreplident = 'f' THEN 'whole' WHEN x.columns IS NULL THEN 'nothing' ELSE 'columns' END AS holds, \
+         CASE WHEN w.relreplident = 'f' THEN NULL ELSE x.columns END AS columns \
+         FROM tree JOIN pg_catalog.pg_class w ON w.oid = tree.oid AND w.relkind <> 'p' \
+         LEFT JOIN LATERAL (SELECT (SELECT pg_catalog.array_agg(a.attname::text ORDER BY a.attnum) \
+                FROM pg_catalog.pg_attribute a WHERE a.attrelid = w.oid \
+                AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])) AS columns \
+             FROM pg_catalog.pg_index i WHERE i.indrelid = w.oid AND i.indimmediate AND i.indisvalid AND \
+             CASE w.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END) x ON true) \
+     SELECT pg_catalog.json_agg(g) FROM (SELECT holds, columns, pg_catalog.count(*) AS count, \
+         pg_catalog.min(name) AS first FROM writer GROUP BY holds, columns ORDER BY holds, columns) g)";
