@@ -12,10 +12,12 @@ const FINAL_CODES = [1002, 1007, 1009];
 
 /** One live query and its result so far. */
 export class Query {
-  constructor(id, table, where) {
+  /** `options` go into the `subscribe` message as they are: params, columns, undecided and so on. */
+  constructor(id, table, where, options = {}) {
     this.id = id;
     this.table = table;
     this.where = where;
+    this.options = options;
     this.rows = new Map(); // key as JSON -> row, the last changed last
     this.key = [];
     this.columns = [];
@@ -33,7 +35,7 @@ export class Query {
 
   /** The message that starts it under a name, or starts it again where it was. */
   subscribe(id) {
-    const message = { type: "subscribe", id, table: this.table };
+    const message = { ...this.options, type: "subscribe", id, table: this.table };
     if (this.where) message.where = this.where;
     if (!this.begun) return { ...message, snapshot: true };
     return { ...message, from: this.position, epoch: this.epoch };
@@ -57,7 +59,10 @@ export class Query {
     for (const row of rows) this.rows.set(this.keyOfNew(row), row);
   }
 
-  /** Applies one change. Returns what it meant: { op, key, oldKey, row, before, cause }. */
+  /**
+   * Applies one change. Returns what it meant: { op, key, oldKey, row, before, cause, undecided }; a row that is
+   * undecided may be in the result or not.
+   */
   apply(change) {
     const { op, cause } = change;
     if (op === "truncate") {
@@ -66,6 +71,8 @@ export class Query {
     }
     const oldKey = this.keyOfOld(change);
     const before = this.rows.get(oldKey);
+    // Nothing that the predicate reads has changed: what is not in the result stays out of it.
+    if (change.as_before && !before) return { op: "none" };
     if (op === "insert" && before) this.faults += 1;
     this.rows.delete(oldKey);
     if (op === "delete") return { op, key: oldKey, before, cause };
@@ -74,7 +81,7 @@ export class Query {
     for (const name of change.unchanged ?? []) row[name] = before?.[name];
     const key = this.keyOfNew(row);
     this.rows.set(key, row);
-    return { op, key, oldKey: oldKey ?? key, row, before, cause };
+    return { op, key, oldKey: oldKey ?? key, row, before, cause, undecided: change.undecided === true };
   }
 
   /** The key in `rows` of the row that a change replaces or takes away; undefined if there is none. */
@@ -292,7 +299,7 @@ export class Stream {
         this.ended(query, { code: "oversize", message: "a row without a key is larger than the server sends" });
         continue;
       }
-      const meanings = changes.map((change) => query.apply(change));
+      const meanings = changes.map((change) => query.apply(change)).filter(({ op }) => op !== "none");
       query.advance(tx.position);
       if (query.resumed && changes.length > 0) {
         query.resumed.changes += changes.length;
