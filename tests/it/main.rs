@@ -31,6 +31,7 @@ mod streaming;
 mod support;
 mod synchronous;
 mod tail;
+mod undecided;
 mod upstream;
 mod values;
 mod versions;

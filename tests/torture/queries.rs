@@ -21,8 +21,16 @@ pub(crate) fn query(rng: &mut Rng, id: &str) -> Value {
             _ => json!(["balance"]),
         };
     }
-    if rng.bool() && table != "entry" {
+    // Of `entry` the log knows the key alone.
+    if table == "entry" {
+        query["undecided"] = json!("send");
+        return query;
+    }
+    if rng.bool() {
         query["old"] = json!(true);
+    }
+    if rng.bool() {
+        query["undecided"] = json!(rng.choice(&["refuse", "send", "withhold"]).unwrap());
     }
     query
 }
@@ -42,7 +50,6 @@ fn condition(rng: &mut Rng, table: &str, depth: u32) -> String {
 fn simple(rng: &mut Rng, table: &str) -> String {
     let (n, owner) = (rng.i32(-40..60), rng.u32(1..6));
     let state = *rng.choice(&["open", "paid", "sent", "gone"]).unwrap();
-    // Of `entry` the log knows the key alone.
     let of_table: &[String] = match table {
         "item" => &[
             format!("owner = {owner}"),
@@ -66,6 +73,9 @@ fn simple(rng: &mut Rng, table: &str) -> String {
             format!("worker = {}", owner - 1),
             format!("n > {}", n * 3),
             "n < 0".into(),
+            format!("tag = 'tag {n}'"),
+            "tag LIKE 'again%'".into(),
+            "tag IS NOT NULL".into(),
         ],
         _ => &[format!("balance > {}", 900 + n), format!("id <= {owner}")],
     };

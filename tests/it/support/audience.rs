@@ -27,9 +27,12 @@ pub fn queries() -> Vec<Value> {
         json!({"id": "middle", "table": "part", "where": "v BETWEEN -10 AND 30"}),
         json!({"id": "low", "table": "part", "where": "a < 40 AND b <> 'b3'", "columns": ["v"]}),
         json!({"id": "entries", "table": "entry"}),
-        json!({"id": "first", "table": "entry", "where": "worker = 1 AND n > 0", "strict": true}),
+        json!({"id": "first", "table": "entry", "where": "worker = 1 AND n > 0"}),
+        json!({"id": "again", "table": "entry", "where": "tag LIKE 'again%' OR tag IS NULL", "undecided": "send"}),
+        json!({"id": "tagged", "table": "entry", "where": "NOT tag = 'again' AND n > 0", "undecided": "send",
+               "columns": ["worker"]}),
         json!({"id": "turned", "table": "entry", "where": "n < 0"}),
-        json!({"id": "accounts", "table": "account", "strict": true}),
+        json!({"id": "accounts", "table": "account", "undecided": "refuse"}),
     ]
 }
 

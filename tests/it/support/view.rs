@@ -104,6 +104,9 @@ pub struct View {
     complete: bool,
     /// It began with a snapshot, once that was over: from then on it resumes.
     established: bool,
+    /// Whether every row that comes to it is one that it does not hold, and every row that leaves it one that it does: where
+    /// it asked to be told of what the log leaves open, rows that it does not hold leave it, too.
+    decided: bool,
     /// What has to hold after each whole transaction.
     invariant: Option<fn(&View)>,
     /// Every change that came, in order.
@@ -114,6 +117,7 @@ impl View {
     /// A view that begins with the next transaction; `query` is a subscribe message. If it is `complete`, the result is
     /// empty where it begins, and it has to be the result ever after.
     pub fn new(query: Value, from: Value, complete: bool) -> View {
+        let decided = query["undecided"] != "send";
         View {
             id: query["id"].as_str().unwrap().to_owned(),
             query,
@@ -130,6 +134,7 @@ impl View {
             open: None,
             complete,
             established: false,
+            decided,
             invariant: None,
             came: Vec::new(),
         }
@@ -343,6 +348,7 @@ impl View {
                     change.get("unchanged").is_none() || change["cause"] == "update",
                     "{change}"
                 );
+                assert!(change.get("undecided").is_none(), "{change}");
                 let was = self.rows.insert(self.key_of(row), row.clone());
                 assert!(
                     !self.complete || was.is_none(),
@@ -359,8 +365,18 @@ impl View {
                     Some(&new_key),
                     "a key that did not change: {change}"
                 );
+                let undecided = change.get("undecided").is_some();
+                assert_eq!(undecided, change.get("as_before").is_some(), "{change}");
+                assert!(!(self.decided && undecided), "{change}");
                 let old = self.rows.remove(old_key.as_ref().unwrap_or(&new_key));
-                assert!(!self.complete || old.is_some(), "{}: not held: {change}", self.id);
+                if undecided && old.is_none() {
+                    return;
+                }
+                assert!(
+                    !(self.complete && self.decided) || old.is_some(),
+                    "{}: not held: {change}",
+                    self.id
+                );
                 if let (Some(said), Some(held), true) = (change.get("old"), &old, self.complete) {
                     // Columns may have come and gone since.
                     let said = said.as_object().unwrap();
@@ -393,7 +409,11 @@ impl View {
                 assert!(row.is_none(), "{change}");
                 let key = self.key_of(change["key"].as_object().unwrap());
                 let was = self.rows.remove(&key);
-                assert!(!self.complete || was.is_some(), "{}: not held: {change}", self.id);
+                assert!(
+                    !(self.complete && self.decided) || was.is_some(),
+                    "{}: not held: {change}",
+                    self.id
+                );
             }
             "truncate" => {
                 let fields: Vec<&String> = change.as_object().unwrap().keys().collect();
