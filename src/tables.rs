@@ -4,10 +4,12 @@
 //! subscription is checked against before any row of the table has come by.
 
 mod current;
+mod history;
 mod names;
 mod renames;
 mod roots;
 
+use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -16,12 +18,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use crate::event::{Lookup, Relation, StreamRelation, TableName};
-use crate::lsn::{Epoch, Lsn};
+use crate::lsn::{Epoch, Lsn, Position};
 use crate::postgres::{
     self, Catalog, ConnInfo, Connection, Described, Error, Horizon, Layouts, Publication, Purpose, Snapshot,
 };
 
 use current::Current;
+use history::{History, Version};
 pub use names::Holder;
 use names::Names;
 use renames::Renames;
@@ -38,6 +41,10 @@ pub struct Tables {
     /// For ingest, which must not wait behind what clients ask.
     described: Mutex<Catalog>,
     names: Mutex<Names>,
+    history: Mutex<History>,
+    layouts: Layouts,
+    /// Tables whose columns were found to be others than before, until somebody asks for them.
+    changed: Mutex<HashMap<u32, Arc<Relation>>>,
     renames: Mutex<Renames>,
     roots: Mutex<Roots>,
     /// Tables that were known and are not any more, by name and OID, until somebody asks for them.
@@ -89,7 +96,7 @@ pub enum DescribeError {
     #[error(transparent)]
     Postgres(#[from] postgres::Error),
     /// The file of names cannot be written.
-    #[error("cannot write tables.jsonl in the data directory")]
+    #[error("cannot write tables.jsonl or columns.jsonl in the data directory")]
     Names(#[from] std::io::Error),
 }
 
@@ -124,6 +131,10 @@ impl Tables {
         epoch: Epoch,
     ) -> Result<Arc<Tables>, std::io::Error> {
         let layouts = Layouts::default();
+        let history = History::open(&data_dir.join("columns.jsonl"), epoch.clone())?;
+        for version in history.versions() {
+            layouts.remember(&version.relation, version.highest, version.seen);
+        }
         let asked = Asked {
             catalog: Catalog::sharing(conninfo.clone(), &layouts),
             refreshed: None,
@@ -133,6 +144,9 @@ impl Tables {
             described: Mutex::new(
                 Catalog::sharing(conninfo.clone(), &layouts).with_publications(publications.clone()),
             ),
+            history: Mutex::new(history),
+            layouts,
+            changed: Mutex::default(),
             asked: Mutex::new(asked),
             types_changed: AtomicU64::new(0),
             written: tokio::sync::Mutex::default(),
@@ -188,7 +202,8 @@ impl Tables {
         commit: Lsn,
     ) -> Result<Arc<Relation>, DescribeError> {
         let former = lock(&self.names).note(epoch, &stream.table, stream.oid, head)?;
-        Ok(self.complete(stream, former.as_ref(), commit)?)
+        lock(&self.history).enter(epoch)?;
+        self.complete(stream, former.as_ref(), commit)
     }
 
     /// Notes the names that the tables have, as far as is known when the server has written up to `written`: of a history
@@ -218,7 +233,11 @@ impl Tables {
     ///
     /// # Errors
     /// The database does not answer.
-    pub fn describe_again(&self, stream: &StreamRelation, commit: Lsn) -> Result<Arc<Relation>, Error> {
+    pub fn describe_again(
+        &self,
+        stream: &StreamRelation,
+        commit: Lsn,
+    ) -> Result<Arc<Relation>, DescribeError> {
         self.complete(stream, None, commit)
     }
 
@@ -226,7 +245,11 @@ impl Tables {
     ///
     /// # Errors
     /// The database does not answer.
-    pub fn describe_root(&self, stream: &StreamRelation, commit: Lsn) -> Result<Arc<Relation>, Error> {
+    pub fn describe_root(
+        &self,
+        stream: &StreamRelation,
+        commit: Lsn,
+    ) -> Result<Arc<Relation>, DescribeError> {
         lock(&self.described).forget_partitions(stream.oid);
         self.complete(stream, None, commit)
     }
@@ -236,17 +259,32 @@ impl Tables {
         stream: &StreamRelation,
         former: Option<&TableName>,
         commit: Lsn,
-    ) -> Result<Arc<Relation>, Error> {
+    ) -> Result<Arc<Relation>, DescribeError> {
         let mut catalog = lock(&self.described);
         let described = catalog.describe(stream, commit)?;
         let as_root = matches!(described, Described::AsRoot(_));
         let relation = Arc::new(described.into_relation());
         // Whoever subscribes now is told of the columns that the table has now.
-        let settled = relation.is_uncertain().then(|| catalog.settled(&relation).1);
+        let (seen, settled) = match relation.is_uncertain() {
+            true => {
+                let (seen, settled) = catalog.settled(&relation);
+                (seen, Arc::new(settled))
+            }
+            false => (commit, Arc::clone(&relation)),
+        };
         drop(catalog);
+        if let Some(highest) = settled.highest_attnum().filter(|_| !as_root) {
+            let relation = Arc::clone(&settled);
+            let version = Version {
+                seen,
+                highest,
+                relation,
+            };
+            lock(&self.history).note(vec![version])?;
+        }
         lock(&self.renames).describe(relation.oid, &relation.table);
         if !as_root {
-            self.remember(&settled.map_or_else(|| Arc::clone(&relation), Arc::new), former);
+            self.remember(&settled, former);
         }
         Ok(relation)
     }
@@ -503,17 +541,64 @@ impl Tables {
         asked.refreshed = Some(Instant::now());
         // Before anybody is told of them: rows are read by them from here on.
         let generation = asked.catalog.last_generation();
-        self.types_changed.store(generation, Ordering::Release);
+        let types_before = self.types_changed.swap(generation, Ordering::AcqRel);
+        // Types are read after the columns.
+        let read_at = match types_before == generation {
+            true => asked.catalog.read_at(),
+            false => seen,
+        };
         self.find_renames(asked, &tables)?;
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let missed = current.replace(tables, before, seen);
+        let replaced = current.replace(tables, before, seen);
         drop(current);
-        lock(&self.missed).extend(missed);
+        lock(&self.missed).extend(replaced.missed);
+        if let Err(error) = self.note_versions(replaced.taken, read_at) {
+            tracing::error!(%error, "cannot write columns.jsonl in the data directory");
+        }
         Ok(())
     }
 }
 
 impl Tables {
+    fn note_versions(&self, relations: Vec<Arc<Relation>>, read_at: Lsn) -> std::io::Result<()> {
+        let published: HashSet<u32> = relations.iter().map(|relation| relation.oid).collect();
+        let version = |relation: Arc<Relation>| Version {
+            seen: read_at,
+            highest: self.layouts.highest(relation.oid),
+            relation,
+        };
+        let versions = relations.into_iter().map(version).collect();
+        let mut history = lock(&self.history);
+        let news = history.note(versions)?;
+        history.retain(&published)?;
+        drop(history);
+        let news = news.into_iter().map(|relation| (relation.oid, relation));
+        lock(&self.changed).extend(news);
+        Ok(())
+    }
+
+    /// The versions of a table that a client may have been told of whose state is the one at `from`, or that came since;
+    /// `None` if that is not known any more.
+    pub fn versions_since(&self, oid: u32, from: Position) -> Option<Vec<Arc<Relation>>> {
+        lock(&self.history).since(oid, from)
+    }
+
+    /// The newest version of a table that was found.
+    pub fn newest_version(&self, oid: u32) -> Option<Arc<Relation>> {
+        lock(&self.history).last(oid).cloned()
+    }
+
+    /// The tables whose columns were found to be others than before, until [`Tables::told_changed`].
+    pub fn changed(&self) -> Vec<Arc<Relation>> {
+        lock(&self.changed).values().cloned().collect()
+    }
+
+    /// Whoever subscribed to these tables has been told that they changed.
+    pub fn told_changed(&self, told: &[Arc<Relation>]) {
+        let is_told = |relation: &Arc<Relation>| told.iter().any(|told| Arc::ptr_eq(told, relation));
+        lock(&self.changed).retain(|_, relation| !is_told(relation));
+    }
+
     /// Before the names are known to those who subscribe: they would wait for rows that come by another.
     fn find_renames(&self, asked: &mut Asked, tables: &[Relation]) -> Result<(), Error> {
         let is_renamed = |relation: &&Relation| lock(&self.renames).differs(relation.oid, &relation.table);

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::event::TableName;
+use crate::event::{Relation, TableName};
 use crate::ingest::{Nudge, Standbys};
 use crate::journal::{Journal, Retention};
 use crate::lsn::Lsn;
@@ -75,6 +75,8 @@ struct Seen {
     has_slot: bool,
     /// Tables that are not there any more.
     gone: Vec<(TableName, u32)>,
+    /// Tables whose columns are others than before.
+    changed: Vec<Arc<Relation>>,
     /// How far the server had written by then.
     written: Lsn,
 }
@@ -98,7 +100,7 @@ impl Upkeep {
             // Said once per change of state.
             let problems = match looked.await {
                 Ok(Ok(seen)) => {
-                    if !self.end_gone(&seen).await {
+                    if !self.end_gone(&seen).await || !self.end_changed(&seen).await {
                         return;
                     }
                     had_slot |= seen.has_slot;
@@ -124,6 +126,16 @@ impl Upkeep {
         ended.is_ok()
     }
 
+    /// Ends the subscriptions that need columns which are others now; whether there is a router to do so.
+    async fn end_changed(&self, seen: &Seen) -> bool {
+        if seen.changed.is_empty() {
+            return true;
+        }
+        let ended = self.router.end_changed(seen.changed.clone(), seen.written).await;
+        self.tables.told_changed(&seen.changed);
+        ended.is_ok()
+    }
+
     fn keep_in_bounds(&self) {
         self.snapshots.tidy();
         match self.journal.retain(&self.retention, SystemTime::now()) {
@@ -142,6 +154,7 @@ impl Upkeep {
         let slot = connection.slot(&self.slot)?;
         let has_slot = slot.is_some();
         let gone = self.tables.refresh_and_miss()?;
+        let changed = self.tables.changed();
         // After the tables were read: whatever they lack was written by then.
         let written = connection.written()?;
         let missing = connection.missing_publications(&self.publications)?;
@@ -172,6 +185,7 @@ impl Upkeep {
             problems,
             has_slot,
             gone,
+            changed,
             written,
         })
     }

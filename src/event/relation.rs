@@ -218,6 +218,13 @@ impl Relation {
             .any(|column| column.attnum == Attnum::UNCERTAIN)
     }
 
+    /// The highest number that one of its columns has, if they all have one.
+    pub fn highest_attnum(&self) -> Option<i16> {
+        let numbers = self.columns.iter().map(|column| column.attnum.number());
+        let numbers: Option<Vec<i16>> = numbers.collect();
+        numbers?.into_iter().max()
+    }
+
     /// The index and the column of that (unquoted) name.
     pub fn column(&self, name: &str) -> Option<(usize, &Column)> {
         self.columns

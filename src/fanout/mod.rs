@@ -16,7 +16,7 @@ mod undecided;
 
 pub use bound::Bound;
 pub use query::{Change, Query, Subscription};
-pub use route::gone_message;
+pub use route::{changed_message, gone_message};
 pub use undecided::Undecided;
 
 use std::collections::HashMap;

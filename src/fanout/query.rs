@@ -138,7 +138,9 @@ impl Query {
     /// names it. They are other ones if another column has its name, or a label or attribute of its type was renamed:
     /// then whoever was sent them holds what is not there any more.
     pub fn changed_in<'r>(&'r self, relation: &'r Relation) -> Option<(&'r Column, &'r Column, Change)> {
-        let told = self.told.as_ref().filter(|told| ***told != *relation)?;
+        // Mostly it is the same one.
+        let differs = |told: &Relation| !std::ptr::eq(told, relation) && told != relation;
+        let told = self.told.as_ref().filter(|told| differs(told))?;
         let changed = told.columns.iter().filter_map(|told| {
             let (_, here) = relation.column(&told.name)?;
             Some((told, here, Change::of(told, here)?))
@@ -199,7 +201,8 @@ pub enum Change {
 }
 
 impl Change {
-    fn of(told: &Column, here: &Column) -> Option<Change> {
+    /// In what two columns of the same name differ.
+    pub fn of(told: &Column, here: &Column) -> Option<Change> {
         if told.attnum.may_differ(here.attnum) {
             let are_known = told.attnum.number().is_some() && here.attnum.number().is_some();
             return Some(if are_known {

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::query::Change;
+use super::query::{Change, Query};
 use super::{Fanout, Member, Membership, Sink, Subscription};
 use crate::event::{Column, Relation, TableName};
 use crate::lsn::{Lsn, Position};
@@ -16,7 +16,13 @@ pub fn gone_message(name: &TableName) -> ErrorMessage {
     ))
 }
 
-fn changed_message(relation: &Relation, told: &Column, here: &Column, change: &Change) -> ErrorMessage {
+/// What is said to a client whose query needs a column that is not the one in this version of the table; `None` if it is.
+pub fn changed_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
+    let (told, here, change) = query.changed_in(relation)?;
+    Some(message_of(relation, told, here, &change))
+}
+
+fn message_of(relation: &Relation, told: &Column, here: &Column, change: &Change) -> ErrorMessage {
     let (name, table) = (&here.name, &relation.table);
     schema_changed(match change {
         Change::Type => format!(
@@ -93,6 +99,22 @@ impl Fanout {
         self.end_subscriptions(table, &gone_message(name), |member| member.oid == oid, sink);
     }
 
+    /// Ends the subscriptions to a table that need a column which is not what they were told in this version, which the
+    /// table was found to have.
+    pub fn end_changed(&mut self, relation: &Relation, sink: &mut impl Sink) {
+        let Some(&table) = self.by_name.get(&relation.table) else {
+            return;
+        };
+        let changed = |member: &Member, subscription: &Subscription| {
+            let message = changed_message(&subscription.query, relation)?;
+            (member.oid == relation.oid).then_some(message)
+        };
+        let groups = self.tables.get(table).map(super::table::Table::groups);
+        for group in groups.into_iter().flatten() {
+            self.end_members(group, changed, sink);
+        }
+    }
+
     /// Ends the subscriptions that a row which ends at `end` is news to and which it does not fit: their query does not,
     /// or a column that it needs is not what they were told.
     pub(super) fn end_unfit(&mut self, index: usize, end: Lsn, sink: &mut impl Sink) {
@@ -110,8 +132,8 @@ impl Fanout {
             member.after < end
         };
         let changed = |member: &Member, subscription: &Subscription| {
-            let (told, here, change) = subscription.query.changed_in(&relation)?;
-            is_news(member).then(|| changed_message(&relation, told, here, &change))
+            let message = changed_message(&subscription.query, &relation)?;
+            is_news(member).then_some(message)
         };
         for group in table.groups() {
             self.end_members(group, changed, sink);

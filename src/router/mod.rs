@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use outbox::{Item, Outbox, Refused, Taken};
 
-use crate::event::TableName;
+use crate::event::{Relation, TableName};
 use crate::fanout::{ConnectionId, Fanout, Subscription};
 use crate::journal::{Entry, History, Keep, Read};
 use crate::lsn::{Lsn, Position, Start};
@@ -59,6 +59,10 @@ enum Command {
     },
     Gone {
         tables: Vec<(TableName, u32)>,
+        seen_at: Lsn,
+    },
+    Changed {
+        tables: Vec<Arc<Relation>>,
         seen_at: Lsn,
     },
 }
@@ -178,6 +182,12 @@ impl Handle {
         self.send(Command::Gone { tables, seen_at }).await
     }
 
+    /// Ends the subscriptions that need columns which are not what they were told: tables were found to have these versions
+    /// when the server had written up to `seen_at`. Everything up to there is delivered before.
+    pub async fn end_changed(&self, tables: Vec<Arc<Relation>>, seen_at: Lsn) -> Result<(), Stopped> {
+        self.send(Command::Changed { tables, seen_at }).await
+    }
+
     /// Removes a connection. Never waits: where the router is busy, a task of its own sees to it.
     fn leave(&self, connection: ConnectionId) {
         if let Err(mpsc::error::TrySendError::Full(command)) =
@@ -212,6 +222,8 @@ pub struct Router<H: History> {
     adding: Vec<Add>,
     /// Tables whose subscriptions end, and where.
     gone: Vec<(Vec<(TableName, u32)>, Lsn)>,
+    /// Tables whose columns are others, and where that is known.
+    changed: Vec<(Vec<Arc<Relation>>, Lsn)>,
     metrics: Arc<Metrics>,
     heads: watch::Receiver<Lsn>,
     reader: H::Reader,
@@ -242,6 +254,7 @@ impl<H: History> Router<H> {
             position,
             adding: Vec::new(),
             gone: Vec::new(),
+            changed: Vec::new(),
             metrics,
             history,
             heads,
@@ -308,6 +321,11 @@ impl<H: History> Router<H> {
         for (tables, _) in self.gone.extract_if(.., |(_, seen_at)| *seen_at <= at) {
             for (table, oid) in tables {
                 self.fanout.end_table(&table, oid, &mut self.outboxes);
+            }
+        }
+        for (tables, _) in self.changed.extract_if(.., |(_, seen_at)| *seen_at <= at) {
+            for relation in tables {
+                self.fanout.end_changed(&relation, &mut self.outboxes);
             }
         }
         self.drop_refused();
@@ -382,6 +400,7 @@ impl<H: History> Router<H> {
                 let _gone = reply.send(());
             }
             Command::Gone { tables, seen_at } => self.gone.push((tables, seen_at)),
+            Command::Changed { tables, seen_at } => self.changed.push((tables, seen_at)),
             Command::Leave { connection } => {
                 self.adding.retain(|add| add.connection != connection);
                 self.fanout.disconnect(connection);

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::job::Done;
 use super::scan::{Found, From, Scan, Wanted};
 use super::{Shared, readers};
-use crate::fanout::{Subscription, gone_message};
+use crate::fanout::{Subscription, changed_message, gone_message};
 use crate::journal::{self, History};
 use crate::lsn::Position;
 use crate::router::{Item, Placed, Seat};
@@ -279,14 +279,30 @@ impl<H: History> CatchUp<H> {
         step
     }
 
-    /// Ends the subscriptions whose tables are gone: the router ended others like them while it did not have these.
+    /// Ends the subscriptions whose tables are gone, or have other columns: the router ended others like them while it did not have these.
     fn end_gone(&mut self, shared: &Shared<H>, step: &mut Step) {
         let is_gone = |placed: &&Placed| {
             let Subscription { query, oid, .. } = &*placed.subscription;
             !shared.tables.has(&query.table, *oid)
         };
-        for Placed { subscription, .. } in self.subscriptions.iter().filter(is_gone) {
-            let error = gone_message(&subscription.query.table).about(&*subscription.id);
+        let changed = |placed: &Placed| {
+            let Subscription { query, oid, .. } = &*placed.subscription;
+            changed_message(query, &*shared.tables.newest_version(*oid)?)
+        };
+        for placed in &self.subscriptions {
+            let subscription = &placed.subscription;
+            let has_ended = |item: &Item| matches!(item, Item::Ended { subscription: ended, .. } if Arc::ptr_eq(ended, subscription));
+            if step.items.iter().any(has_ended) {
+                continue;
+            }
+            let error = match is_gone(&placed) {
+                true => gone_message(&subscription.query.table),
+                false => match changed(placed) {
+                    Some(error) => error,
+                    None => continue,
+                },
+            };
+            let error = error.about(&*subscription.id);
             step.items.push(Item::Ended {
                 subscription: Arc::clone(subscription),
                 error: Box::new(error),

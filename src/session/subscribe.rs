@@ -8,7 +8,7 @@ use tokio::task::JoinError;
 
 use super::Shared;
 use crate::event::Relation;
-use crate::fanout::{Bound, Query, Subscription};
+use crate::fanout::{Bound, Query, Subscription, changed_message};
 use crate::filter::{self, Cost};
 use crate::journal::History;
 use crate::lsn::{Lsn, Position, Start};
@@ -121,6 +121,9 @@ impl Prepared {
             });
             query = bound.await.map_err(|error| shared.internal(&error))?;
         }
+        if let (Opening::Changes(Start::After(_)), Beginning::After(from)) = (&subscribe.opening, start) {
+            check_versions(&query, shared.tables.versions_since(oid, from))?;
+        }
         let (bound, matcher) = Bound::new(&query, &relation, &mut Default::default())?;
         let mut warnings = query.warnings(&matcher, &relation);
         warnings.extend(relation.logging.caveats.iter().map(ToString::to_string));
@@ -188,6 +191,16 @@ const SHORT_BYTES: usize = 1024;
 fn is_long(subscribe: &Subscribe) -> bool {
     let text = subscribe.predicate.as_deref().unwrap_or_default();
     text.len() + filter::parameters_size(&subscribe.params) > SHORT_BYTES
+}
+
+/// Refuses a subscription that goes on from where its client was told of columns that are others now.
+fn check_versions(query: &Query, since: Option<Vec<Arc<Relation>>>) -> Result<(), ErrorMessage> {
+    let Some(since) = since else {
+        let message = format!("{} was changed too often since: start anew", query.table);
+        return Err(ErrorMessage::new(ErrorCode::SchemaChanged, message));
+    };
+    let mut changes = since.iter().filter_map(|version| changed_message(query, version));
+    changes.next().map_or(Ok(()), Err)
 }
 
 /// The start of a subscription to a table that has its name only since some place: not before that.

@@ -16,6 +16,15 @@ pub(super) struct Current {
     descriptions: u64,
 }
 
+/// What came of an answer.
+#[derive(Debug)]
+pub(super) struct Replaced {
+    /// The tables that were known and are not any more.
+    pub(super) missed: Vec<(TableName, u32)>,
+    /// Those that are now as the answer has them.
+    pub(super) taken: Vec<Arc<Relation>>,
+}
+
 #[derive(Debug)]
 struct Known {
     relation: Arc<Relation>,
@@ -79,25 +88,20 @@ impl Current {
     }
 
     /// Takes the database's answer to a question that was asked after so many descriptions, and shows nothing from behind
-    /// `seen`. Returns what it does not have any more. What was described since may be newer than the answer: it stays.
-    pub(super) fn replace(
-        &mut self,
-        tables: Vec<Relation>,
-        descriptions: u64,
-        seen: Lsn,
-    ) -> Vec<(TableName, u32)> {
+    /// `seen`. What was described since may be newer than the answer: it stays.
+    pub(super) fn replace(&mut self, tables: Vec<Relation>, descriptions: u64, seen: Lsn) -> Replaced {
         self.answered_at = seen;
         let before = std::mem::take(&mut self.by_name).into_iter();
         let (newer, older): (Vec<_>, Vec<_>) =
             before.partition(|(_, known)| known.description > descriptions);
         let described: HashSet<u32> = newer.iter().map(|(_, known)| known.relation.oid).collect();
-        let mut answers = HashMap::new();
+        let mut taken = Vec::new();
         for relation in tables {
-            let relation = Arc::new(relation);
             if described.contains(&relation.oid) {
-                answers.insert(relation.oid, relation);
                 continue;
             }
+            let relation = Arc::new(relation);
+            taken.push(Arc::clone(&relation));
             let known = Known {
                 relation: Arc::clone(&relation),
                 description: 0,
@@ -105,16 +109,17 @@ impl Current {
             };
             self.by_name.insert(known.relation.table.clone(), known);
         }
-        for (name, mut known) in newer {
-            known.answer = answers.remove(&known.relation.oid);
-            self.by_name.insert(name, known);
+        for (name, known) in newer {
+            let answer = None;
+            self.by_name.insert(name, Known { answer, ..known });
         }
         let older = older.into_iter().map(|(name, known)| (name, known.relation.oid));
         let is_gone = |(name, oid): &(TableName, u32)| {
             let known = self.by_name.get(name);
             known.is_none_or(|known| known.relation.oid != *oid)
         };
-        older.filter(is_gone).collect()
+        let missed = older.filter(is_gone).collect();
+        Replaced { missed, taken }
     }
 }
 
@@ -152,11 +157,13 @@ mod tests {
     #[test]
     fn what_is_described_while_the_database_answers_is_newer_than_the_answer() {
         let mut current = Current::default();
-        let missed = current.replace(
-            vec![relation("a", 1), relation("b", 2), relation("c", 3)],
-            0,
-            Lsn(1),
-        );
+        let missed = current
+            .replace(
+                vec![relation("a", 1), relation("b", 2), relation("c", 3)],
+                0,
+                Lsn(1),
+            )
+            .missed;
         assert_eq!(missed, []);
         let asked = current.descriptions;
         // Meanwhile one table takes another's name, and one gets a name of its own.
@@ -164,11 +171,15 @@ mod tests {
         let b = TableName::new("public", "b");
         let missed = current.describe(&Arc::new(relation("bb", 2)), Some(&b));
         assert_eq!(missed, Some((b, 2)));
-        let missed = current.replace(vec![relation("a", 1), relation("b", 2)], asked, Lsn(2));
+        let missed = current
+            .replace(vec![relation("a", 1), relation("b", 2)], asked, Lsn(2))
+            .missed;
         assert_eq!(missed, [(TableName::new("public", "c"), 3)]);
         assert_eq!(oids(&current), named(&[("a", 9), ("bb", 2)]));
         // The next answer knows of it.
-        let missed = current.replace(vec![relation("a", 9)], current.descriptions, Lsn(3));
+        let missed = current
+            .replace(vec![relation("a", 9)], current.descriptions, Lsn(3))
+            .missed;
         assert_eq!(missed, [(TableName::new("public", "bb"), 2)]);
         assert_eq!(oids(&current), named(&[("a", 9)]));
     }

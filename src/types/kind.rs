@@ -223,9 +223,8 @@ impl Kind {
         }
     }
 
-    /// The first part of this kind that means something else in `now`, a later version of it: a label that is called
-    /// otherwise, or an attribute whose name another one has. What was added, and what went with its name, does not
-    /// count.
+    /// The first part of this kind that means something else in `now`, another version of it: a label that is called
+    /// otherwise, or an attribute whose name another one has. What only one of the two has does not count.
     pub fn altered_in(&self, now: &Kind) -> Option<Altered> {
         match (self, now) {
             (
@@ -237,10 +236,7 @@ impl Kind {
             ) => {
                 let are_numbered = oids.len() == labels.len() && oids_now.len() == labels_now.len();
                 let renamed = match are_numbered {
-                    true => renamed(labels.iter().zip(oids), |oid| {
-                        let at = oids_now.iter().position(|now| now == oid)?;
-                        labels_now.get(at)
-                    }),
+                    true => renamed(labels, oids, labels_now, oids_now),
                     false => out_of_order(labels, labels_now),
                 };
                 renamed.map(|label| Altered::Label(label.clone()))
@@ -284,19 +280,31 @@ pub enum Altered {
     Attribute(String),
 }
 
-/// The first label that is not called so any more.
+/// The first label that is called otherwise, or whose name another one has. Either may have labels that the other does not
+/// have yet.
 fn renamed<'l>(
-    mut labels: impl Iterator<Item = (&'l String, &'l u32)>,
-    now: impl Fn(&u32) -> Option<&'l String>,
+    labels: &'l [String],
+    oids: &[u32],
+    labels_now: &[String],
+    oids_now: &[u32],
 ) -> Option<&'l String> {
-    let is_renamed = |(label, oid): &(&String, &u32)| now(oid) != Some(*label);
-    labels.find(is_renamed).map(|(label, _)| label)
+    let is_renamed = |(label, oid): &(&String, &u32)| {
+        let is_it = |(label_now, oid_now): (&String, &u32)| (label_now == *label) != (oid_now == *oid);
+        labels_now.iter().zip(oids_now).any(is_it)
+    };
+    labels.iter().zip(oids).find(is_renamed).map(|(label, _)| label)
 }
 
-/// The first label that is not behind those before it any more. Others may have come in between.
+/// The same by the labels' order alone. Where each has some that the other does not have, they may have been renamed.
 fn out_of_order<'l>(labels: &'l [String], now: &[String]) -> Option<&'l String> {
+    let common = || labels.iter().filter(|label| now.contains(label));
     let mut rest = now.iter();
-    labels.iter().find(|label| !rest.any(|now| now == *label))
+    let moved = common().find(|label| !rest.any(|now| now == *label));
+    let is_new = |label: &String| !labels.contains(label);
+    moved.or_else(|| {
+        let missing = labels.iter().find(|label| !now.contains(label));
+        missing.filter(|_| now.iter().any(is_new))
+    })
 }
 
 /// The element's OID of a built-in array type whose element kind we know.
@@ -370,6 +378,7 @@ mod tests {
             (labels(&[("z", 9), ("a", 1), ("m", 8), ("b", 2)]), None),
             (labels(&[("b", 1), ("a", 2)]), renamed("a")),
             (labels(&[("a", 1), ("c", 2)]), renamed("b")),
+            (labels(&[("b", 2)]), None),
             // Another one has its name now, in its place.
             (labels(&[("a", 3), ("x", 1), ("b", 2)]), renamed("a")),
         ] {
@@ -384,7 +393,8 @@ mod tests {
         for (now, altered) in [
             (labels(&[("a", 1), ("x", 3), ("b", 2)]), None),
             (labels(&[("b", 1), ("a", 2)]), renamed("b")),
-            (labels(&[("a", 1)]), renamed("b")),
+            (labels(&[("a", 1), ("c", 2)]), renamed("b")),
+            (labels(&[("a", 1)]), None),
         ] {
             assert_eq!(told.altered_in(&now), altered, "{now:?}");
         }

@@ -271,8 +271,128 @@ fn a_resume_before_columns_changed_places_does_not_get_rows_of_the_others() {
     resuming["from"] = tx["position"].clone();
     resuming["epoch"] = client.hello["epoch"].clone();
     let mut client = walcast.connect();
-    client.subscribe(resuming);
+    resuming["type"] = json!("subscribe");
+    client.send(&resuming);
     assert_eq!(ended(&mut client, 1).0, ["s"]);
+}
+
+const SWAP: &str =
+    "BEGIN; ALTER TABLE customer RENAME phone TO p; ALTER TABLE customer RENAME phone_new TO phone;
+    ALTER TABLE customer RENAME p TO phone_new; COMMIT";
+
+#[test]
+fn columns_that_change_places_end_what_needs_them_though_no_row_says_so() {
+    let database = Database::new(SCHEMA);
+    let walcast = Setup::new(&database).start();
+    let mut client = by_phone(&walcast);
+    database.sql(SWAP);
+    assert_eq!(ended(&mut client, 3).0, ["all", "columns", "where"]);
+    client.subscribe_live(json!({"id": "where", "table": "customer", "where": "phone LIKE '0%'"}));
+    database.sql("INSERT INTO customer VALUES (1, '1', '01', 'x', 1), (2, '02', '2', 'x', 1)");
+    assert_eq!(
+        concerned(&mut client),
+        ["by note", "by note", "note", "note", "where"]
+    );
+    database.sql("ALTER TABLE customer DROP COLUMN note; ALTER TABLE customer ADD COLUMN note text");
+    assert_eq!(ended(&mut client, 3).0, ["by note", "note", "where"]);
+}
+
+#[test]
+fn a_resume_from_before_columns_changed_places_is_refused_though_no_row_lies_between() {
+    let database = Database::new(SCHEMA);
+    let setup = Setup::new(&database);
+    let mut walcast = Some(setup.start());
+    let query = json!({"id": "s", "table": "customer", "where": "phone LIKE '0%'", "columns": ["id"]});
+    let other = json!({"id": "o", "table": "customer", "columns": ["n"]});
+    let resume = |walcast: &Walcast, query: &Value, from: &Value| {
+        let mut client = walcast.connect();
+        let mut query = query.clone();
+        query["type"] = json!("subscribe");
+        query["from"] = from.clone();
+        query["epoch"] = client.hello["epoch"].clone();
+        client.send(&query);
+        let answer = client.next();
+        (client, answer)
+    };
+    let mut client = walcast.as_ref().unwrap().connect();
+    client.subscribe_live(query.clone());
+    database.sql("INSERT INTO customer VALUES (1, '01', '1', 'x', 1)");
+    let before = client.tx()["position"].take();
+    let (_, answer) = resume(walcast.as_ref().unwrap(), &query, &before);
+    assert_eq!(answer["type"], "subscribed", "{answer}");
+    database.sql(SWAP);
+    assert_eq!(ended(&mut client, 1).0, ["s"]);
+    for _ in 0..2 {
+        let walcast = walcast.take().unwrap_or_else(|| setup.start());
+        let (_, answer) = resume(&walcast, &query, &before);
+        assert_eq!(
+            (&answer["type"], &answer["code"]),
+            (&json!("error"), &json!("schema_changed")),
+            "{answer}"
+        );
+        let (_, answer) = resume(&walcast, &other, &before);
+        assert_eq!(answer["type"], "subscribed", "{answer}");
+        // What began since goes on.
+        let mut client = walcast.connect();
+        client.subscribe_live(query.clone());
+        database.sql("INSERT INTO customer SELECT max(id) + 1, '1', '01', 'x', 1 FROM customer");
+        let after = client.tx()["position"].take();
+        database.sql("INSERT INTO customer SELECT max(id) + 1, '1', '01', 'x', 1 FROM customer");
+        client.change();
+        let (mut resumed, answer) = resume(&walcast, &query, &after);
+        assert_eq!(answer["type"], "subscribed", "{answer}");
+        assert_eq!(resumed.change()["op"], "insert");
+        drop(walcast);
+    }
+    // Changed while nobody looks, also back and forth.
+    let walcast = setup.start();
+    let mut client = walcast.connect();
+    client.subscribe_live(query.clone());
+    database.sql("INSERT INTO customer SELECT max(id) + 1, '1', '01', 'x', 1 FROM customer");
+    let before = client.tx()["position"].take();
+    drop(walcast);
+    database.sql("ALTER TABLE customer DROP COLUMN phone; ALTER TABLE customer ADD COLUMN phone text");
+    let walcast = setup.start();
+    let (_, answer) = resume(&walcast, &query, &before);
+    assert_eq!(answer["code"], "schema_changed", "{answer}");
+    let (_, answer) = resume(&walcast, &other, &before);
+    assert_eq!(answer["type"], "subscribed", "{answer}");
+}
+
+#[test]
+fn rows_from_before_and_after_a_column_was_added_again_are_told_apart_or_end_what_needs_it() {
+    let database = Database::new(SCHEMA);
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "note", "table": "customer", "columns": ["note"]}));
+    database.sql("INSERT INTO customer VALUES (1, '01', '1', 'x', 1)");
+    let position = client.tx()["position"].take();
+    drop(walcast);
+    for id in 2..6 {
+        database.sql(&format!(
+            "INSERT INTO customer (id, phone, note) VALUES ({id}, '0{id}', 'x')"
+        ));
+        database.sql("ALTER TABLE customer DROP COLUMN phone; ALTER TABLE customer ADD COLUMN phone text");
+    }
+    database.sql("INSERT INTO customer (id, phone, note) VALUES (6, '06', 'x')");
+    let walcast = setup.start();
+    let mut client = walcast.connect();
+    let from = |mut subscribe: Value| {
+        subscribe["from"] = position.clone();
+        subscribe["epoch"] = client.hello["epoch"].clone();
+        subscribe
+    };
+    let note = from(json!({"id": "note", "table": "customer", "columns": ["note"]}));
+    let phone = json!({"id": "phone", "table": "customer", "columns": ["phone"], "from": "earliest"});
+    client.subscribe(note);
+    for id in 2..7 {
+        assert_eq!(client.change()["row"], json!({"id": id, "note": "x"}));
+    }
+    client.expect("live");
+    // It is of the last phone: rows of the others are not for it.
+    client.subscribe(phone);
+    assert_eq!(ended(&mut client, 1).0, ["phone"]);
 }
 
 const MOODS: &str = "

@@ -136,8 +136,7 @@ fn another_type_is_told_though_no_row_of_the_first_one_came_by() {
         (columns[1]["type"] == "integer").then(|| columns[1]["name"].clone())
     });
     assert_eq!(column, "owner");
-    resumed.subscribe(resuming);
-    let error = resumed.error();
+    let error = resumed.subscribe_refused(resuming);
     assert_eq!(error["code"], "schema_changed");
     let message = error["message"].as_str().unwrap();
     assert!(

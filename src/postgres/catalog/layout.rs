@@ -8,7 +8,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::event::StreamColumn;
+use crate::event::{Column, Relation, StreamColumn};
 use crate::lsn::Lsn;
 use crate::types::Attnum;
 
@@ -117,6 +117,26 @@ impl Layouts {
         if found.len() > MAX_LAYOUTS {
             found.remove(1);
         }
+    }
+
+    /// Notes a version of a table that was known when the server had written up to `written`.
+    pub(crate) fn remember(&self, relation: &Relation, highest: i16, written: Lsn) {
+        let column = |column: &Column| {
+            Some(Numbered {
+                number: column.attnum.number()?,
+                name: column.name.clone(),
+                type_oid: column.ty.oid,
+            })
+        };
+        let columns: Option<Vec<Numbered>> = relation.columns.iter().map(column).collect();
+        if let Some(columns) = columns {
+            self.note(relation.oid, written, &Layout { highest, columns });
+        }
+    }
+
+    /// The highest number that a column of a table has had.
+    pub(crate) fn highest(&self, oid: u32) -> i16 {
+        self.newest(oid).map_or(0, |(_, layout)| layout.highest)
     }
 
     /// Forgets the tables that are not among those, once they are many.

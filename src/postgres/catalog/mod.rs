@@ -44,6 +44,8 @@ pub struct Catalog {
     publications: Vec<Publication>,
     /// What the partitions of tables log, by these tables' OIDs, and when it was asked.
     writers: HashMap<u32, (Instant, Option<Vec<Writers>>)>,
+    /// A position that lies behind all of the tables that were read last.
+    read_at: Lsn,
 }
 
 /// How long an answer about the partitions of a table holds. They are many, and the stream describes their root again
@@ -86,6 +88,7 @@ impl Catalog {
             layouts: Layouts::default(),
             publications: Vec::new(),
             writers: HashMap::new(),
+            read_at: Lsn::ZERO,
         }
     }
 
@@ -262,6 +265,11 @@ impl Catalog {
         self.types.generation(&mut self.session)
     }
 
+    /// A position that lies behind all of the tables that were read last, as far as their columns go.
+    pub(crate) fn read_at(&self) -> Lsn {
+        self.read_at
+    }
+
     /// The number as of the last question.
     pub(crate) fn last_generation(&self) -> u64 {
         self.types.last_generation()
@@ -296,6 +304,7 @@ impl Catalog {
     fn published(&mut self, scope: &Scope<'_>) -> Result<Vec<Relation>, Error> {
         let tables = tables::read(&mut self.session, scope)?;
         for table in &tables {
+            self.read_at = table.written;
             self.layouts.note(table.oid(), table.written, &table.layout);
         }
         let columns = tables.iter().flat_map(|table| &table.columns);
