@@ -23,6 +23,18 @@ pub enum Error {
         /// Who asked.
         wanted: String,
     },
+    /// The directory holds something else than a journal.
+    #[error(
+        "{dir} is not empty, and what is in it is no journal ({holds:?} for one): use another --data-dir, or a directory \
+         below it, which is made",
+        dir = dir.display()
+    )]
+    NotEmpty {
+        /// The data directory.
+        dir: PathBuf,
+        /// Something that is in it.
+        holds: String,
+    },
     /// The directory's `journal.json` is missing although there are segments, unreadable, or of an unknown format.
     #[error("{path}: {reason}; restore it or use another --data-dir", path = path.display())]
     Identity {

@@ -2,7 +2,7 @@
 //!
 //! They are called once per block, not per row: a virtual call is nothing beside the system call behind it.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::exhaustion::is_exhaustion;
+
+use super::private;
 
 /// A directory's files.
 pub(super) trait Files: Send + Sync {
@@ -78,18 +80,11 @@ pub(super) struct Disk;
 
 impl Files for Disk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
-        let mut options = OpenOptions::new();
-        let file = options
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(path)?;
-        Ok(Arc::new(file))
+        Ok(Arc::new(private::create(path)?))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
-        Ok(Arc::new(OpenOptions::new().read(true).write(true).open(path)?))
+        Ok(Arc::new(private::open(path)?))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -25,6 +25,7 @@ mod block;
 mod error;
 mod files;
 mod identity;
+pub mod private;
 mod read_ahead;
 mod reader;
 mod record;

@@ -16,6 +16,7 @@ use super::Options;
 use super::error::Error;
 use super::files::{Entry, Files};
 use super::identity::{Identity, Manifest};
+use super::private;
 use super::segment::{Header, Sealed, Segment, scan};
 use super::shared::{Aside, Journal, Shared, State, set_aside};
 use super::sync::Syncer;
@@ -40,8 +41,13 @@ pub(super) fn open(
     options: Options,
     identity: &Identity,
 ) -> Result<(Writer, Journal), Error> {
-    let segments_dir = dir.join("segments");
-    fs::create_dir_all(&segments_dir).map_err(Error::io("create", &segments_dir))?;
+    if private::check_directory(dir).map_err(Error::io("use", dir))? {
+        check_contents(dir)?;
+    }
+    let segments_dir = dir.join(SEGMENTS);
+    for directory in [dir, &segments_dir] {
+        private::claim_directory(directory).map_err(Error::io("use", directory))?;
+    }
     let lock = take_lock(dir)?;
     let manifest = Manifest::read(&*files, dir, identity)?;
     let mut directory = Directory::read(&*files, segments_dir)?;
@@ -97,6 +103,39 @@ pub(super) fn open(
     ))
 }
 
+const LOCK: &str = "LOCK";
+const SEGMENTS: &str = "segments";
+/// What a data directory holds, its manifest apart: of a first start that was cut short there may be some of it.
+const CONTENTS: [&str; 8] = [
+    LOCK,
+    SEGMENTS,
+    "journal.json.new",
+    "received",
+    "spool",
+    "snapshots",
+    "tables.jsonl",
+    "tables.new",
+];
+
+/// Whether a directory is a journal's, or empty.
+fn check_contents(dir: &Path) -> Result<(), Error> {
+    if dir.join("journal.json").exists() {
+        return Ok(());
+    }
+    let listing = || Error::io("list", dir);
+    for entry in fs::read_dir(dir).map_err(listing())? {
+        let name = entry.map_err(listing())?.file_name();
+        let name = name.to_string_lossy();
+        if !CONTENTS.contains(&&*name) {
+            return Err(Error::NotEmpty {
+                dir: dir.to_owned(),
+                holds: name.into_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
 /// The directory's lock, given up when it is dropped.
 pub(super) struct Lock(File);
 
@@ -109,8 +148,8 @@ impl Drop for Lock {
 }
 
 fn take_lock(dir: &Path) -> Result<Lock, Error> {
-    let path = dir.join("LOCK");
-    let file = File::create(&path).map_err(Error::io("create", &path))?;
+    let path = dir.join(LOCK);
+    let file = private::open_or_create(&path).map_err(Error::io("open", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(Error::Locked(dir.to_owned())),

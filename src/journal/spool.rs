@@ -4,12 +4,12 @@
 //! part of the history; the server sends again what was not confirmed. Blocking.
 
 use std::collections::HashMap;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::Error;
 use super::files::{Disk, Files, LogFile, read_up_to, write_all_at};
+use super::private;
 
 /// How much gathers before it is written.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -201,7 +201,7 @@ impl Spools {
     }
 
     fn create(&self, xid: u32) -> Result<Spool, Error> {
-        fs::create_dir_all(&self.dir).map_err(Error::io("create", &self.dir))?;
+        private::claim_directory(&self.dir).map_err(Error::io("use", &self.dir))?;
         let path = self.dir.join(format!("{xid}"));
         let file = self.files.create(&path).map_err(Error::io("create", &path))?;
         // The open file lives on without its name.

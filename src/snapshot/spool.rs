@@ -4,12 +4,14 @@
 //! client takes from here at its own pace. Blocking.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
+
+use crate::journal::private;
 
 use crate::exhaustion::is_exhaustion;
 
@@ -171,9 +173,9 @@ impl Spool {
     }
 
     fn begin(&self) -> io::Result<Part> {
-        fs::create_dir_all(&self.dir)?;
+        private::claim_directory(&self.dir)?;
         Ok(Part {
-            file: tempfile::tempfile_in(&self.dir)?,
+            file: private::unnamed(&self.dir)?,
             bytes: Mutex::new(0),
             budget: Arc::clone(&self.budget),
         })
@@ -235,6 +237,7 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::fs;
 
     use super::*;
 

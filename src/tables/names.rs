@@ -6,13 +6,14 @@
 //! object a line, the last one for a name counts, and a line that was cut short by a crash does not.
 
 use std::collections::HashMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::event::TableName;
+use crate::journal::private;
 use crate::lsn::{Epoch, Lsn};
 
 /// The table that has a name.
@@ -45,17 +46,18 @@ struct Line {
 impl Names {
     /// Reads the file, if there is one, and what it says of `epoch`.
     pub(super) fn open(path: &Path, epoch: Epoch) -> io::Result<Names> {
-        let text = match fs::read_to_string(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            text => text?,
-        };
+        let mut text = String::new();
+        match private::open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            file => drop(file?.read_to_string(&mut text)?),
+        }
         let lines = text
             .lines()
             .filter_map(|line| serde_json::from_str::<Line>(line).ok());
         let lines: Vec<Line> = lines.filter(|line| line.epoch == epoch).collect();
         // Written anew without what does not count any more.
         let draft = path.with_extension("new");
-        let mut file = File::create(&draft)?;
+        let mut file = private::create(&draft)?;
         let mut names = HashMap::new();
         let mut holders = HashMap::new();
         for Line {
@@ -74,7 +76,7 @@ impl Names {
         file.sync_all()?;
         fs::rename(&draft, path)?;
         Ok(Names {
-            file: OpenOptions::new().append(true).open(path)?,
+            file: private::append(path)?,
             epoch,
             holders,
             names,

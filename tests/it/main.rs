@@ -12,6 +12,7 @@ mod continuity;
 mod convergence;
 mod crash;
 mod ddl;
+mod directory;
 mod failover;
 mod faults;
 mod identities;
