@@ -64,6 +64,7 @@ impl Bound {
             Operation::Update => self.ops.update,
             Operation::Delete => self.ops.delete && !(self.withholds && membership.may_have_left()),
             Operation::Truncate => self.ops.truncate,
+            Operation::Failure => true,
         }
     }
 }

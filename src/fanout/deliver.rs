@@ -85,6 +85,9 @@ impl Fanout {
                     });
                 }
             });
+            if table.has_failed() {
+                self.end_failed(index, piece.transaction.end, sink);
+            }
         }
         Ok(())
     }

@@ -47,6 +47,14 @@ fn message_of(relation: &Relation, told: &Column, here: &Column, change: &Change
     })
 }
 
+fn failed_message(table: &TableName) -> ErrorMessage {
+    let message = format!(
+        "the predicate fails for a row of {table} that was written now, as the SELECT does: a value cannot be cast, is \
+         out of range, or is divided by zero; mend the row, or put a condition before the cast that leaves out such rows"
+    );
+    ErrorMessage::new(ErrorCode::BadPredicate, message)
+}
+
 /// So many relations are not worth sweeping.
 pub(super) const FEW_RELATIONS: usize = if cfg!(test) { 16 } else { 2048 };
 
@@ -146,6 +154,18 @@ impl Fanout {
         }
         if let Some(table) = self.tables.get_mut(index) {
             table.has_unfit = has_later.get();
+        }
+    }
+
+    /// Ends the subscriptions whose predicate failed for a row of a transaction that ends at `end` and is news to them.
+    pub(super) fn end_failed(&mut self, index: usize, end: Lsn, sink: &mut impl Sink) {
+        let groups = self.tables.get(index).map(super::table::Table::failed);
+        let end = Position::after(end);
+        let why = |member: &Member, subscription: &Subscription| {
+            (member.after < end).then(|| failed_message(&subscription.query.table))
+        };
+        for group in groups.into_iter().flatten() {
+            self.end_members(group, why, sink);
         }
     }
 

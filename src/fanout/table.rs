@@ -10,7 +10,7 @@ use slab::Slab;
 use super::bound::{Bound, Shared, Wanted};
 use super::query::Query;
 use crate::event::{Op, Relation, RowChange};
-use crate::filter::{Index, Membership};
+use crate::filter::{Index, Membership, Operation};
 use crate::journal::Changes;
 use crate::lsn::Lsn;
 use crate::protocol::{ErrorCode, ErrorMessage};
@@ -34,6 +34,8 @@ pub(super) struct Table {
     index: Index,
     shared: Shared,
     encodings: Vec<Encoding>,
+    /// The entries whose predicate failed for the change that was matched last.
+    failed: Vec<usize>,
 }
 
 #[derive(Debug)]
@@ -133,6 +135,17 @@ impl Table {
         unfit.collect()
     }
 
+    /// Whether a predicate failed for the change that was matched last.
+    pub(super) fn has_failed(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
+    /// The groups of the queries whose predicate failed for it.
+    pub(super) fn failed(&self) -> Vec<usize> {
+        let failed = self.failed.iter().filter_map(|entry| self.entries.get(*entry));
+        failed.flat_map(|entry| entry.groups.iter().copied()).collect()
+    }
+
     /// Adds a group to an entry, and returns its place there.
     pub(super) fn add_group(&mut self, entry: usize, group: usize) -> usize {
         let Some(entry) = self.entries.get_mut(entry) else {
@@ -204,16 +217,22 @@ impl Table {
             entries,
             index,
             encodings,
+            failed,
             ..
         } = self
         else {
             return;
         };
         encodings.clear();
-        index.matches(relation, &change.op, |entry, membership| {
-            let Some(entry) = entries.get(entry as usize) else {
+        failed.clear();
+        index.matches(relation, &change.op, |number, membership| {
+            let Some(entry) = entries.get(number as usize) else {
                 return;
             };
+            if membership.op == Operation::Failure {
+                failed.push(number as usize);
+                return;
+            }
             let Binding::Bound(bound) = &entry.binding else {
                 return;
             };

@@ -6,7 +6,7 @@ use super::compare::{compare, domain, gather, is_null, leaf};
 use super::leaf::{ArrayOperator, ArraySide, ElementsAs, Item, Test};
 use super::matcher::{Comparison, Node};
 use super::scalar::{Scalar, text_of};
-use super::term::{Term, Typed, check_collation};
+use super::term::{NAMES, Term, Typed, VARCHARS, check_collation};
 use super::truth::Truth;
 use super::typing::Domain;
 use crate::types::Kind;
@@ -162,9 +162,12 @@ fn between(mut left: Term<'_>, operator: ArrayOperator, mut right: Term<'_>) -> 
     let array = Kind::Array(element.clone());
     left.close(&array)?;
     right.close(&array)?;
-    let names = || format!("{} and {}", left.type_name(), right.type_name());
-    if left.kind() != right.kind() {
-        let message = format!("arrays of types {} cannot be compared", names());
+    let names = || format!("{} and {}", left.array_name(), right.array_name());
+    if left.kind() != right.kind() || is_other_text(&left, &right) || is_other_text(&right, &left) {
+        let message = format!(
+            "arrays of types {} cannot be compared; an array that is written '{{…}}' has the type of the other",
+            names()
+        );
         return Err(Error::ty(message, left.offset));
     }
     if let (Typed::Place(left_place), Typed::Place(right_place)) = (&left.typed, &right.typed)
@@ -212,6 +215,17 @@ fn between(mut left: Term<'_>, operator: ArrayOperator, mut right: Term<'_>) -> 
             elements,
         },
     ))
+}
+
+/// Whether one is a column of `varchar[]` or `name[]`, and the other a `text[]` by its own word: their elements compare, but
+/// not they.
+fn is_other_text(one: &Term<'_>, other: &Term<'_>) -> bool {
+    match (&one.typed, &other.typed) {
+        (Typed::Place(place), Typed::Array { declared: true, .. }) => {
+            matches!(place.column.ty.oid, VARCHARS | NAMES)
+        }
+        _ => false,
+    }
 }
 
 /// The order of labels is not in their text.

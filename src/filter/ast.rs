@@ -1,5 +1,6 @@
 //! A predicate's tree, before anything in it has a type.
 
+use super::computed::Arithmetic;
 use super::matcher::Comparison;
 use super::truth::Truth;
 use crate::types::Kind;
@@ -127,4 +128,37 @@ pub(super) enum Value {
         extraction: Extraction,
         key: Box<Operand>,
     },
+    Function {
+        function: Function,
+        arguments: Vec<Operand>,
+    },
+    Arithmetic {
+        left: Box<Operand>,
+        operator: Arithmetic,
+        right: Box<Operand>,
+    },
+    /// `-x`
+    Negative(Box<Operand>),
+    /// `ARRAY[…]`
+    Array(Vec<Operand>),
+}
+
+/// A function of values.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Function {
+    Lower,
+    Upper,
+    Coalesce,
+}
+
+impl Function {
+    pub(super) const ALL: [Function; 3] = [Function::Lower, Function::Upper, Function::Coalesce];
+
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Function::Lower => "lower",
+            Function::Upper => "upper",
+            Function::Coalesce => "coalesce",
+        }
+    }
 }

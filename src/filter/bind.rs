@@ -8,8 +8,10 @@ use serde_json::Value as Json;
 use super::Error;
 use super::arrays::{self, any};
 use super::ast::{Expr, Operand, Value};
-use super::compare::{compare, gather, is_null};
+use super::compare::{compare, gather, is_null, leaf};
 use super::documents::{self, part};
+use super::functions;
+use super::leaf::Test;
 use super::like::like;
 use super::matcher::{Comparison, Matcher, Node, Source};
 use super::open::{Copied, Open, TRANSIENT_BYTES};
@@ -214,13 +216,32 @@ impl<'a> Binder<'a> {
             }
             Value::Parameter(number) => self.parameter(*number, offset)?,
             Value::Cast { operand, to } => {
+                // The cast is one of the elements.
+                if let (Value::Array(elements), Kind::Array(element)) = (&operand.value, to) {
+                    let typed = functions::array_of(self.terms(elements)?, element, offset)?;
+                    return Ok(Term { offset, typed });
+                }
                 let mut term = self.term(operand)?;
                 term.cast(to)?;
                 term.typed
             }
+            Value::Function { function, arguments } => {
+                functions::call(self.relation, *function, self.terms(arguments)?, offset)?
+            }
+            Value::Arithmetic {
+                left,
+                operator,
+                right,
+            } => functions::arithmetic(self.term(left)?, *operator, self.term(right)?)?,
+            Value::Negative(operand) => functions::negative(self.term(operand)?)?,
+            Value::Array(elements) => functions::array(self.terms(elements)?, offset)?,
             Value::Part { of, extraction, key } => part(self.term(of)?, *extraction, self.term(key)?)?,
         };
         Ok(Term { offset, typed })
+    }
+
+    fn terms(&mut self, operands: &[Operand]) -> Result<Vec<Term<'a>>, Error> {
+        operands.iter().map(|operand| self.term(operand)).collect()
     }
 
     fn column(&self, qualifiers: &[String], name: &str, offset: usize) -> Result<Typed<'a>, Error> {
@@ -298,6 +319,10 @@ fn kind_of_number(text: &str) -> Kind {
 fn truth(mut term: Term<'_>) -> Result<Node, Error> {
     term.close(&Kind::Bool)?;
     match (&term.typed, term.kind()) {
+        (Typed::Place(place), Some(Kind::Bool)) if place.computed.is_some() => {
+            let (comparison, right) = (Comparison::Equal, Datum::Bool(true));
+            Ok(leaf(place.text(), Test::Compare { comparison, right }))
+        }
         (Typed::Place(place), Some(Kind::Bool)) => {
             let (column, reading) = (place.index, Reading::Bool);
             Ok(Node::truth_of(Source { column, reading }, true))

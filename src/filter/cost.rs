@@ -122,6 +122,7 @@ impl Scalar {
                 let steps = part.steps.iter().map(Step::bytes).sum::<usize>();
                 work(VALUE * (1 + back)) + bytes(steps)
             }
+            Scalar::Computed(computed) => computed.cost(VALUE),
         }
     }
 }

@@ -113,6 +113,7 @@ fn path(mut path: Term<'_>) -> Result<Option<Step>, Error> {
         Typed::Array {
             value: Some(array),
             kind,
+            ..
         } if kind == texts => array,
         Typed::Place(_) => return Err(Error::unsupported("a path that is not a constant", offset)),
         _ => return Err(Error::ty("a path is an array of texts", offset)),

@@ -6,7 +6,7 @@ use super::look::Look;
 use super::matcher::{Comparison, Node, Source};
 use super::row::Cell;
 use super::truth::{Possible, Truth};
-use crate::types::{Datum, Exhausted};
+use crate::types::{Datum, Exhausted, Failure};
 
 /// The truth values that the expression may have for the row. What is not looked at any more, because there was too much
 /// to do, may have any.
@@ -45,13 +45,7 @@ pub(super) fn eval(node: &Node, row: &Look<'_>) -> Possible {
         }
         Node::Leaf(leaf) => leaf.eval(row),
         Node::Is { node, truth, negated } => {
-            let inner = eval(node, row);
-            let wanted = Possible::from(*truth);
-            let is = match (inner == wanted, inner.includes(wanted)) {
-                (true, _) => Possible::TRUE,
-                (_, false) => Possible::FALSE,
-                _ => Possible::KNOWN,
-            };
+            let is = eval(node, row).is((*truth).into());
             if *negated { is.not() } else { is }
         }
         Node::And(nodes) => all(nodes, row),
@@ -61,6 +55,34 @@ pub(super) fn eval(node: &Node, row: &Look<'_>) -> Possible {
 
 /// The work of coming to an expression.
 const NODE: usize = 4;
+
+/// The truth values that it may have as a condition, where null is as good as false: neither selects the row. So what is
+/// null decides a conjunction as what is false does, and nothing else of it is asked; Postgres does so too.
+pub(super) fn eval_condition(node: &Node, row: &Look<'_>) -> Possible {
+    match node {
+        Node::And(nodes) => {
+            let mut result = Possible::TRUE;
+            for node in nodes {
+                result = result.and(eval_condition(node, row));
+                if result == Possible::FALSE {
+                    break;
+                }
+            }
+            result
+        }
+        Node::Or(nodes) => {
+            let mut result = Possible::FALSE;
+            for node in nodes {
+                result = result.or(eval_condition(node, row));
+                if result == Possible::TRUE {
+                    break;
+                }
+            }
+            result
+        }
+        node => eval(node, row).null_is_false(),
+    }
+}
 
 fn all(nodes: &[Node], row: &Look<'_>) -> Possible {
     let mut result = Possible::TRUE;
@@ -93,14 +115,35 @@ pub(super) enum Operand<'a> {
     Unknown,
     /// Not even whether it is null.
     Absent,
+    /// None: Postgres fails to make it, or perhaps does.
+    None(Failure),
 }
 
 impl Operand<'_> {
-    fn datum(&self) -> Option<&Datum<'_>> {
+    pub(super) fn datum(&self) -> Option<&Datum<'_>> {
         match self {
             Operand::Value(datum) => Some(datum),
             Operand::Is(datum) => Some(datum),
             _ => None,
+        }
+    }
+}
+
+impl Operand<'_> {
+    /// Its text, if it is one.
+    pub(super) fn text(&self) -> Option<&[u8]> {
+        match self.datum() {
+            Some(Datum::Text(text)) => Some(text),
+            _ => None,
+        }
+    }
+}
+
+impl From<Failure> for Possible {
+    fn from(failure: Failure) -> Possible {
+        match failure {
+            Failure::Fails => Possible::FAILS,
+            Failure::Unclear => Possible::UNCLEAR,
         }
     }
 }
@@ -128,6 +171,7 @@ pub(super) fn compare(left: &Operand<'_>, comparison: Comparison, right: &Operan
         };
     }
     match (left, right) {
+        (Operand::None(failure), _) | (_, Operand::None(failure)) => (*failure).into(),
         (Operand::Null, _) | (_, Operand::Null) => Possible::NULL,
         (Operand::Absent, _) | (_, Operand::Absent) => Possible::ANY,
         _ => match (left.datum(), right.datum()) {
@@ -139,6 +183,7 @@ pub(super) fn compare(left: &Operand<'_>, comparison: Comparison, right: &Operan
 
 fn is_distinct(left: &Operand<'_>, right: &Operand<'_>) -> Possible {
     match (left, right) {
+        (Operand::None(failure), _) | (_, Operand::None(failure)) => (*failure).into(),
         (Operand::Null, Operand::Null) => Possible::FALSE,
         (Operand::Absent, _) | (_, Operand::Absent) => Possible::KNOWN,
         (Operand::Null, _) | (_, Operand::Null) => Possible::TRUE,
@@ -165,6 +210,7 @@ pub(super) fn is_in(left: &Operand<'_>, values: &[Datum<'static>], or_null: bool
     let otherwise = if or_null { Possible::NULL } else { Possible::FALSE };
     match left {
         Operand::Null => Possible::NULL,
+        Operand::None(failure) => (*failure).into(),
         Operand::Absent => Possible::TRUE.or_else(otherwise).or_else(Possible::NULL),
         left => match left.datum() {
             Some(left) if values.binary_search_by(|value| value.cmp(left)).is_ok() => Possible::TRUE,

@@ -164,6 +164,7 @@ impl Leaf {
             Test::IsNull => match left {
                 Operand::Null => Possible::TRUE,
                 Operand::Absent => Possible::KNOWN,
+                Operand::None(failure) => failure.into(),
                 _ => Possible::FALSE,
             },
             Test::Compare { comparison, right } => compare(&left, *comparison, &Operand::Is(right)),
@@ -230,18 +231,18 @@ impl Leaf {
 
     /// The columns that it reads.
     pub(super) fn columns(&self, out: &mut Vec<usize>) {
-        out.push(self.left.column());
+        self.left.columns(out);
         match &self.test {
             Test::Labels { right, .. }
             | Test::With { right, .. }
             | Test::Document {
                 right: DocumentSide::Value(right),
                 ..
-            } => out.push(right.column()),
+            } => right.columns(out),
             Test::Any {
                 item: Item::Value(item),
                 ..
-            } => out.push(item.column()),
+            } => item.columns(out),
             Test::Array {
                 right: ArraySide::Column(column),
                 ..
@@ -256,21 +257,21 @@ fn text(operand: &Operand<'_>, test: impl Fn(&[u8]) -> Option<bool>) -> Possible
     match operand {
         Operand::Null => Possible::NULL,
         Operand::Absent => Possible::ANY,
-        Operand::Value(Datum::Text(text)) => match test(text) {
+        Operand::None(failure) => (*failure).into(),
+        operand => match operand.text().and_then(test) {
             Some(holds) => Truth::from(holds).into(),
             None => Possible::KNOWN,
         },
-        _ => Possible::KNOWN,
     }
 }
 
 /// What a test of two values' texts gives.
 fn texts(left: &Operand<'_>, right: &Operand<'_>, test: impl Fn(&[u8], &[u8]) -> Option<bool>) -> Possible {
-    match right {
-        Operand::Null => Possible::NULL,
-        Operand::Value(Datum::Text(right)) => text(left, |left| test(left, right)),
-        Operand::Absent if !matches!(left, Operand::Null) => Possible::ANY,
-        _ => text(left, |_| None),
+    match (left, right) {
+        (Operand::None(failure), _) | (_, Operand::None(failure)) => (*failure).into(),
+        (Operand::Null, _) | (_, Operand::Null) => Possible::NULL,
+        (Operand::Absent, _) | (_, Operand::Absent) => Possible::ANY,
+        (left, right) => text(left, |left| test(left, right.text()?)),
     }
 }
 
@@ -296,6 +297,8 @@ fn any(
         Item::Null => none(array),
         Item::Value(item) => match item.read(row) {
             Operand::Value(item) => any(&item),
+            Operand::Is(item) => any(item),
+            Operand::None(failure) => return failure.into(),
             Operand::Null => none(array),
             _ => return Possible::ANY,
         },

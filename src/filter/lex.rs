@@ -94,7 +94,7 @@ impl<'a> Text<'a> {
             Token::LParen | Token::RParen | Token::Comma | Token::Period | Token::DoubleColon => {}
             // In the name of an array's type.
             Token::LBracket | Token::RBracket => {}
-            Token::Plus | Token::Minus => {}
+            Token::Plus | Token::Minus | Token::Mul | Token::Div | Token::Mod => {}
             Token::Arrow | Token::LongArrow | Token::HashArrow | Token::HashLongArrow => {}
             Token::AtArrow | Token::ArrowAt | Token::Overlap | Token::Question => {}
             Token::EscapedStringLiteral(_)

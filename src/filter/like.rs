@@ -80,7 +80,7 @@ pub(super) fn like(
     };
     let left = match place.text() {
         Scalar::Column(source) => Scalar::Column(Source { reading, ..source }),
-        part => part,
+        other => other,
     };
     Ok(leaf(left, Test::Like(pattern)))
 }

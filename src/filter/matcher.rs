@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::eval::eval;
+use super::eval::eval_condition;
 use super::leaf::Leaf;
 use super::look::Look;
 use super::row::Row;
@@ -18,14 +18,30 @@ pub enum Verdict {
     DoesNot,
     /// It depends on values that are not in the log.
     Undecided,
+    /// Postgres raises an error for it.
+    Fails,
+    /// A value of it cannot be read here, though some server may read it.
+    Unclear,
 }
 
 impl Verdict {
+    /// The same of a row that is not there any more: one for which the predicate failed was in no result.
+    pub(super) fn of_old(self) -> Verdict {
+        match self {
+            Verdict::Fails => Verdict::DoesNot,
+            verdict => verdict,
+        }
+    }
+
     pub(super) fn of(possible: Possible) -> Verdict {
         if possible == Possible::TRUE {
             Verdict::Matches
+        } else if possible.includes(Possible::UNCLEAR) {
+            Verdict::Unclear
         } else if possible.includes(Possible::TRUE) {
             Verdict::Undecided
+        } else if possible == Possible::FAILS {
+            Verdict::Fails
         } else {
             Verdict::DoesNot
         }
@@ -64,9 +80,9 @@ impl Matcher {
         }
     }
 
-    /// Whether the row is in the result. Allocates nothing but for `citext` and ILIKE, where letters change.
+    /// Whether the row is in the result. Allocates nothing but for letters that change and numbers that are converted.
     pub fn eval(&self, row: &Row<'_>) -> Verdict {
-        Verdict::of(eval(&self.node, &Look::new(*row, &Work::unlimited())))
+        Verdict::of(eval_condition(&self.node, &Look::new(*row, &Work::unlimited())))
     }
 
     pub(super) fn node(&self) -> &Node {

@@ -15,6 +15,8 @@ pub enum Operation {
     Delete,
     /// It was emptied.
     Truncate,
+    /// The predicate fails for a row, as the SELECT would: there is no result any more.
+    Failure,
 }
 
 impl Operation {
@@ -25,6 +27,7 @@ impl Operation {
             Operation::Update => "update",
             Operation::Delete => "delete",
             Operation::Truncate => "truncate",
+            Operation::Failure => "failure",
         }
     }
 }
@@ -63,10 +66,18 @@ impl Membership {
         decision: Decision::Decided,
     };
 
+    /// What it means for a result that the predicate fails for a row.
+    pub(super) const FAILURE: Membership = Membership {
+        op: Operation::Failure,
+        by_update: false,
+        decision: Decision::Decided,
+    };
+
     /// What an operation other than an update means for a result, by whether its row is in it.
     pub(super) fn of_one(op: Operation, verdict: Verdict) -> Option<Membership> {
         let decision = match (verdict, op) {
-            (Verdict::DoesNot, _) => return None,
+            (Verdict::DoesNot, _) | (Verdict::Fails, Operation::Delete) => return None,
+            (Verdict::Fails | Verdict::Unclear, _) => return Some(Membership::FAILURE),
             (Verdict::Matches, _) => Decision::Decided,
             (Verdict::Undecided, Operation::Delete) => Decision::MayHaveBeen,
             (Verdict::Undecided, _) => Decision::MayBe { as_before: false },
@@ -85,8 +96,9 @@ impl Membership {
         after: Verdict,
         is_same: impl FnOnce() -> bool,
     ) -> Option<Membership> {
-        use Verdict::{DoesNot, Matches, Undecided};
-        let (op, decision) = match (before, after) {
+        use Verdict::{DoesNot, Fails, Matches, Unclear, Undecided};
+        let (op, decision) = match (before.of_old(), after) {
+            (Unclear | Fails, _) | (_, Unclear | Fails) => return Some(Membership::FAILURE),
             (DoesNot, DoesNot) => return None,
             (DoesNot, Matches) => (Operation::Insert, Decision::Decided),
             (_, Matches) => (Operation::Update, Decision::Decided),
@@ -129,6 +141,9 @@ impl Membership {
 ///
 /// Where the log does not tell, the answer misses nothing, and says so: a row that may be in the result comes into it or
 /// stays in it, and one that is not in it now and may have been before leaves it.
+///
+/// A new row for which the predicate fails ends the result. An old one was not in it: a result that it could have been in
+/// would have ended.
 pub fn membership(matcher: &Matcher, relation: &Relation, op: &Op<'_>) -> Option<Membership> {
     match *op {
         Op::Insert { new } => Membership::of_one(Operation::Insert, matcher.eval(&Row::new(new))),

@@ -8,11 +8,14 @@
 mod arrays;
 mod ast;
 mod bind;
+mod casts;
 mod compare;
+mod computed;
 mod cost;
 mod documents;
 mod error;
 mod eval;
+mod functions;
 mod index;
 mod leaf;
 mod lex;

@@ -49,7 +49,12 @@ impl Open {
                 kind: kind.clone(),
                 value: value.clone(),
             },
-            Typed::Array { kind, value } => Typed::Array {
+            Typed::Array {
+                kind,
+                value,
+                declared,
+            } => Typed::Array {
+                declared: *declared,
                 kind: kind.clone(),
                 value: value.clone(),
             },

@@ -1,12 +1,15 @@
 //! Operands: what stands on a side of a comparison.
 
-use sqlparser::ast::{CastKind, DataType, Expr as Sql, Ident, Interval, UnaryOperator, Value as SqlValue};
+use sqlparser::ast::{
+    CastKind, DataType, Expr as Sql, Function as SqlFunction, FunctionArg, FunctionArgExpr,
+    FunctionArguments, Ident, Interval, UnaryOperator, Value as SqlValue,
+};
 
 use super::Error;
-use super::ast::{Operand, Value};
+use super::ast::{Function, Operand, Value};
 use super::lex::is_reserved;
 use super::parse::Checker;
-use super::sql::{constant, describe, extraction, kind_of, unwrap_parentheses};
+use super::sql::{arithmetic, constant, describe, extraction, kind_of, unwrap_parentheses};
 use crate::types::Kind;
 
 impl Checker<'_> {
@@ -56,25 +59,60 @@ impl Checker<'_> {
                     Some(positive) => positive.to_owned(),
                     None => format!("-{number}"),
                 }),
-                Value::Cast { .. } => {
+                Value::Cast { operand, .. } if matches!(operand.value, Value::Number(_)) => {
                     return Err(Error::unsupported(
                         "the sign of a cast, as in -1::t: write (-1)::t;",
                         offset,
                     ));
                 }
-                _ => return Err(Error::unsupported("arithmetic", offset)),
+                value if *op == UnaryOperator::Minus => {
+                    self.count(depth, offset)?;
+                    Value::Negative(Box::new(Operand { offset, value }))
+                }
+                _ => return Err(Error::unsupported("a plus sign before what is no number", offset)),
             },
-            Sql::BinaryOp { left, op, right } => match extraction(op) {
-                Some(extraction) => Value::Part {
+            Sql::BinaryOp { left, op, right } => match (extraction(op), arithmetic(op)) {
+                (Some(extraction), _) => Value::Part {
                     of: Box::new(self.operand(left, depth + 1)?),
                     extraction,
                     key: Box::new(self.operand(right, depth + 1)?),
                 },
-                None => return Err(Error::unsupported(describe(sql), offset)),
+                (_, Some(operator)) => {
+                    self.count(depth, offset)?;
+                    Value::Arithmetic {
+                        left: Box::new(self.operand(left, depth + 1)?),
+                        operator,
+                        right: Box::new(self.operand(right, depth + 1)?),
+                    }
+                }
+                _ => return Err(Error::unsupported(describe(sql), offset)),
             },
+            Sql::Function(function) => self.function(function, depth, offset)?,
+            Sql::Array(array) if array.named => {
+                let elements = array.elem.iter().map(|sql| self.operand(sql, depth + 1));
+                Value::Array(elements.collect::<Result<_, _>>()?)
+            }
             other => return Err(Error::unsupported(describe(other), offset)),
         };
         Ok(Operand { offset, value })
+    }
+
+    fn function(&mut self, function: &SqlFunction, depth: usize, offset: usize) -> Result<Value, Error> {
+        self.count(depth, offset)?;
+        let unsupported = || Error::unsupported(format!("the function {}", function.name), offset);
+        let name = name_of(function).ok_or_else(unsupported)?;
+        let known = Function::ALL.into_iter().find(|known| known.as_str() == name);
+        let known = known.ok_or_else(unsupported)?;
+        let arguments = arguments_of(function).ok_or_else(unsupported)?;
+        if arguments.is_empty() {
+            let message = format!("the function {name} needs an argument");
+            return Err(Error::syntax(message, offset));
+        }
+        let arguments = arguments.into_iter().map(|sql| self.operand(sql, depth + 1));
+        Ok(Value::Function {
+            function: known,
+            arguments: arguments.collect::<Result<_, _>>()?,
+        })
     }
 
     fn column(&self, names: &[Ident]) -> Result<Value, Error> {
@@ -104,4 +142,50 @@ impl Checker<'_> {
     fn kind_of(&self, ty: &DataType, offset: usize) -> Result<Kind, Error> {
         kind_of(ty).ok_or_else(|| Error::unsupported(format!("the type {ty}"), offset))
     }
+}
+
+/// The name of a function of Postgres' own.
+fn name_of(function: &SqlFunction) -> Option<String> {
+    let mut names = function.name.0.iter().map(|part| {
+        let ident = part.as_ident()?;
+        match ident.quote_style {
+            None => Some(ident.value.to_ascii_lowercase()),
+            Some('"') => Some(ident.value.clone()),
+            Some(_) => None,
+        }
+    });
+    match (names.next()??, names.next()) {
+        (name, None) => Some(name),
+        (schema, Some(name)) => name.filter(|_| schema == "pg_catalog" && names.next().is_none()),
+    }
+}
+
+/// The arguments of a plain call.
+fn arguments_of(function: &SqlFunction) -> Option<Vec<&Sql>> {
+    let SqlFunction {
+        name: _,
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args,
+        within_group,
+        filter: None,
+        null_treatment: None,
+        over: None,
+    } = function
+    else {
+        return None;
+    };
+    let list = match args {
+        _ if !within_group.is_empty() => return None,
+        FunctionArguments::None => return Some(Vec::new()),
+        FunctionArguments::List(list) if list.duplicate_treatment.is_none() && list.clauses.is_empty() => {
+            list
+        }
+        _ => return None,
+    };
+    let argument = |argument| match argument {
+        &FunctionArg::Unnamed(FunctionArgExpr::Expr(ref sql)) => Some(sql),
+        _ => None,
+    };
+    list.args.iter().map(argument).collect()
 }

@@ -269,7 +269,7 @@ impl Checker<'_> {
         Ok(Expr::In { left, list, negated })
     }
 
-    fn count(&mut self, depth: usize, offset: usize) -> Result<(), Error> {
+    pub(super) fn count(&mut self, depth: usize, offset: usize) -> Result<(), Error> {
         self.nodes += 1;
         if depth > self.limits.max_depth {
             return Err(self.too_deep(offset));

@@ -77,14 +77,14 @@ fn what_is_not_supported_is_named_with_its_place() {
             "the operator #- is not supported in a predicate",
         ),
         (
-            "a = 1 AND\n  lower(ü) = 'x'",
-            "lower",
-            "the function lower is not supported in a predicate",
+            "a = 1 AND\n  initcap(ü) = 'x'",
+            "initcap",
+            "the function initcap is not supported in a predicate",
         ),
         (
-            "a = b + 1",
-            "b + 1",
-            "the operator + is not supported in a predicate",
+            "a = b ^ 1",
+            "^ 1",
+            "the operator ^ is not supported in a predicate",
         ),
         (
             "a ~ 'x'",
@@ -112,7 +112,26 @@ fn what_is_not_supported_is_named_with_its_place() {
             "a = b",
             "a condition as an operand is not supported in a predicate",
         ),
-        ("a = -b", "b", "arithmetic is not supported in a predicate"),
+        (
+            "a = +b",
+            "b",
+            "a plus sign before what is no number is not supported in a predicate",
+        ),
+        (
+            "a = count(*)",
+            "count",
+            "the function count is not supported in a predicate",
+        ),
+        (
+            "a = lower(DISTINCT b)",
+            "lower",
+            "the function lower is not supported in a predicate",
+        ),
+        (
+            "a = s.lower(b)",
+            "s.lower",
+            "the function s.lower is not supported in a predicate",
+        ),
         (
             "a < '1'::numeric(5,2)",
             "'1'",
@@ -199,6 +218,16 @@ fn precedence_is_that_of_postgres() {
         ("a LIKE 'x' ESCAPE 'y' IS TRUE", "(a LIKE 'x' ESCAPE 'y') IS TRUE"),
         ("a = ANY (b) IS TRUE", "(a = ANY (b)) IS TRUE"),
         ("a ->> 'x'::text = 'y'", "(a ->> ('x'::text)) = 'y'"),
+        ("a + b * c % d = 1", "(a + ((b * c) % d)) = 1"),
+        ("a - b - c = 1", "((a - b) - c) = 1"),
+        ("- a * b = 1", "((- a) * b) = 1"),
+        ("a / b::int > 1 IS TRUE", "((a / (b::int)) > 1) IS TRUE"),
+        ("a ->> 'x' = b + 1", "(a ->> 'x') = (b + 1)"),
+        (
+            "a BETWEEN b + 1 AND c * 2 OR d",
+            "(a BETWEEN (b + 1) AND (c * 2)) OR d",
+        ),
+        ("lower(a) LIKE 'x' AND b", "(lower(a) LIKE 'x') AND b"),
     ] {
         let structure = |text: &str| without_offsets(&format!("{:?}", Predicate::parse(text).unwrap()));
         assert_eq!(structure(text), structure(same), "{text}");

@@ -7,7 +7,7 @@
 use serde_json::Value as Json;
 
 use super::Error;
-use super::ast::{Expr, Extraction, Operand, Value};
+use super::ast::{Expr, Extraction, Function, Operand, Value};
 use super::bind::{Binder, distinct};
 use super::cost::MAX_BYTES;
 use super::matcher::Comparison;
@@ -36,7 +36,7 @@ impl Predicate {
             binder: Binder::new(relation, parameters),
             pushed: Pushed::default(),
         };
-        writer.condition(&self.root)?;
+        writer.condition(&self.root, Place::WHERE)?;
         let values = writer.pushed.values.iter().flatten();
         match values.map(String::len).sum::<usize>() > MAX_VALUES_BYTES {
             true => Err(Error::too_many_bytes(0)),
@@ -53,6 +53,34 @@ struct Writer<'a> {
     pushed: Pushed,
 }
 
+/// Where a condition stands.
+#[derive(Clone, Copy)]
+struct Place {
+    /// Of its truth values null is as good as false.
+    selects: bool,
+    /// What counts is its opposite.
+    negated: bool,
+}
+
+impl Place {
+    const WHERE: Place = Place {
+        selects: true,
+        negated: false,
+    };
+    /// In what tells null from false.
+    const INSIDE: Place = Place {
+        selects: false,
+        negated: false,
+    };
+}
+
+/// How conditions are joined.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Joint {
+    And,
+    Or,
+}
+
 /// What a list that stands for a parameter is there.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ListAs {
@@ -61,17 +89,32 @@ enum ListAs {
 }
 
 impl Writer<'_> {
-    fn condition(&mut self, expr: &Expr) -> Result<(), Error> {
-        self.word("(");
+    /// A condition.
+    fn condition(&mut self, expr: &Expr, place: Place) -> Result<(), Error> {
+        let turned = Place {
+            negated: !place.negated,
+            ..place
+        };
         match expr {
-            Expr::And(exprs) => self.joined(exprs, " AND ")?,
-            Expr::Or(exprs) => self.joined(exprs, " OR ")?,
-            Expr::Not(expr) => {
-                self.word("NOT ");
-                self.condition(expr)?;
+            Expr::Not(expr) => return self.condition(expr, turned),
+            Expr::And(exprs) | Expr::Or(exprs) => {
+                // By De Morgan, as the server itself does it.
+                let joint = match matches!(expr, Expr::And(_)) != place.negated {
+                    true => Joint::And,
+                    false => Joint::Or,
+                };
+                self.word("(");
+                self.joined(exprs, joint, place)?;
+                self.word(")");
+                return Ok(());
             }
+            _ => {}
+        }
+        self.word(if place.negated { "(NOT (" } else { "(" });
+        match expr {
+            Expr::Not(_) | Expr::And(_) | Expr::Or(_) => {}
             Expr::Is { expr, truth, negated } => {
-                self.condition(expr)?;
+                self.condition(expr, Place::INSIDE)?;
                 self.word(if *negated { " IS NOT " } else { " IS " });
                 self.word(match truth {
                     Truth::True => "TRUE",
@@ -128,14 +171,52 @@ impl Writer<'_> {
             } => self.pair(left, operator.as_str(), right)?,
             Expr::Operand(operand) => self.operand(operand, ListAs::Array)?,
         }
-        self.word(")");
+        self.word(if place.negated { "))" } else { ")" });
         Ok(())
     }
 
-    fn joined(&mut self, exprs: &[Expr], word: &str) -> Result<(), Error> {
-        for (at, expr) in exprs.iter().enumerate() {
-            self.word(if at > 0 { word } else { "" });
-            self.condition(expr)?;
+    /// Several conditions. Those that fail for no row are asked first, and the others only where they do not decide:
+    /// Postgres itself takes what seems cheapest first.
+    fn joined(&mut self, exprs: &[Expr], joint: Joint, place: Place) -> Result<(), Error> {
+        let (fallible, safe): (Vec<&Expr>, Vec<&Expr>) = exprs.iter().partition(|expr| can_fail(expr));
+        if fallible.is_empty() || safe.is_empty() {
+            return self.list_of(exprs.iter(), joint, place);
+        }
+        let safe = || safe.iter().copied();
+        let selects = joint == Joint::And && place.selects;
+        if selects {
+            // Once more in front, where an index can be used for it.
+            self.list_of(safe(), joint, place)?;
+            self.word(" AND ");
+        }
+        self.word("CASE WHEN (");
+        self.list_of(safe(), joint, place)?;
+        self.word(match (joint, selects) {
+            (Joint::And, true) => ") THEN ",
+            (Joint::And, false) => ") IS FALSE THEN FALSE ELSE ",
+            (Joint::Or, _) => ") IS TRUE THEN TRUE ELSE ",
+        });
+        match place.selects {
+            true => self.list_of(fallible.into_iter(), joint, place)?,
+            false => self.list_of(safe().chain(fallible), joint, place)?,
+        }
+        self.word(if selects { " ELSE FALSE END" } else { " END" });
+        Ok(())
+    }
+
+    fn list_of<'e>(
+        &mut self,
+        exprs: impl Iterator<Item = &'e Expr>,
+        joint: Joint,
+        place: Place,
+    ) -> Result<(), Error> {
+        for (at, expr) in exprs.enumerate() {
+            self.word(match (at, joint) {
+                (0, _) => "",
+                (_, Joint::And) => " AND ",
+                (_, Joint::Or) => " OR ",
+            });
+            self.condition(expr, place)?;
         }
         Ok(())
     }
@@ -164,13 +245,17 @@ impl Writer<'_> {
 
     /// Two operands around an operator: a list that stands for one of them is what the other needs.
     fn pair(&mut self, left: &Operand, operator: &str, right: &Operand) -> Result<(), Error> {
-        let is_document = |writer: &mut Self, operand: &Operand| {
-            let term = writer.binder.term(operand)?;
-            Ok::<bool, Error>(term.kind() == Some(&Kind::Jsonb))
-        };
-        let list_as = match is_document(self, left)? || is_document(self, right)? {
-            true => ListAs::Json,
-            false => ListAs::Array,
+        let kinds = [left, right].map(|operand| Ok(self.binder.term(operand)?.kind().cloned()));
+        let [left_kind, right_kind]: [Result<Option<Kind>, Error>; 2] = kinds;
+        let list_as = match (left_kind?, right_kind?) {
+            // Neither gives the other a type.
+            (None, None) => {
+                self.of_any_type(left)?;
+                self.word(&format!(" {operator} "));
+                return self.of_any_type(right);
+            }
+            (Some(Kind::Jsonb), _) | (_, Some(Kind::Jsonb)) => ListAs::Json,
+            _ => ListAs::Array,
         };
         self.operand(left, list_as)?;
         self.word(&format!(" {operator} "));
@@ -228,6 +313,34 @@ impl Writer<'_> {
                 self.operand(operand, list_as)?;
                 self.word(&format!(" AS {})", type_name(to)));
             }
+            Value::Function { function, arguments } => {
+                let texts = matches!(function, Function::Lower | Function::Upper);
+                self.word(if texts { "pg_catalog." } else { "" });
+                self.word(function.as_str());
+                self.list("(", arguments, ")", |writer, argument| match texts {
+                    true => writer.of_any_type(argument),
+                    false => writer.operand(argument, ListAs::Array),
+                })?;
+            }
+            Value::Arithmetic {
+                left,
+                operator,
+                right,
+            } => {
+                self.word("(");
+                self.operand(left, ListAs::Array)?;
+                self.word(&format!(" {} ", operator.as_str()));
+                self.operand(right, ListAs::Array)?;
+                self.word(")");
+            }
+            Value::Negative(operand) => {
+                self.word("(- ");
+                self.operand(operand, ListAs::Array)?;
+                self.word(")");
+            }
+            Value::Array(elements) => self.list("ARRAY[", elements, "]", |writer, element| {
+                writer.operand(element, ListAs::Array)
+            })?,
             Value::Part { of, extraction, key } => {
                 let Extraction { by_path, as_text } = extraction;
                 self.word("(");
@@ -245,6 +358,22 @@ impl Writer<'_> {
         Ok(())
     }
 
+    fn list(
+        &mut self,
+        before: &str,
+        operands: &[Operand],
+        after: &str,
+        write: impl Fn(&mut Self, &Operand) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.word(before);
+        for (at, operand) in operands.iter().enumerate() {
+            self.word(if at > 0 { ", " } else { "" });
+            write(self, operand)?;
+        }
+        self.word(after);
+        Ok(())
+    }
+
     fn value(&mut self, text: Option<String>) {
         self.pushed.values.push(text);
         let number = self.pushed.values.len();
@@ -253,6 +382,42 @@ impl Writer<'_> {
 
     fn word(&mut self, text: &str) {
         self.pushed.sql.push_str(text);
+    }
+}
+
+/// Whether a condition may fail for a row.
+fn can_fail(expr: &Expr) -> bool {
+    let any = |exprs: &[Expr]| exprs.iter().any(can_fail);
+    let operands = |operands: &[&Operand]| operands.iter().any(|operand| operand_can_fail(operand));
+    match expr {
+        Expr::And(exprs) | Expr::Or(exprs) => any(exprs),
+        Expr::Not(expr) | Expr::Is { expr, .. } => can_fail(expr),
+        Expr::IsNull { operand, .. } | Expr::Operand(operand) => operand_can_fail(operand),
+        Expr::Compare { left, right, .. } | Expr::Operator { left, right, .. } => operands(&[left, right]),
+        Expr::Any { left, array, .. } => operands(&[left, array]),
+        Expr::In { left, list, .. } => operand_can_fail(left) || list.iter().any(operand_can_fail),
+        Expr::Between {
+            operand, low, high, ..
+        } => operands(&[operand, low, high]),
+        Expr::Like { operand, .. } => operand_can_fail(operand),
+    }
+}
+
+fn operand_can_fail(operand: &Operand) -> bool {
+    match &operand.value {
+        Value::Column { .. } | Value::Text(_) | Value::Number(_) | Value::Bool(_) | Value::Null => false,
+        Value::Parameter(_) => false,
+        // That of a constant was made when it was bound.
+        Value::Cast { operand, .. } => match operand.value {
+            Value::Text(_) | Value::Number(_) | Value::Parameter(_) | Value::Null => false,
+            _ => !matches!(operand.value, Value::Array(_)) || operand_can_fail(operand),
+        },
+        Value::Arithmetic { .. } | Value::Negative(_) => true,
+        Value::Part { of, .. } => operand_can_fail(of),
+        Value::Function {
+            arguments: operands, ..
+        }
+        | Value::Array(operands) => operands.iter().any(operand_can_fail),
     }
 }
 
@@ -302,11 +467,15 @@ fn array_literal(texts: &[Option<String>]) -> String {
 mod tests {
     use super::*;
     use crate::event::{Collation, Column, ReplicaIdentity, TableName};
-    use crate::types::Type;
+    use crate::types::{Ctype, Type};
 
     fn relation() -> Relation {
         let column = |name: &str, kind: Kind| Column {
             name: name.into(),
+            collation: match kind {
+                Kind::Text => Collation::C,
+                _ => Collation::None,
+            },
             ty: Type {
                 oid: 0,
                 name: kind.name().into(),
@@ -314,8 +483,7 @@ mod tests {
             },
             typmod: -1,
             identity: false,
-            collation: Collation::C,
-            ctype: Default::default(),
+            ctype: Ctype::C,
             attnum: Default::default(),
         };
         Relation {
@@ -354,7 +522,7 @@ mod tests {
             (
                 "NOT (id IN (1, -2, $1) OR id IS NULL)",
                 serde_json::json!(["7"]),
-                r#"(NOT (("id" IN ((1), (-2), $1)) OR ("id" IS NULL)))"#,
+                r#"((NOT ("id" IN ((1), (-2), $1))) AND (NOT ("id" IS NULL)))"#,
                 vec![some("7")],
             ),
             (
@@ -371,12 +539,50 @@ mod tests {
             ),
             (
                 "'x' IS NULL OR id = ANY ('{1,2}'::int[])",
-                none,
+                none.clone(),
                 r#"((CAST($1 AS pg_catalog.text) IS NULL) OR ("id" = ANY (CAST($2 AS integer[]))))"#,
                 vec![some("x"), some("{1,2}")],
             ),
+            (
+                "lower(\"na\"\"me\") = lower($1) OR tags && ARRAY['x']",
+                serde_json::json!(["Y"]),
+                r#"((pg_catalog.lower("na""me") = pg_catalog.lower(CAST($1 AS pg_catalog.text))) OR ("tags" && ARRAY[$2]))"#,
+                vec![some("Y"), some("x")],
+            ),
+            (
+                "NULL IS DISTINCT FROM 'x'",
+                none,
+                r#"(NULL IS DISTINCT FROM CAST($1 AS pg_catalog.text))"#,
+                vec![some("x")],
+            ),
         ] {
             assert_eq!(pushed(text, &parameters), (sql.to_owned(), values), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_can_fail_is_asked_last_and_an_index_can_still_be_used() {
+        let none = serde_json::json!([]);
+        for (text, sql) in [
+            (
+                "(data ->> 'n')::int > 5 AND id = 1",
+                r#"(("id" = (1)) AND CASE WHEN (("id" = (1))) THEN (CAST(("data" ->> $1) AS integer) > (5)) ELSE FALSE END)"#,
+            ),
+            (
+                "id % 2 = 0 OR id IS NULL",
+                r#"(CASE WHEN (("id" IS NULL)) IS TRUE THEN TRUE ELSE (("id" % (2)) = (0)) END)"#,
+            ),
+            (
+                "NOT (id % 2 = 0 AND id = 1)",
+                r#"(CASE WHEN ((NOT ("id" = (1)))) IS TRUE THEN TRUE ELSE (NOT (("id" % (2)) = (0))) END)"#,
+            ),
+            (
+                "(id % 2 = 0 AND id = 1) IS UNKNOWN",
+                r#"((CASE WHEN (("id" = (1))) IS FALSE THEN FALSE ELSE ("id" = (1)) AND (("id" % (2)) = (0)) END) IS UNKNOWN)"#,
+            ),
+            ("id = 1 AND id = 2", r#"(("id" = (1)) AND ("id" = (2)))"#),
+        ] {
+            assert_eq!(pushed(text, &none).0, sql, "{text}");
         }
     }
 }

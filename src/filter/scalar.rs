@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
+use super::computed::Computed;
 use super::eval::{Operand, operand};
 use super::look::Look;
 use super::matcher::Source;
 use super::row::Cell;
-use crate::types::{Datum, Document, JsonError, JsonForm, Path, Reading};
+use crate::types::{Datum, Document, Failure, JsonError, JsonForm, Path, Reading};
 
 /// A value of a row.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +16,7 @@ pub(super) enum Scalar {
     Column(Source),
     /// A part of a document, as text: its own, or the JSON of what it is.
     Part(Arc<Part>),
+    Computed(Arc<Computed>),
 }
 
 /// A part of a `json` or `jsonb`, by the way to it.
@@ -59,17 +61,20 @@ impl Step {
 }
 
 impl Scalar {
-    pub(super) fn column(&self) -> usize {
+    /// The columns that it is made of.
+    pub(super) fn columns(&self, out: &mut Vec<usize>) {
         match self {
-            Scalar::Column(source) => source.column,
-            Scalar::Part(part) => part.column,
+            Scalar::Column(source) => out.push(source.column),
+            Scalar::Part(part) => out.push(part.column),
+            Scalar::Computed(computed) => computed.columns(out),
         }
     }
 
     /// What is known of it. A string of a document is copied if something in it is escaped.
-    pub(super) fn read<'a>(&self, row: &Look<'a>) -> Operand<'a> {
+    pub(super) fn read<'a>(&'a self, row: &Look<'a>) -> Operand<'a> {
         match self {
             Scalar::Column(source) => operand(*source, row),
+            Scalar::Computed(computed) => computed.read(row),
             Scalar::Part(part) => match row.get(part.column) {
                 Cell::Null => Operand::Null,
                 // What is not known of the whole is not known of the part.
@@ -77,7 +82,9 @@ impl Scalar {
                 Cell::Text(text) => match part.find(text, row) {
                     Ok(Some(text)) => Operand::Value(Datum::Text(text)),
                     Ok(None) => Operand::Null,
-                    Err(_) => Operand::Absent,
+                    Err(JsonError::Malformed) => Operand::None(Failure::Fails),
+                    Err(JsonError::Exhausted(_)) => Operand::Absent,
+                    Err(_) => Operand::None(Failure::Unclear),
                 },
             },
         }

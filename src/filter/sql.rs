@@ -7,6 +7,7 @@ use sqlparser::ast::{
 
 use super::Error;
 use super::ast::{Extraction, Operator, Value};
+use super::computed::Arithmetic;
 use super::matcher::Comparison;
 use crate::types::Kind;
 
@@ -27,11 +28,16 @@ pub(super) fn is_operand(sql: &Sql) -> bool {
             | Sql::Value(_)
             | Sql::TypedString(_)
             | Sql::Cast { .. }
+            | Sql::Function(_)
+            | Sql::Array(_)
             | Sql::UnaryOp {
                 op: UnaryOperator::Minus | UnaryOperator::Plus,
                 ..
             }
-    ) || matches!(unwrap_parentheses(sql), Sql::BinaryOp { op, .. } if extraction(op).is_some())
+    ) || matches!(
+        unwrap_parentheses(sql),
+        Sql::BinaryOp { op, .. } if extraction(op).is_some() || arithmetic(op).is_some()
+    )
 }
 
 /// The operator, if it is one of documents and arrays that gives a boolean.
@@ -55,6 +61,18 @@ pub(super) fn extraction(op: &BinaryOperator) -> Option<Extraction> {
         _ => return None,
     };
     Some(Extraction { by_path, as_text })
+}
+
+/// The operator, if it is one of numbers.
+pub(super) fn arithmetic(op: &BinaryOperator) -> Option<Arithmetic> {
+    Some(match op {
+        BinaryOperator::Plus => Arithmetic::Add,
+        BinaryOperator::Minus => Arithmetic::Subtract,
+        BinaryOperator::Multiply => Arithmetic::Multiply,
+        BinaryOperator::Divide => Arithmetic::Divide,
+        BinaryOperator::Modulo => Arithmetic::Modulo,
+        _ => return None,
+    })
 }
 
 pub(super) fn comparison(op: &BinaryOperator) -> Option<Comparison> {

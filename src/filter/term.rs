@@ -5,12 +5,13 @@ use std::sync::Arc;
 use serde_json::Value as Json;
 
 use super::Error;
+use super::computed::{Cast, Computed};
 use super::matcher::{Comparison, Source};
 use super::open::Open;
 use super::scalar::{Part, Scalar, text_of};
-use super::typing::{Domain, casts_in_place};
+use super::typing::Domain;
 use crate::event::{Collation, Column};
-use crate::types::{Array, Ctype, Datum, Jsonb, Kind, LiteralError, cast, literal};
+use crate::types::{Array, Ctype, Datum, Jsonb, Kind, LiteralError, Simple, cast, literal};
 
 /// An operand whose type is known, or known to be open.
 #[derive(Clone)]
@@ -33,7 +34,12 @@ pub(super) enum Typed<'a> {
         value: Option<Datum<'static>>,
     },
     /// An array, or a null of its type.
-    Array { kind: Kind, value: Option<Array> },
+    Array {
+        kind: Kind,
+        value: Option<Array>,
+        /// It is of the type itself, not only what a literal was taken for.
+        declared: bool,
+    },
     /// A `jsonb`, or a null of that type.
     Document { value: Option<Jsonb> },
 }
@@ -45,6 +51,8 @@ pub(super) struct Place<'a> {
     pub(super) column: &'a Column,
     /// The part of the column that it is, if it is not the whole.
     pub(super) part: Option<Arc<Part>>,
+    /// What it is if it is computed: the column is then one of those that it is made of.
+    pub(super) computed: Option<Arc<Computed>>,
     /// The type that its text is to be read as being of.
     pub(super) base: Kind,
     /// The type that it has for what stands around it: another one if it was cast.
@@ -60,6 +68,7 @@ impl<'a> Place<'a> {
             index,
             column,
             part: None,
+            computed: None,
             base: column.ty.kind.clone(),
             kind: column.ty.kind.clone(),
             collation: column.collation,
@@ -71,45 +80,56 @@ impl<'a> Place<'a> {
     }
 
     /// Whether it is just the column.
-    fn is_whole(&self) -> bool {
-        self.part.is_none() && self.kind == self.column.ty.kind
-    }
-
-    fn cast(&mut self, to: &Kind, offset: usize) -> Result<(), Error> {
-        if self.kind == *to {
-            return Ok(());
-        }
-        if !casts_in_place(&self.kind, to) {
-            let what = format!("a cast of {} to {}", self.type_name(), to.name());
-            return Err(Error::unsupported(what, offset));
-        }
-        // A number is rounded when it becomes a real, and stays so.
-        if *to == Kind::Float4 {
-            self.base = Kind::Float4;
-        }
-        // What had no collation gets the database's, whatever that is.
-        if *to == Kind::Text && self.collation == Collation::None {
-            self.collation = Collation::Deterministic;
-        }
-        self.kind = to.clone();
-        Ok(())
+    pub(super) fn is_whole(&self) -> bool {
+        self.part.is_none() && self.computed.is_none() && self.kind == self.column.ty.kind
     }
 
     /// How it is read for a comparison.
     pub(super) fn scalar(&self, domain: Domain) -> Scalar {
+        if let Some(cast) = self.cast_for(domain) {
+            let of = match Domain::of(&self.base, &self.base) {
+                Some(own) if self.computed.is_none() => self.read_as(own),
+                _ => self.text(),
+            };
+            return Scalar::Computed(Arc::new(Computed::Cast { of, cast }));
+        }
+        self.read_as(domain)
+    }
+
+    fn read_as(&self, domain: Domain) -> Scalar {
         let (column, reading) = (self.index, domain.reading(&self.base));
-        match &self.part {
+        match (&self.computed, &self.part) {
+            (Some(computed), _) => Scalar::Computed(Arc::clone(computed)),
             // A part is a text or compared as one.
-            Some(part) => Scalar::Part(Arc::clone(part)),
-            None => Scalar::Column(Source { column, reading }),
+            (None, Some(part)) => Scalar::Part(Arc::clone(part)),
+            (None, None) => Scalar::Column(Source { column, reading }),
         }
     }
 
-    /// Its text, whatever it means.
+    /// What must be done for the comparison to a value that is there already, or that reading its text does not do: a
+    /// `numeric` can be too large for a float.
+    fn cast_for(&self, domain: Domain) -> Option<Cast> {
+        let from = Simple::of(&self.base)?;
+        let to = match domain {
+            Domain::Numeric => Simple::Numeric,
+            Domain::Float => Simple::Float8,
+            Domain::Timestamp if from == Simple::Date => {
+                return self.computed.is_some().then_some(Cast::Midnight);
+            }
+            _ => return None,
+        };
+        let is_float = |simple| matches!(simple, Simple::Float4 | Simple::Float8);
+        let is_there = from == to || is_float(from) && is_float(to);
+        let is_read = self.computed.is_none() && !(from == Simple::Numeric && is_float(to));
+        (!is_there && !is_read).then_some(Cast::Convert { from, to })
+    }
+
+    /// Its text, whatever it means; what is computed itself.
     pub(super) fn text(&self) -> Scalar {
-        match &self.part {
-            Some(part) => Scalar::Part(Arc::clone(part)),
-            None => Scalar::Column(text_of(self.index)),
+        match (&self.computed, &self.part) {
+            (Some(computed), _) => Scalar::Computed(Arc::clone(computed)),
+            (None, Some(part)) => Scalar::Part(Arc::clone(part)),
+            (None, None) => Scalar::Column(text_of(self.index)),
         }
     }
 
@@ -140,6 +160,17 @@ impl Term<'_> {
             Typed::Open(_) | Typed::OpenList(_) => "unknown",
             Typed::Constant { kind, .. } | Typed::Array { kind, .. } => kind.name(),
             Typed::Document { .. } => Kind::Jsonb.name(),
+        }
+    }
+
+    /// The same, where an array says of what.
+    pub(super) fn array_name(&self) -> String {
+        match &self.typed {
+            Typed::Array {
+                kind: Kind::Array(element),
+                ..
+            } => format!("{}[]", element.name()),
+            _ => self.type_name().to_owned(),
         }
     }
 
@@ -179,6 +210,7 @@ impl Term<'_> {
         self.typed = match (&self.typed, kind) {
             (Typed::Open(text), Kind::Array(element)) => Typed::Array {
                 kind: kind.clone(),
+                declared: false,
                 value: text
                     .as_deref()
                     .map(|text| self.array(element, text))
@@ -195,6 +227,7 @@ impl Term<'_> {
                 });
                 Typed::Array {
                     kind: kind.clone(),
+                    declared: false,
                     value: Some(Array::new(items.collect::<Result<_, _>>()?)),
                 }
             }
@@ -228,11 +261,18 @@ impl Term<'_> {
             Typed::Place(place) => place.cast(to, offset)?,
             Typed::Constant { kind, value } => {
                 if let Some(datum) = value {
-                    *datum = cast(datum, kind, to).map_err(|source| Error::Literal { source, offset })?;
+                    *datum = match (&*datum, &*kind, Simple::of(to)) {
+                        // What a text is cast to is read from it as from a literal.
+                        (Datum::Text(text), Kind::Text, Some(_)) => {
+                            literal(to, &String::from_utf8_lossy(text))
+                        }
+                        _ => cast(datum, kind, to),
+                    }
+                    .map_err(|source| Error::Literal { source, offset })?;
                 }
                 *kind = to.clone();
             }
-            Typed::Array { kind, .. } if kind == to => {}
+            Typed::Array { kind, declared, .. } if kind == to => *declared = true,
             Typed::Document { .. } if *to == Kind::Jsonb => {}
             Typed::Document { .. } => return Err(Error::unsupported("a cast of a jsonb", offset)),
             Typed::Array { .. } => return Err(Error::unsupported("a cast of an array", offset)),
@@ -272,6 +312,16 @@ impl Term<'_> {
             limit: MAX_ARRAY_VALUES,
             offset: self.offset,
         })
+    }
+
+    /// Refuses an array that is too long.
+    pub(super) fn check_array_size(&self) -> Result<(), Error> {
+        match &self.typed {
+            Typed::Array {
+                value: Some(array), ..
+            } => self.check_size(array.elements().len()),
+            _ => Ok(()),
+        }
     }
 
     fn document(&self, text: &str) -> Result<Jsonb, Error> {
@@ -325,7 +375,8 @@ impl Term<'_> {
         let Typed::Place(place) = &self.typed else {
             return Ok(());
         };
-        let too_long = matches!(place.column.ty.oid, NAME | NAMES)
+        let too_long = place.is_whole()
+            && matches!(place.column.ty.oid, NAME | NAMES)
             && match &literal.typed {
                 Typed::Open(text) => text.as_deref().is_some_and(&is_long),
                 Typed::OpenList(list) => list
@@ -372,7 +423,9 @@ const MAX_NAME: usize = 63;
 /// The OID of `name`, whose values are cut at 63 bytes.
 const NAME: u32 = 19;
 /// The OID of `name[]`.
-const NAMES: u32 = 1003;
+pub(super) const NAMES: u32 = 1003;
+/// The OID of `varchar[]`.
+pub(super) const VARCHARS: u32 = 1015;
 
 /// Refuses comparisons of text whose outcome the bytes do not tell.
 pub(super) fn check_collation(

@@ -24,7 +24,8 @@ impl From<bool> for Truth {
     }
 }
 
-/// The truth values that an expression may have, as far as the row is known. Known rows give sets of one.
+/// The truth values that an expression may have, as far as the row is known; failing is one of them. Known rows give sets
+/// of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Possible(u8);
 
@@ -32,6 +33,10 @@ impl Possible {
     pub(super) const TRUE: Possible = Possible(1);
     pub(super) const FALSE: Possible = Possible(2);
     pub(super) const NULL: Possible = Possible(4);
+    /// Postgres raises an error.
+    pub(super) const FAILS: Possible = Possible(8);
+    /// A value cannot be read here, though some server may read it.
+    pub(super) const UNCLEAR: Possible = Possible(16);
     /// Either, but not null.
     pub(super) const KNOWN: Possible = Possible(1 | 2);
     pub(super) const ANY: Possible = Possible(1 | 2 | 4);
@@ -44,31 +49,53 @@ impl Possible {
         self.0 & other.0 != 0
     }
 
-    /// What `a AND b` can be when `a` can be any of these values and `b` any of those.
-    pub(super) const fn and(self, other: Possible) -> Possible {
-        let mut result = 0;
-        if self.includes(Possible::TRUE) && other.includes(Possible::TRUE) {
-            result |= Possible::TRUE.0;
-        }
-        if self.includes(Possible::FALSE) || other.includes(Possible::FALSE) {
-            result |= Possible::FALSE.0;
-        }
-        let not_false = Possible(Possible::TRUE.0 | Possible::NULL.0);
-        if self.includes(Possible::NULL) && other.includes(not_false)
-            || other.includes(Possible::NULL) && self.includes(not_false)
-        {
-            result |= Possible::NULL.0;
+    /// The same with false in the place of null.
+    pub(super) const fn null_is_false(self) -> Possible {
+        Possible((self.0 & !Possible::NULL.0) | (self.0 & Possible::NULL.0) >> 1)
+    }
+
+    /// What `a AND b` can be when `a` can be any of these values and `b` any of those. False is false whatever the other
+    /// is, even if that fails: Postgres asks them in an order of its own, and may or may not come to it.
+    pub(super) fn and(self, other: Possible) -> Possible {
+        // Each is the value of a pair unless the other of the two stands before it.
+        const ORDER: [Possible; 5] = [
+            Possible::FALSE,
+            Possible::FAILS,
+            Possible::UNCLEAR,
+            Possible::NULL,
+            Possible::TRUE,
+        ];
+        let (mut result, mut behind) = (0, 0b1_1111);
+        for value in ORDER {
+            // The other is this one, or one behind it.
+            if self.includes(value) && other.0 & behind != 0 || other.includes(value) && self.0 & behind != 0
+            {
+                result |= value.0;
+            }
+            behind &= !value.0;
         }
         Possible(result)
     }
 
     /// What `a OR b` can be: by De Morgan, which holds in three-valued logic too.
-    pub(super) const fn or(self, other: Possible) -> Possible {
+    pub(super) fn or(self, other: Possible) -> Possible {
         self.not().and(other.not()).not()
     }
 
     pub(super) const fn not(self) -> Possible {
-        Possible((self.0 & 1) << 1 | (self.0 & 2) >> 1 | self.0 & 4)
+        Possible((self.0 & 1) << 1 | (self.0 & 2) >> 1 | self.0 & !3)
+    }
+
+    /// What `IS wanted` can be. Of what fails that fails too.
+    pub(super) const fn is(self, wanted: Possible) -> Possible {
+        let truths = Possible(self.0 & Possible::ANY.0);
+        let is = match (truths.includes(wanted), truths.0 & !wanted.0 != 0) {
+            (true, true) => Possible::KNOWN.0,
+            (true, false) => Possible::TRUE.0,
+            (false, true) => Possible::FALSE.0,
+            (false, false) => 0,
+        };
+        Possible(is | self.0 & !Possible::ANY.0)
     }
 }
 
@@ -86,24 +113,36 @@ impl From<Truth> for Possible {
 mod tests {
     use super::*;
 
-    const TRUTHS: [Truth; 3] = [Truth::True, Truth::False, Truth::Null];
+    const VALUES: [Possible; 5] = [
+        Possible::TRUE,
+        Possible::FALSE,
+        Possible::NULL,
+        Possible::FAILS,
+        Possible::UNCLEAR,
+    ];
 
-    /// SQL's truth table for AND.
-    fn and(a: Truth, b: Truth) -> Truth {
-        match (a, b) {
-            (Truth::False, _) | (_, Truth::False) => Truth::False,
-            (Truth::True, Truth::True) => Truth::True,
-            _ => Truth::Null,
+    /// SQL's truth table for AND, where what fails does so unless the other decides.
+    fn and(a: Possible, b: Possible) -> Possible {
+        for absorbing in [
+            Possible::FALSE,
+            Possible::FAILS,
+            Possible::UNCLEAR,
+            Possible::NULL,
+        ] {
+            if a == absorbing || b == absorbing {
+                return absorbing;
+            }
         }
+        Possible::TRUE
     }
 
     #[test]
     fn sets_compose_as_all_of_their_members_do() {
-        let members = |set: Possible| TRUTHS.into_iter().filter(move |t| set.includes((*t).into()));
-        let union = |truths: Vec<Truth>| truths.into_iter().fold(Possible(0), |s, t| s.or_else(t.into()));
-        for a in (1..8).map(Possible) {
-            assert_eq!(a.not(), union(members(a).map(Truth::not).collect()));
-            for b in (1..8).map(Possible) {
+        let members = |set: Possible| VALUES.into_iter().filter(move |value| set.includes(*value));
+        let union = |values: Vec<Possible>| values.into_iter().fold(Possible(0), Possible::or_else);
+        for a in (1..32).map(Possible) {
+            assert_eq!(a.not(), union(members(a).map(Possible::not).collect()));
+            for b in (1..32).map(Possible) {
                 let pairs = || members(a).flat_map(|x| members(b).map(move |y| (x, y)));
                 assert_eq!(a.and(b), union(pairs().map(|(x, y)| and(x, y)).collect()));
                 assert_eq!(
@@ -112,5 +151,17 @@ mod tests {
                 );
             }
         }
+    }
+
+    #[test]
+    fn what_fails_fails_in_every_test_of_its_truth() {
+        let null_or_fails = Possible::NULL.or_else(Possible::FAILS);
+        assert_eq!(
+            null_or_fails.is(Possible::NULL),
+            Possible::TRUE.or_else(Possible::FAILS)
+        );
+        assert_eq!(Possible::FAILS.is(Possible::TRUE), Possible::FAILS);
+        assert_eq!(Possible::KNOWN.is(Possible::NULL), Possible::FALSE);
+        assert_eq!(Possible::ANY.is(Possible::TRUE), Possible::KNOWN);
     }
 }

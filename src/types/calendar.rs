@@ -80,6 +80,14 @@ pub(super) fn midnight(days: i64) -> i64 {
     }
 }
 
+/// The day that a timestamp lies in.
+pub(super) fn day_of(micros: i64) -> i64 {
+    match micros {
+        i64::MIN | i64::MAX => micros,
+        micros => micros.div_euclid(DAY),
+    }
+}
+
 /// Whether a timestamp can have that many microseconds.
 pub(super) fn is_timestamp(micros: i64) -> bool {
     TIMESTAMPS.contains(&micros) || matches!(micros, i64::MIN | i64::MAX)

@@ -10,6 +10,7 @@ use std::hash::{Hash, Hasher};
 use super::{Inet, calendar};
 
 mod abbreviated;
+mod rounded;
 
 pub use abbreviated::Abbreviated;
 

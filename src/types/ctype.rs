@@ -1,7 +1,8 @@
-//! [`Ctype`]: which letter is whose lower case, under a collation (`LC_CTYPE`); [`CaseMap`]: what `lower` makes of a text.
+//! [`Ctype`]: which letter is whose lower case, under a collation (`LC_CTYPE`); [`CaseMap`]: what `lower` and
+//! `upper` make of a text.
 //!
-//! Under most collations `lower` maps each character by itself (`towlower`, or the simple mappings of the builtin
-//! `C.UTF-8`), so that a table of the characters that it changes says all of it. That table is the server's: it is asked
+//! Under most collations these map each character by itself (`towlower`, or the simple mappings of the builtin
+//! `C.UTF-8`), so that a table of the characters that change says all of it. That table is the server's: it is asked
 //! once in a process for each ctype, and kept here under the ctype's name, which is all that relations say. So rows that
 //! were written long ago fold as rows do on the server now, and a name whose table was not asked yet folds nothing: what
 //! needs it is refused.
@@ -40,13 +41,20 @@ impl Ctype {
 #[error("{0:?} and {1:?} cannot be a letter and its lower case")]
 pub struct NoLetters(pub char, pub char);
 
-/// What `lower` makes of each character. Equal maps are the same one.
+/// What `lower` and `upper` make of each character. Equal maps are the same one.
 #[derive(Clone, Copy)]
 pub struct CaseMap(&'static Letters);
 
 struct Letters {
     /// The place among all maps.
     number: usize,
+    lower: Table,
+    upper: Table,
+}
+
+/// What becomes of each character.
+#[derive(PartialEq, Eq)]
+struct Table {
     ascii: [char; 128],
     /// The other characters that change, sorted, with what they become.
     others: Box<[(char, char)]>,
@@ -60,9 +68,16 @@ struct Learnt {
 
 /// The map of `C`, which is the first.
 static ASCII: LazyLock<CaseMap> = LazyLock::new(|| {
-    let mut ascii = identity();
-    ascii.iter_mut().for_each(char::make_ascii_lowercase);
-    CaseMap::leak(0, ascii, Vec::new())
+    let of_ascii = |change: fn(&mut char)| {
+        let mut table = Table::new([]);
+        table.ascii.iter_mut().for_each(change);
+        table
+    };
+    CaseMap::leak(
+        0,
+        of_ascii(char::make_ascii_lowercase),
+        of_ascii(char::make_ascii_uppercase),
+    )
 });
 
 static LEARNT: LazyLock<RwLock<Learnt>> = LazyLock::new(|| {
@@ -70,8 +85,46 @@ static LEARNT: LazyLock<RwLock<Learnt>> = LazyLock::new(|| {
     RwLock::new(Learnt { maps, names })
 });
 
-fn identity() -> [char; 128] {
-    std::array::from_fn(|code| char::from(code as u8))
+impl Table {
+    /// The characters that change, each with what it becomes.
+    fn new(letters: impl IntoIterator<Item = (char, char)>) -> Table {
+        let mut ascii = std::array::from_fn(|code| char::from(code as u8));
+        let mut others = Vec::new();
+        for (letter, other) in letters {
+            match ascii.get_mut(letter as usize) {
+                Some(place) => *place = other,
+                None => others.push((letter, other)),
+            }
+        }
+        others.sort_unstable();
+        let others = others.into();
+        Table { ascii, others }
+    }
+
+    #[inline]
+    fn change(&self, c: char) -> char {
+        match self.ascii.get(c as usize) {
+            Some(other) => *other,
+            None => match self.others.binary_search_by_key(&c, |(letter, _)| *letter) {
+                Ok(at) => self.others.get(at).map_or(c, |(_, other)| *other),
+                Err(_) => c,
+            },
+        }
+    }
+
+    /// The text with every character changed; `None` if it is not UTF-8. Copies it if it must.
+    fn change_text<'a>(&self, text: &'a [u8]) -> Option<Cow<'a, [u8]>> {
+        let text = std::str::from_utf8(text).ok()?;
+        let changes = |(_, c): &(usize, char)| self.change(*c) != *c;
+        let Some((at, _)) = text.char_indices().find(changes) else {
+            return Some(Cow::Borrowed(text.as_bytes()));
+        };
+        let (same, rest) = text.split_at_checked(at)?;
+        let mut changed = String::with_capacity(text.len());
+        changed.push_str(same);
+        changed.extend(rest.chars().map(|c| self.change(c)));
+        Some(Cow::Owned(changed.into_bytes()))
+    }
 }
 
 impl CaseMap {
@@ -97,29 +150,28 @@ impl CaseMap {
         }
     }
 
-    /// Keeps what the server says of a ctype, for as long as the process runs: the characters that change, each with
-    /// what it becomes.
+    /// Keeps what the server says of a ctype, for as long as the process runs: the characters that `lower` changes, each
+    /// with what it becomes, and those that `upper` changes.
     ///
     /// # Errors
     /// What a pattern means changes: `%`, `_` or the backslash.
-    pub fn learn(name: &str, letters: impl IntoIterator<Item = (char, char)>) -> Result<(), NoLetters> {
-        let (mut ascii, mut others) = (identity(), Vec::new());
-        for (letter, lower) in letters {
-            let is_special = |c| matches!(c, '%' | '_' | '\\' | '\0');
-            if is_special(letter) || is_special(lower) {
-                return Err(NoLetters(letter, lower));
-            }
-            match ascii.get_mut(letter as usize) {
-                Some(place) => *place = lower,
-                None => others.push((letter, lower)),
-            }
+    pub fn learn(
+        name: &str,
+        lower: impl IntoIterator<Item = (char, char)>,
+        upper: impl IntoIterator<Item = (char, char)>,
+    ) -> Result<(), NoLetters> {
+        let lower: Vec<(char, char)> = lower.into_iter().collect();
+        let is_special = |c: &char| matches!(c, '%' | '_' | '\\' | '\0');
+        let special = lower.iter().find(|(a, b)| is_special(a) || is_special(b));
+        if let Some((letter, lower)) = special {
+            return Err(NoLetters(*letter, *lower));
         }
-        others.sort_unstable();
+        let (lower, upper) = (Table::new(lower), Table::new(upper));
         let mut learnt = LEARNT.write().unwrap_or_else(PoisonError::into_inner);
-        let is_same = |map: &&CaseMap| map.0.ascii == ascii && *map.0.others == *others;
+        let is_same = |map: &&CaseMap| map.0.lower == lower && map.0.upper == upper;
         let same = learnt.maps.iter().find(is_same).copied();
         let map = same.unwrap_or_else(|| {
-            let map = CaseMap::leak(learnt.maps.len(), ascii, others);
+            let map = CaseMap::leak(learnt.maps.len(), lower, upper);
             learnt.maps.push(map);
             map
         });
@@ -129,40 +181,24 @@ impl CaseMap {
 
     /// Matchers and indexes of every thread hold maps by the thousand, and there are no more of them than the server has
     /// locales.
-    fn leak(number: usize, ascii: [char; 128], others: Vec<(char, char)>) -> CaseMap {
-        let others = others.into();
-        CaseMap(Box::leak(Box::new(Letters {
-            number,
-            ascii,
-            others,
-        })))
+    fn leak(number: usize, lower: Table, upper: Table) -> CaseMap {
+        CaseMap(Box::leak(Box::new(Letters { number, lower, upper })))
     }
 
-    /// What a character becomes.
+    /// The lower case of a character.
     #[inline]
     pub fn lower_char(self, c: char) -> char {
-        let Letters { ascii, others, .. } = self.0;
-        match ascii.get(c as usize) {
-            Some(lower) => *lower,
-            None => match others.binary_search_by_key(&c, |(letter, _)| *letter) {
-                Ok(at) => others.get(at).map_or(c, |(_, lower)| *lower),
-                Err(_) => c,
-            },
-        }
+        self.0.lower.change(c)
     }
 
     /// What `lower` makes of a text; `None` if that is not UTF-8, which no server sends. Copies what it must change.
     pub fn lower(self, text: &[u8]) -> Option<Cow<'_, [u8]>> {
-        let text = std::str::from_utf8(text).ok()?;
-        let changes = |(_, c): &(usize, char)| self.lower_char(*c) != *c;
-        let Some((at, _)) = text.char_indices().find(changes) else {
-            return Some(Cow::Borrowed(text.as_bytes()));
-        };
-        let (same, rest) = text.split_at_checked(at)?;
-        let mut lower = String::with_capacity(text.len());
-        lower.push_str(same);
-        lower.extend(rest.chars().map(|c| self.lower_char(c)));
-        Some(Cow::Owned(lower.into_bytes()))
+        self.0.lower.change_text(text)
+    }
+
+    /// What `upper` makes of a text, likewise.
+    pub fn upper(self, text: &[u8]) -> Option<Cow<'_, [u8]>> {
+        self.0.upper.change_text(text)
     }
 }
 
@@ -213,34 +249,44 @@ mod tests {
     #[test]
     fn a_ctype_folds_what_the_server_said_and_nothing_before() {
         assert_eq!(CaseMap::of(&named("ctype a")), None);
-        CaseMap::learn("ctype a", [('É', 'é'), ('\u{212a}', 'k'), ('I', 'ı'), ('Σ', 'σ')]).unwrap();
+        let lowered = [('É', 'é'), ('\u{212a}', 'k'), ('I', 'ı'), ('Σ', 'σ')];
+        CaseMap::learn("ctype a", lowered, [('é', 'É'), ('ß', 'ẞ')]).unwrap();
         let map = CaseMap::of(&named("ctype a")).unwrap();
         assert_eq!(lower(map, "aÉI\u{212a}ΑΣ日"), "aéıkΑσ日");
+        assert_eq!(&*map.upper("aéß日".as_bytes()).unwrap(), "aÉẞ日".as_bytes());
         assert!(matches!(map.lower("éb日".as_bytes()), Some(Cow::Borrowed(_))));
         assert_eq!(map.lower(b"\xff"), None);
     }
 
     #[test]
     fn the_same_letters_are_the_same_map() {
-        CaseMap::learn("ctype b", [('B', 'b'), ('É', 'é')]).unwrap();
-        CaseMap::learn("ctype c", [('É', 'é'), ('B', 'b')]).unwrap();
-        CaseMap::learn("ctype d", [('B', 'b')]).unwrap();
+        CaseMap::learn("ctype b", [('B', 'b'), ('É', 'é')], []).unwrap();
+        CaseMap::learn("ctype c", [('É', 'é'), ('B', 'b')], []).unwrap();
+        CaseMap::learn("ctype d", [('B', 'b')], []).unwrap();
+        CaseMap::learn("ctype g", [('B', 'b')], [('b', 'B')]).unwrap();
+        assert_ne!(CaseMap::of(&named("ctype d")), CaseMap::of(&named("ctype g")));
         let [b, c, d] = ["ctype b", "ctype c", "ctype d"].map(|name| CaseMap::of(&named(name)).unwrap());
         assert!(b == c && b != d && d != CaseMap::ascii());
-        CaseMap::learn("ctype e", ('A'..='Z').map(|c| (c, c.to_ascii_lowercase()))).unwrap();
+        let lowered = ('A'..='Z').map(|c| (c, c.to_ascii_lowercase()));
+        let raised = ('a'..='z').map(|c| (c, c.to_ascii_uppercase()));
+        CaseMap::learn("ctype e", lowered, raised).unwrap();
         assert_eq!(CaseMap::of(&named("ctype e")), CaseMap::of(&Ctype::C));
     }
 
     #[test]
     fn only_ascii_letters_have_a_lower_case_under_c() {
         assert_eq!(lower(CaseMap::ascii(), "AZ[É\u{212a}"), "az[É\u{212a}");
+        assert_eq!(
+            &*CaseMap::ascii().upper("aéz".as_bytes()).unwrap(),
+            "AéZ".as_bytes()
+        );
         assert_eq!(CaseMap::of(&Ctype::Unknown), None);
     }
 
     #[test]
     fn a_table_that_changes_what_patterns_mean_is_none() {
         assert_eq!(
-            CaseMap::learn("ctype f", [('％', '%')]),
+            CaseMap::learn("ctype f", [('％', '%')], []),
             Err(NoLetters('％', '%'))
         );
         assert_eq!(CaseMap::of(&named("ctype f")), None);

@@ -172,12 +172,16 @@ pub fn cast(datum: &Datum<'static>, from: &Kind, to: &Kind) -> Result<Datum<'sta
 }
 
 /// Why a number cannot be read.
-enum NumberError {
+pub(super) enum NumberError {
     Invalid,
     OutOfRange,
 }
 
 impl NumberError {
+    pub(super) fn is_range(&self) -> bool {
+        matches!(self, NumberError::OutOfRange)
+    }
+
     fn into_error(self, kind: &Kind, text: &str) -> LiteralError {
         let (ty, text) = (kind.name(), text.to_owned());
         match self {
@@ -206,7 +210,7 @@ fn integer_literal(kind: &Kind, trimmed: &str, text: &str) -> Result<Datum<'stat
 /// How many digits a `numeric` may have before its decimal point, and after it (documentation, "Numeric Types").
 const NUMERIC_DIGITS: (i32, i64) = (131_072, 16_383);
 
-fn numeric_literal(text: &str) -> Result<Decimal<'static>, NumberError> {
+pub(super) fn numeric_literal(text: &str) -> Result<Decimal<'static>, NumberError> {
     let unsigned = text.strip_prefix('+').unwrap_or(text);
     let special = match unsigned.to_ascii_lowercase().as_str() {
         "nan" if unsigned.len() == text.len() => Some("NaN"),
@@ -249,15 +253,21 @@ fn exponent(text: &str) -> Result<i32, NumberError> {
 }
 
 fn float_literal(kind: &Kind, text: &str) -> Result<Datum<'static>, NumberError> {
+    let value = float_value(*kind == Kind::Float4, text)?;
+    Ok(Datum::Float(Float::new(value)))
+}
+
+/// The number of a text, as a `real` or a `double precision`.
+pub(super) fn float_value(is_real: bool, text: &str) -> Result<f64, NumberError> {
     let plain = text
         .bytes()
         .all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
-    let value: f64 = match kind {
-        Kind::Float4 => text
+    let value: f64 = match is_real {
+        true => text
             .parse::<f32>()
             .map(f64::from)
             .map_err(|_| NumberError::Invalid)?,
-        _ => text.parse().map_err(|_| NumberError::Invalid)?,
+        false => text.parse().map_err(|_| NumberError::Invalid)?,
     };
     // Only a literal that names infinity is infinite, and only one without significant digits is zero.
     let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
@@ -265,11 +275,11 @@ fn float_literal(kind: &Kind, text: &str) -> Result<Datum<'static>, NumberError>
     if plain && (value.is_infinite() || (value == 0.0 && !is_zero)) {
         return Err(NumberError::OutOfRange);
     }
-    Ok(Datum::Float(Float::new(value)))
+    Ok(value)
 }
 
 /// A boolean as `boolin` reads it: any unambiguous beginning of true, false, yes, no, on, off; 1 and 0.
-fn boolean(text: &str) -> Option<bool> {
+pub(super) fn boolean(text: &str) -> Option<bool> {
     let text = text.to_ascii_lowercase();
     let begins = |word: &str, at_least| text.len() >= at_least && word.starts_with(&text);
     if begins("true", 1) || begins("yes", 1) || begins("on", 2) || text == "1" {

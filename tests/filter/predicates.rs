@@ -15,7 +15,7 @@ pub(crate) struct Written {
 }
 
 impl Written {
-    fn push(&mut self, text: &str) {
+    pub(crate) fn push(&mut self, text: &str) {
         self.ours.push_str(text);
         self.theirs.push_str(text);
     }
@@ -33,7 +33,7 @@ impl Written {
         write!(self.ours, "${}", self.parameters.len()).unwrap();
     }
 
-    fn parameter(&mut self, text: &str) {
+    pub(crate) fn parameter(&mut self, text: &str) {
         let text = text.replace("''", "'");
         self.theirs.push_str(&quote(&text));
         self.parameters.push(Json::String(text));
@@ -88,17 +88,17 @@ const PATTERNS: &[&str] = &[
     "K", "\u{212a}", "σ", "Σ", "ǅ", "ß", "Ⱥ", "𐐀",
 ];
 
-struct Generator<'a> {
-    rng: &'a mut fastrand::Rng,
-    out: Written,
+pub(crate) struct Generator<'a> {
+    pub(crate) rng: &'a mut fastrand::Rng,
+    pub(crate) out: Written,
 }
 
 impl Generator<'_> {
-    fn pick<T: Copy>(&mut self, from: &[T]) -> T {
+    pub(crate) fn pick<T: Copy>(&mut self, from: &[T]) -> T {
         *self.rng.choice(from).expect("nothing to choose from")
     }
 
-    fn one_in(&mut self, n: u32) -> bool {
+    pub(crate) fn one_in(&mut self, n: u32) -> bool {
         self.rng.u32(..n) == 0
     }
 
@@ -152,7 +152,8 @@ impl Generator<'_> {
             self.pick(FAMILIES)
         };
         let column = self.pick(family);
-        match self.rng.u32(..14) {
+        match self.rng.u32(..18) {
+            14..18 => return self.computed(),
             0 => return self.like(),
             1 => return self.any(family, column),
             2 => return self.arrays(),
@@ -529,6 +530,13 @@ impl Generator<'_> {
             }
             _ => self.out.push(&quote(text)),
         }
+    }
+}
+
+impl Generator<'_> {
+    /// A literal for a column, unquoted.
+    pub(crate) fn literal_of(&mut self, name: &str) -> &'static str {
+        self.rng.choice(spec(name).pool).copied().unwrap_or("7")
     }
 }
 

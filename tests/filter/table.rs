@@ -63,6 +63,12 @@ pub(crate) const LETTERS: &[&str] = &[
     "ΑΣ", "ας", "ασ", "Ǆ", "ǅ", "ǆ", "\u{212b}", "å", "Å", "日本", "it''s", "1", "ÉCOLE des Ponts", "école DES ponts", "Ⱥ",
     "ⱥ", "𐐀", "𐐨", "null",
 ];
+/// Texts that are values of other types, or nearly so.
+#[rustfmt::skip]
+const NUMBERS: &[&str] = &[
+    "1", "1", "2", "-5", " 7 ", "007", "2147483648", "32768", "1.5", "1.50", "1e2", "abc", "", "NaN", "inf", "0x1F", "t", "yes", "off",
+    "2024-01-31", "2024-01-31 10:00:00+02", "infinity", "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "1e400", "99999999999999999999",
+];
 #[rustfmt::skip]
 const UUID: &[&str] = &[
     "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11", "A0EEBC99-9C0B-4EF8-BB6D-6BB9BD380A11",
@@ -112,6 +118,7 @@ pub(crate) const SCALARS: &[Spec] = &[
     spec("ct2", "citext COLLATE \"C\"", 0, LETTERS),
     spec("ctd", "insensitive", 0, LETTERS),
     spec("tl", "text COLLATE \"C.utf8\"", 25, LETTERS),
+    spec("tn", "text", 25, NUMBERS),
     spec("u", "uuid", 2950, UUID),
     spec("d", "date", 1082, DATE),
     spec("tm", "time", 1083, TIME),

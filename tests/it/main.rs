@@ -13,6 +13,7 @@ mod convergence;
 mod crash;
 mod ddl;
 mod directory;
+mod failing;
 mod failover;
 mod faults;
 mod identities;

@@ -144,12 +144,10 @@ impl Index {
         self.found.clear();
         let work = &Work::unlimited();
         match *op {
-            Op::Insert { new } => {
-                self.of_one(Row::new(new), work, Version::New, Operation::Insert, &mut each)
-            }
+            Op::Insert { new } => self.of_one(Row::new(new), work, Version::New, &mut each),
             Op::Delete { old } => {
                 let row = old_row(old, relation);
-                self.of_one(row, work, Version::Old, Operation::Delete, &mut each);
+                self.of_one(row, work, Version::Old, &mut each);
             }
             Op::Update { old, new } => {
                 self.of_two(relation, (old, new), work, &mut each);
@@ -191,7 +189,6 @@ impl Index {
         row: Row<'_>,
         work: &Work,
         version: Version,
-        operation: Operation,
         each: &mut impl FnMut(u32, Membership),
     ) {
         let mut seen = Seen::new(row, work, &self.sources, std::mem::take(&mut self.new));
@@ -210,6 +207,10 @@ impl Index {
             let verdict = match found.matches {
                 true => Verdict::Matches,
                 false => records.verdict(found.entry, version, &mut seen, sources, *change),
+            };
+            let operation = match version {
+                Version::New => Operation::Insert,
+                Version::Old => Operation::Delete,
             };
             if let Some(membership) = Membership::of_one(operation, verdict) {
                 each(found.entry, membership);

@@ -6,7 +6,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use super::source::{Known, Seen, SourceId, Sources};
-use crate::filter::eval::{eval, holds};
+use crate::filter::eval::{eval_condition, holds};
 use crate::filter::matcher::{Comparison, Node, Verdict};
 use crate::filter::truth::{Possible, Truth};
 use crate::types::{Abbreviated, Datum};
@@ -324,8 +324,8 @@ impl Records {
                     None => Possible::ANY,
                 },
             };
-            result = result.and(possible);
-            if !result.includes(Possible::TRUE) {
+            result = result.and(possible.null_is_false());
+            if result == Possible::FALSE {
                 return Verdict::DoesNot;
             }
         }
@@ -338,7 +338,7 @@ impl Shared {
         let [old, new] = &mut self.found;
         let found = if version == Version::Old { old } else { new };
         if found.0 != change {
-            *found = (change, eval(&self.node, &seen.row));
+            *found = (change, eval_condition(&self.node, &seen.row));
         }
         found.1
     }

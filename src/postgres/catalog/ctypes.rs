@@ -111,12 +111,12 @@ impl Letters {
                 if self.failed.remove(name).is_some() {
                     tracing::info!(ctype = %name, "how this ctype folds letters is known now");
                 }
-                match rows.iter().map(letter).collect::<Option<Vec<_>>>() {
-                    Some(letters) => match CaseMap::learn(name, letters) {
+                match (letters(&rows, 1), letters(&rows, 2)) {
+                    (Some(lower), Some(upper)) => match CaseMap::learn(name, lower, upper) {
                         Ok(()) => return Ok(()),
                         Err(error) => error.to_string(),
                     },
-                    None => "a letter's lower case is not one character".to_owned(),
+                    _ => "a letter's lower or upper case is not one character".to_owned(),
                 }
             }
             Err(error) if error.is_fatal() => return Err(error),
@@ -142,20 +142,28 @@ impl Letters {
     }
 }
 
-/// All characters that `lower` changes, and what they become. About 1,400 rows, in a quarter of a second.
+/// All characters that `lower` or `upper` changes, and what they become. About 2,800 rows, in less than half a second.
 fn sql(collation: &str) -> String {
     format!(
-        "SELECT s.i, s.lower FROM (SELECT i, pg_catalog.lower(pg_catalog.chr(i) COLLATE {collation}) AS lower \
-             FROM pg_catalog.generate_series(1, 1114111) i WHERE i NOT BETWEEN 55296 AND 57343) s \
-         WHERE s.lower COLLATE \"C\" <> pg_catalog.chr(s.i)"
+        "SELECT s.i, NULLIF(s.lower, s.c), NULLIF(s.upper, s.c) FROM (SELECT c.i, c.c, \
+                pg_catalog.lower(c.c COLLATE {collation}) COLLATE \"C\" AS lower, \
+                pg_catalog.upper(c.c COLLATE {collation}) COLLATE \"C\" AS upper \
+             FROM (SELECT i, pg_catalog.chr(i) COLLATE \"C\" AS c FROM pg_catalog.generate_series(1, 1114111) i \
+                 WHERE i NOT BETWEEN 55296 AND 57343) c) s \
+         WHERE s.lower <> s.c OR s.upper <> s.c"
     )
 }
 
-fn letter(row: &Row) -> Option<(char, char)> {
-    let letter = char::from_u32(row.get(0)?.parse().ok()?)?;
-    let mut lower = row.get(1)?.chars();
-    match (lower.next(), lower.next()) {
-        (Some(lower), None) => Some((letter, lower)),
-        _ => None,
-    }
+/// The letters that change, each with what the column of that index has for it; `None` if that is not one character.
+fn letters(rows: &[Row], index: usize) -> Option<Vec<(char, char)>> {
+    let changed = rows.iter().filter(|row| row.get(index).is_some());
+    let letter = |row: &Row| {
+        let letter = char::from_u32(row.get(0)?.parse().ok()?)?;
+        let mut other = row.get(index)?.chars();
+        match (other.next(), other.next()) {
+            (Some(other), None) => Some((letter, other)),
+            _ => None,
+        }
+    };
+    changed.map(letter).collect()
 }
