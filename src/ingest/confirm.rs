@@ -7,6 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::standby::Standbys;
+use super::witness::Witness;
 use crate::journal::History;
 use crate::lsn::Lsn;
 use crate::postgres::{StatusSender, StatusUpdate};
@@ -93,14 +94,15 @@ impl Trail {
 }
 
 /// Confirms what is durable: when it moves, when the server asks, and at least every `interval`, until the connection
-/// ends. Nothing but the journal's durable position is ever confirmed, and while a standby waits nothing that is younger
+/// ends. Nothing but the journal's durable position is ever confirmed, nothing that the server is not known to have
+/// written, and while a standby waits nothing that is younger
 /// than its window, unless the server asks: it would not shut down.
 ///
 /// What is received is told as written at once: of a logical slot the server keeps only what was confirmed as flushed, so
 /// that it can all be received again, and commits under `synchronous_commit = remote_write` need not wait for our sync.
 pub(super) fn run(
     sender: &StatusSender,
-    progress: &Progress,
+    (progress, witness): (&Progress, &Witness),
     journal: &impl History,
     metrics: &Metrics,
     pace: &Pace,
@@ -121,14 +123,15 @@ pub(super) fn run(
         // Looked at first: what is asked for together with the end is still sent.
         let ended = progress.ended.load(Ordering::Acquire);
         let asked = progress.reply_requested.swap(false, Ordering::AcqRel);
-        let durable = journal.durable();
+        let shown = witness.shown();
+        let durable = journal.durable().min(shown);
         let passed = trail.walk(Instant::now(), durable, standbys.window());
         let safe = match standbys.wait() && !asked && !at_once {
             true => passed.unwrap_or(confirmed).max(confirmed),
             false => durable.max(confirmed),
         };
         let since = last_sent.map_or(interval, |at| at.elapsed());
-        let written = progress.newest().max(durable);
+        let written = progress.newest().min(shown).max(durable);
         let moved = (safe > confirmed || at_once && written > told_written) && since >= least;
         // The server repeats its request for as long as what we confirm is not what it waits for.
         if asked || moved || ended || since >= interval {
@@ -150,7 +153,7 @@ pub(super) fn run(
         if ended {
             return;
         }
-        let is_awaited = at_once && durable < written;
+        let is_awaited = at_once && durable < progress.newest();
         thread::park_timeout(if is_awaited { POLL_AT_ONCE } else { POLL });
     }
 }

@@ -55,6 +55,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             status_interval,
             is_utf8,
             confirmed,
+            written,
             receives_first: self.receives_first,
         })
     }

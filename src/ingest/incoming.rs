@@ -33,6 +33,8 @@ pub(super) struct Incoming {
     pub(super) unsettled: Unsettled,
     /// When the server sent the last message, by its clock.
     pub(super) sent_at: Timestamp,
+    /// What the last message's frame says of where it ends.
+    pub(super) wal_end: Lsn,
     /// How long the server has waited for the journal, perhaps to shut down.
     pub(super) drain: Drain,
 }
@@ -58,6 +60,7 @@ impl Incoming {
             visible: Visible::default(),
             unsettled: Unsettled::default(),
             sent_at: Timestamp::now(),
+            wal_end: Lsn::ZERO,
             drain: Drain::default(),
         }
     }
@@ -83,10 +86,11 @@ impl Passed {
         self.urgent |= urgent;
     }
 
-    /// The position, if it is time to note it in the journal: at once if the server waits for it to be confirmed.
-    pub(super) fn due(&mut self) -> Option<Lsn> {
+    /// The position, if the server is known to have written so far, and if it is time to note it in the journal: at once
+    /// if the server waits for it to be confirmed.
+    pub(super) fn due(&mut self, shown: Lsn) -> Option<Lsn> {
         let recently = self.noted.is_some_and(|at| at.elapsed() < POSITION_INTERVAL);
-        if self.lsn.is_none() || (recently && !self.urgent) {
+        if self.lsn.is_none_or(|lsn| lsn > shown) || (recently && !self.urgent) {
             return None;
         }
         (self.urgent, self.noted) = (false, Some(Instant::now()));

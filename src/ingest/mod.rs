@@ -19,6 +19,7 @@ mod trouble;
 mod unsettled;
 mod visible;
 mod wal2json;
+mod witness;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -145,6 +146,30 @@ pub enum Error {
     /// A transaction is not visible yet, perhaps because it waits for us to confirm it.
     #[error("the transaction {0} is not visible yet: receiving and confirming first what is read once it is")]
     Unconfirmed(u32),
+    /// A transaction cannot end where its message says.
+    #[error(
+        "a transaction whose commit record is at {start} cannot end at {end}, in a frame that ends at {wal_end}: it was \
+         garbled on its way"
+    )]
+    End {
+        /// Where its commit record starts.
+        start: Lsn,
+        /// Where it is said to end.
+        end: Lsn,
+        /// What the frame says.
+        wal_end: Lsn,
+    },
+    /// The server said that it has come to a position which it has not written yet.
+    #[error(
+        "a message names the position {claimed}, but the server has written only up to {written}: it was garbled on its \
+         way, or the hosts of --database-url are servers with different histories"
+    )]
+    Unwritten {
+        /// The position.
+        claimed: Lsn,
+        /// How far the server had written when it was asked afterwards.
+        written: Lsn,
+    },
     /// What was received cannot be read back.
     #[error("what was received cannot be read back: {0}")]
     Unreadable(&'static str),
@@ -221,6 +246,8 @@ struct Started {
     is_utf8: bool,
     /// Up to where the slot is confirmed.
     confirmed: Lsn,
+    /// Up to where the server had written.
+    written: Lsn,
     /// Whether it is received and confirmed before it is read.
     receives_first: bool,
 }

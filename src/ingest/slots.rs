@@ -51,7 +51,18 @@ impl<W: Append, H: History> Ingest<W, H> {
                 connection.drop_slot(&name)?;
                 return self.make(connection, &what, stop);
             }
-            if let Some(what) = self.beyond_bound(&state, connection.written()?) {
+            let written = connection.written()?;
+            if let Some(confirmed) = confirmed.filter(|confirmed| *confirmed > written)
+                && !connection.is_in_recovery()?
+            {
+                self.astray(connection, confirmed, written)?;
+                return self.make(
+                    connection,
+                    "was confirmed further than the server has written",
+                    stop,
+                );
+            }
+            if let Some(what) = self.beyond_bound(&state, written) {
                 tracing::error!(slot = %name, "the slot {what}: it is dropped, so that the server can remove its WAL");
                 connection.drop_slot(&name)?;
                 self.metrics.slots_given_up.inc();
@@ -64,6 +75,24 @@ impl<W: Append, H: History> Ingest<W, H> {
                 });
             }
         }
+    }
+
+    /// Drops a slot that was confirmed beyond what there is: the server would send nothing until it has written that far.
+    fn astray(&mut self, connection: &mut Connection, confirmed: Lsn, written: Lsn) -> Result<(), Error> {
+        let (name, plugin) = (&self.options.slot, self.options.plugin.as_str());
+        let what = format!(
+            "the slot {name} was confirmed up to {confirmed}, but the server has written only up to {written}: it would send \
+             nothing until it has written that far"
+        );
+        if !self.options.recreate_slot {
+            return Err(Error::Slot(format!(
+                "{what}. Start with --recreate-slot to have it made anew, or make it: SELECT \
+                 pg_drop_replication_slot('{name}'), then SELECT pg_create_logical_replication_slot('{name}', '{plugin}'); \
+                 either way a new epoch begins, and clients are told to start anew"
+            )));
+        }
+        tracing::error!("{what}: it is dropped, to be made anew");
+        Ok(connection.drop_slot(name)?)
     }
 
     /// Whether it is a slot that can be read: it may have been made anew while we run. Its confirmed position, which one

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::confirm::{self, Pace, Progress};
 use super::drain::Drain;
 use super::incoming::Incoming;
+use super::witness::{Witness, check_end};
 use super::{Error, FINAL_SYNC, FINISH, Ingest, Started, pause};
 use crate::decode::wal2json::Translator;
 use crate::decode::{Changes, Message, Part, Routed, Step};
@@ -54,9 +55,11 @@ impl<W: Append, H: History> Ingest<W, H> {
             status_interval,
             is_utf8,
             confirmed,
+            written,
             ..
         } = started;
-        let progress = Progress::new(confirmed);
+        let (progress, witness) = (Progress::new(confirmed), Witness::new(written));
+        let conninfo = self.options.conninfo.clone();
         let (journal, metrics) = (self.journal.clone(), Arc::clone(&self.metrics));
         let pace = Pace {
             interval: status_interval,
@@ -64,14 +67,22 @@ impl<W: Append, H: History> Ingest<W, H> {
             at_once: false,
         };
         let ended = thread::scope(|scope| {
-            let confirming = scope.spawn(|| confirm::run(&sender, &progress, &journal, &metrics, &pace));
-            let ended = self.read(&mut receiver, is_utf8, &progress, stop).and_then(|()| {
+            let confirming =
+                scope.spawn(|| confirm::run(&sender, (&progress, &witness), &journal, &metrics, &pace));
+            let confirmer = confirming.thread().clone();
+            let (asking, conninfo, claims, heard) = (&witness, &conninfo, &progress, confirmer.clone());
+            scope.spawn(move || asking.run(conninfo, claims, &heard, false));
+            let shared = (&progress, &witness);
+            let ended = self.read(&mut receiver, is_utf8, shared, stop).and_then(|()| {
                 self.flush(stop)?;
-                Ok(self.journal.sync_now(FINAL_SYNC)?)
+                let durable = self.journal.sync_now(FINAL_SYNC)?;
+                witness.until_shown(durable);
+                Ok(())
             });
+            witness.stop();
             // What is durable by now is confirmed with the last update.
             progress.end();
-            confirming.thread().unpark();
+            confirmer.unpark();
             ended
         });
         self.metrics.spooled_transactions.set(0);
@@ -88,7 +99,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         &mut self,
         receiver: &mut Receiver,
         is_utf8: bool,
-        progress: &Progress,
+        (progress, witness): (&Progress, &Witness),
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         let mut translator = (self.options.plugin == Plugin::Wal2json).then(Translator::new);
@@ -115,7 +126,7 @@ impl<W: Append, H: History> Ingest<W, H> {
                     } => {
                         progress.received(wal_end);
                         incoming.drain.goes_on();
-                        incoming.sent_at = sent_at;
+                        (incoming.sent_at, incoming.wal_end) = (sent_at, wal_end);
                         match &mut translator {
                             None => self.message(&mut incoming, body, stop)?,
                             Some(translator) => {
@@ -129,6 +140,7 @@ impl<W: Append, H: History> Ingest<W, H> {
                         ..
                     } => {
                         progress.received(wal_end);
+                        witness.said(wal_end);
                         asked |= reply_requested;
                         if self.journal.durable() >= wal_end {
                             incoming.drain.goes_on();
@@ -147,10 +159,14 @@ impl<W: Append, H: History> Ingest<W, H> {
                     Frame::End => return Err(Error::ServerShutdown),
                 }
             }
-            if let Some(lsn) = incoming.passed.due().filter(|_| !self.writer.in_transaction()) {
+            witness.check()?;
+            let passed = incoming.passed.due(witness.shown());
+            if let Some(lsn) = passed.filter(|_| !self.writer.in_transaction()) {
                 self.until_space(stop, |writer| writer.position(lsn))?;
             }
             self.flush(stop)?;
+            witness.holds(self.writer.head());
+            witness.wake(progress);
             self.metrics.received_lsn.set(progress.newest().0);
             self.metrics.journaled_lsn.set(self.writer.head().0);
             self.note_progress(progress.newest());
@@ -275,6 +291,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             passed,
             visible,
             sent_at,
+            wal_end,
             ..
         } = incoming;
         let (xid, commit) = (assembler.open_xid(), assembler.open_commit());
@@ -306,6 +323,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             Step::Relation(described) => return self.learn(incoming, &described, stop),
             Step::Changes(changes) => return append(self, changes),
             Step::Alone { changes, at } => {
+                check_end(at, at, *wal_end)?;
                 append(self, changes)?;
                 Transaction {
                     xid: 0,
@@ -323,10 +341,14 @@ impl<W: Append, H: History> Ingest<W, H> {
                 transaction,
                 changes: 0,
             } => {
+                check_end(transaction.commit, transaction.end, *wal_end)?;
                 passed.note(transaction.end, false);
                 return Ok(());
             }
-            Step::Commit { transaction, .. } => transaction,
+            Step::Commit { transaction, .. } => {
+                check_end(transaction.commit, transaction.end, *wal_end)?;
+                transaction
+            }
         };
         if transaction.xid != 0 && self.unseen.note(transaction.end, transaction.xid) {
             self.unseen.forget(&self.tables.snapshot()?);

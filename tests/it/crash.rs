@@ -231,6 +231,139 @@ fn a_stream_that_is_garbled_on_its_way_is_read_anew_and_nothing_of_it_is_seen() 
     assert!(walcast.stop().success());
 }
 
+/// What it is, how its frame begins, which message is in it, and the bytes of which a bit is flipped.
+type Moved = (&'static str, &'static [u8], Option<u8>, &'static [usize]);
+
+/// A frame of the stream by its length and first byte, and what is flipped there, counted from its start: bit 40 of a
+/// position. (A commit's message begins at 30; its record's start is at 32, its end at 40; the frame's end is at 14.)
+const MOVED: [Moved; 7] = [
+    ("a keepalive's position", b"d\0\0\0\x16k", None, &[8]),
+    ("a transaction's end", b"d\0\0\0\x37w", Some(b'C'), &[42]),
+    (
+        "the end of a transaction and of its frame",
+        b"d\0\0\0\x37w",
+        Some(b'C'),
+        &[42, 16],
+    ),
+    (
+        "the end of a transaction's frame",
+        b"d\0\0\0\x37w",
+        Some(b'C'),
+        &[16],
+    ),
+    ("a commit's start", b"d\0\0\0\x37w", Some(b'C'), &[34]),
+    (
+        "a commit's start and end and its frame's",
+        b"d\0\0\0\x37w",
+        Some(b'C'),
+        &[34, 42, 16],
+    ),
+    ("a begin's position", b"d\0\0\0\x32w", Some(b'B'), &[33]),
+];
+
+#[test]
+fn a_position_that_is_garbled_on_its_way_is_neither_believed_nor_confirmed() {
+    for settings in [
+        &[][..],
+        &["synchronous_standby_names = '*'", "synchronous_commit = local"],
+    ] {
+        let database = Database::on_its_own_server(
+            "CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t",
+            settings,
+        );
+        let (moved, armed) = (
+            Arc::new(AtomicUsize::new(0)),
+            Arc::new(AtomicUsize::new(usize::MAX)),
+        );
+        let proxy = Proxy::listening_in(&database, {
+            let (moved, armed) = (Arc::clone(&moved), Arc::clone(&armed));
+            Box::new(move |_, direction, bytes| {
+                let case = MOVED.get(armed.load(Ordering::SeqCst));
+                let Some((_, frame, message, places)) = case.filter(|_| direction == Direction::Down) else {
+                    return;
+                };
+                let size = 1 + usize::from(frame[4]);
+                let found = bytes.windows(size).position(|found| {
+                    found.starts_with(frame) && message.is_none_or(|m| found.get(30) == Some(&m))
+                });
+                if let Some(at) = found {
+                    // Once: what is sent again passes.
+                    armed.store(usize::MAX, Ordering::SeqCst);
+                    places.iter().for_each(|place| bytes[at + place] ^= 1);
+                    moved.fetch_add(1, Ordering::SeqCst);
+                }
+            })
+        });
+        let setup = Setup::new(&database).by(proxy.url(&database));
+        let walcast = setup.start();
+        let mut client = walcast.connect();
+        client.subscribe_live(json!({"id": "t", "table": "t"}));
+        for (number, (what, ..)) in MOVED.iter().enumerate() {
+            let connects = walcast.metric("replication_connects_total");
+            armed.store(number, Ordering::SeqCst);
+            // After the row the server has nothing to send, and says how far it has come.
+            database.sql(&format!("INSERT INTO t VALUES ({number})"));
+            database.sql("SELECT pg_logical_emit_message(false, 'nobody', 'asks for this')");
+            assert_eq!(client.change()["row"]["id"], number, "{what}");
+            eventually(&format!("garbled is {what}"), || {
+                (moved.load(Ordering::SeqCst) == number + 1).then_some(())
+            });
+            eventually(&format!("it is read anew after {what}"), || {
+                (walcast.metric("replication_connects_total") > connects).then_some(())
+            });
+            eventually(&format!("all of it is confirmed after {what}"), || {
+                let (confirmed, written) = (database.confirmed(&setup.slot), database.written());
+                assert!(confirmed <= written, "{what}: {confirmed} of {written}");
+                (confirmed == written && walcast.ready().is_ok()).then_some(())
+            });
+        }
+        assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
+        assert!(walcast.stop().success());
+    }
+}
+
+#[test]
+fn a_slot_that_was_confirmed_beyond_what_there_is_is_said_and_made_anew_on_request() {
+    use walcast::postgres::{Purpose, SlotName, StartReplication, StatusUpdate};
+    let database = Database::new("CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t");
+    let setup = Setup::new(&database);
+    assert!(setup.start().stop().success());
+    // Whoever says so is believed.
+    let info = walcast::postgres::ConnInfo::parse(database.url()).unwrap();
+    let session = walcast::postgres::Connection::connect(&info, Purpose::Replication).unwrap();
+    let publications = [walcast::postgres::Publication::new("pub").unwrap()];
+    let slot = SlotName::new(&*setup.slot).unwrap();
+    let stream = StartReplication::pgoutput(slot, walcast::lsn::Lsn::ZERO, &publications);
+    let stream = session.start_replication(&stream).unwrap();
+    let beyond = walcast::lsn::Lsn(1 << 40);
+    let update = StatusUpdate {
+        written: beyond,
+        flushed: beyond,
+        applied: beyond,
+        reply_requested: false,
+    };
+    stream.sender.send(&update).unwrap();
+    eventually("it is confirmed", || {
+        (database.confirmed(&setup.slot) == beyond).then_some(())
+    });
+    drop(stream);
+    let walcast = setup.start_unready();
+    let reason = eventually("it is said", || {
+        walcast
+            .ready()
+            .err()
+            .filter(|reason| reason.contains("the server has written only up to"))
+    });
+    assert!(reason.contains("--recreate-slot"), "{reason}");
+    drop(walcast);
+    let setup = setup.switch("--recreate-slot");
+    let walcast = setup.start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "t", "table": "t"}));
+    database.sql("INSERT INTO t VALUES (1)");
+    assert_eq!(client.change()["row"]["id"], 1);
+}
+
 #[test]
 fn a_walsender_that_is_terminated_is_replaced_and_the_stream_goes_on() {
     let database = Database::new("CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t");

@@ -9,13 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::super::confirm::{self, Pace, Progress};
 use super::super::incoming::Incoming;
+use super::super::witness::Witness;
 use super::super::{Error, FINISH, Ingest, Started};
 use super::{Log, Receiving, came_before, tidy};
 use crate::decode::wal2json::Translator;
 use crate::decode::{Boundary, Message};
 use crate::event::{Op, RowChange, Value};
 use crate::journal::{self, Append, Entry, History, Journal, Keep, Piece};
-use crate::lsn::{Done, Position, Start};
+use crate::lsn::{Done, Lsn, Position, Start};
 use crate::postgres::{Plugin, ReplicationStream};
 use crate::telemetry::chain;
 
@@ -39,10 +40,11 @@ impl<W: Append, H: History> Ingest<W, H> {
             status_interval,
             is_utf8,
             confirmed,
+            written,
             ..
         } = started;
         let journal = log.journal.clone();
-        let progress = Progress::new(confirmed);
+        let (progress, witness) = (Progress::new(confirmed), Witness::new(written));
         let read = AtomicU64::new(self.writer.head().0);
         let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
         let options = self.options.clone();
@@ -54,13 +56,18 @@ impl<W: Append, H: History> Ingest<W, H> {
         let over = stop.child_token();
         let reader = thread::current();
         let ended = thread::scope(|scope| {
-            let confirming = scope.spawn(|| confirm::run(&sender, &progress, &journal, &metrics, &pace));
+            let confirming =
+                scope.spawn(|| confirm::run(&sender, (&progress, &witness), &journal, &metrics, &pace));
             let confirmer = confirming.thread().clone();
+            let (asking, conninfo, claims, heard) =
+                (&witness, &options.conninfo, &progress, confirmer.clone());
+            scope.spawn(move || asking.run(conninfo, claims, &heard, true));
             let receiving = Receiving {
                 log: &mut log,
                 plugin: options.plugin,
                 conninfo: &options.conninfo,
                 progress: &progress,
+                witness: &witness,
                 metrics: &metrics,
                 readiness: &readiness,
                 read: &read,
@@ -79,6 +86,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             let received = receiving
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            witness.stop();
             // What is durable by now is confirmed with the last update.
             progress.end();
             confirmer.unpark();
@@ -144,7 +152,11 @@ impl<W: Append, H: History> Ingest<W, H> {
                     }
                 }
             }
-            if let Some(lsn) = incoming.passed.due().filter(|_| !self.writer.in_transaction()) {
+            if let Some(lsn) = incoming
+                .passed
+                .due(Lsn(u64::MAX))
+                .filter(|_| !self.writer.in_transaction())
+            {
                 self.until_space(over, |writer| writer.position(lsn))?;
             }
             self.flush(over)?;
@@ -175,6 +187,8 @@ impl<W: Append, H: History> Ingest<W, H> {
         piece: Piece<'_>,
         over: &CancellationToken,
     ) -> Result<(), Error> {
+        // It was compared when it was received.
+        incoming.wal_end = piece.transaction.end;
         if piece.transaction.xid == 0 {
             incoming.sent_at = piece.transaction.committed_at;
         }

@@ -12,6 +12,7 @@ use super::super::confirm::Progress;
 use super::super::drain::Drain;
 use super::super::incoming::Passed;
 use super::super::stream::{FILL_TIMEOUT, FULL_PAUSE, is_passing_over, unless_draining};
+use super::super::witness::{Witness, check_end};
 use super::super::{Error, FINAL_SYNC, pause};
 use super::{AS_IT_CAME, DESCRIBED_BEFORE, Log, messages};
 use crate::decode::{Boundary, assemble};
@@ -28,13 +29,14 @@ pub(in crate::ingest) struct Receiving<'a> {
     pub(in crate::ingest) plugin: Plugin,
     pub(in crate::ingest) conninfo: &'a ConnInfo,
     pub(in crate::ingest) progress: &'a Progress,
+    pub(in crate::ingest) witness: &'a Witness,
     pub(in crate::ingest) metrics: &'a Metrics,
     pub(in crate::ingest) readiness: &'a Readiness,
     /// How far the log has been read.
     pub(in crate::ingest) read: &'a AtomicU64,
     /// No more than this is received beyond what has been read, in bytes of WAL.
     pub(in crate::ingest) max_ahead: u64,
-    /// Those who wait for more: the one who reads it, and the one who confirms it.
+    /// Those who wait for more: who reads it, and who confirms it.
     pub(in crate::ingest) waiting: [Thread; 2],
 }
 
@@ -73,7 +75,8 @@ impl Receiving<'_> {
         self.log.writer.rollback()?;
         received?;
         self.flush(over)?;
-        self.log.journal.sync_now(FINAL_SYNC)?;
+        let durable = self.log.journal.sync_now(FINAL_SYNC)?;
+        self.witness.until_shown(durable);
         Ok(())
     }
 
@@ -109,7 +112,7 @@ impl Receiving<'_> {
                     } => {
                         self.progress.received(wal_end);
                         drain.goes_on();
-                        self.keep(&mut state, body, sent_at, over)?;
+                        self.keep(&mut state, body, (sent_at, wal_end), over)?;
                     }
                     Frame::Keepalive {
                         wal_end,
@@ -117,6 +120,7 @@ impl Receiving<'_> {
                         ..
                     } => {
                         self.progress.received(wal_end);
+                        self.witness.said(wal_end);
                         asked |= reply_requested;
                         if self.log.journal.durable() >= wal_end {
                             drain.goes_on();
@@ -134,7 +138,9 @@ impl Receiving<'_> {
                     Frame::End => return Err(Error::ServerShutdown),
                 }
             }
-            if let Some(lsn) = passed.due().filter(|_| state.open.is_none()) {
+            self.witness.check()?;
+            let due = passed.due(self.witness.shown());
+            if let Some(lsn) = due.filter(|_| state.open.is_none()) {
                 self.until_space(over, |log| log.writer.position(lsn))?;
                 state.head = state.head.max(lsn);
             }
@@ -143,6 +149,7 @@ impl Receiving<'_> {
             if asked {
                 self.progress.request_reply();
             }
+            self.witness.wake(self.progress);
             self.waiting.iter().for_each(Thread::unpark);
         }
         Ok(())
@@ -153,7 +160,7 @@ impl Receiving<'_> {
         &mut self,
         state: &mut State,
         body: &[u8],
-        sent_at: Timestamp,
+        (sent_at, wal_end): (Timestamp, Lsn),
         over: &CancellationToken,
     ) -> Result<(), Error> {
         let is_pgoutput = self.plugin == Plugin::Pgoutput;
@@ -189,6 +196,7 @@ impl Receiving<'_> {
                         committed: commit,
                     }));
                 }
+                check_end(commit, end, wal_end)?;
                 if open.skipped {
                     return Ok(());
                 }
@@ -202,6 +210,7 @@ impl Receiving<'_> {
             }
             Boundary::Alone { at } if at <= state.head => Ok(()),
             Boundary::Alone { at } => {
+                check_end(at, at, wal_end)?;
                 state.open = Some(Open {
                     commit: at,
                     xid: 0,
