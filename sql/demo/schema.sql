@@ -38,4 +38,5 @@ CREATE INDEX ON order_items (product);
 -- the whole old row is logged, so that leaving a result is seen, at the price of more log for each UPDATE and DELETE.
 ALTER TABLE orders REPLICA IDENTITY FULL;
 ALTER TABLE order_items REPLICA IDENTITY FULL;
--- customers keeps the default, and whoever subscribes to it by more than the key is warned.
+-- customers keeps the default: whoever subscribes to it by more than the key is refused with the cure, or says what becomes
+-- of what the log leaves undecided.

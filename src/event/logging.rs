@@ -101,6 +101,14 @@ pub enum Obstacle {
 }
 
 impl Logging {
+    /// Whether the publications leave out an operation of the table: `insert`, `update`, `delete` or `truncate`.
+    pub fn leaves_out(&self, operation: &str) -> bool {
+        self.caveats.iter().any(|caveat| match caveat {
+            Caveat::LeftOut(operations) => operations.iter().any(|left_out| left_out == operation),
+            _ => false,
+        })
+    }
+
     /// Whether there is nothing to say.
     pub fn is_plain(&self) -> bool {
         *self == Logging::default()

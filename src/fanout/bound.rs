@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::query::Query;
 use crate::event::{OldTuple, Op, Projection, Relation, RowChange, Tuple, Value};
-use crate::filter::{Decision, Matcher, Membership, Operation};
+use crate::filter::{self, Decision, Matcher, Membership, Operation};
 use crate::protocol::{ErrorCode, ErrorMessage, Ops, Undecided};
 use crate::types::Kind as TypeKind;
 use crate::types::json::{self, Numbers};
@@ -51,7 +51,7 @@ impl Bound {
         let bound = Bound {
             ops: query.ops,
             withholds,
-            watches: !withholds && query.ops.delete && undecided.is_some(),
+            watches: !withholds && query.ops.delete && !filter::decides(&matcher, relation),
             wanted,
         };
         Ok((bound, matcher))

@@ -7,14 +7,15 @@ use crate::filter::{self, Decision, Matcher, Membership};
 use crate::protocol;
 
 impl Query {
-    /// What the log leaves open of the result, as far as the operations that it wants depend on that.
+    /// What the log leaves open of the result, as far as the operations that it wants depend on that. Where no updates are
+    /// published, a delete may be of a row that was not in the result, and nothing else is open.
     pub fn leaves_open<'r>(
         &self,
         matcher: &Matcher,
         relation: &'r Relation,
     ) -> Option<filter::Undecided<'r>> {
         let depends = self.ops.insert || self.ops.update || self.ops.delete;
-        filter::Undecided::of(matcher, relation).filter(|_| depends)
+        filter::Undecided::of(matcher, relation).filter(|_| depends && !relation.logging.leaves_out("update"))
     }
 
     /// The warnings of a subscription to it that was not refused: what it gets or does not get of what the log leaves open,

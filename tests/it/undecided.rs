@@ -110,7 +110,8 @@ fn a_refusal_names_the_cure_and_with_it_the_same_subscription_is_made() {
 fn what_decides_everything_is_never_refused() {
     let (database, walcast) = serve(
         "CREATE TABLE t (id int PRIMARY KEY, state text); CREATE TABLE log (at int, state text);
-         CREATE PUBLICATION pub FOR TABLE t; CREATE PUBLICATION inserts FOR TABLE log WITH (publish = 'insert');",
+         CREATE TABLE outbox (id int PRIMARY KEY, state text); CREATE PUBLICATION pub FOR TABLE t;
+         CREATE PUBLICATION inserts FOR TABLE log, outbox WITH (publish = 'insert, delete');",
     );
     for query in [
         json!({"id": "all", "table": "t"}),
@@ -124,14 +125,21 @@ fn what_decides_everything_is_never_refused() {
     }
     drop(walcast);
     // Without a key rows only come.
-    let walcast = Setup::new(&database)
+    let setup = Setup::new(&database)
         .on_slot(&format!("{}_inserts", database.name))
-        .publications(&["inserts"])
-        .start();
+        .publications(&["inserts"]);
+    let walcast = setup.start();
     let mut client = walcast.connect();
     client.subscribe_live(json!({"id": "log", "table": "log", "where": "state = 'open'"}));
     database.sql("INSERT INTO log VALUES (1, 'done'), (2, 'open')");
     assert_eq!(client.change()["row"]["at"], 2);
+    // Nor is anything open where no updates are published.
+    client.subscribe_live(json!({"id": "outbox", "table": "outbox", "where": "state = 'open'"}));
+    database.sql("INSERT INTO outbox VALUES (1, 'done'), (2, 'open'); UPDATE outbox SET state = 'done'; DELETE FROM outbox");
+    let changes = client.changes();
+    let ops: Vec<&Value> = changes.iter().map(|change| &change["op"]).collect();
+    assert_eq!(ops, ["insert", "delete", "delete"]);
+    assert_eq!(changes[0]["row"]["id"], 2);
 }
 
 #[test]
@@ -464,4 +472,33 @@ fn who_is_cut_off_again_and_again_holds_the_result() {
     }
     assert!(follower.connects > 5, "{}", follower.connects);
     assert!(walcast.stop().success());
+}
+
+#[test]
+fn the_setup_script_has_tables_watched_by_all_of_their_columns() {
+    let database = Database::new(
+        "CREATE TABLE t (id int PRIMARY KEY, state text); CREATE TABLE \"Odd one\" (id int PRIMARY KEY, state text);
+         CREATE TABLE root (id int PRIMARY KEY, state text) PARTITION BY RANGE (id);
+         CREATE TABLE leaf PARTITION OF root FOR VALUES FROM (0) TO (10);",
+    );
+    let setup = Setup::new(&database);
+    let script = include_str!("../../sql/setup.sql");
+    let role = format!("role_{}", database.name);
+    for _ in 0..2 {
+        let named = format!(
+            "\\set tables 't, \"Odd one\", root'\n\\set full '\"Odd one\",root'\n\\set role {role}\n\
+             \\set publication pub\n\\set slot {}\n{script}",
+            setup.slot
+        );
+        database.server().try_psql(&database.name, &named).unwrap();
+    }
+    let full = "SELECT string_agg(relname, ' ' ORDER BY relname) FROM pg_class WHERE relreplident = 'f'";
+    assert_eq!(database.value(full), "Odd one leaf root");
+    let walcast = setup.start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "odd", "table": "\"Odd one\"", "where": "state = 'open'"}));
+    let refused = client.subscribe_refused(json!({"id": "t", "table": "t", "where": "state = 'open'"}));
+    assert_eq!(refused["code"], "replica_identity");
+    drop(walcast);
+    database.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
 }
