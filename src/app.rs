@@ -317,6 +317,7 @@ fn prepare(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Prepared> 
     connection.close();
     let options = journal::Options {
         segment_bytes: config.segment_bytes,
+        database_made_anew: config.recreate_slot,
         observer: Arc::new(Syncs(Arc::clone(metrics))),
         ..journal::Options::default()
     };

@@ -289,6 +289,13 @@ impl Tables {
         Ok(relation)
     }
 
+    /// Forgets what is known of types, collations and letters: another database has taken the place of the one that it was
+    /// known of.
+    pub fn forget_database(&self) {
+        *lock(&self.described) = Catalog::new(self.conninfo.clone());
+        lock(&self.asked).catalog = Catalog::new(self.conninfo.clone());
+    }
+
     /// A stream begins: what it calls the tables will be their names.
     pub fn stream_begins(&self) {
         lock(&self.renames).begin();

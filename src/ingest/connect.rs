@@ -18,13 +18,19 @@ impl<W: Append, H: History> Ingest<W, H> {
         let (identity, _) = identify(&mut connection, &self.options.slot)?;
         let expected = self.journal.identity();
         self.received.find(&expected)?;
-        if !identity.is_of(&expected) {
+        let is_made_anew = identity.succeeds(&expected);
+        if !identity.is_of(&expected) && !is_made_anew {
             return Err(Error::OtherServer {
                 found: identity.to_string(),
                 expected: expected.to_string(),
             });
         }
-        let acquired = self.acquire(&mut connection, &identity, stop)?;
+        if is_made_anew {
+            self.check_made_anew(&mut connection, &identity)?;
+        }
+        let mut acquired = self.acquire(&mut connection, &identity, stop)?;
+        // Whatever its position is: it is of another database.
+        acquired.made_anew |= is_made_anew;
         let confirmed = acquired.confirmed;
         // It may have been long until the slot was free: the server may be another one's successor by now.
         let (identity, written) = identify(&mut connection, &self.options.slot)?;
@@ -58,6 +64,29 @@ impl<W: Append, H: History> Ingest<W, H> {
             written,
             receives_first: self.receives_first,
         })
+    }
+
+    /// The database was dropped, and another one has its name: whether a new history may begin with it now.
+    fn check_made_anew(&self, connection: &mut Connection, identity: &Identity) -> Result<(), Error> {
+        let database = &identity.database;
+        if !self.options.recreate_slot {
+            return Err(Error::SlotGone(format!(
+                "the database {database} was dropped and made anew, and the slot {} with it. Changes after {} may be lost to \
+                 clients: start with --recreate-slot to begin a new epoch with the new one; clients are told to start anew",
+                self.options.slot,
+                self.journal.head()
+            )));
+        }
+        // A slot cannot pass what was written before its publication was made.
+        let missing = connection.missing_publications(&self.options.publications)?;
+        if let Some(publication) = missing.first() {
+            return Err(Error::Slot(format!(
+                "the database {database} was dropped and made anew, and has no publication {publication} yet: waiting for it"
+            )));
+        }
+        // What is known of types and collations is the old one's.
+        self.tables.forget_database();
+        Ok(())
     }
 
     /// Asks whether commits wait for what is confirmed here, and says so.

@@ -144,6 +144,8 @@ fn open(dir: &Path, identity: &Identity) -> Result<Log, journal::Error> {
         segment_bytes: FILE_BYTES,
         window_bytes: WINDOW_BYTES,
         sync_interval: Duration::ZERO,
+        // What is in it then is of another epoch, and not read.
+        database_made_anew: true,
         ..Options::default()
     };
     let (writer, journal) = Journal::open(dir, options, identity)?;

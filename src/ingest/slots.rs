@@ -37,7 +37,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             let Some(state) = connection.slot(&name)? else {
                 return self.make(connection, "is gone", stop);
             };
-            let confirmed = self.check_kind(&state)?;
+            let confirmed = self.check_kind(&state, identity)?;
             if state.active_pid.is_some() {
                 self.stand_by(connection, identity, stop)?;
                 continue;
@@ -97,8 +97,15 @@ impl<W: Append, H: History> Ingest<W, H> {
 
     /// Whether it is a slot that can be read: it may have been made anew while we run. Its confirmed position, which one
     /// that is being made does not have yet.
-    fn check_kind(&self, state: &SlotState) -> Result<Option<Lsn>, Error> {
+    fn check_kind(&self, state: &SlotState, identity: &Identity) -> Result<Option<Lsn>, Error> {
         let (name, plugin) = (&self.options.slot, self.options.plugin.as_str());
+        if let Some(database) = state.database.as_ref().filter(|name| **name != identity.database) {
+            return Err(Error::Slot(format!(
+                "the slot {name} belongs to the database {database}, not to {}: name another slot, or drop it there if nobody \
+                 needs it",
+                identity.database
+            )));
+        }
         match &state.plugin {
             None => Err(Error::Slot(format!("{name} is not a logical slot"))),
             Some(found) if found != plugin => Err(Error::Slot(format!(

@@ -140,6 +140,10 @@ impl<'a> Cure<'a> {
             "54000" | "XX000" if has_begun && is_too_large(error) => {
                 stuck("a row is too large for the server to decode, which it will be each time")
             }
+            "3D000" => without_loss(
+                "the database is not there: clients are served what the journal has. If it is made anew, --recreate-slot \
+                 begins a new epoch with it",
+            ),
             "42501" => without_loss("give the role its right back: ALTER ROLE … REPLICATION"),
             "25P03" | "25P04" | "57014" | "57P05" => without_loss(
                 "something ends walcast's sessions: a job that looks for long ones (leave out those with a backend_type of \

@@ -23,6 +23,18 @@ pub enum Error {
         /// Who asked.
         wanted: String,
     },
+    /// The directory holds the history of a database that is gone, and another one has its name.
+    #[error(
+        "the database {database:?} was dropped and made anew since {dir} was written: start with --recreate-slot to begin a \
+         new history there (clients start anew), or use another --data-dir",
+        dir = dir.display()
+    )]
+    MadeAnew {
+        /// The data directory.
+        dir: PathBuf,
+        /// The database's name.
+        database: String,
+    },
     /// The directory holds something else than a journal.
     #[error(
         "{dir} is not empty, and what is in it is no journal ({holds:?} for one): use another --data-dir, or a directory \

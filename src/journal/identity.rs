@@ -33,6 +33,18 @@ impl Identity {
     pub fn is_of(&self, other: &Identity) -> bool {
         (self.system_id, self.database_oid, &self.slot) == (other.system_id, other.database_oid, &other.slot)
     }
+
+    /// Whether this is of the database that took the other's place: of its name and on its server, but another.
+    pub fn succeeds(&self, other: &Identity) -> bool {
+        let place = |identity: &Identity| {
+            (
+                identity.system_id,
+                identity.database.clone(),
+                identity.slot.clone(),
+            )
+        };
+        place(self) == place(other) && self.database_oid != other.database_oid
+    }
 }
 
 impl fmt::Display for Identity {
@@ -99,8 +111,14 @@ impl Manifest {
         }
     }
 
-    /// Reads the directory's manifest, if it has one, and checks that it is `wanted`'s.
-    pub(super) fn read(files: &dyn Files, dir: &Path, wanted: &Identity) -> Result<Option<Manifest>, Error> {
+    /// Reads the directory's manifest, if it has one, and checks that it is `wanted`'s, or, if that will do, that of the
+    /// database in whose place `wanted`'s is.
+    pub(super) fn read(
+        files: &dyn Files,
+        dir: &Path,
+        wanted: &Identity,
+        made_anew_will_do: bool,
+    ) -> Result<Option<Manifest>, Error> {
         let path = path(dir);
         let text = match files
             .open(&path)
@@ -128,14 +146,23 @@ impl Manifest {
             Err(e) => return Err(unreadable(e.to_string())),
         }
         let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| unreadable(e.to_string()))?;
-        manifest.check(dir, wanted)?;
+        manifest.check(dir, wanted, made_anew_will_do)?;
         Ok(Some(manifest))
     }
 
-    /// Whether the history is `wanted`'s.
-    pub(super) fn check(&self, dir: &Path, wanted: &Identity) -> Result<(), Error> {
+    /// Whether the history is `wanted`'s, or, if that will do, that of the database in whose place `wanted`'s is.
+    pub(super) fn check(&self, dir: &Path, wanted: &Identity, made_anew_will_do: bool) -> Result<(), Error> {
         if self.identity.is_of(wanted) {
             return Ok(());
+        }
+        if wanted.succeeds(&self.identity) {
+            return match made_anew_will_do {
+                true => Ok(()),
+                false => Err(Error::MadeAnew {
+                    dir: dir.to_owned(),
+                    database: wanted.database.clone(),
+                }),
+            };
         }
         Err(Error::NotOurs {
             dir: dir.to_owned(),

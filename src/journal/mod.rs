@@ -73,6 +73,8 @@ pub struct Options {
     pub sync_interval: Duration,
     /// So many unsynced bytes are synced without waiting.
     pub sync_bytes: u64,
+    /// Whether the journal of a database is opened for another one that took its place, to begin a new epoch.
+    pub database_made_anew: bool,
     /// Hears of every sync.
     pub observer: Arc<dyn Observer>,
 }
@@ -86,6 +88,7 @@ impl Default for Options {
             window_bytes: 8 << 20,
             sync_interval: Duration::from_millis(2),
             sync_bytes: 8 << 20,
+            database_made_anew: false,
             observer: Arc::new(()),
         }
     }

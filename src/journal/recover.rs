@@ -49,7 +49,7 @@ pub(super) fn open(
         private::claim_directory(directory).map_err(Error::io("use", directory))?;
     }
     let lock = take_lock(dir)?;
-    let manifest = Manifest::read(&*files, dir, identity)?;
+    let manifest = Manifest::read(&*files, dir, identity, options.database_made_anew)?;
     let mut directory = Directory::read(&*files, segments_dir)?;
     let manifest = match manifest {
         Some(manifest) => manifest,
@@ -106,7 +106,7 @@ pub(super) fn open(
 const LOCK: &str = "LOCK";
 const SEGMENTS: &str = "segments";
 /// What a data directory holds, its manifest apart: of a first start that was cut short there may be some of it.
-const CONTENTS: [&str; 8] = [
+const CONTENTS: [&str; 10] = [
     LOCK,
     SEGMENTS,
     "journal.json.new",
@@ -115,6 +115,8 @@ const CONTENTS: [&str; 8] = [
     "snapshots",
     "tables.jsonl",
     "tables.new",
+    "columns.jsonl",
+    "columns.new",
 ];
 
 /// Whether a directory is a journal's, or empty.

@@ -165,7 +165,8 @@ impl Writer {
     /// removed. Whatever was not flushed is forgotten.
     ///
     /// # Errors
-    /// [`Error::Full`]: nothing has changed, try again. [`Error::NotOurs`] if the identity is not this journal's.
+    /// [`Error::Full`]: nothing has changed, try again. [`Error::NotOurs`] if the identity is not this journal's, nor that of
+    /// the database that took its database's place.
     pub fn new_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {
         self.begin(identity, Epoch::random(), start)
     }
@@ -181,7 +182,10 @@ impl Writer {
 
     fn begin(&mut self, identity: &Identity, epoch: Epoch, start: Lsn) -> Result<(), Error> {
         self.shared.sync.check()?;
-        self.shared.state().manifest.check(&self.shared.dir, identity)?;
+        self.shared
+            .state()
+            .manifest
+            .check(&self.shared.dir, identity, true)?;
         let manifest = Manifest::new(identity, epoch, start, self.segment.sequence + 1);
         let (segment, file) = self.create(&manifest.first_header())?;
         // The manifest is what makes the new history the current one: a crash before it leaves a nameless draft, a

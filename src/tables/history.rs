@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Relation;
 use crate::fanout::Change;
+use crate::journal::private;
 use crate::lsn::{Done, Epoch, Lsn, Position};
 
 /// The versions of the tables of one epoch.
@@ -194,7 +195,7 @@ impl History {
             write(&mut text, &self.epoch, version)?;
             lines += 1;
         }
-        let mut file = File::create(&draft)?;
+        let mut file = private::create(&draft)?;
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&draft, &self.path)?;

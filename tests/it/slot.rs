@@ -326,3 +326,121 @@ fn slots_are_made_to_fail_over_where_the_server_can() {
     let failover = format!("SELECT failover FROM pg_replication_slots WHERE slot_name = '{slot}'");
     assert_eq!(database.value(&failover), "t");
 }
+
+/// Drops the database under walcast, with its slot.
+fn drop_database(database: &Database) {
+    let server = database
+        .url()
+        .replace(&format!("/{}", database.name), "/postgres");
+    let mut connection = crate::support::connect(&server).unwrap();
+    let name = &database.name;
+    eventually("the database can be dropped", || {
+        connection
+            .query(&format!(
+                "SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots
+                 WHERE database = '{name}' AND active_pid IS NOT NULL"
+            ))
+            .unwrap();
+        connection
+            .query(&format!("DROP DATABASE {name} WITH (FORCE)"))
+            .ok()
+    });
+}
+
+fn make_database(database: &Database, options: &str) {
+    let server = database
+        .url()
+        .replace(&format!("/{}", database.name), "/postgres");
+    let mut connection = crate::support::connect(&server).unwrap();
+    connection
+        .query(&format!("CREATE DATABASE {} {options}", database.name))
+        .unwrap();
+}
+
+#[test]
+fn a_database_that_was_made_anew_ends_serve_in_words_unless_the_slot_may_be() {
+    let database = Database::new(SCHEMA);
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let place = insert(&database, &walcast, 1);
+    let mut client = follow(&walcast);
+    drop_database(&database);
+    make_database(&database, "");
+    assert!(matches!(client.end(), End::Closed(1001, _)));
+    let log = walcast.ended_with_log();
+    for word in ["was dropped and made anew", "--recreate-slot", "new epoch"] {
+        assert!(log.contains(word), "{word}: {log}");
+    }
+    database.sql(SCHEMA);
+    let words = refused(setup.command());
+    for word in ["was dropped and made anew", "--recreate-slot"] {
+        assert!(words.contains(word), "{word}: {words}");
+    }
+    // Also where somebody has made the slot in it, whatever its position is.
+    database.sql(&format!(
+        "SELECT pg_create_logical_replication_slot('{}', 'pgoutput')",
+        setup.slot
+    ));
+    let setup = setup.switch("--recreate-slot");
+    let walcast = setup.start();
+    assert_new_epoch(&database, &walcast, &place);
+    // And that history goes on as any.
+    let place = insert(&database, &walcast, 2);
+    assert!(walcast.stop().success());
+    let walcast = setup.start();
+    database.sql("INSERT INTO t VALUES (3)");
+    let mut client = walcast.connect();
+    client.subscribe(json!({"id": "t", "table": "t", "from": place.0, "epoch": place.1}));
+    assert_eq!(client.change()["row"]["id"], 3);
+}
+
+#[test]
+fn with_recreate_slot_a_database_that_is_made_anew_is_gone_on_with_in_a_new_epoch() {
+    let schema = "CREATE EXTENSION citext; CREATE TABLE t (id int PRIMARY KEY, note citext);
+                  ALTER TABLE t REPLICA IDENTITY FULL; CREATE PUBLICATION pub FOR TABLE t";
+    let database = Database::new(schema);
+    let setup = Setup::new(&database).switch("--recreate-slot");
+    let walcast = setup.start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "t", "table": "t", "where": "note = 'É'"}));
+    database.sql("INSERT INTO t VALUES (1, 'é')");
+    let tx = client.expect("tx");
+    let epoch = client.hello["epoch"].clone();
+    drop_database(&database);
+    let reason = eventually("it says so", || {
+        walcast
+            .ready()
+            .err()
+            .filter(|reason| reason.contains("is not there"))
+    });
+    assert!(!reason.contains("pg_replication_slot_advance"), "{reason}");
+    // Another one, which folds letters in another way.
+    make_database(&database, "TEMPLATE template0 LOCALE 'C'");
+    eventually("it waits for what it is to read", || {
+        walcast
+            .ready()
+            .err()
+            .filter(|reason| reason.contains("no publication pub yet"))
+    });
+    database.sql(schema);
+    database.sql("INSERT INTO t VALUES (7, 'é')");
+    eventually("it goes on", || walcast.ready().ok());
+    // Those who were there hear of it, and so do those who come back.
+    let end = client.error();
+    assert!(
+        ["resume_invalid", "schema_changed"].contains(&end["code"].as_str().unwrap()),
+        "{end}"
+    );
+    let mut client = walcast.connect();
+    assert_ne!(client.hello["epoch"], epoch);
+    let back = json!({"id": "t", "table": "t", "from": tx["position"], "epoch": epoch});
+    assert_eq!(client.subscribe_refused(back)["code"], "resume_invalid");
+    client.subscribe(json!({"id": "s", "table": "t", "where": "note = 'É' OR note = 'E'", "snapshot": true}));
+    client.expect("live");
+    database.sql("INSERT INTO t VALUES (8, 'é'), (9, 'e')");
+    assert_eq!(client.change()["row"], json!({"id": 9, "note": "e"}));
+    assert_eq!(walcast.metric("epoch_changes_total"), 1.0);
+    assert!(walcast.stop().success());
+    let walcast = setup.start();
+    assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
+}

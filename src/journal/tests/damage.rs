@@ -275,7 +275,9 @@ fn a_directory_is_opened_once_and_by_its_owner_only() {
     for other in others {
         let error = bed.open_as(&other).err().unwrap();
         assert!(error.to_string().contains("--data-dir"), "{error}");
-        assert!(matches!(error, Error::NotOurs { .. }));
+        let is_successor = other.succeeds(&identity());
+        assert_eq!(matches!(error, Error::MadeAnew { .. }), is_successor);
+        assert_eq!(matches!(error, Error::NotOurs { .. }), !is_successor);
     }
     let renamed = Identity {
         database: "renamed".to_owned(),
@@ -283,6 +285,35 @@ fn a_directory_is_opened_once_and_by_its_owner_only() {
         ..identity()
     };
     assert_eq!(bed.open_as(&renamed).unwrap().1.identity(), identity());
+}
+
+#[test]
+fn a_database_in_the_place_of_another_begins_a_new_epoch_where_that_is_asked_for() {
+    let (bed, _) = written(Options {
+        database_made_anew: true,
+        ..tiny()
+    });
+    let anew = Identity {
+        database_oid: 5,
+        ..identity()
+    };
+    let (mut writer, journal) = bed.open_as(&anew).unwrap();
+    let before = journal.epoch();
+    assert_eq!(journal.identity(), identity(), "until it begins");
+    writer.new_epoch(&anew, Lsn(7)).unwrap();
+    assert_eq!((journal.identity(), journal.head()), (anew.clone(), Lsn(7)));
+    assert_ne!(journal.epoch(), before);
+    let stranger = Identity {
+        database: "stranger".to_owned(),
+        database_oid: 6,
+        ..identity()
+    };
+    assert!(matches!(
+        writer.new_epoch(&stranger, Lsn(9)),
+        Err(Error::NotOurs { .. })
+    ));
+    drop((writer, journal));
+    assert_eq!(bed.open_as(&anew).unwrap().1.identity(), anew);
 }
 
 #[test]
