@@ -31,8 +31,8 @@ pub enum Caveat {
         /// The first of the partitions that it is so for, as SQL has it, and how many there are; `None` if it is the table
         /// itself.
         partitions: Option<(String, u64)>,
-        /// As it is published: a phrase after "published".
-        reason: String,
+        /// Why.
+        reason: Refusal,
     },
     /// The publications leave out these operations.
     LeftOut(Vec<String>),
@@ -47,6 +47,45 @@ pub enum Caveat {
     },
 }
 
+/// Why the server refuses UPDATE and DELETE of a table that is published (`CheckCmdReplicaIdentity`). With the name of a
+/// publication that it is so for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The table has no replica identity.
+    NoIdentity,
+    /// Its columns are not in the publication's list, or it is `FULL` and there is a list.
+    ColumnList(String),
+    /// The publication's row filter reads other columns.
+    RowFilter(String),
+    /// Generated columns of it are not published.
+    Generated(String),
+}
+
+impl fmt::Display for Refusal {
+    /// Says how the table is published.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::NoIdentity => f.write_str("published without a replica identity"),
+            Refusal::ColumnList(publication) => write!(
+                f,
+                "published by {} with a column list that does not fit the replica identity",
+                quote_identifier(publication)
+            ),
+            Refusal::RowFilter(publication) => write!(
+                f,
+                "published by {} with a row filter over columns outside the replica identity",
+                quote_identifier(publication)
+            ),
+            Refusal::Generated(publication) => write!(
+                f,
+                "published by {} without generated columns of the replica identity",
+                quote_identifier(publication)
+            ),
+        }
+    }
+}
+
 impl fmt::Display for Caveat {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -55,7 +94,7 @@ impl fmt::Display for Caveat {
                 if let Some((first, count)) = partitions {
                     write!(f, " on {}", Partitions(first, *count))?;
                 }
-                write!(f, ": published {reason}")
+                write!(f, ": {reason}")
             }
             Caveat::LeftOut(operations) => write!(
                 f,

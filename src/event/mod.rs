@@ -9,7 +9,7 @@ mod relation;
 mod transaction;
 mod tuple;
 
-pub use logging::{Caveat, Logging, Obstacle};
+pub use logging::{Caveat, Logging, Obstacle, Refusal};
 pub use name::NameError;
 pub use projection::Projection;
 pub use published::{Lookup, Published};

@@ -2,6 +2,7 @@
 //!
 //! It only looks, and it looks at all of it: one visit to the database administrator should be enough.
 
+mod identities;
 mod publications;
 mod slot;
 mod wal2json;
@@ -73,6 +74,11 @@ pub enum Code {
     PublicationYoungerThanSlot,
     ColumnListsConflict,
     NoReplicaIdentity,
+    WritesFail,
+    RowsUnnamed,
+    RowsLeftOut,
+    RowFiltersDiffer,
+    PartitionIdentities,
     NoSelectRight,
     Synchronous,
 }
@@ -123,6 +129,7 @@ pub fn check(info: &ConnInfo, wanted: &Wanted) -> Result<Vec<Finding>, Error> {
     inspection.slot()?;
     inspection.publications_younger_than_the_slot()?;
     inspection.tables()?;
+    inspection.identities(info)?;
     if wanted.plugin == Plugin::Wal2json {
         inspection.wal2json()?;
     }
@@ -292,9 +299,7 @@ impl Inspection<'_> {
     fn tables(&mut self) -> Result<(), Error> {
         let rows = self.sql.query(&format!(
             "SELECT DISTINCT c.oid::pg_catalog.regclass::text, \
-                 p.pubupdate OR p.pubdelete, \
-                 c.relreplident = 'n' OR c.relreplident = 'd' AND NOT EXISTS (SELECT 1 FROM pg_catalog.pg_index i \
-                     WHERE i.indrelid = c.oid AND i.indisprimary AND i.indimmediate), \
+                 NULL, NULL, \
                  pg_catalog.has_table_privilege(c.oid, 'SELECT'), \
                  current_user, pg_catalog.quote_ident(n.nspname), pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
              FROM pg_catalog.pg_publication p \
@@ -305,25 +310,8 @@ impl Inspection<'_> {
             self.publication_tables(),
             self.is_wanted("p.pubname")
         ))?;
-        self.identities(&rows);
         self.select_rights(&rows);
         Ok(())
-    }
-
-    fn identities(&mut self, rows: &[Row]) {
-        let lacking = names(rows, 0, |row| row.is_true(1) && row.is_true(2));
-        if let Some(first) = lacking.first() {
-            self.warns(
-                Code::NoReplicaIdentity,
-                format!(
-                    "UPDATE and DELETE fail on {}, published without a replica identity",
-                    listed(&lacking)
-                ),
-                format!(
-                    "ALTER TABLE {first} ADD PRIMARY KEY (…);  -- or: ALTER TABLE {first} REPLICA IDENTITY FULL;"
-                ),
-            );
-        }
     }
 
     fn select_rights(&mut self, rows: &[Row]) {

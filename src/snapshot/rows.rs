@@ -37,18 +37,13 @@ impl<H: History> Snapshots<H> {
         let version = connection.server_version_num();
         let facts = statement::facts(relation.oid, &self.options.publications, version);
         let row = connection.query_one("the table's publications", &facts)?;
+        let facts = statement::Facts::read(&row);
         let predicate = query.predicate.as_ref();
         let pushed = predicate
             .map(|predicate| predicate.to_sql(relation, &query.params))
             .transpose()
             .map_err(Error::Predicate)?;
-        let sql = statement::select(
-            relation,
-            &columns,
-            row.get(0) == Some("t"),
-            row.get(1),
-            pushed.as_ref(),
-        );
+        let sql = statement::select(relation, &columns, &facts, pushed.as_ref());
         connection.query(statement::WITH_CITEXT)?;
         let values = pushed.map(|pushed| pushed.values).unwrap_or_default();
         let fields = connection.open_portal(&sql, &values, is_wanted)?;

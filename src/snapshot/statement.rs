@@ -2,7 +2,9 @@
 
 use crate::event::{Relation, TableName};
 use crate::filter::Pushed;
-use crate::postgres::{NAMES_IN_VALUES, Publication, publication_tables, quote_identifier, quote_literal};
+use crate::postgres::{
+    NAMES_IN_VALUES, Publication, Row, publication_tables, quote_identifier, quote_literal,
+};
 
 /// Begins the transaction that a snapshot reads in, and keeps the table as it is for as long. None of this takes the
 /// transaction's snapshot yet. Row security would hide rows without a word: with it off they are an error.
@@ -33,24 +35,59 @@ pub(super) const TAKE: &str = "SELECT pg_catalog.pg_current_snapshot()::text, pg
 pub(super) const REPLAYED: &str =
     "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn()";
 
-/// Asks whether the table, of which the transaction has a lock, is partitioned, and for the condition that the
-/// publications put on its rows: null if one of them puts none.
+/// Asks of the table, of which the transaction has a lock, what [`Facts`] reads.
 pub(super) fn facts(oid: u32, publications: &[Publication], version: u32) -> String {
     let names: Vec<String> = publications.iter().map(|p| quote_literal(p.as_str())).collect();
     let names = names.join(", ");
-    let condition = match version {
-        150_000.. => {
-            "CASE WHEN pg_catalog.bool_and(t.qual IS NOT NULL) \
-             THEN pg_catalog.string_agg('(' || pg_catalog.pg_get_expr(t.qual, t.relid) || ')', ' OR ') END"
-        }
-        _ => "NULL",
+    let condition = |operation: &str| match version {
+        150_000.. => format!(
+            "CASE WHEN pg_catalog.bool_and(t.qual IS NOT NULL) FILTER (WHERE p.{operation}) \
+             THEN pg_catalog.string_agg('(' || pg_catalog.pg_get_expr(t.qual, t.relid) || ')', ' OR ') \
+                  FILTER (WHERE p.{operation}) END"
+        ),
+        _ => "NULL".to_owned(),
     };
     format!(
-        "SELECT c.relkind = 'p', {condition} \
-         FROM pg_catalog.pg_class c LEFT JOIN {tables} t ON t.relid = c.oid AND t.pubname IN ({names}) \
-         WHERE c.oid = {oid} GROUP BY c.relkind",
+        "SELECT c.relkind = 'p', {}, {}, {}, CASE WHEN c.relkind = 'p' THEN ( \
+             WITH RECURSIVE tree(oid) AS (SELECT c.oid UNION ALL SELECT i.inhrelid FROM tree \
+                 JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid AND NOT i.inhdetachpending) \
+             SELECT pg_catalog.string_agg(w.oid::text, ', ') FROM tree JOIN pg_catalog.pg_class w ON w.oid = tree.oid \
+             WHERE w.relkind <> 'p' AND (w.relkind <> 'r' OR w.relpersistence <> 'p')) END \
+         FROM pg_catalog.pg_class c LEFT JOIN ({tables} t JOIN pg_catalog.pg_publication p ON p.pubname = t.pubname) \
+             ON t.relid = c.oid AND t.pubname IN ({names}) \
+         WHERE c.oid = {oid} GROUP BY c.oid, c.relkind",
+        condition("pubinsert"),
+        condition("pubupdate"),
+        condition("pubdelete"),
         tables = publication_tables(version),
     )
+}
+
+/// Which of a table's rows the stream will tell the changes of.
+#[derive(Debug)]
+pub(super) struct Facts {
+    /// Whether it is partitioned. If not, its own rows alone: tables that inherit from it are published as themselves.
+    is_partitioned: bool,
+    /// The conditions on them: that the publications put, for one operation or another, and that their partition logs
+    /// changes, which foreign and unlogged ones do not.
+    conditions: Vec<String>,
+}
+
+impl Facts {
+    /// Reads the answer to [`facts`].
+    pub(super) fn read(row: &Row) -> Facts {
+        let mut conditions: Vec<String> = (1..=3)
+            .filter_map(|operation| row.get(operation).map(str::to_owned))
+            .collect();
+        conditions.sort_unstable();
+        conditions.dedup();
+        let silent = row.get(4).filter(|oids| !oids.is_empty());
+        conditions.extend(silent.map(|oids| format!("tableoid NOT IN ({oids})")));
+        Facts {
+            is_partitioned: row.get(0) == Some("t"),
+            conditions,
+        }
+    }
 }
 
 /// Lets the operators of `citext` be found where the extension is: they are its own.
@@ -64,34 +101,28 @@ pub(super) fn names_in_values() -> String {
     format!("SET LOCAL search_path = {NAMES_IN_VALUES}")
 }
 
-/// Reads the rows: of the table alone, since tables that inherit from it are published as themselves, unless it is
-/// partitioned.
+/// Reads the rows.
 pub(super) fn select(
     relation: &Relation,
     columns: &[usize],
-    is_partitioned: bool,
-    row_filter: Option<&str>,
+    facts: &Facts,
     predicate: Option<&Pushed>,
 ) -> String {
     let columns = columns.iter().filter_map(|&index| relation.columns.get(index));
     let columns: Vec<String> = columns.map(|column| quote_identifier(&column.name)).collect();
-    let only = if is_partitioned { "" } else { "ONLY " };
-    let mut sql = format!(
-        "SELECT {} FROM {only}{}",
-        columns.join(", "),
-        qualified(&relation.table)
-    );
+    let columns = columns.join(", ");
     let predicate = predicate.map(|pushed| pushed.sql.as_str());
-    let conditions: Vec<String> = [row_filter, predicate]
-        .into_iter()
-        .flatten()
-        .map(|condition| format!("({condition})"))
-        .collect();
-    if !conditions.is_empty() {
-        sql.push_str(" WHERE ");
-        sql.push_str(&conditions.join(" AND "));
-    }
-    sql
+    let conditions = facts.conditions.iter().map(String::as_str).chain(predicate);
+    let conditions: Vec<String> = conditions.map(|condition| format!("({condition})")).collect();
+    let filter = match conditions.as_slice() {
+        [] => String::new(),
+        conditions => format!(" WHERE {}", conditions.join(" AND ")),
+    };
+    let only = if facts.is_partitioned { "" } else { "ONLY " };
+    format!(
+        "SELECT {columns} FROM {only}{}{filter}",
+        qualified(&relation.table)
+    )
 }
 
 fn qualified(table: &TableName) -> String {
@@ -105,3 +136,26 @@ fn qualified(table: &TableName) -> String {
 /// Makes the primary write its log to disk up to here. (No session of ours waits for a standby.)
 pub(super) const NUDGE: &str =
     "SET TRANSACTION READ WRITE; SELECT pg_catalog.pg_logical_emit_message(true, 'walcast.flush', '')";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_read_under_every_condition() {
+        let relation = Relation::of_messages("p", true);
+        let read = |is_partitioned, conditions: &[&str]| {
+            let conditions = conditions.iter().map(|&condition| condition.into()).collect();
+            let facts = Facts {
+                is_partitioned,
+                conditions,
+            };
+            select(&relation, &[0], &facts, None)
+        };
+        assert_eq!(read(false, &[]), r#"SELECT "content" FROM ONLY ""."p""#);
+        assert_eq!(
+            read(true, &["a OR b", "tableoid NOT IN (1)"]),
+            r#"SELECT "content" FROM ""."p" WHERE (a OR b) AND (tableoid NOT IN (1))"#
+        );
+    }
+}

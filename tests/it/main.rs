@@ -28,6 +28,7 @@ mod settings;
 mod slot;
 mod slow;
 mod snapshot;
+mod sources;
 mod standby;
 mod streaming;
 mod support;

@@ -3,6 +3,7 @@
 // Outside a test function's own body clippy does not see that this is a test.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod advice;
 mod catalog;
 mod cluster;
 mod login;

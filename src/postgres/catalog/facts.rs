@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use crate::event::Refusal;
 use crate::postgres::error::Error;
 
 /// How a table's rows are logged and published.
@@ -65,15 +66,6 @@ pub(super) enum Holds {
     Silent,
 }
 
-/// Why UPDATE and DELETE fail on tables that log the same.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Failure {
-    NoIdentity,
-    ColumnList(String),
-    RowFilter(String),
-    Generated(String),
-}
-
 impl Facts {
     pub(super) fn read(json: &str) -> Result<Facts, Error> {
         serde_json::from_str(json).map_err(|error| Error::Answer {
@@ -98,37 +90,37 @@ impl Facts {
         (some(&self.stored) && !ungenerated.is_empty()).then_some(StoredGenerated(ungenerated))
     }
 
-    /// Why UPDATE and DELETE fail on the writers, if they do (`CheckCmdReplicaIdentity`).
-    pub(super) fn failure(&self, writers: &Writers) -> Option<Failure> {
+    /// Why UPDATE and DELETE fail on the writers, if they do.
+    pub(super) fn refusal(&self, writers: &Writers) -> Option<Refusal> {
         let publication = self.publications.iter().flatten().next()?;
         let identity = writers.columns.as_deref().unwrap_or_default();
         let whole = writers.holds == Holds::Whole;
         match writers.holds {
-            Holds::Nothing => return Some(Failure::NoIdentity),
+            Holds::Nothing => return Some(Refusal::NoIdentity),
             Holds::Silent => return None,
             Holds::Whole | Holds::Columns => {}
         }
         let lacks = |columns: &[String]| !identity.iter().all(|name| columns.contains(name));
         let mut lists = self.lists.iter().flatten();
         if let Some((publication, _)) = lists.find(|(_, columns)| whole || lacks(columns)) {
-            return Some(Failure::ColumnList(publication.clone()));
+            return Some(Refusal::ColumnList(publication.clone()));
         }
         let mut filters = self.filters.iter().flatten();
         let beyond = |columns: &[String]| !columns.iter().all(|name| identity.contains(name));
         if let Some((publication, _)) = filters.find(|(_, columns)| !whole && beyond(columns)) {
-            return Some(Failure::RowFilter(publication.clone()));
+            return Some(Refusal::RowFilter(publication.clone()));
         }
         let held = |names: &Option<Vec<String>>| {
             let names = names.iter().flatten();
             whole && names.clone().next().is_some() || names.clone().any(|name| identity.contains(name))
         };
         if held(&self.virtual_) {
-            return Some(Failure::Generated(publication.clone()));
+            return Some(Refusal::Generated(publication.clone()));
         }
         let ungenerated = self.ungenerated.iter().flatten().next();
         ungenerated
             .filter(|_| held(&self.stored))
-            .map(|publication| Failure::Generated(publication.clone()))
+            .map(|publication| Refusal::Generated(publication.clone()))
     }
 
     /// Whether our publications have updates or deletes of it.
@@ -204,20 +196,7 @@ pub(super) fn sql(ours: &str, version: u32, with_writers: bool) -> String {
         }
         _ => "NULL",
     };
-    let via_root = match version {
-        150_000.. => {
-            "OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication_namespace s JOIN pg_catalog.pg_class u \
-                 ON u.relnamespace = s.pnnspid WHERE s.pnpubid = p.oid AND u.oid = ancestor.relid)"
-        }
-        _ => "",
-    };
-    let as_root = format!(
-        "c.relispartition AND EXISTS (SELECT 1 FROM pg_catalog.pg_publication p, \
-             pg_catalog.pg_partition_ancestors(c.oid) ancestor(relid) \
-             WHERE p.pubviaroot AND p.pubname IN ({ours}) AND ancestor.relid <> c.oid \
-             AND (p.puballtables OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication_rel r \
-                  WHERE r.prpubid = p.oid AND r.prrelid = ancestor.relid) {via_root}))"
-    );
+    let as_root = as_root(ours, version);
     let writers = if with_writers { WRITERS } else { "NULL" };
     format!(
         "pg_catalog.json_build_object('partitioned', c.relkind = 'p', 'as_root', {as_root}, \
@@ -230,6 +209,26 @@ pub(super) fn sql(ours: &str, version: u32, with_writers: bool) -> String {
          'stored', {stored}, 'virtual_', {virtual_}, 'writers', {writers})",
         stored = columns_of('s'),
         virtual_ = columns_of('v'),
+    )
+}
+
+/// The condition that changes of `c` of `pg_class` are published as an ancestor's: of all that our publications publish by
+/// their root, whatever another of them has of the partition itself.
+pub(super) fn as_root(ours: &str, version: u32) -> String {
+    let ours = if ours.is_empty() { "NULL" } else { ours };
+    let by_schema = match version {
+        150_000.. => {
+            "OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication_namespace s JOIN pg_catalog.pg_class u \
+                 ON u.relnamespace = s.pnnspid WHERE s.pnpubid = p.oid AND u.oid = ancestor.relid)"
+        }
+        _ => "",
+    };
+    format!(
+        "(c.relispartition AND EXISTS (SELECT 1 FROM pg_catalog.pg_publication p, \
+             pg_catalog.pg_partition_ancestors(c.oid) ancestor(relid) \
+             WHERE p.pubviaroot AND p.pubname IN ({ours}) AND ancestor.relid <> c.oid \
+             AND (p.puballtables OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication_rel r \
+                  WHERE r.prpubid = p.oid AND r.prrelid = ancestor.relid) {by_schema})))"
     )
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::facts::{Facts, Failure, Holds, Writers};
+use super::facts::{Facts, Holds, Writers};
 use crate::event::{Caveat, Logging, ReplicaIdentity};
 
 /// What is told of a table.
@@ -157,7 +157,7 @@ fn told(
         logging: Logging {
             unnamed,
             partitioned: facts.partitioned,
-            obstacle: if whole { None } else { facts.obstacle() },
+            obstacle: facts.obstacle(),
             caveats: caveats(facts),
         },
     }
@@ -173,22 +173,9 @@ fn caveats(facts: &Facts) -> Vec<Caveat> {
             // A table of its own that logs nothing is not published.
             caveats.extend(partitions(writers).map(|(first, count)| Caveat::Silent { first, count }));
         }
-        if let Some(failure) = facts.failure(writers) {
-            caveats.push(Caveat::WritesFail {
-                partitions: partitions(writers),
-                reason: match failure {
-                    Failure::NoIdentity => "without a replica identity".to_owned(),
-                    Failure::ColumnList(name) => {
-                        format!("with a column list that does not fit its replica identity ({name})")
-                    }
-                    Failure::RowFilter(name) => {
-                        format!("with a row filter over columns outside its replica identity ({name})")
-                    }
-                    Failure::Generated(name) => {
-                        format!("without the generated columns of its replica identity ({name})")
-                    }
-                },
-            });
+        if let Some(reason) = facts.refusal(writers) {
+            let partitions = partitions(writers);
+            caveats.push(Caveat::WritesFail { partitions, reason });
         }
     }
     let mut left_out = Vec::new();

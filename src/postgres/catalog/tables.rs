@@ -282,10 +282,14 @@ impl Source {
                      WHERE p.pubname IN ({names}){only} GROUP BY p.relid)",
                 tables = publication_tables(version),
             ),
-            from: "published p \
-                   JOIN pg_catalog.pg_class c ON c.oid = p.relid \
-                   JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-                .to_owned(),
+            // Of what the view lists before version 15, and of partitions, not all is published as itself.
+            from: format!(
+                "published p \
+                 JOIN pg_catalog.pg_class c ON c.oid = p.relid AND pg_catalog.pg_relation_is_publishable(c.oid) \
+                     AND NOT {} \
+                 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace",
+                facts::as_root(&names, version)
+            ),
             column,
         }
     }

@@ -1,0 +1,206 @@
+//! Tables whose old rows the log does not hold as live queries, or the application's own writes, need them.
+
+use super::{Code, Inspection, listed};
+use crate::event::{Caveat, Obstacle, Refusal, Relation, ReplicaIdentity, quote_identifier};
+use crate::postgres::catalog::Catalog;
+use crate::postgres::conninfo::ConnInfo;
+use crate::postgres::error::Error;
+
+/// The same finding for several tables.
+struct Group {
+    code: Code,
+    /// What is said before the tables' names, and after them.
+    words: (String, String),
+    tables: Vec<String>,
+    /// The first table's.
+    cure: String,
+}
+
+impl Inspection<'_> {
+    /// What subscriptions to the tables will be told, and why the application's writes fail.
+    pub(super) fn identities(&mut self, info: &ConnInfo) -> Result<(), Error> {
+        let relations = Catalog::new(info.clone()).tables(&self.wanted.publications)?;
+        let mut groups: Vec<Group> = Vec::new();
+        for relation in &relations {
+            let unnamed = relation.logging.unnamed.then(|| unnamed(relation));
+            let caveats = relation.logging.caveats.iter();
+            for group in caveats
+                .filter_map(|caveat| of_caveat(relation, caveat))
+                .chain(unnamed)
+            {
+                let is_same = |known: &&mut Group| known.code == group.code && known.words == group.words;
+                match groups.iter_mut().find(is_same) {
+                    Some(known) => known.tables.extend(group.tables),
+                    None => groups.push(group),
+                }
+            }
+        }
+        for Group {
+            code,
+            words: (before, after),
+            tables,
+            cure,
+        } in groups
+        {
+            self.warns(code, format!("{before}{}{after}", listed(&tables)), cure);
+        }
+        self.partition_identities(&relations)
+    }
+
+    /// Partitions that log less than their root seems to say, or than others of its partitions.
+    fn partition_identities(&mut self, relations: &[Relation]) -> Result<(), Error> {
+        let is_weak = |relation: &&Relation| {
+            relation.logging.partitioned && relation.replica_identity != ReplicaIdentity::Full
+        };
+        for relation in relations.iter().filter(is_weak) {
+            let row = self.sql.query_one(
+                "preflight",
+                &format!(
+                    "WITH RECURSIVE tree(oid) AS (VALUES ({}::pg_catalog.oid) UNION ALL SELECT i.inhrelid FROM tree \
+                         JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid) \
+                     SELECT pg_catalog.bool_or(c.relreplident = 'f'), \
+                         pg_catalog.min(c.oid::pg_catalog.regclass::text) FILTER (WHERE is_weak), \
+                         pg_catalog.count(*) FILTER (WHERE is_weak) \
+                     FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
+                     CROSS JOIN LATERAL (SELECT c.relkind = 'r' AND c.relpersistence = 'p' AND c.relreplident <> 'f' \
+                         AS is_weak) w",
+                    relation.oid
+                ),
+            )?;
+            let (Some(first), true) = (row.get(1), row.is_true(0)) else {
+                continue;
+            };
+            let count: u64 = row.parse(2, "number of partitions")?;
+            let others = match count {
+                1 => String::new(),
+                count => format!(" and {} more partitions of it", count - 1),
+            };
+            self.warns(
+                Code::PartitionIdentities,
+                format!(
+                    "{} is published by its root, and {first}{others} log less of old rows than REPLICA IDENTITY FULL, \
+                     which the root or other partitions have: it is not inherited, and subscriptions that need more than \
+                     all of them log are refused",
+                    relation.table
+                ),
+                relation.cure(&names(relation)),
+            );
+        }
+        Ok(())
+    }
+}
+
+fn names(relation: &Relation) -> Vec<&str> {
+    relation
+        .columns
+        .iter()
+        .map(|column| column.name.as_str())
+        .collect()
+}
+
+fn unnamed(relation: &Relation) -> Group {
+    Group {
+        code: Code::RowsUnnamed,
+        words: (
+            "updates and deletes of ".into(),
+            " do not tell which row they are of: the log holds no key of it in full, and subscriptions that want them are \
+             refused"
+                .into(),
+        ),
+        tables: vec![relation.table.to_string()],
+        cure: relation.cure(&names(relation)),
+    }
+}
+
+fn of_caveat(relation: &Relation, caveat: &Caveat) -> Option<Group> {
+    Some(match caveat {
+        Caveat::WritesFail { partitions, reason } => Group {
+            code: match reason {
+                Refusal::NoIdentity => Code::NoReplicaIdentity,
+                _ => Code::WritesFail,
+            },
+            words: ("UPDATE and DELETE fail on ".into(), format!(", {reason}")),
+            tables: vec![match partitions {
+                Some((first, 1)) => first.clone(),
+                Some((first, count)) => format!(
+                    "{first} (and {} more partitions of {})",
+                    count - 1,
+                    relation.table
+                ),
+                None => relation.table.to_string(),
+            }],
+            cure: of_refusal(relation, partitions.as_ref().map(|(first, _)| first), reason),
+        },
+        Caveat::Silent { first, count } => Group {
+            code: Code::RowsLeftOut,
+            words: (
+                "changes of ".into(),
+                " are not logged, being of foreign or unlogged tables: live queries leave their rows out"
+                    .into(),
+            ),
+            tables: vec![match count {
+                1 => first.clone(),
+                count => format!(
+                    "{first} (and {} more partitions of {})",
+                    count - 1,
+                    relation.table
+                ),
+            }],
+            cure: format!(
+                "ALTER TABLE {first} SET LOGGED;  -- if it is unlogged; a foreign table cannot be followed"
+            ),
+        },
+        Caveat::UnevenFilters => Group {
+            code: Code::RowFiltersDiffer,
+            words: (
+                "the publications have different row filters for inserts, updates and deletes of ".into(),
+                ": rows that one of them leaves out grow stale".into(),
+            ),
+            tables: vec![relation.table.to_string()],
+            cure: "Give the table the same row filter in all of them: ALTER PUBLICATION … SET TABLE …;"
+                .into(),
+        },
+        // It is said once for each publication.
+        Caveat::LeftOut(_) => return None,
+    })
+}
+
+/// What has UPDATE and DELETE work again.
+fn of_refusal(relation: &Relation, partition: Option<&String>, refusal: &Refusal) -> String {
+    let own = relation.table.to_string();
+    let table = partition.unwrap_or(&own);
+    let by_default = format!("ALTER TABLE {table} REPLICA IDENTITY DEFAULT;");
+    match refusal {
+        Refusal::NoIdentity if partition.is_none() && !relation.key.is_empty() => by_default,
+        Refusal::NoIdentity if relation.logging.obstacle.is_some() => {
+            format!("ALTER TABLE {table} ADD PRIMARY KEY (…);")
+        }
+        Refusal::NoIdentity => {
+            format!(
+                "ALTER TABLE {table} ADD PRIMARY KEY (…);  -- or: ALTER TABLE {table} REPLICA IDENTITY FULL;"
+            )
+        }
+        Refusal::ColumnList(publication) => format!(
+            "Let {} publish all columns of {own}, or at least those of its replica identity, which must not be FULL: \
+             ALTER PUBLICATION … SET TABLE …;",
+            quote_identifier(publication)
+        ),
+        Refusal::RowFilter(publication) => format!(
+            "Let the row filter of {} read columns of the replica identity alone, or: {}",
+            quote_identifier(publication),
+            relation.cure(&names(relation))
+        ),
+        Refusal::Generated(_) => match &relation.logging.obstacle {
+            Some(Obstacle::StoredGenerated(publications)) => {
+                let publish = publications.iter().map(|name| {
+                    format!(
+                        "ALTER PUBLICATION {} SET (publish_generated_columns = stored);",
+                        quote_identifier(name)
+                    )
+                });
+                publish.collect::<Vec<_>>().join("\n")
+            }
+            _ => format!("{by_default}  -- no publication can have virtual generated columns"),
+        },
+    }
+}
