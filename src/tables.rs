@@ -250,7 +250,7 @@ impl Tables {
         stream: &StreamRelation,
         commit: Lsn,
     ) -> Result<Arc<Relation>, DescribeError> {
-        lock(&self.described).forget_partitions(stream.oid);
+        lock(&self.described).forget_partitions(Some(stream.oid));
         self.complete(stream, None, commit)
     }
 
@@ -300,6 +300,7 @@ impl Tables {
     pub fn stream_begins(&self) {
         lock(&self.renames).begin();
         lock(&self.roots).begin();
+        lock(&self.described).forget_partitions(None);
     }
 
     /// Whether the stream, which has come to `head`, calls a table by a name that it does not have any more, or is read with

@@ -237,9 +237,10 @@ impl Catalog {
         (written, settled)
     }
 
-    /// Has the next description of a partitioned table ask for its partitions.
-    pub fn forget_partitions(&mut self, root: u32) {
-        self.writers.remove(&root);
+    /// Has the next description of a partitioned table, or of any, ask for its partitions.
+    pub fn forget_partitions(&mut self, root: Option<u32>) {
+        self.writers
+            .retain(|known, _| root.is_some_and(|root| root != *known));
     }
 
     fn read_described(&mut self, oid: u32) -> Result<Option<Table>, Error> {
