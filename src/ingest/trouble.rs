@@ -52,13 +52,16 @@ impl Trouble {
     /// Whether the stream, which has come to `received` and the journal to `head`, is over the trouble: said once.
     pub(super) fn is_over(&mut self, received: Lsn, head: Lsn) -> bool {
         let Some(goal) = &self.goal else { return false };
+        // Where nothing was wrong, the server's first word is enough. It may have much to read that is none of ours, other
+        // databases' for example, before it comes to where it had written to; clients are served exactly meanwhile.
+        let answered = self.said.is_empty() && received > Lsn::ZERO;
         let moved = head > goal.head && !self.at_a_change;
         let long = if self.at_a_change {
             HELD_AFTER_AN_ERROR
         } else {
             HELD
         };
-        let over = moved || received >= goal.written || goal.began.elapsed() >= long;
+        let over = answered || moved || received >= goal.written || goal.began.elapsed() >= long;
         if over {
             *self = Trouble::default();
         }
@@ -223,6 +226,15 @@ mod tests {
         assert!(trouble.is_over(Lsn(20), Lsn(10)));
         assert!(!trouble.is_over(Lsn(21), Lsn(21)), "it is over once");
         assert!(trouble.because(&gone(), true, Lsn(10), &slot).is_some());
+    }
+
+    #[test]
+    fn a_first_stream_is_good_once_the_server_says_anything() {
+        let mut trouble = Trouble::default();
+        trouble.begins(Lsn(10), Lsn(1000));
+        assert!(!trouble.is_over(Lsn::ZERO, Lsn(10)));
+        assert!(trouble.is_over(Lsn(3), Lsn(10)));
+        assert!(!trouble.is_over(Lsn(4), Lsn(10)), "it is over once");
     }
 
     #[test]
