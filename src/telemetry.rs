@@ -123,6 +123,9 @@ pub struct Metrics {
     pub subscriptions: IntGauge,
     /// Distinct queries among them.
     pub queries: IntGauge,
+    match_work: IntCounterVec,
+    /// Times that a query was put apart from others, because a row took it too long.
+    pub put_apart: IntCounter,
     /// Connections and subscriptions that read from the journal now.
     pub catching_up: IntGauge,
     /// Connections whose clients take nothing of what they were sent.
@@ -298,6 +301,17 @@ impl Metrics {
             ),
             subscriptions: gauge(&r, "subscriptions", "Subscriptions in force"),
             queries: gauge(&r, "queries", "Distinct queries among the subscriptions"),
+            match_work: counters(
+                &r,
+                "match_work_total",
+                "Work done to find the queries that changes concern, in about nanoseconds",
+                &["schema", "table"],
+            ),
+            put_apart: counter(
+                &r,
+                "queries_put_apart_total",
+                "Times that a query was put apart from others, because a row took it too long",
+            ),
             catching_up: gauge(
                 &r,
                 "catching_up",
@@ -369,6 +383,11 @@ impl Metrics {
                 }
             }
         }
+    }
+
+    /// Counts the work that a table's changes took.
+    pub fn match_work(&self, schema: &str, table: &str, units: u64) {
+        self.match_work.with_label_values(&[schema, table]).inc_by(units);
     }
 
     /// Counts an error told to a client.

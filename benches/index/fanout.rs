@@ -22,6 +22,8 @@ const PREDICATES: usize = 100;
 struct Count(usize);
 
 impl Sink for Count {
+    fn put_apart(&mut self, _: usize) {}
+
     fn frame(&mut self, _: ConnectionId, _: &Frame) {
         self.0 += 1;
     }

@@ -12,6 +12,9 @@ use crate::journal::{Malformed, Piece};
 use crate::lsn::{Done, Position};
 use crate::protocol::{Frame, Framing, Part};
 
+/// How much work is done at a time: what waits for the changes at hand wants its turn.
+const PIECE_WORK: u64 = 2_000_000;
+
 impl Fanout {
     /// Hands each connection the frames of its matches in a piece of a transaction, or in the beginning of it if those
     /// would be too much at once: then it takes only those changes from the piece, to be called again for the rest.
@@ -42,8 +45,11 @@ impl Fanout {
         let mut last: Option<(usize, Option<usize>)> = None;
         let mut ahead = 0;
         let mut most = 0;
+        let mut strained = Vec::new();
+        let enough = self.worked.saturating_add(PIECE_WORK);
         // A connection gets a change once for each of its subscriptions that it concerns.
         while self.scratch.encoded.len() < ENCODED_BYTES
+            && self.worked < enough
             && (most as usize).saturating_mul(self.widest) < self.delivery_bytes
         {
             let Some(change) = piece.changes.next() else { break };
@@ -58,9 +64,11 @@ impl Fanout {
             if self.tables.get(index).is_some_and(|table| table.has_unfit) {
                 self.end_unfit(index, piece.transaction.end, sink);
             }
+            let allowance = self.allowance();
             let Some(table) = self.tables.get_mut(index) else {
                 continue;
             };
+            table.allow(allowance);
             table.touched = piece.transaction.end;
             if ahead == 0 {
                 table.warm(&change, piece.changes.clone());
@@ -85,8 +93,18 @@ impl Fanout {
                     });
                 }
             });
+            let units = table.count(self.lane, self.now, |groups, strain| {
+                strained.push((groups, strain))
+            });
+            self.worked = self.worked.saturating_add(units);
+            self.spare.take(units);
             if table.has_failed() {
                 self.end_failed(index, piece.transaction.end, sink);
+            }
+            for (groups, strain) in strained.drain(..) {
+                self.relieve(&groups, strain, sink);
+                // The table may be gone with the last of them.
+                last = None;
             }
         }
         Ok(())

@@ -7,14 +7,17 @@
 mod binding;
 mod bound;
 mod deliver;
+mod meter;
 mod query;
 mod route;
+mod strain;
 mod table;
 #[cfg(test)]
 pub(crate) mod tests;
 mod undecided;
 
 pub use bound::Bound;
+pub use meter::{Lane, Meter};
 pub use query::{Change, Query, Subscription};
 pub use route::{changed_message, gone_message};
 pub use undecided::Undecided;
@@ -23,6 +26,7 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use hashbrown::HashTable;
 use slab::Slab;
@@ -30,6 +34,7 @@ use slab::Slab;
 use crate::event::{Relation, TableName};
 use crate::lsn::{Done, Position};
 use crate::protocol::{ErrorMessage, Frame};
+use meter::Spare;
 use table::Table;
 use undecided::Told;
 
@@ -43,6 +48,10 @@ pub trait Sink {
 
     /// A subscription of a connection ended, because the table's schema no longer bears its query. It is gone.
     fn ended(&mut self, connection: ConnectionId, subscription: &Arc<Subscription>, error: ErrorMessage);
+
+    /// A connection gets nothing more, and nothing of the changes at hand: it has a query that takes too long for those
+    /// beside it, and is to be served apart from where it is.
+    fn put_apart(&mut self, connection: ConnectionId);
 }
 
 /// Who gets what: connections, their subscriptions, and the index of what these match.
@@ -72,6 +81,13 @@ pub struct Fanout {
     undecided: Told,
     /// The most subscriptions that a connection has had.
     widest: usize,
+    lane: Lane,
+    spare: Spare,
+    now: Instant,
+    /// The work that was done.
+    worked: u64,
+    /// How often a query was put apart.
+    put_apart: u64,
 }
 
 #[derive(Debug, Default)]
@@ -160,6 +176,7 @@ impl Scratch {
 impl Fanout {
     /// Nobody, with frames of about `max_frame_bytes` at most.
     pub fn new(max_frame_bytes: usize) -> Fanout {
+        let now = Instant::now();
         Fanout {
             connections: Slab::new(),
             tables: Slab::new(),
@@ -175,6 +192,11 @@ impl Fanout {
             scratch: Scratch::default(),
             undecided: Told::default(),
             widest: 1,
+            lane: Lane::UNBOUNDED,
+            spare: Spare::new(now),
+            now,
+            worked: 0,
+            put_apart: 0,
         }
     }
 
@@ -184,6 +206,50 @@ impl Fanout {
             delivery_bytes: max_frame_bytes,
             ..Fanout::new(max_frame_bytes)
         }
+    }
+
+    /// Bounds the work for each change from `now` on.
+    pub fn bound(&mut self, lane: Lane, now: Instant) {
+        (self.lane, self.now) = (lane, now);
+    }
+
+    /// How much work was done to match changes.
+    pub fn worked(&self) -> u64 {
+        self.worked
+    }
+
+    /// How often a query was put apart.
+    pub fn times_put_apart(&self) -> u64 {
+        self.put_apart
+    }
+
+    /// Hands out what each table's changes took since this was last asked for.
+    pub fn take_work(&mut self, mut each: impl FnMut(&TableName, u64)) {
+        for (name, &table) in &self.by_name {
+            if let Some(table) = self.tables.get_mut(table)
+                && table.work > 0
+            {
+                each(name, std::mem::take(&mut table.work));
+            }
+        }
+    }
+
+    /// Forgets all subscriptions, whatever state they are in; connections keep their numbers.
+    pub fn forget_all(&mut self) {
+        let connections = std::mem::take(&mut self.connections);
+        let numbers = connections
+            .iter()
+            .map(|(number, _)| (number, Connection::default()));
+        let connections = numbers.collect();
+        *self = Fanout {
+            connections,
+            lane: self.lane,
+            now: self.now,
+            delivery_bytes: self.delivery_bytes,
+            worked: self.worked,
+            put_apart: self.put_apart,
+            ..Fanout::new(self.max_frame_bytes)
+        };
     }
 
     /// A new connection, without subscriptions.

@@ -4,6 +4,7 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::binding::Bindings;
+use super::meter::Meter;
 use crate::event::{Column, Relation, TableName};
 use crate::filter::{self, Matcher, Predicate};
 use crate::protocol::{ErrorCode, ErrorMessage, Ops, Subscribe, Undecided};
@@ -36,6 +37,8 @@ pub struct Query {
     /// What tells queries apart: the above as the client wrote it.
     identity: Box<str>,
     bindings: Arc<Bindings>,
+    /// The work that it takes.
+    pub meter: Arc<Meter>,
 }
 
 /// So many bytes of predicate and parameters take long to be bound, a few hundred microseconds.
@@ -74,6 +77,7 @@ impl Query {
             told: None,
             undecided: subscribe.undecided,
             bindings: Arc::default(),
+            meter: Arc::default(),
         })
     }
 }

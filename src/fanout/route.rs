@@ -219,7 +219,7 @@ impl Fanout {
     }
 
     /// Ends the members of a group that there is a reason for.
-    fn end_members(
+    pub(super) fn end_members(
         &mut self,
         group: usize,
         why: impl Fn(&Member, &Subscription) -> Option<ErrorMessage>,

@@ -4,13 +4,16 @@ use std::collections::HashMap;
 use std::iter;
 use std::ops::Range;
 use std::sync::Arc;
+use std::time::Instant;
 
 use slab::Slab;
 
 use super::bound::{Bound, Shared, Wanted};
+use super::meter::{LONG, Lane};
 use super::query::Query;
+use super::strain::Strain;
 use crate::event::{Op, Relation, RowChange};
-use crate::filter::{Index, Membership, Operation};
+use crate::filter::{Allowance, Index, Membership, Operation};
 use crate::journal::Changes;
 use crate::lsn::Lsn;
 use crate::protocol::{ErrorCode, ErrorMessage};
@@ -28,6 +31,8 @@ pub(super) struct Table {
     pub(super) touched: Lsn,
     /// Whether a subscription may not fit the version at hand.
     pub(super) has_unfit: bool,
+    /// The work that its changes took and nobody has asked for.
+    pub(super) work: u64,
     entries: Slab<Entry>,
     by_query: HashMap<Arc<Query>, usize>,
     /// The predicates of the entries that are bound, by the entries' numbers.
@@ -203,6 +208,40 @@ impl Table {
             *place = op;
         }
         self.index.warm(&ops);
+    }
+
+    /// Counts what the change at hand took of each query, and says which of them cannot be served so.
+    pub(super) fn count(
+        &mut self,
+        lane: Lane,
+        now: Instant,
+        mut each: impl FnMut(Vec<usize>, Strain),
+    ) -> u64 {
+        let Table { entries, index, .. } = self;
+        let tally = index.tally();
+        for &(entry, units) in &tally.long {
+            let Some(held) = entries.get(entry as usize) else {
+                continue;
+            };
+            let meter = &held.query.meter;
+            if !meter.take(units, now) {
+                each(held.groups.clone(), Strain::TooMuch);
+            } else if units >= LONG && !lane.puts_apart {
+                meter.put_apart(now);
+            }
+        }
+        for &(entry, failure) in &tally.failed {
+            if let Some(held) = entries.get(entry as usize) {
+                each(held.groups.clone(), Strain::of(failure, lane));
+            }
+        }
+        self.work = self.work.saturating_add(tally.done);
+        tally.done
+    }
+
+    /// Bounds the work for each change from now on.
+    pub(super) fn allow(&mut self, allowance: Allowance) {
+        self.index.allow(allowance);
     }
 
     /// Hands the groups of each query that `change` concerns to `each`, with the place of its encoding in `encoded`.

@@ -134,12 +134,17 @@ fn rows(range: std::ops::Range<u32>) -> Vec<Vec<String>> {
 
 /// Everything that connections got.
 #[derive(Default)]
-struct Got {
-    frames: Vec<(ConnectionId, Frame)>,
-    ended: Vec<(ConnectionId, Arc<str>, ErrorCode)>,
+pub(super) struct Got {
+    pub(super) frames: Vec<(ConnectionId, Frame)>,
+    pub(super) ended: Vec<(ConnectionId, Arc<str>, ErrorCode)>,
+    pub(super) apart: Vec<ConnectionId>,
 }
 
 impl Sink for Got {
+    fn put_apart(&mut self, connection: ConnectionId) {
+        self.apart.push(connection);
+    }
+
     fn frame(&mut self, connection: ConnectionId, frame: &Frame) {
         self.frames.push((connection, frame.clone()));
     }
@@ -153,7 +158,7 @@ impl Sink for Got {
 
 impl Got {
     /// Which row came to which subscription.
-    fn changes(&self) -> BTreeSet<(ConnectionId, String, u64)> {
+    pub(super) fn changes(&self) -> BTreeSet<(ConnectionId, String, u64)> {
         let mut changes = BTreeSet::new();
         for (connection, frame) in &self.frames {
             let message: Json = serde_json::from_str(&frame.text).unwrap();

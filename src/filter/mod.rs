@@ -38,7 +38,7 @@ mod undecided;
 pub use bind::parameters_size;
 pub use cost::{Cost, MAX_BYTES, MAX_COST};
 pub use error::Error;
-pub use index::Index;
+pub use index::{Allowance, Failure, Index, Tally};
 pub use matcher::{Matcher, Verdict};
 pub use membership::{Decision, Membership, Operation, membership};
 pub use parse::{Limits, Predicate};

@@ -8,9 +8,12 @@ mod outboxes;
 #[cfg(test)]
 mod tests;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
@@ -18,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 pub use outbox::{Item, Outbox, Refused, Taken};
 
 use crate::event::{Relation, TableName};
-use crate::fanout::{ConnectionId, Fanout, Subscription};
-use crate::journal::{Entry, History, Keep, Read};
+use crate::fanout::{ConnectionId, Fanout, Lane, Subscription};
+use crate::journal::{Entry, History, Keep, Piece, Read};
 use crate::lsn::{Lsn, Position, Start};
 use crate::telemetry::Metrics;
 use outboxes::Outboxes;
@@ -35,6 +38,9 @@ pub struct Options {
 const BATCH_BYTES: usize = 256 * 1024;
 /// How long to wait for file descriptors before it is tried again.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
+/// How much work is done until sessions and commands have their turn.
+const YIELD_WORK: u64 = 1_000_000;
+
 /// Commands that may wait for the router; beyond it sessions wait.
 const MAX_COMMANDS: usize = 1024;
 
@@ -226,6 +232,8 @@ pub struct Router<H: History> {
     changed: Vec<(Vec<Arc<Relation>>, Lsn)>,
     metrics: Arc<Metrics>,
     heads: watch::Receiver<Lsn>,
+    /// The work that had been done when others last had their turn.
+    yielded_at: u64,
     reader: H::Reader,
     /// Keeps what the reader has not come to yet.
     pin: H::Pin,
@@ -256,6 +264,7 @@ impl<H: History> Router<H> {
             gone: Vec::new(),
             changed: Vec::new(),
             metrics,
+            yielded_at: 0,
             history,
             heads,
             reader,
@@ -270,18 +279,19 @@ impl<H: History> Router<H> {
     /// The journal cannot be read.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
         loop {
-            while let Ok(command) = self.commands.try_recv() {
-                self.apply(command);
-            }
-            self.add_reached();
-            self.end_gone();
+            self.apply_waiting();
             self.heads.mark_unchanged();
             match self.reader.next(BATCH_BYTES) {
                 Ok(Some(batch)) => {
                     for entry in batch.entries() {
-                        self.deliver(entry.map_err(crate::journal::Error::from)?)?;
+                        self.deliver(entry.map_err(crate::journal::Error::from)?, &stop)
+                            .await?;
+                        if stop.is_cancelled() {
+                            break;
+                        }
                     }
                     self.pin.advance(self.at.end);
+                    self.count();
                     // Sessions and commands get their turn between batches.
                     tokio::task::yield_now().await;
                 }
@@ -331,22 +341,73 @@ impl<H: History> Router<H> {
         self.drop_refused();
     }
 
-    fn deliver(&mut self, entry: Entry<'_>) -> Result<(), crate::journal::Error> {
+    async fn deliver(
+        &mut self,
+        entry: Entry<'_>,
+        stop: &CancellationToken,
+    ) -> Result<(), crate::journal::Error> {
         match entry {
             Entry::Position(lsn) => self.at = Position::after(lsn),
-            Entry::Piece(mut piece) => {
-                while !self.fanout.deliver(&mut piece, &mut self.outboxes)? {
-                    self.drop_refused();
-                }
-                self.metrics.undecided(self.fanout.take_undecided());
-                self.at = piece.end_position();
+            Entry::Piece(mut piece) => loop {
+                let done = self.deliver_some(&mut piece)?;
+                self.at = if done {
+                    piece.end_position()
+                } else {
+                    piece.position()
+                };
                 self.drop_refused();
-            }
+                if self.fanout.worked() - self.yielded_at > YIELD_WORK {
+                    self.yielded_at = self.fanout.worked();
+                    // Whoever comes, goes or stops waits for no more than this.
+                    self.apply_waiting();
+                    tokio::task::yield_now().await;
+                }
+                if done || stop.is_cancelled() {
+                    break;
+                }
+            },
         }
         if self.at == Position::after(self.at.end) {
             self.position.store(self.at.end.0, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Delivers a piece, or the beginning of it; whether all of it. Should that panic, every session reads the piece for
+    /// itself from the journal: whom the defect concerns ends then, and nobody else.
+    fn deliver_some(&mut self, piece: &mut Piece<'_>) -> Result<bool, crate::journal::Error> {
+        self.fanout.bound(Lane::SHARED, Instant::now());
+        let deliver = AssertUnwindSafe(|| self.fanout.deliver(piece, &mut self.outboxes));
+        match catch_unwind(deliver) {
+            Ok(delivered) => Ok(delivered?),
+            Err(_) => {
+                tracing::error!("delivering a transaction panicked: all connections read it for themselves");
+                self.fanout.forget_all();
+                self.outboxes.put_all_behind();
+                Ok(true)
+            }
+        }
+    }
+
+    /// Adds what was done to what is counted.
+    fn count(&mut self) {
+        let metrics = &self.metrics;
+        metrics.undecided(self.fanout.take_undecided());
+        self.fanout
+            .take_work(|table, units| metrics.match_work(&table.schema, &table.name, units));
+        let before = metrics.put_apart.get();
+        metrics
+            .put_apart
+            .inc_by(self.fanout.times_put_apart().saturating_sub(before));
+    }
+
+    /// Applies the commands that wait.
+    fn apply_waiting(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            self.apply(command);
+        }
+        self.add_reached();
+        self.end_gone();
     }
 
     /// Connections that fell behind get nothing more.

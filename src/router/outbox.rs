@@ -111,6 +111,12 @@ impl Outbox {
         }
     }
 
+    /// The same, and wakes the session, which reads on from the journal.
+    pub fn put_behind(&self) {
+        self.give_up();
+        self.waker.wake();
+    }
+
     /// Says that the history is over, and wakes the session.
     pub fn end_epoch(&self) {
         self.lock().end(State::EpochChanged);

@@ -43,6 +43,15 @@ impl Outboxes {
         }
     }
 
+    /// Has every session read on from the journal.
+    pub(super) fn put_all_behind(&mut self) {
+        for place in &mut self.by_connection {
+            if let Some(outbox) = place.take() {
+                outbox.put_behind();
+            }
+        }
+    }
+
     pub(super) fn end_epoch(&mut self) {
         for (connection, place) in self.by_connection.iter_mut().enumerate() {
             if let Some(outbox) = place.take() {
@@ -66,5 +75,11 @@ impl Sink for Outboxes {
                 error: Box::new(error),
             },
         );
+    }
+
+    fn put_apart(&mut self, connection: ConnectionId) {
+        if let Some(outbox) = self.by_connection.get_mut(connection).and_then(Option::take) {
+            outbox.put_behind();
+        }
     }
 }

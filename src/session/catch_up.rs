@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::job::Done;
 use super::scan::{Found, From, Scan, Wanted};
 use super::{Shared, readers};
-use crate::fanout::{Subscription, changed_message, gone_message};
+use crate::fanout::{Lane, Subscription, changed_message, gone_message};
 use crate::journal::{self, History};
 use crate::lsn::Position;
 use crate::router::{Item, Placed, Seat};
@@ -62,6 +62,9 @@ impl Drop for Counted {
         self.0.catching_up.dec();
     }
 }
+
+/// How long what is served apart waits at the head before it looks again, at least.
+const APART_POLL: Duration = Duration::from_millis(20);
 
 /// How long a subscription whose start has not come yet waits before it looks again, at most.
 const FUTURE_POLL: Duration = Duration::from_millis(200);
@@ -129,7 +132,14 @@ impl<H: History> CatchUp<H> {
 
     /// Whether it can be read for together with others.
     pub(super) fn is_shareable(&self) -> bool {
-        !self.is_unshared && !self.is_before_seam()
+        !self.is_unshared && !self.is_before_seam() && !self.is_apart()
+    }
+
+    /// Whether it is to be read for apart: it has a query that takes long.
+    pub(super) fn is_apart(&self) -> bool {
+        let now = Instant::now();
+        let mut queries = self.subscriptions.iter().map(|placed| &placed.subscription.query);
+        queries.any(|query| query.meter.is_apart(now))
     }
 
     /// Has it read for alone from now on.
@@ -218,6 +228,12 @@ impl<H: History> CatchUp<H> {
         self.is_before_seam() || !self.has_begun && self.at().end > shared.router.position()
     }
 
+    /// Whether it stays apart at the head, where the router would take it over: the whole connection, as long as it has a
+    /// query that takes long.
+    pub(super) fn waits_apart(&self) -> bool {
+        self.is_of_all() && self.until.is_none() && self.is_apart()
+    }
+
     /// Goes back to `position`, or to where the last step began: what came after it was not sent.
     pub(super) fn rewind(&mut self, position: Option<Position>) {
         self.next = position.map_or(self.before, From::told);
@@ -231,7 +247,7 @@ impl<H: History> CatchUp<H> {
     }
 
     /// Reads one step for it alone.
-    pub(super) fn read(&mut self, shared: &Shared<H>) -> Result<Step, journal::Error> {
+    pub(super) fn read(&mut self, shared: &Shared<H>, lane: Lane) -> Result<Step, journal::Error> {
         let scan = match self.scan.take() {
             Some(mut scan) => {
                 scan.go_on(0, self.reads_to());
@@ -245,8 +261,12 @@ impl<H: History> CatchUp<H> {
             }
         };
         let scan = self.scan.insert(scan);
-        let found = scan.step_alone()?;
-        shared.metrics.undecided(scan.take_undecided());
+        let found = scan.step_alone(lane);
+        count(scan, &shared.metrics);
+        let found = found?;
+        if found.as_ref().is_some_and(|found| found.is_cut) {
+            self.let_go();
+        }
         Ok(match found {
             Some(found) => self.took(shared, found),
             None => self.nothing_more(shared),
@@ -259,6 +279,7 @@ impl<H: History> CatchUp<H> {
             items: Vec::new(),
             next: self.next,
             done: true,
+            is_cut: false,
         };
         self.took(shared, nothing)
     }
@@ -311,8 +332,21 @@ impl<H: History> CatchUp<H> {
     }
 }
 
+/// Adds what a scan took to what is counted.
+pub(super) fn count<H: History>(scan: &mut Scan<H>, metrics: &Metrics) {
+    metrics.undecided(scan.fanout().take_undecided());
+    scan.fanout()
+        .take_work(|table, units| metrics.match_work(&table.schema, &table.name, units));
+}
+
 /// One step of a reading.
 pub(super) async fn step<H: History>(shared: Arc<Shared<H>>, mut catch_up: Box<CatchUp<H>>) -> Done<H> {
+    if catch_up.at_head && catch_up.waits_apart() {
+        // Nothing is read anew for each transaction, however many there are.
+        tokio::time::sleep(APART_POLL).await;
+        let (mut heads, at) = (shared.history.head_changes(), catch_up.at().end);
+        drop(tokio::time::timeout(FUTURE_POLL, heads.wait_for(|head| *head > at)).await);
+    }
     if catch_up.at_head && catch_up.is_before_seam() {
         let (mut heads, at) = (shared.history.head_changes(), catch_up.at().end);
         let moved = tokio::time::timeout(FUTURE_POLL, heads.wait_for(|head| *head > at)).await;

@@ -2,7 +2,7 @@
 //! there.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::catch_up::{CatchUp, Step};
 use super::job::{Done, Job};
@@ -52,12 +52,29 @@ impl<H: History> Session<H> {
                     self.progress(until).await?;
                 }
             }
+        } else if catch_up.waits_apart() {
+            self.progress_apart(catch_up.at()).await?;
+            self.go_on(catch_up);
         } else if self.is_behind() && !catch_up.is_of_all() {
             self.wait_for_the_others(catch_up);
         } else {
             self.hand_over(catch_up);
         }
         Ok(())
+    }
+
+    /// What is served apart hears now and then how far it is complete.
+    async fn progress_apart(&mut self, at: Position) -> Result<(), End> {
+        let now = Instant::now();
+        let interval = self.shared.options.progress_interval;
+        if self
+            .progressed
+            .is_some_and(|last| now.duration_since(last) < interval)
+        {
+            return Ok(());
+        }
+        self.progressed = Some(now);
+        self.progress(at).await
     }
 
     /// A subscription that has come to where the router took it over moves with the others from here on: once they have

@@ -204,6 +204,8 @@ pub struct Session<H: History> {
     behind: bool,
     /// It reads the journal as a whole, to rejoin.
     rejoining: bool,
+    /// When it last heard how far it is while it was served apart.
+    progressed: Option<Instant>,
     /// Whose turn it is meanwhile.
     turns: Turns,
     /// The subscriptions that move with the connection.
@@ -233,6 +235,7 @@ impl<H: History> Session<H> {
             seat: None,
             behind: false,
             rejoining: false,
+            progressed: None,
             turns: Turns::default(),
             live: Vec::new(),
             at: Position::after(Lsn::ZERO),

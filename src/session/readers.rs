@@ -3,6 +3,8 @@
 //! A few threads read. As long as not many wait for one, each is read for alone and keeps its scan. Where many wait, as
 //! thousands do that come back at once, they are read for together: a thread that is free goes to the place of the one
 //! who waits the longest, and reads on from there for all whose places it comes to.
+//!
+//! Those who have a query that takes long are read for apart, by a thread of their own, so that only they wait for it.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -14,14 +16,17 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::Shared;
-use super::catch_up::{CatchUp, Step};
+use super::catch_up::{CatchUp, Step, count};
 use super::job::Done;
 use super::scan::{Audience, Found, Scan, Wanted};
+use crate::fanout::Lane;
 use crate::journal::{self, History};
 use crate::lsn::{self, Position};
 
 /// How many threads read the journal at the same moment.
 const MAX_THREADS: usize = 2;
+/// How many more do for those who are read for apart.
+const MAX_APART_THREADS: usize = 1;
 /// For how many something may have been read that their sessions did not come to yet. The others wait: with thousands of
 /// sessions that are to run, those that are live would wait for theirs, and what was read takes memory.
 const MAX_SENDING: usize = 128;
@@ -42,9 +47,12 @@ pub struct Readers<H: History>(Mutex<Queue<H>>);
 struct Queue<H: History> {
     /// In the order in which they asked.
     waiting: VecDeque<Waiting<H>>,
+    /// The same of those who are read for apart.
+    apart: VecDeque<Waiting<H>>,
     /// How many have asked.
     asked: u64,
     threads: usize,
+    apart_threads: usize,
     /// Those who are read for, or did not come to send what was read.
     sending: Shares,
 }
@@ -93,8 +101,10 @@ impl<H: History> Default for Readers<H> {
     fn default() -> Readers<H> {
         Readers(Mutex::new(Queue {
             waiting: VecDeque::new(),
+            apart: VecDeque::new(),
             asked: 0,
             threads: 0,
+            apart_threads: 0,
             sending: Shares::default(),
         }))
     }
@@ -117,20 +127,14 @@ impl<H: History> Readers<H> {
 
 /// Has one step read for `catch_up`.
 pub(super) async fn read<H: History>(shared: &Arc<Shared<H>>, catch_up: Box<CatchUp<H>>) -> Done<H> {
-    let (answered, needs_thread) = {
-        let mut queue = shared.readers.queue();
-        (queue.ask(catch_up), queue.takes_thread(1))
-    };
-    if needs_thread {
-        start_thread(shared);
-    }
+    let answered = shared.readers.queue().ask(catch_up);
+    start_threads(shared, 1);
     let mut answered = pin!(answered);
     loop {
         match tokio::time::timeout(AWAY_AFTER, answered.as_mut()).await {
             Ok(answer) => return answer.unwrap_or(Done::Panicked),
             // Should all shares be with sessions that are away, nobody gives one back.
-            Err(_) if shared.readers.queue().takes_thread(1) => start_thread(shared),
-            Err(_) => {}
+            Err(_) => start_threads(shared, 1),
         }
     }
 }
@@ -158,32 +162,31 @@ impl<H: History> Sending<H> {
 
 impl<H: History> Drop for Sending<H> {
     fn drop(&mut self) {
-        let needs_thread = {
-            let mut queue = self.shared.readers.queue();
-            queue.sending.give_back(self.number);
-            queue.takes_thread(ENOUGH_ROOM)
-        };
-        if needs_thread {
-            start_thread(&self.shared);
+        self.shared.readers.queue().sending.give_back(self.number);
+        start_threads(&self.shared, ENOUGH_ROOM);
+    }
+}
+
+/// Starts the threads that are missing, if there is room for so many.
+fn start_threads<H: History>(shared: &Arc<Shared<H>>, room: usize) {
+    for lane in [Lane::SHARED, Lane::APART] {
+        if shared.readers.queue().takes_thread(lane, room) {
+            let shared = Arc::clone(shared);
+            // It ends once nobody waits, or too many have something to send.
+            drop(tokio::task::spawn_blocking(move || read_for_all(&shared, lane)));
         }
     }
 }
 
-fn start_thread<H: History>(shared: &Arc<Shared<H>>) {
-    let shared = Arc::clone(shared);
-    // It ends once nobody waits, or too many have something to send.
-    drop(tokio::task::spawn_blocking(move || read_for_all(&shared)));
-}
-
 /// Reads for those who wait, as long as there are any who may.
-fn read_for_all<H: History>(shared: &Arc<Shared<H>>) {
+fn read_for_all<H: History>(shared: &Arc<Shared<H>>, lane: Lane) {
     loop {
         let (mut together, shares) = {
             let mut queue = shared.readers.queue();
-            match queue.next() {
+            match queue.next(lane) {
                 Some(together) => together,
                 None => {
-                    queue.threads -= 1;
+                    *queue.lane(lane).1 -= 1;
                     return;
                 }
             }
@@ -198,7 +201,7 @@ fn read_for_all<H: History>(shared: &Arc<Shared<H>>) {
             1 => together
                 .ahead
                 .into_iter()
-                .for_each(|waiting| waiting.read(shared)),
+                .for_each(|waiting| waiting.read(shared, lane)),
             _ => {
                 // Should it fail, each is read for alone, and hears of what concerns it.
                 match catch_unwind(AssertUnwindSafe(|| together.read(shared))) {
@@ -217,7 +220,11 @@ impl<H: History> Queue<H> {
     /// One more waits for the next step of a reading.
     fn ask(&mut self, catch_up: Box<CatchUp<H>>) -> oneshot::Receiver<Done<H>> {
         let (answer, answered) = oneshot::channel();
-        self.waiting.push_back(Waiting {
+        let waiting = match catch_up.is_apart() {
+            true => &mut self.apart,
+            false => &mut self.waiting,
+        };
+        waiting.push_back(Waiting {
             number: self.asked,
             catch_up,
             answer,
@@ -228,19 +235,32 @@ impl<H: History> Queue<H> {
     }
 
     /// Whether one more thread is to read, which counts from here on: if somebody waits, and there is room for so many.
-    fn takes_thread(&mut self, room: usize) -> bool {
-        let takes = !self.waiting.is_empty()
-            && self.threads < MAX_THREADS
-            && self.sending.room(Instant::now()) >= room;
-        self.threads += usize::from(takes);
+    fn takes_thread(&mut self, lane: Lane, room: usize) -> bool {
+        let has_room = self.sending.room(Instant::now()) >= room;
+        let (waiting, threads, most) = self.lane(lane);
+        let takes = !waiting.is_empty() && *threads < most && has_room;
+        *threads += usize::from(takes);
         takes
     }
 
+    /// Those who wait to be read for so, the threads that do, and how many may.
+    fn lane(&mut self, lane: Lane) -> (&mut VecDeque<Waiting<H>>, &mut usize, usize) {
+        match lane.puts_apart {
+            true => (&mut self.waiting, &mut self.threads, MAX_THREADS),
+            false => (&mut self.apart, &mut self.apart_threads, MAX_APART_THREADS),
+        }
+    }
+
     /// The one who waits the longest, with those who can be read for together with it, and a share for each.
-    fn next(&mut self) -> Option<(Together<H>, Vec<u64>)> {
+    fn next(&mut self, lane: Lane) -> Option<(Together<H>, Vec<u64>)> {
         let now = Instant::now();
-        self.waiting.retain(|waiting| !waiting.answer.is_closed());
+        self.lane(lane).0.retain(|waiting| !waiting.answer.is_closed());
         let room = self.sending.room(now);
+        if lane == Lane::APART {
+            let first = (room > 0).then(|| self.apart.pop_front()).flatten()?;
+            let share = self.sending.take(now);
+            return Some((Together::of(first), vec![share]));
+        }
         // Not for a few of many at a time.
         if room < self.waiting.len().min(ENOUGH_ROOM) {
             return None;
@@ -288,9 +308,9 @@ impl<H: History> Waiting<H> {
         is_ahead && at.end.0 - place.end.0 <= REACH && self.catch_up.is_shareable()
     }
 
-    fn read(mut self, shared: &Shared<H>) {
+    fn read(mut self, shared: &Shared<H>, lane: Lane) {
         // A panic in one session ends that session: whoever waits for the answer finds it gone.
-        let read = catch_unwind(AssertUnwindSafe(|| self.catch_up.read(shared)));
+        let read = catch_unwind(AssertUnwindSafe(|| self.catch_up.read(shared, lane)));
         if let Ok(step) = read {
             self.answer(step);
         }
@@ -311,6 +331,13 @@ struct Together<H: History> {
 }
 
 impl<H: History> Together<H> {
+    fn of(one: Waiting<H>) -> Together<H> {
+        Together {
+            ahead: VecDeque::from([one]),
+            joined: Vec::new(),
+        }
+    }
+
     /// Those whose places the scan did not come to, and those for whom it failed.
     fn left(self) -> Vec<Waiting<H>> {
         let failed = self.joined.into_iter().flatten().map(|mut waiting| {
@@ -333,12 +360,13 @@ impl<H: History> Together<H> {
         let (place, max_frame_bytes) = (first.catch_up.at(), shared.options.max_frame_bytes);
         let mut scan = Scan::new(&shared.history, place, None, max_frame_bytes)?;
         scan.join(&first.catch_up.wanted());
-        scan.step(&mut Answering {
+        let answering = &mut Answering {
             together: self,
             shared,
-        })?;
-        shared.metrics.undecided(scan.take_undecided());
-        Ok(())
+        };
+        let read = scan.step(answering, Lane::SHARED);
+        count(&mut scan, &shared.metrics);
+        read
     }
 }
 

@@ -160,7 +160,7 @@ async fn a_reading_for_many_that_panics_is_made_for_each_alone_and_ends_only_who
     let shared = shared(&history, dir.path());
     let read_all = || {
         shared.readers.queue().threads += 1;
-        read_for_all(&shared);
+        read_for_all(&shared, Lane::SHARED);
     };
     let many: Vec<_> = (0..=FEW).map(|_| asks(&shared)).collect();
     // Once all have joined, by what was read first.

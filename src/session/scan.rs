@@ -5,9 +5,9 @@
 //! how it gets it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::event::TableName;
-use crate::fanout::{ConnectionId, Fanout, Sink, Subscription, Undecided};
+use crate::fanout::{ConnectionId, Fanout, Lane, Sink, Subscription};
 use crate::journal::{self, Batch, Entry, History, Read};
 use crate::lsn::{Done, Position, Start};
 use crate::protocol::{ErrorMessage, Frame};
@@ -25,6 +25,8 @@ pub(super) struct Scan<H: History> {
     at: Position,
     /// What was read from the journal but is not yet taken, and how many of its entries are.
     rest: Option<(Batch, usize)>,
+    /// How much work is enough for a step.
+    enough: u64,
 }
 
 /// What somebody wants of a scan.
@@ -67,6 +69,8 @@ pub(super) struct Found {
     pub(super) next: From,
     /// Whether there is nothing more to read now, or not up to where it was to read.
     pub(super) done: bool,
+    /// Whether the scan is further on, and of no use to go on with.
+    pub(super) is_cut: bool,
 }
 
 /// Who else comes in as the scan comes to their places, and who hears what was found.
@@ -101,6 +105,8 @@ impl Audience for Alone {
 const BATCH_BYTES: usize = if cfg!(test) { 3_000 } else { 64 * 1024 };
 /// How much of the journal one step reads at most, in bytes, however little of it matches: others want their turn.
 const STEP_BYTES: usize = if cfg!(test) { 20_000 } else { 4 * 1024 * 1024 };
+/// How much work one step does at most, but for one change.
+const STEP_WORK: u64 = 20_000_000;
 /// How much one step finds at most, in bytes, but for the first who joined: what several are sent counts once.
 const FOUND_BYTES: usize = if cfg!(test) { 4_000 } else { 8 * 1024 * 1024 };
 
@@ -122,6 +128,7 @@ impl<H: History> Scan<H> {
             seam,
             at: start,
             rest: None,
+            enough: 0,
         })
     }
 
@@ -163,21 +170,18 @@ impl<H: History> Scan<H> {
         self.fanout.unsubscribe(number, subscription);
     }
 
-    /// Takes the counts of what was found although the log does not decide it.
-    pub(super) fn take_undecided(&mut self) -> impl Iterator<Item = (TableName, Undecided)> {
-        self.fanout.take_undecided()
-    }
-
     /// Reads on for the one who joined, where nobody else did: what was found.
-    pub(super) fn step_alone(&mut self) -> Result<Option<Found>, journal::Error> {
+    pub(super) fn step_alone(&mut self, lane: Lane) -> Result<Option<Found>, journal::Error> {
         let mut alone = Alone(None);
-        self.step(&mut alone)?;
+        self.step(&mut alone, lane)?;
         Ok(alone.0)
     }
 
     /// Reads on until everybody has heard something, or long enough.
-    pub(super) fn step(&mut self, audience: &mut impl Audience) -> Result<(), journal::Error> {
+    pub(super) fn step(&mut self, audience: &mut impl Audience, lane: Lane) -> Result<(), journal::Error> {
         self.readings.kept = 0;
+        self.fanout.bound(lane, Instant::now());
+        self.enough = self.fanout.worked().saturating_add(STEP_WORK);
         let mut read = 0;
         self.tell_reached(audience);
         while self.readings.waiting > 0 {
@@ -197,12 +201,12 @@ impl<H: History> Scan<H> {
             };
             for (index, entry) in batch.entries().enumerate().skip(taken) {
                 let done = self.read(entry?, audience)?;
-                if self.readings.waiting == 0 || self.readings.kept >= FOUND_BYTES {
+                if self.readings.waiting == 0 || self.has_enough() {
                     self.rest = Some((batch.clone(), index + usize::from(done)));
                     break;
                 }
             }
-            if read >= STEP_BYTES || self.readings.kept >= FOUND_BYTES {
+            if read >= STEP_BYTES || self.has_enough() {
                 self.tell_all(false, audience);
             }
         }
@@ -235,10 +239,20 @@ impl<H: History> Scan<H> {
         loop {
             let done = self.fanout.deliver(&mut piece, &mut self.readings)?;
             self.pass(piece.position(), audience);
-            if done || self.readings.waiting == 0 || self.readings.kept >= FOUND_BYTES {
+            if done || self.readings.waiting == 0 || self.has_enough() {
                 return Ok(done);
             }
         }
+    }
+
+    /// Whether a step has found or done enough.
+    fn has_enough(&self) -> bool {
+        self.readings.kept >= FOUND_BYTES || self.fanout.worked() >= self.enough
+    }
+
+    /// The fan-out that it reads with, for what that counts.
+    pub(super) fn fanout(&mut self) -> &mut Fanout {
+        &mut self.fanout
     }
 
     /// Has those join whose places come before `end`, or all.
@@ -300,6 +314,7 @@ impl<H: History> Scan<H> {
         let found = Found {
             items: std::mem::take(&mut reading.items),
             next,
+            is_cut: reading.is_cut,
             done: done && !reading.is_cut || reading.until.is_some_and(|until| next.position >= until),
         };
         (reading.waits, reading.bytes) = (false, 0);
@@ -366,6 +381,13 @@ impl Sink for Readings {
         reading.next = From::told(frame.position);
         reading.items.push(Item::Frame(frame.clone()));
         if !had_enough && reading.bytes >= self.max_bytes {
+            self.full.push(number);
+        }
+    }
+
+    fn put_apart(&mut self, number: ConnectionId) {
+        if let Some(reading) = self.all.get_mut(number).filter(|reading| reading.waits) {
+            reading.is_cut = true;
             self.full.push(number);
         }
     }

@@ -9,8 +9,8 @@ use proptest::prelude::*;
 use serde_json::Value as Json;
 
 use super::scan::{Audience, Found, From, Scan, Wanted};
-use crate::fanout::Subscription;
 use crate::fanout::tests::{Log, relation, subscription};
+use crate::fanout::{Lane, Subscription};
 use crate::journal::Journal;
 use crate::lsn::{Done, Lsn, Position};
 use crate::router::{Item, Placed};
@@ -240,7 +240,7 @@ fn read_together(journal: &Journal, clients: &mut [Client], rng: &mut Rng) {
         joined: vec![first],
         rng,
     };
-    scan.step(&mut together).unwrap();
+    scan.step(&mut together, Lane::SHARED).unwrap();
     let came = clients[first].steps;
     assert!(came > 0, "nobody said a word to the first");
 }
@@ -261,7 +261,7 @@ fn read_alone(journal: &Journal, client: &mut Client, rng: &mut Rng) {
                 new
             }
         };
-        let found = reading.step_alone().unwrap().unwrap();
+        let found = reading.step_alone(Lane::SHARED).unwrap().unwrap();
         let next = found.next.position;
         client.take(found, rng);
         if client.done {
@@ -338,7 +338,7 @@ fn clients_with_the_same_query_at_the_same_place_share_what_is_found() {
     let mut texts = Texts(vec![client(true), client(true), client(false)], 0, Vec::new());
     let mut scan = Scan::new(&log.journal, Position::after(Lsn(0)), None, MAX_FRAME_BYTES).unwrap();
     texts.join(|wanted| scan.join(wanted));
-    scan.step(&mut texts).unwrap();
+    scan.step(&mut texts, Lane::SHARED).unwrap();
     let [first, second, third] = texts.2.as_slice() else {
         panic!("{:?}", texts.2)
     };

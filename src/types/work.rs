@@ -8,7 +8,7 @@ use std::cell::Cell;
 #[derive(Debug)]
 pub struct Work {
     done: Cell<u64>,
-    limit: u64,
+    limit: Cell<u64>,
     is_exhausted: Cell<bool>,
 }
 
@@ -22,7 +22,7 @@ impl Work {
     pub fn within(limit: u64) -> Work {
         Work {
             done: Cell::new(0),
-            limit,
+            limit: Cell::new(limit),
             is_exhausted: Cell::new(false),
         }
     }
@@ -39,12 +39,18 @@ impl Work {
     #[inline]
     pub fn spend(&self, units: usize) -> Result<(), Exhausted> {
         let done = self.done.get().saturating_add(units as u64);
-        if done > self.limit || self.is_exhausted.get() {
+        if done > self.limit.get() || self.is_exhausted.get() {
             self.is_exhausted.set(true);
             return Err(Exhausted);
         }
         self.done.set(done);
         Ok(())
+    }
+
+    /// Begins to answer another question, for which there may be so much more.
+    pub fn allow(&self, units: u64) {
+        self.limit.set(self.done.get().saturating_add(units));
+        self.is_exhausted.set(false);
     }
 
     /// So much was done.

@@ -40,3 +40,4 @@ mod values;
 mod versions;
 mod visibility;
 mod wal2json;
+mod work;

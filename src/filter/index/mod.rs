@@ -17,6 +17,7 @@ mod level;
 mod plan;
 mod record;
 mod source;
+mod tally;
 
 use std::collections::HashSet;
 use std::iter;
@@ -25,6 +26,7 @@ use self::level::{Filing, Found, Level, Search};
 use self::plan::conjunctions;
 use self::record::{Records, Version};
 use self::source::{Key, Known, Seen, Sources};
+pub use self::tally::{Allowance, Failure, Tally};
 use super::matcher::{Matcher, Verdict};
 use super::membership::{Membership, Operation, is_same, old_row, versions};
 use super::row::Row;
@@ -65,6 +67,10 @@ pub struct Index {
     peeked: Vec<u32>,
     /// The columns of a predicate.
     columns: Vec<usize>,
+    /// How much work there may be for a change.
+    allowance: Allowance,
+    /// What the last change took.
+    tally: Tally,
 }
 
 impl Index {
@@ -142,6 +148,7 @@ impl Index {
     pub fn matches(&mut self, relation: &Relation, op: &Op<'_>, mut each: impl FnMut(u32, Membership)) {
         self.change += 1;
         self.found.clear();
+        self.tally.clear();
         let work = &Work::unlimited();
         match *op {
             Op::Insert { new } => self.of_one(Row::new(new), work, Version::New, &mut each),
@@ -158,6 +165,17 @@ impl Index {
                     .for_each(|entry| each(entry, Membership::TRUNCATE));
             }
         }
+        self.tally.done = work.done();
+    }
+
+    /// Bounds the work for each change from now on.
+    pub fn allow(&mut self, allowance: Allowance) {
+        self.allowance = allowance;
+    }
+
+    /// What the last change took.
+    pub fn tally(&self) -> &Tally {
+        &self.tally
     }
 
     /// Brings from memory what some changes to come will look up. That takes about as long for a few as for one, since
@@ -201,18 +219,23 @@ impl Index {
             sources,
             found,
             change,
+            allowance,
+            tally,
             ..
         } = self;
         for found in found {
             let verdict = match found.matches {
-                true => Verdict::Matches,
-                false => records.verdict(found.entry, version, &mut seen, sources, *change),
+                true => Some(Verdict::Matches),
+                false => tally.count(found.entry, *allowance, work, || {
+                    Some(records.verdict(found.entry, version, &mut seen, sources, *change))
+                }),
             };
             let operation = match version {
                 Version::New => Operation::Insert,
                 Version::Old => Operation::Delete,
             };
-            if let Some(membership) = Membership::of_one(operation, verdict) {
+            let membership = verdict.and_then(|verdict| Membership::of_one(operation, verdict));
+            if let Some(membership) = membership {
                 each(found.entry, membership);
             }
         }
@@ -237,6 +260,8 @@ impl Index {
             found,
             change,
             columns,
+            allowance,
+            tally,
             ..
         } = self;
         search(root, sources, found, &mut new, None, Wanted::LAST);
@@ -248,19 +273,22 @@ impl Index {
             search(watched, sources, found, &mut old, None, Wanted::POSSIBLE);
         }
         for found in found {
-            let after = if found.matches {
-                Verdict::Matches
-            } else {
-                records.verdict(found.entry, Version::New, &mut new, sources, *change)
-            };
-            let before = records.verdict(found.entry, Version::Old, &mut old, sources, *change);
-            let is_same = || {
-                columns.clear();
-                records.columns(found.entry, sources, columns);
-                let mut columns = columns.iter();
-                columns.all(|&column| is_same(relation, old_tuple, new_tuple, column))
-            };
-            if let Some(membership) = Membership::of_update(before, after, is_same) {
+            let membership = tally.count(found.entry, *allowance, work, || {
+                let after = if found.matches {
+                    Verdict::Matches
+                } else {
+                    records.verdict(found.entry, Version::New, &mut new, sources, *change)
+                };
+                let before = records.verdict(found.entry, Version::Old, &mut old, sources, *change);
+                let is_same = || {
+                    columns.clear();
+                    records.columns(found.entry, sources, columns);
+                    let mut columns = columns.iter();
+                    columns.all(|&column| is_same(relation, old_tuple, new_tuple, column))
+                };
+                Membership::of_update(before, after, is_same)
+            });
+            if let Some(membership) = membership {
                 each(found.entry, membership);
             }
         }

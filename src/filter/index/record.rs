@@ -338,7 +338,12 @@ impl Shared {
         let [old, new] = &mut self.found;
         let found = if version == Version::Old { old } else { new };
         if found.0 != change {
-            *found = (change, eval_condition(&self.node, &seen.row));
+            let possible = eval_condition(&self.node, &seen.row);
+            // What was not looked at to the end is not known to others that have it.
+            if seen.row.work().is_exhausted() {
+                return Possible::ANY;
+            }
+            *found = (change, possible);
         }
         found.1
     }
