@@ -17,9 +17,9 @@ pub(crate) struct Args {
 }
 
 /// The exit code if a flag's value cannot be used, as clap has it.
-const WRONG_FLAGS: u8 = 2;
+pub(super) const WRONG_FLAGS: u8 = 2;
 /// The exit code if the database cannot be reached.
-const UNREACHABLE: u8 = 3;
+pub(super) const UNREACHABLE: u8 = 3;
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let given = args.source.wanted();

@@ -4,6 +4,7 @@ mod check;
 mod demo;
 mod serve;
 mod signals;
+mod tables;
 mod tail;
 mod values;
 
@@ -42,6 +43,7 @@ enum Command {
     Serve(Box<serve::Args>),
     Tail(Box<tail::Args>),
     Check(check::Args),
+    Tables(tables::Args),
     Demo(demo::Args),
 }
 
@@ -67,6 +69,7 @@ impl Cli {
             Command::Serve(args) => serve::run(*args),
             Command::Tail(args) => tail::run(*args),
             Command::Check(args) => check::run(&args),
+            Command::Tables(args) => tables::run(&args),
             Command::Demo(args) => demo::run(&args),
         }
     }

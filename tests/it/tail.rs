@@ -131,6 +131,37 @@ fn a_server_that_is_not_there_is_waited_for_on_request_only() {
 }
 
 #[test]
+fn the_tables_that_can_be_followed_are_listed_with_what_cannot_be_told_of_them() {
+    let database = Database::new(TABLES);
+    database.sql("CREATE TABLE unpublished (id int)");
+    let list = |flags: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["tables", "--database-url", database.url(), "--slot", "none"]);
+        let output = command
+            .args(["--publication", "pub"])
+            .args(flags)
+            .output()
+            .unwrap();
+        assert!(output.status.success());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let text = list(&[]);
+    assert!(
+        text.contains("public.a\n  key: id; replica identity: full\n  columns: id integer, note text\n"),
+        "{text}"
+    );
+    assert!(
+        text.contains("fix: ALTER TABLE public.b REPLICA IDENTITY FULL"),
+        "{text}"
+    );
+    assert!(!text.contains("unpublished"), "{text}");
+    let tables: Value = serde_json::from_str(&list(&["--json"])).unwrap();
+    assert_eq!(tables[1]["table"], "public.b");
+    assert_eq!(tables[1]["key"], json!(["id"]));
+    assert_eq!(tables[1]["columns"][1], json!({"name": "j", "type": "json"}));
+}
+
+#[test]
 fn a_refusal_comes_with_what_to_do() {
     let database = Database::new(TABLES);
     let walcast = Setup::new(&database).start();
