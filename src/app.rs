@@ -89,6 +89,8 @@ pub struct SnapshotConfig {
     pub conninfo: ConnInfo,
     /// How many are read at once.
     pub max_connections: usize,
+    /// How long one may take at the server.
+    pub timeout: Duration,
     /// How much is kept of what clients have not taken yet, in bytes.
     pub max_bytes: u64,
 }
@@ -274,6 +276,7 @@ impl Config {
             primary: self.conninfo.clone(),
             publications: self.publications.clone(),
             max_connections: self.snapshots.max_connections,
+            timeout: self.snapshots.timeout,
             max_bytes: self.snapshots.max_bytes,
             max_row_bytes: self.max_row_bytes,
             max_frame_bytes: self.session.max_frame_bytes,

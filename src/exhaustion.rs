@@ -6,7 +6,7 @@ use rustix::io::Errno;
 
 /// Whether the process (EMFILE) or the system (ENFILE) has run out of file descriptors, or of memory for sockets. Nothing
 /// is broken: it passes once others have closed some, so whoever meets it waits and tries again.
-pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
+pub fn is_exhaustion(error: &io::Error) -> bool {
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     error
         .raw_os_error()

@@ -10,7 +10,7 @@
 //!
 //! | row | modules | they are |
 //! |---|---|---|
-//! | words | [`lsn`], [`types`], [`event`], `exhaustion` | values: no clock, no I/O |
+//! | words | [`lsn`], [`types`], [`event`], [`exhaustion`] | values: no clock, no I/O |
 //! | logic | [`decode`], [`filter`], [`protocol`], [`fanout`] | functions from bytes and values to values |
 //! | edges | [`postgres`], [`journal`], [`telemetry`], [`health`], [`tables`], [`snapshot`] | sockets, files, counters |
 //! | loops | [`ingest`], [`router`], [`session`], [`upkeep`] | one thread or task each |
@@ -25,7 +25,7 @@ pub mod types;
 
 pub mod event;
 
-mod exhaustion;
+pub mod exhaustion;
 
 pub mod postgres;
 

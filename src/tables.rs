@@ -6,27 +6,28 @@
 mod current;
 mod history;
 mod names;
+mod questions;
 mod renames;
 mod roots;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
 use crate::event::{Lookup, Relation, StreamRelation, TableName};
 use crate::lsn::{Epoch, Lsn, Position};
-use crate::postgres::{
-    self, Catalog, ConnInfo, Connection, Described, Error, Horizon, Layouts, Publication, Purpose, Snapshot,
-};
+use crate::postgres::{self, Catalog, ConnInfo, Described, Error, Horizon, Layouts, Publication, Snapshot};
 
 use current::Current;
 use history::{History, Version};
 pub use names::Holder;
 use names::Names;
+pub use questions::AskError;
+use questions::{ANSWER_TIMEOUT, LastWritten};
 use renames::Renames;
 use roots::Roots;
 
@@ -55,6 +56,8 @@ pub struct Tables {
     written: tokio::sync::Mutex<LastWritten>,
     /// When the database was last asked for all tables because a client was refused. One asks, the others wait.
     renewed: tokio::sync::Mutex<LastRenewed>,
+    /// Whether the database's encoding is UTF-8, once somebody had to know.
+    is_utf8: OnceLock<bool>,
     /// Questions by clients that may be under way, each with a thread: a database that does not answer must not take
     /// those that the journal is read by.
     questions: Arc<Semaphore>,
@@ -64,29 +67,6 @@ pub struct Tables {
 struct LastRenewed {
     tried: Option<Instant>,
     answered: Option<Instant>,
-}
-
-#[derive(Debug, Default)]
-struct LastWritten {
-    tried: Option<Instant>,
-    answer: Option<Written>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Written {
-    lsn: Lsn,
-    asked: Instant,
-}
-
-/// Why the database did not answer a client's question.
-#[derive(Debug, thiserror::Error)]
-pub enum AskError {
-    /// It refused, or cannot be reached.
-    #[error("the database cannot be asked")]
-    Postgres(#[from] Error),
-    /// It takes too long.
-    #[error("the database does not answer")]
-    Timeout,
 }
 
 /// Why a table that the stream describes cannot be taken.
@@ -108,14 +88,10 @@ struct Asked {
 
 /// Clients that ask for tables that are not there make us ask the database at most this often.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-/// Clients that resume beyond the head make us ask how far the server is at most this often.
-const WRITTEN_INTERVAL: Duration = Duration::from_millis(100);
 /// How many questions of clients' may be under way.
 const MAX_QUESTIONS: usize = 2;
 /// How often it is looked whether the stream has begun anew.
 pub const RENAME_POLL: Duration = Duration::from_millis(20);
-/// How long a client waits for the database's answer.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Tables {
     /// The tables of these publications, none of them known yet but by the names that they had in `epoch`, which are
@@ -151,6 +127,7 @@ impl Tables {
             types_changed: AtomicU64::new(0),
             written: tokio::sync::Mutex::default(),
             renewed: tokio::sync::Mutex::default(),
+            is_utf8: OnceLock::new(),
             questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
             current: RwLock::default(),
             renames: Mutex::default(),
@@ -465,68 +442,6 @@ impl Tables {
             Ok(tables.known(&wanted))
         })
         .await
-    }
-
-    /// Whether the server's log goes as far as `lsn`, on disk or not: if not, how far it goes. Asks the database, on another
-    /// thread, unless the last answer says it.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub async fn has_inserted(&self, lsn: Lsn) -> Result<Result<(), Lsn>, AskError> {
-        let written = tokio::time::timeout(ANSWER_TIMEOUT, self.inserted_since(Instant::now(), lsn)).await;
-        let written = written.unwrap_or(Err(AskError::Timeout))?;
-        Ok(if lsn <= written { Ok(()) } else { Err(written) })
-    }
-
-    /// How far the server's log goes: by an answer to a question asked after `since`, or by a recent one
-    /// that goes beyond `lsn`.
-    async fn inserted_since(&self, since: Instant, lsn: Lsn) -> Result<Lsn, AskError> {
-        let mut last = self.written.lock().await;
-        let known = last.answer.filter(|answer| {
-            let recent = answer.asked.elapsed() < REFRESH_INTERVAL;
-            lsn <= answer.lsn && recent || answer.asked >= since
-        });
-        if let Some(answer) = known {
-            return Ok(answer.lsn);
-        }
-        if let Some(tried) = last.tried {
-            tokio::time::sleep(WRITTEN_INTERVAL.saturating_sub(tried.elapsed())).await;
-        }
-        let asked = Instant::now();
-        last.tried = Some(asked);
-        let conninfo = self.conninfo.clone();
-        let position = self.ask(move || {
-            let mut connection = Connection::connect(&conninfo, Purpose::Query)?;
-            let position = connection.inserted()?;
-            connection.close();
-            Ok(position)
-        });
-        let lsn = position.await?;
-        last.answer = Some(Written { lsn, asked });
-        Ok(lsn)
-    }
-
-    async fn ask<T: Send + 'static>(
-        &self,
-        question: impl FnOnce() -> Result<T, Error> + Send + 'static,
-    ) -> Result<T, AskError> {
-        let answer = async {
-            let permit = Arc::clone(&self.questions).acquire_owned().await;
-            let answered = tokio::task::spawn_blocking(move || {
-                let answer = question();
-                // Held by the thread, which goes on when nobody waits for it any more.
-                drop(permit);
-                answer
-            });
-            match answered.await {
-                Ok(answer) => Ok(answer?),
-                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                // The runtime ends.
-                Err(_) => Err(AskError::Timeout),
-            }
-        };
-        let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
-        answer.unwrap_or(Err(AskError::Timeout))
     }
 
     fn known(&self, name: &TableName) -> Option<Arc<Relation>> {

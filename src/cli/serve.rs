@@ -216,7 +216,8 @@ struct Snapshots {
         value_name = "URL"
     )]
     snapshot_url: Option<String>,
-    /// Snapshots read at once, each on a connection of its own; further ones wait their turn.
+    /// Snapshots read at once, each on a connection of its own; further ones wait their turn, of which clients have one
+    /// after the other. The last connection is for whoever has none.
     #[arg(
         long,
         env = "WALCAST_MAX_SNAPSHOTS",
@@ -225,6 +226,10 @@ struct Snapshots {
         value_parser = values::count
     )]
     max_snapshots: usize,
+    /// How long reading a snapshot may take at the server, from its snapshot to its last row; then it is cancelled, and the
+    /// subscription refused (limit_exceeded). The server's own statement_timeout holds beside it.
+    #[arg(long, env = "WALCAST_SNAPSHOT_TIMEOUT", value_name = "TIME", default_value = "5min", value_parser = values::time)]
+    snapshot_timeout: Duration,
     /// How much is kept, in --data-dir, of rows that clients have not taken yet. Beyond it, the database is read as
     /// slowly as they take them.
     #[arg(
@@ -354,6 +359,7 @@ impl Args {
             snapshots: app::SnapshotConfig {
                 conninfo: snapshot_conninfo.unwrap_or_else(|| conninfo.clone()),
                 max_connections: snapshots.max_snapshots,
+                timeout: snapshots.snapshot_timeout,
                 max_bytes: snapshots.max_snapshot_bytes.as_u64(),
             },
             conninfo,

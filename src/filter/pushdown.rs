@@ -4,6 +4,8 @@
 //! parameter or, where that means something else, as a quoted literal: what the server parses was put together here, name by name. A parameter without a declared type takes it
 //! from its context as a quoted literal does.
 
+use std::collections::HashMap;
+
 use serde_json::Value as Json;
 
 use super::Error;
@@ -14,7 +16,7 @@ use super::matcher::Comparison;
 use super::parse::Predicate;
 use super::term::text_of_json;
 use super::truth::Truth;
-use crate::event::{Relation, quote_identifier, quote_literal};
+use crate::event::{Column, Relation, quote_identifier, quote_literal};
 use crate::types::Kind;
 
 /// A condition that Postgres can evaluate, over the columns of one table.
@@ -34,23 +36,36 @@ impl Predicate {
     pub fn to_sql(&self, relation: &Relation, parameters: &[Json]) -> Result<Pushed, Error> {
         let mut writer = Writer {
             binder: Binder::new(relation, parameters),
+            relation,
             pushed: Pushed::default(),
+            shared: HashMap::new(),
+            bytes: 0,
         };
         writer.condition(&self.root, Place::WHERE)?;
-        let values = writer.pushed.values.iter().flatten();
-        match values.map(String::len).sum::<usize>() > MAX_VALUES_BYTES {
-            true => Err(Error::too_many_bytes(0)),
-            false => Ok(writer.pushed),
-        }
+        Ok(writer.pushed)
     }
 }
 
-/// How many bytes the values may have together, each in every place where it is used.
+/// How many bytes the values may have together, each as often as it is sent.
 const MAX_VALUES_BYTES: usize = 2 * MAX_BYTES;
 
 struct Writer<'a> {
     binder: Binder<'a>,
+    relation: &'a Relation,
     pushed: Pushed,
+    /// Which value stands for a parameter where it has a type: it is sent once, however often it is used so.
+    shared: HashMap<(Context, usize, ListAs), usize>,
+    /// How much has been written, in bytes.
+    bytes: usize,
+}
+
+/// What gives a parameter its type: what stands around it, as far as Postgres looks.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Context {
+    /// The operator or another word for the place.
+    place: &'static str,
+    /// The type of what stands there beside it: a column's by its OID, any other by its name.
+    beside: String,
 }
 
 /// Where a condition stands.
@@ -82,7 +97,7 @@ enum Joint {
 }
 
 /// What a list that stands for a parameter is there.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum ListAs {
     Array,
     Json,
@@ -134,9 +149,10 @@ impl Writer<'_> {
             Expr::In { left, list, negated } => {
                 self.repeated(left)?;
                 self.word(if *negated { " NOT IN (" } else { " IN (" });
+                let context = self.context("=", left)?;
                 for (at, member) in distinct(list).enumerate() {
                     self.word(if at > 0 { ", " } else { "" });
-                    self.operand(member, ListAs::Array)?;
+                    self.operand_in(&context, member, ListAs::Array)?;
                 }
                 self.word(")");
             }
@@ -148,9 +164,10 @@ impl Writer<'_> {
             } => {
                 self.repeated(operand)?;
                 self.word(if *negated { " NOT BETWEEN " } else { " BETWEEN " });
-                self.operand(low, ListAs::Array)?;
+                let context = self.context("<=", operand)?;
+                self.operand_in(&context, low, ListAs::Array)?;
                 self.word(" AND ");
-                self.operand(high, ListAs::Array)?;
+                self.operand_in(&context, high, ListAs::Array)?;
             }
             Expr::Like { .. } => self.like(expr)?,
             Expr::Any {
@@ -158,9 +175,10 @@ impl Writer<'_> {
                 comparison,
                 array,
             } => {
-                self.operand(left, ListAs::Array)?;
+                let (of_array, of_left) = (self.context("= ANY", array)?, self.context("ANY =", left)?);
+                self.operand_in(&of_array, left, ListAs::Array)?;
                 self.word(&format!(" {} ANY (", sql_of(*comparison)));
-                self.operand(array, ListAs::Array)?;
+                self.operand_in(&of_left, array, ListAs::Array)?;
                 self.word(")");
             }
             Expr::Operator {
@@ -235,7 +253,8 @@ impl Writer<'_> {
         self.operand(operand, ListAs::Array)?;
         self.word(if *negated { " NOT" } else { "" });
         self.word(if *folds { " ILIKE " } else { " LIKE " });
-        self.operand(pattern, ListAs::Array)?;
+        let context = self.context("LIKE", operand)?;
+        self.operand_in(&context, pattern, ListAs::Array)?;
         if let Some(escape) = escape {
             self.word(" ESCAPE ");
             self.operand(escape, ListAs::Array)?;
@@ -244,7 +263,7 @@ impl Writer<'_> {
     }
 
     /// Two operands around an operator: a list that stands for one of them is what the other needs.
-    fn pair(&mut self, left: &Operand, operator: &str, right: &Operand) -> Result<(), Error> {
+    fn pair(&mut self, left: &Operand, operator: &'static str, right: &Operand) -> Result<(), Error> {
         let kinds = [left, right].map(|operand| Ok(self.binder.term(operand)?.kind().cloned()));
         let [left_kind, right_kind]: [Result<Option<Kind>, Error>; 2] = kinds;
         let list_as = match (left_kind?, right_kind?) {
@@ -257,9 +276,44 @@ impl Writer<'_> {
             (Some(Kind::Jsonb), _) | (_, Some(Kind::Jsonb)) => ListAs::Json,
             _ => ListAs::Array,
         };
-        self.operand(left, list_as)?;
+        let (of_right, of_left) = (self.context(operator, right)?, self.context(operator, left)?);
+        self.operand_in(&of_right, left, list_as)?;
         self.word(&format!(" {operator} "));
-        self.operand(right, list_as)
+        self.operand_in(&of_left, right, list_as)
+    }
+
+    /// What gives a parameter its type that stands there beside `operand`; `None` if that has none of its own.
+    fn context(&mut self, place: &'static str, operand: &Operand) -> Result<Option<Context>, Error> {
+        let column = match &operand.value {
+            Value::Column { name, .. } => self.relation.columns.iter().find(|column| column.name == *name),
+            _ => None,
+        };
+        let beside = match column {
+            Some(Column { ty, .. }) => Some(format!("{} {}", ty.oid, ty.name)),
+            None => self.binder.term(operand)?.kind().map(|kind| format!("{kind:?}")),
+        };
+        Ok(beside.map(|beside| Context { place, beside }))
+    }
+
+    /// An operand of which, should it be a parameter, the type is given by its context: the same value stands for it there
+    /// each time.
+    fn operand_in(
+        &mut self,
+        context: &Option<Context>,
+        operand: &Operand,
+        list_as: ListAs,
+    ) -> Result<(), Error> {
+        let (Value::Parameter(parameter), Some(context)) = (&operand.value, context) else {
+            return self.operand(operand, list_as);
+        };
+        let place = (context.clone(), *parameter, list_as);
+        if let Some(number) = self.shared.get(&place) {
+            self.word(&format!("${number}"));
+            return Ok(());
+        }
+        self.operand(operand, list_as)?;
+        self.shared.insert(place, self.pushed.values.len());
+        Ok(())
     }
 
     /// An operand that is compared several times, with what may be of several types: a parameter would have one of them
@@ -271,7 +325,9 @@ impl Writer<'_> {
             _ => return self.operand(operand, ListAs::Array),
         };
         let literal = text.as_deref().map(quote_literal);
-        self.word(literal.as_deref().unwrap_or("NULL"));
+        let literal = literal.as_deref().unwrap_or("NULL");
+        self.count(literal.len(), operand.offset)?;
+        self.word(literal);
         Ok(())
     }
 
@@ -296,13 +352,13 @@ impl Writer<'_> {
     fn operand(&mut self, operand: &Operand, list_as: ListAs) -> Result<(), Error> {
         match &operand.value {
             Value::Column { name, .. } => self.word(&quote_identifier(name)),
-            Value::Text(text) => self.value(Some(text.clone())),
+            Value::Text(text) => self.value(Some(text.clone()), operand.offset)?,
             Value::Number(number) => self.word(&format!("({number})")),
             Value::Bool(value) => self.word(if *value { "TRUE" } else { "FALSE" }),
             Value::Null => self.word("NULL"),
             Value::Parameter(number) => {
                 let text = self.text_of(*number, operand.offset, list_as)?;
-                self.value(text);
+                self.value(text, operand.offset)?;
             }
             Value::Cast { operand, to } => {
                 self.word("CAST(");
@@ -310,7 +366,11 @@ impl Writer<'_> {
                     Kind::Jsonb => ListAs::Json,
                     _ => ListAs::Array,
                 };
-                self.operand(operand, list_as)?;
+                let context = Context {
+                    place: "CAST",
+                    beside: type_name(to),
+                };
+                self.operand_in(&Some(context), operand, list_as)?;
                 self.word(&format!(" AS {})", type_name(to)));
             }
             Value::Function { function, arguments } => {
@@ -345,13 +405,15 @@ impl Writer<'_> {
                 let Extraction { by_path, as_text } = extraction;
                 self.word("(");
                 self.operand(of, ListAs::Json)?;
-                self.word(match (by_path, as_text) {
-                    (false, false) => " -> ",
-                    (false, true) => " ->> ",
-                    (true, false) => " #> ",
-                    (true, true) => " #>> ",
-                });
-                self.operand(key, ListAs::Array)?;
+                let operator = match (by_path, as_text) {
+                    (false, false) => "->",
+                    (false, true) => "->>",
+                    (true, false) => "#>",
+                    (true, true) => "#>>",
+                };
+                self.word(&format!(" {operator} "));
+                let context = self.context(operator, of)?;
+                self.operand_in(&context, key, ListAs::Array)?;
                 self.word(")");
             }
         }
@@ -374,10 +436,21 @@ impl Writer<'_> {
         Ok(())
     }
 
-    fn value(&mut self, text: Option<String>) {
+    fn value(&mut self, text: Option<String>, offset: usize) -> Result<(), Error> {
+        self.count(text.as_ref().map_or(0, String::len), offset)?;
         self.pushed.values.push(text);
         let number = self.pushed.values.len();
         self.word(&format!("${number}"));
+        Ok(())
+    }
+
+    /// Counts what the client gave and is about to be written once more.
+    fn count(&mut self, bytes: usize, offset: usize) -> Result<(), Error> {
+        self.bytes += bytes;
+        if self.bytes > MAX_VALUES_BYTES {
+            return Err(Error::too_many_bytes(offset));
+        }
+        Ok(())
     }
 
     fn word(&mut self, text: &str) {
@@ -466,7 +539,7 @@ fn array_literal(texts: &[Option<String>]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Collation, Column, ReplicaIdentity, TableName};
+    use crate::event::{Collation, ReplicaIdentity, TableName};
     use crate::types::{Ctype, Type};
 
     fn relation() -> Relation {
@@ -506,6 +579,52 @@ mod tests {
         let parameters = parameters.as_array().unwrap();
         let Pushed { sql, values } = predicate.to_sql(&relation(), parameters).unwrap();
         (sql, values)
+    }
+
+    #[test]
+    fn a_parameter_goes_once_wherever_it_has_the_same_type() {
+        let parameters = serde_json::json!(["7", "k"]);
+        for (text, sql, values) in [
+            (
+                "id IN ($1, 5) OR id = $1",
+                r#"(("id" IN ($1, (5))) OR ("id" = $1))"#,
+                1,
+            ),
+            // As a number and as a text it is not the same.
+            (
+                "id = $1 OR \"na\"\"me\" = $1",
+                r#"(("id" = $1) OR ("na""me" = $2))"#,
+                2,
+            ),
+            ("id BETWEEN $1 AND $1", r#"("id" BETWEEN $1 AND $1)"#, 1),
+            (
+                "data ->> $2 = $1 AND data ->> $2 LIKE $1 AND data ->> 'a' = $1",
+                r#"((("data" ->> $1) = $2) AND (("data" ->> $1) LIKE $3) AND (("data" ->> $4) = $2))"#,
+                4,
+            ),
+            (
+                "$2 = ANY (tags) OR tags @> '{a}' AND $2 = ANY (tags)",
+                r#"(($1 = ANY ("tags")) OR (("tags" @> $2) AND ($1 = ANY ("tags"))))"#,
+                2,
+            ),
+            (
+                "id = $1::int OR id > $1::int",
+                r#"(("id" = CAST($1 AS integer)) OR ("id" > CAST($1 AS integer)))"#,
+                1,
+            ),
+        ] {
+            let (written, given) = pushed(text, &parameters);
+            assert_eq!((written.as_str(), given.len()), (sql, values), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_the_database_would_get_is_bounded() {
+        let uses: Vec<String> = (0..100).map(|_| "$1 IN ('a', 'b')".to_owned()).collect();
+        let predicate = Predicate::parse(&uses.join(" OR ")).unwrap();
+        let parameters = [serde_json::json!("x".repeat(50_000))];
+        let error = predicate.to_sql(&relation(), &parameters).unwrap_err();
+        assert_eq!(error, Error::too_many_bytes(error.offset()));
     }
 
     #[test]

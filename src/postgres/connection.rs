@@ -41,6 +41,7 @@ pub struct Connection {
     pub(super) settings: Settings,
     /// Whether a transaction is open.
     in_transaction: bool,
+    cancelled: bool,
     /// Where the server is, and what it takes to cancel this session's statement there.
     pub(super) address: SockAddr,
     pub(super) key: (u32, u32),
@@ -55,6 +56,7 @@ impl Connection {
             read_timeout: Some(READ_TIMEOUT),
             settings: Settings::default(),
             in_transaction: false,
+            cancelled: false,
             address,
             key: (0, 0),
         }
@@ -98,7 +100,7 @@ impl Connection {
         self.send_query(sql)?;
         while !self.link.wait_readable(Some(Instant::now() + ASK_INTERVAL))? {
             if !go_on() {
-                connect::cancel(&self.address, self.key)?;
+                self.cancel()?;
                 break;
             }
         }
@@ -147,6 +149,26 @@ impl Connection {
                 problem: "expected one row".into(),
             }),
         }
+    }
+
+    /// Whether the database's encoding has all characters of a text.
+    pub fn can_hold(&mut self, text: &str) -> Result<bool, Error> {
+        match self.query(&format!("SELECT {}", quote_literal(text))) {
+            Ok(_) => Ok(true),
+            Err(error) if matches!(error.sqlstate(), Some("22P05" | "22021")) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether a statement was to be cancelled: that may still hit a later one.
+    pub fn was_cancelled(&self) -> bool {
+        self.cancelled
+    }
+
+    /// Has the server cancel the statement at hand.
+    pub(super) fn cancel(&mut self) -> Result<(), Error> {
+        self.cancelled = true;
+        connect::cancel(&self.address, self.key)
     }
 
     /// Ends the session in good order, and waits a second at most until the server has given up what belonged to it.

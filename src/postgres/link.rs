@@ -27,9 +27,43 @@ pub(super) struct Link {
 #[derive(Debug)]
 enum Layer {
     /// What the kernel did not take yet.
-    Plain(Mutex<Vec<u8>>),
+    Plain(Mutex<Unsent>),
     Tls(Box<Mutex<ClientConnection>>),
 }
+
+/// Bytes that are to be sent, of which the kernel has taken some from the front.
+#[derive(Debug, Default)]
+struct Unsent {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+impl Unsent {
+    fn add(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.sent..).unwrap_or_default()
+    }
+
+    /// The kernel has taken so many more. Nothing is moved, and what one large statement needed is not kept.
+    fn took(&mut self, bytes: usize) {
+        self.sent += bytes;
+        if self.sent >= self.bytes.len() {
+            self.clear();
+        }
+    }
+
+    fn clear(&mut self) {
+        self.sent = 0;
+        self.bytes.clear();
+        self.bytes.shrink_to(KEPT_UNSENT);
+    }
+}
+
+/// How much room is kept for what is to be sent.
+const KEPT_UNSENT: usize = 16 * 1024;
 
 /// Encrypted bytes between the kernel and the TLS session; the reader's own. Without TLS it stays empty.
 #[derive(Debug, Default)]
@@ -122,7 +156,7 @@ impl Link {
     pub(super) fn write(&self, bytes: &[u8], deadline: Deadline) -> Result<(), Error> {
         let doing = failed("writing to the server");
         match &self.layer {
-            Layer::Plain(unsent) => lock(unsent).extend_from_slice(bytes),
+            Layer::Plain(unsent) => lock(unsent).add(bytes),
             Layer::Tls(session) => lock(session).writer().write_all(bytes).map_err(&doing)?,
         }
         while !self.flush().map_err(&doing)? {
@@ -237,10 +271,10 @@ fn shake_hands(mut socket: &Socket, session: &mut ClientConnection, deadline: De
     }
 }
 
-fn send(mut socket: &Socket, unsent: &mut Vec<u8>) -> io::Result<()> {
-    while !unsent.is_empty() {
-        let n = retry(|| socket.write(unsent))?;
-        unsent.drain(..n);
+fn send(mut socket: &Socket, unsent: &mut Unsent) -> io::Result<()> {
+    while !unsent.rest().is_empty() {
+        let n = retry(|| socket.write(unsent.rest()))?;
+        unsent.took(n);
     }
     Ok(())
 }
@@ -295,4 +329,26 @@ fn retry<T>(mut f: impl FnMut() -> io::Result<T>) -> io::Result<T> {
 /// Nothing in this module leaves a state half changed by panicking.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_in_pieces_is_sent_once_and_not_kept() {
+        let mut unsent = Unsent::default();
+        let bytes: Vec<u8> = (0..1_000_000_u32).map(|number| number as u8).collect();
+        unsent.add(&bytes);
+        let mut sent = Vec::new();
+        for size in [1, 0, 100_000, 7, 899_991].into_iter().chain([1]) {
+            let piece = &unsent.rest()[..size];
+            sent.extend_from_slice(piece);
+            unsent.took(size);
+        }
+        assert!(sent == bytes && unsent.rest().is_empty());
+        assert!(unsent.bytes.capacity() <= KEPT_UNSENT);
+        unsent.add(b"x");
+        assert_eq!(unsent.rest(), b"x");
+    }
 }

@@ -9,7 +9,6 @@ use bytes::{BufMut, BytesMut};
 use postgres_protocol::IsNull;
 use postgres_protocol::message::frontend;
 
-use super::connect;
 use super::connection::{ASK_INTERVAL, BUFFER, Connection};
 use super::error::Error;
 use super::wire::{DataRow, Field, Message};
@@ -112,7 +111,7 @@ impl Connection {
         loop {
             while !cancelled && !self.is_message_near(Instant::now() + ASK_INTERVAL)? {
                 if !go_on() {
-                    connect::cancel(&self.address, self.key)?;
+                    self.cancel()?;
                     cancelled = true;
                 }
             }

@@ -4,6 +4,7 @@
 
 mod identities;
 mod publications;
+mod rights;
 mod slot;
 mod wal2json;
 
@@ -81,6 +82,7 @@ pub enum Code {
     PartitionIdentities,
     NoSelectRight,
     Synchronous,
+    RowSecurity,
 }
 
 /// Something that is not as it should be. `Display` is what `walcast check` prints.
@@ -128,7 +130,7 @@ pub fn check(info: &ConnInfo, wanted: &Wanted) -> Result<Vec<Finding>, Error> {
     inspection.lists_and_filters()?;
     inspection.slot()?;
     inspection.publications_younger_than_the_slot()?;
-    inspection.tables()?;
+    inspection.rights()?;
     inspection.identities(info)?;
     if wanted.plugin == Plugin::Wal2json {
         inspection.wal2json()?;
@@ -294,53 +296,6 @@ impl Inspection<'_> {
             }
         }
         Ok(())
-    }
-
-    fn tables(&mut self) -> Result<(), Error> {
-        let rows = self.sql.query(&format!(
-            "SELECT DISTINCT c.oid::pg_catalog.regclass::text, \
-                 NULL, NULL, \
-                 pg_catalog.has_table_privilege(c.oid, 'SELECT'), \
-                 current_user, pg_catalog.quote_ident(n.nspname), pg_catalog.has_schema_privilege(n.oid, 'USAGE') \
-             FROM pg_catalog.pg_publication p \
-             JOIN {} t ON t.pubname = p.pubname \
-             JOIN pg_catalog.pg_class c ON c.oid = t.relid \
-             JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-             WHERE {} ORDER BY 1",
-            self.publication_tables(),
-            self.is_wanted("p.pubname")
-        ))?;
-        self.select_rights(&rows);
-        Ok(())
-    }
-
-    fn select_rights(&mut self, rows: &[Row]) {
-        let Some(role) = rows.first().and_then(|row| row.get(4)).map(quote_identifier) else {
-            return;
-        };
-        let unreadable = names(rows, 0, |row| !row.is_true(3) || !row.is_true(6));
-        let (tables, schemas) = (
-            names(rows, 0, |row| !row.is_true(3)),
-            names(rows, 5, |row| !row.is_true(6)),
-        );
-        let mut grants = Vec::new();
-        if !schemas.is_empty() {
-            grants.push(format!("GRANT USAGE ON SCHEMA {} TO {role};", schemas.join(", ")));
-        }
-        if !tables.is_empty() {
-            grants.push(format!("GRANT SELECT ON {} TO {role};", tables.join(", ")));
-        }
-        if !unreadable.is_empty() {
-            self.warns(
-                Code::NoSelectRight,
-                format!(
-                    "{role} may not read {}: their changes stream all the same; only snapshots, which are not there yet, \
-                     will need it",
-                    listed(&unreadable)
-                ),
-                grants.join("\n"),
-            );
-        }
     }
 
     /// Opens a session for replication: what the server says to that is the truth about rights and limits, whatever a

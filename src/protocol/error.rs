@@ -44,13 +44,15 @@ pub enum ErrorCode {
     TokenExpired,
     /// The token's policies do not allow it.
     Forbidden,
+    /// The database does not let walcast read what was asked for, until somebody changes that.
+    DatabaseRefused,
     /// The server's own failure; the message holds the id that it was logged under.
     Internal,
 }
 
 impl ErrorCode {
     /// Every code, in the order of the documentation.
-    pub const ALL: [ErrorCode; 16] = [
+    pub const ALL: [ErrorCode; 17] = [
         ErrorCode::BadRequest,
         ErrorCode::BadPredicate,
         ErrorCode::UnknownTable,
@@ -66,6 +68,7 @@ impl ErrorCode {
         ErrorCode::Unauthenticated,
         ErrorCode::TokenExpired,
         ErrorCode::Forbidden,
+        ErrorCode::DatabaseRefused,
         ErrorCode::Internal,
     ];
 
@@ -87,6 +90,7 @@ impl ErrorCode {
             ErrorCode::Unauthenticated => "unauthenticated",
             ErrorCode::TokenExpired => "token_expired",
             ErrorCode::Forbidden => "forbidden",
+            ErrorCode::DatabaseRefused => "database_refused",
             ErrorCode::Internal => "internal",
         }
     }

@@ -149,7 +149,12 @@ impl<H: History> Session<H> {
             }
             Job::Snapshot(rows) => {
                 let numbers = self.numbers;
-                self.work = Some(Box::pin(super::snapshot::step(shared, rows, numbers)));
+                // What the client asks for waits behind each of those that wait for rows, one after the other.
+                let others = match self.jobs.iter().any(Job::is_asked_for) {
+                    true => None,
+                    false => Some(self.jobs.len()),
+                };
+                self.work = Some(Box::pin(super::snapshot::step(shared, rows, numbers, others)));
             }
             Job::CatchUp(catch_up) => self.work = Some(Box::pin(step(shared, catch_up))),
             Job::Rejoin => {

@@ -6,11 +6,13 @@
 
 mod catch_up;
 mod deliver;
+mod end;
 mod hand_over;
 mod job;
 mod machine;
 mod readers;
 mod receive;
+mod refusal;
 mod scan;
 #[cfg(test)]
 mod scan_tests;
@@ -46,9 +48,10 @@ use crate::snapshot::Snapshots;
 use crate::tables::Tables;
 use crate::telemetry::Metrics;
 use crate::types::json::Numbers;
+use end::End;
 use job::{Done, Job, Turns};
 use machine::{Due, Machine};
-use wire::{Lost, Wire};
+use wire::Wire;
 
 /// The largest message that a client may send, in bytes.
 pub const MAX_CLIENT_MESSAGE_BYTES: usize = 64 * 1024;
@@ -118,49 +121,6 @@ fn logged(error: &(dyn std::error::Error + 'static)) -> String {
     let id = format!("{:08x}", fastrand::u32(..));
     tracing::error!(id, error = crate::telemetry::chain(error), "a request failed");
     id
-}
-
-/// Why a session ends.
-#[derive(Debug)]
-enum End {
-    /// The client has gone without a word.
-    Lost,
-    /// The client closed, by this code.
-    Left(u16),
-    /// We close.
-    Close(CloseCode),
-}
-
-impl From<Lost> for End {
-    fn from(lost: Lost) -> End {
-        match lost {
-            Lost::Gone => End::Lost,
-            Lost::Stalled => End::Close(CloseCode::TooSlow),
-        }
-    }
-}
-
-impl From<router::Stopped> for End {
-    fn from(_: router::Stopped) -> End {
-        End::Close(CloseCode::GoingAway {
-            spread: Duration::ZERO,
-        })
-    }
-}
-
-/// How long a client gets to take our close frame and answer it.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// A client's close code as a metric's label: a closed set.
-fn client_code(code: u16) -> &'static str {
-    match code {
-        1000 => "1000",
-        1001 => "1001",
-        // Also where the client's own code was none that there is, and was answered by this one.
-        1002 => "1002",
-        1005 => "1005",
-        _ => "other",
-    }
 }
 
 /// What a session does next.
@@ -242,54 +202,6 @@ impl<H: History> Session<H> {
             jobs: VecDeque::new(),
             work: None,
         }
-    }
-
-    /// Serves the client until it goes, breaks the rules, or `stop`.
-    pub async fn run(mut self, stop: CancellationToken) {
-        let metrics = Arc::clone(&self.shared.metrics);
-        metrics.connections.inc();
-        metrics.connections_opened.inc();
-        let Client { connection, peer } = self.client;
-        tracing::debug!(connection, %peer, "a client connected");
-        let end = match self.serve(&stop).await {
-            Ok(never) => match never {},
-            Err(end) => end,
-        };
-        self.leave();
-        match end {
-            End::Lost => {
-                tracing::debug!(connection, "a client is gone");
-                metrics.closed("lost");
-            }
-            End::Left(code) => {
-                tracing::debug!(connection, code, "a client closed its connection");
-                metrics.closed(client_code(code));
-                let _late = tokio::time::timeout(CLOSE_TIMEOUT, self.wire.socket.get_mut().drain()).await;
-            }
-            End::Close(code) => {
-                let (number, reason) = (code.code(), code.reason());
-                match code {
-                    // Of all at once, which is logged once.
-                    CloseCode::GoingAway { .. } => {
-                        tracing::debug!(connection, code = number, "closing a connection")
-                    }
-                    _ => tracing::info!(connection, %peer, code = number, %reason, "closing a connection"),
-                }
-                metrics.closed(&number.to_string());
-                self.close(code).await;
-            }
-        }
-        metrics.connections.dec();
-    }
-
-    /// Closes, and gives the client a moment to take the close frame and to answer.
-    async fn close(&mut self, code: CloseCode) {
-        let closing = async {
-            self.wire.close(code).await;
-            self.wire.socket.get_mut().drain().await
-        };
-        // A client that takes no close frame loses its connection without one.
-        let _late = tokio::time::timeout(CLOSE_TIMEOUT, closing).await;
     }
 
     async fn serve(&mut self, stop: &CancellationToken) -> Result<std::convert::Infallible, End> {
@@ -479,10 +391,5 @@ impl<H: History> Session<H> {
         Ok(End::Close(CloseCode::GoingAway {
             spread: Duration::ZERO,
         }))
-    }
-
-    fn leave(&mut self) {
-        self.seat = None;
-        self.shared.metrics.subscriptions.sub(self.live.len() as i64);
     }
 }

@@ -109,6 +109,7 @@ fn shared(history: &Brittle, dir: &std::path::Path) -> Arc<Shared<Brittle>> {
         primary: conninfo.clone(),
         publications: Vec::new(),
         max_connections: 1,
+        timeout: Duration::from_secs(1),
         max_bytes: 0,
         max_row_bytes: 0,
         max_frame_bytes: 1024,

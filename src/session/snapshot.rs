@@ -12,7 +12,6 @@ use super::subscribe::Prepared;
 use super::{End, Session, Shared};
 use crate::journal::History;
 use crate::lsn::Position;
-use crate::protocol::{Detail, ErrorCode, ErrorMessage};
 use crate::snapshot::{self, Cursor, Next, Seam};
 use crate::types::json::Numbers;
 
@@ -39,19 +38,25 @@ pub(super) enum Found {
     End,
 }
 
-/// How long one step waits for something to come: others want their turn.
+/// How long one step waits for something to come: others want their turn, all of whom have it within this time.
 const POLL: Duration = Duration::from_millis(200);
+/// How long it waits at least.
+const SHORTEST_POLL: Duration = Duration::from_millis(2);
 /// How often a subscription is checked again because its table changed meanwhile.
 const MAX_CHECKS: usize = 5;
 
-/// Waits for what comes next.
+/// Waits for what comes next: while so many `others` of the connection's wait for theirs, or, without a number, no longer
+/// than a moment.
 pub(super) async fn step<H: History>(
     shared: Arc<Shared<H>>,
     mut rows: Box<Snapshot>,
     numbers: Numbers,
+    others: Option<usize>,
 ) -> Done<H> {
     let has_begun = rows.seam.is_some();
-    let next = tokio::time::timeout(POLL, rows.cursor.next(has_begun)).await;
+    let share = others.and_then(|others| u32::try_from(others).ok()?.checked_add(1));
+    let turn = share.map_or(SHORTEST_POLL, |share| (POLL / share).max(SHORTEST_POLL));
+    let next = tokio::time::timeout(turn, rows.cursor.next(has_begun)).await;
     let found = match next {
         Err(_) => Ok(Found::Nothing),
         Ok(Ok(Next::Begun(seam))) => Ok(Found::Begun(seam)),
@@ -105,7 +110,11 @@ impl<H: History> Session<H> {
     /// Asks for the rows.
     pub(super) async fn open_snapshot(&mut self, prepared: Box<Prepared>) -> Result<(), End> {
         let subscription = &prepared.subscription;
-        match self.shared.snapshots.open(&subscription.query) {
+        match self
+            .shared
+            .snapshots
+            .open(&subscription.query, self.client.connection)
+        {
             Ok(cursor) => {
                 let id = serde_json::Value::from(&*subscription.id);
                 self.jobs.push_back(Job::Snapshot(Box::new(Snapshot {
@@ -163,17 +172,5 @@ impl<H: History> Session<H> {
         }
         self.jobs.push_back(Job::Snapshot(rows));
         Ok(())
-    }
-
-    fn refusal(&self, error: &snapshot::Error) -> ErrorMessage {
-        match error {
-            snapshot::Error::Busy => ErrorMessage::new(ErrorCode::LimitExceeded, error.to_string())
-                .with(Detail::Limit("snapshots")),
-            snapshot::Error::TableChanged => {
-                ErrorMessage::new(ErrorCode::SchemaChanged, format!("{error}: start anew"))
-            }
-            snapshot::Error::Unpublished => ErrorMessage::new(ErrorCode::UnknownTable, error.to_string()),
-            error => self.shared.unanswered(error),
-        }
     }
 }

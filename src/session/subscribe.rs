@@ -103,6 +103,15 @@ impl Prepared {
                 tokio::time::sleep(RENAME_POLL).await;
             }
         }
+        if !shared
+            .tables
+            .can_hold(&texts(subscribe))
+            .await
+            .map_err(|error| shared.unanswered(&error))?
+        {
+            let message = "where or params have a character that the database's encoding does not have";
+            return Err(ErrorMessage::new(ErrorCode::BadPredicate, message));
+        }
         let mut oid = relation.oid;
         // Its past is that of the table that the stream has under the name: the database may be ahead of it.
         if let Beginning::After(from) = &mut start
@@ -201,6 +210,13 @@ fn check_versions(query: &Query, since: Option<Vec<Arc<Relation>>>) -> Result<()
     };
     let mut changes = since.iter().filter_map(|version| changed_message(query, version));
     changes.next().map_or(Ok(()), Err)
+}
+
+/// What the database would be asked for: the texts of the predicate, as far as they are not ASCII.
+fn texts(subscribe: &Subscribe) -> String {
+    let params = subscribe.params.iter().map(ToString::to_string);
+    let texts = subscribe.predicate.clone().into_iter().chain(params);
+    texts.filter(|text| !text.is_ascii()).collect()
 }
 
 /// The start of a subscription to a table that has its name only since some place: not before that.

@@ -5,7 +5,9 @@
 //! same time share one reading.
 
 mod pool;
+mod queue;
 mod read;
+mod rights;
 mod rows;
 mod seam;
 mod spool;
@@ -13,12 +15,12 @@ mod statement;
 mod take;
 
 pub use read::{Cursor, Next, Rows};
+pub use rights::Denied;
 pub use seam::{Seam, Unseen};
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{Object, PoolError};
@@ -29,7 +31,8 @@ use crate::lsn::Lsn;
 use crate::postgres::{self, Catalog, ConnInfo, Connection, Publication, Purpose};
 use crate::telemetry::Metrics;
 use pool::Pool;
-use read::Read;
+use queue::Queue;
+use read::{Read, Turn};
 use spool::Budget;
 
 /// Bounds on snapshots, and where they come from.
@@ -43,6 +46,8 @@ pub struct Options {
     pub publications: Vec<Publication>,
     /// How many are read at the same moment.
     pub max_connections: usize,
+    /// How long one may take at the server, from its snapshot to its last row.
+    pub timeout: Duration,
     /// How much may be kept on disk of what clients have not taken yet, in bytes.
     pub max_bytes: u64,
     /// Rows beyond this fail the snapshot, in bytes.
@@ -68,6 +73,16 @@ pub enum Error {
     /// Too many wait already.
     #[error("{MAX_WAITING} snapshots wait to be read already")]
     Busy,
+    /// It took too long at the server, or its clients took too long to take it.
+    #[error("the rows were not read, or not taken, within {0:?} (--snapshot-timeout)")]
+    TimedOut(Duration),
+    /// The role may not read the table.
+    #[error("{0}")]
+    Denied(Denied),
+    /// The server does not take a value of the predicate.
+    #[error("the server does not take a value of the predicate")]
+    Values(#[source] postgres::Error),
+
     /// The table is another than it was when the subscription was checked.
     #[error("the table was changed meanwhile")]
     TableChanged,
@@ -100,10 +115,37 @@ pub enum Error {
     Abandoned,
 }
 
-/// How many readings may wait for a connection.
+/// How many readings may wait for a connection; more only where each is the first of its client's.
 const MAX_WAITING: usize = 1_000;
+/// How often what nobody wants any more is looked for in a full queue, at most.
+const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// How often the primary is asked to write what a snapshot waits for, at most.
 const NUDGE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// SQLSTATE: the role may not do that.
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
+impl Error {
+    /// Whether the connection is of no further use.
+    fn is_fatal(&self) -> bool {
+        match self {
+            Error::Postgres(error) | Error::Values(error) => error.is_fatal(),
+            _ => false,
+        }
+    }
+}
+
+/// A place among those that are read at once, given back when it is dropped.
+struct Place<H: History> {
+    snapshots: Arc<Snapshots<H>>,
+    owner: u64,
+}
+
+impl<H: History> Drop for Place<H> {
+    fn drop(&mut self) {
+        self.snapshots.waiting().queue.give_back(self.owner);
+    }
+}
 
 /// Reads snapshots.
 pub struct Snapshots<H: History> {
@@ -112,12 +154,39 @@ pub struct Snapshots<H: History> {
     unseen: Arc<Unseen>,
     pool: Pool,
     budget: Arc<Budget>,
-    waiting: AtomicUsize,
+    queue: Mutex<Waiting>,
     reads: Mutex<HashMap<Arc<Query>, Weak<Read>>>,
     /// Asked whether a table is still what it was.
     catalog: Mutex<Catalog>,
     nudged: Mutex<Option<Instant>>,
     metrics: Arc<Metrics>,
+}
+
+/// The readings that wait for a connection.
+#[derive(Debug)]
+struct Waiting {
+    queue: Queue<(Arc<Read>, Arc<Query>)>,
+    swept: Option<Instant>,
+}
+
+impl Waiting {
+    /// Adds one.
+    fn push(&mut self, owner: u64, read: &Arc<Read>, query: &Arc<Query>) -> Result<(), Error> {
+        let item = || (Arc::clone(read), Arc::clone(query));
+        let pushed = self.queue.push(owner, item(), is_waiting);
+        if pushed.is_ok() || self.swept.is_some_and(|at| at.elapsed() < SWEEP_INTERVAL) {
+            return pushed.map_err(|_| Error::Busy);
+        }
+        self.swept = Some(Instant::now());
+        self.queue.sweep(is_waiting);
+        self.queue
+            .push(owner, item(), is_waiting)
+            .map_err(|_| Error::Busy)
+    }
+}
+
+fn is_waiting((read, _): &(Arc<Read>, Arc<Query>)) -> bool {
+    read.is_waiting()
 }
 
 impl<H: History> std::fmt::Debug for Snapshots<H> {
@@ -140,35 +209,44 @@ impl<H: History> Snapshots<H> {
             pool: pool::new(&options),
             budget: Budget::new(options.max_bytes),
             catalog: Mutex::new(Catalog::new(options.conninfo.clone())),
+            queue: Mutex::new(Waiting {
+                queue: Queue::new(options.max_connections, MAX_WAITING),
+                swept: None,
+            }),
             history,
             options,
             unseen,
-            waiting: AtomicUsize::new(0),
             reads: Mutex::default(),
             nudged: Mutex::default(),
             metrics,
         })
     }
 
-    /// The rows of a query, which was told of its table: by a reading that is under way, or by one that begins when a
-    /// connection is free.
-    pub fn open(self: &Arc<Self>, query: &Arc<Query>) -> Result<Cursor, Error> {
+    /// The rows of a query, which was told of its table: by a reading that is under way, or by one that begins when its
+    /// `owner`, a connection, has its turn.
+    ///
+    /// # Errors
+    /// Too many wait.
+    pub fn open(self: &Arc<Self>, query: &Arc<Query>, owner: u64) -> Result<Cursor, Error> {
         let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
         // As the same query of a table that was another then is not the same.
         let same = reads
             .get_key_value(query)
-            .filter(|(known, _)| known.relation() == query.relation());
-        if let Some(cursor) = same
-            .and_then(|(_, read)| read.upgrade())
-            .and_then(|read| read.join(&self.history.epoch()))
-        {
+            .filter(|(known, _)| known.relation() == query.relation())
+            .and_then(|(_, read)| read.upgrade());
+        let joined = same.and_then(|read| Some((read.join(&self.history.epoch())?, read)));
+        if let Some((cursor, read)) = joined {
+            drop(reads);
+            if read.is_waiting() {
+                // Whoever asked first may have to wait for longer than this one.
+                self.waiting().push(owner, &read, query)?;
+                self.dispatch();
+            }
             self.metrics.snapshots_shared.inc();
             return Ok(cursor);
         }
-        if self.waiting.load(Ordering::Relaxed) >= MAX_WAITING {
-            return Err(Error::Busy);
-        }
         let (read, cursor) = Read::new();
+        self.waiting().push(owner, &read, query)?;
         if reads.len() >= 2 * self.options.max_connections {
             reads.retain(|_, read| read.strong_count() > 0);
         }
@@ -176,26 +254,53 @@ impl<H: History> Snapshots<H> {
         reads.remove(query);
         reads.insert(Arc::clone(query), Arc::downgrade(&read));
         drop(reads);
-        self.waiting.fetch_add(1, Ordering::Relaxed);
         self.metrics.snapshots.inc();
-        self.metrics.snapshots_waiting.inc();
-        let (this, query) = (Arc::clone(self), Arc::clone(query));
-        tokio::spawn(async move { this.run(read, query).await });
+        self.dispatch();
         Ok(cursor)
     }
 
-    /// One reading, once a connection is free.
-    async fn run(self: Arc<Self>, read: Arc<Read>, query: Arc<Query>) {
-        let connection = self.pool.get().await;
-        self.waiting.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.snapshots_waiting.dec();
-        let connection = match connection {
+    fn waiting(&self) -> MutexGuard<'_, Waiting> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins the readings that there are places for.
+    fn dispatch(self: &Arc<Self>) {
+        while let Some((place, read, query)) = self.next() {
+            let this = Arc::clone(self);
+            tokio::spawn(async move {
+                this.run(read, query).await;
+                drop(place);
+                this.dispatch();
+            });
+        }
+    }
+
+    /// The reading that has its turn, with its place.
+    fn next(self: &Arc<Self>) -> Option<(Place<H>, Arc<Read>, Arc<Query>)> {
+        let mut waiting = self.waiting();
+        let next = loop {
+            let Some((owner, (read, query))) = waiting.queue.next(is_waiting) else {
+                break None;
+            };
+            if read.start() {
+                let snapshots = Arc::clone(self);
+                break Some((Place { snapshots, owner }, read, query));
+            }
+            waiting.queue.give_back(owner);
+        };
+        self.metrics.snapshots_waiting.set(waiting.queue.len() as i64);
+        next
+    }
+
+    /// One reading, which has its turn.
+    async fn run(self: &Arc<Self>, read: Arc<Read>, query: Arc<Query>) {
+        let connection = match self.pool.get().await {
             Ok(connection) => connection,
             Err(PoolError::Backend(error)) => return read.end(Err(error.into())),
             Err(_) => return read.end(Err(Error::Unsettled)),
         };
         let ended = Arc::clone(&read);
-        let this = Arc::clone(&self);
+        let this = Arc::clone(self);
         let reading = tokio::task::spawn_blocking(move || this.read(&read, &query, connection));
         if reading.await.is_err() {
             tracing::error!("reading a snapshot panicked");
@@ -207,9 +312,18 @@ impl<H: History> Snapshots<H> {
     /// Reads on a connection, which is of use to others afterwards unless it failed or was cancelled. Blocking.
     fn read(&self, read: &Read, query: &Query, mut connection: Object<pool::Connections>) {
         self.metrics.snapshots_reading.inc();
-        let done = self.read_on(read, query, &mut connection);
+        let turn = Turn::new(read, self.options.timeout);
+        let done = self.read_on(&turn, query, &mut connection);
         let released = connection.query("ROLLBACK");
-        if done.is_err() || released.is_err() {
+        let done = match done {
+            Err(Error::Postgres(error)) if error.sqlstate() == Some(INSUFFICIENT_PRIVILEGE) => {
+                Err(self.denied(query, &mut connection, error))
+            }
+            Err(_) if turn.is_late() => Err(Error::TimedOut(self.options.timeout)),
+            done => done,
+        };
+        // A cancellation may still be on its way, and would hit whatever comes next.
+        if released.is_err() || connection.was_cancelled() || done.as_ref().is_err_and(Error::is_fatal) {
             drop(Object::take(connection));
         }
         self.metrics.snapshots_reading.dec();

@@ -36,6 +36,8 @@ struct State {
     next_cursor: u64,
     /// All who had asked have gone before the end.
     abandoned: bool,
+    /// It has its turn.
+    started: bool,
 }
 
 impl Read {
@@ -51,6 +53,7 @@ impl Read {
                 cursors: BTreeMap::from([(0, 0)]),
                 next_cursor: 1,
                 abandoned: false,
+                started: false,
             }),
             changed: watch::channel(()).0,
         });
@@ -90,6 +93,18 @@ impl Read {
         !self.lock().abandoned
     }
 
+    /// Whether somebody waits for it to begin.
+    pub(super) fn is_waiting(&self) -> bool {
+        let state = self.lock();
+        !state.abandoned && !state.started
+    }
+
+    /// It has its turn; whether it is the first time, and anybody still waits for it.
+    pub(super) fn start(&self) -> bool {
+        let mut state = self.lock();
+        !std::mem::replace(&mut state.started, true) && !state.abandoned
+    }
+
     /// The snapshot is taken.
     pub(super) fn begin(&self, seam: Seam) {
         let mut state = self.lock();
@@ -123,6 +138,34 @@ impl Read {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+/// A reading's turn, which has an end.
+pub(super) struct Turn<'a> {
+    pub(super) read: &'a Read,
+    until: Instant,
+}
+
+impl Turn<'_> {
+    /// From now on, for so long.
+    pub(super) fn new(read: &Read, timeout: Duration) -> Turn<'_> {
+        // What no clock holds is as good as for ever.
+        let now = Instant::now();
+        let until = now.checked_add(timeout).unwrap_or(now + FOR_EVER);
+        Turn { read, until }
+    }
+
+    /// Whether its time is over.
+    pub(super) fn is_late(&self) -> bool {
+        Instant::now() >= self.until
+    }
+
+    /// Whether it is to go on.
+    pub(super) fn is_on(&self) -> bool {
+        self.read.is_wanted() && !self.is_late()
+    }
+}
+
+const FOR_EVER: Duration = Duration::from_secs(365 * 86_400);
 
 fn is_failure(end: &Option<Result<(), Arc<Error>>>) -> bool {
     matches!(end, Some(Err(_)))

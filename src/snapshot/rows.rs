@@ -2,14 +2,14 @@
 
 use std::sync::PoisonError;
 
-use super::read::Read;
+use super::read::Turn;
 use super::spool::Spool;
 use super::take::take;
 use super::{Error, Snapshots, statement};
 use crate::event::{Column, Projection, Relation, Tuple};
 use crate::fanout::Query;
 use crate::journal::History;
-use crate::postgres::{Connection, Fetched, Field};
+use crate::postgres::{self, Connection, Fetched, Field};
 
 /// How many rows are asked for at a time.
 const ROWS: u32 = 2_000;
@@ -17,21 +17,15 @@ const ROWS: u32 = 2_000;
 impl<H: History> Snapshots<H> {
     pub(super) fn read_on(
         &self,
-        read: &Read,
+        turn: &Turn<'_>,
         query: &Query,
         connection: &mut Connection,
     ) -> Result<(), Error> {
-        let is_wanted = || read.is_wanted();
+        let is_wanted = || turn.is_on();
         let Some(relation) = query.relation() else {
             return Err(Error::TableChanged);
         };
-        let seam = take(
-            connection,
-            &relation.table,
-            &self.history,
-            &self.unseen,
-            is_wanted,
-        )?;
+        let seam = take(connection, relation, &self.history, &self.unseen, is_wanted)?;
         let columns = query.columns_of(relation).map_err(|_| Error::TableChanged)?;
         self.check_table(relation)?;
         let version = connection.server_version_num();
@@ -46,14 +40,17 @@ impl<H: History> Snapshots<H> {
         let sql = statement::select(relation, &columns, &facts, pushed.as_ref());
         connection.query(statement::WITH_CITEXT)?;
         let values = pushed.map(|pushed| pushed.values).unwrap_or_default();
-        let fields = connection.open_portal(&sql, &values, is_wanted)?;
+        connection.query(statement::OWN_TIMEOUT)?;
+        let fields = connection
+            .open_portal(&sql, &values, is_wanted)
+            .map_err(of_values)?;
         if !fits(&fields, relation, &columns) {
             return Err(Error::TableChanged);
         }
         // All names in it were looked up.
         connection.query(&statement::names_in_values())?;
-        read.begin(seam);
-        self.write_rows(read, connection, &narrowed(relation, &columns), query)
+        turn.read.begin(seam);
+        self.write_rows(turn, connection, &narrowed(relation, &columns), query)
     }
 
     /// Whether the table, which the transaction holds as it is, is the one that the client was told of.
@@ -75,16 +72,16 @@ impl<H: History> Snapshots<H> {
 
     fn write_rows(
         &self,
-        read: &Read,
+        turn: &Turn<'_>,
         connection: &mut Connection,
         relation: &Relation,
         query: &Query,
     ) -> Result<(), Error> {
-        let is_wanted = || read.is_wanted();
+        let is_wanted = || turn.is_on();
         let mut writer = Writer {
             projection: Projection::all(relation, query.numbers),
             spool: Spool::new(&self.options.dir, &self.budget),
-            read,
+            turn,
             rows: Vec::new(),
             max_bytes: self.options.max_frame_bytes,
             failure: None,
@@ -100,13 +97,21 @@ impl<H: History> Snapshots<H> {
             if let Some(failure) = writer.failure.take() {
                 return Err(failure);
             }
-            if !read.is_wanted() {
+            if !turn.is_on() {
                 return Err(Error::Abandoned);
             }
             if fetched == Fetched::All {
                 return writer.write();
             }
         }
+    }
+}
+
+/// The server looks at the predicate's values before any row.
+fn of_values(error: postgres::Error) -> Error {
+    match error.sqlstate() {
+        Some(code) if code.starts_with("22") => Error::Values(error),
+        _ => error.into(),
     }
 }
 
@@ -131,7 +136,7 @@ fn narrowed(relation: &Relation, columns: &[usize]) -> Relation {
 struct Writer<'a> {
     projection: Projection,
     spool: Spool,
-    read: &'a Read,
+    turn: &'a Turn<'a>,
     /// A JSON array that is not closed yet; empty if there are no rows.
     rows: Vec<u8>,
     max_bytes: usize,
@@ -160,12 +165,12 @@ impl Writer<'_> {
             return Ok(());
         }
         self.rows.push(b']');
-        let (kept, is_wanted) = (|| self.read.kept(), || self.read.is_wanted());
+        let (kept, is_wanted) = (|| self.turn.read.kept(), || self.turn.is_on());
         let written = self.spool.write(&self.rows, kept, is_wanted);
         let chunk = written.map_err(Error::Spool)?.ok_or(Error::Abandoned)?;
         self.rows.clear();
         self.rows.shrink_to(4 * self.max_bytes);
-        self.read.push(chunk);
+        self.turn.read.push(chunk);
         Ok(())
     }
 }

@@ -6,18 +6,53 @@ use crate::postgres::{
     NAMES_IN_VALUES, Publication, Row, publication_tables, quote_identifier, quote_literal,
 };
 
-/// Begins the transaction that a snapshot reads in, and keeps the table as it is for as long. None of this takes the
-/// transaction's snapshot yet. Row security would hide rows without a word: with it off they are an error.
-pub(super) fn begin(table: &TableName) -> String {
+/// Begins the transaction that a snapshot reads in. None of this takes the transaction's snapshot yet. Row security would
+/// hide rows without a word: with it off they are an error.
+pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
+     SET LOCAL row_security = off; \
+     SET LOCAL search_path = pg_catalog; \
+     SET LOCAL idle_in_transaction_session_timeout = 0; \
+     SET LOCAL lock_timeout = '10s'";
+
+/// Keeps the table, and its partitions, as they are until the transaction ends. `LOCK TABLE` would ask for the right to
+/// read all columns, where a publication's column list needs some.
+pub(super) fn hold(table: &TableName) -> String {
+    format!("SELECT FROM {} LIMIT 0", qualified(table))
+}
+
+/// Asks whether the table's files, and those of its partitions, are those that they were when the snapshot was taken: a
+/// table that was rewritten or truncated since, before it was held, would seem to be empty. `pg_class` answers as of the
+/// snapshot, and the function as of now.
+pub(super) fn is_unchanged(oid: u32) -> String {
     format!(
-        "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
-         SET LOCAL row_security = off; \
-         SET LOCAL search_path = pg_catalog; \
-         SET LOCAL statement_timeout = 0; \
-         SET LOCAL idle_in_transaction_session_timeout = 0; \
-         SET LOCAL lock_timeout = '10s'; \
-         LOCK TABLE {} IN ACCESS SHARE MODE",
-        qualified(table)
+        "SELECT pg_catalog.bool_and(c.relfilenode = COALESCE(pg_catalog.pg_relation_filenode(c.oid), 0)) \
+         FROM pg_catalog.pg_class c \
+         WHERE c.oid = {oid} OR c.oid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree({oid}) p)"
+    )
+}
+
+/// Gives the rows' statement the bound that the role, the database or the server has for statements.
+pub(super) const OWN_TIMEOUT: &str = "SET LOCAL statement_timeout TO DEFAULT";
+
+/// Asks what the role lacks to read the columns of a table: its name, whether it may use the schema, whether row-level
+/// security applies to it, which of the columns it may not read, and whether it may read none of the table.
+pub(super) fn rights(relation: &Relation) -> String {
+    let columns: Vec<String> = relation
+        .columns
+        .iter()
+        .map(|column| quote_literal(&column.name))
+        .collect();
+    format!(
+        "SELECT current_user, pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE'), \
+             pg_catalog.row_security_active(c.oid), \
+             pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) \
+                 FILTER (WHERE a.attname IN ({columns}) AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')), \
+             pg_catalog.bool_and(a.attname IN ({columns})) AND NOT pg_catalog.has_any_column_privilege(c.oid, 'SELECT') \
+         FROM pg_catalog.pg_class c \
+         JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
+         WHERE c.oid = {oid} GROUP BY c.oid, c.relnamespace",
+        columns = columns.join(", "),
+        oid = relation.oid,
     )
 }
 
@@ -125,7 +160,7 @@ pub(super) fn select(
     )
 }
 
-fn qualified(table: &TableName) -> String {
+pub(super) fn qualified(table: &TableName) -> String {
     format!(
         "{}.{}",
         quote_identifier(&table.schema),

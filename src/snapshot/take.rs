@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Error, Unseen, statement};
-use crate::event::TableName;
+use crate::event::Relation;
 use crate::journal::{Entry, History, Identity, Read as _};
 use crate::lsn::{Lsn, Position, Start};
 use crate::postgres::{self, Connection, Row, Snapshot};
@@ -67,10 +67,11 @@ impl Taken {
     }
 }
 
-/// Begins a transaction on `connection` that reads `table`, and takes its snapshot.
+/// Begins a transaction on `connection` that reads the table of `relation`, takes its snapshot, and holds the table as it
+/// is.
 pub(super) fn take<H: History>(
     connection: &mut Connection,
-    table: &TableName,
+    relation: &Relation,
     history: &H,
     unseen: &Unseen,
     mut is_wanted: impl FnMut() -> bool,
@@ -81,9 +82,7 @@ pub(super) fn take<H: History>(
         }
         let replayed = wait_for_standby(connection, history, &mut is_wanted)?;
         let epoch = history.epoch();
-        connection
-            .query_while(&statement::begin(table), &mut is_wanted)
-            .map_err(of_table)?;
+        connection.query(statement::BEGIN)?;
         // Before the snapshot: all of this is either seen by it or known not to be.
         let head = history.head();
         let taken = Taken::read(&connection.query_one("the snapshot", statement::TAKE)?)?;
@@ -112,13 +111,29 @@ pub(super) fn take<H: History>(
             _ => None,
         };
         let is_held = |seam: &Seam| seam.after >= history.earliest() && history.epoch() == epoch;
-        if let Some(seam) = seam.filter(is_held) {
+        if let Some(seam) = seam
+            && hold(connection, relation, &mut is_wanted)?
+            && is_held(&seam)
+        {
             return Ok(seam);
         }
         connection.query("ROLLBACK")?;
         thread::sleep(PAUSE);
     }
     Err(Error::Unsettled)
+}
+
+/// Has the table stay as it is; whether it is still as the snapshot has it.
+fn hold(
+    connection: &mut Connection,
+    relation: &Relation,
+    is_wanted: impl FnMut() -> bool,
+) -> Result<bool, Error> {
+    connection
+        .query_while(&statement::hold(&relation.table), is_wanted)
+        .map_err(of_table)?;
+    let unchanged = connection.query_one("the table's files", &statement::is_unchanged(relation.oid))?;
+    Ok(unchanged.get(0) == Some("t"))
 }
 
 /// Waits until a standby has replayed what the journal holds, and says how far it has; `None` of a primary.

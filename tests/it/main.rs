@@ -23,6 +23,7 @@ mod pooler;
 mod protocol;
 mod publications;
 mod refusals;
+mod rights;
 mod schema;
 mod settings;
 mod slot;

@@ -359,7 +359,7 @@ fn what_may_not_be_read_is_an_error_and_never_fewer_rows() {
     let walcast = setup.start();
     let mut client = walcast.connect();
     let refusal = client.subscribe_refused(json!({"id": "s", "table": "t", "snapshot": true}));
-    assert_eq!(refusal["code"], "internal", "{refusal}");
+    assert_eq!(refusal["code"], "database_refused", "{refusal}");
     eventually("the log says why", || {
         walcast.log().contains("row-level security").then_some(())
     });

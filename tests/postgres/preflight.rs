@@ -196,6 +196,25 @@ fn what_is_wrong_with_publications_and_tables_is_found() {
     );
     cluster.psql(cure);
     assert_eq!(as_role("reader", &wanted("s", &["hidden"])), []);
+    // No more is asked for than is published.
+    if cluster.psql("SHOW server_version_num").parse::<u32>().unwrap() >= 150_000 {
+        cluster.psql(
+            r#"CREATE TABLE listed (id int PRIMARY KEY, "Odd name" text, secret text);
+               CREATE PUBLICATION listed FOR TABLE listed (id, "Odd name"); GRANT SELECT (id) ON listed TO reader;
+               SELECT pg_drop_replication_slot('s'); SELECT pg_create_logical_replication_slot('s', 'pgoutput')"#,
+        );
+        let cure = r#"GRANT SELECT ("Odd name") ON public.listed TO "reader";"#;
+        let found = as_role("reader", &wanted("s", &["listed"]));
+        assert_eq!(found, [(Code::NoSelectRight, cure.to_owned())]);
+        cluster.psql(cure);
+        assert_eq!(as_role("reader", &wanted("s", &["listed"])), []);
+    }
+    cluster.psql("ALTER TABLE s.hidden ENABLE ROW LEVEL SECURITY");
+    let cure = r#"ALTER ROLE "reader" BYPASSRLS;"#;
+    let found = as_role("reader", &wanted("s", &["hidden"]));
+    assert_eq!(found, [(Code::RowSecurity, cure.to_owned())]);
+    cluster.psql(cure);
+    assert_eq!(as_role("reader", &wanted("s", &["hidden"])), []);
     // Only the one that is missing is made.
     let found = as_role("reader", &creating("s", &["empty", "new"]));
     let (code, cure) = &found[0];

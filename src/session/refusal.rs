@@ -1,0 +1,129 @@
+//! What a client is told of rows that cannot be had: what it can do about it, if anything, by the code.
+
+use super::{Session, Shared};
+use crate::journal::History;
+use crate::postgres;
+use crate::protocol::{Detail, ErrorCode, ErrorMessage};
+use crate::snapshot;
+
+/// What an SQLSTATE says of trying again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The predicate fails for a row.
+    OfARow,
+    /// It took too long, by the server's own bound, or was cancelled there.
+    Cancelled,
+    /// The database will refuse it again.
+    Permanent,
+    /// It may pass: locks, restarts, connections.
+    Passing,
+}
+
+fn kind(sqlstate: &str) -> Kind {
+    match sqlstate {
+        // NaN as an integer, and two columns of different collations.
+        "0A000" | "42P22" => Kind::OfARow,
+        "57014" => Kind::Cancelled,
+        code => match code.get(..2) {
+            Some("22") => Kind::OfARow,
+            Some("0A" | "42" | "54") => Kind::Permanent,
+            _ => Kind::Passing,
+        },
+    }
+}
+
+impl<H: History> Session<H> {
+    /// The words for what keeps a subscription from its rows.
+    pub(super) fn refusal(&self, error: &snapshot::Error) -> ErrorMessage {
+        use snapshot::Error;
+        let limit =
+            |limit| ErrorMessage::new(ErrorCode::LimitExceeded, error.to_string()).with(Detail::Limit(limit));
+        match error {
+            Error::Busy => limit("snapshots"),
+            Error::TimedOut(_) => limit("snapshot_timeout"),
+            Error::TableChanged => {
+                ErrorMessage::new(ErrorCode::SchemaChanged, format!("{error}: start anew"))
+            }
+            Error::Unpublished => ErrorMessage::new(ErrorCode::UnknownTable, error.to_string()),
+            Error::Denied(_) => {
+                tracing::warn!(%error, "a snapshot was refused by the database");
+                ErrorMessage::new(ErrorCode::DatabaseRefused, error.to_string())
+            }
+            Error::Predicate(error) => error.clone().into(),
+            Error::Values(error) => of_values(error),
+            Error::Postgres(refused) => match refused.sqlstate() {
+                Some(code) => self.shared.refused(error, code),
+                None => self.shared.unanswered(error),
+            },
+            error => self.shared.unanswered(error),
+        }
+    }
+}
+
+impl<H: History> Shared<H> {
+    /// The words for what the database said to a question, by its code: its own words may hold a row's values.
+    fn refused(&self, error: &snapshot::Error, sqlstate: &str) -> ErrorMessage {
+        match kind(sqlstate) {
+            Kind::OfARow => {
+                tracing::debug!(sqlstate, "a predicate fails for a row");
+                let message = format!(
+                    "the predicate fails for a row that is there, as it would in Postgres (SQLSTATE {sqlstate})"
+                );
+                ErrorMessage::new(ErrorCode::BadPredicate, message)
+            }
+            Kind::Cancelled => {
+                let message = "the rows were not read within the database's statement_timeout, or somebody cancelled that";
+                ErrorMessage::new(ErrorCode::LimitExceeded, message).with(Detail::Limit("snapshot_timeout"))
+            }
+            Kind::Permanent => {
+                let id = super::logged(error);
+                let message = format!(
+                    "the database refuses to read the rows (SQLSTATE {sqlstate}); it is logged under {id}"
+                );
+                ErrorMessage::new(ErrorCode::DatabaseRefused, message)
+            }
+            Kind::Passing => self.unanswered(error),
+        }
+    }
+}
+
+/// The words for a value of the predicate that the database does not take.
+fn of_values(error: &postgres::Error) -> ErrorMessage {
+    let sqlstate = error.sqlstate().unwrap_or_default();
+    let what = match sqlstate {
+        "22P05" | "22021" => "has a character that the database's encoding does not have",
+        _ => "is none that Postgres takes there",
+    };
+    ErrorMessage::new(
+        ErrorCode::BadPredicate,
+        format!("a text of where or params {what} (SQLSTATE {sqlstate})"),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_is_to_be_tried_again() {
+        for (sqlstate, expected) in [
+            ("22P02", Kind::OfARow),
+            ("22P05", Kind::OfARow),
+            ("0A000", Kind::OfARow),
+            ("57014", Kind::Cancelled),
+            ("42501", Kind::Permanent),
+            ("42883", Kind::Permanent),
+            ("54001", Kind::Permanent),
+            ("55P03", Kind::Passing),
+            ("40001", Kind::Passing),
+            ("53300", Kind::Passing),
+            ("57P01", Kind::Passing),
+            ("08006", Kind::Passing),
+            ("25P04", Kind::Passing),
+            ("XX000", Kind::Passing),
+            ("", Kind::Passing),
+        ] {
+            assert_eq!(kind(sqlstate), expected, "{sqlstate}");
+        }
+    }
+}

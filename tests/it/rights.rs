@@ -1,0 +1,354 @@
+//! Snapshots that the database refuses or bounds: by which code, in which words, and that nobody else waits for them.
+
+use std::time::Instant;
+
+use serde_json::{Value, json};
+
+use crate::support::{Client, Database, Incoming, Setup, Walcast, eventually, eventually_equal};
+
+/// A walcast whose role has the right to replication and no other.
+fn limited(database: &Database) -> (String, Walcast, Setup) {
+    let role = format!("limited_{}", database.name);
+    database.sql(&format!("CREATE ROLE {role} LOGIN REPLICATION"));
+    let url = database.url().replace("postgres@", &format!("{role}@"));
+    assert_ne!(url, database.url());
+    let setup = Setup::new(database).by(url);
+    (role, setup.start(), setup)
+}
+
+fn rows(client: &mut Client, mut subscribe: Value) -> Vec<Value> {
+    subscribe["snapshot"] = json!(true);
+    client.subscribe(subscribe);
+    let mut rows = Vec::new();
+    loop {
+        let message = client.next();
+        match message["type"].as_str().unwrap() {
+            "snapshot" => rows.extend(message["rows"].as_array().unwrap().clone()),
+            "live" => return rows,
+            other => panic!("{other}: {message}"),
+        }
+    }
+}
+
+/// Asks for rows that are refused for good, does what the message says, and asks again.
+fn cured(database: &Database, client: &mut Client, subscribe: &Value) -> Vec<Value> {
+    let mut ask = subscribe.clone();
+    ask["snapshot"] = json!(true);
+    let refusal = client.subscribe_refused(ask);
+    assert_eq!(refusal["code"], "database_refused", "{refusal}");
+    let words = refusal["message"].as_str().unwrap();
+    assert!(!words.contains("try again"), "{words}");
+    let (_, cure) = words.split_once(": ").unwrap();
+    database.sql(cure);
+    rows(client, subscribe.clone())
+}
+
+#[test]
+fn a_role_that_may_read_what_is_published_gets_it_and_no_table_lock_is_asked_for() {
+    let database = Database::new(
+        "CREATE TABLE t (id int PRIMARY KEY, name text, secret text); INSERT INTO t VALUES (1, 'a', 'x');
+         CREATE TABLE parted (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
+         CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1); INSERT INTO parted VALUES (7, 1)",
+    );
+    let has_lists = database.value("SELECT current_setting('server_version_num')::int >= 150000") == "t";
+    database.sql(match has_lists {
+        true => "CREATE PUBLICATION pub FOR TABLE t (id, name), parted WITH (publish_via_partition_root)",
+        false => "CREATE PUBLICATION pub FOR TABLE t, parted WITH (publish_via_partition_root)",
+    });
+    let (role, walcast, _setup) = limited(&database);
+    database.sql(&format!(
+        "GRANT SELECT (id, name) ON t TO {role}; GRANT SELECT ON parted TO {role}"
+    ));
+    let mut client = walcast.connect();
+    let found = rows(
+        &mut client,
+        json!({"id": "1", "table": "t", "columns": ["id", "name"]}),
+    );
+    assert_eq!(found, [json!({"id": 1, "name": "a"})]);
+    assert_eq!(
+        rows(&mut client, json!({"id": "2", "table": "parted"})),
+        [json!({"id": 7, "k": 1})]
+    );
+    if has_lists {
+        assert_eq!(
+            rows(&mut client, json!({"id": "3", "table": "t"})),
+            [json!({"id": 1, "name": "a"})]
+        );
+    }
+}
+
+#[test]
+fn what_the_role_may_not_read_is_refused_with_what_mends_it() {
+    let database = Database::new(
+        r#"CREATE TABLE plain (id int PRIMARY KEY, v text); INSERT INTO plain VALUES (1, 'x');
+         CREATE TABLE part (id int PRIMARY KEY, "Odd name" text, v text); INSERT INTO part VALUES (1, 'y', 'z');
+         CREATE SCHEMA "Other"; CREATE TABLE "Other"."T" (id int PRIMARY KEY); INSERT INTO "Other"."T" VALUES (1);
+         CREATE TABLE hides (id int PRIMARY KEY); INSERT INTO hides VALUES (1); ALTER TABLE hides ENABLE ROW LEVEL SECURITY;
+         CREATE PUBLICATION pub FOR ALL TABLES"#,
+    );
+    let (role, walcast, _setup) = limited(&database);
+    database.sql(&format!(
+        "GRANT SELECT (id) ON part TO {role}; GRANT SELECT ON hides TO {role}"
+    ));
+    let mut client = walcast.connect();
+    for (id, table, row) in [
+        ("1", "plain", json!({"id": 1, "v": "x"})),
+        ("2", "part", json!({"id": 1, "Odd name": "y", "v": "z"})),
+        ("3", r#""Other"."T""#, json!({"id": 1})),
+        ("4", "hides", json!({"id": 1})),
+    ] {
+        let found = cured(&database, &mut client, &json!({"id": id, "table": table}));
+        assert_eq!(found, [row], "{table}");
+    }
+    assert_eq!(walcast.metric(r#"errors_total{code="database_refused"}"#), 4.0);
+}
+
+#[test]
+fn a_character_that_the_database_does_not_have_is_the_predicates_fault() {
+    let database = Database::encoded(
+        "LATIN1",
+        "CREATE TABLE t (id int PRIMARY KEY, v text); ALTER TABLE t REPLICA IDENTITY FULL;
+         INSERT INTO t VALUES (1, U&'\\00e9'); CREATE PUBLICATION pub FOR TABLE t",
+    );
+    let walcast = Setup::new(&database).start();
+    let mut client = walcast.connect();
+    for snapshot in [true, false] {
+        for query in [
+            json!({"where": "v = $1", "params": ["€"]}),
+            json!({"where": "v = '€'"}),
+            json!({"where": "v IN ($1, 'x')", "params": ["5 €"]}),
+        ] {
+            let mut ask = query.clone();
+            ask["id"] = json!("a");
+            ask["table"] = json!("t");
+            ask["snapshot"] = json!(snapshot);
+            let refusal = client.subscribe_refused(ask);
+            assert_eq!(refusal["code"], "bad_predicate", "{query}: {refusal}");
+        }
+    }
+    let found = rows(
+        &mut client,
+        json!({"id": "b", "table": "t", "where": "v = $1", "params": ["é"]}),
+    );
+    assert_eq!(found, [json!({"id": 1, "v": "é"})]);
+}
+
+#[test]
+fn a_predicate_that_fails_for_a_row_is_not_tried_again_and_no_row_is_told_of() {
+    let database = Database::new(
+        r#"CREATE TABLE t (id int PRIMARY KEY, j json); ALTER TABLE t REPLICA IDENTITY FULL;
+         INSERT INTO t VALUES (1, '{"a": "ROWSECRET\u0000"}'); CREATE PUBLICATION pub FOR TABLE t"#,
+    );
+    let walcast = Setup::new(&database).flag("--log", "walcast=debug").start();
+    let mut client = walcast.connect();
+    let ask = json!({"id": "a", "table": "t", "where": "j->>'a' = 'x'", "snapshot": true});
+    let refusal = client.subscribe_refused(ask);
+    assert_eq!(refusal["code"], "bad_predicate", "{refusal}");
+    assert!(
+        refusal["message"].as_str().unwrap().contains("22P05"),
+        "{refusal}"
+    );
+    assert!(!refusal.to_string().contains("ROWSECRET") && !walcast.log().contains("ROWSECRET"));
+}
+
+/// A table with one row, and a view of time: conditions that take long for each of its rows.
+const SLOW: &str = "
+    CREATE TABLE slow (id int PRIMARY KEY, t text); ALTER TABLE slow REPLICA IDENTITY FULL;
+    INSERT INTO slow SELECT g, repeat('ab', 400) FROM generate_series(1, 20000) g;
+    CREATE TABLE quick (id int PRIMARY KEY); INSERT INTO quick VALUES (1);
+    CREATE PUBLICATION pub FOR TABLE slow, quick;
+";
+
+/// A query of `slow` that nobody else asks for.
+fn slow(number: usize) -> Value {
+    json!({"type": "subscribe", "id": format!("slow{number}"), "table": "slow", "where": format!("id > {number}"),
+           "snapshot": true})
+}
+
+#[test]
+fn one_client_that_asks_for_slow_rows_does_not_hold_up_another() {
+    let database = Database::new(SLOW);
+    let walcast = Setup::new(&database).start();
+    let mut locked = database.connect();
+    // As slow as can be: nobody is answered until the test lets them.
+    locked
+        .query("BEGIN; LOCK TABLE slow IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    let mut greedy = walcast.connect();
+    for number in 0..12 {
+        greedy.send(&slow(number));
+    }
+    // All places but the last.
+    eventually_equal("its turns", 3.0, || walcast.metric("snapshots_reading"));
+    eventually_equal("the others wait", 9.0, || walcast.metric("snapshots_waiting"));
+    for number in 0..5 {
+        let mut client = walcast.connect();
+        assert_eq!(
+            rows(&mut client, json!({"id": "q", "table": "quick"})),
+            [json!({"id": 1})],
+            "{number}"
+        );
+    }
+    // What it asked for alone is not what it waits for behind its own: the same query of another has a turn of its own.
+    let mut other = walcast.connect();
+    other.send(&slow(11));
+    eventually_equal("the last place", 4.0, || walcast.metric("snapshots_reading"));
+    assert_eq!(walcast.metric("snapshots_shared_total"), 1.0);
+    // Whoever leaves is not read for, and takes no session with it.
+    drop((greedy, other));
+    eventually_equal("nothing waits", 0.0, || walcast.metric("snapshots_reading"));
+    locked.query("COMMIT").unwrap();
+    let mut client = walcast.connect();
+    assert_eq!(
+        rows(&mut client, json!({"id": "q", "table": "quick"})),
+        [json!({"id": 1})]
+    );
+    eventually_equal("nothing waits", 0.0, || walcast.metric("snapshots_waiting"));
+    assert!(walcast.metric("snapshots_total") < 20.0);
+}
+
+#[test]
+fn readings_whose_askers_left_are_dropped_from_the_queue() {
+    let database = Database::new(SLOW);
+    let walcast = Setup::new(&database).start();
+    let mut locked = database.connect();
+    locked
+        .query("BEGIN; LOCK TABLE slow IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    let mut holding = walcast.connect();
+    (0..3).for_each(|number| holding.send(&slow(number)));
+    eventually_equal("places are taken", 3.0, || walcast.metric("snapshots_reading"));
+    let mut last = walcast.connect();
+    last.send(&slow(3));
+    eventually_equal("all places are taken", 4.0, || {
+        walcast.metric("snapshots_reading")
+    });
+    for round in 0..5 {
+        let mut leaves = walcast.connect();
+        (0..50).for_each(|number| leaves.send(&slow(1000 * (round + 1) + number)));
+        eventually("they wait", || {
+            (walcast.metric("snapshots_waiting") >= 50.0).then_some(())
+        });
+        drop(leaves);
+    }
+    let waiting = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    assert_eq!(database.value(waiting), "4");
+    locked.query("COMMIT").unwrap();
+    drop((holding, last));
+    // None of the 250 is read.
+    let mut client = walcast.connect();
+    assert_eq!(
+        rows(&mut client, json!({"id": "q", "table": "quick"})),
+        [json!({"id": 1})]
+    );
+    eventually_equal("nothing is read", 0.0, || walcast.metric("snapshots_reading"));
+    eventually_equal("nothing waits", 0.0, || walcast.metric("snapshots_waiting"));
+}
+
+#[test]
+fn a_reading_that_takes_too_long_is_cancelled_at_the_server() {
+    let database = Database::new(SLOW);
+    let setup = Setup::new(&database).flag("--snapshot-timeout", "1s");
+    let walcast = setup.start();
+    let mut locked = database.connect();
+    locked
+        .query("BEGIN; LOCK TABLE slow IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    let mut client = walcast.connect();
+    client.send(&slow(0));
+    let refusal = client.error();
+    assert_eq!(
+        (&refusal["code"], &refusal["limit"], &refusal["id"]),
+        (
+            &json!("limit_exceeded"),
+            &json!("snapshot_timeout"),
+            &json!("slow0")
+        ),
+        "{refusal}"
+    );
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event_type = 'Lock'",
+        database.name
+    );
+    eventually_equal("it is cancelled", "0".to_owned(), || database.value(&waiting));
+    locked.query("COMMIT").unwrap();
+    assert_eq!(
+        rows(&mut client, json!({"id": "q", "table": "quick"})),
+        [json!({"id": 1})]
+    );
+}
+
+#[test]
+fn the_administrators_bound_on_statements_holds_for_snapshots() {
+    let database = Database::new(SLOW);
+    database.sql(&format!(
+        "ALTER DATABASE {} SET statement_timeout = '300ms'",
+        database.name
+    ));
+    let walcast = Setup::new(&database).start();
+    let mut client = walcast.connect();
+    let patterns: Vec<String> = (0..60).map(|n| format!("t LIKE '%a{n}b%c'")).collect();
+    let takes_long = json!({"type": "subscribe", "id": "long", "table": "slow", "where": patterns.join(" OR "), "snapshot": true});
+    client.send(&takes_long);
+    let refusal = loop {
+        match client.next_by(Instant::now() + crate::support::DEADLINE) {
+            Incoming::Message(message) if message["type"] == "error" => break message,
+            Incoming::Message(_) => {}
+            end => panic!("{end:?}"),
+        }
+    };
+    assert_eq!(
+        (&refusal["code"], &refusal["limit"]),
+        (&json!("limit_exceeded"), &json!("snapshot_timeout")),
+        "{refusal}"
+    );
+    assert_eq!(
+        rows(&mut client, json!({"id": "q", "table": "quick"})),
+        [json!({"id": 1})]
+    );
+}
+
+#[test]
+fn a_table_that_is_rewritten_while_its_snapshot_is_taken_is_not_taken_for_empty() {
+    let database = Database::new(
+        "CREATE TABLE t (id int PRIMARY KEY, v int); INSERT INTO t SELECT g, g FROM generate_series(1, 1000) g;
+         CREATE TABLE parted (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
+         CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1);
+         INSERT INTO parted SELECT g, 1 FROM generate_series(1, 500) g;
+         CREATE PUBLICATION pub FOR TABLE t, parted WITH (publish_via_partition_root)",
+    );
+    let walcast = Setup::new(&database).start();
+    for (table, rewritten, count) in [("t", "t", 1000), ("parted", "parted_1", 500)] {
+        for round in 0..3 {
+            let mut locked = database.connect();
+            locked
+                .query(&format!("BEGIN; LOCK TABLE {rewritten} IN ACCESS EXCLUSIVE MODE"))
+                .unwrap();
+            let mut client = walcast.connect();
+            let name = format!("{table}{round}");
+            client.send(&json!({"type": "subscribe", "id": name, "table": table, "snapshot": true}));
+            let waiting = format!(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = '{}' AND wait_event_type = 'Lock'",
+                database.name
+            );
+            eventually_equal("it waits for the table", "1".to_owned(), || {
+                database.value(&waiting)
+            });
+            // VACUUM FULL does as much, but not inside a transaction.
+            locked
+                .query(&format!("CLUSTER {rewritten} USING {rewritten}_pkey; COMMIT"))
+                .unwrap();
+            client.expect("subscribed");
+            let mut found = 0;
+            loop {
+                let message = client.next();
+                match message["type"].as_str().unwrap() {
+                    "snapshot" => found += message["rows"].as_array().unwrap().len(),
+                    "live" => break,
+                    other => panic!("{other}: {message}"),
+                }
+            }
+            assert_eq!(found, count, "{table}");
+        }
+    }
+}
