@@ -21,6 +21,11 @@ pub(super) enum Partitions {
     Whole,
     /// The columns that the relation has as its identity, at least: none is under `FULL`.
     Keys,
+    /// None of them was described, and wal2json describes none: what the root has as its identity, or more.
+    Undescribed {
+        /// Which columns the identity holds; none under `FULL`.
+        identity: Vec<bool>,
+    },
     /// One or the other.
     Mixed {
         /// Which of the root's columns the identities hold that are not `FULL`.
@@ -38,10 +43,13 @@ impl Partitions {
     ) -> Partitions {
         if partitions.clone().next().is_none() {
             return match root.logging.partitioned {
-                true => Partitions::Mixed {
-                    identities: Vec::new(),
-                    others: true,
-                },
+                true => {
+                    let full = root.replica_identity == ReplicaIdentity::Full;
+                    let held = root.columns.iter().map(|column| column.identity && !full);
+                    Partitions::Undescribed {
+                        identity: held.collect(),
+                    }
+                }
                 false => Partitions::None,
             };
         }
@@ -71,6 +79,11 @@ impl Partitions {
             Partitions::None => old,
             Partitions::Whole => OldTuple::Full(tuple),
             Partitions::Keys => OldTuple::Key(tuple),
+            // No more is known of it than of a key, even if it is whole.
+            Partitions::Undescribed { identity } if identity.contains(&true) && is_key(identity, tuple) => {
+                OldTuple::Key(tuple)
+            }
+            Partitions::Undescribed { .. } => OldTuple::Full(without_nulls(tuple, out)),
             Partitions::Mixed { identities, others } => {
                 if tuple.values().all(|value| value != Value::Null)
                     || !others && !identities.iter().any(|identity| is_key(identity, tuple))
@@ -203,6 +216,10 @@ mod tests {
 
     /// What is understood of an old row: letters for values, `-` for null, `?` for what was not logged; with its tag.
     fn old(partitions: &[StreamRelation], row: &str) -> String {
+        old_of(&root(), partitions, row)
+    }
+
+    fn old_of(root: &Relation, partitions: &[StreamRelation], row: &str) -> String {
         let text: Vec<[u8; 1]> = row.bytes().map(|byte| [byte]).collect();
         let values = text.iter().map(|text| match text {
             b"-" => Value::Null,
@@ -211,7 +228,7 @@ mod tests {
         let mut bytes = Vec::new();
         encode_values(values, &mut bytes);
         let tuple = Tuple::parse(&bytes).unwrap().0;
-        let known = Partitions::of(&root(), partitions.iter());
+        let known = Partitions::of(root, partitions.iter());
         let mut out = Vec::new();
         let (tag, tuple) = match known.old(OldTuple::Full(tuple), &mut out) {
             OldTuple::Full(tuple) => ("O ", tuple),
@@ -245,6 +262,20 @@ mod tests {
         let unknown = partition(Some(&["a"]), &["c", "a"]);
         assert_eq!(old(&[whole, unknown], "xy-"), "O xy?");
         assert_eq!(old(&[], "xy-"), "O xy?");
+        assert_eq!(old(&[], "---"), "O ???");
+    }
+
+    #[test]
+    fn an_old_row_of_partitions_that_are_not_described_is_a_key_if_it_has_no_more_than_that() {
+        let mut root = Relation::clone(&root());
+        root.replica_identity = ReplicaIdentity::Default;
+        for (index, column) in root.columns.iter_mut().enumerate() {
+            column.identity = index == 0;
+        }
+        assert_eq!(old_of(&root, &[], "x--"), "K x--");
+        assert_eq!(old_of(&root, &[], "xy-"), "O xy?");
+        assert_eq!(old_of(&root, &[], "-y-"), "O ?y?");
+        assert_eq!(old_of(&root, &[], "xyz"), "O xyz");
     }
 
     #[test]
