@@ -1,5 +1,6 @@
 //! What is refused, with which code, and what a refusal costs.
 
+use std::net::Shutdown;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -431,6 +432,7 @@ fn a_client_that_asks_for_more_than_is_answered_is_not_read_on() {
     let database = Database::on_its_own_server(SCHEMA, &[]);
     let walcast = Setup::new(&database).start();
     let client = walcast.connect();
+    let line = client.takes_little();
     let before = walcast.resident_bytes();
     // Nobody answers what each subscription asks of the database.
     database.server().signal(Signal::STOP).unwrap();
@@ -468,5 +470,6 @@ fn a_client_that_asks_for_more_than_is_answered_is_not_read_on() {
     assert!(grown < 30 << 20, "grew by {grown} bytes");
     database.server().signal(Signal::CONT).unwrap();
     drop(walcast);
+    line.shutdown(Shutdown::Both).unwrap();
     flood.join().unwrap();
 }

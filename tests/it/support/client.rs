@@ -100,6 +100,14 @@ impl Client {
         }
     }
 
+    /// Has the kernel take little for it while it does not read, so that the other side soon notices. Returns the line,
+    /// to cut it while a thread waits for it.
+    pub fn takes_little(&self) -> TcpStream {
+        let line = self.socket.get_ref();
+        socket2::SockRef::from(line).set_recv_buffer_size(4096).unwrap();
+        line.try_clone().unwrap()
+    }
+
     pub fn send(&mut self, message: &Value) {
         self.send_text(&message.to_string());
     }
