@@ -315,6 +315,14 @@ impl Tables {
         lock(&self.names).holder(epoch, name)
     }
 
+    /// The names of the tables that can be subscribed to, as far as is known, in order.
+    pub fn names(&self) -> Vec<TableName> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let mut names: Vec<TableName> = current.names().into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        names
+    }
+
     /// Whether the table of that OID has the name, as far as is known.
     pub fn has(&self, name: &TableName, oid: u32) -> bool {
         name.messages().is_some() || self.known(name).is_some_and(|relation| relation.oid == oid)

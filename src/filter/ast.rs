@@ -110,6 +110,8 @@ pub(super) enum Value {
     Column {
         qualifiers: Vec<String>,
         name: String,
+        /// It stands in double quotes.
+        quoted: bool,
     },
     /// A quoted literal.
     Text(String),

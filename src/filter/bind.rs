@@ -11,6 +11,7 @@ use super::ast::{Expr, Operand, Value};
 use super::compare::{compare, gather, is_null, leaf};
 use super::documents::{self, part};
 use super::functions;
+use super::hints;
 use super::leaf::Test;
 use super::like::like;
 use super::matcher::{Comparison, Matcher, Node, Source};
@@ -201,7 +202,11 @@ impl<'a> Binder<'a> {
     pub(super) fn term(&mut self, operand: &Operand) -> Result<Term<'a>, Error> {
         let offset = operand.offset;
         let typed = match &operand.value {
-            Value::Column { qualifiers, name } => self.column(qualifiers, name, offset)?,
+            Value::Column {
+                qualifiers,
+                name,
+                quoted,
+            } => self.column(qualifiers, name, *quoted, offset)?,
             Value::Text(text) => Typed::Open(Some(Open::new(text.clone(), &self.copied))),
             Value::Null => Typed::Open(None),
             Value::Bool(value) => Typed::Constant {
@@ -244,7 +249,13 @@ impl<'a> Binder<'a> {
         operands.iter().map(|operand| self.term(operand)).collect()
     }
 
-    fn column(&self, qualifiers: &[String], name: &str, offset: usize) -> Result<Typed<'a>, Error> {
+    fn column(
+        &self,
+        qualifiers: &[String],
+        name: &str,
+        quoted: bool,
+        offset: usize,
+    ) -> Result<Typed<'a>, Error> {
         let table = &self.relation.table;
         let own = match qualifiers {
             [] => true,
@@ -255,10 +266,11 @@ impl<'a> Binder<'a> {
         match self.relation.column(name) {
             Some((index, column)) if own => Ok(Typed::Place(Place::new(index, column))),
             _ => {
+                let hint = hints::of_column(self.relation, qualifiers, name, quoted);
                 let mut parts = qualifiers.to_vec();
                 parts.push(name.to_owned());
                 let name = parts.join(".");
-                Err(Error::UnknownColumn { name, offset })
+                Err(Error::UnknownColumn { name, hint, offset })
             }
         }
     }

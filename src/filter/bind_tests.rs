@@ -128,11 +128,14 @@ fn names_fold_as_sql_folds_them() {
         ("ctid = 'x'", "ctid", 0),
     ] {
         let name = name.to_owned();
-        assert_eq!(
-            bind(text, &[]),
-            Err(Error::UnknownColumn { name, offset }),
-            "{text}"
-        );
+        match bind(text, &[]) {
+            Err(Error::UnknownColumn {
+                name: found,
+                offset: at,
+                ..
+            }) => assert_eq!((found, at), (name, offset), "{text}"),
+            other => panic!("{text}: {other:?}"),
+        }
     }
 }
 
@@ -422,7 +425,7 @@ fn what_postgres_or_we_cannot_type_is_refused_with_its_place() {
         (
             "\"on\" AND id = name",
             "id",
-            "values of type integer and text cannot be compared",
+            "values of type integer and text cannot be compared: to compare a text as a number cast it, (…)::numeric",
         ),
         (
             "\"on\" = 1",
@@ -434,7 +437,7 @@ fn what_postgres_or_we_cannot_type_is_refused_with_its_place() {
         (
             "state = 'new'",
             "'new'",
-            "invalid input syntax for type enum: \"new\"",
+            "invalid input syntax for type enum: \"new\"; its labels are 'sad', 'ok', 'happy'",
         ),
         (
             "name ILIKE 'X%'",
@@ -678,5 +681,76 @@ fn names_are_measured_one_by_one_also_in_an_array() {
     ] {
         let refused = bind(&text).unwrap_err().to_string();
         assert!(refused.contains("63 bytes"), "{text}: {refused}");
+    }
+}
+
+#[test]
+fn what_people_write_first_is_answered_with_what_to_write() {
+    for (text, hint) in [
+        (
+            "name = \"shipped\"",
+            ": a text is written in single quotes, 'shipped'",
+        ),
+        (
+            "name = shipped",
+            ": if it is a text, write it in single quotes, 'shipped'",
+        ),
+        ("nmae = 'x'", ": did you mean name?"),
+        (
+            "odd = 1",
+            ": did you mean \"Odd\"? A name with capitals needs double quotes",
+        ),
+        (
+            "doc.kind = 'x'",
+            ": a member of a document is written doc ->> 'kind'",
+        ),
+        ("o.id = 1", ": the only table is public.t"),
+        ("state = 'hapy'", "; did you mean 'happy'?"),
+        ("state = 'angry'", "; its labels are 'sad', 'ok', 'happy'"),
+        (
+            "select * from t where id = 1",
+            "is the condition behind WHERE alone, such as status = 'paid'",
+        ),
+        (
+            "where id = 1",
+            "is the condition behind WHERE alone, such as status = 'paid'",
+        ),
+        (
+            "id = 1 ORDER BY id",
+            "; a predicate is the condition behind WHERE alone",
+        ),
+        ("name LIK 'x'", "; did you mean LIKE?"),
+        ("id == 1", "the operator == (write =)"),
+        (
+            "id = 1 && id = 2",
+            "&& as an operand (between conditions write AND)",
+        ),
+        (
+            "id = 1 && \"on\"",
+            "&& as an operand (between conditions write AND)",
+        ),
+        (
+            "id = 1 || id = 2",
+            "the operator || (write OR between conditions)",
+        ),
+        (
+            "at > 2024-01-31",
+            ": a date is written in single quotes, '2024-01-31'",
+        ),
+        (
+            "doc ->> 'n' > 5",
+            ": to compare a text as a number cast it, (…)::numeric",
+        ),
+        (
+            "5 = (doc ->> 'n')",
+            ": to compare a text as a number cast it, (…)::numeric",
+        ),
+        (
+            "tags = ARRAY[1]",
+            "an array that is written '{…}' has the type of the other",
+        ),
+    ] {
+        let error = bind(text, &[]).expect_err(text).to_string();
+        assert!(error.contains(hint), "{text}: {error}");
     }
 }

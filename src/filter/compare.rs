@@ -6,6 +6,7 @@ use super::Error;
 use super::arrays::compare_arrays;
 use super::documents::compare_documents;
 use super::eval::holds;
+use super::hints;
 use super::leaf::{Leaf, Test};
 use super::matcher::{Comparison, Node};
 use super::scalar::Scalar;
@@ -117,9 +118,10 @@ pub(super) fn domain(
             return Error::unsupported(what, offset);
         }
         let message = format!(
-            "values of type {} and {} cannot be compared",
+            "values of type {} and {} cannot be compared{}",
             left.type_name(),
-            right.type_name()
+            right.type_name(),
+            hints::of_types((left, left_kind), (right, right_kind))
         );
         Error::ty(message, offset)
     })

@@ -43,10 +43,12 @@ pub enum Error {
         offset: usize,
     },
     /// The table has no such column, or it is not published.
-    #[error("there is no column {name:?}")]
+    #[error("there is no column {name:?}{hint}")]
     UnknownColumn {
         /// The name as looked up, unquoted.
         name: String,
+        /// What may have been meant; empty if nothing comes to mind.
+        hint: String,
         /// Where.
         offset: usize,
     },

@@ -83,6 +83,12 @@ impl<'a> Text<'a> {
                 return Err(Error::unsupported("a string in several parts", offset));
             }
             Token::Word(word)
+                if *before[1] == Token::EOF && matches!(word.keyword, Keyword::SELECT | Keyword::WHERE) =>
+            {
+                let message = "a predicate is the condition behind WHERE alone, such as status = 'paid'";
+                return Err(Error::syntax(message, offset));
+            }
+            Token::Word(word)
                 if word.keyword == Keyword::NULL
                     && is_keyword(before[1], Keyword::NOT)
                     && ends_operand(before[0]) =>
@@ -108,7 +114,18 @@ impl<'a> Text<'a> {
             Token::SemiColon => {
                 return Err(Error::syntax("a predicate is one expression, without ;", offset));
             }
-            other => return Err(Error::unsupported(format!("the operator {other}"), offset)),
+            other => {
+                let instead = match other {
+                    Token::DoubleEq => " (write =)",
+                    Token::StringConcat => " (write OR between conditions)",
+                    Token::ExclamationMark => " (write NOT)",
+                    _ => "",
+                };
+                return Err(Error::unsupported(
+                    format!("the operator {other}{instead}"),
+                    offset,
+                ));
+            }
         }
         Ok(())
     }

@@ -136,7 +136,12 @@ impl Checker<'_> {
         }
         let name = folded.pop().unwrap_or_default();
         let qualifiers = folded;
-        Ok(Value::Column { qualifiers, name })
+        let quoted = names.last().is_some_and(|name| name.quote_style.is_some());
+        Ok(Value::Column {
+            qualifiers,
+            name,
+            quoted,
+        })
     }
 
     fn kind_of(&self, ty: &DataType, offset: usize) -> Result<Kind, Error> {

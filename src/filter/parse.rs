@@ -7,6 +7,7 @@ use sqlparser::tokenizer::{Location, Token};
 
 use super::Error;
 use super::ast::Expr;
+use super::hints;
 use super::lex::Text;
 use super::matcher::Comparison;
 use super::sql::{comparison, describe, is_operand, operator, unwrap_parentheses};
@@ -67,7 +68,11 @@ impl Predicate {
         let sql = parser.parse_expr().map_err(|e| parser_error(&text, limits, e))?;
         let end = parser.peek_token();
         if end.token != Token::EOF {
-            let message = format!("unexpected {} after the expression", end.token);
+            let hint = match &end.token {
+                Token::Word(word) => hints::of_word(&word.value),
+                _ => String::new(),
+            };
+            let message = format!("unexpected {} after the expression{hint}", end.token);
             return Err(Error::syntax(message, text.offset(end.span.start)));
         }
         let mut checker = Checker {

@@ -160,7 +160,7 @@ fn what_is_not_supported_is_named_with_its_place() {
         (
             "a == 1",
             "== 1",
-            "the operator == is not supported in a predicate",
+            "the operator == (write =) is not supported in a predicate",
         ),
         (
             "a COLLATE \"C\" < 'x'",

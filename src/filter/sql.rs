@@ -150,6 +150,16 @@ pub(super) fn kind_of(ty: &DataType) -> Option<Kind> {
 
 /// What an expression that is not supported is called.
 pub(super) fn describe(sql: &Sql) -> String {
+    const OVERLAP: &str = "&& as an operand (between conditions write AND)";
+    let is_overlap = |sql: &Sql| {
+        matches!(
+            sql,
+            Sql::BinaryOp {
+                op: BinaryOperator::PGOverlap,
+                ..
+            }
+        )
+    };
     match sql {
         Sql::Like { .. } | Sql::ILike { .. } | Sql::AnyOp { .. } => "a condition as an operand".into(),
         Sql::SimilarTo { .. } => "SIMILAR TO".into(),
@@ -162,9 +172,12 @@ pub(super) fn describe(sql: &Sql) -> String {
         Sql::UnaryOp { op, .. } => format!("the operator {op}"),
         Sql::BinaryOp { op, .. } if comparison(op).is_none() => match op {
             BinaryOperator::And | BinaryOperator::Or => "a condition as an operand".into(),
+            BinaryOperator::PGOverlap => OVERLAP.into(),
             op if operator(op).is_some() => "a condition as an operand".into(),
             op => format!("the operator {op}"),
         },
+        // It binds closer than =, so that a = 1 && b = 2 is (a = (1 && b)) = 2.
+        Sql::BinaryOp { left, right, .. } if is_overlap(left) || is_overlap(right) => OVERLAP.into(),
         Sql::InSubquery { .. } | Sql::Subquery(_) | Sql::Exists { .. } => "a subquery".into(),
         Sql::Case { .. } => "CASE".into(),
         Sql::Array(_) => "an array".into(),

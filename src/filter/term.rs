@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 
 use super::Error;
 use super::computed::{Cast, Computed};
+use super::hints;
 use super::matcher::{Comparison, Source};
 use super::open::Open;
 use super::scalar::{Part, Scalar, text_of};
@@ -350,8 +351,11 @@ impl Term<'_> {
             ty: kind.name(),
             text: String::from_utf8_lossy(label).into_owned(),
         };
-        let offset = self.offset;
-        Err(Error::Literal { source, offset })
+        let hint = match kind {
+            Kind::Enum { labels, .. } => hints::of_label(labels, &String::from_utf8_lossy(label)),
+            _ => String::new(),
+        };
+        Err(Error::ty(format!("{source}{hint}"), self.offset))
     }
 
     /// Refuses a quoted literal for this column of type `name`, or of an array of such, that Postgres would cut to fit.

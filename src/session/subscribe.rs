@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 
 use super::Shared;
-use crate::event::Relation;
+use crate::event::{Relation, TableName};
 use crate::fanout::{Bound, Query, Subscription, changed_message};
 use crate::filter::{self, Cost};
 use crate::journal::History;
@@ -83,7 +83,13 @@ impl Prepared {
         let mut start = start(shared, subscribe).await?;
         let unknown = || {
             let message = match subscribe.table.messages() {
-                None => format!("{} is not a table of this server's publications", subscribe.table),
+                None => {
+                    let hint = hint(&subscribe.table, &shared.tables.names());
+                    format!(
+                        "{} is not a table of this server's publications{hint}",
+                        subscribe.table
+                    )
+                }
                 Some(prefix) => {
                     format!("messages of {prefix:?} are not among those that this server reads (--messages)")
                 }
@@ -217,6 +223,28 @@ fn texts(subscribe: &Subscribe) -> String {
     let params = subscribe.params.iter().map(ToString::to_string);
     let texts = subscribe.predicate.clone().into_iter().chain(params);
     texts.filter(|text| !text.is_ascii()).collect()
+}
+
+/// The hint beside the name of a table that is not there: the one that was meant, or those that there are.
+fn hint(wanted: &TableName, names: &[TableName]) -> String {
+    const SHOWN: usize = 10;
+    let folded = |name: &TableName| name.name.to_lowercase();
+    let same = names.iter().find(|name| folded(name) == folded(wanted));
+    let near = || {
+        let near = filter::nearest(&wanted.name, names.iter().map(|name| name.name.as_str()))?;
+        names.iter().find(|name| name.name == near)
+    };
+    if let Some(meant) = same.or_else(near) {
+        return format!(": did you mean {meant}?");
+    }
+    let mut shown: Vec<String> = names.iter().take(SHOWN).map(ToString::to_string).collect();
+    if names.len() > SHOWN {
+        shown.push("…".to_owned());
+    }
+    match shown.is_empty() {
+        true => ": they have none".to_owned(),
+        false => format!(": they have {}", shown.join(", ")),
+    }
 }
 
 /// The start of a subscription to a table that has its name only since some place: not before that.
