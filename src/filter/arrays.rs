@@ -71,10 +71,16 @@ fn any_of_constant(
         value: Some(array), ..
     } = array.typed
     else {
-        return Ok(Node::Constant(Truth::Null));
+        return Ok(computed_for_nothing(left, Truth::Null));
     };
     // The types are checked even where there is nothing to compare.
     compare(left.clone(), comparison, Term::constant(element, None, offset))?;
+    if array.elements().is_empty() {
+        return Ok(computed_for_nothing(left, Truth::False));
+    }
+    if array.elements().iter().all(Option::is_none) {
+        return Ok(computed_for_nothing(left, Truth::Null));
+    }
     let mut values = array.elements().to_vec();
     values.sort_unstable();
     values.dedup();
@@ -92,6 +98,21 @@ fn any_of_constant(
         Comparison::NotEqual => two_others(nodes),
         _ => nodes,
     }))
+}
+
+/// The truth, unless the term fails: Postgres computes it before it looks at the array.
+fn computed_for_nothing(term: &Term<'_>, truth: Truth) -> Node {
+    match &term.typed {
+        Typed::Place(place) if place.computed.is_some() => {
+            let never = Node::Is {
+                node: Box::new(is_null(term, false)),
+                truth: Truth::Null,
+                negated: false,
+            };
+            Node::or(vec![never, Node::Constant(truth)])
+        }
+        _ => Node::Constant(truth),
+    }
 }
 
 /// Of comparisons with values in their order, null being the first if it is there: those with null, and with the least or

@@ -287,7 +287,16 @@ fn any(
     row: &Look<'_>,
 ) -> Possible {
     let array = match left {
-        Operand::Null => return Possible::NULL,
+        // Postgres computes the item all the same.
+        Operand::Null => {
+            return match item {
+                Item::Value(item) => match item.read(row) {
+                    Operand::None(failure) => failure.into(),
+                    _ => Possible::NULL,
+                },
+                _ => Possible::NULL,
+            };
+        }
         Operand::Value(Datum::Text(text)) if row.spend(text.len()).is_ok() => elements.of(text),
         _ => return Possible::ANY,
     };
