@@ -18,6 +18,7 @@ pub(crate) const REASONS: &[(&str, usize)] = &[
     ("is not the plain form of this bytea", 3),
     ("(integers alone have it here)", 25),
     ("the operator ? on what is no jsonb", 3),
+    ("the sign of a cast", 3),
     ("the function ", 5),
     ("coalesce of ", 5),
     ("ordering jsonb", 20),
