@@ -114,6 +114,7 @@ fn relation(described: StreamRelation) -> Relation {
         identity: column.identity,
         collation: Collation::None,
         ctype: Default::default(),
+        attnum: Default::default(),
     });
     Relation {
         oid: described.oid,
@@ -121,5 +122,6 @@ fn relation(described: StreamRelation) -> Relation {
         replica_identity: described.replica_identity,
         columns: columns.collect(),
         key: Vec::new(),
+        logging: Default::default(),
     }
 }
