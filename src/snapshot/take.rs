@@ -133,7 +133,9 @@ fn hold(
         .query_while(&statement::hold(&relation.table), is_wanted)
         .map_err(of_table)?;
     let unchanged = connection.query_one("the table's files", &statement::is_unchanged(relation.oid))?;
-    Ok(unchanged.get(0) == Some("t"))
+    // Another table has the name by now: a database that was made anew has it under another OID.
+    let unchanged = unchanged.get(0).ok_or(Error::TableChanged)?;
+    Ok(unchanged == "t")
 }
 
 /// Waits until a standby has replayed what the journal holds, and says how far it has; `None` of a primary.
