@@ -262,6 +262,8 @@ impl Assembler {
     fn row<'a>(&'a mut self, message: &'static str, oid: u32, op: Op<'a>) -> Result<Step<'a>, Error> {
         let open = self.open.as_mut().ok_or(Error::OutsideTransaction(message))?;
         if open.skipped {
+            // It tells all the same that the table is no partition of the one that was described before it.
+            self.tables.named(oid);
             return Ok(Step::Nothing);
         }
         let reading = self.tables.reading(message, oid)?;
@@ -329,11 +331,13 @@ impl Assembler {
         oids: TruncatedRelations<'a>,
     ) -> Result<Step<'a>, Error> {
         let open = self.open.as_mut().ok_or(Error::OutsideTransaction(message))?;
+        for oid in oids {
+            self.tables.named(oid);
+        }
         if open.skipped {
             return Ok(Step::Nothing);
         }
         for oid in oids {
-            self.tables.named(oid);
             self.tables.learned(message, oid)?;
         }
         Ok(Step::Changes(Changes {

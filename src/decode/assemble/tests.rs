@@ -183,6 +183,78 @@ fn what_the_journal_has_is_skipped_and_what_starts_at_its_head_is_not() {
     ));
 }
 
+/// A table of two columns, the first of which is its key.
+fn pair(oid: u32, replica_identity: ReplicaIdentity) -> (StreamRelation, Arc<Relation>) {
+    let is_full = replica_identity == ReplicaIdentity::Full;
+    let mut stream = StreamRelation {
+        replica_identity,
+        ..described(oid)
+    };
+    stream.columns.push(StreamColumn {
+        name: "note".into(),
+        identity: is_full,
+        ..stream.columns[0].clone()
+    });
+    let mut learned = Relation {
+        replica_identity,
+        ..relation(oid)
+    };
+    learned.columns.push(Column {
+        name: "note".into(),
+        identity: is_full,
+        ..learned.columns[0].clone()
+    });
+    (stream, Arc::new(learned))
+}
+
+#[test]
+fn tables_whose_rows_the_journal_has_are_no_partitions_of_those_described_before_them() {
+    let mut row = Vec::new();
+    encode_values([Value::Text(b"5"), Value::Null].into_iter(), &mut row);
+    let (full, key) = (pair(1, ReplicaIdentity::Full), pair(2, ReplicaIdentity::Default));
+    let truncate = |oid: u8| [&b"T\0\0\0\x01\0"[..], &[0, 0, 0, oid]].concat();
+    for order in [[&full, &key], [&key, &full]] {
+        for truncates in [false, true] {
+            let mut assembler = assembler(20, &[]);
+            assert!(assembler.push(begin(10)).is_ok());
+            for (described, learned) in order {
+                assert!(assembler.push(Message::Relation(described.clone())).is_ok());
+                assembler.learn(Arc::clone(learned)).unwrap();
+                let truncated = truncate(described.oid as u8);
+                let skipped = match truncates {
+                    true => Message::parse(&truncated).unwrap(),
+                    false => Message::Insert {
+                        relation: described.oid,
+                        new: tuple(&row),
+                    },
+                };
+                assert!(matches!(assembler.push(skipped), Ok(Step::Nothing)));
+            }
+            assert!(matches!(assembler.push(commit(10, 20)), Ok(Step::Skipped(_))));
+            assert!(assembler.push(begin(20)).is_ok());
+            // The first of them to have a row is the one that another could count as a partition of.
+            for (described, learned) in order {
+                let old = match described.replica_identity {
+                    ReplicaIdentity::Full => OldTuple::Full(tuple(&row)),
+                    _ => OldTuple::Key(tuple(&row)),
+                };
+                let delete = Message::Delete {
+                    relation: described.oid,
+                    old,
+                };
+                match assembler.push(delete) {
+                    Ok(Step::Changes(mut changes)) => {
+                        let change = changes.next().unwrap();
+                        assert_eq!(change.op, Op::Delete { old }, "{truncates}");
+                        assert_eq!(change.relation, learned);
+                    }
+                    other => panic!("no change: {other:?}"),
+                }
+            }
+        }
+    }
+}
+
 /// The error of the last of some messages, whose predecessors are all in order.
 fn refused(mut assembler: Assembler, messages: &[Message<'_>]) -> Error {
     let (last, before) = messages.split_last().unwrap();
