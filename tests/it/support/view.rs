@@ -429,6 +429,14 @@ impl View {
         serde_json::to_string(&key).unwrap()
     }
 
+    /// Whether a change is about the row of a key.
+    fn concerns(&self, change: &Value, key: &str) -> bool {
+        let rows = ["key", "row", "new_key"].map(|field| change[field].as_object());
+        let has_key = |row: &&Map<String, Value>| self.key.iter().all(|name| row.contains_key(name));
+        let mut rows = rows.into_iter().flatten().filter(has_key);
+        rows.any(|row| self.key_of(row) == key)
+    }
+
     /// Checks that it is the query's result now.
     pub fn assert_is_result(&self, database: &super::Database) {
         assert_eq!(self.open, None, "{}: a transaction did not end", self.id);
@@ -472,10 +480,13 @@ impl View {
         let wrong: Vec<&String> = self.rows.keys().chain(expected.keys()).filter(differs).collect();
         for key in wrong.iter().take(3) {
             eprintln!(
-                "{key}: {:?} instead of {:?}",
+                "{key}: {:?} instead of {:?}, after",
                 self.rows.get(*key),
                 expected.get(*key)
             );
+            for came in self.came.iter().filter(|came| self.concerns(&came.change, key)) {
+                eprintln!("    {:X}/{:X} {}", came.end >> 32, came.end as u32, came.change);
+            }
         }
         assert!(
             wrong.is_empty(),
