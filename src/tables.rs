@@ -83,7 +83,6 @@ pub enum DescribeError {
 #[derive(Debug)]
 struct Asked {
     catalog: Catalog,
-    refreshed: Option<Instant>,
 }
 
 /// Clients that ask for tables that are not there make us ask the database at most this often.
@@ -113,7 +112,6 @@ impl Tables {
         }
         let asked = Asked {
             catalog: Catalog::sharing(conninfo.clone(), &layouts),
-            refreshed: None,
         };
         Ok(Arc::new(Tables {
             names: Mutex::new(Names::open(&data_dir.join("tables.jsonl"), epoch)?),
@@ -429,7 +427,8 @@ impl Tables {
         renewed.unwrap_or(Err(AskError::Timeout))
     }
 
-    /// The table of that name, asking the database if it is not known. Blocking only in that case, on another thread.
+    /// The table of that name, asking the database if it is not known. Who asks for tables that are not there again and
+    /// again waits for that.
     ///
     /// # Errors
     /// The database does not answer.
@@ -440,16 +439,8 @@ impl Tables {
         if name.messages().is_some() {
             return Ok(self.messages.iter().find(|known| known.table == *name).cloned());
         }
-        let (tables, wanted) = (Arc::clone(self), name.clone());
-        self.ask(move || {
-            let mut asked = lock(&tables.asked);
-            let recently = asked.refreshed.is_some_and(|at| at.elapsed() < REFRESH_INTERVAL);
-            if !recently {
-                tables.refresh_by(&mut asked)?;
-            }
-            Ok(tables.known(&wanted))
-        })
-        .await
+        self.renew_since(Instant::now()).await?;
+        Ok(self.known(name))
     }
 
     fn known(&self, name: &TableName) -> Option<Arc<Relation>> {
@@ -469,7 +460,6 @@ impl Tables {
         let before = current().descriptions();
         let tables = asked.catalog.tables(&self.publications)?;
         let seen = asked.catalog.seen()?;
-        asked.refreshed = Some(Instant::now());
         // Before anybody is told of them: rows are read by them from here on.
         let generation = asked.catalog.last_generation();
         let types_before = self.types_changed.swap(generation, Ordering::AcqRel);

@@ -473,3 +473,20 @@ fn a_client_that_asks_for_more_than_is_answered_is_not_read_on() {
     line.shutdown(Shutdown::Both).unwrap();
     flood.join().unwrap();
 }
+
+#[test]
+fn a_table_that_was_just_made_or_renamed_is_known_to_the_next_who_asks() {
+    let database = Database::new("CREATE PUBLICATION pub FOR ALL TABLES");
+    let walcast = Setup::new(&database).start();
+    let mut client = walcast.connect();
+    // Whoever asks too early does not keep others from being told what is there a moment later.
+    for (table, sql) in [
+        ("made", "CREATE TABLE made (id int PRIMARY KEY)"),
+        ("renamed", "ALTER TABLE made RENAME TO renamed"),
+    ] {
+        let refused = client.subscribe_refused(json!({"id": "early", "table": table}));
+        assert_eq!(refused["code"], "unknown_table", "{refused}");
+        database.sql(sql);
+        client.subscribe_live(json!({"id": table, "table": table}));
+    }
+}
