@@ -167,6 +167,19 @@ impl Query {
         })
     }
 
+    /// The first column that it names or that is of its key, and that this version of the table does not have.
+    pub fn gone_in(&self, relation: &Relation) -> Option<&Column> {
+        let told = self.told.as_ref()?;
+        let is_gone = |column: &&Column| relation.column(&column.name).is_none();
+        let mut gone = told.columns.iter().filter(is_gone).peekable();
+        gone.peek()?;
+        let (named, key) = (self.columns_named(told), told.key_names());
+        gone.find(|column| {
+            let name = &column.name.as_str();
+            named.listed.contains(name) || named.predicate.contains(name) || key.contains(name)
+        })
+    }
+
     /// The columns that it names. It fits this version of the table.
     fn columns_named<'q>(&'q self, relation: &'q Arc<Relation>) -> Named<'q> {
         let matcher = self.matcher(relation);

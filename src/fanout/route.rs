@@ -47,6 +47,14 @@ fn message_of(relation: &Relation, told: &Column, here: &Column, change: &Change
     })
 }
 
+/// Why a query cannot go on in a version of its table that lacks a column which it needs; `None` if that has them all.
+pub(super) fn gone_column_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
+    let (gone, table) = (&query.gone_in(relation)?.name, &relation.table);
+    Some(schema_changed(format!(
+        "{table} has no column {gone:?} any more: subscribe without it"
+    )))
+}
+
 fn failed_message(table: &TableName) -> ErrorMessage {
     let message = format!(
         "the predicate fails for a row of {table} that was written now, as the SELECT does: a value cannot be cast, is \
@@ -107,14 +115,16 @@ impl Fanout {
         self.end_subscriptions(table, &gone_message(name), |member| member.oid == oid, sink);
     }
 
-    /// Ends the subscriptions to a table that need a column which is not what they were told in this version, which the
-    /// table was found to have.
+    /// Ends the subscriptions to a table that need a column which this version of it, found in the database, does not have
+    /// or has otherwise than they were told.
     pub fn end_changed(&mut self, relation: &Relation, sink: &mut impl Sink) {
         let Some(&table) = self.by_name.get(&relation.table) else {
             return;
         };
         let changed = |member: &Member, subscription: &Subscription| {
-            let message = changed_message(&subscription.query, relation)?;
+            let query = &subscription.query;
+            let message =
+                changed_message(query, relation).or_else(|| gone_column_message(query, relation))?;
             (member.oid == relation.oid).then_some(message)
         };
         let groups = self.tables.get(table).map(super::table::Table::groups);

@@ -11,6 +11,7 @@ use slab::Slab;
 use super::bound::{Bound, Shared, Wanted};
 use super::meter::{LONG, Lane};
 use super::query::Query;
+use super::route::gone_column_message;
 use super::strain::Strain;
 use crate::event::{Op, Relation, RowChange};
 use crate::filter::{Allowance, Index, Membership, Operation};
@@ -108,7 +109,8 @@ impl Table {
             }
             Err(error) => {
                 self.has_unfit = true;
-                Binding::Unfit(Box::new(unfit(error)))
+                let error = gone_column_message(&held.query, relation).unwrap_or_else(|| unfit(error));
+                Binding::Unfit(Box::new(error))
             }
         };
     }
