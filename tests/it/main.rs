@@ -35,6 +35,7 @@ mod streaming;
 mod support;
 mod synchronous;
 mod tail;
+mod transcripts;
 mod undecided;
 mod upstream;
 mod values;

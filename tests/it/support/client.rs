@@ -10,6 +10,8 @@ use tungstenite::client::IntoClientRequest;
 use tungstenite::handshake::HandshakeError;
 use tungstenite::http::HeaderValue;
 use tungstenite::protocol::WebSocketConfig;
+use tungstenite::protocol::frame::Frame;
+use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::{Error, Message, WebSocket};
 
 use super::DEADLINE;
@@ -26,8 +28,8 @@ pub struct Client {
 
 /// What comes next from the server.
 #[derive(Debug)]
-pub enum Incoming {
-    Message(Value),
+pub enum Incoming<M = Value> {
+    Message(M),
     /// Nothing, in the time given.
     Nothing,
     End(End),
@@ -58,10 +60,23 @@ impl Client {
         path: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Client, Refused> {
-        let gone = |error: String| Refused {
-            status: 0,
-            body: error,
-        };
+        let mut client = Client::open(address, path, headers)?;
+        match client.read(Instant::now() + DEADLINE) {
+            Incoming::Message(hello) => {
+                assert_eq!(hello["type"], "hello", "{hello}");
+                client.hello = hello;
+                Ok(client)
+            }
+            other => Err(gone(format!("no hello: {other:?}"))),
+        }
+    }
+
+    /// Connects as [`Client::try_connect`] does, and reads nothing: the first message is `hello`.
+    pub fn open(
+        address: SocketAddr,
+        path: &str,
+        headers: &[(&'static str, &str)],
+    ) -> Result<Client, Refused> {
         let stream = TcpStream::connect(address).map_err(|e| gone(e.to_string()))?;
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
@@ -77,20 +92,12 @@ impl Client {
         match tungstenite::client::client_with_config(request, stream, Some(config)) {
             Ok((socket, response)) => {
                 let subprotocol = response.headers().get("sec-websocket-protocol");
-                let mut client = Client {
+                Ok(Client {
                     subprotocol: subprotocol.map(|value| value.to_str().unwrap().to_owned()),
                     socket,
                     hello: Value::Null,
                     waiting: VecDeque::new(),
-                };
-                match client.read(Instant::now() + DEADLINE) {
-                    Incoming::Message(hello) => {
-                        assert_eq!(hello["type"], "hello", "{hello}");
-                        client.hello = hello;
-                        Ok(client)
-                    }
-                    other => Err(gone(format!("no hello: {other:?}"))),
-                }
+                })
             }
             Err(HandshakeError::Failure(Error::Http(response))) => Err(Refused {
                 status: response.status().as_u16(),
@@ -118,6 +125,12 @@ impl Client {
 
     pub fn send_binary(&mut self, bytes: &[u8]) {
         self.socket.send(Message::binary(bytes.to_vec())).unwrap();
+    }
+
+    /// Sends a text message of bytes that need not be text.
+    pub fn send_text_of(&mut self, bytes: &[u8]) {
+        let frame = Frame::message(bytes.to_vec(), OpCode::Data(Data::Text), true);
+        self.socket.send(Message::Frame(frame)).unwrap();
     }
 
     /// Sends where the connection may be gone.
@@ -260,16 +273,25 @@ impl Client {
     }
 
     fn read(&mut self, until: Instant) -> Incoming {
+        match self.next_text(until) {
+            Incoming::Message(text) => {
+                assert!(!text.contains("ABORTED"), "what was rolled back was sent: {text}");
+                Incoming::Message(serde_json::from_str(&text).unwrap())
+            }
+            Incoming::Nothing => Incoming::Nothing,
+            Incoming::End(end) => Incoming::End(end),
+        }
+    }
+
+    /// The next message as it is written, if one comes by then; of those that were read already, none.
+    pub fn next_text(&mut self, until: Instant) -> Incoming<String> {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             let left = left.max(Duration::from_millis(1));
             // It can only fail on a socket that is gone, which the read finds out as well.
             drop(self.socket.get_mut().set_read_timeout(Some(left)));
             match self.socket.read() {
-                Ok(Message::Text(text)) => {
-                    assert!(!text.contains("ABORTED"), "what was rolled back was sent: {text}");
-                    return Incoming::Message(serde_json::from_str(&text).unwrap());
-                }
+                Ok(Message::Text(text)) => return Incoming::Message(text.to_string()),
                 Ok(Message::Close(frame)) => {
                     // Our answer to it, if the server still listens.
                     drop(self.socket.flush());
@@ -295,5 +317,13 @@ impl Client {
                 }
             }
         }
+    }
+}
+
+/// Nobody is there to answer.
+fn gone(error: String) -> Refused {
+    Refused {
+        status: 0,
+        body: error,
     }
 }

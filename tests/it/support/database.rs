@@ -151,6 +151,13 @@ impl Database {
         });
     }
 
+    /// Makes a role that has the right to replication and no other, named for the database. Returns its URL.
+    pub fn limited_role(&self) -> String {
+        let role = format!("limited_{}", self.name);
+        self.sql(&format!("CREATE ROLE {role} LOGIN REPLICATION"));
+        self.url.replace("postgres@", &format!("{role}@"))
+    }
+
     /// The server, to stop and to start.
     pub fn server(&self) -> MutexGuard<'_, Cluster> {
         lock(&self.server)

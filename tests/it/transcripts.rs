@@ -1,0 +1,235 @@
+//! Whole conversations with the server, byte for byte: `tests/data/transcripts` has one in each file, with the format
+//! in its README.
+//!
+//! `TRANSCRIPTS=record` writes what the server says now into the files, `TRANSCRIPTS=name` compares one file alone.
+
+mod normal;
+mod script;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Instant;
+
+use normal::Normal;
+use script::{Line, Script};
+use walcast::lsn::Lsn;
+
+use crate::support::{Client, DEADLINE, Database, End, Incoming, Setup, Walcast, eventually};
+
+/// Conversations that are held at the same time.
+const AT_ONCE: usize = 2;
+
+#[test]
+fn every_conversation_is_what_was_written_down() {
+    let chosen = std::env::var("TRANSCRIPTS").unwrap_or_default();
+    let record = chosen == "record";
+    let mut files = files();
+    assert!(files.len() >= 40, "{} transcripts", files.len());
+    if !record && !chosen.is_empty() {
+        files.retain(|file| file.file_stem().is_some_and(|stem| stem == chosen.as_str()));
+        assert!(!files.is_empty(), "no transcript {chosen}");
+    }
+    let left = Mutex::new(files);
+    let wrong = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                loop {
+                    let Some(file) = left.lock().unwrap().pop() else {
+                        break;
+                    };
+                    let script = Script::read(&file);
+                    let (found, problem) = Conversation::hold(&script);
+                    if record && problem.is_none() {
+                        std::fs::write(&file, script.with(&found)).unwrap();
+                        continue;
+                    }
+                    if let Some(difference) = problem.or_else(|| script.difference(&found)) {
+                        let name = file.file_name().unwrap().display().to_string();
+                        wrong.lock().unwrap().push(format!("{name}:{difference}"));
+                    }
+                }
+            });
+        }
+    });
+    let wrong = wrong.into_inner().unwrap();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The page of the protocol names the types of messages, the operations and the codes; each is in a transcript.
+#[test]
+fn the_transcripts_have_every_message_operation_and_code_that_can_occur() {
+    let mut texts = String::new();
+    for file in files() {
+        texts.push_str(&std::fs::read_to_string(file).unwrap());
+    }
+    let said = |field: &str, value: &str| texts.contains(&format!("\"{field}\":\"{value}\""));
+    let mut missing = BTreeSet::new();
+    for (field, values) in [
+        (
+            "type",
+            "subscribe unsubscribe ping auth hello subscribed snapshot live tx progress unsubscribed pong error",
+        ),
+        ("op", "insert update delete truncate message"),
+        (
+            "code",
+            "bad_request bad_predicate unknown_table unknown_column duplicate_id unknown_id replica_identity \
+             resume_expired resume_invalid schema_changed limit_exceeded database_refused",
+        ),
+    ] {
+        for value in values.split_whitespace().filter(|value| !said(field, value)) {
+            missing.insert(format!("{field} {value}"));
+        }
+    }
+    for sign in [
+        "\"cause\":\"update\"",
+        "\"unchanged\":[",
+        "\"oversize\":true",
+        "\"undecided\":true",
+        "\"as_before\":true",
+        "\"more\":true",
+        "\"old\":{",
+        "\"new_key\":{",
+        "\"encoding\":\"hex\"",
+        "?numbers=string",
+        "\"offset\":",
+        "\"earliest\":",
+        "closed 1001",
+        "closed 1007",
+        "closed 1009",
+        "closed 4501",
+    ] {
+        if !texts.contains(sign) {
+            missing.insert(sign.to_owned());
+        }
+    }
+    assert!(missing.is_empty(), "in no transcript: {missing:?}");
+}
+
+fn files() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/transcripts");
+    let files = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = files
+        .filter(|file| file.extension().is_some_and(|end| end == "txt"))
+        .collect();
+    files.sort();
+    files
+}
+
+/// A conversation while it is held.
+struct Conversation {
+    database: Database,
+    setup: Setup,
+    walcast: Option<Walcast>,
+    client: Option<Client>,
+    normal: Normal,
+    /// What the server said, by the index of the line that expects it.
+    said: Vec<(usize, String)>,
+}
+
+impl Conversation {
+    /// Does as the script says, and returns what the server said in its normal form, by the line that expects it, and
+    /// why it could not go on, if it could not.
+    fn hold(script: &Script) -> (Vec<(usize, String)>, Option<String>) {
+        let database = Database::new(&script.schema);
+        let mut setup = Setup::new(&database);
+        if script.has_role {
+            setup = setup.by(database.limited_role());
+        }
+        for flag in &script.flags {
+            let (name, value) = flag.split_once('=').unwrap_or_else(|| panic!("{flag}"));
+            setup = setup.flag(name, value);
+        }
+        let mut conversation = Conversation {
+            normal: Normal::new(&database.name),
+            walcast: Some(setup.start()),
+            database,
+            setup,
+            client: None,
+            said: Vec::new(),
+        };
+        conversation.delivers_everything();
+        let problem = script.steps().find_map(|(index, line)| {
+            let problem = conversation.step(index, line).err()?;
+            Some(format!("{}: {problem}", index + 1))
+        });
+        let Conversation { normal, said, .. } = conversation;
+        let said = said.into_iter();
+        (
+            said.map(|(index, text)| (index, normal.text(&text))).collect(),
+            problem,
+        )
+    }
+
+    /// One step, or why it is not possible.
+    fn step(&mut self, index: usize, line: &Line) -> Result<(), String> {
+        match line {
+            Line::Sql(sql) => {
+                let written = self.database.value("SELECT pg_current_wal_insert_lsn()");
+                self.normal.step(written.parse().unwrap());
+                self.database.sql(sql);
+                self.delivers_everything();
+            }
+            Line::Connect(query) => {
+                let offer = [("sec-websocket-protocol", "walcast.v1")];
+                let address = self.walcast.as_ref().unwrap().listen();
+                let client = Client::open(address, &format!("/v1/stream{query}"), &offer).unwrap();
+                assert_eq!(client.subprotocol.as_deref(), Some("walcast.v1"));
+                self.client = Some(client);
+            }
+            Line::Disconnect => self.client = None,
+            Line::Stop => self.walcast.as_ref().unwrap().terminate(),
+            Line::Start => {
+                let stopped = self.walcast.take().unwrap();
+                assert!(stopped.ended().success());
+                self.walcast = Some(self.setup.start());
+                self.delivers_everything();
+            }
+            Line::Send(text) => {
+                let text = self.normal.real(text);
+                self.client.as_mut().unwrap().send_text(&text);
+            }
+            Line::SendBytes(bytes) => self.client.as_mut().unwrap().send_text_of(bytes),
+            Line::Said(expected) => {
+                let text = self.next(expected)?;
+                self.normal.learn(&text);
+                self.said.push((index, text));
+            }
+            Line::Closed(_) => match self.client.as_mut().unwrap().end() {
+                End::Closed(code, reason) => self.said.push((index, format!("{code} {reason}"))),
+                End::Lost => return Err("no close frame".to_owned()),
+            },
+            Line::Flag(_) | Line::Role => return Err("a flag after the server has started".to_owned()),
+            Line::Remark => {}
+        }
+        Ok(())
+    }
+
+    /// The next message; a `progress` only if that is expected, since they come by time.
+    fn next(&mut self, expected: &str) -> Result<String, String> {
+        let is_progress = |text: &str| text.starts_with("{\"type\":\"progress\"");
+        loop {
+            let client = self.client.as_mut().unwrap();
+            match client.next_text(Instant::now() + DEADLINE) {
+                Incoming::Message(text) if is_progress(&text) && !is_progress(expected) => {}
+                Incoming::Message(text) => return Ok(text),
+                other => return Err(format!("{other:?} instead of {expected}")),
+            }
+        }
+    }
+
+    /// Waits until what the server of the database has written is with the clients that are live.
+    fn delivers_everything(&self) {
+        let written = self.database.written();
+        let walcast = self.walcast.as_ref().unwrap();
+        eventually("everything is delivered", || {
+            let newest = walcast.try_connect("/v1/stream", &[]).ok()?;
+            let position: Lsn = newest.hello["position"].as_str()?.parse().ok()?;
+            (position >= written).then_some(())
+        });
+    }
+}
