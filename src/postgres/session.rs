@@ -2,8 +2,8 @@
 //! on it.
 //!
 //! They were found by going through `pg_settings` of versions 14 to 18, everything that can be set for a role or a
-//! database. What only costs time (planning, `work_mem`, `jit`) or is the administrator's to decide (logging, TCP,
-//! `logical_decoding_work_mem`, `temp_file_limit`) is left as it is, and what a session cannot set for itself (the
+//! database. What only costs time (planning, `work_mem`) or is the administrator's to decide (logging, TCP,
+//! `logical_decoding_work_mem`, `temp_file_limit`) is left as it is, but for `jit`; what a session cannot set for itself (the
 //! superuser's) is not depended on: `lc_messages` for one, so no error is recognised by its words.
 //!
 //! The one thing to know: they are set by SQL once the session is open, and read back. In the startup message most
@@ -30,7 +30,7 @@ pub const PINNED: [(&str, &str); 7] = [
 ];
 
 /// What else our own sessions depend on.
-const OWN: [(&str, &str); 15] = [
+const OWN: [(&str, &str); 16] = [
     // No operator or type of ours is somebody's.
     ("search_path", "pg_catalog"),
     // What the SQL of a predicate means.
@@ -53,6 +53,7 @@ const OWN: [(&str, &str); 15] = [
     ("exit_on_error", "off"),
     STATEMENT_TIMEOUT,
     TRANSACTION_TIMEOUT,
+    JIT,
 ];
 
 /// The schemas whose names are not qualified in values of `regclass`, `regtype` and so on, as in an application's session:
@@ -64,13 +65,17 @@ const STATEMENT_TIMEOUT: (&str, &str) = ("statement_timeout", "1min");
 /// Decoding runs in transactions.
 const TRANSACTION_TIMEOUT: (&str, &str) = ("transaction_timeout", "0");
 
+/// In a database of some thousand tables, the server takes a second to compile a question about one of them that it answers
+/// in a millisecond. Reading a table for a client is another matter, and the administrator's.
+const JIT: (&str, &str) = ("jit", "off");
+
 /// The settings of a session for `purpose` with a server of that version.
 fn settings(purpose: Purpose, version: u32) -> Vec<(&'static str, &'static str)> {
     let own = OWN.into_iter().filter(|_| purpose != Purpose::Application);
     let known = own.filter(|setting| *setting != TRANSACTION_TIMEOUT || version >= 170_000);
     let fitting = known.filter_map(|setting| match (setting, purpose) {
         (STATEMENT_TIMEOUT, Purpose::Replication) => Some(("statement_timeout", "0")),
-        (STATEMENT_TIMEOUT, Purpose::Snapshot) => None,
+        (STATEMENT_TIMEOUT | JIT, Purpose::Snapshot) => None,
         _ => Some(setting),
     });
     PINNED.into_iter().chain(fitting).collect()
@@ -206,5 +211,7 @@ mod tests {
         assert_eq!(timeout(Purpose::Replication), Some(("statement_timeout", "0")));
         assert_eq!(timeout(Purpose::Query), Some(STATEMENT_TIMEOUT));
         assert_eq!(timeout(Purpose::Snapshot), None, "the administrator's");
+        assert!(settings(Purpose::Query, 170_000).contains(&JIT));
+        assert!(!settings(Purpose::Snapshot, 170_000).contains(&JIT));
     }
 }

@@ -233,6 +233,8 @@ pub(super) fn as_root(ours: &str, version: u32) -> String {
 }
 
 /// The tables that write the rows of `c`, by what they log of old rows (`RelationGetIndexList` says which index it is).
+///
+/// `OFFSET 0` has each looked up by its OID: the planner expects many more, and would read all tables that there are.
 const WRITERS: &str = "(WITH RECURSIVE tree(oid) AS (SELECT c.oid UNION ALL \
          SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid AND NOT i.inhdetachpending \
          WHERE c.relkind = 'p'), \
@@ -240,11 +242,12 @@ const WRITERS: &str = "(WITH RECURSIVE tree(oid) AS (SELECT c.oid UNION ALL \
          CASE WHEN w.relkind <> 'r' OR w.relpersistence <> 'p' THEN 'silent' \
               WHEN w.relreplident = 'f' THEN 'whole' WHEN x.columns IS NULL THEN 'nothing' ELSE 'columns' END AS holds, \
          CASE WHEN w.relreplident = 'f' THEN NULL ELSE x.columns END AS columns \
-         FROM tree JOIN pg_catalog.pg_class w ON w.oid = tree.oid AND w.relkind <> 'p' \
+         FROM tree CROSS JOIN LATERAL (SELECT w.oid, w.relkind, w.relpersistence, w.relreplident \
+             FROM pg_catalog.pg_class w WHERE w.oid = tree.oid AND w.relkind <> 'p' OFFSET 0) w \
          LEFT JOIN LATERAL (SELECT (SELECT pg_catalog.array_agg(a.attname::text ORDER BY a.attnum) \
                 FROM pg_catalog.pg_attribute a WHERE a.attrelid = w.oid \
                 AND a.attnum = ANY (i.indkey[0:i.indnkeyatts - 1])) AS columns \
              FROM pg_catalog.pg_index i WHERE i.indrelid = w.oid AND i.indimmediate AND i.indisvalid AND \
-             CASE w.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END) x ON true) \
+             CASE w.relreplident WHEN 'd' THEN i.indisprimary WHEN 'i' THEN i.indisreplident ELSE false END OFFSET 0) x ON true) \
      SELECT pg_catalog.json_agg(g) FROM (SELECT holds, columns, pg_catalog.count(*) AS count, \
          pg_catalog.min(name) AS first FROM writer GROUP BY holds, columns ORDER BY holds, columns) g)";
