@@ -8,14 +8,21 @@ use std::process::Command;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use walcast::cluster::Shutdown;
 
-use crate::support::{Database, Direction, Mishaps, Proxy, Setup, Walcast, eventually, left_out};
+use crate::ledger::{self, Partitions};
+use crate::person;
+use crate::said;
+use crate::settings;
+use crate::shapes::Shape;
+use crate::support::{
+    Client, DEADLINE, Database, Direction, Incoming, Mishaps, Proxy, Setup, Walcast, eventually, left_out,
+};
 
 /// What happens to the tables between rounds.
 pub(crate) const SCHEMA_CHANGES: [&str; 4] = [
@@ -46,9 +53,13 @@ enum Fault {
     TailCorrupted,
     ColumnsChanged,
     TypeChanged,
+    RoleChanged,
+    SynchronousChanged,
+    PartitionsChanged,
+    ColumnsSwapped,
 }
 
-const FAULTS: [Fault; 15] = [
+const FAULTS: [Fault; 19] = [
     Fault::Killed,
     Fault::Stopped,
     Fault::Terminated,
@@ -64,6 +75,10 @@ const FAULTS: [Fault; 15] = [
     Fault::TailCorrupted,
     Fault::ColumnsChanged,
     Fault::TypeChanged,
+    Fault::RoleChanged,
+    Fault::SynchronousChanged,
+    Fault::PartitionsChanged,
+    Fault::ColumnsSwapped,
 ];
 
 /// A small disk, if this machine lets us have one.
@@ -142,21 +157,37 @@ pub(crate) struct Ground<'a> {
     /// Columns that were added: the table, and the name, which none has twice.
     added: Vec<(&'static str, String)>,
     names: usize,
+    /// What the publications of this run are.
+    pub(crate) shape: Shape,
+    partitions: Partitions,
+    /// Who would be told that columns changed places, if they did.
+    witness: Option<Client>,
+    swapped: bool,
 }
 
 impl<'a> Ground<'a> {
-    pub(crate) fn new(database: &'a Database, rng: Rng) -> Ground<'a> {
+    pub(crate) fn new(database: &'a Database, mut rng: Rng) -> Ground<'a> {
+        let version = database.value("SHOW server_version_num").parse().unwrap();
+        let shape = Shape::draw(&mut rng, version);
+        eprintln!("{}", shape.sql);
+        database.sql(&shape.sql);
         let disk = SmallDisk::mount();
         let postgres = Arc::new(Proxy::to_postgres(database));
         let mut setup = Setup::new(database)
-            .by(postgres.url(database))
+            .by(postgres
+                .url(database)
+                .replace("postgres@", &format!("{}@", settings::ROLE)))
+            .flag("--messages", said::PREFIX)
             .flag("--segment-bytes", "4MiB")
-            .flag("--max-frame-bytes", "8KiB");
+            .flag("--max-frame-bytes", "8KiB")
+            .publications(&shape.publications);
         if let Some(disk) = &disk {
             setup = setup.data_in(disk.directory.path());
         }
         let clients = Arc::new(Proxy::to_walcast(setup.address()));
         let walcast = setup.start();
+        let mishaps = Arc::new(Mishaps::default());
+        ledger::forgive(&mishaps);
         Ground {
             epoch: walcast.connect().hello["epoch"].clone(),
             walcast: Some(walcast),
@@ -165,13 +196,17 @@ impl<'a> Ground<'a> {
             disk,
             postgres,
             clients,
-            mishaps: Arc::default(),
+            mishaps,
             rng,
             counts: BTreeMap::new(),
             broken: false,
             retyped: false,
             added: Vec::new(),
             names: 0,
+            shape,
+            partitions: Partitions::default(),
+            witness: None,
+            swapped: false,
         }
     }
 
@@ -203,8 +238,21 @@ impl<'a> Ground<'a> {
         counts.collect::<Vec<_>>().join(", ")
     }
 
+    /// Whether columns or labels have changed places.
+    pub(crate) fn has_swapped(&self) -> bool {
+        self.swapped
+    }
+
     /// Waits until everything works again.
-    pub(crate) fn settle(&self) {
+    pub(crate) fn settle(&mut self) {
+        eventually("every partition has an identity", || {
+            ledger::cure(&mut self.database.connect())
+        });
+        self.settle_walcast();
+        self.await_witness();
+    }
+
+    fn settle_walcast(&self) {
         let walcast = self.walcast.as_ref().unwrap();
         eventually("walcast is ready", || {
             walcast.assert_running();
@@ -216,10 +264,13 @@ impl<'a> Ground<'a> {
     pub(crate) fn forgive_no_more(&self) {
         self.mishaps.may_break.store(false, Ordering::SeqCst);
         self.mishaps.may_change.store(false, Ordering::SeqCst);
+        self.mishaps.forgiven.lock().unwrap().clear();
+        ledger::forgive(&self.mishaps);
     }
 
     /// Walcast ends well.
     pub(crate) fn end(mut self) {
+        settings::not_synchronous(self.database);
         let status = self.walcast.take().unwrap().stop();
         assert!(status.success(), "{status}");
     }
@@ -291,6 +342,10 @@ impl<'a> Ground<'a> {
                 fs::write(path, bytes).unwrap();
             }),
             Fault::ColumnsChanged => self.change_columns(),
+            Fault::RoleChanged => settings::change(self.database, &mut self.rng),
+            Fault::SynchronousChanged => settings::synchronous(self.database, &mut self.rng),
+            Fault::PartitionsChanged => self.change_partitions(),
+            Fault::ColumnsSwapped => self.swap_columns(),
             Fault::TypeChanged => {
                 self.mishaps.may_change.store(true, Ordering::SeqCst);
                 self.retyped = true;
@@ -318,11 +373,68 @@ impl<'a> Ground<'a> {
         self.added.push((table, column));
     }
 
+    /// Partitions come and go, and their identities change.
+    fn change_partitions(&mut self) {
+        let change = self.partitions.change(&mut self.rng, &self.mishaps);
+        eprintln!("{}", change.sql);
+        self.alter(&change.sql);
+        self.partitions.note(change.after);
+    }
+
+    /// Columns or labels change places. walcast finds that within seconds, but not at once: somebody waits for it.
+    fn swap_columns(&mut self) {
+        self.await_witness();
+        self.settle_walcast();
+        let witness = Client::try_connect(*self.address().lock().unwrap(), "/v1/stream", &[]);
+        let sql = person::swap(&mut self.rng, &self.mishaps);
+        eprintln!("{sql}");
+        self.swapped = true;
+        if let Ok(mut witness) = witness {
+            let sent = witness.try_send(&json!({"type": "subscribe", "id": "witness", "table": "person"}));
+            let until = Instant::now() + DEADLINE;
+            // Lost on the way, or refused for now: then it is one that subscribes later.
+            let is_in_force = sent
+                && matches!(witness.next_by(until), Incoming::Message(message) if message["type"] == "subscribed");
+            self.witness = is_in_force.then_some(witness);
+        }
+        self.alter(&sql);
+    }
+
+    /// Waits until it was told, if it is there.
+    fn await_witness(&mut self) {
+        let Some(mut witness) = self.witness.take() else {
+            return;
+        };
+        let until = Instant::now() + DEADLINE;
+        loop {
+            match witness.next_by(until) {
+                Incoming::Message(message) if message["type"] == "error" => {
+                    assert_eq!(message["code"], "schema_changed", "{message}");
+                    return;
+                }
+                Incoming::Message(_) => {}
+                Incoming::End(_) => return,
+                Incoming::Nothing => panic!("nobody was told that columns changed places"),
+            }
+        }
+    }
+
     /// Changes a table while it is written, as soon as it gets the lock.
     fn alter(&self, sql: &str) {
         let mut connection = self.database.connect();
         connection.query("SET lock_timeout = '1s'").unwrap();
-        eventually("the table can be changed", || connection.query(sql).ok());
+        eventually("the table can be changed", || {
+            let Err(error) = connection.query(sql) else {
+                return Some(());
+            };
+            // Of a lock, or of a row that came in the meantime.
+            let passes = error
+                .sqlstate()
+                .is_some_and(|code| ["55P03", "40P01", "23514"].contains(&code));
+            assert!(passes, "{error}: {sql}");
+            connection.query("ROLLBACK").unwrap();
+            None
+        });
     }
 
     /// Ends walcast, does something to the journal's newest segment, and starts it again. What was confirmed and is not

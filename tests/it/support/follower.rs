@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -68,10 +68,43 @@ pub struct Mishaps {
     pub may_break: AtomicBool,
     /// Whether columns that queries name may have another type by now.
     pub may_change: AtomicBool,
+    /// What else may end a view, since something was done to its table.
+    pub forgiven: Mutex<Vec<Forgiven>>,
     /// How often a view was told to start again.
     pub restarts: AtomicUsize,
+    /// How often one was ended by what was done to its table.
+    pub endings: AtomicUsize,
     /// How often one was told to ask again.
     pub retries: AtomicUsize,
+}
+
+/// An error that may end views, of those that need something which was changed.
+#[derive(Clone, Copy, Debug)]
+pub struct Forgiven {
+    pub code: &'static str,
+    pub table: &'static str,
+    /// What its message says.
+    pub says: &'static str,
+    /// The views that it may end.
+    pub of: fn(&View) -> bool,
+}
+
+impl Mishaps {
+    /// From here on, until nothing is forgiven any more.
+    pub fn forgive(&self, forgiven: Forgiven) {
+        self.forgiven.lock().unwrap().push(forgiven);
+    }
+
+    /// Whether a view may be ended so.
+    fn forgives(&self, view: &View, error: &Value) -> bool {
+        let text = error["message"].as_str().unwrap_or_default();
+        self.forgiven.lock().unwrap().iter().any(|forgiven| {
+            error["code"] == forgiven.code
+                && view.table() == Some(forgiven.table)
+                && text.contains(forgiven.says)
+                && (forgiven.of)(view)
+        })
+    }
 }
 
 /// Where to stop, once somebody says so.
@@ -264,6 +297,13 @@ impl Follower {
         };
         let view = self.view(&message["id"]);
         match message["code"].as_str().unwrap() {
+            _ if mishaps.forgives(view, message) => {
+                mishaps.endings.fetch_add(1, Ordering::Relaxed);
+                view.restart();
+                if message["code"] == "replica_identity" {
+                    view.relents();
+                }
+            }
             "resume_invalid" | "resume_expired" if mishaps.may_break.load(Ordering::SeqCst) => {
                 mishaps.restarts.fetch_add(1, Ordering::Relaxed);
                 view.restart();

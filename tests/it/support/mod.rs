@@ -23,13 +23,13 @@ use std::time::{Duration, Instant};
 pub use audience::{Audience, queries, snapshot_views, views, views_from};
 pub use client::{Client, End, Incoming, Refused};
 pub use database::{Database, connect};
-pub use follower::{Follower, Goal, Mishaps};
+pub use follower::{Follower, Forgiven, Goal, Mishaps};
 pub use pooler::Pooler;
 pub use proxy::{Direction, Proxy};
 pub use raw::Raw;
 pub use server::{PROGRAM, Setup, Walcast, http, http_get, refused};
 pub use view::{At, View, names};
-pub use workload::{Pace, SCHEMA, Workload};
+pub use workload::{Pace, SCHEMA, Workload, text};
 
 /// How long anything may take. Generous: it is only ever waited for in full by a test that fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);

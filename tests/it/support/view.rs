@@ -1,7 +1,10 @@
 //! [`View`]: what a client holds of one subscription, folded from the messages strictly as the protocol says, and every
 //! promise of the protocol checked on the way.
 
-use std::collections::BTreeMap;
+mod fold;
+mod judge;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde_json::{Map, Value, json};
@@ -79,6 +82,16 @@ pub fn names(query: &Value, column: &str) -> bool {
         || columns.is_some_and(|columns| columns.iter().any(|name| name == column))
 }
 
+/// Stands for a value that the client was not told, since the log did not have it and it did not hold the row.
+const UNKNOWN: &str = "(unknown)";
+
+/// Where a row of a table without a key has its place beside others: after those that are equal to it.
+fn place_in(rows: &BTreeMap<String, Map<String, Value>>, row: &Map<String, Value>) -> String {
+    let values = serde_json::to_string(row).unwrap();
+    let equal = rows.range(values.clone()..format!("{values}~"));
+    format!("{values}#{:09}", equal.count())
+}
+
 /// What a client holds of a subscription.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -107,6 +120,18 @@ pub struct View {
     /// Whether every row that comes to it is one that it does not hold, and every row that leaves it one that it does: where
     /// it asked to be told of what the log leaves open, rows that it does not hold leave it, too.
     decided: bool,
+    /// What Postgres is asked for in the table's place, if the publication leaves something of it out.
+    source: Option<String>,
+    /// Whether it may hold more than the result: rows that left it without a word, as it asked for, or that the publication
+    /// tells nothing more of.
+    may_keep: bool,
+    /// Whether it may lack what was there and left before it began: of such rows nothing tells any more.
+    may_lack: bool,
+    /// Whether changes may be read before it is found that their table was changed, and what they mean: labels change places
+    /// without a word. Then it ends.
+    may_end_late: bool,
+    /// Rows of which the log does not tell whether they are in the result.
+    open_rows: BTreeSet<String>,
     /// What has to hold after each whole transaction.
     invariant: Option<fn(&View)>,
     /// Every change that came, in order.
@@ -135,6 +160,11 @@ impl View {
             complete,
             established: false,
             decided,
+            source: None,
+            may_keep: false,
+            may_lack: false,
+            may_end_late: false,
+            open_rows: BTreeSet::new(),
             invariant: None,
             came: Vec::new(),
         }
@@ -144,6 +174,62 @@ impl View {
     pub fn invariant(mut self, holds: fn(&View)) -> View {
         self.invariant = Some(holds);
         self
+    }
+
+    /// The same, of a table that the publication carries only as much of as this selects.
+    pub fn judged_by(mut self, source: &str) -> View {
+        self.source = Some(source.to_owned());
+        self
+    }
+
+    /// The same, on a table whose log may leave open which rows were in the result.
+    pub fn undecided(mut self) -> View {
+        self.decided = false;
+        self
+    }
+
+    /// The same, but it may hold rows that are not in the result any more.
+    pub fn may_keep(mut self) -> View {
+        self.may_keep = true;
+        self
+    }
+
+    /// The same, but it may lack rows that are not in the table any more: its source has all that ever were.
+    pub fn may_lack(mut self) -> View {
+        self.may_lack = true;
+        self
+    }
+
+    /// The same, but changes may come before it is found that they are of a table that was changed. Then it ends.
+    pub fn may_end_late(mut self) -> View {
+        self.may_end_late = true;
+        self
+    }
+
+    /// Whether no row comes that it holds.
+    fn is_told_once(&self) -> bool {
+        self.complete && !self.may_keep && !self.may_end_late
+    }
+
+    /// Whether no row leaves or changes that it does not hold.
+    fn is_told_of_its_own(&self) -> bool {
+        self.complete && self.decided && !self.may_end_late
+    }
+
+    /// It was refused what has to be decided: it asks for what can be had.
+    pub fn relents(&mut self) {
+        self.query["undecided"] = json!("send");
+        self.may_keep = false;
+    }
+
+    /// The table, unless it is of messages.
+    pub fn table(&self) -> Option<&str> {
+        self.query["table"].as_str()
+    }
+
+    /// Whether it was to be refused where the log does not decide.
+    pub fn must_know(&self) -> bool {
+        matches!(self.query["undecided"].as_str(), None | Some("refuse"))
     }
 
     /// The same, beginning in the history of that name alone: where it has broken by then, it is told to start again.
@@ -167,7 +253,13 @@ impl View {
 
     /// It is told to start again: it does so with the rows that are there.
     pub fn restart(&mut self) {
-        self.query["snapshot"] = json!(true);
+        if self.table().is_some() {
+            self.query["snapshot"] = json!(true);
+        } else {
+            // Of messages nothing is kept but the history: they go on from now.
+            (self.from, self.complete) = (Value::Null, false);
+        }
+        self.open_rows.clear();
         self.query.as_object_mut().unwrap().remove("epoch");
         (self.established, self.live, self.open) = (false, false, None);
         (self.at, self.begun, self.start) = (None, None, None);
@@ -186,12 +278,19 @@ impl View {
         for field in ["snapshot", "epoch"] {
             query.as_object_mut().unwrap().remove(field);
         }
-        View::new(query, json!(self.start.unwrap().to_string()), false)
+        let mut whole = View::new(query, json!(self.start.unwrap().to_string()), false);
+        whole.decided = self.decided;
+        whole
     }
 
     /// Whether its query names a column.
     pub fn names(&self, column: &str) -> bool {
         names(&self.query, column)
+    }
+
+    /// Whether it goes by a column: its query names it, or all of them.
+    pub fn needs(&self, column: &str) -> bool {
+        self.query["columns"].is_null() || self.names(column) || self.key.iter().any(|name| name == column)
     }
 
     /// The message that subscribes it, or resumes it where it is.
@@ -229,7 +328,7 @@ impl View {
             let row = row.as_object().unwrap();
             let has_all = self.columns.iter().all(|name| row.contains_key(name));
             assert!(has_all && row.len() == self.columns.len(), "{row:?}");
-            let was = self.rows.insert(self.key_of(row), row.clone());
+            let was = self.rows.insert(self.place_of(row), row.clone());
             assert!(was.is_none(), "{}: a row twice: {row:?}", self.id);
         }
     }
@@ -337,197 +436,5 @@ impl View {
         if let (Some(holds), false) = (self.invariant, more) {
             holds(self);
         }
-    }
-
-    fn fold(&mut self, change: &Value) {
-        let row = change["row"].as_object();
-        match change["op"].as_str().unwrap() {
-            "insert" => {
-                let row = row.unwrap();
-                assert!(
-                    change.get("unchanged").is_none() || change["cause"] == "update",
-                    "{change}"
-                );
-                assert!(change.get("undecided").is_none(), "{change}");
-                let was = self.rows.insert(self.key_of(row), row.clone());
-                assert!(
-                    !self.complete || was.is_none(),
-                    "{}: inserted twice: {change}",
-                    self.id
-                );
-            }
-            "update" => {
-                let row = row.unwrap();
-                let new_key = self.key_of(row);
-                let old_key = change["key"].as_object().map(|key| self.key_of(key));
-                assert_ne!(
-                    old_key.as_ref(),
-                    Some(&new_key),
-                    "a key that did not change: {change}"
-                );
-                let undecided = change.get("undecided").is_some();
-                assert_eq!(undecided, change.get("as_before").is_some(), "{change}");
-                assert!(!(self.decided && undecided), "{change}");
-                let old = self.rows.remove(old_key.as_ref().unwrap_or(&new_key));
-                if undecided && old.is_none() {
-                    return;
-                }
-                assert!(
-                    !(self.complete && self.decided) || old.is_some(),
-                    "{}: not held: {change}",
-                    self.id
-                );
-                if let (Some(said), Some(held), true) = (change.get("old"), &old, self.complete) {
-                    // Columns may have come and gone since.
-                    let said = said.as_object().unwrap();
-                    let known = said.iter().filter(|(name, _)| held.contains_key(*name));
-                    let known: Vec<_> = known.collect();
-                    assert!(!known.is_empty() && said.keys().eq(row.keys()), "{change}");
-                    for (name, value) in known {
-                        assert_eq!(
-                            Some(value),
-                            held.get(name),
-                            "{}: another old row: {change}",
-                            self.id
-                        );
-                    }
-                }
-                let mut row = row.clone();
-                for column in change["unchanged"].as_array().into_iter().flatten() {
-                    let name = column.as_str().unwrap();
-                    let held = old.as_ref().map(|old| old[name].clone());
-                    row.insert(name.to_owned(), held.unwrap_or_default());
-                }
-                let there = self.rows.insert(new_key, row);
-                assert!(
-                    !self.complete || there.is_none(),
-                    "{}: two rows of a key: {change}",
-                    self.id
-                );
-            }
-            "delete" => {
-                assert!(row.is_none(), "{change}");
-                let key = self.key_of(change["key"].as_object().unwrap());
-                let was = self.rows.remove(&key);
-                assert!(
-                    !(self.complete && self.decided) || was.is_some(),
-                    "{}: not held: {change}",
-                    self.id
-                );
-            }
-            "truncate" => {
-                let fields: Vec<&String> = change.as_object().unwrap().keys().collect();
-                assert_eq!(fields, ["id", "op", "seq"], "{change}");
-                self.rows.clear();
-            }
-            other => panic!("{other}: {change}"),
-        }
-    }
-
-    fn key_of(&self, row: &Map<String, Value>) -> String {
-        let key: Vec<&Value> = self.key.iter().map(|name| &row[name]).collect();
-        serde_json::to_string(&key).unwrap()
-    }
-
-    /// Whether a change is about the row of a key.
-    fn concerns(&self, change: &Value, key: &str) -> bool {
-        let rows = ["key", "row", "new_key"].map(|field| change[field].as_object());
-        let has_key = |row: &&Map<String, Value>| self.key.iter().all(|name| row.contains_key(name));
-        let mut rows = rows.into_iter().flatten().filter(has_key);
-        rows.any(|row| self.key_of(row) == key)
-    }
-
-    /// Checks that it is the query's result now.
-    pub fn assert_is_result(&self, database: &super::Database) {
-        assert_eq!(self.open, None, "{}: a transaction did not end", self.id);
-        assert!(self.complete);
-        let table = self.query["table"].as_str().unwrap();
-        let there = database.sql(&format!(
-            "SELECT attname FROM pg_attribute WHERE attrelid = '{table}'::regclass AND NOT attisdropped"
-        ));
-        let is_there = |name: &&String| there.iter().any(|row| row.get(0) == Some(name));
-        let names: Vec<&String> = self.known.iter().filter(is_there).collect();
-        let columns = names.iter().map(|name| format!("\"{name}\""));
-        let condition = self.query["where"].as_str().unwrap_or("true");
-        let sql = format!(
-            "SELECT {} FROM {table} WHERE {condition}",
-            columns.collect::<Vec<_>>().join(", ")
-        );
-        let expected: BTreeMap<String, Map<String, Value>> = database
-            .rows(&sql)
-            .into_iter()
-            .map(|row| row.as_object().unwrap().clone())
-            .map(|row| (self.key_of(&row), row))
-            .collect();
-        let held: BTreeMap<&String, Map<String, Value>> = self
-            .rows
-            .iter()
-            .map(|(key, row)| {
-                let known = row.iter().filter(|(name, _)| names.contains(name));
-                (
-                    key,
-                    known.map(|(name, value)| (name.clone(), value.clone())).collect(),
-                )
-            })
-            .collect();
-        let differs = |key: &&String| match (held.get(*key), expected.get(*key)) {
-            // Who reads the past is told of columns that its oldest rows did not have.
-            (Some(held), Some(expected)) if !self.is_snapshot() => {
-                held.is_empty() || held.iter().any(|(name, value)| expected.get(name) != Some(value))
-            }
-            (held, expected) => held != expected,
-        };
-        let wrong: Vec<&String> = self.rows.keys().chain(expected.keys()).filter(differs).collect();
-        for key in wrong.iter().take(3) {
-            eprintln!(
-                "{key}: {:?} instead of {:?}, after",
-                self.rows.get(*key),
-                expected.get(*key)
-            );
-            for came in self.came.iter().filter(|came| self.concerns(&came.change, key)) {
-                eprintln!("    {:X}/{:X} {}", came.end >> 32, came.end as u32, came.change);
-            }
-        }
-        assert!(
-            wrong.is_empty(),
-            "{} from {:?} (began at {:?}, {} changes since) to {:?}: {} rows differ from {sql}",
-            self.query,
-            self.start,
-            self.begun,
-            self.came.len(),
-            self.at,
-            wrong.len()
-        );
-    }
-
-    /// Checks that it got exactly what `whole`, of the same query from an earlier start, got after its own start.
-    pub fn assert_is_tail_of(&self, whole: &View) {
-        let start = self.start.unwrap();
-        let after_start = |came: &&Came| {
-            let at = At {
-                end: came.end,
-                seq: came.seq,
-            };
-            at > start
-        };
-        let until = self.at.unwrap();
-        let expected: Vec<&Came> = whole
-            .came
-            .iter()
-            .filter(after_start)
-            .filter(|came| came.end <= until.end)
-            .collect();
-        let id = &self.id;
-        for (index, (came, expected)) in self.came.iter().zip(&expected).enumerate() {
-            assert_eq!(
-                (came.end, came.seq),
-                (expected.end, expected.seq),
-                "{id}: change {index} since {start}: {} instead of {}",
-                came.change,
-                expected.change
-            );
-            assert_eq!(came.change, expected.change, "{id}: change {index} since {start}");
-        }
-        assert_eq!(self.came.len(), expected.len(), "{id}: changes since {start}");
     }
 }

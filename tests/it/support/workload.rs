@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use walcast::postgres::Connection;
@@ -50,6 +50,11 @@ pub const MONEY: i64 = 8 * 1000;
 impl Workload {
     /// Starts the writers. The seed is that of the environment's `WALCAST_SEED`, or new each time.
     pub fn start(database: &Database, pace: Pace) -> Workload {
+        Workload::start_with(database, pace, |_| None)
+    }
+
+    /// The same, with statements on further tables between those on the workload's own.
+    pub fn start_with(database: &Database, pace: Pace, further: Further) -> Workload {
         let seed =
             std::env::var("WALCAST_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
         database
@@ -62,6 +67,7 @@ impl Workload {
                 number,
                 n: 0,
                 pace,
+                further,
                 url: database.url().to_owned(),
             };
             let (stop, committed) = (Arc::clone(&stop), Arc::clone(&committed));
@@ -114,8 +120,16 @@ struct Writer {
     /// Its next entry.
     n: u64,
     pace: Pace,
+    further: Further,
     url: String,
 }
+
+/// A statement on a table that is not the workload's, now and then.
+pub type Further = fn(&mut Rng) -> Option<String>;
+
+/// How long a transaction may take at most. It is far more than any takes: beyond it something holds the writers up, a
+/// commit that waits for a synchronous standby for example.
+const LONGEST: Duration = Duration::from_secs(30);
 
 impl Writer {
     fn run(&mut self, stop: &AtomicBool, committed: &AtomicU64) {
@@ -135,7 +149,12 @@ impl Writer {
                     }
                 },
             };
-            match open.query(&self.transaction()) {
+            let transaction = self.transaction();
+            let began = Instant::now();
+            let answer = open.query(&transaction);
+            let took = began.elapsed();
+            assert!(took < LONGEST, "a writer was held up for {took:?}: {transaction}");
+            match answer {
                 Ok(_) => {
                     committed.fetch_add(1, Ordering::Relaxed);
                 }
@@ -156,6 +175,7 @@ impl Writer {
         for _ in 0..statements {
             if self.rng.u32(0..8) == 0 {
                 let aborted = self.statement().replace("note '", "note 'ABORTED");
+                let aborted = aborted.replace("'said ", "'ABORTED said ");
                 sql += &format!(
                     "SAVEPOINT s; {aborted}; INSERT INTO item (id, owner, note) VALUES (nextval('item_id'), 1, 'ABORTED');
                      ROLLBACK TO s;\n"
@@ -173,6 +193,9 @@ impl Writer {
     /// An item's, a part's or another table's share of a transaction.
     fn statement(&mut self) -> String {
         let rng = &mut self.rng;
+        if let Some(statement) = (self.further)(rng) {
+            return statement;
+        }
         let owner = rng.u32(1..6);
         let state = rng.choice(["open", "paid", "sent", "gone"]).unwrap();
         let some = format!(
@@ -243,7 +266,7 @@ impl Writer {
 }
 
 /// An expression: nothing, a short text, or one so long that it is stored out of line.
-fn text(rng: &mut Rng) -> String {
+pub fn text(rng: &mut Rng) -> String {
     match rng.u32(0..10) {
         0 => "NULL::text".into(),
         1 | 2 => {
