@@ -349,13 +349,13 @@ impl Tables {
         lock(&self.missed).retain(|table| !missed.contains(table));
     }
 
-    /// What the publications have of the table of that name now, and a position up to which at least that holds.
-    /// Blocking.
+    /// What the publications have of the table of that name now, and a position up to which at least that holds: asked
+    /// because of a row that commits at `commit`. Blocking.
     ///
     /// # Errors
     /// The database does not answer.
-    pub fn published_as(&self, name: &TableName) -> Result<(Lsn, Lookup), Error> {
-        lock(&self.described).published_as(&self.publications, name)
+    pub fn published_as(&self, name: &TableName, commit: Lsn) -> Result<(Lsn, Lookup), Error> {
+        lock(&self.described).published_as(&self.publications, name, commit)
     }
 
     /// A number that grows when composite types changed that [`Tables::describe`] met: what it said before of tables

@@ -12,7 +12,9 @@ use std::sync::Arc;
 use self::tables::{Tables, check_columns};
 use super::Message;
 use super::pgoutput::TruncatedRelations;
-use crate::event::{Op, Relation, RowChange, StreamRelation, Transaction, Tuple, Value, encode_values};
+use crate::event::{
+    OldTuple, Op, Relation, RowChange, StreamRelation, Transaction, Tuple, Value, encode_values,
+};
 use crate::lsn::Lsn;
 pub use error::Error;
 
@@ -57,6 +59,8 @@ pub struct Assembler {
     previous_end: Lsn,
     /// The logical messages that are changes, by their prefixes.
     messages: Vec<Arc<Relation>>,
+    /// Old rows are tagged by what they hold themselves, those of partitions too.
+    tagged_by_row: bool,
     /// The last such message as a row, or an old row that is not as it came.
     row: Vec<u8>,
 }
@@ -82,6 +86,7 @@ impl Assembler {
             open: None,
             previous_end: Lsn::ZERO,
             messages: Vec::new(),
+            tagged_by_row: false,
             row: Vec::new(),
         }
     }
@@ -94,6 +99,16 @@ impl Assembler {
             .map(|prefix| Relation::of_messages(prefix, is_text));
         self.messages = relations.map(Arc::new).collect();
         self
+    }
+
+    /// Takes an old row that is tagged as whole for a whole one, as wal2json's are: pgoutput tags those of partitions by
+    /// the root's identity.
+    #[must_use]
+    pub fn with_tags_by_row(self, tagged_by_row: bool) -> Assembler {
+        Assembler {
+            tagged_by_row,
+            ..self
+        }
     }
 
     /// Whether logical messages of the prefix are changes.
@@ -268,6 +283,10 @@ impl Assembler {
         }
         let reading = self.tables.reading(message, oid)?;
         let (relation, row) = (&reading.relation, &mut self.row);
+        let understood = |old, row| match old {
+            OldTuple::Full(_) if self.tagged_by_row => old,
+            old => reading.partitions.old(old, row),
+        };
         let op = match op {
             Op::Insert { new } | Op::Update { old: None, new } => {
                 check_columns(relation, new)?;
@@ -276,12 +295,12 @@ impl Assembler {
             Op::Update { old: Some(old), new } => {
                 check_columns(relation, old.tuple())?;
                 check_columns(relation, new)?;
-                let old = Some(reading.partitions.old(old, row));
+                let old = Some(understood(old, row));
                 Op::Update { old, new }
             }
             Op::Delete { old } => {
                 check_columns(relation, old.tuple())?;
-                let old = reading.partitions.old(old, row);
+                let old = understood(old, row);
                 Op::Delete { old }
             }
             Op::Truncate => op,

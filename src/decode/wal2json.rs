@@ -6,12 +6,14 @@
 
 mod record;
 mod shape;
+mod versions;
 
 use std::collections::HashMap;
 
 use self::record::Field;
 pub use self::record::Record;
-use crate::event::{Lookup, Published, ReplicaIdentity, StreamRelation, TableName};
+use self::versions::{Described, Known};
+use crate::event::{Lookup, ReplicaIdentity, StreamRelation, TableName};
 use crate::lsn::Lsn;
 
 /// Why a message has no meaning here.
@@ -90,23 +92,6 @@ pub struct Translator {
     message: Vec<u8>,
 }
 
-/// A relation as it was described last.
-#[derive(Debug)]
-struct Described {
-    relation: StreamRelation,
-    /// Whether the catalogs say something else since. It may still be what the next row was written under.
-    outdated: bool,
-}
-
-/// What is known of a table.
-#[derive(Debug)]
-struct Known {
-    /// Up to where it holds, whatever was committed.
-    as_of: Lsn,
-    /// `None` if it is not published.
-    published: Option<Published>,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Action {
     Insert,
@@ -151,28 +136,11 @@ impl Translator {
     /// A table that is gone is taken to be what it was known as. Returns false if it was not known: its rows are left
     /// out, as if it was not published.
     pub fn learn(&mut self, table: &TableName, as_of: Lsn, found: Lookup) -> bool {
-        let by_name = self.tables.entry(table.schema.clone()).or_default();
-        let before = by_name
-            .remove(&table.name)
-            .and_then(|known: Known| known.published);
-        let is_known = !(found == Lookup::Gone && before.is_none());
-        let published = match found {
-            Lookup::Published(published) => {
-                // What changed and no row shows, a type's modifier for example, is to be described too.
-                if before.is_some_and(|before| before != published)
-                    && let Some(last) = self.described.get_mut(&published.relation.oid)
-                {
-                    last.outdated = true;
-                }
-                Some(published)
-            }
-            Lookup::Unpublished => None,
-            Lookup::Gone => before,
-        };
         // The transaction that is asked for is written, whatever the position says: a standby's may lag behind.
         let as_of = as_of.max(Lsn(self.commit.0.saturating_add(1)));
-        by_name.insert(table.name.clone(), Known { as_of, published });
-        is_known
+        let by_name = self.tables.entry(table.schema.clone()).or_default();
+        let known = by_name.entry(table.name.clone()).or_default();
+        known.learn(as_of, found, self.commit)
     }
 
     fn begin(&mut self, record: &Record<'_>) -> Result<(), Error> {
@@ -201,10 +169,10 @@ impl Translator {
     fn change(&mut self, record: &Record<'_>, action: Action) -> Result<Option<TableName>, Error> {
         let (schema, name) = record.table()?;
         let known = self.tables.get(schema).and_then(|tables| tables.get(name));
-        let Some(known) = known.filter(|known| known.as_of > self.commit) else {
+        let Some(known) = known.filter(|known| known.as_of() > self.commit) else {
             return Ok(Some(TableName::new(schema, name)));
         };
-        let Some(published) = &known.published else {
+        let Some(published) = known.published() else {
             return Ok(None);
         };
         let listed = match action {
@@ -222,18 +190,13 @@ impl Translator {
             return Err(Error::RowFilter(TableName::new(schema, name)));
         }
         let oid = published.relation.oid;
-        match self.described.get(&oid) {
-            Some(last) if !last.outdated && shape::fits(&last.relation, published, record, action) => {
-                encode_change(&last.relation, record, action, &mut self.message)?;
-            }
-            last => {
-                let last = last.map(|last| &last.relation);
-                let relation = shape::of(published, last, record, action);
-                encode_relation(&relation, &mut self.relation)?;
-                encode_change(&relation, record, action, &mut self.message)?;
-                let outdated = false;
-                self.described.insert(oid, Described { relation, outdated });
-            }
+        let last = self.described.get(&oid);
+        if let Some(described) = known.describe(last, record, action, self.commit) {
+            encode_relation(&described.relation, &mut self.relation)?;
+            self.described.insert(oid, described);
+        }
+        if let Some(described) = self.described.get(&oid) {
+            encode_change(&described.relation, record, action, &mut self.message)?;
         }
         Ok(None)
     }

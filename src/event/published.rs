@@ -1,12 +1,24 @@
 //! [`Published`]: what the publications have of a table, for a stream that does not know them.
 
 use super::StreamRelation;
+use crate::lsn::Lsn;
+use crate::types::Attnum;
 
 /// A table as the publications have it: what pgoutput applies by itself and other plugins know nothing of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
     /// The table, or the partitioned table that its changes are published as, with the published columns.
     pub relation: StreamRelation,
+    /// The numbers of the relation's columns.
+    pub numbers: Vec<Attnum>,
+    /// The names of all columns of the table itself, published or not, in the order in which its rows hold them. A
+    /// partition's own, whatever its root's is.
+    pub order: Vec<String>,
+    /// What commits from here on comes after all that led to this.
+    pub seen: Lsn,
+    /// The names that other columns had when the table was looked at last: by such a name alone it cannot be told which
+    /// of the two a row has that commits before `seen`.
+    pub renamed: Vec<String>,
     /// The names of the columns that are not published.
     pub left_out: Vec<String>,
     /// Whether the table is a partition whose changes are published as its ancestor's (`publish_via_partition_root`).

@@ -14,6 +14,7 @@ use crate::decode::{Assembler, Streams};
 use crate::event::{Op, Relation, RowChange, Timestamp};
 use crate::journal::Spools;
 use crate::lsn::Lsn;
+use crate::postgres::Plugin;
 use crate::tables::Tables;
 use crate::telemetry::{Metrics, TableCounters};
 
@@ -52,7 +53,9 @@ impl Incoming {
         Incoming {
             streams: Streams::default(),
             spools: Spools::new(options.spool_dir.clone()),
-            assembler: Assembler::new(head).with_messages(&options.messages, is_utf8),
+            assembler: Assembler::new(head)
+                .with_messages(&options.messages, is_utf8)
+                .with_tags_by_row(options.plugin == Plugin::Wal2json),
             counts: Counts::new(Arc::clone(metrics)),
             composites: Composites::new(Arc::clone(tables)),
             cutter: Cutter::new(options.max_row_bytes),

@@ -28,7 +28,9 @@ impl<W: Append, H: History> Ingest<W, H> {
                 Translated::Unknown(table) => {
                     let xid = incoming.assembler.open_xid();
                     self.until_visible(&mut incoming.visible, xid, stop)?;
-                    let (as_of, found) = self.tables.published_as(&table)?;
+                    let (as_of, found) = self
+                        .tables
+                        .published_as(&table, incoming.assembler.open_commit())?;
                     if !translator.learn(&table, as_of, found) {
                         let why = "the table is gone, and wal2json does not say whether it was published";
                         tracing::warn!(%table, why, "changes are left out");

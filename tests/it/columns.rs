@@ -1,8 +1,8 @@
-//! Columns, labels and attributes that change places under their names: what is subscribed to is the column, not its name.
+//! Columns that change places under their names: what is subscribed to is the column, not its name.
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Database, Setup, Walcast, eventually};
+use crate::support::{Client, Database, Setup, Walcast, eventually, has_wal2json};
 
 const SCHEMA: &str = "
     CREATE TABLE customer (id int PRIMARY KEY, phone text, phone_new text, note text, n int);
@@ -10,8 +10,12 @@ const SCHEMA: &str = "
     CREATE PUBLICATION pub FOR TABLE customer;
 ";
 
+pub fn with(plugin: &str, database: &Database) -> Setup {
+    Setup::new(database).flag("--plugin", plugin)
+}
+
 /// The ids of the subscriptions that end with `schema_changed`, and the last error's message.
-fn ended(client: &mut Client, count: usize) -> (Vec<String>, String) {
+pub fn ended(client: &mut Client, count: usize) -> (Vec<String>, String) {
     let mut message = String::new();
     let mut ids: Vec<String> = (0..count)
         .map(|_| {
@@ -26,7 +30,7 @@ fn ended(client: &mut Client, count: usize) -> (Vec<String>, String) {
 }
 
 /// The ids of the subscriptions that the next transaction is for.
-fn concerned(client: &mut Client) -> Vec<String> {
+pub fn concerned(client: &mut Client) -> Vec<String> {
     let changes = client.changes();
     let mut ids: Vec<String> = changes
         .iter()
@@ -80,6 +84,10 @@ fn held(walcast: &Walcast) -> (Client, Vec<u64>) {
 
 #[test]
 fn columns_that_change_places_under_their_names_end_what_needs_them_and_nothing_else() {
+    change_places("pgoutput");
+}
+
+fn change_places(plugin: &str) {
     for swap in [
         "BEGIN; ALTER TABLE customer RENAME phone TO phone_old; ALTER TABLE customer RENAME phone_new TO phone; COMMIT",
         "BEGIN; ALTER TABLE customer RENAME phone TO p; ALTER TABLE customer RENAME phone_new TO phone;
@@ -87,7 +95,7 @@ fn columns_that_change_places_under_their_names_end_what_needs_them_and_nothing_
         "ALTER TABLE customer RENAME phone TO phone_old; ALTER TABLE customer RENAME phone_new TO phone",
     ] {
         let database = Database::new(SCHEMA);
-        let walcast = Setup::new(&database).start();
+        let walcast = with(plugin, &database).start();
         database.sql(
             "INSERT INTO customer SELECT g, '0' || g, '1' || g, 'x', 1 FROM generate_series(1, 9) g;
              INSERT INTO customer SELECT g, '1' || g, '0' || g, 'x', 1 FROM generate_series(10, 12) g",
@@ -120,13 +128,17 @@ fn columns_that_change_places_under_their_names_end_what_needs_them_and_nothing_
 
 #[test]
 fn a_column_that_is_dropped_and_added_again_is_another_one() {
+    are_added_again("pgoutput");
+}
+
+fn are_added_again(plugin: &str) {
     for change in [
         "ALTER TABLE customer DROP COLUMN phone, ADD COLUMN phone text",
         "ALTER TABLE customer DROP COLUMN phone; ALTER TABLE customer ADD COLUMN phone text DEFAULT '0'",
         "ALTER TABLE customer RENAME phone TO gone; ALTER TABLE customer DROP COLUMN gone; ALTER TABLE customer ADD phone text",
     ] {
         let database = Database::new(SCHEMA);
-        let walcast = Setup::new(&database).start();
+        let walcast = with(plugin, &database).start();
         let mut client = by_phone(&walcast);
         database.sql("INSERT INTO customer VALUES (1, '01', '1', 'x', 1)");
         assert_eq!(client.changes().len(), 5);
@@ -151,6 +163,10 @@ fn a_column_that_is_dropped_and_added_again_is_another_one() {
 
 #[test]
 fn columns_of_the_key_that_are_others_under_their_names_end_all() {
+    of_the_key("pgoutput");
+}
+
+fn of_the_key(plugin: &str) {
     for change in [
         "ALTER TABLE t DROP COLUMN id; ALTER TABLE t ADD COLUMN id serial PRIMARY KEY",
         "ALTER TABLE t RENAME id TO other; ALTER TABLE t RENAME code TO id; ALTER TABLE t DROP CONSTRAINT t_pkey;
@@ -159,7 +175,7 @@ fn columns_of_the_key_that_are_others_under_their_names_end_all() {
         let database = Database::new(
             "CREATE TABLE t (id int PRIMARY KEY, code int NOT NULL, v int); CREATE PUBLICATION pub FOR TABLE t;",
         );
-        let walcast = Setup::new(&database).start();
+        let walcast = with(plugin, &database).start();
         let mut client = walcast.connect();
         client.subscribe_live(json!({"id": "v", "table": "t", "columns": ["v"]}));
         database.sql("INSERT INTO t VALUES (1, 11, 1)");
@@ -180,8 +196,12 @@ fn columns_of_the_key_that_are_others_under_their_names_end_all() {
 
 #[test]
 fn columns_that_come_and_go_around_those_that_are_needed_end_nothing() {
+    come_and_go("pgoutput");
+}
+
+fn come_and_go(plugin: &str) {
     let database = Database::new(SCHEMA);
-    let walcast = Setup::new(&database).start();
+    let walcast = with(plugin, &database).start();
     let mut client = walcast.connect();
     client.subscribe_live(
         json!({"id": "a", "table": "customer", "where": "phone LIKE '0%'", "columns": ["note"]}),
@@ -216,6 +236,10 @@ fn columns_that_come_and_go_around_those_that_are_needed_end_nothing() {
 
 #[test]
 fn columns_of_a_partitioned_table_whose_partitions_have_others_are_the_roots() {
+    of_partitions("pgoutput");
+}
+
+fn of_partitions(plugin: &str) {
     let database = Database::new(
         "CREATE TABLE root (id int, a text, b text, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
          CREATE TABLE one PARTITION OF root FOR VALUES IN (1);
@@ -224,7 +248,7 @@ fn columns_of_a_partitioned_table_whose_partitions_have_others_are_the_roots() {
          ALTER TABLE root ATTACH PARTITION two FOR VALUES IN (2);
          CREATE PUBLICATION pub FOR TABLE root WITH (publish_via_partition_root);",
     );
-    let walcast = Setup::new(&database).start();
+    let walcast = with(plugin, &database).start();
     let mut client = walcast.connect();
     client.subscribe_live(json!({"id": "a", "table": "root", "columns": ["a"]}));
     client.subscribe_live(json!({"id": "k", "table": "root", "columns": ["k"]}));
@@ -252,8 +276,12 @@ fn columns_of_a_partitioned_table_whose_partitions_have_others_are_the_roots() {
 
 #[test]
 fn a_resume_before_columns_changed_places_does_not_get_rows_of_the_others() {
+    are_resumed("pgoutput");
+}
+
+fn are_resumed(plugin: &str) {
     let database = Database::new(SCHEMA);
-    let walcast = Setup::new(&database).start();
+    let walcast = with(plugin, &database).start();
     let mut client = walcast.connect();
     let query = json!({"id": "s", "table": "customer", "where": "phone LIKE '0%'", "columns": ["id"]});
     client.subscribe_live(query.clone());
@@ -282,8 +310,12 @@ const SWAP: &str =
 
 #[test]
 fn columns_that_change_places_end_what_needs_them_though_no_row_says_so() {
+    change_without_a_row("pgoutput");
+}
+
+fn change_without_a_row(plugin: &str) {
     let database = Database::new(SCHEMA);
-    let walcast = Setup::new(&database).start();
+    let walcast = with(plugin, &database).start();
     let mut client = by_phone(&walcast);
     database.sql(SWAP);
     assert_eq!(ended(&mut client, 3).0, ["all", "columns", "where"]);
@@ -299,8 +331,12 @@ fn columns_that_change_places_end_what_needs_them_though_no_row_says_so() {
 
 #[test]
 fn a_resume_from_before_columns_changed_places_is_refused_though_no_row_lies_between() {
+    are_resumed_without_a_row("pgoutput");
+}
+
+fn are_resumed_without_a_row(plugin: &str) {
     let database = Database::new(SCHEMA);
-    let setup = Setup::new(&database);
+    let setup = with(plugin, &database);
     let mut walcast = Some(setup.start());
     let query = json!({"id": "s", "table": "customer", "where": "phone LIKE '0%'", "columns": ["id"]});
     let other = json!({"id": "o", "table": "customer", "columns": ["n"]});
@@ -361,8 +397,12 @@ fn a_resume_from_before_columns_changed_places_is_refused_though_no_row_lies_bet
 
 #[test]
 fn rows_from_before_and_after_a_column_was_added_again_are_told_apart_or_end_what_needs_it() {
+    are_read_late("pgoutput");
+}
+
+fn are_read_late(plugin: &str) {
     let database = Database::new(SCHEMA);
-    let setup = Setup::new(&database);
+    let setup = with(plugin, &database);
     let walcast = setup.start();
     let mut client = walcast.connect();
     client.subscribe_live(json!({"id": "note", "table": "customer", "columns": ["note"]}));
@@ -395,150 +435,23 @@ fn rows_from_before_and_after_a_column_was_added_again_are_told_apart_or_end_wha
     assert_eq!(ended(&mut client, 1).0, ["phone"]);
 }
 
-const MOODS: &str = "
-    CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
-    CREATE DOMAIN state AS mood;
-    CREATE TYPE felt AS (mood mood, why text);
-    CREATE TABLE t (id int PRIMARY KEY, mood mood, state state, moods mood[], felt felt, v int);
-    ALTER TABLE t REPLICA IDENTITY FULL;
-    CREATE PUBLICATION pub FOR TABLE t;
-";
-
 #[test]
-fn labels_that_change_places_end_what_needs_them_and_are_ordered_anew() {
-    let database = Database::new(MOODS);
-    let walcast = Setup::new(&database).start();
-    let mut client = walcast.connect();
-    for (id, rest) in [
-        ("by order", json!({"where": "mood > 'sad'", "columns": ["id"]})),
-        ("equal", json!({"where": "mood = 'sad'", "columns": ["id"]})),
-        ("domain", json!({"where": "state > 'sad'", "columns": ["id"]})),
-        ("array", json!({"where": "moods @> '{sad}'", "columns": ["id"]})),
-        ("composite", json!({"columns": ["felt"]})),
-        ("all", json!({})),
-        ("v", json!({"where": "v > 0", "columns": ["v"]})),
-    ] {
-        let mut subscribe = json!({"id": id, "table": "t"});
-        subscribe
-            .as_object_mut()
-            .unwrap()
-            .extend(rest.as_object().unwrap().clone());
-        client.subscribe_live(subscribe);
+fn wal2json_tells_columns_that_change_places_too() {
+    if has_wal2json() {
+        change_places("wal2json");
+        are_resumed("wal2json");
+        change_without_a_row("wal2json");
+        are_resumed_without_a_row("wal2json");
     }
-    database.sql(
-        "INSERT INTO t VALUES (1, 'ok', 'ok', '{sad}', '(ok,x)', 1), (2, 'sad', 'sad', '{ok}', '(sad,x)', 1)",
-    );
-    client.changes();
-    database.sql(
-        "BEGIN; ALTER TYPE mood RENAME VALUE 'sad' TO 'x'; ALTER TYPE mood RENAME VALUE 'ok' TO 'sad';
-         ALTER TYPE mood RENAME VALUE 'x' TO 'ok'; COMMIT",
-    );
-    // It is noticed within seconds, and until then by a row that has composites.
-    let mut ids = Vec::new();
-    let mut id = 10;
-    eventually("they have ended", || {
-        id += 1;
-        database.sql(&format!("INSERT INTO t VALUES ({id}, 'ok', 'ok', NULL, NULL, 1)"));
-        loop {
-            let message = client.next();
-            if message["type"] == "error" {
-                assert_eq!(message["code"], "schema_changed", "{message}");
-                ids.push(message["id"].as_str().unwrap().to_owned());
-            }
-            let changes = message["changes"].as_array().cloned().unwrap_or_default();
-            if changes.iter().any(|change| change["id"] == "v") {
-                break;
-            }
-        }
-        (ids.len() >= 6).then_some(())
-    });
-    ids.sort();
-    assert_eq!(ids, ["all", "array", "by order", "composite", "domain", "equal"]);
-    // New ones go by the new order, which is ok, sad, happy.
-    let mut client = walcast.connect();
-    client.subscribe_live(
-        json!({"id": "o", "table": "t", "where": "mood > 'ok' AND mood <= 'happy'", "columns": ["id"]}),
-    );
-    client.subscribe_live(json!({"id": "d", "table": "t", "where": "state < 'sad'", "columns": ["id"]}));
-    database.sql("INSERT INTO t VALUES (3, 'sad', 'sad'), (4, 'ok', 'ok'), (5, 'happy', 'happy')");
-    let changes = client.changes();
-    let mut seen: Vec<String> = changes
-        .iter()
-        .map(|change| format!("{} {}", change["id"].as_str().unwrap(), change["row"]["id"]))
-        .collect();
-    seen.sort();
-    assert_eq!(seen, ["d 4", "o 3", "o 5"]);
-    assert_eq!(
-        database.value(
-            "SELECT string_agg(id::text, ' ' ORDER BY id) FROM t WHERE id IN (3, 4, 5) AND mood > 'ok'"
-        ),
-        "3 5"
-    );
 }
 
 #[test]
-fn a_subscription_that_begins_after_labels_changed_places_goes_by_the_new_order_at_once() {
-    let database = Database::new(MOODS);
-    let walcast = Setup::new(&database).start();
-    let mut client = walcast.connect();
-    client.subscribe_live(json!({"id": "v", "table": "t", "columns": ["v"]}));
-    database.sql("INSERT INTO t VALUES (1, 'ok', 'ok'), (2, 'sad', 'sad')");
-    client.changes();
-    database.sql(
-        "BEGIN; ALTER TYPE mood RENAME VALUE 'sad' TO 'x'; ALTER TYPE mood RENAME VALUE 'ok' TO 'sad';
-         ALTER TYPE mood RENAME VALUE 'x' TO 'ok'; COMMIT",
-    );
-    let mut late = walcast.connect();
-    late.subscribe(json!({
-        "id": "o", "table": "t", "where": "mood > 'ok'", "columns": ["id"], "snapshot": true
-    }));
-    let snapshot = late.expect("snapshot");
-    assert_eq!(snapshot["rows"], json!([{"id": 1}]));
-    late.expect("live");
-    database.sql("INSERT INTO t VALUES (3, 'sad'), (4, 'ok')");
-    let changes = late.changes();
-    let ids: Vec<_> = changes.iter().map(|change| &change["row"]["id"]).collect();
-    assert_eq!(ids, [&json!(3)]);
-}
-
-#[test]
-fn attributes_that_change_places_end_what_needs_them() {
-    for change in [
-        "BEGIN; ALTER TYPE pair RENAME ATTRIBUTE x TO z; ALTER TYPE pair RENAME ATTRIBUTE y TO x;
-         ALTER TYPE pair RENAME ATTRIBUTE z TO y; COMMIT",
-        "ALTER TYPE pair DROP ATTRIBUTE x, ADD ATTRIBUTE x int",
-    ] {
-        let database = Database::new(
-            "CREATE TYPE pair AS (x int, y int); CREATE TABLE t (id int PRIMARY KEY, pair pair, pairs pair[], v int);
-             CREATE PUBLICATION pub FOR TABLE t;",
-        );
-        let walcast = Setup::new(&database).start();
-        let mut client = walcast.connect();
-        client.subscribe_live(json!({"id": "all", "table": "t"}));
-        client.subscribe_live(json!({"id": "pairs", "table": "t", "columns": ["pairs"]}));
-        client.subscribe_live(json!({"id": "v", "table": "t", "columns": ["v"]}));
-        database.sql("INSERT INTO t VALUES (1, '(1,2)', '{\"(1,2)\"}', 1)");
-        assert_eq!(client.changes().len(), 3);
-        database.sql(change);
-        database.sql("UPDATE t SET v = 2");
-        let (ids, message) = ended(&mut client, 2);
-        assert_eq!(ids, ["all", "pairs"]);
-        assert!(message.contains("\"x\"") || message.contains("pair"), "{message}");
-        assert_eq!(concerned(&mut client), ["v"]);
-        eventually("it can be had again", || {
-            client.subscribe(json!({"id": "all", "table": "t", "snapshot": true}));
-            let snapshot = client.expect("snapshot");
-            let shown = database.value("SELECT row_to_json(t) FROM t");
-            assert_eq!(
-                snapshot["rows"][0],
-                serde_json::from_str::<Value>(&shown).unwrap()
-            );
-            client.expect("live");
-            Some(())
-        });
-        for v in 3..5 {
-            database.sql(&format!("UPDATE t SET v = {v}"));
-            assert_eq!(concerned(&mut client), ["all", "v"]);
-        }
+fn wal2json_tells_columns_that_come_and_go_too() {
+    if has_wal2json() {
+        are_added_again("wal2json");
+        of_the_key("wal2json");
+        come_and_go("wal2json");
+        of_partitions("wal2json");
+        are_read_late("wal2json");
     }
 }

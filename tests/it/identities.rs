@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Database, Setup, Walcast, eventually};
+use crate::support::{Client, Database, Setup, Walcast, eventually, has_wal2json};
 
 /// Whether the server is older than what a test is about, which it then says.
 fn is_before(version: u32) -> bool {
@@ -15,8 +15,12 @@ fn is_before(version: u32) -> bool {
 }
 
 fn serve(schema: &str) -> (Database, Walcast, Setup) {
+    serve_by("pgoutput", schema)
+}
+
+fn serve_by(plugin: &str, schema: &str) -> (Database, Walcast, Setup) {
     let database = Database::new(schema);
-    let setup = Setup::new(&database);
+    let setup = Setup::new(&database).flag("--plugin", plugin);
     (database, setup.start(), setup)
 }
 
@@ -62,10 +66,17 @@ const BY_ROOT: &str = "
 
 #[test]
 fn a_partition_s_own_identity_decides_what_is_known_of_its_rows() {
-    let (database, walcast, _setup) = serve(&format!(
-        "{BY_ROOT} CREATE TABLE later PARTITION OF root FOR VALUES IN ('l');
+    by_its_own_identity("pgoutput");
+}
+
+fn by_its_own_identity(plugin: &str) {
+    let (database, walcast, _setup) = serve_by(
+        plugin,
+        &format!(
+            "{BY_ROOT} CREATE TABLE later PARTITION OF root FOR VALUES IN ('l');
          INSERT INTO root VALUES (1, 'w', 'open', NULL), (2, 'l', 'open', 'x'), (3, 'l', 'done', NULL)"
-    ));
+        ),
+    );
     let mut client = walcast.connect();
     let open_rows = json!({"where": "state = 'open'", "old": true});
     let subscribed = open(&mut client, "o", open_rows.clone());
@@ -140,7 +151,12 @@ fn a_partition_s_own_identity_decides_what_is_known_of_its_rows() {
 
 #[test]
 fn a_key_that_not_every_partition_logs_is_none() {
-    let (database, walcast, _setup) = serve(
+    by_a_key_of_some("pgoutput");
+}
+
+fn by_a_key_of_some(plugin: &str) {
+    let (database, walcast, _setup) = serve_by(
+        plugin,
         "CREATE TABLE root (id int, area text, code int NOT NULL, PRIMARY KEY (id, area)) PARTITION BY LIST (area);
          CREATE UNIQUE INDEX codes ON root (code, area);
          CREATE TABLE a PARTITION OF root FOR VALUES IN ('a'); ALTER TABLE root REPLICA IDENTITY USING INDEX codes;
@@ -180,7 +196,12 @@ fn a_key_that_not_every_partition_logs_is_none() {
 
 #[test]
 fn changes_that_do_not_tell_their_row_are_refused_and_never_sent() {
-    let (database, walcast, _setup) = serve(
+    by_no_identity("pgoutput");
+}
+
+fn by_no_identity(plugin: &str) {
+    let (database, walcast, _setup) = serve_by(
+        plugin,
         "CREATE TABLE root (id int, area text) PARTITION BY LIST (area);
          CREATE TABLE a PARTITION OF root FOR VALUES IN ('a'); ALTER TABLE a ADD PRIMARY KEY (id);
          CREATE PUBLICATION pub FOR TABLE root WITH (publish_via_partition_root = true);",
@@ -334,4 +355,13 @@ fn a_subscription_says_that_the_application_s_writes_fail() {
     database.sql("ALTER TABLE root REPLICA IDENTITY DEFAULT; UPDATE root SET code = 2");
     assert_eq!(client.change()["row"], json!({"id": 1, "code": 2}));
     assert_eq!(open(&mut client, "again", json!({}))["warnings"], json!([]));
+}
+
+#[test]
+fn with_wal2json_a_partition_s_own_identity_decides_too() {
+    if has_wal2json() {
+        by_its_own_identity("wal2json");
+        by_a_key_of_some("wal2json");
+        by_no_identity("wal2json");
+    }
 }

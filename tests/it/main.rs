@@ -17,6 +17,7 @@ mod failing;
 mod failover;
 mod faults;
 mod identities;
+mod labels;
 mod messages;
 mod operations;
 mod pooler;

@@ -5,22 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::support::{
-    At, Audience, Database, Follower, Pace, SCHEMA, Setup, Walcast, Workload, eventually, left_out, queries,
-    refused, views, views_from,
+    At, Audience, Database, Follower, Pace, SCHEMA, Setup, Walcast, Workload, eventually, has_wal2json,
+    left_out, queries, refused, views, views_from,
 };
-
-/// Whether the server has the plugin; says so if not.
-fn is_there(database: &Database) -> bool {
-    let there = database.connect().query("LOAD 'wal2json'").is_ok();
-    if !there {
-        let version = database.value("SHOW server_version");
-        left_out(
-            "wal2json",
-            &format!("the server {version} does not have the plugin"),
-        );
-    }
-    there
-}
 
 /// One walcast for each plugin, on slots that begin at the same place.
 struct Both {
@@ -94,7 +81,7 @@ fn events(walcast: &Walcast, table: &str) -> Vec<Value> {
 #[test]
 fn one_workload_read_through_both_plugins_gives_the_same_events() {
     let database = Database::new(SCHEMA);
-    if !is_there(&database) {
+    if !has_wal2json() {
         return;
     }
     let both = Both::start(&database);
@@ -128,7 +115,7 @@ fn values_of_all_kinds_are_the_same_through_both_plugins() {
         ALTER TABLE "T é" REPLICA IDENTITY FULL;
         CREATE PUBLICATION pub FOR ALL TABLES"#,
     );
-    if !is_there(&database) {
+    if !has_wal2json() {
         return;
     }
     let both = Both::start(&database);
@@ -178,7 +165,7 @@ fn publications_and_tables(late: bool) {
          CREATE PUBLICATION pub FOR TABLE plain, full_row, by_index, keyless, all_key;
          ALTER PUBLICATION pub SET (publish_via_partition_root = true); ALTER PUBLICATION pub ADD TABLE root",
     );
-    if !is_there(&database) {
+    if !has_wal2json() {
         return;
     }
     let both = Both::start(&database);
@@ -232,7 +219,7 @@ fn publications_and_tables(late: bool) {
 #[test]
 fn column_lists_hold_and_row_filters_are_refused_with_wal2json() {
     let database = Database::new("CREATE TABLE t (id int PRIMARY KEY, secret text, note text)");
-    if !is_there(&database) {
+    if !has_wal2json() {
         return;
     }
     if database.connect().server_version_num() < 150_000 {
@@ -255,7 +242,7 @@ fn column_lists_hold_and_row_filters_are_refused_with_wal2json() {
 #[test]
 fn nothing_is_lost_or_repeated_when_walcast_is_killed_on_wal2json() {
     let database = Database::new(SCHEMA);
-    if !is_there(&database) {
+    if !has_wal2json() {
         return;
     }
     let setup = Setup::new(&database).flag("--plugin", "wal2json");

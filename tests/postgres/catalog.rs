@@ -252,7 +252,7 @@ fn the_catalog_knows_what_publications_have_of_a_table() {
     let mut ask = |of: &[&str], name: &str| {
         let of: Vec<_> = of.iter().map(|name| publication(name)).collect();
         let (as_of, found) = catalog
-            .published_as(&of, &TableName::new("public", name))
+            .published_as(&of, &TableName::new("public", name), Lsn::ZERO)
             .unwrap();
         assert!(as_of > Lsn::ZERO);
         found
@@ -530,7 +530,7 @@ fn no_question_waits_for_a_table_that_is_locked() {
         let name = TableName::new("public", name);
         let table = catalog.table(&published, &name).unwrap().unwrap();
         assert!(matches!(
-            catalog.published_as(&published, &name).unwrap().1,
+            catalog.published_as(&published, &name, Lsn::ZERO).unwrap().1,
             Lookup::Published(_)
         ));
         catalog.describe(&as_streamed(&table), Lsn::ZERO).unwrap();

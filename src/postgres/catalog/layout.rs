@@ -51,6 +51,16 @@ impl Layout {
         self.columns.iter().find(|column| column.name == name)
     }
 
+    /// The names that other columns have `now`.
+    pub(super) fn names_of_others(&self, now: &Layout) -> Vec<String> {
+        let is_other = |column: &&Numbered| {
+            let now = now.named(&column.name);
+            now.is_some_and(|now| now.number != column.number)
+        };
+        let columns = self.columns.iter().filter(is_other);
+        columns.map(|column| column.name.clone()).collect()
+    }
+
     fn numbered(&self, number: i16) -> Option<&Numbered> {
         let at = self.columns.binary_search_by_key(&number, |column| column.number);
         at.ok().and_then(|at| self.columns.get(at))

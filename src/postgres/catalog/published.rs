@@ -8,13 +8,14 @@ use crate::lsn::Lsn;
 
 impl Catalog {
     /// What the publications have of the table of that name now, and how far the server had written before that was
-    /// asked: no transaction up to there changed it.
+    /// asked: no transaction up to there changed it. It is asked because of a row that commits at `commit`.
     pub fn published_as(
         &mut self,
         publications: &[Publication],
         table: &TableName,
+        commit: Lsn,
     ) -> Result<(Lsn, Lookup), Error> {
-        Ok((self.written()?, self.lookup(publications, table)?))
+        Ok((self.written()?, self.lookup(publications, table, commit)?))
     }
 
     /// How far the server has written.
@@ -26,31 +27,56 @@ impl Catalog {
         }
     }
 
-    fn lookup(&mut self, publications: &[Publication], table: &TableName) -> Result<Lookup, Error> {
+    fn lookup(
+        &mut self,
+        publications: &[Publication],
+        table: &TableName,
+        commit: Lsn,
+    ) -> Result<Lookup, Error> {
         let names = quote_literals(publications.iter().map(Publication::as_str));
         if publications.is_empty() {
             return Ok(Lookup::Unpublished);
         }
-        let found = self.session.ask(|version| sql(&names, table, version))?;
-        let Some(row) = found.first() else {
-            let exists = self.session.ask(|_| exists_sql(table))?;
-            return Ok(match exists.is_empty() {
-                true => Lookup::Gone,
-                false => Lookup::Unpublished,
-            });
-        };
-        let root = TableName::new(row.text(0, "schema")?, row.text(1, "table")?);
-        let oid: u32 = row.parse(2, "table's OID")?;
-        let all = tables::read(&mut self.session, &Scope::Oid(oid, publications, false))?.pop();
-        let scope = Scope::Published(publications, Some(&root));
-        let published = tables::read(&mut self.session, &scope)?.pop();
-        // Between two questions it may have been dropped.
-        let (Some(all), Some(published)) = (all, published) else {
-            return Ok(Lookup::Gone);
-        };
+        loop {
+            let found = self.session.ask(|version| sql(&names, table, version))?;
+            let Some(row) = found.first() else {
+                let exists = self.session.ask(|_| exists_sql(table))?;
+                return Ok(match exists.is_empty() {
+                    true => Lookup::Gone,
+                    false => Lookup::Unpublished,
+                });
+            };
+            let root = TableName::new(row.text(0, "schema")?, row.text(1, "table")?);
+            let scope = Scope::Published(publications, Some(&root));
+            // Between two questions it may have been dropped.
+            let Some(published) = tables::read(&mut self.session, &scope)?.pop() else {
+                return Ok(Lookup::Gone);
+            };
+            if row.is_true(3) {
+                // A column may have changed its name in the partition as in the root.
+                let again = self.session.ask(|version| sql(&names, table, version))?;
+                if again.first().is_none_or(|again| again.get(9) != row.get(9)) {
+                    continue;
+                }
+                // No stream of this kind says that a partition was attached, or logs something else.
+                self.writers.remove(&published.oid());
+            }
+            return Ok(Lookup::Published(self.published_by(row, published, commit)?));
+        }
+    }
+
+    fn published_by(&self, row: &Row, published: Table, commit: Lsn) -> Result<Published, Error> {
+        let (seen, layout) = (published.written, published.layout.clone());
+        let before = self.layouts.before(published.oid(), commit);
+        let renamed = before.map_or_else(Vec::new, |before| before.names_of_others(&layout));
         let is_published = |name: &str| published.columns.iter().any(|column| column.name == name);
-        let columns = all.columns.into_iter().map(|column| column.name);
-        let left_out = columns.filter(|name| !is_published(name)).collect();
+        let names = || layout.columns.iter().map(|column| column.name.clone());
+        let left_out = names().filter(|name| !is_published(name)).collect();
+        let via_root = row.is_true(3);
+        let order = match via_root {
+            true => own_columns(row.text(9, "columns of a partition")?)?,
+            false => names().collect(),
+        };
         let Relation {
             oid,
             table,
@@ -58,28 +84,40 @@ impl Catalog {
             columns,
             ..
         } = published.into_relation(|_| Kind::Other);
+        let numbers = columns.iter().map(|column| column.attnum).collect();
         let column = |column: Column| StreamColumn {
             name: column.name,
             type_oid: column.ty.oid,
             typmod: column.typmod,
             identity: column.identity,
         };
-        Ok(Lookup::Published(Published {
+        Ok(Published {
             relation: StreamRelation {
                 oid,
                 table,
                 replica_identity,
                 columns: columns.into_iter().map(column).collect(),
             },
+            numbers,
+            order,
+            seen,
+            renamed,
             left_out,
-            via_root: row.is_true(3),
+            via_root,
             row_filter: row.is_true(4),
             insert: row.is_true(5),
             update: row.is_true(6),
             delete: row.is_true(7),
             truncate: row.is_true(8),
-        }))
+        })
     }
+}
+
+fn own_columns(json: &str) -> Result<Vec<String>, Error> {
+    serde_json::from_str(json).map_err(|error| Error::Answer {
+        question: "columns of a partition",
+        problem: error.to_string(),
+    })
 }
 
 /// The table itself or the topmost of its ancestors that the publications list: what its changes are published as.
@@ -92,7 +130,9 @@ fn sql(publications: &str, table: &TableName, version: u32) -> String {
     format!(
         "SELECT n.nspname, c.relname, c.oid, c.oid <> named.oid, {row_filter}, \
              pg_catalog.bool_or(p.pubinsert), pg_catalog.bool_or(p.pubupdate), \
-             pg_catalog.bool_or(p.pubdelete), pg_catalog.bool_or(p.pubtruncate) \
+             pg_catalog.bool_or(p.pubdelete), pg_catalog.bool_or(p.pubtruncate), \
+             (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
+              WHERE a.attrelid = named.oid AND a.attnum > 0 AND NOT a.attisdropped) \
          FROM (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
                WHERE n.nspname = {schema} AND c.relname = {name}) named \
          CROSS JOIN LATERAL (SELECT named.oid AS relid, 0 AS level UNION ALL \

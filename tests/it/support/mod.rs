@@ -62,6 +62,20 @@ pub fn eventually_equal<T: PartialEq + Debug>(what: &str, expected: T, mut look:
     }
 }
 
+/// Whether the server has the plugin wal2json; says so if not.
+pub fn has_wal2json() -> bool {
+    let database = Database::new("");
+    let is_there = database.connect().query("LOAD 'wal2json'").is_ok();
+    if !is_there {
+        let version = database.value("SHOW server_version");
+        left_out(
+            "wal2json",
+            &format!("the server {version} does not have the plugin"),
+        );
+    }
+    is_there
+}
+
 /// Says that this machine lacks what a test is about: past the capture, which keeps what passing tests print to itself.
 pub fn left_out(what: &str, why: &str) {
     let line = format!("left out: {what}: {why}\n");
