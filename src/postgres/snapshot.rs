@@ -43,9 +43,10 @@ impl Snapshot {
 /// The transactions that may have been written, and not yet been visible, at some moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Horizon {
-    pub(super) view: Snapshot,
+    /// What could be seen.
+    pub view: Snapshot,
     /// The first ID that had not been given to any transaction.
-    pub(super) next: u64,
+    pub next: u64,
 }
 
 impl Horizon {

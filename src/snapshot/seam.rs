@@ -4,6 +4,7 @@
 //! for a synchronous standby, much later. So a position does not tell what a snapshot saw: its own list of transactions
 //! does.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::event::Transaction;
@@ -40,8 +41,17 @@ struct Entries {
     transactions: Vec<(Lsn, u32)>,
     /// How many were left when those that can be seen were last dropped.
     swept: usize,
+    /// Those that can be seen, but not by every snapshot that is being taken; and the number of the first one that surely
+    /// sees them.
+    leaving: Vec<(u64, Vec<(Lsn, u32)>)>,
+    /// The snapshots that are being taken.
+    taking: BTreeSet<u64>,
+    /// The next one's number.
+    next: u64,
     /// What may not have been seen where the history begins: none of it will ever be in the stream.
     before: Option<Horizon>,
+    /// The number of the first snapshot that surely sees all of that.
+    past: Option<u64>,
 }
 
 /// So many are not worth asking for: 16 bytes each.
@@ -56,49 +66,98 @@ impl Unseen {
         entries.transactions.len() >= MANY.saturating_add(entries.swept)
     }
 
-    /// Drops those that a snapshot of the primary sees: all later ones see them too.
+    /// Drops those that a snapshot of the primary sees: all that are taken from now on see them too. For those that
+    /// are being taken they are kept meanwhile.
     pub fn forget(&self, snapshot: &Snapshot) {
         let mut entries = self.lock();
-        entries.transactions.retain(|&(_, xid)| !snapshot.sees(xid));
+        let is_seen = |&mut (_, xid): &mut (Lsn, u32)| snapshot.sees(xid);
+        let seen: Vec<_> = entries.transactions.extract_if(.., is_seen).collect();
         entries.transactions.shrink_to(MANY);
         entries.swept = entries.transactions.len();
+        if !seen.is_empty() {
+            let next = entries.next;
+            entries.leaving.push((next, seen));
+            entries.let_leave();
+        }
     }
 
     /// Drops all: another history begins. What was written `before` it has to be seen by every snapshot.
     pub fn begin(&self, before: Option<Horizon>) {
-        *self.lock() = Entries {
+        let mut entries = self.lock();
+        *entries = Entries {
             before,
+            taking: std::mem::take(&mut entries.taking),
+            next: entries.next,
             ..Entries::default()
         };
     }
 
-    /// Has every snapshot see all of these first: where they are in the journal is not known.
-    pub fn require(&self, before: Option<Horizon>) {
-        self.lock().before = before;
+    /// Before a snapshot is taken: what can be seen only later is kept for it.
+    pub fn taking(&self) -> Taking<'_> {
+        let mut entries = self.lock();
+        let number = entries.next;
+        entries.next += 1;
+        entries.taking.insert(number);
+        Taking { unseen: self, number }
     }
 
-    /// A place up to `head`, which was the journal's before the snapshot was taken, up to which the snapshot saw
-    /// everything; `None` if there may be none.
-    pub fn start(&self, head: Lsn, snapshot: &Snapshot) -> Option<Lsn> {
+    /// Has every snapshot see all of these first: where they are in the journal is not known.
+    pub fn require(&self, before: Option<Horizon>) {
         let mut entries = self.lock();
-        if entries
-            .before
-            .as_ref()
-            .is_some_and(|before| !before.is_past(snapshot))
-        {
-            return None;
-        }
-        entries.before = None;
-        let hidden = entries
-            .transactions
-            .iter()
-            .filter(|(end, xid)| *end <= head && !snapshot.sees(*xid));
-        let first = hidden.map(|(end, _)| *end).min();
-        Some(first.map_or(head, |first| Lsn(first.0.saturating_sub(1))))
+        (entries.before, entries.past) = (before, None);
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entries {
+    /// Drops those that every snapshot that is being taken sees.
+    fn let_leave(&mut self) {
+        let first = self.taking.first().copied().unwrap_or(self.next);
+        self.leaving.retain(|&(since, _)| first < since);
+        if self.past.is_some_and(|since| since <= first) {
+            (self.before, self.past) = (None, None);
+        }
+    }
+}
+
+/// A snapshot that is being taken.
+#[derive(Debug)]
+pub struct Taking<'u> {
+    unseen: &'u Unseen,
+    number: u64,
+}
+
+impl Taking<'_> {
+    /// A place up to `head`, which was the journal's before the snapshot was taken, up to which the snapshot saw
+    /// everything; `None` if there may be none.
+    pub fn start(self, head: Lsn, snapshot: &Snapshot) -> Option<Lsn> {
+        let mut entries = self.unseen.lock();
+        if let Some(before) = &entries.before {
+            if !before.is_past(snapshot) {
+                return None;
+            }
+            let next = entries.next;
+            entries.past.get_or_insert(next);
+        }
+        let leaving = entries.leaving.iter().flat_map(|(_, seen)| seen);
+        let hidden = entries
+            .transactions
+            .iter()
+            .chain(leaving)
+            .filter(|(end, xid)| *end <= head && !snapshot.sees(*xid));
+        let first = hidden.map(|(end, _)| *end).min();
+        Some(first.map_or(head, |first| Lsn(first.0.saturating_sub(1))))
+    }
+}
+
+impl Drop for Taking<'_> {
+    fn drop(&mut self) {
+        let mut entries = self.unseen.lock();
+        entries.taking.remove(&self.number);
+        entries.let_leave();
     }
 }
 
@@ -145,12 +204,45 @@ mod tests {
             assert!(!unseen.note(Lsn(end), xid));
         }
         let view: Snapshot = "11:14:11".parse().unwrap();
-        assert_eq!(unseen.start(Lsn(130), &view), Some(Lsn(119)));
-        assert_eq!(unseen.start(Lsn(119), &view), Some(Lsn(119)));
+        assert_eq!(unseen.taking().start(Lsn(130), &view), Some(Lsn(119)));
+        assert_eq!(unseen.taking().start(Lsn(119), &view), Some(Lsn(119)));
         unseen.forget(&view);
         assert_eq!(unseen.lock().transactions, [(Lsn(120), 11)]);
         let later: Snapshot = "14:14:".parse().unwrap();
-        assert_eq!(unseen.start(Lsn(130), &later), Some(Lsn(130)));
+        assert_eq!(unseen.taking().start(Lsn(130), &later), Some(Lsn(130)));
+    }
+
+    #[test]
+    fn what_a_later_snapshot_saw_is_kept_for_those_that_were_being_taken() {
+        let unseen = Unseen::default();
+        unseen.note(Lsn(100), 10);
+        let (before, after): (Snapshot, Snapshot) = ("10:11:10".parse().unwrap(), "11:11:".parse().unwrap());
+        let (first, second) = (unseen.taking(), unseen.taking());
+        // The one that was taken later is the first to ask.
+        let later = unseen.taking();
+        assert_eq!(later.start(Lsn(100), &after), Some(Lsn(100)));
+        unseen.forget(&after);
+        let later = unseen.taking();
+        assert_eq!(first.start(Lsn(100), &before), Some(Lsn(99)));
+        assert_eq!(second.start(Lsn(100), &before), Some(Lsn(99)));
+        // Nobody needs it any more but the one that sees it.
+        assert!(unseen.lock().leaving.is_empty());
+        assert_eq!(later.start(Lsn(100), &after), Some(Lsn(100)));
+        assert!(unseen.lock().taking.is_empty());
+    }
+
+    #[test]
+    fn what_was_before_the_history_is_seen_by_each_snapshot_that_is_used() {
+        let unseen = Unseen::default();
+        let (before, after): (Snapshot, Snapshot) = ("10:11:10".parse().unwrap(), "11:11:".parse().unwrap());
+        unseen.require(Some(Horizon {
+            view: before.clone(),
+            next: 11,
+        }));
+        let first = unseen.taking();
+        assert_eq!(unseen.taking().start(Lsn(100), &after), Some(Lsn(100)));
+        assert_eq!(first.start(Lsn(100), &before), None);
+        assert_eq!(unseen.lock().before, None);
     }
 
     #[test]

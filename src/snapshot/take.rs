@@ -84,12 +84,12 @@ pub(super) fn take<H: History>(
         let epoch = history.epoch();
         connection.query(statement::BEGIN)?;
         // Before the snapshot: all of this is either seen by it or known not to be.
-        let head = history.head();
+        let (taking, head) = (unseen.taking(), history.head());
         let taken = Taken::read(&connection.query_one("the snapshot", statement::TAKE)?)?;
         taken.check(&history.identity())?;
         let seam = match (taken.on_standby, replayed) {
             (false, None) => {
-                let after = unseen.start(head, &taken.view);
+                let after = taking.start(head, &taken.view);
                 unseen.forget(&taken.view);
                 after.map(|after| Seam {
                     epoch: epoch.clone(),
