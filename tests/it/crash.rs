@@ -476,7 +476,7 @@ fn a_fast_shutdown_does_not_wait_for_walcast_even_when_a_client_reads_nothing() 
     database.server().stop(Shutdown::Fast).unwrap();
     let took = asked.elapsed();
     assert!(took < Duration::from_secs(10), "it took {took:?}");
-    assert!(walcast.ready().is_err());
+    eventually("walcast says that Postgres is away", || walcast.ready().err());
     database.server().resume().unwrap();
     eventually("walcast is back", || walcast.ready().ok());
     // Whatever had come by then, nothing is missing and nothing came twice.

@@ -7,7 +7,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 use walcast::cluster::{Cluster, Options, Shutdown};
 
-use crate::support::{At, Client, Database, Setup, Walcast, eventually};
+use crate::support::{Client, Database, Setup, Walcast, eventually};
 
 const SCHEMA: &str = "CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t";
 
@@ -68,10 +68,7 @@ fn lose_the_tail(database: &Database, walcast: &Walcast, prepare: impl FnOnce(&P
     let mut client = follow(walcast);
     let place = insert(database, &mut client, 1);
     database.sql("INSERT INTO t SELECT generate_series(10, 500)");
-    let written = At::after(database.written());
-    eventually("walcast has it all", || {
-        (At::read(&walcast.connect().hello["position"]) >= written).then_some(())
-    });
+    walcast.comes_up_to(database);
     let mut server = database.server();
     server.stop(Shutdown::Immediate).unwrap();
     replace(&mut server, &standby);

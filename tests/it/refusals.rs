@@ -443,7 +443,6 @@ fn a_client_that_asks_for_more_than_is_answered_is_not_read_on() {
             let mut client = client;
             let predicate = format!("note = '{}'", "x".repeat(15_000));
             let mut send = |message| client.try_send(&message);
-            // For a moment the database need not be asked again what tables there are.
             for number in 0.. {
                 let id = number.to_string();
                 let subscribe =
@@ -470,7 +469,8 @@ fn a_client_that_asks_for_more_than_is_answered_is_not_read_on() {
     assert!(grown < 30 << 20, "grew by {grown} bytes");
     database.server().signal(Signal::CONT).unwrap();
     drop(walcast);
-    line.shutdown(Shutdown::Both).unwrap();
+    // It fails where walcast's end has cut the line already.
+    drop(line.shutdown(Shutdown::Both));
     flood.join().unwrap();
 }
 

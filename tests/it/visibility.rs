@@ -18,7 +18,11 @@ fn commit_unseen(database: &Database, walcast: &Walcast, sql: &str) {
         scope.spawn(|| database.sql(&format!("SET synchronous_commit = on; {sql}")));
         let reason = eventually("walcast waits too", || walcast.ready().err());
         assert!(reason.contains("synchronous_standby_names"), "{reason}");
-        database.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+        let cancel =
+            "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        eventually("it is cancelled", || {
+            (database.value(cancel) != "0").then_some(())
+        });
     });
     eventually("walcast goes on", || walcast.ready().ok());
 }

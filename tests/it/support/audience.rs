@@ -1,9 +1,10 @@
 //! [`Audience`]: everybody who follows a workload, and the judgement at its end.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::thread::JoinHandle;
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use walcast::lsn::Lsn;
@@ -81,6 +82,8 @@ pub struct Audience {
     /// Up to where each has everything.
     reached: Vec<Arc<AtomicU64>>,
     followers: Vec<JoinHandle<Follower>>,
+    /// Why each failed, if it did.
+    failures: Vec<Arc<OnceLock<String>>>,
 }
 
 impl Audience {
@@ -91,12 +94,14 @@ impl Audience {
             joined: Arc::default(),
             reached: Vec::new(),
             followers: Vec::new(),
+            failures: Vec::new(),
         }
     }
 
     /// One client more.
     pub fn join(&mut self, follower: Follower) {
         self.reached.push(Arc::clone(&follower.reached));
+        self.failures.push(Arc::clone(&follower.failure));
         self.followers.push(follower.follow(&self.goal, &self.joined));
     }
 
@@ -113,28 +118,38 @@ impl Audience {
 
     /// Waits until everybody who joined is in force with every view.
     pub fn everybody_has_joined(&self) {
-        super::eventually("everybody has joined", || {
+        // Whoever has no news for too long fails.
+        while self.joined.load(Ordering::Relaxed) < self.followers.len() {
             self.assert_following();
-            (self.joined.load(Ordering::Relaxed) == self.followers.len()).then_some(())
-        });
+            thread::sleep(Duration::from_millis(20));
+        }
     }
 
     /// Whether everybody is still there.
     pub fn assert_following(&self) {
         assert!(
             !self.followers.iter().any(JoinHandle::is_finished),
-            "somebody has failed"
+            "somebody has failed: {:?}",
+            self.failures()
         );
+    }
+
+    fn failures(&self) -> Vec<&String> {
+        self.failures.iter().filter_map(|failure| failure.get()).collect()
+    }
+
+    /// Waits until everybody has come to the goal.
+    fn come_to_goal(&mut self) -> Vec<Follower> {
+        let joined: Vec<_> = self.followers.drain(..).map(JoinHandle::join).collect();
+        let followers: Option<Vec<Follower>> = joined.into_iter().map(Result::ok).collect();
+        followers.unwrap_or_else(|| panic!("followers failed: {:?}", self.failures()))
     }
 
     /// Waits, once the writers have finished, until everybody has everything, and judges by the tables alone: where no
     /// server has the whole history any more. Each view has to be complete.
-    pub fn judge_by_the_tables(self, database: &Database) -> Vec<Follower> {
+    pub fn judge_by_the_tables(mut self, database: &Database) -> Vec<Follower> {
         self.goal.set(At::after(database.written())).unwrap();
-        let joined = self.followers.into_iter();
-        let followers: Vec<Follower> = joined
-            .map(|follower| follower.join().expect("a follower failed"))
-            .collect();
+        let followers = self.come_to_goal();
         for view in followers.iter().flat_map(|follower| &follower.views) {
             assert!(view.is_complete(), "{}", view.id);
             view.assert_is_result(database);
@@ -145,14 +160,10 @@ impl Audience {
     /// Waits, once the writers have finished, until everybody has everything; then judges. Each complete view has to be
     /// its query's result, and each view, however it came about, has to have got change for change what a client gets
     /// that reads the whole history at once.
-    pub fn judge(self, database: &Database) -> Vec<Follower> {
+    pub fn judge(mut self, database: &Database) -> Vec<Follower> {
         let goal = At::after(database.written());
         self.goal.set(goal).unwrap();
-        let joined = self
-            .followers
-            .into_iter()
-            .map(|follower| follower.join().expect("a follower failed"));
-        let followers: Vec<Follower> = joined.collect();
+        let followers = self.come_to_goal();
         let mut reader = Follower::new(self.address, views_from(&queries(), &json!("earliest")));
         reader.until(|reader| reader.has_come_to(goal));
         let whole: HashMap<&str, &View> = reader.views.iter().map(|view| (&*view.id, view)).collect();

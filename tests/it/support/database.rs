@@ -60,6 +60,7 @@ impl Database {
     }
 
     fn made(server: Arc<Mutex<Cluster>>, options: &str, schema: &str) -> Database {
+        super::failure::remember();
         let name = format!("it{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let (url, socket) = {
             let cluster = lock(&server);

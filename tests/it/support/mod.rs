@@ -7,6 +7,7 @@
 mod audience;
 mod client;
 mod database;
+mod failure;
 mod follower;
 mod pooler;
 mod proxy;

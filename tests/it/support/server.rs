@@ -12,7 +12,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::{Client, DEADLINE, Database, Refused, eventually};
+use super::{At, Client, DEADLINE, Database, Refused, eventually, failure};
 
 /// How walcast is started: its database, its data directory, its flags.
 pub struct Setup {
@@ -45,6 +45,7 @@ pub const PUBLICATION: &str = "pub";
 impl Setup {
     /// For the publication `pub` of a database, with a slot named like the database.
     pub fn new(database: &Database) -> Setup {
+        failure::remember();
         Setup {
             directory: TempDir::new().unwrap(),
             url: database.url().to_owned(),
@@ -326,6 +327,14 @@ impl Walcast {
         }
     }
 
+    /// Waits until its journal has all that the database has written by now. Clients may have it a moment later.
+    pub fn comes_up_to(&self, database: &Database) {
+        let written = At::after(database.written());
+        eventually("walcast has it all", || {
+            (At::read(&self.connect().hello["position"]) >= written).then_some(())
+        });
+    }
+
     /// Waits until it reads a stream that began after it had begun so many.
     pub fn reads_again(&self, connects: f64) {
         eventually("it reads again", || {
@@ -389,7 +398,9 @@ impl Drop for Walcast {
         drop(self.child.kill());
         drop(self.child.wait());
         if thread::panicking() {
-            eprintln!("--- walcast's log ---\n{}", self.log());
+            let reason = failure::reason().unwrap_or_default();
+            let log = failure::last_lines(&self.log());
+            eprintln!("--- walcast's log ---\n{log}--- it failed by ---\n{reason}");
         }
     }
 }
