@@ -90,12 +90,18 @@ fn snapshots_race_with_transactions_that_wait_for_a_standby() {
         workload.goes_on(10);
         audience.join_with(snapshot_views(&distinct(round)));
     }
-    audience.everybody_has_joined();
+    // All are taken among the writers. What came meanwhile can be caught up with once they have finished.
+    eventually("all are taken", || {
+        audience.assert_following();
+        let open = ["snapshots_waiting", "snapshots_reading"].map(|name| walcast.metric(name));
+        (open == [0.0, 0.0] && walcast.metric("snapshots_total") >= 100.0).then_some(())
+    });
     workload.finish();
     stop.store(true, Ordering::Relaxed);
     for writer in stalled {
         writer.join().unwrap();
     }
+    audience.everybody_has_joined();
     audience.join_with(snapshot_views(&queries()));
     audience.judge(&database);
     assert!(

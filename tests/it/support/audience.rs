@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use walcast::lsn::Lsn;
 
-use super::follower::Goal;
+use super::follower::{Goal, VIEW_DEADLINE};
 use super::server::Address;
 use super::workload::MONEY;
 use super::{At, Database, Follower, View};
@@ -118,9 +118,17 @@ impl Audience {
 
     /// Waits until everybody who joined is in force with every view.
     pub fn everybody_has_joined(&self) {
-        // Whoever has no news for too long fails.
-        while self.joined.load(Ordering::Relaxed) < self.followers.len() {
+        let began = Instant::now();
+        let joined = || self.joined.load(Ordering::Relaxed);
+        while joined() < self.followers.len() {
+            // Whoever has no news for too long fails.
             self.assert_following();
+            assert!(
+                began.elapsed() < VIEW_DEADLINE,
+                "{} of {} have joined after {VIEW_DEADLINE:?}",
+                joined(),
+                self.followers.len()
+            );
             thread::sleep(Duration::from_millis(20));
         }
     }

@@ -38,7 +38,7 @@ pub struct Follower {
 
 const RECENT: usize = 12;
 /// How long one view may stand still while others move.
-pub const VIEW_DEADLINE: Duration = Duration::from_secs(10 * DEADLINE.as_secs());
+pub const VIEW_DEADLINE: Duration = Duration::from_secs(5 * DEADLINE.as_secs());
 
 impl Drop for Follower {
     fn drop(&mut self) {
