@@ -4,6 +4,7 @@
 //! subscription is checked against before any row of the table has come by.
 
 mod current;
+mod describe;
 mod history;
 mod names;
 mod questions;
@@ -18,11 +19,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
-use crate::event::{Lookup, Relation, StreamRelation, TableName};
+use crate::event::{Lookup, Relation, TableName};
 use crate::lsn::{Epoch, Lsn, Position};
-use crate::postgres::{self, Catalog, ConnInfo, Described, Error, Horizon, Layouts, Publication, Snapshot};
+use crate::postgres::{Catalog, ConnInfo, Error, Horizon, Layouts, Publication, Snapshot};
 
 use current::Current;
+pub use describe::DescribeError;
 use history::{History, Version};
 pub use names::Holder;
 use names::Names;
@@ -52,6 +54,8 @@ pub struct Tables {
     missed: Mutex<Vec<(TableName, u32)>>,
     asked: Mutex<Asked>,
     types_changed: AtomicU64,
+    /// The number of times that the database was asked for all tables.
+    refreshed: AtomicU64,
     /// How far the server's log went when it was last asked. One asks, the others wait for the answer.
     written: tokio::sync::Mutex<LastWritten>,
     /// When the database was last asked for all tables because a client was refused. One asks, the others wait.
@@ -67,17 +71,6 @@ pub struct Tables {
 struct LastRenewed {
     tried: Option<Instant>,
     answered: Option<Instant>,
-}
-
-/// Why a table that the stream describes cannot be taken.
-#[derive(Debug, thiserror::Error)]
-pub enum DescribeError {
-    /// The database does not answer.
-    #[error(transparent)]
-    Postgres(#[from] postgres::Error),
-    /// The file of names cannot be written.
-    #[error("cannot write tables.jsonl or columns.jsonl in the data directory")]
-    Names(#[from] std::io::Error),
 }
 
 #[derive(Debug)]
@@ -123,6 +116,7 @@ impl Tables {
             changed: Mutex::default(),
             asked: Mutex::new(asked),
             types_changed: AtomicU64::new(0),
+            refreshed: AtomicU64::new(0),
             written: tokio::sync::Mutex::default(),
             renewed: tokio::sync::Mutex::default(),
             is_utf8: OnceLock::new(),
@@ -164,23 +158,6 @@ impl Tables {
         lock(&self.described).horizon()
     }
 
-    /// Completes what the stream says of a table after the journal's `head`, in a transaction that commits at `commit`,
-    /// and remembers it. Blocking.
-    ///
-    /// # Errors
-    /// The database does not answer, or the table's name cannot be kept.
-    pub fn describe(
-        &self,
-        stream: &StreamRelation,
-        epoch: &Epoch,
-        head: Lsn,
-        commit: Lsn,
-    ) -> Result<Arc<Relation>, DescribeError> {
-        let former = lock(&self.names).note(epoch, &stream.table, stream.oid, head)?;
-        lock(&self.history).enter(epoch)?;
-        self.complete(stream, former.as_ref(), commit)
-    }
-
     /// Notes the names that the tables have, as far as is known when the server has written up to `written`: of a history
     /// that is read elsewhere, for the case that it is to be gone on with.
     ///
@@ -199,83 +176,20 @@ impl Tables {
         Ok(())
     }
 
-    /// From where on it can be told which columns a table's rows have of which it could not be told before.
-    pub fn settles_at(&self, relation: &Relation) -> Lsn {
-        lock(&self.described).settled(relation).0
-    }
-
-    /// Completes once more what the stream says of a table: a type of its columns has changed. Blocking.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub fn describe_again(
-        &self,
-        stream: &StreamRelation,
-        commit: Lsn,
-    ) -> Result<Arc<Relation>, DescribeError> {
-        self.complete(stream, None, commit)
-    }
-
-    /// Completes once more what the stream says of a partitioned table, whose partitions have changed just now. Blocking.
-    ///
-    /// # Errors
-    /// The database does not answer.
-    pub fn describe_root(
-        &self,
-        stream: &StreamRelation,
-        commit: Lsn,
-    ) -> Result<Arc<Relation>, DescribeError> {
-        lock(&self.described).forget_partitions(Some(stream.oid));
-        self.complete(stream, None, commit)
-    }
-
-    fn complete(
-        &self,
-        stream: &StreamRelation,
-        former: Option<&TableName>,
-        commit: Lsn,
-    ) -> Result<Arc<Relation>, DescribeError> {
-        let mut catalog = lock(&self.described);
-        let described = catalog.describe(stream, commit)?;
-        let as_root = matches!(described, Described::AsRoot(_));
-        let relation = Arc::new(described.into_relation());
-        // Whoever subscribes now is told of the columns that the table has now.
-        let (seen, settled) = match relation.is_uncertain() {
-            true => {
-                let (seen, settled) = catalog.settled(&relation);
-                (seen, Arc::new(settled))
-            }
-            false => (commit, Arc::clone(&relation)),
-        };
-        drop(catalog);
-        if let Some(highest) = settled.highest_attnum().filter(|_| !as_root) {
-            let relation = Arc::clone(&settled);
-            let version = Version {
-                seen,
-                highest,
-                relation,
-            };
-            lock(&self.history).note(vec![version])?;
-        }
-        lock(&self.renames).describe(relation.oid, &relation.table);
-        if !as_root {
-            self.remember(&settled, former);
-        }
-        Ok(relation)
-    }
-
     /// Forgets what is known of types, collations and letters: another database has taken the place of the one that it was
     /// known of.
     pub fn forget_database(&self) {
-        *lock(&self.described) = Catalog::new(self.conninfo.clone());
-        lock(&self.asked).catalog = Catalog::new(self.conninfo.clone());
+        self.layouts.forget();
+        let anew = || Catalog::sharing(self.conninfo.clone(), &self.layouts);
+        *lock(&self.described) = anew().with_publications(self.publications.clone());
+        lock(&self.asked).catalog = anew();
     }
 
     /// A stream begins: what it calls the tables will be their names.
     pub fn stream_begins(&self) {
         lock(&self.renames).begin();
         lock(&self.roots).begin();
-        lock(&self.described).forget_partitions(None);
+        lock(&self.described).forget_answers();
     }
 
     /// Whether the stream, which has come to `head`, calls a table by a name that it does not have any more, or is read with
@@ -472,6 +386,7 @@ impl Tables {
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
         let replaced = current.replace(tables, before, seen);
         drop(current);
+        self.refreshed.fetch_add(1, Ordering::AcqRel);
         lock(&self.missed).extend(replaced.missed);
         if let Err(error) = self.note_versions(replaced.taken, read_at) {
             tracing::error!(%error, "cannot write columns.jsonl in the data directory");
@@ -491,6 +406,7 @@ impl Tables {
         let versions = relations.into_iter().map(version).collect();
         let mut history = lock(&self.history);
         let news = history.note(versions)?;
+        history.sync()?;
         history.retain(&published)?;
         drop(history);
         let news = news.into_iter().map(|relation| (relation.oid, relation));

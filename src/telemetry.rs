@@ -100,6 +100,8 @@ pub struct Metrics {
     pub spool_overflows: IntCounter,
     /// Whether commits wait for what is confirmed here.
     pub synchronous: IntGauge,
+    /// Questions to the catalogs that the stream waited for.
+    pub catalog_questions: IntCounter,
     /// Streamed transactions that were read again, whole.
     pub transactions_reread: IntCounter,
     changes: IntCounterVec,
@@ -256,6 +258,11 @@ impl Metrics {
                 &r,
                 "synchronous",
                 "1 if the server's synchronous_standby_names names walcast: commits wait for it",
+            ),
+            catalog_questions: counter(
+                &r,
+                "catalog_questions_total",
+                "Questions to the catalogs that the stream waited for",
             ),
             transactions_reread: counter(
                 &r,

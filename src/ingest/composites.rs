@@ -127,7 +127,9 @@ impl Composites {
             return Ok(relation);
         };
         if table.generation != Some(generation) {
-            let newest = self.catalog.describe_again(&relation.as_ref().into(), commit)?;
+            let newest = self
+                .catalog
+                .describe_again(&relation.as_ref().into(), (commit, snapshots))?;
             if let Some(altered) = table.altered(&newest) {
                 table.uncertain = Some((self.catalog.types_since(&newest)?, Arc::new(altered)));
             }

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use super::Options;
 use super::composites::Composites;
-use super::drain::Drain;
 use super::oversize::Cutter;
 use super::unsettled::Unsettled;
 use super::visible::Visible;
@@ -36,8 +35,6 @@ pub(super) struct Incoming {
     pub(super) sent_at: Timestamp,
     /// What the last message's frame says of where it ends.
     pub(super) wal_end: Lsn,
-    /// How long the server has waited for the journal, perhaps to shut down.
-    pub(super) drain: Drain,
 }
 
 impl Incoming {
@@ -64,7 +61,6 @@ impl Incoming {
             unsettled: Unsettled::default(),
             sent_at: Timestamp::now(),
             wal_end: Lsn::ZERO,
-            drain: Drain::default(),
         }
     }
 

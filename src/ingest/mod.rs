@@ -8,7 +8,9 @@ mod confirm;
 mod connect;
 mod continuity;
 mod drain;
+mod frames;
 mod incoming;
+mod learn;
 mod nudge;
 mod oversize;
 mod received;
@@ -17,6 +19,7 @@ mod standby;
 mod stream;
 mod trouble;
 mod unsettled;
+mod upcoming;
 mod visible;
 mod wal2json;
 mod witness;
@@ -298,12 +301,14 @@ impl<W: Append, H: History> Ingest<W, H> {
     /// An ingest into `writer`'s journal.
     pub fn new(
         options: Options,
-        (writer, journal): (W, H),
+        (mut writer, journal): (W, H),
         unseen: Arc<Unseen>,
         tables: Arc<Tables>,
         metrics: Arc<Metrics>,
         readiness: Readiness,
     ) -> Ingest<W, H> {
+        let versions = Arc::clone(&tables);
+        writer.before_writing(Box::new(move || versions.sync_versions()));
         Ingest {
             received: Received::new(options.received_dir.clone()),
             receives_first: false,
@@ -416,8 +421,12 @@ impl<W: Append, H: History> Ingest<W, H> {
         );
     }
 
-    /// Says that changes flow, once the stream has come past what may have broken it. `received` is how far it has come.
+    /// Counts what was asked meanwhile, and says that changes flow, once the stream has come past what may have broken it.
+    /// `received` is how far it has come.
     fn note_progress(&mut self, received: Lsn) {
+        self.metrics
+            .catalog_questions
+            .inc_by(self.tables.take_questions());
         if !self.trouble.is_over(received, self.writer.head()) {
             return;
         }

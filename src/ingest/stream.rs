@@ -2,43 +2,93 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use super::confirm::{self, Pace, Progress};
 use super::drain::Drain;
-use super::incoming::Incoming;
+use super::frames::{Data, Heard, Taker, take_frames, unless_draining};
+use super::incoming::{Incoming, Passed};
+use super::upcoming::Upcoming;
 use super::witness::{Witness, check_end};
 use super::{Error, FINAL_SYNC, FINISH, Ingest, Started, pause};
 use crate::decode::wal2json::Translator;
 use crate::decode::{Changes, Message, Part, Routed, Step};
-use crate::event::{StreamRelation, Transaction};
+use crate::event::Transaction;
 use crate::journal::{self, Append, History};
-use crate::postgres::{
-    ConnInfo, Connection, Filled, Frame, Plugin, Purpose, Receiver, ReplicationStream, ServerError,
-};
+use crate::lsn::Lsn;
+use crate::postgres::{Plugin, Receiver, ReplicationStream};
 use crate::telemetry::chain;
 
-/// How long one read waits for something to come; also how soon a stop is noticed.
-pub(super) const FILL_TIMEOUT: Duration = Duration::from_millis(50);
 /// How long to wait for space on a full disk before it is tried again.
 pub(super) const FULL_PAUSE: Duration = Duration::from_millis(500);
 
-/// Whether the server says, as it does from version 18 on where it failed before, that it leaves out a publication which
-/// is not there: changes are missing from here on. By its code, since the words are in the server's language.
-pub(super) fn is_passing_over(notice: &ServerError) -> bool {
-    (notice.severity.as_str(), notice.code.as_str()) == ("WARNING", "55000")
+/// Reads one connection's messages into the journal.
+struct Reading<'a, W: Append, H: History> {
+    ingest: &'a mut Ingest<W, H>,
+    incoming: Incoming,
+    translator: Option<Translator>,
 }
 
-/// Lets a server go that shuts down and has waited for the journal for long enough: it tells whoever connects.
-pub(super) fn unless_draining(conninfo: &ConnInfo, drain: &mut Drain) -> Result<(), Error> {
-    if !drain.is_due(Instant::now()) {
-        return Ok(());
+impl<W: Append, H: History> Taker for Reading<'_, W, H> {
+    fn has_room(&mut self) -> Result<bool, Error> {
+        match self.ingest.options.nudge.take() {
+            true => Err(Error::Nudged),
+            false => Ok(true),
+        }
     }
-    match Connection::connect(conninfo, Purpose::Query) {
-        Err(error) if error.cannot_connect_now() => Err(Error::Undrained),
-        _ => Ok(()),
+
+    fn received(&mut self) {
+        self.incoming.composites.received();
+    }
+
+    fn take(&mut self, data: Data<'_>, stop: &CancellationToken) -> Result<(), Error> {
+        let Reading {
+            ingest,
+            incoming,
+            translator,
+        } = self;
+        (incoming.sent_at, incoming.wal_end) = (data.sent_at, data.wal_end);
+        match translator {
+            None => ingest.message(incoming, data.body, Upcoming::Frames(data.ahead), stop),
+            Some(translator) => ingest.wal2json_message(translator, incoming, data.body, stop),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        self.incoming.is_open()
+    }
+
+    fn passed(&mut self) -> &mut Passed {
+        &mut self.incoming.passed
+    }
+
+    fn note_position(&mut self, lsn: Lsn, stop: &CancellationToken) -> Result<(), Error> {
+        match self.ingest.writer.in_transaction() {
+            true => Ok(()),
+            false => self.ingest.until_space(stop, |writer| writer.position(lsn)),
+        }
+    }
+
+    fn flush(&mut self, stop: &CancellationToken) -> Result<Lsn, Error> {
+        self.ingest.flush(stop)?;
+        Ok(self.ingest.writer.head())
+    }
+
+    fn durable(&self) -> Lsn {
+        self.ingest.journal.durable()
+    }
+
+    fn caught_up(&mut self, newest: Lsn) -> Result<(), Error> {
+        let ingest = &mut *self.ingest;
+        let head = ingest.writer.head();
+        ingest.metrics.journaled_lsn.set(head.0);
+        ingest.note_progress(newest);
+        match ingest.tables.is_outdated(head) {
+            true => Err(Error::Renamed),
+            false => Ok(()),
+        }
     }
 }
 
@@ -102,92 +152,34 @@ impl<W: Append, H: History> Ingest<W, H> {
         (progress, witness): (&Progress, &Witness),
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        let mut translator = (self.options.plugin == Plugin::Wal2json).then(Translator::new);
         self.tables.stream_begins();
-        let head = self.writer.head();
         self.spooling = false;
-        let mut incoming = Incoming::new(&self.options, is_utf8, head, &self.tables, &self.metrics);
-        while !stop.is_cancelled() {
-            if self.options.nudge.take() {
-                return Err(Error::Nudged);
-            }
-            if let Filled::Bytes(bytes) = receiver.fill(FILL_TIMEOUT)? {
-                self.metrics.replication_received_bytes.inc_by(bytes as u64);
-                incoming.composites.received();
-            }
-            let mut asked = false;
-            while let Some(frame) = receiver.next()? {
-                match frame {
-                    Frame::Data {
-                        wal_end,
-                        sent_at,
-                        body,
-                        ..
-                    } => {
-                        progress.received(wal_end);
-                        incoming.drain.goes_on();
-                        (incoming.sent_at, incoming.wal_end) = (sent_at, wal_end);
-                        match &mut translator {
-                            None => self.message(&mut incoming, body, stop)?,
-                            Some(translator) => {
-                                self.wal2json_message(translator, &mut incoming, body, stop)?;
-                            }
-                        }
-                    }
-                    Frame::Keepalive {
-                        wal_end,
-                        reply_requested,
-                        ..
-                    } => {
-                        progress.received(wal_end);
-                        witness.said(wal_end);
-                        asked |= reply_requested;
-                        if self.journal.durable() >= wal_end {
-                            incoming.drain.goes_on();
-                        } else if reply_requested {
-                            unless_draining(&self.options.conninfo, &mut incoming.drain)?;
-                        }
-                        // Inside a transaction the server's position says nothing of what we have whole.
-                        if !incoming.is_open() {
-                            incoming.passed.note(wal_end, reply_requested);
-                        }
-                    }
-                    Frame::Notice(notice) if is_passing_over(&notice) => {
-                        return Err(Error::PassedOver(notice));
-                    }
-                    Frame::Notice(notice) => tracing::warn!(%notice, "the server says"),
-                    Frame::End => return Err(Error::ServerShutdown),
-                }
-            }
-            witness.check()?;
-            let passed = incoming.passed.due(witness.shown());
-            if let Some(lsn) = passed.filter(|_| !self.writer.in_transaction()) {
-                self.until_space(stop, |writer| writer.position(lsn))?;
-            }
-            self.flush(stop)?;
-            witness.holds(self.writer.head());
-            witness.wake(progress);
-            self.metrics.received_lsn.set(progress.newest().0);
-            self.metrics.journaled_lsn.set(self.writer.head().0);
-            self.note_progress(progress.newest());
-            if asked {
-                progress.request_reply();
-            }
-            if self.tables.is_outdated(self.writer.head()) {
-                return Err(Error::Renamed);
-            }
-        }
-        Ok(())
+        let (conninfo, metrics) = (self.options.conninfo.clone(), Arc::clone(&self.metrics));
+        let head = self.writer.head();
+        let mut reading = Reading {
+            translator: (self.options.plugin == Plugin::Wal2json).then(Translator::new),
+            incoming: Incoming::new(&self.options, is_utf8, head, &self.tables, &self.metrics),
+            ingest: self,
+        };
+        let heard = Heard {
+            progress,
+            witness,
+            metrics: &metrics,
+            conninfo: &conninfo,
+        };
+        take_frames(receiver, &mut reading, heard, stop)
     }
 
+    /// Takes a message of pgoutput's, behind which those come.
     pub(super) fn message(
         &mut self,
         incoming: &mut Incoming,
         body: &[u8],
+        upcoming: Upcoming<'_>,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         match incoming.streams.route(body)? {
-            Routed::Message(message) => return self.take(incoming, message, stop),
+            Routed::Message(message) => return self.take(incoming, message, upcoming, stop),
             Routed::Part(part) => return self.put_aside(incoming, &part),
             // A block has ended: until its next one, a transaction takes no memory.
             Routed::Nothing => {
@@ -246,7 +238,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         (begin, commit): (Message<'_>, Message<'_>),
         stop: &CancellationToken,
     ) -> Result<(), Error> {
-        self.take(incoming, begin, stop)?;
+        self.take(incoming, begin, Upcoming::Nothing, stop)?;
         incoming.assembler.enter_stream();
         if let Some(mut spooled) = incoming.spools.take(xid) {
             let mut described = Vec::new();
@@ -256,23 +248,23 @@ impl<W: Append, H: History> Ingest<W, H> {
                     return Ok(());
                 }
                 let [b'R', numbered @ ..] = message else {
-                    self.take(incoming, Message::parse(message)?, stop)?;
+                    self.take(incoming, Message::parse(message)?, Upcoming::Nothing, stop)?;
                     continue;
                 };
                 let (arrival, rest) = numbered.split_first_chunk().unwrap_or((&[0; 8], &[]));
+                let arrival = u64::from_be_bytes(*arrival);
                 described.clear();
                 described.push(b'R');
                 described.extend_from_slice(rest);
                 if let Message::Relation(relation) = Message::parse(&described)? {
-                    let arrival = u64::from_be_bytes(*arrival);
                     incoming.assembler.describe(relation.clone(), arrival);
-                    self.learn(incoming, &relation, stop)?;
+                    self.learn(incoming, &relation, Upcoming::Spooled(&spooled), stop)?;
                 }
             }
         }
         incoming.assembler.leave_stream();
         self.metrics.transactions_streamed.inc();
-        self.take(incoming, commit, stop)
+        self.take(incoming, commit, Upcoming::Nothing, stop)
     }
 
     /// Takes a message of a transaction, or one between transactions, into the journal.
@@ -280,6 +272,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         &mut self,
         incoming: &mut Incoming,
         message: Message<'_>,
+        upcoming: Upcoming<'_>,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         let begins = matches!(message, Message::Begin { .. });
@@ -320,7 +313,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         let transaction = match assembler.push(message)? {
             Step::Nothing if begins => return self.ask_unsettled(incoming),
             Step::Nothing => return Ok(()),
-            Step::Relation(described) => return self.learn(incoming, &described, stop),
+            Step::Relation(described) => return self.learn(incoming, &described, upcoming, stop),
             Step::Changes(changes) => return append(self, changes),
             Step::Alone { changes, at } => {
                 check_end(at, at, *wal_end)?;
@@ -355,54 +348,6 @@ impl<W: Append, H: History> Ingest<W, H> {
         }
         self.until_space(stop, |writer| writer.commit(&transaction))?;
         self.metrics.transactions.inc();
-        Ok(())
-    }
-
-    /// Asks the catalogs for the rest of a table's description.
-    fn learn(
-        &mut self,
-        incoming: &mut Incoming,
-        described: &StreamRelation,
-        stop: &CancellationToken,
-    ) -> Result<(), Error> {
-        let Incoming {
-            assembler,
-            visible,
-            unsettled,
-            ..
-        } = incoming;
-        self.until_visible(visible, assembler.open_xid(), stop)?;
-        let (epoch, head) = (self.journal.epoch(), self.writer.head());
-        let relation = self
-            .tables
-            .describe(described, &epoch, head, assembler.open_commit())?;
-        tracing::debug!(table = %relation.table, "a table was described");
-        unsettled.note(&relation, &self.tables);
-        assembler.learn(relation)?;
-        // What was learned of all partitions is older than what is described of this one.
-        if let Some(root) = assembler.outdated_root(described.oid).cloned() {
-            let relation = self.tables.describe_root(&root, assembler.open_commit())?;
-            unsettled.note(&relation, &self.tables);
-            assembler.learn(relation)?;
-        }
-        Ok(())
-    }
-
-    /// Asks once more for tables of which it could not be told which columns their rows had: those of the transaction
-    /// that begins surely have the columns that the catalogs had before it, unless the stream says otherwise.
-    fn ask_unsettled(&self, incoming: &mut Incoming) -> Result<(), Error> {
-        let Incoming {
-            assembler, unsettled, ..
-        } = incoming;
-        let commit = assembler.open_commit();
-        for oid in unsettled.due(commit) {
-            let Some(described) = assembler.described(oid).cloned() else {
-                continue;
-            };
-            let relation = self.tables.describe_again(&described, commit)?;
-            unsettled.note(&relation, &self.tables);
-            assembler.learn(relation)?;
-        }
         Ok(())
     }
 

@@ -33,14 +33,18 @@ impl Visible {
         if self.newest.as_ref().is_some_and(|snapshot| snapshot.sees(xid)) {
             return Ok(true);
         }
-        let snapshot = tables.snapshot()?;
-        let sees = snapshot.sees(xid);
-        self.newest = Some(snapshot);
-        self.renewed += 1;
-        Ok(sees)
+        self.renew(tables)?;
+        Ok(self.newest.as_ref().is_some_and(|snapshot| snapshot.sees(xid)))
     }
 
-    /// A number that grows when what is seen does: answers from before may be older than a transaction.
+    /// Takes a new snapshot, which shows all that the one before did.
+    pub(super) fn renew(&mut self, tables: &Arc<Tables>) -> Result<(), Error> {
+        self.newest = Some(tables.snapshot()?);
+        self.renewed += 1;
+        Ok(())
+    }
+
+    /// The number of the newest snapshot, 0 if none was taken: answers from before may be older than a transaction.
     pub(super) fn renewed(&self) -> u64 {
         self.renewed
     }

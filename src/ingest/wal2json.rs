@@ -3,6 +3,7 @@
 use tokio_util::sync::CancellationToken;
 
 use super::incoming::Incoming;
+use super::upcoming::Upcoming;
 use super::{Error, Ingest};
 use crate::decode::wal2json::{Record, Translated, Translator};
 use crate::journal::{Append, History};
@@ -21,7 +22,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             match translator.translate(&record)? {
                 Translated::Messages(messages) => {
                     for message in messages.iter() {
-                        self.message(incoming, message, stop)?;
+                        self.message(incoming, message, Upcoming::Nothing, stop)?;
                     }
                     return Ok(());
                 }

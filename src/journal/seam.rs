@@ -11,6 +11,8 @@ use crate::lsn::{Epoch, Lsn, Position, Start};
 
 /// The end of a history that ingest appends to. See [`Writer`](super::Writer) for what each promises.
 pub trait Append: Send {
+    /// Has something done each time before what was gathered is written.
+    fn before_writing(&mut self, act: Box<dyn FnMut() -> std::io::Result<()> + Send>);
     /// Adds a change to the open transaction, opening one if there is none.
     fn change(&mut self, relation: &Arc<Relation>, op: &Op<'_>) -> Result<(), Error>;
     /// Adds a change of which only a part is kept: its row is larger than is journaled.

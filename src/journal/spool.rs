@@ -274,6 +274,17 @@ impl Spooled {
         Ok(self.buffer.get(start..self.at))
     }
 
+    /// The messages that come next, in order, as far as they have been read of the file.
+    pub fn ahead(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.buffer.get(self.at..).unwrap_or_default();
+        std::iter::from_fn(move || {
+            let (length, behind) = rest.split_first_chunk()?;
+            let (message, behind) = behind.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+            rest = behind;
+            Some(message)
+        })
+    }
+
     /// Makes sure that there are so many bytes in the buffer, unless all of them have been read.
     fn fill(&mut self, wanted: usize) -> Result<bool, Error> {
         if self.buffer.len() - self.at >= wanted {

@@ -32,7 +32,11 @@ pub struct Writer {
     last_transaction: Lsn,
     /// How many of the segment's relations readers know.
     visible_relations: usize,
+    before: BeforeWriting,
 }
+
+/// An action before each write.
+type BeforeWriting = Box<dyn FnMut() -> std::io::Result<()> + Send>;
 
 /// Where a writer goes on.
 pub(super) struct Tail {
@@ -54,6 +58,7 @@ impl Writer {
             head: tail.head,
             last_transaction: tail.last_transaction,
             visible_relations: 0,
+            before: Box::new(|| Ok(())),
             segment: tail.segment.clone(),
             file: tail.file.clone(),
         };
@@ -151,6 +156,12 @@ impl Writer {
         Ok(())
     }
 
+    /// Has something done each time before what was gathered is written, so that it survives a crash if that does. If it
+    /// fails, the journal has failed.
+    pub fn before_writing(&mut self, act: BeforeWriting) {
+        self.before = act;
+    }
+
     /// The newest position that was noted, flushed or not: what comes next must end after it.
     pub fn head(&self) -> Lsn {
         self.head
@@ -233,6 +244,7 @@ impl Writer {
         if self.block.whole_bytes() == 0 {
             return Ok(());
         }
+        (self.before)().map_err(|e| self.failed("sync what belongs to", e))?;
         let offset = self.block.offset();
         if let Err(e) = write_all_at(&*self.file, self.block.whole(), offset) {
             // What was written of it must not be taken for records when the journal is opened again.
@@ -350,6 +362,10 @@ impl Drop for Writer {
 }
 
 impl Append for Writer {
+    fn before_writing(&mut self, act: BeforeWriting) {
+        Writer::before_writing(self, act);
+    }
+
     fn change(&mut self, relation: &Arc<Relation>, op: &Op<'_>) -> Result<(), Error> {
         Writer::change(self, relation, op)
     }

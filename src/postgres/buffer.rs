@@ -84,7 +84,7 @@ impl Buffer {
     /// Takes the next message, or returns `None` until it is complete. It can be read by [`Buffer::message`] until the
     /// next call of [`Buffer::spare`].
     pub(super) fn take(&mut self) -> Result<Option<Taken>, WireError> {
-        let unread = self.bytes.get(self.start..self.end).unwrap_or_default();
+        let unread = self.rest();
         let Some((tag, size)) = wire::header(unread)? else {
             self.wanted = 0;
             return Ok(None);
@@ -104,6 +104,11 @@ impl Buffer {
         self.wanted = 0;
         let end = self.start;
         Ok(Some(Taken { tag, body, end }))
+    }
+
+    /// The bytes that were received and not taken yet.
+    pub(super) fn rest(&self) -> &[u8] {
+        self.bytes.get(self.start..self.end).unwrap_or_default()
     }
 
     /// The message at that place.

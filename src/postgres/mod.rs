@@ -30,7 +30,7 @@ mod wire;
 
 pub use crate::event::{quote_identifier, quote_literal};
 pub(crate) use catalog::Layouts;
-pub use catalog::{Catalog, Described};
+pub use catalog::{Catalog, Described, Moment};
 pub use connect::Purpose;
 pub use connection::{Connection, Row};
 pub use conninfo::{
@@ -49,6 +49,6 @@ pub use session::{NAMES_IN_VALUES, PINNED};
 pub use slot::{NameError, Plugin, Publication, SlotName, SlotState, SystemIdentity, TimelineSwitch};
 pub use snapshot::{Horizon, Snapshot};
 pub use stream::{
-    Filled, Frame, Receiver, ReplicationStream, StartReplication, StatusSender, is_refused_option,
+    Ahead, Filled, Frame, Receiver, ReplicationStream, StartReplication, StatusSender, is_refused_option,
 };
 pub use wire::{Field, WireError};

@@ -14,7 +14,7 @@ use super::pacing::Pacing;
 use super::replication::{StatusUpdate, StreamMessage};
 use super::session::NAMES_IN_VALUES;
 use super::slot::{Publication, SlotName};
-use super::wire::Message;
+use super::wire::{self, Message};
 use crate::event::Timestamp;
 use crate::event::quote_identifier;
 use crate::lsn::Lsn;
@@ -196,6 +196,8 @@ pub enum Frame<'a> {
         sent_at: Timestamp,
         /// The message.
         body: &'a [u8],
+        /// The bytes that have been received behind it.
+        ahead: Ahead<'a>,
     },
     /// The server has nothing to send up to here, or wants to know how far we are.
     Keepalive {
@@ -210,6 +212,36 @@ pub enum Frame<'a> {
     Notice(Box<ServerError>),
     /// The server ended the stream in good order: it shuts down. Nothing follows.
     End,
+}
+
+/// The bytes that have been received behind a frame and not been taken yet.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Ahead<'a>(&'a [u8]);
+
+impl<'a> Ahead<'a> {
+    /// The messages of the output plugin among it, in order, as far as they have come whole.
+    pub fn messages(self) -> impl Iterator<Item = &'a [u8]> {
+        let mut rest = self.0;
+        let frames = std::iter::from_fn(move || {
+            // Whatever is wrong with it shows when it is taken.
+            let (tag, size) = wire::header(rest).ok().flatten()?;
+            let (frame, behind) = rest.split_at_checked(size)?;
+            rest = behind;
+            Some((tag, frame.get(wire::HEADER..)?))
+        });
+        frames
+            .filter(|(tag, _)| *tag == b'd')
+            .filter_map(|(_, body)| match StreamMessage::parse(body) {
+                Ok(StreamMessage::Data { body, .. }) => Some(body),
+                _ => None,
+            })
+    }
+}
+
+impl std::fmt::Debug for Ahead<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Ahead({} bytes)", self.0.len())
+    }
 }
 
 /// What a call of [`Receiver::fill`] brought.
@@ -277,7 +309,7 @@ impl Receiver {
         };
         let message = self.inbox.message(taken);
         Ok(Some(match message.parse()? {
-            Message::CopyData(body) => frame(StreamMessage::parse(body)?),
+            Message::CopyData(body) => frame(StreamMessage::parse(body)?, Ahead(self.inbox.buffer.rest())),
             Message::Notice(notice) => Frame::Notice(notice),
             Message::CopyDone | Message::CommandComplete => {
                 self.ended = true;
@@ -307,7 +339,7 @@ impl Receiver {
     }
 }
 
-fn frame(message: StreamMessage<'_>) -> Frame<'_> {
+fn frame<'a>(message: StreamMessage<'a>, ahead: Ahead<'a>) -> Frame<'a> {
     match message {
         StreamMessage::Data {
             wal_start,
@@ -319,6 +351,7 @@ fn frame(message: StreamMessage<'_>) -> Frame<'_> {
             wal_end,
             sent_at,
             body,
+            ahead,
         },
         StreamMessage::Keepalive {
             wal_end,
@@ -335,6 +368,20 @@ fn frame(message: StreamMessage<'_>) -> Frame<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_ahead_is_read_as_far_as_it_has_come() {
+        let frame = |body: &[u8]| [b"d", &(body.len() as u32 + 4).to_be_bytes()[..], body].concat();
+        let data = |text: &str| frame(&[b"w", &[0; 24][..], text.as_bytes()].concat());
+        let keepalive = frame(&[b"k", &[0; 17][..]].concat());
+        let notice = b"N\0\0\0\x04".to_vec();
+        let bytes = [data("a"), keepalive, data("b"), notice, data("c")].concat();
+        let read = |length: usize| -> Vec<&[u8]> { Ahead(&bytes[..length]).messages().collect() };
+        assert_eq!(read(bytes.len()), [b"a", b"b", b"c"]);
+        assert_eq!(read(bytes.len() - 1), [b"a", b"b"]);
+        assert_eq!(read(3), [b""; 0]);
+        assert_eq!(Ahead(b"d\xff\xff\xff\xffwxyz").messages().count(), 0);
+    }
 
     #[test]
     fn the_command_quotes_whatever_a_publication_is_called() {

@@ -28,6 +28,8 @@ pub(super) struct History {
     /// The file's lines, and how many of them there were when it was last written anew.
     lines: usize,
     written: usize,
+    /// True while the file has lines that may not survive a crash.
+    is_unsynced: bool,
 }
 
 #[derive(Debug, Default)]
@@ -89,6 +91,7 @@ impl History {
             tables,
             lines: 0,
             written: 0,
+            is_unsynced: false,
         };
         history.write_anew()?;
         Ok(history)
@@ -120,18 +123,29 @@ impl History {
             write(&mut text, &self.epoch, version)?;
         }
         self.lines += self.tables.len();
-        self.append(&text)
+        self.append(&text)?;
+        self.sync()
     }
 
     fn append(&mut self, text: &[u8]) -> io::Result<()> {
-        if text.is_empty() {
-            return Ok(());
+        if !text.is_empty() {
+            self.is_unsynced = true;
+            self.file.write_all(text)?;
         }
-        self.file.write_all(text)?;
-        self.file.sync_data()
+        Ok(())
     }
 
-    /// Notes versions, and returns those that are news: the newest of their tables, and not as the ones before.
+    /// Has everything that was noted survive a crash.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        if self.is_unsynced {
+            self.file.sync_data()?;
+            self.is_unsynced = false;
+        }
+        Ok(())
+    }
+
+    /// Notes versions, and returns those that are news: the newest of their tables, and not as the ones before. They survive
+    /// a crash once they are [synced](History::sync).
     pub(super) fn note(&mut self, versions: Vec<Version>) -> io::Result<Vec<Arc<Relation>>> {
         let (mut text, mut news) = (Vec::new(), Vec::new());
         for version in versions {
@@ -200,6 +214,7 @@ impl History {
         file.sync_all()?;
         fs::rename(&draft, &self.path)?;
         (self.file, self.lines, self.written) = (file, lines, lines);
+        self.is_unsynced = false;
         Ok(())
     }
 }

@@ -8,14 +8,16 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::super::confirm::{self, Pace, Progress};
+use super::super::frames::Heard;
 use super::super::incoming::Incoming;
+use super::super::upcoming::Upcoming;
 use super::super::witness::Witness;
 use super::super::{Error, FINISH, Ingest, Started};
 use super::{Log, Receiving, came_before, tidy};
 use crate::decode::wal2json::Translator;
 use crate::decode::{Boundary, Message};
 use crate::event::{Op, RowChange, Value};
-use crate::journal::{self, Append, Entry, History, Journal, Keep, Piece};
+use crate::journal::{self, Append, Entries, Entry, History, Journal, Keep, Piece};
 use crate::lsn::{Done, Lsn, Position, Start};
 use crate::postgres::{Plugin, ReplicationStream};
 use crate::telemetry::chain;
@@ -65,10 +67,12 @@ impl<W: Append, H: History> Ingest<W, H> {
             let receiving = Receiving {
                 log: &mut log,
                 plugin: options.plugin,
-                conninfo: &options.conninfo,
-                progress: &progress,
-                witness: &witness,
-                metrics: &metrics,
+                heard: Heard {
+                    progress: &progress,
+                    witness: &witness,
+                    metrics: &metrics,
+                    conninfo: &options.conninfo,
+                },
                 readiness: &readiness,
                 read: &read,
                 max_ahead: options.max_spool_bytes,
@@ -139,11 +143,17 @@ impl<W: Append, H: History> Ingest<W, H> {
                 None => thread::park_timeout(WAIT),
                 Some(batch) => {
                     incoming.composites.received();
-                    for entry in batch.entries() {
+                    let mut entries = batch.entries();
+                    while let Some(entry) = entries.next() {
                         match entry? {
                             Entry::Position(lsn) => incoming.passed.note(lsn, false),
                             Entry::Piece(piece) => {
-                                self.apply_piece(&mut incoming, translator.as_mut(), piece, over)?;
+                                self.apply_piece(
+                                    &mut incoming,
+                                    translator.as_mut(),
+                                    (piece, &entries),
+                                    over,
+                                )?;
                             }
                         }
                         if over.is_cancelled() {
@@ -184,7 +194,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         &mut self,
         incoming: &mut Incoming,
         mut translator: Option<&mut Translator>,
-        piece: Piece<'_>,
+        (piece, behind): (Piece<'_>, &Entries<'_>),
         over: &CancellationToken,
     ) -> Result<(), Error> {
         // It was compared when it was received.
@@ -192,18 +202,20 @@ impl<W: Append, H: History> Ingest<W, H> {
         if piece.transaction.xid == 0 {
             incoming.sent_at = piece.transaction.committed_at;
         }
-        for change in piece.changes {
+        let mut changes = piece.changes;
+        while let Some(change) = changes.next() {
             let change = change?;
             let message = message(&change)?;
+            let upcoming = Upcoming::Kept(&changes, behind);
             match &mut translator {
                 Some(translator) => self.wal2json_message(translator, incoming, message, over)?,
                 None if came_before(&change.relation.table) => {
                     let table = Boundary::described(message);
                     if table.is_some_and(|table| incoming.assembler.described(table).is_none()) {
-                        self.take(incoming, Message::parse(message)?, over)?;
+                        self.take(incoming, Message::parse(message)?, upcoming, over)?;
                     }
                 }
-                None => self.message(incoming, message, over)?,
+                None => self.message(incoming, message, upcoming, over)?,
             }
         }
         Ok(())

@@ -4,15 +4,14 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
-use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
-use super::super::confirm::Progress;
 use super::super::drain::Drain;
+use super::super::frames::{Data, Heard, Taker, take_frames, unless_draining};
 use super::super::incoming::Passed;
-use super::super::stream::{FILL_TIMEOUT, FULL_PAUSE, is_passing_over, unless_draining};
-use super::super::witness::{Witness, check_end};
+use super::super::stream::FULL_PAUSE;
+use super::super::witness::check_end;
 use super::super::{Error, FINAL_SYNC, pause};
 use super::{AS_IT_CAME, DESCRIBED_BEFORE, Log, messages};
 use crate::decode::{Boundary, assemble};
@@ -20,17 +19,14 @@ use crate::event::{Op, Relation, Timestamp, Transaction, Tuple, Value, encode_va
 use crate::health::Readiness;
 use crate::journal;
 use crate::lsn::Lsn;
-use crate::postgres::{ConnInfo, Filled, Frame, Plugin, Receiver};
-use crate::telemetry::{Metrics, chain};
+use crate::postgres::{Plugin, Receiver};
+use crate::telemetry::chain;
 
 /// Takes one connection's messages into the log.
 pub(in crate::ingest) struct Receiving<'a> {
     pub(in crate::ingest) log: &'a mut Log,
     pub(in crate::ingest) plugin: Plugin,
-    pub(in crate::ingest) conninfo: &'a ConnInfo,
-    pub(in crate::ingest) progress: &'a Progress,
-    pub(in crate::ingest) witness: &'a Witness,
-    pub(in crate::ingest) metrics: &'a Metrics,
+    pub(in crate::ingest) heard: Heard<'a>,
     pub(in crate::ingest) readiness: &'a Readiness,
     /// How far the log has been read.
     pub(in crate::ingest) read: &'a AtomicU64,
@@ -49,9 +45,17 @@ struct State {
     described: HashMap<u32, Vec<u8>>,
     /// Those that the open transaction holds already.
     named: HashSet<u32>,
+    /// The newest position that the server passed without a transaction.
+    passed: Passed,
     as_it_came: Arc<Relation>,
     described_before: Arc<Relation>,
     row: Vec<u8>,
+}
+
+/// The two together, for the time of the connection.
+struct Keeping<'r, 'a> {
+    receiving: &'r mut Receiving<'a>,
+    state: State,
 }
 
 struct Open {
@@ -61,9 +65,6 @@ struct Open {
     skipped: bool,
 }
 
-/// Between two looks whether the reading has come on.
-const BEHIND_PAUSE: Duration = Duration::from_millis(20);
-
 impl Receiving<'_> {
     /// Receives until `over`, or until the stream ends.
     pub(in crate::ingest) fn run(
@@ -71,87 +72,27 @@ impl Receiving<'_> {
         receiver: &mut Receiver,
         over: &CancellationToken,
     ) -> Result<(), Error> {
-        let received = self.receive(receiver, over);
-        self.log.writer.rollback()?;
-        received?;
-        self.flush(over)?;
-        let durable = self.log.journal.sync_now(FINAL_SYNC)?;
-        self.witness.until_shown(durable);
-        Ok(())
-    }
-
-    fn receive(&mut self, receiver: &mut Receiver, over: &CancellationToken) -> Result<(), Error> {
-        let mut state = State {
+        let state = State {
             open: None,
             head: self.log.journal.head(),
             described: HashMap::new(),
             named: HashSet::new(),
+            passed: Passed::default(),
             as_it_came: messages(AS_IT_CAME),
             described_before: messages(DESCRIBED_BEFORE),
             row: Vec::new(),
         };
-        let (mut passed, mut drain) = (Passed::default(), Drain::default());
-        while !over.is_cancelled() {
-            // The server waits, and hears from us.
-            let ahead = state.head.bytes_since(Lsn(self.read.load(Ordering::Relaxed)));
-            if ahead > self.max_ahead {
-                pause(BEHIND_PAUSE, over);
-                continue;
-            }
-            if let Filled::Bytes(bytes) = receiver.fill(FILL_TIMEOUT)? {
-                self.metrics.replication_received_bytes.inc_by(bytes as u64);
-            }
-            let mut asked = false;
-            while let Some(frame) = receiver.next()? {
-                match frame {
-                    Frame::Data {
-                        wal_end,
-                        sent_at,
-                        body,
-                        ..
-                    } => {
-                        self.progress.received(wal_end);
-                        drain.goes_on();
-                        self.keep(&mut state, body, (sent_at, wal_end), over)?;
-                    }
-                    Frame::Keepalive {
-                        wal_end,
-                        reply_requested,
-                        ..
-                    } => {
-                        self.progress.received(wal_end);
-                        self.witness.said(wal_end);
-                        asked |= reply_requested;
-                        if self.log.journal.durable() >= wal_end {
-                            drain.goes_on();
-                        } else if reply_requested {
-                            unless_draining(self.conninfo, &mut drain)?;
-                        }
-                        if state.open.is_none() {
-                            passed.note(wal_end, reply_requested);
-                        }
-                    }
-                    Frame::Notice(notice) if is_passing_over(&notice) => {
-                        return Err(Error::PassedOver(notice));
-                    }
-                    Frame::Notice(notice) => tracing::warn!(%notice, "the server says"),
-                    Frame::End => return Err(Error::ServerShutdown),
-                }
-            }
-            self.witness.check()?;
-            let due = passed.due(self.witness.shown());
-            if let Some(lsn) = due.filter(|_| state.open.is_none()) {
-                self.until_space(over, |log| log.writer.position(lsn))?;
-                state.head = state.head.max(lsn);
-            }
-            self.flush(over)?;
-            self.metrics.received_lsn.set(self.progress.newest().0);
-            if asked {
-                self.progress.request_reply();
-            }
-            self.witness.wake(self.progress);
-            self.waiting.iter().for_each(Thread::unpark);
-        }
+        let heard = self.heard;
+        let mut keeping = Keeping {
+            receiving: &mut self,
+            state,
+        };
+        let received = take_frames(receiver, &mut keeping, heard, over);
+        self.log.writer.rollback()?;
+        received?;
+        self.flush(over)?;
+        let durable = self.log.journal.sync_now(FINAL_SYNC)?;
+        self.heard.witness.until_shown(durable);
         Ok(())
     }
 
@@ -286,7 +227,7 @@ impl Receiving<'_> {
             if over.is_cancelled() {
                 break;
             }
-            unless_draining(self.conninfo, &mut drain)?;
+            unless_draining(self.heard.conninfo, &mut drain)?;
             pause(FULL_PAUSE, over);
             acted = self.log.writer.flush();
         }
@@ -295,6 +236,49 @@ impl Receiving<'_> {
             self.readiness.ready();
         }
         Ok(acted?)
+    }
+}
+
+impl Taker for Keeping<'_, '_> {
+    fn has_room(&mut self) -> Result<bool, Error> {
+        let read = Lsn(self.receiving.read.load(Ordering::Relaxed));
+        Ok(self.state.head.bytes_since(read) <= self.receiving.max_ahead)
+    }
+
+    fn take(&mut self, data: Data<'_>, over: &CancellationToken) -> Result<(), Error> {
+        let Keeping { receiving, state } = self;
+        receiving.keep(state, data.body, (data.sent_at, data.wal_end), over)
+    }
+
+    fn is_open(&self) -> bool {
+        self.state.open.is_some()
+    }
+
+    fn passed(&mut self) -> &mut Passed {
+        &mut self.state.passed
+    }
+
+    fn note_position(&mut self, lsn: Lsn, over: &CancellationToken) -> Result<(), Error> {
+        if self.is_open() {
+            return Ok(());
+        }
+        self.receiving.until_space(over, |log| log.writer.position(lsn))?;
+        self.state.head = self.state.head.max(lsn);
+        Ok(())
+    }
+
+    fn flush(&mut self, over: &CancellationToken) -> Result<Lsn, Error> {
+        self.receiving.flush(over)?;
+        Ok(self.state.head)
+    }
+
+    fn durable(&self) -> Lsn {
+        self.receiving.log.journal.durable()
+    }
+
+    fn caught_up(&mut self, _newest: Lsn) -> Result<(), Error> {
+        self.receiving.waiting.iter().for_each(Thread::unpark);
+        Ok(())
     }
 }
 

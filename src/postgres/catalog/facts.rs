@@ -130,8 +130,8 @@ impl Facts {
 }
 
 /// The expression of the facts of the table `c` of `pg_class`. `ours` are our publications, as SQL constants. Partitions
-/// are found without a lock on any, which `pg_partition_tree` takes.
-pub(super) fn sql(ours: &str, version: u32, with_writers: bool) -> String {
+/// are found without a lock on any, which `pg_partition_tree` takes; not those of the tables `without_writers`.
+pub(super) fn sql(ours: &str, version: u32, without_writers: &[u32]) -> String {
     let ours = if ours.is_empty() { "NULL" } else { ours };
     let related =
         "(c.oid = r.prrelid OR r.prrelid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid)))";
@@ -197,7 +197,13 @@ pub(super) fn sql(ours: &str, version: u32, with_writers: bool) -> String {
         _ => "NULL",
     };
     let as_root = as_root(ours, version);
-    let writers = if with_writers { WRITERS } else { "NULL" };
+    let writers = match without_writers {
+        [] => WRITERS.to_owned(),
+        without => {
+            let without = super::tables::list(without);
+            format!("CASE WHEN c.oid NOT IN ({without}) THEN {WRITERS} END")
+        }
+    };
     format!(
         "pg_catalog.json_build_object('partitioned', c.relkind = 'p', 'as_root', {as_root}, \
          'ours', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('insert', p.pubinsert, \

@@ -144,6 +144,12 @@ impl Layouts {
         }
     }
 
+    /// Forgets them all: the tables are another database's.
+    pub(crate) fn forget(&self) {
+        let mut tables = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.clear();
+    }
+
     /// The highest number that a column of a table has had.
     pub(crate) fn highest(&self, oid: u32) -> i16 {
         self.newest(oid).map_or(0, |(_, layout)| layout.highest)

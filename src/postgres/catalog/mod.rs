@@ -4,6 +4,7 @@
 //! now. Columns, types and the replica identity's columns are therefore the stream's; the catalogs add names of types,
 //! what their text means, collations and the order of the key, wherever both still agree.
 
+mod answers;
 mod ctypes;
 mod facts;
 mod identity;
@@ -26,6 +27,8 @@ use crate::event::quote_literal;
 use crate::event::{Collation, Column, Relation, StreamColumn, StreamRelation, TableName};
 use crate::lsn::Lsn;
 use crate::types::{Attnum, Ctype, Kind, Type};
+use answers::Answers;
+pub use answers::Moment;
 use ctypes::Letters;
 use facts::{Facts, Writers};
 use layout::Layout;
@@ -44,6 +47,7 @@ pub struct Catalog {
     publications: Vec<Publication>,
     /// What the partitions of tables log, by these tables' OIDs, and when it was asked.
     writers: HashMap<u32, (Instant, Option<Vec<Writers>>)>,
+    answers: Answers,
     /// A position that lies behind all of the tables that were read last.
     read_at: Lsn,
 }
@@ -82,12 +86,14 @@ impl Catalog {
             session: Session {
                 info,
                 connection: None,
+                asked: 0,
             },
             types: Types::default(),
             letters: Letters::default(),
             layouts: Layouts::default(),
             publications: Vec::new(),
             writers: HashMap::new(),
+            answers: Answers::default(),
             read_at: Lsn::ZERO,
         }
     }
@@ -143,8 +149,19 @@ impl Catalog {
 
     /// Completes what the stream says of a table in a transaction that commits at `commit`, and that can be seen.
     pub fn describe(&mut self, stream: &StreamRelation, commit: Lsn) -> Result<Described, Error> {
+        self.describe_at(stream, commit, None)
+    }
+
+    /// The same with what was asked at that moment, at which the transaction could be seen.
+    pub fn describe_at(
+        &mut self,
+        stream: &StreamRelation,
+        commit: Lsn,
+        moment: Option<Moment>,
+    ) -> Result<Described, Error> {
+        self.answers.keep(moment);
         let before = self.layouts.before(stream.oid, commit);
-        let now = self.read_described(stream.oid)?;
+        let now = self.answer(stream.oid)?;
         if let Some(now) = &now {
             self.layouts.note(stream.oid, now.written, &now.layout);
         }
@@ -157,10 +174,9 @@ impl Catalog {
             self.layouts.note(stream.oid, commit, &then);
         }
         let named: Vec<(u32, i32)> = stream.columns.iter().map(|c| (c.type_oid, c.typmod)).collect();
-        let names = self.types.names(&mut self.session, &named)?;
-        self.types
-            .load(&mut self.session, stream.columns.iter().map(|c| c.type_oid))?;
-        self.learn_letters(now.iter())?;
+        let names = self.type_names(&named)?;
+        self.load_types(stream.columns.iter().map(|c| c.type_oid))?;
+        self.learn_letters(now.iter().map(std::sync::Arc::as_ref))?;
         let mut columns = Vec::with_capacity(stream.columns.len());
         for ((column, name), attnum) in stream.columns.iter().zip(names).zip(&numbers) {
             let same = |c: &&TableColumn| Some(c.attnum) == attnum.number() && c.type_oid == column.type_oid;
@@ -168,7 +184,10 @@ impl Catalog {
             let (collation, ctype) = match now {
                 Some(now) => (now.collation, now.ctype.clone()),
                 None => {
-                    let collation = self.types.unknown_collation(&mut self.session, column.type_oid)?;
+                    let exists = &mut self.answers.nondeterministic;
+                    let collation =
+                        self.types
+                            .unknown_collation(&mut self.session, column.type_oid, exists)?;
                     (collation, Ctype::Unknown)
                 }
             };
@@ -237,33 +256,15 @@ impl Catalog {
         (written, settled)
     }
 
-    /// Has the next description of a partitioned table, or of any, ask for its partitions.
-    pub fn forget_partitions(&mut self, root: Option<u32>) {
-        self.writers
-            .retain(|known, _| root.is_some_and(|root| root != *known));
-    }
-
-    fn read_described(&mut self, oid: u32) -> Result<Option<Table>, Error> {
-        self.writers.retain(|_, (asked, _)| asked.elapsed() < WRITERS_AGE);
-        let known = self.writers.get(&oid);
-        let scope = Scope::Oid(oid, &self.publications, known.is_none());
-        let mut table = tables::read(&mut self.session, &scope)?.pop();
-        if let Some(table) = table.as_mut().filter(|table| table.facts.partitioned) {
-            match known {
-                Some((_, writers)) => table.facts.writers.clone_from(writers),
-                None => {
-                    let writers = table.facts.writers.clone();
-                    self.writers.insert(oid, (Instant::now(), writers));
-                }
-            }
-        }
-        Ok(table)
-    }
-
     /// Looks whether the attributes of a composite type changed that was met in a table so far, and returns a number
     /// that grows when they did: tables described before are to be described again. Postgres sends no word of it.
     pub fn generation(&mut self) -> Result<u64, Error> {
         self.types.generation(&mut self.session)
+    }
+
+    /// The number of questions that were asked of the database since this was called last.
+    pub fn take_questions(&mut self) -> u64 {
+        std::mem::take(&mut self.session.asked)
     }
 
     /// A position that lies behind all of the tables that were read last, as far as their columns go.
@@ -343,11 +344,14 @@ impl Catalog {
 struct Session {
     info: ConnInfo,
     connection: Option<Connection>,
+    /// The number of questions that were asked.
+    asked: u64,
 }
 
 impl Session {
     /// Asks what `sql` makes of the server's version.
     fn ask(&mut self, sql: impl Fn(u32) -> String) -> Result<Vec<Row>, Error> {
+        self.asked += 1;
         if let Some(mut connection) = self.connection.take() {
             match connection.query(&sql(connection.server_version_num())) {
                 // It died while it was idle.

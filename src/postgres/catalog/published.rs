@@ -60,6 +60,7 @@ impl Catalog {
                 }
                 // No stream of this kind says that a partition was attached, or logs something else.
                 self.writers.remove(&published.oid());
+                self.answers.forget(published.oid());
             }
             return Ok(Lookup::Published(self.published_by(row, published, commit)?));
         }

@@ -11,13 +11,15 @@ use crate::types::{Attnum, Ctype};
 
 /// Which tables to read.
 pub(super) enum Scope<'a> {
-    /// This one, with all of its columns, as these publications have it; and whether to ask for its partitions.
-    Oid(u32, &'a [Publication], bool),
+    /// These, with all of their columns, as these publications have them; and those of them whose partitions are not to be
+    /// asked for.
+    Oids(&'a [u32], &'a [Publication], &'a [u32]),
     /// Those of the publications, or the one of that name among them, with the columns that are published.
     Published(&'a [Publication], Option<&'a TableName>),
 }
 
 /// A table as it is now.
+#[derive(Debug)]
 pub(super) struct Table {
     oid: u32,
     name: TableName,
@@ -35,6 +37,7 @@ pub(super) struct Table {
     pub(super) written: Lsn,
 }
 
+#[derive(Debug)]
 pub(super) struct TableColumn {
     pub(super) attnum: i16,
     pub(super) name: String,
@@ -45,6 +48,13 @@ pub(super) struct TableColumn {
     pub(super) ctype: Ctype,
     /// The collation's name, as SQL has it.
     pub(super) collation_name: Option<String>,
+}
+
+impl TableColumn {
+    /// The column's type with its modifier, and its name.
+    pub(super) fn named_type(&self) -> ((u32, i32), String) {
+        ((self.type_oid, self.typmod), self.type_name.clone())
+    }
 }
 
 impl Table {
@@ -183,12 +193,12 @@ pub(super) const WRITTEN: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery(
 
 fn sql(scope: &Scope<'_>, version: u32) -> String {
     let Source { with, from, column } = Source::of(scope, version);
-    let (publications, with_writers) = match scope {
-        Scope::Oid(_, publications, with_writers) => (publications, *with_writers),
-        Scope::Published(publications, _) => (publications, true),
+    let (publications, without_writers) = match scope {
+        Scope::Oids(_, publications, without) => (publications, *without),
+        Scope::Published(publications, _) => (publications, &[][..]),
     };
     let publications = quote_literals(publications.iter().map(Publication::as_str));
-    let facts = facts::sql(&publications, version, with_writers);
+    let facts = facts::sql(&publications, version, without_writers);
     // Once for each table, not once for each column.
     let with = match with.as_str() {
         "" => "WITH".to_owned(),
@@ -240,6 +250,12 @@ fn sql(scope: &Scope<'_>, version: u32) -> String {
     )
 }
 
+/// OIDs for an `IN`, of which there are some.
+pub(super) fn list(oids: &[u32]) -> String {
+    let oids: Vec<String> = oids.iter().map(u32::to_string).collect();
+    oids.join(", ")
+}
+
 /// Where the tables come from.
 struct Source {
     /// What the query begins with.
@@ -254,12 +270,13 @@ impl Source {
     fn of(scope: &Scope<'_>, version: u32) -> Source {
         let (publications, table) = match scope {
             Scope::Published(publications, table) => (publications, table),
-            Scope::Oid(oid, ..) => {
+            Scope::Oids(oids, ..) => {
                 return Source {
                     with: String::new(),
                     from: format!(
                         "pg_catalog.pg_class c \
-                         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND c.oid = {oid}"
+                         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND c.oid IN ({})",
+                        list(oids)
                     ),
                     column: "true",
                 };

@@ -316,18 +316,27 @@ impl Types {
     }
 
     /// The least that holds for a column whose collation cannot be asked for any more: where no collation is
-    /// nondeterministic, its was not.
-    pub(super) fn unknown_collation(&self, session: &mut Session, oid: u32) -> Result<Collation, Error> {
+    /// nondeterministic, its was not. Whether there is one is asked once, and kept in `exists`.
+    pub(super) fn unknown_collation(
+        &self,
+        session: &mut Session,
+        oid: u32,
+        exists: &mut Option<bool>,
+    ) -> Result<Collation, Error> {
         match self.known.get(&oid) {
             Some(facts) if !facts.collatable => return Ok(Collation::None),
             None => return Ok(Collation::Nondeterministic),
             Some(_) => {}
         }
         let sql = "SELECT 1 FROM pg_catalog.pg_collation WHERE NOT collisdeterministic LIMIT 1";
-        match session.ask(|_| sql.to_owned())?.is_empty() {
-            true => Ok(Collation::Deterministic),
-            false => Ok(Collation::Nondeterministic),
-        }
+        let exists = match exists {
+            Some(exists) => *exists,
+            none => *none.insert(!session.ask(|_| sql.to_owned())?.is_empty()),
+        };
+        Ok(match exists {
+            false => Collation::Deterministic,
+            true => Collation::Nondeterministic,
+        })
     }
 }
 
