@@ -41,6 +41,9 @@ impl<W: Append, H: History> Ingest<W, H> {
         self.own_pid = connection.backend_pid();
         self.find_out_who_waits(&mut connection)?;
         self.receives_first = self.is_to_receive_first()?;
+        if self.streams() {
+            self.unstreamed.begins(self.held());
+        }
         let start = self.start();
         let status_interval = status_interval(&mut connection)?;
         let is_utf8 = connection.parameter("server_encoding") == Some("UTF8");
@@ -130,8 +133,8 @@ impl<W: Append, H: History> Ingest<W, H> {
 
     /// Whether to ask for transactions while they still run.
     fn streams(&self) -> bool {
-        let is_over = |until| Instant::now() >= until;
-        self.options.streaming && !self.receives_first && self.unstreamed_until.is_none_or(is_over)
+        let is_over = || self.unstreamed.is_over(Instant::now(), self.held());
+        self.options.streaming && !self.receives_first && is_over()
     }
 
     fn begin_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {

@@ -19,6 +19,7 @@ mod standby;
 mod stream;
 mod trouble;
 mod unsettled;
+mod unstreamed;
 mod upcoming;
 mod visible;
 mod wal2json;
@@ -45,6 +46,7 @@ use received::Received;
 use standby::Sighting;
 pub use standby::Standbys;
 use trouble::Trouble;
+use unstreamed::Unstreamed;
 
 /// What to read.
 #[derive(Clone, Debug)]
@@ -113,8 +115,16 @@ pub enum Error {
     SpoolBound(u64),
     /// A transaction that came while it ran holds logical messages of which the stream does not say whether they were
     /// rolled back.
-    #[error("the transaction {0} holds messages that may have been rolled back")]
-    Doubtful(u32),
+    #[error("the transaction {xid} holds messages that may have been rolled back")]
+    Doubtful {
+        /// The transaction.
+        xid: u32,
+        /// Where it ends.
+        end: Lsn,
+    },
+    /// The transaction that was to be read after its commit is past: others can come while they run again.
+    #[error("large transactions can be streamed again")]
+    Streamable,
     /// A table that the stream describes cannot be taken.
     #[error(transparent)]
     Table(#[from] DescribeError),
@@ -267,8 +277,8 @@ pub struct Ingest<W: Append, H: History> {
     readiness: Readiness,
     /// Whether wal2json is asked for exact numbers: until it refuses.
     exact_numbers: bool,
-    /// Until when transactions are not asked for while they still run: there was no room for them.
-    unstreamed_until: Option<Instant>,
+    /// The time in which transactions are not asked for while they still run.
+    unstreamed: Unstreamed,
     /// Whether something is kept of transactions that still run, or of one that is just read back.
     spooling: bool,
     /// What the server sent and could not be read yet.
@@ -290,8 +300,6 @@ const MIN_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// A connection that held for so long was a good one.
 const GOOD_CONNECTION: Duration = Duration::from_secs(10);
-/// How long large transactions are left to the server once there was no room for them.
-const UNSTREAMED: Duration = Duration::from_secs(10 * 60);
 /// How long the journal gets to sync when walcast stops.
 const FINAL_SYNC: Duration = Duration::from_secs(10);
 /// How long the server gets to end the stream when walcast stops.
@@ -321,7 +329,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             metrics,
             readiness,
             exact_numbers: true,
-            unstreamed_until: None,
+            unstreamed: Unstreamed::default(),
             spooling: false,
             trouble: Trouble::default(),
             own_pid: 0,
@@ -350,7 +358,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             if stop.is_cancelled() {
                 break;
             }
-            if matches!(error, Error::Renamed | Error::Nudged) {
+            if matches!(error, Error::Renamed | Error::Nudged | Error::Streamable) {
                 tracing::info!(reason = %error, "reading the stream anew");
                 continue;
             }
@@ -367,8 +375,8 @@ impl<W: Append, H: History> Ingest<W, H> {
                 self.leave_to_the_server(&error);
                 continue;
             }
-            if let Error::Doubtful(xid) = error {
-                self.read_again(xid);
+            if let Error::Doubtful { xid, end } = error {
+                self.read_again(xid, end);
                 continue;
             }
             let (head, slot) = (self.writer.head(), &self.options.slot);
@@ -399,7 +407,7 @@ impl<W: Append, H: History> Ingest<W, H> {
     /// Notes that there is no room for transactions that still run. What was kept of them is gone by now, and its space
     /// free: the server has them all, and keeps them on its own disk while it is not asked for them.
     fn leave_to_the_server(&mut self, error: &Error) {
-        self.unstreamed_until = Some(Instant::now() + UNSTREAMED);
+        self.unstreamed.for_a_while(Instant::now());
         self.metrics.spool_overflows.inc();
         tracing::warn!(
             error = chain(error),
@@ -409,15 +417,14 @@ impl<W: Append, H: History> Ingest<W, H> {
         );
     }
 
-    /// Has a transaction sent again, now that it has committed: as a whole, without what was rolled back. Others like it
-    /// may follow.
-    fn read_again(&mut self, xid: u32) {
-        self.unstreamed_until = Some(Instant::now() + UNSTREAMED);
+    /// Has a transaction sent again, now that it has committed, up to its `end`: as a whole, without what was rolled back.
+    fn read_again(&mut self, xid: u32, end: Lsn) {
+        self.unstreamed.past(end, Instant::now());
         self.metrics.transactions_reread.inc();
         tracing::info!(
             xid,
             "a large transaction with logical messages rolled a savepoint back, and the stream does not say which of the \
-             messages went with it: it is read again after its commit, and so are large transactions on this connection"
+             messages went with it: it is read again after its commit"
         );
     }
 

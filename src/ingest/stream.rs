@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
@@ -85,10 +85,14 @@ impl<W: Append, H: History> Taker for Reading<'_, W, H> {
         let head = ingest.writer.head();
         ingest.metrics.journaled_lsn.set(head.0);
         ingest.note_progress(newest);
-        match ingest.tables.is_outdated(head) {
-            true => Err(Error::Renamed),
-            false => Ok(()),
+        if ingest.tables.is_outdated(head) {
+            return Err(Error::Renamed);
         }
+        // A transaction that is half through would come once more.
+        if !self.incoming.is_open() && ingest.unstreamed.ends(Instant::now(), head) {
+            return Err(Error::Streamable);
+        }
+        Ok(())
     }
 }
 
@@ -185,8 +189,12 @@ impl<W: Append, H: History> Ingest<W, H> {
             Routed::Nothing => {
                 incoming.spools.flush().map_err(Error::Spool)?;
             }
-            Routed::Commit { xid, .. } if incoming.spools.is_doubtful(xid) => {
-                return Err(Error::Doubtful(xid));
+            Routed::Commit {
+                xid,
+                commit: Message::Commit { end, .. },
+                ..
+            } if incoming.spools.is_doubtful(xid) => {
+                return Err(Error::Doubtful { xid, end });
             }
             Routed::Commit { xid, begin, commit } => self.replay(incoming, xid, (begin, commit), stop)?,
             Routed::Abort { xid } => incoming.spools.forget(xid),

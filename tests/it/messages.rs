@@ -292,3 +292,40 @@ fn a_message_of_a_savepoint_that_was_rolled_back_is_never_delivered() {
         }
     }
 }
+
+#[test]
+fn large_transactions_are_streamed_again_once_the_one_that_is_read_again_is_past() {
+    let database = Database::on_its_own_server(SCHEMA, &["logical_decoding_work_mem = 64kB"]);
+    let walcast = Setup::new(&database).flag("--messages", "news").start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "t", "table": "t"}));
+    client.subscribe_live(json!({"id": "n", "messages": "news"}));
+    database.sql("SELECT pg_create_logical_replication_slot('judge', 'test_decoding')");
+    let rows = |from: u32| format!("INSERT INTO t SELECT generate_series({from}, {}); ", from + 1999);
+    let message = emit(true, "news", "'gone'");
+    let doubtful = [
+        &rows(1),
+        "SAVEPOINT a; ",
+        &message,
+        "; ",
+        &rows(2001),
+        "ROLLBACK TO a; ",
+    ]
+    .concat();
+    for (sql, counts) in [(doubtful, [1.0, 0.0]), (rows(50_001), [1.0, 1.0])] {
+        let mut session = database.connect();
+        session.query("BEGIN").unwrap();
+        session.query(&sql).unwrap();
+        session.query(&rows(20_001)).unwrap();
+        eventually("parts of it come while it runs", || {
+            (walcast.metric("spooled_transactions") == 1.0).then_some(())
+        });
+        session.query("COMMIT").unwrap();
+        assert_eq!(heard(&mut client), decoded(&database));
+        let found = ["transactions_reread_total", "transactions_streamed_total"];
+        assert_eq!(found.map(|name| walcast.metric(name)), counts);
+        database.sql("TRUNCATE t");
+        decoded(&database);
+        heard(&mut client);
+    }
+}
