@@ -214,6 +214,14 @@ impl Error {
         }
     }
 
+    /// Tells errors of a system that has run out of file descriptors.
+    fn is_exhaustion(&self) -> bool {
+        match self {
+            Error::Postgres(error) | Error::Table(DescribeError::Postgres(error)) => error.is_exhaustion(),
+            _ => false,
+        }
+    }
+
     /// Whether somebody else was faster to take the slot.
     fn is_taken(&self) -> bool {
         matches!(self, Error::Postgres(error) if error.sqlstate() == Some("55006"))
@@ -397,7 +405,13 @@ impl<W: Append, H: History> Ingest<W, H> {
                 ));
             }
             pause(backoff.mul_f64(0.5 + fastrand::f64() / 2.0), stop);
-            backoff = (backoff * 2).min(MAX_BACKOFF);
+            // Whoever has tried to connect has waited for a descriptor already, as those wait who might close one.
+            let most = if error.is_exhaustion() {
+                MIN_BACKOFF
+            } else {
+                MAX_BACKOFF
+            };
+            backoff = (backoff * 2).min(most);
         }
         self.writer.flush()?;
         self.journal.sync_now(FINAL_SYNC)?;

@@ -134,6 +134,12 @@ impl<'a> Cure<'a> {
             Error::PassedOver(_) => return Some(stuck(PUBLICATION)),
             _ => return None,
         };
+        if error.is_exhaustion() {
+            return Some(without_loss(
+                "clients and the journal's files have all file descriptors that the system lets walcast have: raise \
+                 LimitNOFILE or fs.file-max, or lower --max-connections. It goes on as soon as some are closed",
+            ));
+        }
         Some(match error.sqlstate()? {
             // Before it has begun that is the slot.
             "42704" if has_begun => stuck(PUBLICATION),

@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
@@ -20,6 +21,12 @@ use super::error::{Attempt, Error};
 use super::link::{self, Deadline, Link};
 use super::tls;
 use super::wire::Message;
+use crate::exhaustion::is_exhaustion;
+
+/// The time that a connection waits for a file descriptor.
+const EXHAUSTED: Duration = Duration::from_secs(5);
+/// Between two tries. Shorter than that of whoever accepts clients: without the database all of them wait.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -301,7 +308,7 @@ fn resolve(host: &Host) -> Result<Vec<SockAddr>, Error> {
 
 fn open_socket(address: &SockAddr, keepalives: &Keepalives, deadline: Deadline) -> Result<Socket, Error> {
     let connecting = Error::io("connecting");
-    let socket = Socket::new(address.domain(), Type::STREAM, None).map_err(&connecting)?;
+    let socket = new_socket(address.domain()).map_err(&connecting)?;
     match deadline {
         // A unix socket answers at once, or its server's queue is full.
         Some(deadline) if address.domain() != Domain::UNIX => {
@@ -319,6 +326,17 @@ fn open_socket(address: &SockAddr, keepalives: &Keepalives, deadline: Deadline) 
     }
     socket.set_nonblocking(true).map_err(&connecting)?;
     Ok(socket)
+}
+
+/// A socket. Should the system have run out of file descriptors, it waits a while for others to close some.
+fn new_socket(domain: Domain) -> io::Result<Socket> {
+    let until = Instant::now() + EXHAUSTED;
+    loop {
+        match Socket::new(domain, Type::STREAM, None) {
+            Err(error) if is_exhaustion(&error) && Instant::now() < until => thread::sleep(EXHAUSTED_PAUSE),
+            done => return done,
+        }
+    }
 }
 
 fn set_tcp_options(socket: &Socket, keepalives: &Keepalives) -> io::Result<()> {

@@ -5,6 +5,7 @@ use std::io;
 
 use super::conninfo::ConnInfoError;
 use super::wire::WireError;
+use crate::exhaustion::is_exhaustion;
 
 /// What went wrong between us and Postgres.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +98,15 @@ impl Error {
         match self {
             Error::Server(error) => error.code == "57P03",
             Error::Connect(attempts) => attempts.iter().any(|attempt| attempt.error.cannot_connect_now()),
+            _ => false,
+        }
+    }
+
+    /// Tells errors of a system that has run out of file descriptors, or of memory for sockets.
+    pub fn is_exhaustion(&self) -> bool {
+        match self {
+            Error::Io { source, .. } => is_exhaustion(source),
+            Error::Connect(attempts) => attempts.iter().any(|attempt| attempt.error.is_exhaustion()),
             _ => false,
         }
     }

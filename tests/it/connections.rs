@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
@@ -276,6 +277,64 @@ fn idle_clients_leave_the_journal_its_file_descriptors() {
     }
     assert_eq!(walcast.ready(), Ok(()));
     drop(knocking);
+}
+
+#[test]
+fn a_stream_that_is_cut_while_descriptors_are_wanting_goes_on_and_so_do_the_clients() {
+    let database = Database::new(SCHEMA);
+    let walcast = Setup::new(&database)
+        .after("ulimit -n 1600")
+        .flag("--handshake-timeout", "1s")
+        .flag("--pong-timeout", "1h")
+        .flag("--ping-interval", "30m")
+        .start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "s", "table": "t", "columns": ["id"]}));
+    let mut idle: Vec<Client> = (0..1000).map(|_| walcast.connect()).collect();
+    // No more than there are now, though there are places for more clients.
+    let open = std::fs::read_dir(format!("/proc/{}/fd", walcast.pid())).unwrap();
+    let numbers = open.map(|entry| {
+        entry
+            .unwrap()
+            .file_name()
+            .to_str()
+            .unwrap()
+            .parse::<u64>()
+            .unwrap()
+    });
+    let most = numbers.max().unwrap() + 1;
+    let limited = Command::new("prlimit")
+        .args([format!("--pid={}", walcast.pid()), format!("--nofile={most}:")])
+        .status();
+    assert!(limited.unwrap().success());
+    // They take the few that are free, and whichever becomes so.
+    let knock = || TcpStream::connect(walcast.listen()).ok();
+    let knocking: Vec<TcpStream> = (0..60).filter_map(|_| knock()).collect();
+    eventually("none is left", || {
+        walcast.log().contains("cannot accept connections").then_some(())
+    });
+    database.sql("INSERT INTO t VALUES (1)");
+    assert_eq!(client.change()["row"]["id"], 1);
+    // Nobody can be asked for a metric now.
+    let reader =
+        || database.value("SELECT coalesce(max(active_pid), 0) FROM pg_replication_slots WHERE active");
+    let cut = reader();
+    database.sql(&format!("SELECT pg_terminate_backend({cut})"));
+    eventually("it reads again", || {
+        let now = reader();
+        (now != cut && now != "0").then_some(())
+    });
+    database.sql("INSERT INTO t VALUES (2)");
+    assert_eq!(client.change()["row"]["id"], 2);
+    walcast.assert_running();
+    drop(knocking);
+    idle.truncate(900);
+    let mut late = eventually("there is a place", || walcast.try_connect("/v1/stream", &[]).ok());
+    late.subscribe_live(json!({"id": "s", "table": "t", "columns": ["id"]}));
+    database.sql("INSERT INTO t VALUES (3)");
+    assert_eq!(late.change()["row"]["id"], 3);
+    assert_eq!(client.change()["row"]["id"], 3);
+    assert_eq!(walcast.ready(), Ok(()));
 }
 
 #[test]
