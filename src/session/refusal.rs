@@ -39,7 +39,7 @@ impl<H: History> Session<H> {
         let limit =
             |limit| ErrorMessage::new(ErrorCode::LimitExceeded, error.to_string()).with(Detail::Limit(limit));
         match error {
-            Error::Busy => limit("snapshots"),
+            Error::Busy | Error::GivenWay => limit("snapshots"),
             Error::TimedOut(_) => limit("snapshot_timeout"),
             Error::TableChanged => {
                 ErrorMessage::new(ErrorCode::SchemaChanged, format!("{error}: start anew"))

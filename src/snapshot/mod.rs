@@ -73,6 +73,9 @@ pub enum Error {
     /// Too many wait already.
     #[error("{MAX_WAITING} snapshots wait to be read already")]
     Busy,
+    /// It took long, as all others did, and somebody waited.
+    #[error("all --max-snapshots take long, and others wait; try again later")]
+    GivenWay,
     /// It took too long at the server, or its clients took too long to take it.
     #[error("the rows were not read, or not taken, within {0:?} (--snapshot-timeout)")]
     TimedOut(Duration),
@@ -138,12 +141,25 @@ impl Error {
 /// A place among those that are read at once, given back when it is dropped.
 struct Place<H: History> {
     snapshots: Arc<Snapshots<H>>,
-    owner: u64,
+    place: queue::Place,
+}
+
+impl<H: History> Place<H> {
+    /// Whether it is to be given back before its time.
+    fn is_asked_for(&self) -> bool {
+        let now = Instant::now();
+        self.place.is_long(now)
+            && self
+                .snapshots
+                .waiting()
+                .queue
+                .is_asked_for(self.place, now, is_waiting)
+    }
 }
 
 impl<H: History> Drop for Place<H> {
     fn drop(&mut self) {
-        self.snapshots.waiting().queue.give_back(self.owner);
+        self.snapshots.waiting().queue.give_back(self.place);
     }
 }
 
@@ -268,8 +284,7 @@ impl<H: History> Snapshots<H> {
         while let Some((place, read, query)) = self.next() {
             let this = Arc::clone(self);
             tokio::spawn(async move {
-                this.run(read, query).await;
-                drop(place);
+                this.run(place, read, query).await;
                 this.dispatch();
             });
         }
@@ -279,21 +294,21 @@ impl<H: History> Snapshots<H> {
     fn next(self: &Arc<Self>) -> Option<(Place<H>, Arc<Read>, Arc<Query>)> {
         let mut waiting = self.waiting();
         let next = loop {
-            let Some((owner, (read, query))) = waiting.queue.next(is_waiting) else {
+            let Some((place, (read, query))) = waiting.queue.next(Instant::now(), is_waiting) else {
                 break None;
             };
             if read.start() {
                 let snapshots = Arc::clone(self);
-                break Some((Place { snapshots, owner }, read, query));
+                break Some((Place { snapshots, place }, read, query));
             }
-            waiting.queue.give_back(owner);
+            waiting.queue.give_back(place);
         };
         self.metrics.snapshots_waiting.set(waiting.queue.len() as i64);
         next
     }
 
     /// One reading, which has its turn.
-    async fn run(self: &Arc<Self>, read: Arc<Read>, query: Arc<Query>) {
+    async fn run(self: &Arc<Self>, place: Place<H>, read: Arc<Read>, query: Arc<Query>) {
         let connection = match self.pool.get().await {
             Ok(connection) => connection,
             Err(PoolError::Backend(error)) => return read.end(Err(error.into())),
@@ -301,7 +316,7 @@ impl<H: History> Snapshots<H> {
         };
         let ended = Arc::clone(&read);
         let this = Arc::clone(self);
-        let reading = tokio::task::spawn_blocking(move || this.read(&read, &query, connection));
+        let reading = tokio::task::spawn_blocking(move || this.read(&place, &read, &query, connection));
         if reading.await.is_err() {
             tracing::error!("reading a snapshot panicked");
             ended.end(Err(Error::Unsettled));
@@ -310,15 +325,17 @@ impl<H: History> Snapshots<H> {
     }
 
     /// Reads on a connection, which is of use to others afterwards unless it failed or was cancelled. Blocking.
-    fn read(&self, read: &Read, query: &Query, mut connection: Object<pool::Connections>) {
+    fn read(&self, place: &Place<H>, read: &Read, query: &Query, mut connection: Object<pool::Connections>) {
         self.metrics.snapshots_reading.inc();
-        let turn = Turn::new(read, self.options.timeout);
+        let is_asked_for = || place.is_asked_for();
+        let turn = Turn::new(read, self.options.timeout, &is_asked_for);
         let done = self.read_on(&turn, query, &mut connection);
         let released = connection.query("ROLLBACK");
         let done = match done {
             Err(Error::Postgres(error)) if error.sqlstate() == Some(INSUFFICIENT_PRIVILEGE) => {
                 Err(self.denied(query, &mut connection, error))
             }
+            Err(_) if turn.has_given_way() => Err(Error::GivenWay),
             Err(_) if turn.is_late() => Err(Error::TimedOut(self.options.timeout)),
             done => done,
         };

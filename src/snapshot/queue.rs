@@ -1,12 +1,33 @@
 //! [`Queue`]: who is read for next. Pure.
 //!
 //! Places are few, and a query may take long, so nobody who asks for much may make others wait for all of it: owners have
-//! their turns one after the other, and the last free place is for those who have none.
+//! their turns one after the other, and the last free place is for those who have none. Nor may many who ask for one long
+//! query each: where all places have been held for [`LONG`], the one that was taken last is asked for again, so that one
+//! place always goes round.
 
 use std::collections::{HashMap, VecDeque};
+use std::time::{Duration, Instant};
 
 /// Who asked: whose turns are counted together.
 pub(super) type Owner = u64;
+
+/// A place that was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    pub(super) owner: Owner,
+    number: u64,
+    since: Instant,
+}
+
+impl Place {
+    /// Whether it has been held for long.
+    pub(super) fn is_long(&self, now: Instant) -> bool {
+        now.saturating_duration_since(self.since) >= LONG
+    }
+}
+
+/// For so long a place is held in any case.
+pub(super) const LONG: Duration = Duration::from_secs(5);
 
 /// What waits for a place, and how many each owner has.
 #[derive(Debug)]
@@ -18,6 +39,10 @@ pub(super) struct Queue<T> {
     waiting: HashMap<Owner, VecDeque<T>>,
     /// How many places each has; none that has none.
     taken: HashMap<Owner, usize>,
+    /// In the order in which they were given.
+    places: Vec<Place>,
+    /// How many were given so far.
+    given: u64,
     /// How many wait in all.
     len: usize,
     most: usize,
@@ -39,6 +64,8 @@ impl<T> Queue<T> {
             turns: VecDeque::new(),
             waiting: HashMap::new(),
             taken: HashMap::new(),
+            places: Vec::new(),
+            given: 0,
             len: 0,
             most,
         }
@@ -81,8 +108,9 @@ impl<T> Queue<T> {
         self.len = self.waiting.values().map(VecDeque::len).sum();
     }
 
-    /// The next that gets a place, and its owner, who is to give the place back. What is not wanted any more is passed over.
-    pub(super) fn next(&mut self, is_wanted: impl Fn(&T) -> bool) -> Option<(Owner, T)> {
+    /// The next that gets a place `now`, and the place, which is to be given back. What is not wanted any more is passed
+    /// over.
+    pub(super) fn next(&mut self, now: Instant, is_wanted: impl Fn(&T) -> bool) -> Option<(Place, T)> {
         for _ in 0..self.turns.len() {
             let owner = self.turns.pop_front()?;
             let Some(waiting) = self.waiting.get_mut(&owner) else {
@@ -109,21 +137,45 @@ impl<T> Queue<T> {
             if let Some(item) = next {
                 self.free -= 1;
                 *self.taken.entry(owner).or_default() += 1;
-                return Some((owner, item));
+                self.given += 1;
+                let place = Place {
+                    owner,
+                    number: self.given,
+                    since: now,
+                };
+                self.places.push(place);
+                return Some((place, item));
             }
         }
         None
     }
 
-    /// An owner gives a place back.
-    pub(super) fn give_back(&mut self, owner: Owner) {
-        self.free += 1;
-        if let Some(taken) = self.taken.get_mut(&owner) {
+    /// A place is given back.
+    pub(super) fn give_back(&mut self, place: Place) {
+        let before = self.places.len();
+        self.places.retain(|known| *known != place);
+        self.free += before - self.places.len();
+        if let Some(taken) = self.taken.get_mut(&place.owner) {
             *taken -= 1;
             if *taken == 0 {
-                self.taken.remove(&owner);
+                self.taken.remove(&place.owner);
             }
         }
+    }
+
+    /// Whether a place is to be given back before its time: all are held for long, it was taken last, and somebody who has
+    /// none waits. With a single place nobody would come to an end, and they wait.
+    pub(super) fn is_asked_for(&self, place: Place, now: Instant, is_wanted: impl Fn(&T) -> bool) -> bool {
+        let has_none = |(owner, _): &(&Owner, &VecDeque<T>)| !self.taken.contains_key(owner);
+        self.free == 0
+            && self.places.len() > 1
+            && self.places.last() == Some(&place)
+            && self.places.iter().all(|held| held.is_long(now))
+            && self
+                .waiting
+                .iter()
+                .filter(has_none)
+                .any(|(_, waiting)| waiting.iter().any(&is_wanted))
     }
 
     /// How many wait.
@@ -136,8 +188,14 @@ impl<T> Queue<T> {
 mod tests {
     use super::*;
 
+    /// An owner gives a place back, whichever it is.
+    fn give_back(queue: &mut Queue<&'static str>, owner: Owner) {
+        let place = *queue.places.iter().find(|place| place.owner == owner).unwrap();
+        queue.give_back(place);
+    }
+
     fn all(queue: &mut Queue<&'static str>) -> Vec<&'static str> {
-        std::iter::from_fn(|| queue.next(|_| true).map(|(_, item)| item)).collect()
+        std::iter::from_fn(|| queue.next(Instant::now(), |_| true).map(|(_, item)| item)).collect()
     }
 
     #[test]
@@ -153,18 +211,18 @@ mod tests {
         }
         assert_eq!(all(&mut queue), ["b1"]);
         // Whoever gives it back.
-        queue.give_back(1);
+        give_back(&mut queue, 1);
         assert_eq!(all(&mut queue), ["c1"]);
-        queue.give_back(3);
+        give_back(&mut queue, 3);
         assert_eq!(all(&mut queue), [""; 0]);
         // What is free beside it goes round.
-        queue.give_back(2);
+        give_back(&mut queue, 2);
         assert_eq!(all(&mut queue), ["a3", "b2"]);
-        queue.give_back(1);
+        give_back(&mut queue, 1);
         assert_eq!(all(&mut queue), [""; 0]);
-        queue.give_back(1);
+        give_back(&mut queue, 1);
         assert_eq!(all(&mut queue), ["a4"]);
-        queue.give_back(2);
+        give_back(&mut queue, 2);
         assert_eq!(all(&mut queue), ["a5"]);
         assert_eq!(queue.len(), 0);
     }
@@ -176,9 +234,9 @@ mod tests {
             queue.push(owner, item, |_| true).unwrap();
         }
         let mut order = Vec::new();
-        while let Some((owner, item)) = queue.next(|_| true) {
+        while let Some((place, item)) = queue.next(Instant::now(), |_| true) {
             order.push(item);
-            queue.give_back(owner);
+            queue.give_back(place);
         }
         assert_eq!(order, ["a1", "b1", "a2", "b2", "a3"]);
     }
@@ -194,7 +252,8 @@ mod tests {
         assert_eq!(queue.push(2, "b1", |_| true), Ok(()));
         assert_eq!(queue.push(1, "a4", |item| *item == "a3"), Ok(()));
         assert_eq!(queue.len(), 3);
-        assert_eq!(queue.next(|item| *item == "a4"), Some((1, "a4")));
+        let next = queue.next(Instant::now(), |item| *item == "a4");
+        assert_eq!(next.map(|(place, item)| (place.owner, item)), Some((1, "a4")));
         for owner in 10.. {
             if queue.push(owner, "x", |_| true).is_err() {
                 assert_eq!(queue.len(), 30);
@@ -205,5 +264,43 @@ mod tests {
         queue.sweep(|item| *item != "x");
         assert_eq!((queue.len(), queue.turns.len()), (1, 1));
         assert_eq!(queue.push(99, "y", |_| true), Ok(()));
+    }
+
+    #[test]
+    fn of_places_that_are_all_held_for_long_the_last_one_is_asked_for_while_somebody_waits() {
+        let mut queue = Queue::new(2, 100);
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for (owner, item) in [(1, "a1"), (2, "b1")] {
+            queue.push(owner, item, |_| true).unwrap();
+        }
+        let (a, _) = queue.next(at(0), |_| true).unwrap();
+        let (b, _) = queue.next(at(3), |_| true).unwrap();
+        let asked = |queue: &Queue<&'static str>, now| {
+            [a, b].map(|place| queue.is_asked_for(place, at(now), |_| true))
+        };
+        assert_eq!(asked(&queue, 60), [false, false], "nobody waits");
+        queue.push(1, "a2", |_| true).unwrap();
+        assert_eq!(asked(&queue, 60), [false, false], "it would not be for this one");
+        queue.push(3, "c1", |_| true).unwrap();
+        assert_eq!(asked(&queue, 7), [false, false], "one has come just now");
+        assert_eq!(asked(&queue, 8), [false, true]);
+        assert!(!queue.is_asked_for(b, at(60), |item| *item != "c1"));
+        queue.give_back(b);
+        assert_eq!(asked(&queue, 60), [false, false]);
+        let (c, item) = queue.next(at(60), |_| true).unwrap();
+        assert_eq!((c.owner, item), (3, "c1"));
+        // So it goes round, and whoever came first comes to an end.
+        queue.push(2, "b1", |_| true).unwrap();
+        assert!(!queue.is_asked_for(c, at(64), |_| true));
+        assert!(queue.is_asked_for(c, at(65), |_| true));
+        queue.give_back(a);
+        assert!(!queue.is_asked_for(c, at(65), |_| true));
+        // A single place is left to whoever has it.
+        let mut queue = Queue::new(1, 100);
+        queue.push(1, "a1", |_| true).unwrap();
+        let (a, _) = queue.next(at(0), |_| true).unwrap();
+        queue.push(2, "b1", |_| true).unwrap();
+        assert!(!queue.is_asked_for(a, at(999), |_| true));
     }
 }

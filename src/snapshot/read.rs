@@ -1,6 +1,7 @@
 //! [`Read`]: one reading of a query's rows, which all who ask for them at the same time share; [`Cursor`]: one client's
 //! place in it.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -143,15 +144,22 @@ impl Read {
 pub(super) struct Turn<'a> {
     pub(super) read: &'a Read,
     until: Instant,
+    is_asked_for: &'a dyn Fn() -> bool,
+    given_way: Cell<bool>,
 }
 
-impl Turn<'_> {
-    /// From now on, for so long.
-    pub(super) fn new(read: &Read, timeout: Duration) -> Turn<'_> {
+impl<'a> Turn<'a> {
+    /// From now on, for so long, or until its place is asked for.
+    pub(super) fn new(read: &'a Read, timeout: Duration, is_asked_for: &'a dyn Fn() -> bool) -> Turn<'a> {
         // What no clock holds is as good as for ever.
         let now = Instant::now();
         let until = now.checked_add(timeout).unwrap_or(now + FOR_EVER);
-        Turn { read, until }
+        Turn {
+            read,
+            until,
+            is_asked_for,
+            given_way: Cell::new(false),
+        }
     }
 
     /// Whether its time is over.
@@ -159,9 +167,17 @@ impl Turn<'_> {
         Instant::now() >= self.until
     }
 
+    /// Whether it ended before its time, because its place was asked for.
+    pub(super) fn has_given_way(&self) -> bool {
+        self.given_way.get()
+    }
+
     /// Whether it is to go on.
     pub(super) fn is_on(&self) -> bool {
-        self.read.is_wanted() && !self.is_late()
+        if !self.given_way.get() && (self.is_asked_for)() {
+            self.given_way.set(true);
+        }
+        self.read.is_wanted() && !self.is_late() && !self.given_way.get()
     }
 }
 

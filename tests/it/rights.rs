@@ -208,6 +208,46 @@ fn one_client_that_asks_for_slow_rows_does_not_hold_up_another() {
 }
 
 #[test]
+fn many_clients_that_ask_for_slow_rows_do_not_hold_up_another() {
+    let database = Database::new(SLOW);
+    let setup = Setup::new(&database)
+        .flag("--max-snapshots", "2")
+        .flag("--snapshot-timeout", "1h");
+    let walcast = setup.start();
+    let mut locked = database.connect();
+    locked
+        .query("BEGIN; LOCK TABLE slow IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    // One reading each, so that none of them asks for much.
+    let mut first = walcast.connect();
+    first.send(&slow(0));
+    eventually_equal("a place", 1.0, || walcast.metric("snapshots_reading"));
+    let mut last = walcast.connect();
+    last.send(&slow(1));
+    eventually_equal("the other", 2.0, || walcast.metric("snapshots_reading"));
+    // The one that came last gives way, and is told to come again.
+    let mut client = walcast.connect();
+    assert_eq!(
+        rows(&mut client, json!({"id": "q", "table": "quick"})),
+        [json!({"id": 1})]
+    );
+    let refusal = last.error();
+    assert_eq!(
+        (&refusal["code"], &refusal["limit"], &refusal["id"]),
+        (&json!("limit_exceeded"), &json!("snapshots"), &json!("slow1")),
+        "{refusal}"
+    );
+    // While nobody waits it takes as long as it takes.
+    last.send(&slow(1));
+    eventually_equal("both again", 2.0, || walcast.metric("snapshots_reading"));
+    locked.query("COMMIT").unwrap();
+    for client in [&mut first, &mut last] {
+        client.expect("subscribed");
+        while client.next()["type"] != "live" {}
+    }
+}
+
+#[test]
 fn readings_whose_askers_left_are_dropped_from_the_queue() {
     let database = Database::new(SLOW);
     let walcast = Setup::new(&database).start();
