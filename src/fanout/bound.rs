@@ -67,6 +67,12 @@ impl Bound {
             Operation::Failure => true,
         }
     }
+
+    /// Whether whoever asks it tells rows by their values alone, and is to take them away again.
+    pub(super) fn keeps_rows_without_key(&self) -> bool {
+        let keeps = self.ops.update || self.ops.delete;
+        keeps && self.wanted.key_columns.is_empty() && !self.wanted.messages
+    }
 }
 
 /// What a query wants of each row, bound to one version of its table.

@@ -4,10 +4,11 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::query::{Change, Query};
+use super::table::End;
 use super::{Fanout, Member, Membership, Sink, Subscription};
 use crate::event::{Column, Relation, TableName};
 use crate::lsn::{Lsn, Position};
-use crate::protocol::{ErrorCode, ErrorMessage};
+use crate::protocol::{Detail, ErrorCode, ErrorMessage};
 
 /// What is said of a table that is not there any more under its name, or not published.
 pub fn gone_message(name: &TableName) -> ErrorMessage {
@@ -61,6 +62,14 @@ fn failed_message(table: &TableName) -> ErrorMessage {
          out of range, or is divided by zero; mend the row, or put a condition before the cast that leaves out such rows"
     );
     ErrorMessage::new(ErrorCode::BadPredicate, message)
+}
+
+fn unnamed_message(table: &TableName) -> ErrorMessage {
+    let message = format!(
+        "a row of {table} was written or deleted that is larger than the server sends (--max-row-bytes), and without a key \
+         it cannot be told which one: give the table a primary key, and start anew"
+    );
+    ErrorMessage::new(ErrorCode::LimitExceeded, message).with(Detail::Limit("row_bytes"))
 }
 
 /// So many relations are not worth sweeping.
@@ -167,14 +176,18 @@ impl Fanout {
         }
     }
 
-    /// Ends the subscriptions whose predicate failed for a row of a transaction that ends at `end` and is news to them.
+    /// Ends the subscriptions that cannot go on behind a row of a transaction that ends at `end` and is news to them.
     pub(super) fn end_failed(&mut self, index: usize, end: Lsn, sink: &mut impl Sink) {
         let groups = self.tables.get(index).map(super::table::Table::failed);
         let end = Position::after(end);
-        let why = |member: &Member, subscription: &Subscription| {
-            (member.after < end).then(|| failed_message(&subscription.query.table))
-        };
-        for group in groups.into_iter().flatten() {
+        for (group, because) in groups.into_iter().flatten() {
+            let why = |member: &Member, subscription: &Subscription| {
+                let message = match because {
+                    End::Fails => failed_message,
+                    End::Unnamed => unnamed_message,
+                };
+                (member.after < end).then(|| message(&subscription.query.table))
+            };
             self.end_members(group, why, sink);
         }
     }

@@ -40,8 +40,8 @@ pub(super) struct Table {
     index: Index,
     shared: Shared,
     encodings: Vec<Encoding>,
-    /// The entries whose predicate failed for the change that was matched last.
-    failed: Vec<usize>,
+    /// The entries that cannot go on behind the change that was matched last.
+    failed: Vec<(usize, End)>,
 }
 
 #[derive(Debug)]
@@ -142,15 +142,19 @@ impl Table {
         unfit.collect()
     }
 
-    /// Whether a predicate failed for the change that was matched last.
+    /// Whether a query cannot go on behind the change that was matched last.
     pub(super) fn has_failed(&self) -> bool {
         !self.failed.is_empty()
     }
 
-    /// The groups of the queries whose predicate failed for it.
-    pub(super) fn failed(&self) -> Vec<usize> {
-        let failed = self.failed.iter().filter_map(|entry| self.entries.get(*entry));
-        failed.flat_map(|entry| entry.groups.iter().copied()).collect()
+    /// The groups of the queries that cannot go on behind it, and why.
+    pub(super) fn failed(&self) -> Vec<(usize, End)> {
+        let groups = |(entry, end): &(usize, End)| {
+            let end = *end;
+            let entry = self.entries.get(*entry)?;
+            Some(entry.groups.iter().map(move |group| (*group, end)))
+        };
+        self.failed.iter().filter_map(groups).flatten().collect()
     }
 
     /// Adds a group to an entry, and returns its place there.
@@ -271,13 +275,17 @@ impl Table {
                 return;
             };
             if membership.op == Operation::Failure {
-                failed.push(number as usize);
+                failed.push((number as usize, End::Fails));
                 return;
             }
             let Binding::Bound(bound) = &entry.binding else {
                 return;
             };
             if !bound.wants(membership) {
+                return;
+            }
+            if change.oversize && bound.keeps_rows_without_key() {
+                failed.push((number as usize, End::Unnamed));
                 return;
             }
             let same =
@@ -297,6 +305,15 @@ impl Table {
             });
         });
     }
+}
+
+/// Why a query cannot go on behind a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its predicate fails for the row.
+    Fails,
+    /// The row is too large to be sent, and has no key by which to say which one it is.
+    Unnamed,
 }
 
 /// Why a query that fitted its table as the client was told of it does not fit it as it is now. That the log leaves open

@@ -422,6 +422,43 @@ fn a_row_beyond_the_bound_comes_as_oversize_with_its_key() {
 }
 
 #[test]
+fn a_row_beyond_the_bound_that_no_key_names_ends_whoever_keeps_rows() {
+    let database = Database::new(
+        "CREATE TABLE t (owner int, doc text); ALTER TABLE t REPLICA IDENTITY FULL; CREATE PUBLICATION pub FOR TABLE t;",
+    );
+    let walcast = Setup::new(&database).flag("--max-row-bytes", "100kB").start();
+    for change in [
+        "INSERT INTO t VALUES (1, repeat('x', 200000))",
+        "UPDATE t SET doc = 'd'",
+        "UPDATE t SET doc = repeat('x', 200000)",
+        "DELETE FROM t",
+    ] {
+        let mut client = walcast.connect();
+        client.subscribe_live(json!({"id": "all", "table": "t"}));
+        client.subscribe_live(json!({"id": "other", "table": "t", "where": "owner = 2"}));
+        client.subscribe_live(json!({"id": "inserts", "table": "t", "ops": ["insert"]}));
+        database.sql(change);
+        let error = client.error();
+        assert_eq!(
+            (&error["id"], &error["code"], &error["limit"]),
+            (&json!("all"), &json!("limit_exceeded"), &json!("row_bytes")),
+            "{change}: {error}"
+        );
+        // Whoever is not concerned goes on, and so does whoever takes nothing away again.
+        database.sql("INSERT INTO t VALUES (2, 'small')");
+        let mut told = Vec::new();
+        while !told.contains(&json!("other")) {
+            told.extend(client.changes().iter().map(|change| change["id"].clone()));
+        }
+        assert!(
+            told.contains(&json!("inserts")) && !told.contains(&json!("all")),
+            "{told:?}"
+        );
+        database.sql("DELETE FROM t WHERE owner = 2");
+    }
+}
+
+#[test]
 fn a_row_of_a_hundred_megabytes_arrives_whole_in_bounded_memory() {
     let database = Database::new(
         "CREATE TABLE t (id int PRIMARY KEY, doc text); ALTER TABLE t ALTER doc SET STORAGE EXTERNAL;
