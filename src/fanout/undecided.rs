@@ -18,9 +18,36 @@ impl Query {
         filter::Undecided::of(matcher, relation).filter(|_| depends && !relation.logging.leaves_out("update"))
     }
 
-    /// The warnings of a subscription to it that was not refused: what it gets or does not get of what the log leaves open,
-    /// with the cure.
+    /// The warnings of a subscription to it that was not refused: what it gets or does not get of what the log leaves open
+    /// or leaves out, with the cure.
     pub fn warnings(&self, matcher: &Matcher, relation: &Relation) -> Vec<String> {
+        let mut warnings = self.left_open(matcher, relation);
+        warnings.extend(self.left_out(matcher, relation));
+        warnings
+    }
+
+    /// Says that a row which comes into the result by an update may lack values, where it may: the client cannot have them
+    /// from before.
+    fn left_out(&self, matcher: &Matcher, relation: &Relation) -> Option<String> {
+        let comes_by_update = (self.ops.insert || self.ops.update)
+            && !matcher.columns().is_empty()
+            && !relation.is_full()
+            && !relation.logging.leaves_out("update");
+        let sent = self.columns_of(relation).ok().filter(|_| comes_by_update)?;
+        let columns = sent.iter().filter_map(|&index| relation.columns.get(index));
+        let left_out = columns.filter(|column| !column.identity && column.may_be_left_out());
+        let names: Vec<&str> = left_out.map(|column| column.name.as_str()).collect();
+        (!names.is_empty()).then(|| {
+            format!(
+                "a row that comes into the result by an update lacks long values that the update left as they were, of \
+                 {}: it names them in \"unchanged\"; fix: {}",
+                names.join(", "),
+                relation.cure(&names)
+            )
+        })
+    }
+
+    fn left_open(&self, matcher: &Matcher, relation: &Relation) -> Vec<String> {
         let Some(undecided) = self.leaves_open(matcher, relation) else {
             return Vec::new();
         };

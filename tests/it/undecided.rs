@@ -115,7 +115,7 @@ fn what_decides_everything_is_never_refused() {
     );
     for query in [
         json!({"id": "all", "table": "t"}),
-        json!({"id": "key", "table": "t", "where": "id IN (1, 2) OR id > 100"}),
+        json!({"id": "key", "table": "t", "where": "id IN (1, 2) OR id > 100", "columns": ["id"]}),
         json!({"id": "constant", "table": "t", "where": "true"}),
         // However rows come and go, all of them go.
         json!({"id": "truncates", "table": "t", "where": "state = 'open'", "ops": ["truncate"]}),
@@ -501,4 +501,64 @@ fn the_setup_script_has_tables_watched_by_all_of_their_columns() {
     assert_eq!(refused["code"], "replica_identity");
     drop(walcast);
     database.sql(&format!("DROP OWNED BY {role}; DROP ROLE {role}"));
+}
+
+#[test]
+fn a_row_that_comes_by_an_update_without_its_long_values_is_told_of_with_the_cure() {
+    let (database, walcast) = serve(
+        "CREATE TABLE t (id int PRIMARY KEY, n int, body text); ALTER TABLE t ALTER body SET STORAGE EXTERNAL;
+         CREATE PUBLICATION pub FOR TABLE t; INSERT INTO t VALUES (1, 1, repeat('x', 9000)), (2, 2, repeat('y', 9000))",
+    );
+    let mut client = walcast.connect();
+    // By the key everything is decided, and yet the new row lacks what nobody can have from before.
+    let by_key = json!({"id": "key", "table": "t", "where": "id > 10"});
+    let by_value = json!({"id": "value", "table": "t", "where": "n > 10", "undecided": "send"});
+    let without = json!({"id": "without", "table": "t", "where": "id > 10", "columns": ["n"]});
+    let all = json!({"id": "all", "table": "t"});
+    let warning = |subscribed: &Value| {
+        let warnings = subscribed["warnings"].as_array().unwrap();
+        let found = warnings
+            .iter()
+            .find(|warning| warning.to_string().contains("unchanged"));
+        found.map(|warning| warning.as_str().unwrap().to_owned())
+    };
+    let warned = warning(&client.subscribe_live(by_key.clone())).unwrap();
+    assert!(
+        warning(&client.subscribe_live(by_value))
+            .unwrap()
+            .contains("of body")
+    );
+    assert_eq!(warning(&client.subscribe_live(without)), None);
+    assert_eq!(warning(&client.subscribe_live(all)), None);
+    database.sql("UPDATE t SET id = 11, n = 11 WHERE id = 1");
+    for change in client.changes() {
+        let row = change["row"].as_object().unwrap();
+        assert!(!row.contains_key("body"), "{change}");
+        let unchanged = match change["id"].as_str().unwrap() {
+            "without" => None,
+            _ => Some(&json!(["body"])),
+        };
+        assert_eq!(change.get("unchanged"), unchanged, "{change}");
+    }
+    // With the cure the row is whole, and nobody is warned.
+    database.sql(
+        warned
+            .split_once("fix: ")
+            .unwrap()
+            .1
+            .split("  --")
+            .next()
+            .unwrap(),
+    );
+    let subscribed = eventually("the cure is known", || {
+        let mut client = walcast.connect();
+        let subscribed = client.subscribe_live(by_key.clone());
+        let is_known = warning(&subscribed).is_none();
+        is_known.then_some(client)
+    });
+    let mut client = subscribed;
+    database.sql("UPDATE t SET id = 12 WHERE id = 2");
+    let change = client.change();
+    assert_eq!(change["row"]["body"], "y".repeat(9000));
+    assert_eq!(change.get("unchanged"), None);
 }
