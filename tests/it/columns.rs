@@ -417,6 +417,8 @@ fn are_read_late(plugin: &str) {
     }
     database.sql("INSERT INTO customer (id, phone, note) VALUES (6, '06', 'x')");
     let walcast = setup.start();
+    // Before it has all, whoever reads on would be live in between.
+    walcast.comes_up_to(&database);
     let mut client = walcast.connect();
     let from = |mut subscribe: Value| {
         subscribe["from"] = position.clone();

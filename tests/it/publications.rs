@@ -82,6 +82,7 @@ fn partitions_are_tables_of_their_own_unless_they_are_published_by_their_root() 
     // A partition that is attached is published from then on.
     database
         .sql("CREATE TABLE west PARTITION OF root FOR VALUES IN ('w'); INSERT INTO root VALUES (3, 'w', 3)");
+    walcast.comes_up_to(&database);
     eventually("the new partition is known", || {
         client.send(&json!({"type": "subscribe", "id": "west", "table": "west", "from": "earliest"}));
         (client.next()["type"] == "subscribed").then_some(())
