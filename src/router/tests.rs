@@ -110,3 +110,59 @@ async fn a_history_that_is_replaced_before_the_router_runs_is_delivered_from_its
         assert_eq!(handle.position(), start);
     }
 }
+
+#[tokio::test]
+async fn after_a_panic_in_delivery_all_who_are_there_read_for_themselves_and_others_are_served() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut writer, journal) = Journal::open(dir.path(), journal::Options::default(), &identity()).unwrap();
+    Append::new_epoch(&mut writer, &identity(), Lsn(1000)).unwrap();
+    let (mut router, handle) = Router::new(journal, OPTIONS, Metrics::new()).unwrap();
+    let at = Position::after(Lsn(1000));
+    let placed = |id: &str| Placed {
+        subscription: subscription(id, None),
+        after: at,
+    };
+    let mut seats = Vec::new();
+    for id in ["a", "b"] {
+        let mut joining = pin!(handle.join(1024, vec![placed(id)], at));
+        assert!(futures_util::poll!(&mut joining).is_pending());
+        router.apply_waiting();
+        seats.push(joining.await.unwrap().0);
+    }
+    router.have_all_read();
+    assert_eq!(router.fanout.queries(), 0);
+    for seat in &seats {
+        assert_eq!(seat.outbox.try_take(&mut Vec::new()), Some(Taken::Behind));
+    }
+    // Who comes back from the journal is served as before, and so is who comes anew.
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(router.run(stop.clone()));
+    let (seat, joined_at) = handle.join(1024, vec![placed("a")], at).await.unwrap();
+    assert_eq!(joined_at, at);
+    drop(seats);
+    let relation = crate::fanout::tests::relation(&["id"]);
+    let mut row = Vec::new();
+    crate::event::encode_values([crate::event::Value::Text(b"7")].into_iter(), &mut row);
+    let (new, _) = crate::event::Tuple::parse(&row).unwrap();
+    writer
+        .change(&relation, &crate::event::Op::Insert { new })
+        .unwrap();
+    let transaction = crate::event::Transaction {
+        xid: 1,
+        commit: Lsn(1999),
+        end: Lsn(2000),
+        committed_at: crate::event::Timestamp(0),
+    };
+    writer.commit(&transaction).unwrap();
+    Append::flush(&mut writer).unwrap();
+    let mut items = Vec::new();
+    while items.is_empty() {
+        let mut taken = Vec::new();
+        let took = std::future::poll_fn(|cx| seat.outbox.poll_take(cx, &mut taken)).await;
+        assert_eq!(took, Taken::Items);
+        items.append(&mut taken);
+    }
+    assert!(matches!(items.as_slice(), [Item::Frame(_)]), "{items:?}");
+    stop.cancel();
+    running.await.unwrap().unwrap();
+}
