@@ -220,13 +220,20 @@ pub(crate) fn columns() -> impl Iterator<Item = &'static Spec> {
     SCALARS.iter().chain(DOCUMENTS).chain(ARRAYS).chain(OTHERS)
 }
 
-/// The table as walcast finds it.
-pub(crate) fn relation(cluster: &Cluster) -> Relation {
+/// What walcast asks the database.
+pub(crate) fn catalog(cluster: &Cluster) -> Catalog {
     let url = cluster.url("postgres");
     let info = ConnInfo::parse_with(&url, |name| (name == "USER").then(|| "postgres".into()));
-    let mut catalog = Catalog::new(info.unwrap());
-    let publications = [Publication::new("pub").unwrap()];
-    catalog.tables(&publications).unwrap().pop().unwrap()
+    Catalog::new(info.unwrap()).with_publications(vec![publication()])
+}
+
+fn publication() -> Publication {
+    Publication::new("pub").unwrap()
+}
+
+/// The table as walcast finds it.
+pub(crate) fn relation(cluster: &Cluster) -> Relation {
+    catalog(cluster).tables(&[publication()]).unwrap().pop().unwrap()
 }
 
 pub(crate) fn quote(text: &str) -> String {
