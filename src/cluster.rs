@@ -104,26 +104,39 @@ impl Cluster {
     }
 
     /// Makes a standby that follows a running cluster, with further lines for its `postgresql.conf`, and starts it. It
-    /// needs `pg_basebackup`, which not every package of a server has: [`Error::Io`] without it.
+    /// copies the primary's files itself: not every package of a server has `pg_basebackup`.
     pub fn standby_of(primary: &Cluster, settings: &[String]) -> Result<Cluster, Error> {
         let mut standby = Cluster::empty(&Options::default())?;
-        let copied = standby
-            .command("pg_basebackup")
-            .args([
-                "--write-recovery-conf",
-                "--checkpoint=fast",
-                "--no-sync",
-                "-U",
-                "postgres",
-            ])
-            .arg("-h")
-            .arg(primary.socket_directory())
-            .args(["-p", &primary.port.to_string(), "-D"])
-            .arg(standby.data())
-            .output();
-        succeeded("pg_basebackup", copied)?;
+        let (from, to) = (primary.data(), standby.data());
+        let (from, to) = (from.display(), to.display());
+        let version: u32 = primary
+            .psql("SHOW server_version_num")
+            .parse()
+            .unwrap_or_default();
+        let (start, stop) = match version {
+            150_000.. => ("pg_backup_start('standby', true)", "pg_backup_stop(false)"),
+            _ => (
+                "pg_start_backup('standby', true, false)",
+                "pg_stop_backup(false, false)",
+            ),
+        };
+        // Both in one session, as the server wants it. Files that go meanwhile are none that are missed.
+        primary.try_psql(
+            "postgres",
+            &format!(
+                "SELECT {start};\n\\! cp -a {from} {to} 2>/dev/null\n\\! rm -rf {to}/postmaster.* {to}/pg_replslot/*\n\
+                 SELECT labelfile FROM {stop} \\g {to}/backup_label\n"
+            ),
+        )?;
+        fs::write(standby.data().join("standby.signal"), "")
+            .map_err(|e| Error::Io("cannot make a standby of a server".into(), e))?;
         // All else is the primary's: a standby may not have less of some of it.
-        let settings = [standby.place(), settings.to_vec()].concat();
+        let follows = format!(
+            "primary_conninfo = 'host={} port={} user=postgres'",
+            primary.socket_directory().display(),
+            primary.port
+        );
+        let settings = [standby.place(), vec![follows], settings.to_vec()].concat();
         standby.append("postgresql.conf", &settings.join("\n"))?;
         standby.resume()?;
         Ok(standby)

@@ -12,7 +12,7 @@ use crate::event::{Relation, TableName};
 use crate::ingest::{Nudge, Standbys};
 use crate::journal::{Journal, Retention};
 use crate::lsn::Lsn;
-use crate::postgres::{ConnInfo, Connection, Error, Publication, Purpose, SlotName, SlotState};
+use crate::postgres::{Absent, ConnInfo, Connection, Error, Publication, Purpose, SlotName, SlotState};
 use crate::router::Handle;
 use crate::snapshot::Snapshots;
 use crate::tables::Tables;
@@ -178,6 +178,7 @@ impl Upkeep {
             Some(slot) => {
                 problems.extend(self.look_at_lag(&mut connection, slot, written)?);
                 problems.extend(self.look_at_decoding(&mut connection, slot)?);
+                problems.extend(self.look_at_standbys(&mut connection, slot)?);
             }
         }
         connection.close();
@@ -188,6 +189,27 @@ impl Upkeep {
             changed,
             written,
         })
+    }
+
+    /// Looks whether the server holds changes back for a standby that does not hear of them.
+    fn look_at_standbys(
+        &self,
+        connection: &mut Connection,
+        slot: &SlotState,
+    ) -> Result<Option<Problem>, Error> {
+        if !slot.failover {
+            return Ok(None);
+        }
+        let absent = connection.absent_standbys()?;
+        Ok(absent.map(|Absent { names, others }| {
+            Problem::new(format!(
+                "the server sends no change for the slot {} before the standbys of synchronized_standby_slots have it, and of \
+                 these {}: start the standby, or make its slot; if it is gone for good: \
+                 ALTER SYSTEM SET synchronized_standby_slots = '{others}'; SELECT pg_reload_conf();",
+                self.slot,
+                names.join(", ")
+            ))
+        }))
     }
 
     /// Looks whether the server itself cannot go on: its process waits for a lock.

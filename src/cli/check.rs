@@ -22,9 +22,9 @@ pub(super) const WRONG_FLAGS: u8 = 2;
 pub(super) const UNREACHABLE: u8 = 3;
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let given = args.source.wanted();
-    let (wanted, info) = match given.and_then(|wanted| Ok((wanted, args.source.conninfo()?))) {
-        Ok(given) => given,
+    let wanted = args.source.wanted();
+    let info = match args.source.conninfo() {
+        Ok(info) => info,
         Err(error) => {
             eprintln!("error: {error:#}");
             return Ok(ExitCode::from(WRONG_FLAGS));

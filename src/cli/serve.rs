@@ -15,7 +15,7 @@ use super::values;
 use crate::app::{self, Config};
 use crate::http;
 use crate::journal::Retention;
-use crate::postgres::{ConnInfo, Plugin, Publication, SlotName, Wanted};
+use crate::postgres::{ConnInfo, Plugin, SlotName, Wanted};
 use crate::session;
 
 /// Read a replication slot and serve live queries over websockets.
@@ -61,7 +61,7 @@ pub(crate) struct Source {
         value_name = "NAME[,NAME]",
         required = true
     )]
-    publication: Vec<values::Names>,
+    publication: Vec<values::Publications>,
     /// The slot's output plugin.
     #[arg(long, env = "WALCAST_PLUGIN", value_enum, default_value = "pgoutput")]
     plugin: PluginName,
@@ -72,7 +72,8 @@ pub(crate) struct Source {
     /// meanwhile is missed, so a new epoch begins, and clients are told to start anew. Creates the first one too.
     #[arg(long, env = "WALCAST_RECREATE_SLOT")]
     recreate_slot: bool,
-    /// Create missing publications, FOR ALL TABLES (needs a superuser).
+    /// Create missing publications, FOR ALL TABLES (needs a superuser), unless UPDATE and DELETE would then fail on a table
+    /// that is there: on one without a primary key or another replica identity, and so on each that is made later.
     #[arg(long, env = "WALCAST_CREATE_PUBLICATION")]
     create_publication: bool,
 }
@@ -303,12 +304,11 @@ impl Source {
         ConnInfo::parse(&self.database_url).context("--database-url")
     }
 
-    pub(crate) fn wanted(&self) -> anyhow::Result<Wanted> {
+    pub(crate) fn wanted(&self) -> Wanted {
         let names = self.publication.iter().flat_map(|names| &names.0);
-        let publications = names.map(Publication::new).collect::<Result<_, _>>();
-        Ok(Wanted {
+        Wanted {
             slot: self.slot.clone(),
-            publications: publications.context("--publication")?,
+            publications: names.cloned().collect(),
             plugin: match self.plugin {
                 PluginName::Pgoutput => Plugin::Pgoutput,
                 PluginName::Wal2json => Plugin::Wal2json,
@@ -316,7 +316,7 @@ impl Source {
             create_slot: self.create_slot || self.recreate_slot,
             recreate_slot: self.recreate_slot,
             create_publication: self.create_publication,
-        })
+        }
     }
 }
 
@@ -338,7 +338,7 @@ impl Args {
             create_slot,
             recreate_slot,
             create_publication,
-        } = source.wanted()?;
+        } = source.wanted();
         anyhow::ensure!(
             reading.messages.is_empty() || plugin == Plugin::Pgoutput,
             "--messages needs --plugin pgoutput: wal2json is not asked for logical messages"

@@ -24,9 +24,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let given = args.source.wanted();
-    let (wanted, info) = match given.and_then(|wanted| Ok((wanted, args.source.conninfo()?))) {
-        Ok(given) => given,
+    let wanted = args.source.wanted();
+    let info = match args.source.conninfo() {
+        Ok(info) => info,
         Err(error) => {
             eprintln!("error: {error:#}");
             return Ok(ExitCode::from(super::check::WRONG_FLAGS));

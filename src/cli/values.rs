@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+use crate::postgres::Publication;
+
 /// The longest time that a flag takes: far beyond any use, and safe to add to any clock.
 const LONGEST: Duration = Duration::from_secs(36_500 * 24 * 3600);
 
@@ -27,6 +29,20 @@ impl FromStr for Names {
                 None => return Ok(Names(names)),
             }
         }
+    }
+}
+
+/// Publications, separated as [`Names`] are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Publications(pub(crate) Vec<Publication>);
+
+impl FromStr for Publications {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Publications, String> {
+        let Names(names) = text.parse()?;
+        let publications: Result<_, _> = names.into_iter().map(Publication::new).collect();
+        publications.map(Publications).map_err(|error| error.to_string())
     }
 }
 

@@ -45,7 +45,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             if let Some(reason) = state.loss() {
                 let what = format!("is lost ({reason}): the server removed WAL of it that had not been read");
                 if !self.options.recreate_slot {
-                    return Err(self.gone(&what));
+                    return Err(self.gone(connection, &what)?);
                 }
                 tracing::error!(slot = %name, reason, "the slot is lost: it is dropped, to be made anew");
                 connection.drop_slot(&name)?;
@@ -79,16 +79,17 @@ impl<W: Append, H: History> Ingest<W, H> {
 
     /// Drops a slot that was confirmed beyond what there is: the server would send nothing until it has written that far.
     fn astray(&mut self, connection: &mut Connection, confirmed: Lsn, written: Lsn) -> Result<(), Error> {
-        let (name, plugin) = (&self.options.slot, self.options.plugin.as_str());
+        let name = &self.options.slot;
         let what = format!(
             "the slot {name} was confirmed up to {confirmed}, but the server has written only up to {written}: it would send \
              nothing until it has written that far"
         );
         if !self.options.recreate_slot {
+            let create = connection.slot_creation(name, self.options.plugin.as_str())?;
             return Err(Error::Slot(format!(
                 "{what}. Start with --recreate-slot to have it made anew, or make it: SELECT \
-                 pg_drop_replication_slot('{name}'), then SELECT pg_create_logical_replication_slot('{name}', '{plugin}'); \
-                 either way a new epoch begins, and clients are told to start anew"
+                 pg_drop_replication_slot('{name}'); then {create}; either way a new epoch begins, and clients are told to \
+                 start anew"
             )));
         }
         tracing::error!("{what}: it is dropped, to be made anew");
@@ -142,12 +143,12 @@ impl<W: Append, H: History> Ingest<W, H> {
             )));
         }
         if existed && !self.options.recreate_slot {
-            return Err(self.gone(what));
+            return Err(self.gone(connection, what)?);
         }
         if !existed && !self.options.create_slot {
             return Err(Error::Slot(format!(
-                "there is no replication slot {name}: use --create-slot, or \
-                 SELECT pg_create_logical_replication_slot('{name}', '{plugin}')"
+                "there is no replication slot {name}: use --create-slot, or {}",
+                connection.slot_creation(name, plugin)?
             )));
         }
         tracing::info!(slot = %name, anew = existed, "creating the slot");
@@ -162,15 +163,15 @@ impl<W: Append, H: History> Ingest<W, H> {
         })
     }
 
-    fn gone(&self, what: &str) -> Error {
-        let (name, plugin) = (&self.options.slot, self.options.plugin.as_str());
-        Error::SlotGone(format!(
+    fn gone(&self, connection: &mut Connection, what: &str) -> Result<Error, Error> {
+        let name = &self.options.slot;
+        let create = connection.slot_creation(name, self.options.plugin.as_str())?;
+        Ok(Error::SlotGone(format!(
             "the replication slot {name} {what}. Changes after {} may be lost to clients: start with --recreate-slot to \
-             have a slot made anew, or make it (SELECT pg_drop_replication_slot('{name}') if it is still there, then \
-             SELECT pg_create_logical_replication_slot('{name}', '{plugin}')); either way a new epoch begins, and clients \
-             are told to start anew",
+             have a slot made anew, or make it (SELECT pg_drop_replication_slot('{name}'); if it is still there, then \
+             {create};); either way a new epoch begins, and clients are told to start anew",
             self.journal.head()
-        ))
+        )))
     }
 }
 

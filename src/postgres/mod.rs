@@ -23,6 +23,7 @@ mod replication;
 mod session;
 mod slot;
 mod snapshot;
+mod standby_slots;
 mod stream;
 mod synchronous;
 mod tls;
@@ -48,6 +49,7 @@ pub use replication::StatusUpdate;
 pub use session::{NAMES_IN_VALUES, PINNED};
 pub use slot::{NameError, Plugin, Publication, SlotName, SlotState, SystemIdentity, TimelineSwitch};
 pub use snapshot::{Horizon, Snapshot};
+pub use standby_slots::Absent;
 pub use stream::{
     Ahead, Filled, Frame, Receiver, ReplicationStream, StartReplication, StatusSender, is_refused_option,
 };

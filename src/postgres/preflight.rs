@@ -2,10 +2,12 @@
 //!
 //! It only looks, and it looks at all of it: one visit to the database administrator should be enough.
 
+mod all_tables;
 mod identities;
 mod publications;
 mod rights;
 mod slot;
+mod standbys;
 mod wal2json;
 
 use std::fmt;
@@ -69,6 +71,7 @@ pub enum Code {
     SlotActive,
     PublicationMissing,
     CannotCreatePublication,
+    PublicationEndangersWrites,
     PublicationEmpty,
     PublicationPartial,
     PublicationFiltered,
@@ -82,6 +85,8 @@ pub enum Code {
     PartitionIdentities,
     NoSelectRight,
     Synchronous,
+    StandbySlots,
+    IdleSlotTimeout,
     RowSecurity,
 }
 
@@ -130,6 +135,8 @@ pub fn check(info: &ConnInfo, wanted: &Wanted) -> Result<Vec<Finding>, Error> {
     inspection.lists_and_filters()?;
     inspection.slot()?;
     inspection.publications_younger_than_the_slot()?;
+    inspection.synchronized_standby_slots()?;
+    inspection.idle_replication_slot_timeout()?;
     inspection.rights()?;
     inspection.identities(info)?;
     if wanted.plugin == Plugin::Wal2json {
@@ -234,37 +241,6 @@ impl Inspection<'_> {
         Ok(())
     }
 
-    fn right_to_create(&mut self, missing: &[Publication]) -> Result<(), Error> {
-        // The administrators of hosted servers, whom the hosts let do it.
-        let row = self.sql.query_one(
-            "preflight",
-            "SELECT current_user, rolsuper OR EXISTS (SELECT 1 FROM pg_catalog.pg_roles r WHERE r.rolname IN \
-             ('rds_superuser', 'cloudsqlsuperuser', 'alloydbsuperuser', 'azure_pg_admin') \
-             AND pg_catalog.pg_has_role(r.oid, 'MEMBER')), pg_catalog.current_database() \
-             FROM pg_catalog.pg_roles WHERE rolname = current_user",
-        )?;
-        if !row.is_true(1) {
-            let role = row.get(0).unwrap_or_default();
-            let names = missing.iter().map(|name| quote_identifier(name.as_str()));
-            let sql: Vec<String> = names
-                .map(|name| format!("CREATE PUBLICATION {name} FOR ALL TABLES;"))
-                .collect();
-            self.blocks(
-                Code::CannotCreatePublication,
-                format!(
-                    "there is no publication {}, and {role} may not create one of all tables",
-                    listed(&missing.iter().map(Publication::to_string).collect::<Vec<_>>())
-                ),
-                format!(
-                    "As a superuser, in the database {}:\n{}",
-                    row.get(2).unwrap_or_default(),
-                    sql.join("\n")
-                ),
-            );
-        }
-        Ok(())
-    }
-
     /// Publications without tables, or of some operations only.
     fn what_is_published(&mut self) -> Result<(), Error> {
         let rows = self.sql.query(&format!(
@@ -284,14 +260,18 @@ impl Inspection<'_> {
                 self.warns(
                     Code::PublicationEmpty,
                     format!("the publication {name} has no tables: there is nothing to stream"),
-                    format!("ALTER PUBLICATION {sql} ADD TABLE orders;"),
+                    format!(
+                        "ALTER PUBLICATION {sql} ADD TABLE …;  -- UPDATE and DELETE would fail on one that has neither a \
+                         primary key nor another replica identity"
+                    ),
                 );
             }
             if let Some(left_out) = row.get(2).filter(|text| !text.is_empty()) {
+                let cure = self.completion(name)?;
                 self.warns(
                     Code::PublicationPartial,
                     format!("the publication {name} leaves out {left_out}: live queries will grow stale"),
-                    format!("ALTER PUBLICATION {sql} SET (publish = 'insert, update, delete, truncate');"),
+                    cure,
                 );
             }
         }

@@ -4,15 +4,17 @@ use std::io::ErrorKind;
 
 use super::conninfo::ConnInfo;
 use super::error::Error;
+use crate::event::quote_identifier;
 
 /// What to do about an error of [`Connection::connect`](super::Connection::connect), if more can be said than it says.
 pub fn next_step(error: &Error, info: &ConnInfo) -> Option<String> {
     let ConnInfo { user, database, .. } = info;
+    let (role, named) = (quote_identifier(user), quote_identifier(database));
     // The server's function tells apart what has one code; its words are in its own language.
     let routine = error.routine().unwrap_or_default();
     Some(match (error.sqlstate(), last_io(error)) {
         (Some("28000"), _) if routine == "InitializeSessionUserId" => format!(
-            "make the role {user} by sql/setup.sql (if it is there: ALTER ROLE {user} LOGIN), or name another: \
+            "make the role {user} by sql/setup.sql (if it is there: ALTER ROLE {role} LOGIN;), or name another: \
              postgresql://ROLE@…"
         ),
         (Some("28000"), _) if routine == "ClientAuthentication" => {
@@ -25,7 +27,7 @@ pub fn next_step(error: &Error, info: &ConnInfo) -> Option<String> {
         (Some("28P01"), _) => {
             "give the role's password by PGPASSWORD or ~/.pgpass; \\password in psql sets it".into()
         }
-        (Some("42501"), _) => format!("GRANT CONNECT ON DATABASE {database} TO {user};"),
+        (Some("42501"), _) => format!("GRANT CONNECT ON DATABASE {named} TO {role};"),
         (Some("08P01"), _) => {
             "a pooler answers there, and does not take what a session begins with: name the server's own host and port. \
              (PgBouncer takes sessions for replication from version 1.23 on, `options` from 1.20 on.)"
@@ -36,10 +38,10 @@ pub fn next_step(error: &Error, info: &ConnInfo) -> Option<String> {
         }
         (Some("53300"), _) => match routine {
             "InitializeSessionUserId" => {
-                format!("the role has no more connections: ALTER ROLE {user} CONNECTION LIMIT -1;")
+                format!("the role has no more connections: ALTER ROLE {role} CONNECTION LIMIT -1;")
             }
             "CheckMyDatabase" => {
-                format!("the database has no more connections: ALTER DATABASE {database} CONNECTION LIMIT -1;")
+                format!("the database has no more connections: ALTER DATABASE {named} CONNECTION LIMIT -1;")
             }
             _ => "all connections are in use: end some, or raise max_connections".into(),
         },

@@ -277,8 +277,7 @@ impl Connection {
         plugin: &str,
         go_on: impl FnMut() -> bool,
     ) -> Result<Lsn, Error> {
-        let can_fail_over = self.server_version_num() >= 170_000 && !self.is_in_recovery()?;
-        let options = match can_fail_over {
+        let options = match self.can_have_copies()? {
             true => "(SNAPSHOT 'nothing', FAILOVER true)",
             false => "NOEXPORT_SNAPSHOT",
         };
@@ -325,15 +324,43 @@ impl Connection {
         Ok(names.iter().filter(|name| !exists(name)).cloned().collect())
     }
 
-    /// Creates a publication of all tables, which takes a superuser.
+    /// Creates a publication of all tables, which takes a superuser. Where [`check`](super::check) finds tables that could
+    /// not be updated any more, it is not to be done.
     pub fn create_publication(&mut self, name: &Publication) -> Result<(), Error> {
-        let name = quote_identifier(name.as_str());
+        let sql = publication_of_all_tables(name, self.server_version_num());
         // The role's transactions may be read-only by default.
-        self.query(&format!(
-            "SET TRANSACTION READ WRITE; CREATE PUBLICATION {name} FOR ALL TABLES"
-        ))
-        .map(drop)
+        self.query(&format!("SET TRANSACTION READ WRITE; {sql}"))
+            .map(drop)
     }
+
+    /// The SQL that makes a slot as [`Connection::create_slot`] does, for people to run.
+    pub fn slot_creation(&mut self, name: &SlotName, plugin: &str) -> Result<String, Error> {
+        let failover = match self.can_have_copies()? {
+            true => ", failover => true",
+            false => "",
+        };
+        Ok(format!(
+            "SELECT pg_create_logical_replication_slot('{name}', '{plugin}'{failover})"
+        ))
+    }
+
+    /// Whether a slot that is made here can be one that standbys hold copies of.
+    fn can_have_copies(&mut self) -> Result<bool, Error> {
+        Ok(self.server_version_num() >= 170_000 && !self.is_in_recovery()?)
+    }
+}
+
+/// The SQL that publishes all tables. As by `sql/setup.sql`, partitions are published as the table that they are partitions
+/// of, and stored generated columns, where they can be, with the others: a replica identity may hold some.
+pub(super) fn publication_of_all_tables(name: &Publication, version: u32) -> String {
+    let generated = match version {
+        180_000.. => ", publish_generated_columns = stored",
+        _ => "",
+    };
+    format!(
+        "CREATE PUBLICATION {} FOR ALL TABLES WITH (publish_via_partition_root = true{generated});",
+        quote_identifier(name.as_str())
+    )
 }
 
 /// Reads a timeline history file: lines of timeline, switch point and reason, with comments.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 #![allow(unreachable_pub, reason = "`pub` means for the tests' other modules")]
 
+mod advice;
 mod ahead;
 mod changes;
 mod clock;

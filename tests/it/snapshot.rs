@@ -11,7 +11,7 @@ use walcast::cluster::Cluster;
 
 use crate::support::{
     At, Audience, Client, Database, Follower, Pace, SCHEMA, Setup, Workload, eventually, eventually_equal,
-    left_out, queries, snapshot_views,
+    queries, snapshot_views,
 };
 
 const PACE: Pace = Pace {
@@ -381,17 +381,7 @@ fn a_standby_gives_snapshots_once_it_has_replayed_far_enough() {
         "max_standby_streaming_delay = -1".to_owned(),
         "hot_standby = on".into(),
     ];
-    let standby = match Cluster::standby_of(&database.server(), &settings) {
-        Ok(standby) => standby,
-        // pg_basebackup is the system's where the server's package has none, and may be too old for it.
-        Err(error)
-            if matches!(error, walcast::cluster::Error::Io(..))
-                || error.to_string().contains("incompatible server version") =>
-        {
-            return left_out("a standby", &error.to_string());
-        }
-        Err(error) => panic!("{error}"),
-    };
+    let standby = Cluster::standby_of(&database.server(), &settings).unwrap();
     let setup = Setup::new(&database).flag("--snapshot-url", &standby.url(&database.name));
     let walcast = setup.start();
     // Held back: whoever asks now waits for what is written by now.

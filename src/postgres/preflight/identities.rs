@@ -1,7 +1,8 @@
 //! Tables whose old rows the log does not hold as live queries, or the application's own writes, need them.
 
+use super::publications::{Without, lists};
 use super::{Code, Inspection, listed};
-use crate::event::{Caveat, Obstacle, Refusal, Relation, ReplicaIdentity, quote_identifier};
+use crate::event::{Caveat, Obstacle, Refusal, Relation, ReplicaIdentity, quote_identifier, quote_literal};
 use crate::postgres::catalog::Catalog;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::error::Error;
@@ -22,12 +23,12 @@ impl Inspection<'_> {
         let relations = Catalog::new(info.clone()).tables(&self.wanted.publications)?;
         let mut groups: Vec<Group> = Vec::new();
         for relation in &relations {
-            let unnamed = relation.logging.unnamed.then(|| unnamed(relation));
-            let caveats = relation.logging.caveats.iter();
-            for group in caveats
-                .filter_map(|caveat| of_caveat(relation, caveat))
-                .chain(unnamed)
-            {
+            let mut found = Vec::new();
+            for caveat in &relation.logging.caveats {
+                found.extend(self.of_caveat(relation, caveat)?);
+            }
+            found.extend(relation.logging.unnamed.then(|| unnamed(relation)));
+            for group in found {
                 let is_same = |known: &&mut Group| known.code == group.code && known.words == group.words;
                 match groups.iter_mut().find(is_same) {
                     Some(known) => known.tables.extend(group.tables),
@@ -88,6 +89,124 @@ impl Inspection<'_> {
         }
         Ok(())
     }
+
+    fn of_caveat(&mut self, relation: &Relation, caveat: &Caveat) -> Result<Option<Group>, Error> {
+        Ok(Some(match caveat {
+            Caveat::WritesFail { partitions, reason } => Group {
+                code: match reason {
+                    Refusal::NoIdentity => Code::NoReplicaIdentity,
+                    _ => Code::WritesFail,
+                },
+                words: ("UPDATE and DELETE fail on ".into(), format!(", {reason}")),
+                tables: vec![match partitions {
+                    Some((first, 1)) => first.clone(),
+                    Some((first, count)) => format!(
+                        "{first} (and {} more partitions of {})",
+                        count - 1,
+                        relation.table
+                    ),
+                    None => relation.table.to_string(),
+                }],
+                cure: self.of_refusal(relation, partitions.as_ref().map(|(first, _)| first), reason)?,
+            },
+            Caveat::Silent { first, count } => Group {
+                code: Code::RowsLeftOut,
+                words: (
+                    "changes of ".into(),
+                    " are not logged, being of foreign or unlogged tables: live queries leave their rows out"
+                        .into(),
+                ),
+                tables: vec![match count {
+                    1 => first.clone(),
+                    count => format!(
+                        "{first} (and {} more partitions of {})",
+                        count - 1,
+                        relation.table
+                    ),
+                }],
+                cure: format!(
+                    "ALTER TABLE {first} SET LOGGED;  -- if it is unlogged; a foreign table cannot be followed"
+                ),
+            },
+            Caveat::UnevenFilters => Group {
+                code: Code::RowFiltersDiffer,
+                words: (
+                    "the publications have different row filters for inserts, updates and deletes of ".into(),
+                    ": rows that one of them leaves out grow stale".into(),
+                ),
+                tables: vec![relation.table.to_string()],
+                cure: {
+                    let which = format!("{} AND {}", self.is_wanted("p.pubname"), lists(relation.oid));
+                    let anew = self.listed_anew(&which, Without::Filter)?;
+                    format!(
+                        "Give the table the same row filter in all of them, or none:\n{}",
+                        anew.join("\n")
+                    )
+                },
+            },
+            // It is said once for each publication.
+            Caveat::LeftOut(_) => return Ok(None),
+        }))
+    }
+
+    /// What has UPDATE and DELETE work again.
+    fn of_refusal(
+        &mut self,
+        relation: &Relation,
+        partition: Option<&String>,
+        refusal: &Refusal,
+    ) -> Result<String, Error> {
+        let own = relation.table.to_string();
+        let table = partition.unwrap_or(&own);
+        let by_default = format!("ALTER TABLE {table} REPLICA IDENTITY DEFAULT;");
+        Ok(match refusal {
+            Refusal::NoIdentity if partition.is_none() && !relation.key.is_empty() => by_default,
+            Refusal::NoIdentity if relation.logging.obstacle.is_some() => {
+                format!("ALTER TABLE {table} ADD PRIMARY KEY (…);")
+            }
+            Refusal::NoIdentity => {
+                format!(
+                    "ALTER TABLE {table} ADD PRIMARY KEY (…);  -- or: ALTER TABLE {table} REPLICA IDENTITY FULL;"
+                )
+            }
+            Refusal::ColumnList(publication) => {
+                let which = format!(
+                    "p.pubname = {} AND {}",
+                    quote_literal(publication),
+                    lists(relation.oid)
+                );
+                let anew = self.listed_anew(&which, Without::List)?.join("\n");
+                let publish_all = format!(
+                    "have {} publish all columns of {own}:\n{anew}",
+                    quote_identifier(publication)
+                );
+                let is_full = relation.replica_identity == ReplicaIdentity::Full;
+                match is_full && partition.is_none() && !relation.key.is_empty() {
+                    true => format!("{by_default}\n-- or {publish_all}"),
+                    false => format!(
+                        "Have it publish the columns of the replica identity, which must not be FULL, too, or {publish_all}"
+                    ),
+                }
+            }
+            Refusal::RowFilter(publication) => format!(
+                "Let the row filter of {} read columns of the replica identity alone, or: {}",
+                quote_identifier(publication),
+                relation.cure(&names(relation))
+            ),
+            Refusal::Generated(_) => match &relation.logging.obstacle {
+                Some(Obstacle::StoredGenerated(publications)) => {
+                    let publish = publications.iter().map(|name| {
+                        format!(
+                            "ALTER PUBLICATION {} SET (publish_generated_columns = stored);",
+                            quote_identifier(name)
+                        )
+                    });
+                    publish.collect::<Vec<_>>().join("\n")
+                }
+                _ => format!("{by_default}  -- no publication can have virtual generated columns"),
+            },
+        })
+    }
 }
 
 fn names(relation: &Relation) -> Vec<&str> {
@@ -109,98 +228,5 @@ fn unnamed(relation: &Relation) -> Group {
         ),
         tables: vec![relation.table.to_string()],
         cure: relation.cure(&names(relation)),
-    }
-}
-
-fn of_caveat(relation: &Relation, caveat: &Caveat) -> Option<Group> {
-    Some(match caveat {
-        Caveat::WritesFail { partitions, reason } => Group {
-            code: match reason {
-                Refusal::NoIdentity => Code::NoReplicaIdentity,
-                _ => Code::WritesFail,
-            },
-            words: ("UPDATE and DELETE fail on ".into(), format!(", {reason}")),
-            tables: vec![match partitions {
-                Some((first, 1)) => first.clone(),
-                Some((first, count)) => format!(
-                    "{first} (and {} more partitions of {})",
-                    count - 1,
-                    relation.table
-                ),
-                None => relation.table.to_string(),
-            }],
-            cure: of_refusal(relation, partitions.as_ref().map(|(first, _)| first), reason),
-        },
-        Caveat::Silent { first, count } => Group {
-            code: Code::RowsLeftOut,
-            words: (
-                "changes of ".into(),
-                " are not logged, being of foreign or unlogged tables: live queries leave their rows out"
-                    .into(),
-            ),
-            tables: vec![match count {
-                1 => first.clone(),
-                count => format!(
-                    "{first} (and {} more partitions of {})",
-                    count - 1,
-                    relation.table
-                ),
-            }],
-            cure: format!(
-                "ALTER TABLE {first} SET LOGGED;  -- if it is unlogged; a foreign table cannot be followed"
-            ),
-        },
-        Caveat::UnevenFilters => Group {
-            code: Code::RowFiltersDiffer,
-            words: (
-                "the publications have different row filters for inserts, updates and deletes of ".into(),
-                ": rows that one of them leaves out grow stale".into(),
-            ),
-            tables: vec![relation.table.to_string()],
-            cure: "Give the table the same row filter in all of them: ALTER PUBLICATION … SET TABLE …;"
-                .into(),
-        },
-        // It is said once for each publication.
-        Caveat::LeftOut(_) => return None,
-    })
-}
-
-/// What has UPDATE and DELETE work again.
-fn of_refusal(relation: &Relation, partition: Option<&String>, refusal: &Refusal) -> String {
-    let own = relation.table.to_string();
-    let table = partition.unwrap_or(&own);
-    let by_default = format!("ALTER TABLE {table} REPLICA IDENTITY DEFAULT;");
-    match refusal {
-        Refusal::NoIdentity if partition.is_none() && !relation.key.is_empty() => by_default,
-        Refusal::NoIdentity if relation.logging.obstacle.is_some() => {
-            format!("ALTER TABLE {table} ADD PRIMARY KEY (…);")
-        }
-        Refusal::NoIdentity => {
-            format!(
-                "ALTER TABLE {table} ADD PRIMARY KEY (…);  -- or: ALTER TABLE {table} REPLICA IDENTITY FULL;"
-            )
-        }
-        Refusal::ColumnList(publication) => format!(
-            "Let {} publish all columns of {own}, or at least those of its replica identity, which must not be FULL: \
-             ALTER PUBLICATION … SET TABLE …;",
-            quote_identifier(publication)
-        ),
-        Refusal::RowFilter(publication) => format!(
-            "Let the row filter of {} read columns of the replica identity alone, or: {}",
-            quote_identifier(publication),
-            relation.cure(&names(relation))
-        ),
-        Refusal::Generated(_) => match &relation.logging.obstacle {
-            Some(Obstacle::StoredGenerated(publications)) => {
-                let publish = publications.iter().map(|name| {
-                    format!(
-                        "ALTER PUBLICATION {} SET (publish_generated_columns = stored);",
-                        quote_identifier(name)
-                    )
-                });
-                publish.collect::<Vec<_>>().join("\n")
-            }
-            _ => format!("{by_default}  -- no publication can have virtual generated columns"),
-        },
     }
 }

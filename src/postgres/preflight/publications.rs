@@ -1,8 +1,10 @@
 //! What publications leave out, and how they conflict: with each other, and with a slot that is older than they are.
 
+use super::all_tables::Endangered;
 use super::{Code, Inspection, listed, names};
 use crate::event::{quote_identifier, quote_literal};
 use crate::postgres::error::Error;
+use crate::postgres::slot::Publication;
 
 impl Inspection<'_> {
     /// Row filters and column lists, which there are since 15.
@@ -13,17 +15,25 @@ impl Inspection<'_> {
         let (of_wanted, tables) = (self.is_wanted("pubname"), self.publication_tables());
         let table = "pg_catalog.format('%I.%I', schemaname, tablename)";
         let rows = self.sql.query(&format!(
-            "SELECT {table}, pg_catalog.string_agg(pg_catalog.quote_ident(pubname), ', ' ORDER BY pubname) \
+            "SELECT {table}, pg_catalog.string_agg(pg_catalog.quote_ident(pubname), ', ' ORDER BY pubname), relid \
              FROM {tables} t WHERE {of_wanted} \
-             GROUP BY schemaname, tablename HAVING pg_catalog.count(DISTINCT attnames) > 1 ORDER BY 1"
+             GROUP BY relid, schemaname, tablename HAVING pg_catalog.count(DISTINCT attnames) > 1 ORDER BY 1"
         ))?;
         for row in &rows {
             let (table, publications) = (row.text(0, "table")?, row.text(1, "publications")?);
+            let which = format!(
+                "{} AND {}",
+                self.is_wanted("p.pubname"),
+                lists(row.parse(2, "oid")?)
+            );
+            let anew = self.listed_anew(&which, Without::List)?;
             self.blocks(
                 Code::ColumnListsConflict,
                 format!("the publications {publications} publish different columns of {table}: the server fails at its first change"),
                 format!(
-                    "Give {table} the same column list in all of them (ALTER PUBLICATION … SET TABLE …), or name fewer by --publication."
+                    "Name fewer by --publication, or give {table} the same column list in all of them; to publish all of its \
+                     columns:\n{}",
+                    anew.join("\n")
                 ),
             );
         }
@@ -33,13 +43,18 @@ impl Inspection<'_> {
         ))?;
         for publication in names(&rows, 0, |_| true) {
             let tables = names(&rows, 1, |row| row.get(0) == Some(&publication));
+            let which = format!(
+                "pg_catalog.quote_ident(p.pubname) = {}",
+                quote_literal(&publication)
+            );
+            let anew = self.listed_anew(&which, Without::Filter)?;
             self.warns(
                 Code::PublicationFiltered,
                 format!(
                     "the publication {publication} has a row filter for {}: rows outside it never come",
                     listed(&tables)
                 ),
-                "If subscriptions are to see all rows, set the tables again without WHERE: ALTER PUBLICATION … SET TABLE …;",
+                format!("If subscriptions are to see all rows:\n{}", anew.join("\n")),
             );
         }
         Ok(())
@@ -52,7 +67,6 @@ impl Inspection<'_> {
             return Ok(());
         }
         let slot = quote_literal(self.wanted.slot.as_str());
-        let plugin = quote_literal(self.wanted.plugin.as_str());
         let rows = self.sql.query(&format!(
             "SELECT pg_catalog.quote_ident(p.pubname) FROM pg_catalog.pg_publication p, pg_catalog.pg_replication_slots s \
              WHERE s.slot_name = {slot} AND s.catalog_xmin IS NOT NULL AND {} \
@@ -62,6 +76,7 @@ impl Inspection<'_> {
         let younger = names(&rows, 0, |_| true);
         if !younger.is_empty() {
             let name = &self.wanted.slot;
+            let create = self.sql.slot_creation(name, self.wanted.plugin.as_str())?;
             self.warns(
                 Code::PublicationYoungerThanSlot,
                 format!(
@@ -70,31 +85,134 @@ impl Inspection<'_> {
                     listed(&younger)
                 ),
                 format!(
-                    "If serve says so, make the slot anew:\nSELECT pg_drop_replication_slot({slot});\n\
-                     SELECT pg_create_logical_replication_slot({slot}, {plugin});"
+                    "Nothing is to be done unless serve says so. Then name only publications that are older than the slot \
+                     (--publication), by which nothing is lost. The last way out is to make the slot anew: what was written \
+                     meanwhile and walcast has not read is lost, a new epoch begins, and clients start anew:\n\
+                     SELECT pg_drop_replication_slot({slot});\n{create};"
                 ),
             );
         }
         Ok(())
     }
 
-    /// What a missing publication costs if the slot is there already.
+    /// Publications that are not there: how they are made without having the application's writes fail.
     pub(super) fn missing_publications(&mut self) -> Result<(), Error> {
         let missing = self.sql.missing_publications(&self.wanted.publications)?;
         if missing.is_empty() {
             return Ok(());
         }
+        let endangered = self.endangered()?;
         if self.wanted.create_publication {
-            return self.right_to_create(&missing);
+            self.right_to_create(&missing, &endangered)?;
+            if !endangered.is_empty() {
+                let tables: Vec<String> = endangered
+                    .iter()
+                    .map(|endangered| endangered.table.clone())
+                    .collect();
+                let cures: Vec<&str> = endangered
+                    .iter()
+                    .map(|endangered| endangered.cure.as_str())
+                    .collect();
+                self.blocks(
+                    Code::PublicationEndangersWrites,
+                    format!(
+                        "a publication of all tables (--create-publication) would have UPDATE and DELETE fail on {}, which \
+                         have no replica identity that can be published",
+                        listed(&tables)
+                    ),
+                    format!(
+                        "Give each one, or publish some tables by name (sql/setup.sql) without --create-publication:\n{}",
+                        cures.join("\n")
+                    ),
+                );
+            }
+            return Ok(());
         }
         for name in &missing {
-            let sql = quote_identifier(name.as_str());
+            let some = quote_identifier(name.as_str());
             self.blocks(
                 Code::PublicationMissing,
                 format!("there is no publication {name} in this database"),
-                format!("CREATE PUBLICATION {sql} FOR ALL TABLES;  -- or: FOR TABLE orders, items;"),
+                format!(
+                    "{}\n-- or of some tables, each with a replica identity: CREATE PUBLICATION {some} FOR TABLE …;",
+                    self.creation(name, &endangered)
+                ),
             );
         }
         Ok(())
     }
+
+    fn right_to_create(&mut self, missing: &[Publication], endangered: &[Endangered]) -> Result<(), Error> {
+        // The administrators of hosted servers, whom the hosts let do it.
+        let row = self.sql.query_one(
+            "preflight",
+            "SELECT current_user, rolsuper OR EXISTS (SELECT 1 FROM pg_catalog.pg_roles r WHERE r.rolname IN \
+             ('rds_superuser', 'cloudsqlsuperuser', 'alloydbsuperuser', 'azure_pg_admin') \
+             AND pg_catalog.pg_has_role(r.oid, 'MEMBER')), pg_catalog.current_database() \
+             FROM pg_catalog.pg_roles WHERE rolname = current_user",
+        )?;
+        if row.is_true(1) {
+            return Ok(());
+        }
+        let role = row.get(0).unwrap_or_default();
+        // What is to be done first is said once.
+        let (first, rest) = (missing.iter().take(1), missing.iter().skip(1));
+        let sql: Vec<String> = first
+            .map(|name| self.creation(name, endangered))
+            .chain(rest.map(|name| self.creation(name, &[])))
+            .collect();
+        self.blocks(
+            Code::CannotCreatePublication,
+            format!(
+                "there is no publication {}, and {role} may not create one of all tables",
+                listed(&missing.iter().map(Publication::to_string).collect::<Vec<_>>())
+            ),
+            format!(
+                "As a superuser, in the database {}:\n{}",
+                row.get(2).unwrap_or_default(),
+                sql.join("\n")
+            ),
+        );
+        Ok(())
+    }
+
+    /// The SQL that lists a table anew in the publications that `which` holds for, a condition on `p`, `r` and `c` of
+    /// `pg_publication`, `pg_publication_rel` and `pg_class`. Unlike `SET TABLE`, it leaves the publication's other tables
+    /// alone.
+    pub(super) fn listed_anew(&mut self, which: &str, without: Without) -> Result<Vec<String>, Error> {
+        // A row filter is not printed: that would lock the table (`pg_get_expr`).
+        let rest = match without {
+            Without::List => "CASE WHEN r.prqual IS NOT NULL THEN ' WHERE (…)' END",
+            Without::Filter => {
+                "' (' || (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) \
+                     FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum = ANY (r.prattrs)) || ')'"
+            }
+        };
+        let has = match without {
+            Without::List => "r.prattrs",
+            Without::Filter => "r.prqual",
+        };
+        let rows = self.sql.query(&format!(
+            "SELECT pg_catalog.format('BEGIN; ALTER PUBLICATION %1$I DROP TABLE %2$s; \
+                 ALTER PUBLICATION %1$I ADD TABLE %2$s%3$s; COMMIT;', p.pubname, \
+                 CASE WHEN c.relkind = 'r' AND c.relhassubclass THEN 'ONLY ' ELSE '' END || c.oid::pg_catalog.regclass, {rest}) \
+             FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid \
+             JOIN pg_catalog.pg_class c ON c.oid = r.prrelid WHERE {has} IS NOT NULL AND {which} ORDER BY 1"
+        ))?;
+        rows.iter()
+            .map(|row| Ok(row.text(0, "publication")?.to_owned()))
+            .collect()
+    }
+}
+
+/// What a table is to be listed without.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Without {
+    List,
+    Filter,
+}
+
+/// The condition that `c` is the table or one that it is a partition of.
+pub(super) fn lists(oid: u32) -> String {
+    format!("(c.oid = {oid} OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors({oid})))")
 }

@@ -45,13 +45,9 @@ impl Inspection<'_> {
                     "None is needed: serve makes the slot anew (--recreate-slot), and clients start anew.";
                 self.warns(Code::SlotLost, what, cure);
             } else {
-                let create_it = format!(
-                    "SELECT pg_create_logical_replication_slot({}, {});",
-                    quote_literal(name.as_str()),
-                    quote_literal(self.wanted.plugin.as_str())
-                );
+                let create = self.sql.slot_creation(name, self.wanted.plugin.as_str())?;
                 let cure = format!(
-                    "Start with --recreate-slot, or make it anew; either way clients start anew:\n{drop_it}\n{create_it}"
+                    "Start with --recreate-slot, or make it anew; either way clients start anew:\n{drop_it}\n{create};"
                 );
                 self.blocks(Code::SlotLost, what, cure);
             }
@@ -88,14 +84,11 @@ impl Inspection<'_> {
     fn missing_slot(&mut self) -> Result<(), Error> {
         let name = &self.wanted.slot;
         if !self.wanted.create_slot {
-            let (slot, plugin) = (
-                quote_literal(name.as_str()),
-                quote_literal(self.wanted.plugin.as_str()),
-            );
+            let create = self.sql.slot_creation(name, self.wanted.plugin.as_str())?;
             self.blocks(
                 Code::SlotMissing,
                 format!("there is no slot {name}"),
-                format!("SELECT pg_create_logical_replication_slot({slot}, {plugin});"),
+                format!("{create};  -- or start with --create-slot"),
             );
             return Ok(());
         }

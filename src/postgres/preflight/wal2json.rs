@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use super::super::connection::Connection;
+use super::publications::Without;
 use super::{Code, Inspection, LISTED, names};
 use crate::event::quote_literal;
 use crate::postgres::{Error, SlotName};
@@ -35,6 +36,8 @@ impl Inspection<'_> {
         ))?;
         let filtered = names(&rows, 0, |_| true);
         if !filtered.is_empty() {
+            let which = self.is_wanted("p.pubname");
+            let anew = self.listed_anew(&which, Without::Filter)?;
             let shown = filtered.iter().take(LISTED).cloned().collect::<Vec<_>>();
             self.blocks(
                 Code::RowFilter,
@@ -42,7 +45,10 @@ impl Inspection<'_> {
                     "row filters of publications are not applied by wal2json: {} would be delivered whole",
                     shown.join(", ")
                 ),
-                "Use --plugin pgoutput, or publish without a row filter: ALTER PUBLICATION … SET TABLE …;",
+                format!(
+                    "Use --plugin pgoutput, or publish without row filters:\n{}",
+                    anew.join("\n")
+                ),
             );
         }
         Ok(())

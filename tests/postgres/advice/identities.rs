@@ -1,14 +1,11 @@
-//! What we tell people to run is run, on every kind of table that it is said for; then the application goes on writing.
+//! What has the log hold more of old rows, on every kind of table that it is said for, and the script that does it.
 
-use walcast::cluster::{Cluster, Options};
+use walcast::cluster::Cluster;
 use walcast::event::{Relation, TableName};
 use walcast::postgres::*;
 
+use super::{COLUMNS, found, of_kind, start, version, wanted, write};
 use crate::info;
-
-fn version(cluster: &Cluster) -> u32 {
-    cluster.psql("SHOW server_version_num").parse().unwrap()
-}
 
 /// The table as it is told to those who subscribe.
 fn told(cluster: &Cluster, table: &str) -> Relation {
@@ -21,7 +18,7 @@ fn told(cluster: &Cluster, table: &str) -> Relation {
 }
 
 /// The statements in what is said, without the words around them and without what else might be done.
-fn statements(cure: &str) -> &str {
+fn sql_of(cure: &str) -> &str {
     let starts = [
         "ALTER PUBLICATION",
         "CREATE UNIQUE INDEX",
@@ -37,20 +34,9 @@ fn statements(cure: &str) -> &str {
     &text[..end.unwrap_or(text.len())]
 }
 
-/// What the application does. It panics if the server refuses it.
-fn write(cluster: &Cluster, table: &str) {
-    cluster.psql(&format!(
-        "INSERT INTO {table} (id, state, area) VALUES (1, 'open', 'a')"
-    ));
-    cluster.psql(&format!("UPDATE {table} SET state = 'done'"));
-    cluster.psql(&format!("DELETE FROM {table}"));
-}
-
-const COLUMNS: &str = "state text NOT NULL, area text NOT NULL";
-
 #[test]
 fn the_cure_for_old_rows_leaves_the_application_writing_and_is_one() {
-    let cluster = Cluster::start(&Options::default()).unwrap();
+    let cluster = start();
     let version = version(&cluster);
     let mut cases = vec![
         ("plain", format!("CREATE TABLE plain (id int PRIMARY KEY, {COLUMNS}); CREATE PUBLICATION p FOR TABLE plain")),
@@ -102,7 +88,7 @@ fn the_cure_for_old_rows_leaves_the_application_writing_and_is_one() {
         cluster.psql(&schema);
         let cure = told(&cluster, table).cure(&["state"]);
         println!("{table}: {cure}");
-        cluster.psql(statements(&cure));
+        cluster.psql(sql_of(&cure));
         write(&cluster, table);
         let now = told(&cluster, table);
         let (_, state) = now.column("state").unwrap();
@@ -115,7 +101,7 @@ fn the_cure_for_old_rows_leaves_the_application_writing_and_is_one() {
 
 #[test]
 fn what_check_says_of_writes_that_fail_is_so_and_its_cure_has_them_work() {
-    let cluster = Cluster::start(&Options::default()).unwrap();
+    let cluster = start();
     let version = version(&cluster);
     let mut cases = vec![
         (
@@ -152,7 +138,22 @@ fn what_check_says_of_writes_that_fail_is_so_and_its_cure_has_them_work() {
                 "CREATE TABLE t (id int PRIMARY KEY, {COLUMNS}); ALTER TABLE t REPLICA IDENTITY FULL;
                  CREATE PUBLICATION p FOR TABLE t (id, state, area)"
             ),
-            "ALTER PUBLICATION … SET TABLE …;",
+            "ALTER TABLE public.t REPLICA IDENTITY DEFAULT;",
+        ));
+        cases.push((
+            Code::WritesFail,
+            format!(
+                "CREATE TABLE t (id int PRIMARY KEY, {COLUMNS}); ALTER TABLE t REPLICA IDENTITY FULL;
+                 CREATE PUBLICATION p FOR TABLE t (id, state, area)"
+            ),
+            "BEGIN; ALTER PUBLICATION p DROP TABLE public.t; ALTER PUBLICATION p ADD TABLE public.t; COMMIT;",
+        ));
+        cases.push((
+            Code::WritesFail,
+            format!(
+                "CREATE TABLE t (id int PRIMARY KEY, {COLUMNS}); CREATE PUBLICATION p FOR TABLE t (state, area)"
+            ),
+            "BEGIN; ALTER PUBLICATION p DROP TABLE public.t; ALTER PUBLICATION p ADD TABLE public.t; COMMIT;",
         ));
     }
     if version >= 180_000 {
@@ -182,61 +183,38 @@ fn what_check_says_of_writes_that_fail_is_so_and_its_cure_has_them_work() {
                 "{schema}: {statement}"
             );
         }
-        let wanted = Wanted {
-            slot: SlotName::new("s").unwrap(),
-            publications: vec![Publication::new("p").unwrap()],
-            plugin: Plugin::Pgoutput,
-            create_slot: true,
-            recreate_slot: false,
-            create_publication: false,
-        };
-        let findings = check(&info(&cluster.url("postgres")), &wanted).unwrap();
-        let finding = findings.iter().find(|finding| finding.code == code);
-        let finding = finding.unwrap_or_else(|| panic!("{schema}: {findings:?}"));
+        let finding = of_kind(&cluster, &wanted(), code);
+        let finding = finding.unwrap_or_else(|| panic!("{schema}: {:?}", found(&cluster, &wanted())));
         println!("{finding}");
         assert!(finding.cure.contains(cure), "{finding}");
         let run = match cure {
-            "ALTER PUBLICATION … SET TABLE …;" => "ALTER PUBLICATION p SET TABLE t".to_owned(),
             "REPLICA IDENTITY FULL" => "ALTER TABLE a REPLICA IDENTITY FULL".to_owned(),
             cure => cure.to_owned(),
         };
         cluster.psql(&run);
         cluster.psql("DELETE FROM t");
         write(&cluster, "t");
-        let findings = check(&info(&cluster.url("postgres")), &wanted).unwrap();
-        assert!(
-            !findings.iter().any(|finding| finding.code == code),
-            "{findings:?}"
-        );
+        assert_eq!(of_kind(&cluster, &wanted(), code), None);
         cluster.psql("DROP PUBLICATION p; DROP TABLE t");
     }
 }
 
 #[test]
 fn check_tells_of_what_subscriptions_are_refused_for_and_of_rows_that_never_come() {
-    let cluster = Cluster::start(&Options::default()).unwrap();
+    let cluster = start();
     cluster.psql(&format!(
         "CREATE TABLE t (id int, {COLUMNS}) PARTITION BY LIST (area); CREATE TABLE a PARTITION OF t FOR VALUES IN ('a');
          CREATE UNLOGGED TABLE u PARTITION OF t FOR VALUES IN ('u'); ALTER TABLE a ADD PRIMARY KEY (id);
          ALTER TABLE t REPLICA IDENTITY FULL; CREATE PUBLICATION p FOR TABLE t WITH (publish_via_partition_root)"
     ));
-    let wanted = Wanted {
-        slot: SlotName::new("s").unwrap(),
-        publications: vec![Publication::new("p").unwrap()],
-        plugin: Plugin::Pgoutput,
-        create_slot: true,
-        recreate_slot: false,
-        create_publication: false,
-    };
-    let mut found: Vec<Code> = check(&info(&cluster.url("postgres")), &wanted)
-        .unwrap()
+    let mut codes: Vec<Code> = found(&cluster, &wanted())
         .iter()
         .inspect(|finding| println!("{finding}"))
         .map(|finding| finding.code)
         .collect();
-    found.sort_by_key(|code| format!("{code:?}"));
+    codes.sort_by_key(|code| format!("{code:?}"));
     assert_eq!(
-        found,
+        codes,
         [Code::PartitionIdentities, Code::RowsLeftOut, Code::RowsUnnamed]
     );
     // UPDATE works, whatever the root lacks.
@@ -245,7 +223,7 @@ fn check_tells_of_what_subscriptions_are_refused_for_and_of_rows_that_never_come
 
 #[test]
 fn the_script_that_prepares_a_database_leaves_the_application_writing() {
-    let cluster = Cluster::start(&Options::default()).unwrap();
+    let cluster = start();
     cluster.psql(&format!(
         "CREATE SCHEMA \"Odd s\"; CREATE TABLE \"Odd s\".t (id int PRIMARY KEY, {COLUMNS});
          CREATE TABLE keyless (id int, {COLUMNS});
@@ -295,10 +273,8 @@ fn the_script_that_prepares_a_database_leaves_the_application_writing() {
     let wanted = Wanted {
         slot: SlotName::new("prepared").unwrap(),
         publications: vec![Publication::new("walcast").unwrap()],
-        plugin: Plugin::Pgoutput,
         create_slot: false,
-        recreate_slot: false,
-        create_publication: false,
+        ..wanted()
     };
     let findings = check(
         &info(&cluster.url("postgres").replace("postgres@", "walcast@")),
