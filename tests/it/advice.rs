@@ -7,10 +7,6 @@ use crate::support::{Database, PROGRAM, Setup, Walcast, eventually, left_out, re
 
 const SCHEMA: &str = "CREATE TABLE t (id int PRIMARY KEY, note text); CREATE PUBLICATION pub FOR TABLE t";
 
-fn version(database: &Database) -> u32 {
-    database.value("SHOW server_version_num").parse().unwrap()
-}
-
 /// The application inserts, updates and deletes, and a client hears of all of it.
 fn assert_goes_on(database: &Database, walcast: &Walcast) {
     let mut client = walcast.connect();
@@ -44,7 +40,7 @@ fn statement<'w>(words: &'w str, beginning: &str) -> &'w str {
 #[test]
 fn a_slot_on_a_standby_is_there_once_the_primary_has_said_what_runs() {
     let database = Database::on_its_own_server(SCHEMA, &[]);
-    if version(&database) < 160_000 {
+    if database.version() < 160_000 {
         return left_out("a slot on a standby", "before version 16 it has none");
     }
     let standby = Cluster::standby_of(&database.server(), &["hot_standby_feedback = on".to_owned()]).unwrap();
@@ -80,7 +76,7 @@ fn a_slot_that_is_gone_is_made_by_the_statement_that_serve_prints() {
     let log = walcast.ended_with_log();
     database.sql(statement(&log, "SELECT pg_create_logical_replication_slot("));
     assert_eq!(
-        version(&database) >= 170_000,
+        database.version() >= 170_000,
         database.value(&format!(
             "SELECT coalesce((to_jsonb(s) ->> 'failover')::bool, false) FROM pg_replication_slots s WHERE slot_name = '{}'",
             setup.slot
@@ -93,9 +89,8 @@ fn a_slot_that_is_gone_is_made_by_the_statement_that_serve_prints() {
 #[test]
 fn a_role_that_loses_its_right_to_replication_is_given_it_back() {
     let database = Database::new(SCHEMA);
-    let role = format!("loses_{}", database.name);
-    database.sql(&format!("CREATE ROLE {role} LOGIN REPLICATION"));
-    let setup = Setup::new(&database).by(database.url().replace("postgres@", &format!("{role}@")));
+    let setup = Setup::new(&database).by(database.limited_role());
+    let role = format!("limited_{}", database.name);
     let walcast = setup.start();
     database.sql(&format!("ALTER ROLE {role} NOREPLICATION"));
     database.sql(&format!(
@@ -165,7 +160,7 @@ fn serve_creates_no_publication_that_has_the_application_s_writes_fail() {
 #[test]
 fn a_standby_that_the_server_waits_for_in_vain_is_said_while_it_runs() {
     let database = Database::on_its_own_server(SCHEMA, &[]);
-    if version(&database) < 170_000 {
+    if database.version() < 170_000 {
         return left_out("synchronized_standby_slots", "it came with version 17");
     }
     let walcast = Setup::new(&database).start();

@@ -28,18 +28,8 @@ fn database() -> Database {
 }
 
 /// The rows of a snapshot until it is live, by their keys.
-fn snapshot(client: &mut Client, mut subscribe: Value) -> Vec<Value> {
-    subscribe["snapshot"] = json!(true);
-    client.subscribe(subscribe);
-    let mut rows = Vec::new();
-    loop {
-        let message = client.next();
-        match message["type"].as_str().unwrap() {
-            "snapshot" => rows.extend(message["rows"].as_array().unwrap().clone()),
-            "live" => break,
-            other => panic!("{other}: {message}"),
-        }
-    }
+fn snapshot(client: &mut Client, subscribe: Value) -> Vec<Value> {
+    let mut rows = client.snapshot(subscribe);
     rows.sort_by_key(|row| row["id"].as_i64());
     rows
 }

@@ -8,26 +8,8 @@ use crate::support::{Client, Database, Incoming, Setup, Walcast, eventually, eve
 
 /// A walcast whose role has the right to replication and no other.
 fn limited(database: &Database) -> (String, Walcast, Setup) {
-    let role = format!("limited_{}", database.name);
-    database.sql(&format!("CREATE ROLE {role} LOGIN REPLICATION"));
-    let url = database.url().replace("postgres@", &format!("{role}@"));
-    assert_ne!(url, database.url());
-    let setup = Setup::new(database).by(url);
-    (role, setup.start(), setup)
-}
-
-fn rows(client: &mut Client, mut subscribe: Value) -> Vec<Value> {
-    subscribe["snapshot"] = json!(true);
-    client.subscribe(subscribe);
-    let mut rows = Vec::new();
-    loop {
-        let message = client.next();
-        match message["type"].as_str().unwrap() {
-            "snapshot" => rows.extend(message["rows"].as_array().unwrap().clone()),
-            "live" => return rows,
-            other => panic!("{other}: {message}"),
-        }
-    }
+    let setup = Setup::new(database).by(database.limited_role());
+    (format!("limited_{}", database.name), setup.start(), setup)
 }
 
 /// Asks for rows that are refused for good, does what the message says, and asks again.
@@ -40,7 +22,7 @@ fn cured(database: &Database, client: &mut Client, subscribe: &Value) -> Vec<Val
     assert!(!words.contains("try again"), "{words}");
     let (_, cure) = words.split_once(": ").unwrap();
     database.sql(cure);
-    rows(client, subscribe.clone())
+    client.snapshot(subscribe.clone())
 }
 
 #[test]
@@ -50,7 +32,7 @@ fn a_role_that_may_read_what_is_published_gets_it_and_no_table_lock_is_asked_for
          CREATE TABLE parted (id int, k int, PRIMARY KEY (id, k)) PARTITION BY LIST (k);
          CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1); INSERT INTO parted VALUES (7, 1)",
     );
-    let has_lists = database.value("SELECT current_setting('server_version_num')::int >= 150000") == "t";
+    let has_lists = database.version() >= 150_000;
     database.sql(match has_lists {
         true => "CREATE PUBLICATION pub FOR TABLE t (id, name), parted WITH (publish_via_partition_root)",
         false => "CREATE PUBLICATION pub FOR TABLE t, parted WITH (publish_via_partition_root)",
@@ -60,18 +42,15 @@ fn a_role_that_may_read_what_is_published_gets_it_and_no_table_lock_is_asked_for
         "GRANT SELECT (id, name) ON t TO {role}; GRANT SELECT ON parted TO {role}"
     ));
     let mut client = walcast.connect();
-    let found = rows(
-        &mut client,
-        json!({"id": "1", "table": "t", "columns": ["id", "name"]}),
-    );
+    let found = client.snapshot(json!({"id": "1", "table": "t", "columns": ["id", "name"]}));
     assert_eq!(found, [json!({"id": 1, "name": "a"})]);
     assert_eq!(
-        rows(&mut client, json!({"id": "2", "table": "parted"})),
+        client.snapshot(json!({"id": "2", "table": "parted"})),
         [json!({"id": 7, "k": 1})]
     );
     if has_lists {
         assert_eq!(
-            rows(&mut client, json!({"id": "3", "table": "t"})),
+            client.snapshot(json!({"id": "3", "table": "t"})),
             [json!({"id": 1, "name": "a"})]
         );
     }
@@ -126,10 +105,7 @@ fn a_character_that_the_database_does_not_have_is_the_predicates_fault() {
             assert_eq!(refusal["code"], "bad_predicate", "{query}: {refusal}");
         }
     }
-    let found = rows(
-        &mut client,
-        json!({"id": "b", "table": "t", "where": "v = $1", "params": ["é"]}),
-    );
+    let found = client.snapshot(json!({"id": "b", "table": "t", "where": "v = $1", "params": ["é"]}));
     assert_eq!(found, [json!({"id": 1, "v": "é"})]);
 }
 
@@ -184,7 +160,7 @@ fn one_client_that_asks_for_slow_rows_does_not_hold_up_another() {
     for number in 0..5 {
         let mut client = walcast.connect();
         assert_eq!(
-            rows(&mut client, json!({"id": "q", "table": "quick"})),
+            client.snapshot(json!({"id": "q", "table": "quick"})),
             [json!({"id": 1})],
             "{number}"
         );
@@ -200,7 +176,7 @@ fn one_client_that_asks_for_slow_rows_does_not_hold_up_another() {
     locked.query("COMMIT").unwrap();
     let mut client = walcast.connect();
     assert_eq!(
-        rows(&mut client, json!({"id": "q", "table": "quick"})),
+        client.snapshot(json!({"id": "q", "table": "quick"})),
         [json!({"id": 1})]
     );
     eventually_equal("nothing waits", 0.0, || walcast.metric("snapshots_waiting"));
@@ -228,7 +204,7 @@ fn many_clients_that_ask_for_slow_rows_do_not_hold_up_another() {
     // The one that came last gives way, and is told to come again.
     let mut client = walcast.connect();
     assert_eq!(
-        rows(&mut client, json!({"id": "q", "table": "quick"})),
+        client.snapshot(json!({"id": "q", "table": "quick"})),
         [json!({"id": 1})]
     );
     let refusal = last.error();
@@ -278,7 +254,7 @@ fn readings_whose_askers_left_are_dropped_from_the_queue() {
     // None of the 250 is read.
     let mut client = walcast.connect();
     assert_eq!(
-        rows(&mut client, json!({"id": "q", "table": "quick"})),
+        client.snapshot(json!({"id": "q", "table": "quick"})),
         [json!({"id": 1})]
     );
     eventually_equal("nothing is read", 0.0, || walcast.metric("snapshots_reading"));
@@ -313,7 +289,7 @@ fn a_reading_that_takes_too_long_is_cancelled_at_the_server() {
     eventually_equal("it is cancelled", "0".to_owned(), || database.value(&waiting));
     locked.query("COMMIT").unwrap();
     assert_eq!(
-        rows(&mut client, json!({"id": "q", "table": "quick"})),
+        client.snapshot(json!({"id": "q", "table": "quick"})),
         [json!({"id": 1})]
     );
 }
@@ -343,7 +319,7 @@ fn the_administrators_bound_on_statements_holds_for_snapshots() {
         "{refusal}"
     );
     assert_eq!(
-        rows(&mut client, json!({"id": "q", "table": "quick"})),
+        client.snapshot(json!({"id": "q", "table": "quick"})),
         [json!({"id": 1})]
     );
 }

@@ -37,26 +37,6 @@ fn odd_role(database: &Database, settings: &[(&str, &str)]) -> String {
     database.url().replace("postgres@", &format!("{role}@"))
 }
 
-fn version(database: &Database) -> u32 {
-    let connection = database.connect();
-    connection.server_version_num()
-}
-
-/// The rows of a snapshot until it is live.
-fn snapshot(client: &mut Client, mut subscribe: Value) -> Vec<Value> {
-    subscribe["snapshot"] = json!(true);
-    client.subscribe(subscribe);
-    let mut rows = Vec::new();
-    loop {
-        let message = client.next();
-        match message["type"].as_str().unwrap() {
-            "snapshot" => rows.extend(message["rows"].as_array().unwrap().clone()),
-            "live" => return rows,
-            other => panic!("{other}: {message}"),
-        }
-    }
-}
-
 /// The application's own view.
 fn expected(database: &Database, condition: &str) -> Vec<Value> {
     database.rows(&format!("SELECT * FROM v WHERE {condition} ORDER BY id"))
@@ -112,7 +92,7 @@ fn values_and_predicates_mean_the_same_whatever_the_roles_settings_are() {
     ];
     let mut client = walcast.connect();
     for (id, condition) in queries {
-        let rows = snapshot(&mut client, json!({"id": id, "table": "v", "where": condition}));
+        let rows = client.snapshot(json!({"id": id, "table": "v", "where": condition}));
         assert_eq!(by_id(rows), expected(&database, condition), "{condition}");
     }
     // And the stream says the same of the same rows.
@@ -143,13 +123,13 @@ fn ends(version: u32) -> Vec<(&'static str, &'static str)> {
 #[test]
 fn the_roles_timeouts_end_neither_the_stream_nor_a_snapshot() {
     let database = Database::new(SCHEMA);
-    let url = odd_role(&database, &ends(version(&database)));
+    let url = odd_role(&database, &ends(database.version()));
     database.sql(&rows_from(1, 20_000));
     // Large transactions come whole after their commit, in one transaction of the server's.
     let setup = Setup::new(&database).by(url).flag("--streaming", "off");
     let walcast = setup.start();
     let mut client = walcast.connect();
-    let rows = snapshot(&mut client, json!({"id": "v", "table": "v"}));
+    let rows = client.snapshot(json!({"id": "v", "table": "v"}));
     assert_eq!(rows.len(), 20_000);
     client.subscribe_live(json!({"id": "i", "table": "v", "where": "id = 20001"}));
     database.sql(&rows_from(20_001, 60_000));
@@ -157,10 +137,7 @@ fn the_roles_timeouts_end_neither_the_stream_nor_a_snapshot() {
     assert_eq!(walcast.metric("replication_stuck"), 0.0);
     // And after everything has been idle for longer than it may.
     std::thread::sleep(Duration::from_millis(700));
-    let rows = snapshot(
-        &mut client,
-        json!({"id": "later", "table": "v", "where": "id = 7"}),
-    );
+    let rows = client.snapshot(json!({"id": "later", "table": "v", "where": "id = 7"}));
     assert_eq!(rows, expected(&database, "id = 7"));
     assert_eq!(walcast.metric("replication_connects_total"), 1.0);
     assert!(walcast.stop().success());
@@ -206,7 +183,7 @@ fn a_role_that_is_read_only_by_default_may_create_what_serve_creates() {
 #[test]
 fn that_changes_are_passed_over_is_noticed_also_by_a_role_that_hears_of_errors_alone() {
     let database = Database::new(SCHEMA);
-    if version(&database) < 180_000 {
+    if database.version() < 180_000 {
         return left_out(
             "a publication that is passed over",
             "before version 18 it is an error",

@@ -157,6 +157,21 @@ impl Client {
         error
     }
 
+    /// Subscribes to the rows that are there, and returns them once it is live.
+    pub fn snapshot(&mut self, mut subscribe: Value) -> Vec<Value> {
+        subscribe["snapshot"] = json!(true);
+        self.subscribe(subscribe);
+        let mut rows = Vec::new();
+        loop {
+            let message = self.next();
+            match message["type"].as_str() {
+                Some("snapshot") => rows.extend(message["rows"].as_array().into_iter().flatten().cloned()),
+                Some("live") => return rows,
+                _ => panic!("not a snapshot: {message}"),
+            }
+        }
+    }
+
     /// Subscribes from now on, and waits until it moves with the connection.
     pub fn subscribe_live(&mut self, subscribe: Value) -> Value {
         let subscribed = self.subscribe(subscribe);

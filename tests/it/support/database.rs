@@ -152,6 +152,11 @@ impl Database {
         });
     }
 
+    /// The server's version, by its number.
+    pub fn version(&self) -> u32 {
+        self.connect().server_version_num()
+    }
+
     /// Makes a role that has the right to replication and no other, named for the database. Returns its URL.
     pub fn limited_role(&self) -> String {
         let role = format!("limited_{}", self.name);
