@@ -87,6 +87,7 @@ impl Tail {
             old: args.old,
             undecided: args.undecided.map(Undecided::as_str),
             snapshot: args.snapshot,
+            now: args.now.clone(),
         };
         Ok(Tail {
             url,

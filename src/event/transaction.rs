@@ -17,6 +17,10 @@ impl Timestamp {
     /// 9999-12-31 23:59:59.999999 UTC, the last moment that RFC 3339 can write.
     pub const LAST_WRITTEN: Timestamp = Timestamp(252_455_615_999_999_999);
 
+    /// The moments that [`Timestamp::to_system_time`] keeps: from 1970 on.
+    pub const CAN_BE_WRITTEN: std::ops::RangeInclusive<Timestamp> =
+        Timestamp(-946_684_800_000_000)..=Timestamp::LAST_WRITTEN;
+
     /// The same moment by the system's clock type; times before 1970 become 1970, times after 9999 its end.
     pub fn to_system_time(self) -> SystemTime {
         let postgres_epoch = UNIX_EPOCH + Timestamp::POSTGRES_EPOCH;

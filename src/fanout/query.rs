@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::binding::Bindings;
 use super::meter::Meter;
-use crate::event::{Column, Relation, TableName};
+use crate::event::{Column, Relation, TableName, Timestamp};
 use crate::filter::{self, Matcher, Predicate};
 use crate::protocol::{ErrorCode, ErrorMessage, Ops, Subscribe, Undecided};
 use crate::types::Altered;
@@ -34,6 +34,8 @@ pub struct Query {
     told: Option<Arc<Relation>>,
     /// How it treats changes of which the log does not tell whether they concern it.
     pub undecided: Undecided,
+    /// What `now()` is in the predicate, if that asks for it and it was said.
+    now: Option<Timestamp>,
     /// What tells queries apart: the above as the client wrote it.
     identity: Box<str>,
     bindings: Arc<Bindings>,
@@ -76,6 +78,7 @@ impl Query {
             key: None,
             told: None,
             undecided: subscribe.undecided,
+            now: None,
             bindings: Arc::default(),
             meter: Arc::default(),
         })
@@ -88,6 +91,25 @@ impl Query {
         let names = relation.key_names().into_iter();
         self.key = Some(names.map(str::to_owned).collect());
         self.told = Some(Arc::clone(relation));
+    }
+
+    /// Whether what it asks for depends on when it does: it has to be told by [`Query::set_now`].
+    pub fn asks_the_clock(&self) -> bool {
+        self.predicate.as_ref().is_some_and(Predicate::asks_the_clock)
+    }
+
+    /// Says what `now()` is in the predicate, for as long as the query lasts: it is another query at another time.
+    pub fn set_now(&mut self, now: Timestamp) {
+        if let Some(predicate) = &mut self.predicate {
+            predicate.set_now(now);
+            self.now = Some(now);
+            self.identity = format!("{} {}", self.identity, now.0).into_boxed_str();
+        }
+    }
+
+    /// What `now()` is in the predicate, if that was said.
+    pub fn now(&self) -> Option<Timestamp> {
+        self.now
     }
 
     /// The predicate, bound to a version of its table. It is bound once for all versions that are the same to it.

@@ -481,3 +481,16 @@ proptest! {
         prop_assert!(fanout.tables.is_empty() && fanout.by_name.is_empty() && fanout.by_id.is_empty());
     }
 }
+
+#[test]
+fn the_same_query_at_another_time_is_another_one() {
+    let at = |micros| {
+        let subscription = subscription("a", Some("id > 1 AND now() > '2024-01-01'"));
+        let mut query = Query::clone(&subscription.query);
+        assert!(query.asks_the_clock());
+        query.set_now(Timestamp(micros));
+        query
+    };
+    assert_eq!(at(1), at(1));
+    assert_ne!(at(1), at(2));
+}

@@ -1,5 +1,6 @@
 //! A predicate's tree, before anything in it has a type.
 
+use super::Error;
 use super::computed::Arithmetic;
 use super::matcher::Comparison;
 use super::truth::Truth;
@@ -64,6 +65,68 @@ pub(super) enum Expr {
     Operand(Operand),
 }
 
+impl Expr {
+    /// Whether one of its operands passes.
+    pub(super) fn has(&self, test: &dyn Fn(&Operand) -> bool) -> bool {
+        match self {
+            Expr::And(exprs) | Expr::Or(exprs) => exprs.iter().any(|expr| expr.has(test)),
+            Expr::Not(expr) | Expr::Is { expr, .. } => expr.has(test),
+            Expr::IsNull { operand, .. } | Expr::Operand(operand) => test(operand),
+            Expr::Compare { left, right, .. }
+            | Expr::Operator { left, right, .. }
+            | Expr::Any {
+                left, array: right, ..
+            } => test(left) || test(right),
+            Expr::In { left, list, .. } => test(left) || list.iter().any(test),
+            Expr::Between {
+                operand, low, high, ..
+            } => test(operand) || test(low) || test(high),
+            Expr::Like {
+                operand,
+                pattern,
+                escape,
+                ..
+            } => test(operand) || test(pattern) || escape.iter().any(test),
+        }
+    }
+
+    /// Changes each of its operands.
+    ///
+    /// # Errors
+    /// One cannot be changed.
+    pub(super) fn change(
+        &mut self,
+        change: &mut dyn FnMut(&mut Operand) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        match self {
+            Expr::And(exprs) | Expr::Or(exprs) => exprs.iter_mut().try_for_each(|expr| expr.change(change)),
+            Expr::Not(expr) | Expr::Is { expr, .. } => expr.change(change),
+            Expr::IsNull { operand, .. } | Expr::Operand(operand) => change(operand),
+            Expr::Compare { left, right, .. }
+            | Expr::Operator { left, right, .. }
+            | Expr::Any {
+                left, array: right, ..
+            } => [left, right].into_iter().try_for_each(change),
+            Expr::In { left, list, .. } => {
+                change(left)?;
+                list.iter_mut().try_for_each(change)
+            }
+            Expr::Between {
+                operand, low, high, ..
+            } => [operand, low, high].into_iter().try_for_each(change),
+            Expr::Like {
+                operand,
+                pattern,
+                escape,
+                ..
+            } => {
+                let operands = [operand, pattern].into_iter().chain(escape);
+                operands.into_iter().try_for_each(change)
+            }
+        }
+    }
+}
+
 /// An operator of documents and arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operator {
@@ -102,6 +165,50 @@ pub(super) struct Extraction {
 pub(super) struct Operand {
     pub(super) offset: usize,
     pub(super) value: Value,
+}
+
+impl Operand {
+    /// Whether it, or an operand inside it, passes.
+    pub(super) fn has(&self, test: &dyn Fn(&Operand) -> bool) -> bool {
+        test(self)
+            || match &self.value {
+                Value::Cast { operand, .. } | Value::Negative(operand) => operand.has(test),
+                Value::Part {
+                    of: left, key: right, ..
+                }
+                | Value::Arithmetic { left, right, .. } => left.has(test) || right.has(test),
+                Value::Function {
+                    arguments: operands, ..
+                }
+                | Value::Array(operands) => operands.iter().any(|operand| operand.has(test)),
+                _ => false,
+            }
+    }
+
+    /// Changes the operands that it is made of.
+    ///
+    /// # Errors
+    /// One cannot be changed.
+    pub(super) fn change_parts(
+        &mut self,
+        mut change: impl FnMut(&mut Operand) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        match &mut self.value {
+            Value::Cast { operand, .. } | Value::Negative(operand) => change(operand),
+            Value::Part {
+                of: left, key: right, ..
+            }
+            | Value::Arithmetic { left, right, .. } => {
+                change(left)?;
+                change(right)
+            }
+            Value::Function {
+                arguments: operands, ..
+            }
+            | Value::Array(operands) => operands.iter_mut().try_for_each(change),
+            _ => Ok(()),
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -143,6 +250,45 @@ pub(super) enum Value {
     Negative(Box<Operand>),
     /// `ARRAY[…]`
     Array(Vec<Operand>),
+    /// `now()` and its like.
+    Clock(Clock),
+}
+
+/// What the clock says, which is one thing for a whole statement.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Clock {
+    /// `now()`, `current_timestamp`, `transaction_timestamp()`, `statement_timestamp()`
+    Now,
+    /// `localtimestamp`
+    LocalTimestamp,
+    /// `current_date`
+    Date,
+    /// `current_time`
+    Time,
+    /// `localtime`
+    LocalTime,
+}
+
+impl Clock {
+    /// The functions, and whether parentheses follow their names.
+    const NAMES: [(&str, bool, Clock); 8] = [
+        ("now", true, Clock::Now),
+        ("transaction_timestamp", true, Clock::Now),
+        // A statement that is a transaction by itself begins when it does.
+        ("statement_timestamp", true, Clock::Now),
+        ("current_timestamp", false, Clock::Now),
+        ("localtimestamp", false, Clock::LocalTimestamp),
+        ("current_date", false, Clock::Date),
+        ("current_time", false, Clock::Time),
+        ("localtime", false, Clock::LocalTime),
+    ];
+
+    /// The function of that name, and whether parentheses follow it.
+    pub(super) fn of(name: &str) -> Option<(Clock, bool)> {
+        let mut names = Clock::NAMES.into_iter();
+        let found = names.find(|(known, ..)| *known == name);
+        found.map(|(_, has_parentheses, clock)| (clock, has_parentheses))
+    }
 }
 
 /// A function of values.
@@ -151,16 +297,23 @@ pub(super) enum Function {
     Lower,
     Upper,
     Coalesce,
+    DateTrunc,
 }
 
 impl Function {
-    pub(super) const ALL: [Function; 3] = [Function::Lower, Function::Upper, Function::Coalesce];
+    pub(super) const ALL: [Function; 4] = [
+        Function::Lower,
+        Function::Upper,
+        Function::Coalesce,
+        Function::DateTrunc,
+    ];
 
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Function::Lower => "lower",
             Function::Upper => "upper",
             Function::Coalesce => "coalesce",
+            Function::DateTrunc => "date_trunc",
         }
     }
 }

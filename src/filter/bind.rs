@@ -20,7 +20,7 @@ use super::parse::Predicate;
 use super::term::{Place, Term, Typed, text_of_json};
 use super::truth::Truth;
 use super::typing::common_type;
-use crate::event::Relation;
+use crate::event::{Relation, Timestamp};
 use crate::types::{Datum, Kind, Reading, literal};
 
 impl Predicate {
@@ -37,8 +37,9 @@ impl Predicate {
                 offset: 0,
             });
         }
-        let mut binder = Binder::new(relation, parameters);
-        let node = binder.boolean(&self.root)?;
+        let mut binder = Binder::new(relation, parameters, self.now);
+        let root = self.worked_out(&mut binder)?;
+        let node = binder.boolean(&root)?;
         match binder.used.iter().position(|used| !used) {
             None => Matcher::new(node).within_limits(),
             Some(unused) => Err(Error::Parameter {
@@ -89,17 +90,20 @@ pub(super) struct Binder<'a> {
     relation: &'a Relation,
     parameters: &'a [Json],
     used: Vec<bool>,
+    /// What `now()` is.
+    pub(super) now: Option<Timestamp>,
     /// The texts of those that were used, so that each is read once.
     texts: Vec<Option<Open>>,
     copied: Copied,
 }
 
 impl<'a> Binder<'a> {
-    pub(super) fn new(relation: &'a Relation, parameters: &'a [Json]) -> Binder<'a> {
+    pub(super) fn new(relation: &'a Relation, parameters: &'a [Json], now: Option<Timestamp>) -> Binder<'a> {
         Binder {
             relation,
             parameters,
             used: vec![false; parameters.len()],
+            now,
             texts: vec![None; parameters.len()],
             copied: Copied::default(),
         }
@@ -240,6 +244,8 @@ impl<'a> Binder<'a> {
             } => functions::arithmetic(self.term(left)?, *operator, self.term(right)?)?,
             Value::Negative(operand) => functions::negative(self.term(operand)?)?,
             Value::Array(elements) => functions::array(self.terms(elements)?, offset)?,
+            // It was worked out before.
+            Value::Clock(_) => return Err(Error::unsupported("the clock here", offset)),
             Value::Part { of, extraction, key } => part(self.term(of)?, *extraction, self.term(key)?)?,
         };
         Ok(Term { offset, typed })
@@ -319,7 +325,7 @@ impl<'a> Binder<'a> {
 }
 
 /// The type of an unquoted number: the first that holds it of integer and bigint, else numeric.
-fn kind_of_number(text: &str) -> Kind {
+pub(super) fn kind_of_number(text: &str) -> Kind {
     match text.parse::<i64>() {
         Ok(value) if i32::try_from(value).is_ok() => Kind::Int4,
         Ok(_) => Kind::Int8,

@@ -434,3 +434,32 @@ fn names_are_measured_one_by_one_also_in_an_array() {
         assert!(refused.contains("63 bytes"), "{text}: {refused}");
     }
 }
+
+#[test]
+fn what_is_compared_with_nothing_is_computed_all_the_same() {
+    use Verdict::{DoesNot, Fails, Matches};
+    for (text, parameters, verdicts) in [
+        ("f4::int = ANY ('{2}')", json!([]), [Matches, DoesNot, Fails]),
+        (
+            "f4::int = ANY ($1)",
+            json!([["2", null]]),
+            [Matches, DoesNot, Fails],
+        ),
+        ("f4::int = ANY ('{}')", json!([]), [DoesNot, DoesNot, Fails]),
+        ("f4::int = ANY ('{NULL}')", json!([]), [DoesNot, DoesNot, Fails]),
+        (
+            "f4::int = ANY (NULL::int[])",
+            json!([]),
+            [DoesNot, DoesNot, Fails],
+        ),
+        ("f4::int <> ANY ($1)", json!([[]]), [DoesNot, DoesNot, Fails]),
+        ("NOT f4::int = ANY ('{}')", json!([]), [Matches, Matches, Fails]),
+    ] {
+        // It is rounded to the even one; there is none; it is none.
+        let found = [Some("2.5"), None, Some("1e30")].map(|value| {
+            let values: Vec<(&str, &str)> = value.iter().map(|value| ("f4", *value)).collect();
+            verdict(text, parameters.as_array().unwrap(), &values)
+        });
+        assert_eq!(found, verdicts, "{text}");
+    }
+}

@@ -2,6 +2,7 @@
 
 use super::Error;
 use super::ast::Function;
+use super::clock::is_temporal;
 use super::computed::{Argument, Arithmetic, Computed};
 use super::term::{Place, Term, Typed, check_deterministic};
 use super::typing::{Domain, common_type};
@@ -17,6 +18,8 @@ pub(super) fn call<'a>(
 ) -> Result<Typed<'a>, Error> {
     match function {
         Function::Coalesce => coalesce(arguments, offset),
+        // Of constants it was worked out before.
+        Function::DateTrunc => Err(Error::unsupported("date_trunc of anything but constants", offset)),
         Function::Lower | Function::Upper => match (arguments.pop(), arguments.pop()) {
             (Some(of), None) => fold(relation, function, of),
             _ => {
@@ -251,8 +254,17 @@ fn argument(term: &Term<'_>) -> Result<Option<Argument>, Error> {
 }
 
 fn not_of_integers(left: &Term<'_>, operator: Arithmetic, right: &Term<'_>) -> Error {
+    let is_of_times = [left, right]
+        .iter()
+        .any(|term| term.kind().is_some_and(is_temporal));
+    let why = match is_of_times {
+        true => {
+            "of dates and times constants alone have it here: keep the column by itself, as in at > now() - interval '1 day'"
+        }
+        false => "integers alone have it here",
+    };
     let what = format!(
-        "the operator {} on {} and {} (integers alone have it here)",
+        "the operator {} on {} and {} ({why})",
         operator.as_str(),
         left.type_name(),
         right.type_name()

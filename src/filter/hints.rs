@@ -22,6 +22,9 @@ pub(super) fn of_column(relation: &Relation, qualifiers: &[String], name: &str, 
         let other = quote_identifier(other);
         return format!(": did you mean {other}? A name with capitals needs double quotes");
     }
+    if !quoted && qualifiers.is_empty() && is_clock(name) {
+        return ": the time is now(), with parentheses, and the day current_date".to_owned();
+    }
     match (nearest(name, names()), quoted) {
         (Some(near), _) if near.contains(|c: char| c.is_ascii_uppercase()) => {
             format!(": did you mean {}?", quote_identifier(near))
@@ -30,6 +33,57 @@ pub(super) fn of_column(relation: &Relation, qualifiers: &[String], name: &str, 
         (None, true) => format!(": a text is written in single quotes, '{name}'"),
         (None, false) => format!(": if it is a text, write it in single quotes, '{name}'"),
     }
+}
+
+/// The hint beside a function that is not known here.
+pub(super) fn of_function(name: &str) -> &'static str {
+    match name.to_ascii_lowercase().as_str() {
+        "clock_timestamp" | "timeofday" => {
+            " (it tells another time for each row: now() tells the one at which the subscription was made)"
+        }
+        "age" => " (compare the column with now() and an interval, as in at > now() - interval '1 day')",
+        "date_part" => " (compare the column itself, as in at >= '2024-01-01')",
+        "make_interval" => " (write the interval, as in interval '7 days')",
+        name if is_clock(name) => " (the time is now(), the day current_date)",
+        _ => "",
+    }
+}
+
+/// What is to be said of a literal that Postgres reads by the clock.
+pub(super) fn of_relative(kind: &Kind, text: &str) -> Option<String> {
+    if !matches!(kind, Kind::Date | Kind::Timestamp | Kind::TimestampTz) {
+        return None;
+    }
+    let text = text.trim_ascii();
+    let instead = match text.to_ascii_lowercase().as_str() {
+        "now" => "now()",
+        "today" => "current_date",
+        "tomorrow" => "current_date + 1",
+        "yesterday" => "current_date - 1",
+        _ => return None,
+    };
+    Some(format!("the literal '{text}' (write {instead})"))
+}
+
+/// Whether it is what the time is called elsewhere.
+fn is_clock(name: &str) -> bool {
+    let names = [
+        "now",
+        "getdate",
+        "sysdate",
+        "systimestamp",
+        "curdate",
+        "today",
+        "curtime",
+        "getutcdate",
+        "utcnow",
+        "sysdatetime",
+        "current_datetime",
+        "utc_timestamp",
+        "unix_timestamp",
+        "datetime",
+    ];
+    names.contains(&name)
 }
 
 /// The hint beside a word that no condition goes on with.

@@ -9,6 +9,7 @@ mod arrays;
 mod ast;
 mod bind;
 mod casts;
+mod clock;
 mod compare;
 mod computed;
 mod cost;

@@ -6,7 +6,8 @@ use sqlparser::ast::{
 };
 
 use super::Error;
-use super::ast::{Function, Operand, Value};
+use super::ast::{Clock, Function, Operand, Value};
+use super::hints;
 use super::lex::is_reserved;
 use super::parse::Checker;
 use super::sql::{arithmetic, constant, describe, extraction, kind_of, unwrap_parentheses};
@@ -99,8 +100,31 @@ impl Checker<'_> {
 
     fn function(&mut self, function: &SqlFunction, depth: usize, offset: usize) -> Result<Value, Error> {
         self.count(depth, offset)?;
-        let unsupported = || Error::unsupported(format!("the function {}", function.name), offset);
+        let unsupported = || {
+            let hint = hints::of_function(&function.name.to_string());
+            Error::unsupported(format!("the function {}{hint}", function.name), offset)
+        };
         let name = name_of(function).ok_or_else(unsupported)?;
+        if let Some((clock, has_parentheses)) = Clock::of(&name) {
+            return match (arguments_of(function), &function.args) {
+                (Some(arguments), FunctionArguments::List(_)) if has_parentheses && arguments.is_empty() => {
+                    Ok(Value::Clock(clock))
+                }
+                (_, FunctionArguments::None) if !has_parentheses => Ok(Value::Clock(clock)),
+                _ if has_parentheses => {
+                    let message = format!("{name} is written with parentheses and nothing in them, {name}()");
+                    Err(Error::syntax(message, offset))
+                }
+                (Some(arguments), _) if !arguments.is_empty() => {
+                    let what = format!("{name} with a precision (write {name} alone)");
+                    Err(Error::unsupported(what, offset))
+                }
+                _ => {
+                    let message = format!("{name} is written without parentheses");
+                    Err(Error::syntax(message, offset))
+                }
+            };
+        }
         let known = Function::ALL.into_iter().find(|known| known.as_str() == name);
         let known = known.ok_or_else(unsupported)?;
         let arguments = arguments_of(function).ok_or_else(unsupported)?;

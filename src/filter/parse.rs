@@ -7,11 +7,13 @@ use sqlparser::tokenizer::{Location, Token};
 
 use super::Error;
 use super::ast::Expr;
+use super::clock;
 use super::hints;
 use super::lex::Text;
 use super::matcher::Comparison;
 use super::sql::{comparison, describe, is_operand, operator, unwrap_parentheses};
 use super::truth::Truth;
+use crate::event::Timestamp;
 
 /// How large a predicate may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +43,10 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predicate {
     pub(super) root: Expr,
+    /// Something in it is worked out before it is bound.
+    pub(super) computes: bool,
+    /// What `now()` is in it.
+    pub(super) now: Option<Timestamp>,
 }
 
 impl Predicate {
@@ -81,7 +87,21 @@ impl Predicate {
             nodes: 0,
         };
         let root = checker.boolean(&sql, 1)?;
-        Ok(Predicate { root })
+        Ok(Predicate {
+            computes: clock::computes(&root),
+            root,
+            now: None,
+        })
+    }
+
+    /// Whether what it means depends on when it is asked: it has `now()` or its like.
+    pub fn asks_the_clock(&self) -> bool {
+        self.computes && clock::asks_the_clock(&self.root)
+    }
+
+    /// Says what time it is to the predicate, for as long as it is used.
+    pub fn set_now(&mut self, now: Timestamp) {
+        self.now = Some(now);
     }
 }
 

@@ -35,13 +35,14 @@ impl Predicate {
     /// As for [`Predicate::bind`].
     pub fn to_sql(&self, relation: &Relation, parameters: &[Json]) -> Result<Pushed, Error> {
         let mut writer = Writer {
-            binder: Binder::new(relation, parameters),
+            binder: Binder::new(relation, parameters, self.now),
             relation,
             pushed: Pushed::default(),
             shared: HashMap::new(),
             bytes: 0,
         };
-        writer.condition(&self.root, Place::WHERE)?;
+        let root = self.worked_out(&mut writer.binder)?;
+        writer.condition(&root, Place::WHERE)?;
         Ok(writer.pushed)
     }
 }
@@ -269,26 +270,13 @@ impl Writer<'_> {
 
 /// Whether a condition may fail for a row.
 fn can_fail(expr: &Expr) -> bool {
-    let any = |exprs: &[Expr]| exprs.iter().any(can_fail);
-    let operands = |operands: &[&Operand]| operands.iter().any(|operand| operand_can_fail(operand));
-    match expr {
-        Expr::And(exprs) | Expr::Or(exprs) => any(exprs),
-        Expr::Not(expr) | Expr::Is { expr, .. } => can_fail(expr),
-        Expr::IsNull { operand, .. } | Expr::Operand(operand) => operand_can_fail(operand),
-        Expr::Compare { left, right, .. } | Expr::Operator { left, right, .. } => operands(&[left, right]),
-        Expr::Any { left, array, .. } => operands(&[left, array]),
-        Expr::In { left, list, .. } => operand_can_fail(left) || list.iter().any(operand_can_fail),
-        Expr::Between {
-            operand, low, high, ..
-        } => operands(&[operand, low, high]),
-        Expr::Like { operand, .. } => operand_can_fail(operand),
-    }
+    expr.has(&operand_can_fail)
 }
 
 fn operand_can_fail(operand: &Operand) -> bool {
     match &operand.value {
         Value::Column { .. } | Value::Text(_) | Value::Number(_) | Value::Bool(_) | Value::Null => false,
-        Value::Parameter(_) => false,
+        Value::Parameter(_) | Value::Clock(_) => false,
         // That of a constant was made when it was bound.
         Value::Cast { operand, .. } => match operand.value {
             Value::Text(_) | Value::Number(_) | Value::Parameter(_) | Value::Null => false,

@@ -183,8 +183,11 @@ pub(super) fn describe(sql: &Sql) -> String {
         Sql::Array(_) => "an array".into(),
         Sql::Tuple(_) => "a row of values".into(),
         Sql::Collate { .. } => "COLLATE".into(),
-        Sql::AtTimeZone { .. } => "AT TIME ZONE".into(),
-        Sql::Interval(_) => "an interval".into(),
+        Sql::AtTimeZone { .. } => {
+            "AT TIME ZONE (times are compared in UTC: localtimestamp is now() in it)".into()
+        }
+        Sql::Interval(_) => "an interval with its unit outside of the quotes (write interval '1 day')".into(),
+        Sql::Extract { .. } => "EXTRACT (compare the column itself, as in at >= '2024-01-01')".into(),
         Sql::BinaryOp { .. }
         | Sql::IsNull(_)
         | Sql::IsNotNull(_)

@@ -192,6 +192,15 @@ impl Term<'_> {
         }
     }
 
+    /// A text that takes its type from its context.
+    pub(super) fn open(text: &str, offset: usize) -> Self {
+        let open = Open::new(text.to_owned(), &Default::default());
+        Term {
+            offset,
+            typed: Typed::Open(Some(open)),
+        }
+    }
+
     /// Gives an open constant the type that its context asks for.
     pub(super) fn close(&mut self, kind: &Kind) -> Result<(), Error> {
         let Typed::Open(Some(open)) = &self.typed else {
@@ -300,6 +309,9 @@ impl Term<'_> {
         };
         let offset = self.offset;
         self.check_label(kind, text.as_bytes())?;
+        if let Some(what) = hints::of_relative(kind, text) {
+            return Err(Error::unsupported(what, offset));
+        }
         let value = literal(text_of_labels(kind), text);
         Ok(Some(value.map_err(|source| Error::Literal { source, offset })?))
     }

@@ -7,8 +7,9 @@ use serde_json::value::RawValue;
 
 use super::fields::{Fields, bad, quoted};
 use super::{ErrorCode, ErrorMessage};
-use crate::event::TableName;
+use crate::event::{TableName, Timestamp};
 use crate::lsn::{Epoch, Start};
+use crate::types::{Datum, Kind, literal};
 
 /// The longest `id` of a subscription, in characters.
 const MAX_ID_CHARS: usize = 128;
@@ -58,6 +59,8 @@ pub struct Subscribe {
     pub epoch: Option<Epoch>,
     /// How to treat changes of which the log does not tell whether they concern it.
     pub undecided: Undecided,
+    /// What `now()` is in the predicate.
+    pub now: Option<Timestamp>,
 }
 
 /// How a subscription treats changes of which the log does not tell whether they concern its result: the old row's
@@ -203,6 +206,7 @@ fn subscription(id: String, fields: &Fields<'_>) -> Result<Subscribe, ErrorMessa
         "epoch",
         "undecided",
         "strict",
+        "now",
     ];
     fields.check("subscribe", &valid)?;
     if let Some(prefix) = fields.text("messages")? {
@@ -219,6 +223,7 @@ fn subscription(id: String, fields: &Fields<'_>) -> Result<Subscribe, ErrorMessa
         opening: opening(fields)?,
         epoch: fields.text("epoch")?.map(Epoch),
         undecided: undecided(fields)?,
+        now: now(fields)?,
     };
     if subscribe.predicate.is_none() && !subscribe.params.is_empty() {
         return Err(bad("there are params, but no where that uses them"));
@@ -240,6 +245,7 @@ fn messages(id: String, prefix: String, fields: &Fields<'_>) -> Result<Subscribe
         "snapshot",
         "undecided",
         "strict",
+        "now",
     ] {
         if fields.get(name)?.is_some() {
             return Err(bad(format!("a subscription to messages has no \"{name}\"")));
@@ -256,6 +262,7 @@ fn messages(id: String, prefix: String, fields: &Fields<'_>) -> Result<Subscribe
         opening: opening(fields)?,
         epoch: fields.text("epoch")?.map(Epoch),
         undecided: Undecided::default(),
+        now: None,
     })
 }
 
@@ -336,6 +343,22 @@ fn undecided(fields: &Fields<'_>) -> Result<Undecided, ErrorMessage> {
         (Some(other), None) => Err(bad(format!(
             "\"undecided\" cannot be {}; it may be: refuse, send, withhold",
             quoted(other)
+        ))),
+    }
+}
+
+/// A time that the clock can tell, of the years 1970 to 9999.
+fn now(fields: &Fields<'_>) -> Result<Option<Timestamp>, ErrorMessage> {
+    let Some(text) = fields.text("now")? else {
+        return Ok(None);
+    };
+    match literal(&Kind::TimestampTz, &text) {
+        Ok(Datum::Timestamp(micros)) if Timestamp::CAN_BE_WRITTEN.contains(&Timestamp(micros)) => {
+            Ok(Some(Timestamp(micros)))
+        }
+        _ => Err(bad(format!(
+            "\"now\" cannot be {}: it is a time such as \"2024-01-31T10:00:00.123456Z\"",
+            quoted(&text)
         ))),
     }
 }

@@ -85,6 +85,9 @@ pub struct Subscribed<'a> {
     pub columns: Vec<ColumnInfo<'a>>,
     /// What the log holds of old rows.
     pub replica_identity: ReplicaIdentity,
+    /// What `now()` is in its predicate, if that asks for it, in RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub now: Option<String>,
     /// What this subscription cannot know, and the cure.
     pub warnings: Vec<String>,
 }
@@ -123,7 +126,14 @@ mod tests {
                 ty: "bigint",
             }],
             replica_identity: ReplicaIdentity::Full,
+            now: None,
             warnings: vec!["careful".into()],
+        };
+        let at_a_time = Subscribed {
+            now: Some("2024-01-31T10:00:00.000000Z".into()),
+            key: Vec::new(),
+            columns: Vec::new(),
+            ..subscribed.clone()
         };
         let reference = RawValue::from_string(r#"{"a": [1.50, "x"]}"#.into()).unwrap();
         let position = Lsn(255);
@@ -136,6 +146,10 @@ mod tests {
             (
                 ServerMessage::Subscribed(subscribed),
                 r#"{"type":"subscribed","id":"open \"orders\"","position":"16/B374D848:17","key":["id"],"columns":[{"name":"id","type":"bigint"}],"replica_identity":"full","warnings":["careful"]}"#,
+            ),
+            (
+                ServerMessage::Subscribed(at_a_time),
+                r#"{"type":"subscribed","id":"open \"orders\"","position":"16/B374D848:17","key":[],"columns":[],"replica_identity":"full","now":"2024-01-31T10:00:00.000000Z","warnings":["careful"]}"#,
             ),
             (
                 ServerMessage::Live {

@@ -76,7 +76,8 @@ pub(super) async fn step<H: History>(
             }
         }
         Ok(Err(error)) => match (&*error, rows.prepared.message.take()) {
-            (snapshot::Error::TableChanged, Some((message, checks))) if checks < MAX_CHECKS => {
+            (snapshot::Error::TableChanged, Some((mut message, checks))) if checks < MAX_CHECKS => {
+                message.now = rows.prepared.subscription.query.now().or(message.now);
                 let id = Arc::clone(&rows.prepared.subscription.id);
                 drop(rows);
                 return check_again(shared, id, (message, checks + 1), numbers).await;

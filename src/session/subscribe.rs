@@ -7,7 +7,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 
 use super::Shared;
-use crate::event::{Relation, TableName};
+use crate::event::{Relation, TableName, Timestamp};
 use crate::fanout::{Bound, Query, Subscription, changed_message};
 use crate::filter::{self, Cost};
 use crate::journal::History;
@@ -17,6 +17,7 @@ use crate::protocol::{
 };
 use crate::tables::{Holder, RENAME_POLL};
 use crate::types::json::Numbers;
+use crate::types::{Kind, moments};
 
 /// A subscription that fits its table, and where it starts.
 #[derive(Debug)]
@@ -80,6 +81,9 @@ impl Prepared {
             }
             false => Query::new(subscribe, numbers)?,
         };
+        if query.asks_the_clock() {
+            query.set_now(time_of(subscribe)?);
+        }
         let mut start = start(shared, subscribe).await?;
         let unknown = || {
             let message = match subscribe.table.messages() {
@@ -141,6 +145,7 @@ impl Prepared {
         }
         let (bound, matcher) = Bound::new(&query, &relation, &mut Default::default())?;
         let mut warnings = query.warnings(&matcher, &relation);
+        warnings.extend(query.now().map(time_warning));
         warnings.extend(relation.logging.caveats.iter().map(ToString::to_string));
         let subscription = Subscription {
             id: Arc::clone(id),
@@ -180,10 +185,38 @@ impl Prepared {
                 })
                 .collect(),
             replica_identity: self.relation.replica_identity,
+            now: self.subscription.query.now().map(|now| {
+                let now = now.to_system_time();
+                humantime::format_rfc3339_micros(now).to_string()
+            }),
             warnings: self.warnings.clone(),
         };
         ServerMessage::Subscribed(subscribed).to_json()
     }
+}
+
+/// What `now()` is in a predicate that asks for it: what the client says, else what this server's clock does.
+///
+/// What a client holds is the result at the time that it was told: only at that one can it go on.
+fn time_of(subscribe: &Subscribe) -> Result<Timestamp, ErrorMessage> {
+    match (subscribe.now, subscribe.opening) {
+        (Some(now), _) => Ok(now),
+        (None, Opening::Changes(Start::After(_))) => {
+            let message = "the predicate has now() or its like, and \"from\" goes on with a result in which it was some \
+                           time: send that as \"now\", which \"subscribed\" told, or begin anew without \"from\"";
+            Err(ErrorMessage::new(ErrorCode::BadPredicate, message))
+        }
+        (None, _) => Ok(Timestamp::now()),
+    }
+}
+
+/// What a client is told of it.
+fn time_warning(now: Timestamp) -> String {
+    let now = moments::text(&Kind::TimestampTz, now.0);
+    format!(
+        "now() is {now} in this predicate for as long as the subscription lasts: no row comes or leaves because time passes. \
+         To go on from a position send \"now\" as it is here, and to have a later time begin anew"
+    )
 }
 
 /// How many predicates are parsed or bound at the same moment, of those that take long.

@@ -2,7 +2,7 @@
 //! spelling that means the same under every setting.
 
 /// Microseconds in a day.
-pub(super) const DAY: i64 = 86_400_000_000;
+pub const DAY: i64 = 86_400_000_000;
 
 /// What a `date`'s days range over: 4714-11-24 BC to 5874897-12-31 (`datatype/timestamp.h`).
 const DATES: std::ops::Range<i64> = -2_451_545..2_147_483_494 - 2_451_545;
@@ -90,7 +90,17 @@ pub(super) fn day_of(micros: i64) -> i64 {
 
 /// Whether a timestamp can have that many microseconds.
 pub(super) fn is_timestamp(micros: i64) -> bool {
-    TIMESTAMPS.contains(&micros) || matches!(micros, i64::MIN | i64::MAX)
+    is_finite_timestamp(micros) || matches!(micros, i64::MIN | i64::MAX)
+}
+
+/// Whether a timestamp that is not infinite can have that many microseconds.
+pub(super) fn is_finite_timestamp(micros: i64) -> bool {
+    TIMESTAMPS.contains(&micros)
+}
+
+/// Whether a date that is not infinite can have that many days.
+pub(super) fn is_date(days: i64) -> bool {
+    DATES.contains(&days)
 }
 
 fn infinity(text: &[u8]) -> Option<i64> {
@@ -229,7 +239,8 @@ impl Scan<'_> {
     }
 }
 
-fn days_in(year: i64, month: i64) -> i64 {
+/// The days of a month.
+pub(super) fn days_in(year: i64, month: i64) -> i64 {
     match month {
         4 | 6 | 9 | 11 => 30,
         2 if year % 4 == 0 && (year % 100 != 0 || year % 400 == 0) => 29,
@@ -239,7 +250,7 @@ fn days_in(year: i64, month: i64) -> i64 {
 }
 
 /// Days since 2000-01-01 in the proleptic Gregorian calendar; year 0 is 1 BC.
-fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+pub(super) fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     // Count years from March, so that the leap day is the last of its year, in eras of 400.
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
@@ -247,6 +258,20 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
     era * 146_097 + day_of_era - 730_425
+}
+
+/// The year, month and day of a number of days since 2000-01-01; year 0 is 1 BC.
+pub(super) fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let days = days + 730_425;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let month = if month < 10 { month + 3 } else { month - 9 };
+    let year = era * 400 + year_of_era + i64::from(month <= 2);
+    (year, month, day)
 }
 
 #[cfg(test)]

@@ -2,6 +2,8 @@
 //! (`interval_cmp_value`).
 
 use super::calendar::DAY;
+use super::moments::Interval;
+use super::{Kind, LiteralError};
 
 /// The fields of an interval, as Postgres keeps them.
 #[derive(Clone, Copy, Debug, Default)]
@@ -12,11 +14,18 @@ struct Span {
 }
 
 impl Span {
+    /// The fields, if Postgres could hold them.
+    fn fields(self) -> Option<Interval> {
+        Some(Interval {
+            months: i32::try_from(self.months).ok()?,
+            days: i32::try_from(self.days).ok()?,
+            micros: self.micros,
+        })
+    }
+
     /// The value that is compared; `None` if Postgres could not hold the fields.
     fn value(self) -> Option<i128> {
-        let months = i128::from(i32::try_from(self.months).ok()?);
-        let days = i128::from(i32::try_from(self.days).ok()?);
-        Some((months * 30 + days) * i128::from(DAY) + i128::from(self.micros))
+        self.fields().map(value)
     }
 
     /// Adds a number of units. `Second` has its fraction in `micros`, whose sign is that of the number.
@@ -75,19 +84,47 @@ pub(super) fn printed(text: &[u8]) -> Option<i128> {
     }
 }
 
-/// The value of a literal that means the same under every `IntervalStyle` and to every server: units in words from the
-/// greatest to the least with the time of day last, or ISO 8601 with designators.
+/// The value of a literal that [`literal_fields`] reads.
 pub(super) fn literal(text: &str) -> Option<i128> {
+    literal_fields(text).map(value)
+}
+
+/// The fields of a literal that means the same under every `IntervalStyle` and to every server: units in words from the
+/// greatest to the least with the time of day last, and perhaps `ago` behind them, or ISO 8601 with designators.
+pub(super) fn literal_fields(text: &str) -> Option<Interval> {
     if text.starts_with('P') {
-        return iso(text.as_bytes())?.value();
+        return iso(text.as_bytes())?.fields();
     }
     let text = text.trim_ascii();
+    let text = text.strip_prefix('@').map_or(text, str::trim_ascii_start);
+    let (text, is_ago) = match text.rsplit_once(' ') {
+        Some((before, last)) if last.eq_ignore_ascii_case("ago") => (before.trim_ascii_end(), true),
+        _ => (text, false),
+    };
     // Where the style is sql_standard, one sign at the front is that of all fields, unless there are others.
     let has_more = |sign: &str| text.contains(&format!(" {sign}"));
     if text.starts_with('-') && text.split(' ').count() > 2 && !has_more("+") && !has_more("-") {
         return None;
     }
-    words(text.as_bytes())?.value()
+    let span = words(text.as_bytes())?;
+    let fields = span.fields()?;
+    // The server prints the least number of microseconds, and does not read it.
+    let fields = Some(fields).filter(|fields| fields.micros != i64::MIN)?;
+    if is_ago { fields.negated() } else { Some(fields) }
+}
+
+/// The words for a literal that is not in that form.
+pub(super) fn not_plain(text: &str) -> LiteralError {
+    LiteralError::NotPlain {
+        ty: Kind::Interval.name(),
+        text: text.to_owned(),
+        example: "1 year 2 mons 3 days 04:05:06",
+    }
+}
+
+/// The value that is compared.
+fn value(of: Interval) -> i128 {
+    (i128::from(of.months) * 30 + i128::from(of.days)) * i128::from(DAY) + i128::from(of.micros)
 }
 
 /// `1 year 2 mons -3 days +04:05:06.789`
@@ -267,6 +304,11 @@ mod tests {
             ("PT36H", 36 * HOUR),
             ("P-1DT4H", 4 * HOUR - DAYS),
             ("PT-0.5S", -500_000),
+            ("3 days ago", -3 * DAYS),
+            ("1 mon 2 days AGO", -32 * DAYS),
+            ("@ 1 day -02:00", DAYS - 2 * HOUR),
+            ("-1 day ago", DAYS),
+            ("@1 day 2 hours ago", -DAYS - 2 * HOUR),
         ] {
             assert_eq!(literal(text), Some(value), "{text}");
         }
@@ -277,8 +319,15 @@ mod tests {
             "1 12:00",
             "1-2",
             "1.5 days",
-            "3 days ago",
-            "@ 1 day",
+            "ago",
+            "@",
+            "@ ago",
+            "ago 3 days",
+            "3 ago days",
+            "3 days ago ago",
+            "@ -1 day 04:00",
+            "P1D ago",
+            "-2562047788:00:54.775808",
             "-1 day 04:00",
             "-1 year 2 mons",
             "1:30.5",
@@ -316,7 +365,7 @@ mod tests {
 
         #[test]
         fn any_text_gets_an_answer(text in "(P|T|[-+]|[0-9]{1,3}|9999999999| |:|\\.|year|day|D|S|\\PC){0,8}") {
-            if let Some(value) = literal(&text) && !text.starts_with('P') {
+            if let Some(value) = literal(&text) && !text.starts_with('P') && !text.contains('@') {
                 prop_assert_eq!(printed(text.trim_ascii().as_bytes()), Some(value));
             }
         }

@@ -18,6 +18,7 @@ mod jsonb_compare;
 mod jsonb_constant;
 mod kind;
 mod like;
+pub mod moments;
 mod network;
 mod parse;
 mod reading;

@@ -118,7 +118,7 @@ pub fn literal(kind: &Kind, text: &str) -> Result<Datum<'static>, LiteralError> 
         Kind::TimeTz => timetz(trimmed.as_bytes()).ok_or_else(|| not_iso("10:00:00.5+02"))?,
         Kind::Interval => {
             let value = interval::literal(text);
-            Datum::Interval(value.ok_or_else(|| not_plain("1 year 2 mons 3 days 04:05:06"))?)
+            Datum::Interval(value.ok_or_else(|| interval::not_plain(text))?)
         }
         Kind::Bytea if !text.is_ascii() => return Err(not_plain("\\xdeadbeef")),
         Kind::Bytea => Datum::Bytea(bytea::literal(text).ok_or_else(invalid)?.into()),

@@ -29,6 +29,31 @@ impl Generator<'_> {
                 self.out.push(&number);
                 self.compare(NUMBERS, &["=", "<", ">=", "<>", " IS NOT DISTINCT FROM "]);
             }
+            6 if self.one_in(2) => {
+                let (column, constant) = self.pick(&[
+                    ("tz", "now() - interval '2 mons'"),
+                    ("tz", "now() - '60 days'::interval"),
+                    ("ts", "now() - interval 'P59DT10H30M0.5S'"),
+                    ("d", "current_date - 60"),
+                    ("d", "now() - interval '1 mon'"),
+                    ("ts", "current_date - interval '2 mons'"),
+                    ("tz", "date_trunc('month', now() - interval '2 mons')"),
+                    ("d", "date_trunc('month', current_date) - interval '1 day'"),
+                    ("tz", "(now()::date - 60)"),
+                    ("ts", "localtimestamp"),
+                    ("tm", "localtime"),
+                    ("tt", "current_time"),
+                    ("iv", "now() - '2024-03-30'"),
+                    ("i4", "current_date - '2024-03-30'::date"),
+                    ("d", "coalesce(d, current_date - 60)"),
+                    ("ts::date", "current_date - 60"),
+                ]);
+                let operator = self.pick(&[" = ", " < ", " >= ", " IS DISTINCT FROM ", " > "]);
+                match self.one_in(2) {
+                    true => self.out.clock(&format!("{column}{operator}{constant}")),
+                    false => self.out.clock(&format!("{constant}{operator}{column}")),
+                }
+            }
             6 => {
                 let (value, family) = self.pick(&[
                     ("ts::date", &["d", "ts"][..]),

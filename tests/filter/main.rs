@@ -5,6 +5,7 @@
 // Clippy allows these in test functions only, not in their helpers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod clock;
 mod computed;
 mod letters;
 mod predicates;
@@ -266,7 +267,10 @@ fn try_table(cluster: &Cluster, rng: &mut fastrand::Rng, tally: &mut Tally) {
             parameters,
         } = written;
         tally.predicates += 1;
-        let parsed = Predicate::parse(ours);
+        let mut parsed = Predicate::parse(ours);
+        if let Ok(predicate) = &mut parsed {
+            predicate.set_now(clock::NOW);
+        }
         let bound = parsed
             .clone()
             .and_then(|predicate| predicate.bind(&relation, parameters));

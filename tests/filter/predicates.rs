@@ -20,6 +20,12 @@ impl Written {
         self.theirs.push_str(text);
     }
 
+    /// What depends on the clock, and the same by the literal that the clock is at.
+    pub(crate) fn clock(&mut self, ours: &str) {
+        self.ours.push_str(ours);
+        self.theirs.push_str(&crate::clock::at_now(ours));
+    }
+
     /// A parameter that is a list, and the literal of the same array.
     fn list(&mut self, items: &[Option<String>]) {
         let literal = items.iter().map(|item| match item {

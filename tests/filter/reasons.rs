@@ -17,6 +17,7 @@ pub(crate) const REASONS: &[(&str, usize)] = &[
     ("is not the plain form of this macaddr", 3),
     ("is not the plain form of this bytea", 3),
     ("(integers alone have it here)", 25),
+    ("(of dates and times constants alone have it here", 3),
     ("the operator ? on what is no jsonb", 3),
     ("the sign of a cast", 3),
     ("the function ", 5),

@@ -21,6 +21,7 @@ mod faults;
 mod identities;
 mod labels;
 mod messages;
+mod now;
 mod operations;
 mod pooler;
 mod protocol;

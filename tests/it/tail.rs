@@ -171,3 +171,40 @@ fn a_refusal_comes_with_what_to_do() {
     assert!(words.contains("hint: `walcast tables`"), "{words}");
     eventually("the server goes on", || walcast.ready().ok());
 }
+
+#[test]
+fn a_tail_goes_on_with_the_time_that_it_was_told() {
+    let database = Database::new(
+        "CREATE TABLE t (id int PRIMARY KEY, at timestamptz DEFAULT now()); ALTER TABLE t REPLICA IDENTITY FULL;
+         CREATE PUBLICATION pub FOR TABLE t",
+    );
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let predicate = "at > now() - interval '1 hour'";
+    let running = Tail::start(tail(&walcast, &["t", "--where", predicate, "--snapshot"]));
+    let warning = running.line("warning: now() is ");
+    let now = warning
+        .split("now() is ")
+        .nth(1)
+        .unwrap()
+        .split(" in this")
+        .next()
+        .unwrap();
+    database.sql("INSERT INTO t VALUES (1)");
+    let line: Value = serde_json::from_str(&running.line("\"insert\"")).unwrap();
+    // The connection is lost, and made again by itself.
+    let address = walcast.listen();
+    walcast.kill();
+    let walcast = setup.listen_on(address).start();
+    running.line("subscribed to t");
+    database.sql("INSERT INTO t VALUES (2)");
+    running.line("\"insert\"");
+    drop(running);
+    let from = line["position"].as_str().unwrap();
+    let args = ["t", "--where", predicate, "--from", from, "--count", "1"];
+    let refused = tail(&walcast, &args).output().unwrap();
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("send that as \"now\""));
+    let output = tail(&walcast, &args).args(["--now", now]).output().unwrap();
+    let rest: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rest["row"]["id"], 2);
+}

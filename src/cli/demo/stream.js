@@ -25,6 +25,7 @@ export class Query {
     this.position = null; // complete up to here
     this.begun = false; // has all rows that were there: until then a disconnect begins it anew
     this.epoch = null;
+    this.now = undefined; // what now() is in the predicate, if that asks for it: what it goes on with must be as of then
     this.live = false; // caught up: moves with the connection
     this.resumed = null; // what came since the last disconnect, until it is live again
     this.faults = 0; // changes that came twice or out of order: there must be none
@@ -38,7 +39,7 @@ export class Query {
     const message = { ...this.options, type: "subscribe", id, table: this.table };
     if (this.where) message.where = this.where;
     if (!this.begun) return { ...message, snapshot: true };
-    return { ...message, from: this.position, epoch: this.epoch };
+    return { ...message, from: this.position, epoch: this.epoch, now: this.now };
   }
 
   /** Forgets its rows and its place: it begins again. */
@@ -281,6 +282,7 @@ export class Stream {
       key: message.key,
       columns: message.columns,
       warnings: message.warnings,
+      now: message.now,
       position: message.position,
       epoch: this.epoch,
     });

@@ -30,6 +30,8 @@ pub(super) struct Query {
     pub(super) undecided: Option<&'static str>,
     /// Begins with the rows that are there.
     pub(super) snapshot: bool,
+    /// What `now()` is in the predicate; when the server is asked if `None`.
+    pub(super) now: Option<String>,
 }
 
 /// What a message means to whoever reads along.
@@ -80,6 +82,8 @@ struct Subscription {
     accepted: bool,
     /// The epoch that `start` is of, if that is known.
     epoch: Option<Epoch>,
+    /// What `now()` is in what was given out.
+    now: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -93,6 +97,7 @@ enum Message {
     Subscribed {
         id: String,
         position: Position,
+        now: Option<String>,
         warnings: Vec<String>,
     },
     Live {
@@ -150,6 +155,7 @@ impl Feed {
             live: false,
             accepted: false,
             epoch: epoch.cloned(),
+            now: query.now.clone(),
         };
         Feed {
             subscriptions: query.tables.iter().enumerate().map(subscription).collect(),
@@ -204,11 +210,13 @@ impl Feed {
             Message::Subscribed {
                 id,
                 position,
+                now,
                 warnings,
             } => {
                 let current = self.current.clone();
                 let subscription = self.subscription(&id)?;
                 subscription.accepted = true;
+                subscription.now = now;
                 subscription.advance(position, current.as_ref());
                 note(format!("subscribed to {} after {position}", subscription.table));
                 warnings.iter().for_each(|w| note(format!("warning: {w}")));
@@ -368,6 +376,11 @@ impl Subscription {
             Start::Now => {}
             Start::Earliest => set("from", json!("earliest")),
             Start::After(position) => set("from", json!(position)),
+        }
+        // Rows that come anew may come as of a later time.
+        let now = if self.begins { &query.now } else { &self.now };
+        if let Some(now) = now {
+            set("now", json!(now));
         }
         if let (Start::After(_) | Start::Earliest, Some(epoch), false) =
             (self.start, &self.epoch, self.begins)

@@ -13,6 +13,7 @@ fn query() -> Query {
         old: false,
         undecided: None,
         snapshot: false,
+        now: None,
     }
 }
 
@@ -267,4 +268,26 @@ fn messages_that_cannot_be_read_are_errors() {
         let error = feed.receive(text, &mut Vec::new());
         assert!(matches!(error, Err(Error::Unreadable(_))), "{text}");
     }
+}
+
+#[test]
+fn what_goes_on_goes_on_at_the_time_that_it_began() {
+    let mut feed = following(
+        Query {
+            snapshot: true,
+            ..query()
+        },
+        Start::Now,
+        None,
+    );
+    let now = |feed: &Feed| subscribe(feed).get("now").cloned();
+    assert_eq!(now(&feed), None);
+    receive(&mut feed, HELLO);
+    receive(
+        &mut feed,
+        r#"{"type":"subscribed","id":"tail-1","position":"0/1","key":[],"columns":[],"replica_identity":"full","now":"2024-01-31T10:00:00.000000Z","warnings":[]}"#,
+    );
+    assert_eq!(now(&feed), None, "its rows have not all come: they come anew");
+    receive(&mut feed, r#"{"type":"live","id":"tail-1","position":"0/1"}"#);
+    assert_eq!(now(&feed), Some(json!("2024-01-31T10:00:00.000000Z")));
 }

@@ -113,6 +113,8 @@ impl Writer<'_> {
             Value::Number(number) => self.word(&format!("({number})")),
             Value::Bool(value) => self.word(if *value { "TRUE" } else { "FALSE" }),
             Value::Null => self.word("NULL"),
+            // It was worked out before.
+            Value::Clock(_) => return Err(Error::unsupported("the clock here", operand.offset)),
             Value::Parameter(number) => {
                 let text = self.text_of(*number, operand.offset, list_as)?;
                 self.value(text, operand.offset)?;

@@ -34,13 +34,14 @@ fn a_subscription_that_says_little_asks_for_everything_from_now_on() {
         opening: Opening::Changes(Start::Now),
         epoch: None,
         undecided: Undecided::Refuse,
+        now: None,
     };
     assert_eq!(subscribe(""), Ok(expected));
 }
 
 #[test]
 fn a_subscription_is_read_with_all_its_fields_in_any_order() {
-    let text = r#" {"undecided": "send", "epoch": "e1", "from": "16/b374d848:17", "snapshot": false, "old": true,
+    let text = r#" {"now": "2024-01-31T10:00:00.123456Z", "undecided": "send", "epoch": "e1", "from": "16/b374d848:17", "snapshot": false, "old": true,
         "ops": ["delete", "insert"], "columns": ["Id", "na\u00efve"], "params": [1.50, "x", null, [true]],
         "where": "a = $1", "table": "\"We\"\"ird S\".\"T\"", "id": "ä", "type": "subscribe"} "#;
     let Ok(ClientMessage::Subscribe(read)) = ClientMessage::parse(text) else {
@@ -61,6 +62,7 @@ fn a_subscription_is_read_with_all_its_fields_in_any_order() {
         opening: Opening::Changes(Start::After(Position::after_change(Lsn(0x16_B374_D848), 17))),
         epoch: Some(Epoch("e1".into())),
         undecided: Undecided::Send,
+        now: Some(Timestamp(760_010_400_123_456)),
     };
     assert_eq!(*read, expected);
 }
@@ -185,7 +187,7 @@ fn wrong_fields_of_a_subscription_are_refused_under_its_id() {
         (
             r#","wehre":"a = 1""#,
             "subscribe has no field \"wehre\"; it may have: type, id, table, messages, where, params, columns, ops, old, \
-             snapshot, from, epoch, undecided, strict",
+             snapshot, from, epoch, undecided, strict, now",
         ),
         (r#","old":1"#, "\"old\" must be true or false, not a number"),
         (r#","old":"true""#, "\"old\" must be true or false, not text"),
@@ -218,6 +220,18 @@ fn wrong_fields_of_a_subscription_are_refused_under_its_id() {
         (
             r#","undecided":true"#,
             "\"undecided\" must be text, not true or false",
+        ),
+        (
+            r#","now":"yesterday""#,
+            "\"now\" cannot be \"yesterday\": it is a time such as \"2024-01-31T10:00:00.123456Z\"",
+        ),
+        (
+            r#","now":"infinity""#,
+            "\"now\" cannot be \"infinity\": it is a time such as \"2024-01-31T10:00:00.123456Z\"",
+        ),
+        (
+            r#","now":"1969-12-31 23:59:59Z""#,
+            "\"now\" cannot be \"1969-12-31 23:59:59Z\": it is a time such as \"2024-01-31T10:00:00.123456Z\"",
         ),
         (
             r#","undecided":"refuse","strict":true"#,
