@@ -14,7 +14,7 @@ pub struct Published {
     /// The names of all columns of the table itself, published or not, in the order in which its rows hold them. A
     /// partition's own, whatever its root's is.
     pub order: Vec<String>,
-    /// What commits from here on comes after all that led to this.
+    /// Transactions that commit from here on come after everything that led to this.
     pub seen: Lsn,
     /// The names that other columns had when the table was looked at last: by such a name alone it cannot be told which
     /// of the two a row has that commits before `seen`.

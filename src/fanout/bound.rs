@@ -68,7 +68,7 @@ impl Bound {
         }
     }
 
-    /// Whether whoever asks it tells rows by their values alone, and is to take them away again.
+    /// True if clients tell the rows by their values alone, and have to take them away again.
     pub(super) fn keeps_rows_without_key(&self) -> bool {
         let keeps = self.ops.update || self.ops.delete;
         keeps && self.wanted.key_columns.is_empty() && !self.wanted.messages

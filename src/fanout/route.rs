@@ -48,7 +48,7 @@ fn message_of(relation: &Relation, told: &Column, here: &Column, change: &Change
     })
 }
 
-/// Why a query cannot go on in a version of its table that lacks a column which it needs; `None` if that has them all.
+/// The reason why a query cannot go on in a version of its table that lacks a column which it needs; `None` if that has them all.
 pub fn gone_column_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
     let (gone, table) = (&query.gone_in(relation)?.name, &relation.table);
     Some(schema_changed(format!(

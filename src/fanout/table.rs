@@ -142,7 +142,7 @@ impl Table {
         unfit.collect()
     }
 
-    /// Whether a query cannot go on behind the change that was matched last.
+    /// True if a query cannot go on behind the change that was matched last.
     pub(super) fn has_failed(&self) -> bool {
         !self.failed.is_empty()
     }
@@ -307,7 +307,7 @@ impl Table {
     }
 }
 
-/// Why a query cannot go on behind a change.
+/// The reason why a query cannot go on behind a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// Its predicate fails for the row.

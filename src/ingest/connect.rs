@@ -131,7 +131,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         }
     }
 
-    /// Whether to ask for transactions while they still run.
+    /// True if transactions are to be asked for while they still run.
     fn streams(&self) -> bool {
         let is_over = || self.unstreamed.is_over(Instant::now(), self.held());
         self.options.streaming && !self.receives_first && is_over()

@@ -17,7 +17,7 @@ use crate::telemetry::Metrics;
 
 /// The time that one read waits for something to come, and in which a stop is noticed.
 const FILL_TIMEOUT: Duration = Duration::from_millis(50);
-/// Between two looks whether there is room for more.
+/// The pause before it is asked again whether there is room for more.
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
 
 /// The use that one connection's messages are put to: they are read into the journal, or kept as they came.
@@ -50,13 +50,13 @@ pub(super) trait Taker {
     /// It cannot be noted.
     fn note_position(&mut self, lsn: Lsn, stop: &CancellationToken) -> Result<(), Error>;
 
-    /// Makes visible what was taken, and returns up to where that goes.
+    /// Makes visible what was taken, and returns the position up to which that is.
     ///
     /// # Errors
     /// It cannot be written.
     fn flush(&mut self, stop: &CancellationToken) -> Result<Lsn, Error>;
 
-    /// Up to where it survives a crash.
+    /// The position up to which everything taken survives a crash.
     fn durable(&self) -> Lsn;
 
     /// Notes that everything that was received is flushed, up to the newest position that came.
@@ -79,7 +79,7 @@ pub(super) struct Data<'a> {
     pub(super) ahead: Ahead<'a>,
 }
 
-/// Listeners to all that comes.
+/// The parts of walcast that follow how far the stream has come, whatever it is used for.
 #[derive(Clone, Copy)]
 pub(super) struct Heard<'a> {
     pub(super) progress: &'a Progress,
@@ -104,7 +104,7 @@ pub(super) fn take_frames(
         metrics,
         conninfo,
     } = heard;
-    // How long the server has waited for us, perhaps to shut down.
+    // The time that the server has waited for us, perhaps to shut down.
     let mut drain = Drain::default();
     while !stop.is_cancelled() {
         if !taker.has_room()? {
@@ -181,7 +181,8 @@ fn is_passing_over(notice: &ServerError) -> bool {
     (notice.severity.as_str(), notice.code.as_str()) == ("WARNING", "55000")
 }
 
-/// Lets a server go that shuts down and has waited for the journal for long enough: it tells whoever connects.
+/// Gives up the stream of a server that shuts down and has waited for the journal for long enough. That it shuts down shows
+/// when somebody connects.
 ///
 /// # Errors
 /// It shuts down.

@@ -405,7 +405,7 @@ impl<W: Append, H: History> Ingest<W, H> {
                 ));
             }
             pause(backoff.mul_f64(0.5 + fastrand::f64() / 2.0), stop);
-            // Whoever has tried to connect has waited for a descriptor already, as those wait who might close one.
+            // The attempt to connect has waited for a descriptor already.
             let most = if error.is_exhaustion() {
                 MIN_BACKOFF
             } else {

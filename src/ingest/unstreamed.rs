@@ -18,11 +18,11 @@ pub(super) struct Unstreamed {
 
 /// The time for which they are left to the server.
 const LONG: Duration = Duration::from_secs(10 * 60);
-/// Two that are to be read again within this time are followed by others.
+/// Two that are to be read again within this time are taken for a sign that more will follow.
 const IN_A_ROW: Duration = Duration::from_secs(60);
 
 impl Unstreamed {
-    /// Notes that there is no room for them.
+    /// Notes that there is no room for them: they are not asked for during the next ten minutes.
     pub(super) fn for_a_while(&mut self, now: Instant) {
         self.until = Some(now + LONG);
     }

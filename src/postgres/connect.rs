@@ -23,9 +23,9 @@ use super::tls;
 use super::wire::Message;
 use crate::exhaustion::is_exhaustion;
 
-/// The time that a connection waits for a file descriptor.
+/// The longest time that a connection waits for a file descriptor.
 const EXHAUSTED: Duration = Duration::from_secs(5);
-/// Between two tries. Shorter than that of whoever accepts clients: without the database all of them wait.
+/// The pause between two tries. It is shorter than that of the listener for clients: without the database all of them wait.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a session is for.

@@ -344,7 +344,7 @@ impl Connection {
         ))
     }
 
-    /// Whether a slot that is made here can be one that standbys hold copies of.
+    /// True if a slot that is made here can be one that standbys hold copies of.
     fn can_have_copies(&mut self) -> Result<bool, Error> {
         Ok(self.server_version_num() >= 170_000 && !self.is_in_recovery()?)
     }

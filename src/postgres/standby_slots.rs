@@ -4,7 +4,7 @@
 use super::connection::Connection;
 use super::error::Error;
 
-/// Standbys that the server waits for, and that do not hear of anything.
+/// Standbys that the server waits for, and that do not follow it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Absent {
     /// Their slots, with what is wrong with each: `b does not exist`.
@@ -14,7 +14,8 @@ pub struct Absent {
 }
 
 impl Connection {
-    /// The slots named by `synchronized_standby_slots` for which nothing is sent at all; `None` if there is none.
+    /// The slots named by `synchronized_standby_slots` that hold everything back, since no standby reads them; `None` if there
+    /// is none.
     pub fn absent_standbys(&mut self) -> Result<Option<Absent>, Error> {
         if self.server_version_num() < 170_000 {
             return Ok(None);

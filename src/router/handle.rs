@@ -13,7 +13,7 @@ use crate::lsn::{Lsn, Position};
 /// Commands that may wait for the router; beyond it sessions wait.
 pub(super) const MAX_COMMANDS: usize = 1024;
 
-/// What sessions ask of the router.
+/// A request of a session, or of the upkeep, to the router.
 #[derive(Debug)]
 pub(super) enum Command {
     Join {
@@ -65,7 +65,7 @@ pub struct Placed {
 pub struct Seat {
     pub(super) connection: ConnectionId,
     pub(super) router: Handle,
-    /// What the router has for the connection.
+    /// The queue of what the router has for the connection.
     pub outbox: Arc<Outbox>,
 }
 

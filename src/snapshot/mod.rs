@@ -74,7 +74,9 @@ pub enum Error {
     #[error("{MAX_WAITING} snapshots wait to be read already")]
     Busy,
     /// It took long, as all others did, and somebody waited.
-    #[error("all --max-snapshots take long, and others wait; try again later")]
+    #[error(
+        "all --max-snapshots connections have been busy for long, and others wait for one: try again later"
+    )]
     GivenWay,
     /// It took too long at the server, or its clients took too long to take it.
     #[error("the rows were not read, or not taken, within {0:?} (--snapshot-timeout)")]
@@ -145,7 +147,7 @@ struct Place<H: History> {
 }
 
 impl<H: History> Place<H> {
-    /// Whether it is to be given back before its time.
+    /// True once it is to be given back before its time.
     fn is_asked_for(&self) -> bool {
         let now = Instant::now();
         self.place.is_long(now)

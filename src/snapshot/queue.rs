@@ -20,13 +20,13 @@ pub(super) struct Place {
 }
 
 impl Place {
-    /// Whether it has been held for long.
+    /// True if it has been held for long.
     pub(super) fn is_long(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) >= LONG
     }
 }
 
-/// For so long a place is held in any case.
+/// The time for which a place is held in any case.
 pub(super) const LONG: Duration = Duration::from_secs(5);
 
 /// What waits for a place, and how many each owner has.
@@ -39,9 +39,9 @@ pub(super) struct Queue<T> {
     waiting: HashMap<Owner, VecDeque<T>>,
     /// How many places each has; none that has none.
     taken: HashMap<Owner, usize>,
-    /// In the order in which they were given.
+    /// Those that are held, in the order in which they were given.
     places: Vec<Place>,
-    /// How many were given so far.
+    /// The number that was given so far.
     given: u64,
     /// How many wait in all.
     len: usize,
@@ -163,7 +163,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Whether a place is to be given back before its time: all are held for long, it was taken last, and somebody who has
+    /// True if a place is to be given back before its time: all are held for long, it was taken last, and somebody who has
     /// none waits. With a single place nobody would come to an end, and they wait.
     pub(super) fn is_asked_for(&self, place: Place, now: Instant, is_wanted: impl Fn(&T) -> bool) -> bool {
         let has_none = |(owner, _): &(&Owner, &VecDeque<T>)| !self.taken.contains_key(owner);

@@ -149,7 +149,7 @@ pub(super) struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    /// From now on, for so long, or until its place is asked for.
+    /// A turn that begins now, and lasts as long as that or until its place is asked for.
     pub(super) fn new(read: &'a Read, timeout: Duration, is_asked_for: &'a dyn Fn() -> bool) -> Turn<'a> {
         // What no clock holds is as good as for ever.
         let now = Instant::now();
@@ -167,7 +167,7 @@ impl<'a> Turn<'a> {
         Instant::now() >= self.until
     }
 
-    /// Whether it ended before its time, because its place was asked for.
+    /// True if it ended before its time, because its place was asked for.
     pub(super) fn has_given_way(&self) -> bool {
         self.given_way.get()
     }

@@ -92,7 +92,7 @@ impl Unseen {
         };
     }
 
-    /// Before a snapshot is taken: what can be seen only later is kept for it.
+    /// Announces that a snapshot will be taken: transactions that it may not see yet are kept for it.
     pub fn taking(&self) -> Taking<'_> {
         let mut entries = self.lock();
         let number = entries.next;
@@ -101,7 +101,7 @@ impl Unseen {
         Taking { unseen: self, number }
     }
 
-    /// Has every snapshot see all of these first: where they are in the journal is not known.
+    /// Has no snapshot be used that does not see all of these: their place in the journal is not known.
     pub fn require(&self, before: Option<Horizon>) {
         let mut entries = self.lock();
         (entries.before, entries.past) = (before, None);

@@ -9,7 +9,7 @@ use crate::event::{Relation, StreamRelation, TableName};
 use crate::lsn::{Epoch, Lsn};
 use crate::postgres::{self, Described, Error, Moment};
 
-/// Why a table that the stream describes cannot be taken.
+/// The reason why a table that the stream describes cannot be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum DescribeError {
     /// The database does not answer.
@@ -78,7 +78,7 @@ impl Tables {
         self.complete(stream, former.as_ref(), (commit, snapshot))
     }
 
-    /// From where on it can be told which columns a table's rows have of which it could not be told before.
+    /// The position from which on it can be told which columns a table's rows have of which it could not be told before.
     pub fn settles_at(&self, relation: &Relation) -> Lsn {
         lock(&self.described).settled(relation).0
     }

@@ -1,4 +1,4 @@
-//! A row of wal2json's beside the versions of its table: which ones it fits, and what it shows of itself.
+//! A row of wal2json's beside the versions of its table: those that it fits, and the columns that it shows itself.
 
 use super::Action;
 use super::record::{Field, Record};
@@ -27,7 +27,7 @@ impl<'r, 'a> Finder<'r, 'a> {
     }
 }
 
-/// Whether the relation, as a version of the table was described last, is the one that the row was written under.
+/// True if the row was written under the relation, which is how a version of the table was described last.
 pub(super) fn fits(
     relation: &StreamRelation,
     version: &Published,
@@ -41,7 +41,7 @@ pub(super) fn fits(
         })
 }
 
-/// Whether the row has the columns of this version of the table, in its order, and no others that are published. In an
+/// True if the row has the columns of this version of the table, in its order, and no others that are published. In an
 /// update, TOASTed values may be missing.
 ///
 /// The order is what tells columns apart that have changed places under their names: wal2json writes them in the order of
@@ -56,7 +56,7 @@ pub(super) fn fits_columns(version: &Published, record: &Record<'_>, action: Act
     row && all_fit(&record.identity, version, true)
 }
 
-/// Whether each field is one of the version's columns, or not published, and each column one of the fields, unless some
+/// True if each field is one of the version's columns, or not published, and each column one of the fields, unless some
 /// may be missing.
 fn all_fit(fields: &[Field<'_>], version: &Published, some_may_be_missing: bool) -> bool {
     let mut find = Finder::new(fields);
@@ -78,7 +78,7 @@ fn in_order(fields: &[Field<'_>], order: &[String]) -> bool {
     fields.iter().all(|field| rest.any(|name| *name == field.name.0))
 }
 
-/// Whether a row that fits the version shows nothing under a name that another column had before, or all columns, by
+/// True if a row that fits the version shows nothing under a name that another column had before, or all columns, by
 /// whose order they are told apart.
 pub(super) fn tells_renamed(version: &Published, record: &Record<'_>) -> bool {
     let has_all = |fields: &[Field<'_>]| {
@@ -92,7 +92,7 @@ pub(super) fn tells_renamed(version: &Published, record: &Record<'_>) -> bool {
         || has_all(&record.identity)
 }
 
-/// Whether two versions that a row fits have the same columns under the names that it shows.
+/// True if two versions that a row fits have the same columns under the names that it shows.
 pub(super) fn agree(a: &Published, b: &Published, record: &Record<'_>) -> bool {
     let number = |version: &Published, field: &Field<'_>| {
         let named = |column: &StreamColumn| column.name == field.name.0;

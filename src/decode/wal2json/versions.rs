@@ -9,10 +9,10 @@ use crate::event::{Lookup, Published, StreamRelation};
 use crate::lsn::Lsn;
 use crate::types::Attnum;
 
-/// What is known of a table.
+/// A table as far as it is known.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// Up to where it holds, whatever was committed.
+    /// The position up to which it holds, whatever was committed.
     as_of: Lsn,
     /// `None` if it is not published.
     published: Option<Arc<Published>>,
@@ -24,7 +24,7 @@ pub(super) struct Known {
 #[derive(Debug)]
 struct Former {
     published: Arc<Published>,
-    /// What commits from here on is of a later version.
+    /// Transactions that commit from here on are of a later version.
     until: Lsn,
 }
 
@@ -36,16 +36,16 @@ pub(super) struct Described {
     version: Option<Arc<Published>>,
 }
 
-/// So many versions are kept that rows may still be written under.
+/// The number of earlier versions that are kept, at most.
 const MAX_FORMER: usize = 8;
 
 impl Known {
-    /// Up to where it holds.
+    /// The position up to which it holds.
     pub(super) fn as_of(&self) -> Lsn {
         self.as_of
     }
 
-    /// What the publications have of the table.
+    /// The table as the publications have it; `None` if it is not published.
     pub(super) fn published(&self) -> Option<&Published> {
         self.published.as_deref()
     }
@@ -146,7 +146,7 @@ impl Known {
     }
 }
 
-/// What can be told of a row.
+/// The outcome of looking for a row's version.
 enum Found<'k> {
     /// The version that it is of, or as good as that.
     Version(&'k Arc<Published>),
@@ -161,7 +161,7 @@ impl Described {
             .is_some_and(|known| Arc::ptr_eq(known, version))
     }
 
-    /// Whether it says all of the other one, which is newer.
+    /// True if it says all that the other one says, which is newer.
     fn says(&self, other: &Described) -> bool {
         let numbers = |described: &Described| -> Option<Vec<Attnum>> {
             described.version.as_ref().map(|version| version.numbers.clone())
@@ -170,7 +170,7 @@ impl Described {
     }
 }
 
-/// Whether two answers have nothing that differs for rows.
+/// True if two answers differ in nothing that matters to rows.
 fn is_same(before: &Published, now: &Published) -> bool {
     let now = Published {
         seen: before.seen,

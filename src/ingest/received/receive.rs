@@ -52,7 +52,7 @@ struct State {
     row: Vec<u8>,
 }
 
-/// The two together, for the time of the connection.
+/// Both together, as the taker of one connection's frames.
 struct Keeping<'r, 'a> {
     receiving: &'r mut Receiving<'a>,
     state: State,

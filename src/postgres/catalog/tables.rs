@@ -250,7 +250,7 @@ fn sql(scope: &Scope<'_>, version: u32) -> String {
     )
 }
 
-/// OIDs for an `IN`, of which there are some.
+/// The contents of an `IN (…)`: the OIDs, of which there is at least one.
 pub(super) fn list(oids: &[u32]) -> String {
     let oids: Vec<String> = oids.iter().map(u32::to_string).collect();
     oids.join(", ")

@@ -14,19 +14,21 @@ pub(super) struct Endangered {
 }
 
 impl Inspection<'_> {
-    /// What of all tables would fail if they were published by [`publication_of_all_tables`].
+    /// The tables whose UPDATE and DELETE would fail once [`publication_of_all_tables`] publishes them.
     pub(super) fn endangered(&mut self) -> Result<Vec<Endangered>, Error> {
         self.endangered_among("true")
     }
 
-    /// The SQL that creates a publication of all tables, after what has them be updated all the same.
+    /// The SQL that creates a publication of all tables, behind the statements by which the endangered ones can still be
+    /// updated.
     pub(super) fn creation(&self, name: &Publication, endangered: &[Endangered]) -> String {
         let create = publication_of_all_tables(name, self.sql.server_version_num());
         let first = endangered.iter().map(|endangered| endangered.cure.as_str());
         first.chain([create.as_str()]).collect::<Vec<_>>().join("\n")
     }
 
-    /// The SQL that has a publication of some operations publish all, after what has its tables be updated all the same.
+    /// The SQL that has a publication of some operations publish all of them, behind the statements by which its tables can
+    /// still be updated.
     pub(super) fn completion(&mut self, publication: &str) -> Result<String, Error> {
         let name = quote_literal(publication);
         let of_it = format!(

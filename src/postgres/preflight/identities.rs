@@ -149,7 +149,7 @@ impl Inspection<'_> {
         }))
     }
 
-    /// What has UPDATE and DELETE work again.
+    /// The cure after which UPDATE and DELETE work again.
     fn of_refusal(
         &mut self,
         relation: &Relation,

@@ -121,7 +121,7 @@ impl Inspection<'_> {
                         listed(&tables)
                     ),
                     format!(
-                        "Give each one, or publish some tables by name (sql/setup.sql) without --create-publication:\n{}",
+                        "Give each of them a replica identity, or publish some tables by name (sql/setup.sql) without --create-publication:\n{}",
                         cures.join("\n")
                     ),
                 );
@@ -205,10 +205,12 @@ impl Inspection<'_> {
     }
 }
 
-/// What a table is to be listed without.
+/// The part of a table's entry in a publication that is left out when it is listed anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Without {
+    /// The list of columns.
     List,
+    /// The row filter.
     Filter,
 }
 

@@ -1,11 +1,11 @@
-//! Settings by which the server holds changes back from a slot, or gives it up for want of a reader.
+//! Settings by which the server holds changes back from a slot, or gives the slot up because nobody reads it.
 
 use super::{Code, Inspection, listed};
 use crate::postgres::error::Error;
 use crate::postgres::standby_slots::Absent;
 
 impl Inspection<'_> {
-    /// Standbys that the server has the slot wait for (since 17), and that nobody hears of.
+    /// Standbys that the slot has to wait for (since 17), and that do not follow the server.
     pub(super) fn synchronized_standby_slots(&mut self) -> Result<(), Error> {
         let slot = self.sql.slot(&self.wanted.slot)?;
         // One that is made has copies on standbys wherever it can.
@@ -23,7 +23,7 @@ impl Inspection<'_> {
                 listed(&names)
             ),
             format!(
-                "Start the standby, or make its slot there is none of. If it is gone for good, wait for it no more:\n\
+                "Start the standby, or make its slot if that is missing. If the standby is gone for good, wait for it no more:\n\
                  ALTER SYSTEM SET synchronized_standby_slots = '{others}';\nSELECT pg_reload_conf();"
             ),
         );

@@ -1,4 +1,4 @@
-//! What a change makes of the rows that a [`View`] holds.
+//! The effect of a change on the rows that a [`View`] holds.
 
 use std::collections::BTreeMap;
 
@@ -114,7 +114,7 @@ impl View {
         );
     }
 
-    /// Where it would hold the row that a change is of, as it was before.
+    /// The place of the row that a change is of, as it was before.
     fn old_place(&self, change: &Value) -> Option<String> {
         if self.key.is_empty() {
             // One of those that are equal to it is as good as another.
@@ -126,7 +126,7 @@ impl View {
         Some(self.key_of(key.unwrap()))
     }
 
-    /// Where it holds a row: under its key; of a table without one under all of its values, and the how manieth it is.
+    /// The place of a row: under its key, or, in a table without one, under all of its values and its number among equal rows.
     pub(super) fn place_of(&self, row: &Map<String, Value>) -> String {
         if !self.key.is_empty() {
             return self.key_of(row);
