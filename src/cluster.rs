@@ -43,7 +43,7 @@ pub enum Error {
     NotReady(Duration, String),
 }
 
-/// How to stop a server (`pg_ctl stop -m`).
+/// The way to stop a server (`pg_ctl stop -m`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shutdown {
     /// Disconnect the clients, then stop cleanly.
@@ -52,14 +52,14 @@ pub enum Shutdown {
     Immediate,
 }
 
-/// How a [`Cluster`] is made.
+/// The options of a [`Cluster`].
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// Further lines for `postgresql.conf`.
     pub settings: Vec<String>,
     /// Further lines for the start of `pg_hba.conf`; local users are trusted.
     pub hba: Vec<String>,
-    /// Whether it listens on a loopback port too.
+    /// True if it listens on a loopback port too.
     pub tcp: bool,
     /// Further arguments for `initdb`, `--encoding=LATIN1` for example.
     pub initdb: Vec<String>,
@@ -84,7 +84,7 @@ const GUARD: &str = "read -r _ && exit; kill -QUIT \"$0\"; while kill -0 \"$0\" 
 /// Where clusters are, and what their directories' names begin with.
 const PARENT: &str = "/tmp";
 const PREFIX: &str = "walcast-pg-";
-/// How long a server gets to start.
+/// The time that a server gets to start.
 const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 impl Cluster {
@@ -321,7 +321,7 @@ impl Cluster {
         Ok(Some(ended))
     }
 
-    /// Whether the server has ended, without waiting.
+    /// True if the server has ended, without waiting.
     pub fn has_ended(&mut self) -> bool {
         self.server
             .as_mut()

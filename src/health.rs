@@ -4,7 +4,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use tokio_util::sync::CancellationToken;
 
-/// Whether walcast can do its work now, and if not, why. Clones share the state.
+/// The readiness of walcast: that it can do its work now, or the reason why not. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Readiness(Arc<RwLock<State>>);
 

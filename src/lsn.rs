@@ -17,7 +17,7 @@ impl Lsn {
     /// The position before everything, which Postgres also uses for "invalid".
     pub const ZERO: Lsn = Lsn(0);
 
-    /// How many bytes of log lie between `earlier` and this position; 0 if `earlier` is not earlier.
+    /// The number of bytes of log that lie between `earlier` and this position; 0 if `earlier` is not earlier.
     pub fn bytes_since(self, earlier: Lsn) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
@@ -71,7 +71,7 @@ impl TryFrom<String> for Lsn {
     }
 }
 
-/// How much of the transaction at a [`Position`] is done: up to a change, or all of it. Ordered.
+/// The amount of the transaction at a [`Position`] that is done: up to a change, or all of it. Ordered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Done {
     /// Everything up to and including the change of this index (its `seq`).
@@ -86,7 +86,7 @@ pub enum Done {
 pub struct Position {
     /// The end LSN of the transaction's commit record.
     pub end: Lsn,
-    /// How much of that transaction lies before this place.
+    /// The amount of that transaction that lies before this place.
     pub done: Done,
 }
 

@@ -16,7 +16,7 @@ use tracing_subscriber::EnvFilter;
 use crate::event::TableName;
 use crate::fanout::Undecided;
 
-/// How log lines look.
+/// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// For people.
@@ -74,7 +74,7 @@ pub struct Metrics {
     pub oldest_transaction_seconds: IntGauge,
     /// 1 while another walcast reads the slot.
     pub standby: IntGauge,
-    /// How many others wait to take the slot over.
+    /// The number of others that wait to take the slot over.
     pub standbys: IntGauge,
     /// 1 while the server fails at the same change again and again.
     pub replication_stuck: IntGauge,
@@ -98,7 +98,7 @@ pub struct Metrics {
     pub spooled_bytes: UintGauge,
     /// Times that there was no room for them.
     pub spool_overflows: IntCounter,
-    /// Whether commits wait for what is confirmed here.
+    /// 1 if commits wait for what is confirmed here.
     pub synchronous: IntGauge,
     /// Questions to the catalogs that the stream waited for.
     pub catalog_questions: IntCounter,

@@ -18,7 +18,7 @@ use crate::snapshot::Snapshots;
 use crate::tables::Tables;
 use crate::telemetry::{Metrics, chain};
 
-/// How often.
+/// The interval between two rounds.
 const INTERVAL: Duration = Duration::from_secs(5);
 
 /// What is looked after.
@@ -30,11 +30,11 @@ pub struct Upkeep {
     pub slot: SlotName,
     /// The publications.
     pub publications: Vec<Publication>,
-    /// How much WAL the server may keep for the slot, in bytes.
+    /// The amount of WAL that the server may keep for the slot, in bytes.
     pub max_slot_lag: Option<u64>,
     /// Has ingest look at the slot.
     pub nudge: Nudge,
-    /// Who waits to take the slot over.
+    /// Those who wait to take the slot over.
     pub standbys: Standbys,
     /// What the journal keeps.
     pub retention: Retention,
@@ -71,13 +71,13 @@ impl Problem {
 struct Seen {
     /// What is wrong, if anything is.
     problems: Vec<Problem>,
-    /// Whether the slot is there.
+    /// True if the slot is there.
     has_slot: bool,
     /// Tables that are not there any more.
     gone: Vec<(TableName, u32)>,
     /// Tables whose columns are others than before.
     changed: Vec<Arc<Relation>>,
-    /// How far the server had written by then.
+    /// The position up to which the server had written by then.
     written: Lsn,
 }
 

@@ -15,7 +15,7 @@ const SUBSCRIPTIONS: u64 = 20_000;
 const EVERY: u64 = 50;
 const ROWS: u64 = SUBSCRIPTIONS * EVERY;
 const RUNS: usize = 4;
-/// How much slower many subscriptions may be.
+/// The amount that slower many subscriptions may be.
 const GOAL: f64 = 0.9;
 
 /// What one drain cost.

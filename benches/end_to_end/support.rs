@@ -172,7 +172,7 @@ pub(crate) async fn next_text(socket: &mut Socket) -> Utf8Bytes {
     }
 }
 
-/// How many changes there are in a message.
+/// The number of changes that there are in a message.
 pub(crate) fn changes(text: &str) -> u64 {
     text.matches(r#","op":""#).count() as u64
 }

@@ -22,7 +22,7 @@ use walcast::event::{OldTuple, Op};
 use walcast::filter::{Index, Matcher, membership};
 use workload::{Rows, Workload};
 
-/// How many changes the fan-out has looked up at once.
+/// The number of changes that the fan-out has looked up at once.
 const AHEAD: usize = 16;
 
 const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];

@@ -41,8 +41,8 @@ pub enum Step<'a> {
     Commit {
         /// The transaction.
         transaction: Transaction,
-        /// How many changes it had: none if it held only logical messages of no prefix of ours, and for what servers
-        /// before version 15 send of transactions that changed no published table.
+        /// The number of changes that it had: none if it held only logical messages of no prefix of ours, and for what
+        /// servers before version 15 send of transactions that changed no published table.
         changes: u32,
     },
     /// A transaction ended that the journal already has. None of its changes were handed out.
@@ -72,7 +72,7 @@ struct Open {
     xid: u32,
     /// The `seq` of its next change.
     next_seq: u32,
-    /// Whether the journal already has it.
+    /// True if the journal already has it.
     skipped: bool,
 }
 
@@ -111,7 +111,7 @@ impl Assembler {
         }
     }
 
-    /// Whether logical messages of the prefix are changes.
+    /// True if logical messages of the prefix are changes.
     pub fn wants_messages(&self, prefix: &str) -> bool {
         self.messages
             .iter()
@@ -188,7 +188,7 @@ impl Assembler {
         self.tables.learn(relation)
     }
 
-    /// How the stream described a table last.
+    /// The way in which the stream described a table last.
     pub fn described(&self, oid: u32) -> Option<&StreamRelation> {
         self.tables.described(oid)
     }
@@ -199,7 +199,7 @@ impl Assembler {
         self.tables.outdated_root(partition)
     }
 
-    /// Whether a transaction has begun and not yet committed. A keepalive's position says nothing meanwhile.
+    /// True if a transaction has begun and not yet committed. A keepalive's position says nothing meanwhile.
     pub fn is_open(&self) -> bool {
         self.open.is_some()
     }

@@ -67,7 +67,7 @@ pub struct Part<'a> {
 }
 
 impl Part<'_> {
-    /// Whether it describes a table.
+    /// True if it describes a table.
     pub fn is_relation(&self) -> bool {
         self.tag == b'R'
     }
@@ -89,7 +89,7 @@ impl Part<'_> {
     }
 }
 
-/// Why a message cannot be read, or not where it came.
+/// The reason why a message cannot be read, or not where it came.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// It is no message of pgoutput's.
@@ -125,7 +125,7 @@ impl Streams {
         }
     }
 
-    /// Whether a block is open. A keepalive's position says nothing meanwhile.
+    /// True if a block is open. A keepalive's position says nothing meanwhile.
     pub fn is_open(&self) -> bool {
         self.open.is_some()
     }

@@ -16,7 +16,7 @@ use self::versions::{Described, Known};
 use crate::event::{Lookup, ReplicaIdentity, StreamRelation, TableName};
 use crate::lsn::Lsn;
 
-/// Why a message has no meaning here.
+/// The reason why a message has no meaning here.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The bytes are not the JSON that wal2json writes.

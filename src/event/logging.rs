@@ -10,12 +10,12 @@ use super::{Relation, quote_identifier};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Logging {
-    /// Whether updates and deletes come that do not tell which row they are of: the log holds no whole old rows, and the
+    /// True if updates and deletes come that do not tell which row they are of: the log holds no whole old rows, and the
     /// table has no key that it holds in full.
     pub unnamed: bool,
-    /// Whether the table is partitioned. Each partition has a replica identity of its own and inherits none.
+    /// True if the table is partitioned. Each partition has a replica identity of its own and inherits none.
     pub partitioned: bool,
-    /// Why `REPLICA IDENTITY FULL` alone would make the application's UPDATE and DELETE fail.
+    /// The reason why `REPLICA IDENTITY FULL` alone would make the application's UPDATE and DELETE fail.
     pub obstacle: Option<Obstacle>,
     /// What else whoever subscribes is to be told.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -31,7 +31,7 @@ pub enum Caveat {
         /// The first of the partitions that it is so for, as SQL has it, and how many there are; `None` if it is the table
         /// itself.
         partitions: Option<(String, u64)>,
-        /// Why.
+        /// The reason.
         reason: Refusal,
     },
     /// The publications leave out these operations.
@@ -42,13 +42,13 @@ pub enum Caveat {
     Silent {
         /// The first of them, as SQL has it.
         first: String,
-        /// How many there are.
+        /// The number of them.
         count: u64,
     },
 }
 
-/// Why the server refuses UPDATE and DELETE of a table that is published (`CheckCmdReplicaIdentity`). With the name of a
-/// publication that it is so for.
+/// The reason why the server refuses UPDATE and DELETE of a table that is published (`CheckCmdReplicaIdentity`). With the
+/// name of a publication that it is so for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
@@ -127,7 +127,7 @@ impl fmt::Display for Partitions<'_> {
     }
 }
 
-/// Why `REPLICA IDENTITY FULL` alone makes UPDATE and DELETE of a published table fail (42P10).
+/// The reason why `REPLICA IDENTITY FULL` alone makes UPDATE and DELETE of a published table fail (42P10).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Obstacle {
@@ -140,7 +140,7 @@ pub enum Obstacle {
 }
 
 impl Logging {
-    /// Whether the publications leave out an operation of the table: `insert`, `update`, `delete` or `truncate`.
+    /// True if the publications leave out an operation of the table: `insert`, `update`, `delete` or `truncate`.
     pub fn leaves_out(&self, operation: &str) -> bool {
         self.caveats.iter().any(|caveat| match caveat {
             Caveat::LeftOut(operations) => operations.iter().any(|left_out| left_out == operation),
@@ -148,13 +148,13 @@ impl Logging {
         })
     }
 
-    /// Whether there is nothing to say.
+    /// True if there is nothing to say.
     pub fn is_plain(&self) -> bool {
         *self == Logging::default()
     }
 }
 
-/// How long a name may be, in bytes (`NAMEDATALEN`).
+/// The length that a name may have, in bytes (`NAMEDATALEN`).
 const MAX_NAME: usize = 63;
 
 impl Relation {

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use super::TableName;
 
-/// Why a text is no table's name.
+/// The reason why a text is no table's name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NameError {
     /// A name is missing: the text is empty, or ends after a dot, or has `""`.

@@ -21,17 +21,17 @@ pub struct Published {
     pub renamed: Vec<String>,
     /// The names of the columns that are not published.
     pub left_out: Vec<String>,
-    /// Whether the table is a partition whose changes are published as its ancestor's (`publish_via_partition_root`).
+    /// True if the table is a partition whose changes are published as its ancestor's (`publish_via_partition_root`).
     pub via_root: bool,
-    /// Whether a publication has a row filter for it.
+    /// True if a publication has a row filter for it.
     pub row_filter: bool,
-    /// Whether inserts are published.
+    /// True if inserts are published.
     pub insert: bool,
-    /// Whether updates are published.
+    /// True if updates are published.
     pub update: bool,
-    /// Whether deletes are published.
+    /// True if deletes are published.
     pub delete: bool,
-    /// Whether truncates are published.
+    /// True if truncates are published.
     pub truncate: bool,
 }
 

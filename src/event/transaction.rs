@@ -110,7 +110,7 @@ pub struct RowChange<'a> {
     pub relation: &'a Arc<Relation>,
     /// What happened.
     pub op: Op<'a>,
-    /// Whether the row was too large to be kept: its large values are given as [`super::Value::Unchanged`], those of
+    /// True if the row was too large to be kept: its large values are given as [`super::Value::Unchanged`], those of
     /// the key apart.
     pub oversize: bool,
 }

@@ -52,7 +52,7 @@ impl<'a> Tuple<'a> {
         usize::from(self.columns)
     }
 
-    /// Whether there are no columns (Postgres allows such tables).
+    /// True if there are no columns (Postgres allows such tables).
     pub fn is_empty(&self) -> bool {
         self.columns == 0
     }
@@ -67,7 +67,7 @@ impl<'a> Tuple<'a> {
         Values { rest: self.bytes }
     }
 
-    /// How many bytes the encoding has.
+    /// The number of bytes that the encoding has.
     pub fn encoded_len(&self) -> usize {
         2 + self.bytes.len()
     }

@@ -40,7 +40,7 @@ impl Bindings {
     }
 }
 
-/// Whether a matcher for one version of a table is the one for another.
+/// True if a matcher for one version of a table is the one for another.
 fn reads_alike(matcher: &Matcher, of: &Relation, other: &Relation) -> bool {
     std::ptr::eq(of, other)
         || of.table == other.table

@@ -3,12 +3,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How much work a query may take at once, after a while of taking none.
+/// The work that a query may take at once, after a while of taking none.
 const BURST: u64 = 10_000_000_000;
-/// How much work it may take in a second for as long as it likes: about a tenth of a processor.
+/// The work that it may take in a second for as long as it likes: about a tenth of a processor.
 const PER_SECOND: u64 = 100_000_000;
 
-/// How long a query is served apart once it took too much for those beside it.
+/// The time that a query is served apart once it took too much for those beside it.
 const APART: Duration = Duration::from_secs(10);
 
 /// What a query took, wherever it was matched: at the head, or by those who read on for it.
@@ -46,13 +46,13 @@ impl Meter {
         self.state().apart_until = Some(now + APART);
     }
 
-    /// Whether it is to be served apart.
+    /// True if it is to be served apart.
     pub fn is_apart(&self, now: Instant) -> bool {
         self.state().apart_until.is_some_and(|until| now < until)
     }
 }
 
-/// How much work there may be for one change, and what becomes of queries that need more.
+/// The work that may be done for one change, and what becomes of queries that need more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lane {
     /// Work for one query.
@@ -97,7 +97,7 @@ pub(super) struct Spare {
     at: Instant,
 }
 
-/// How much that is at most, and how much of it comes back in a second: a quarter of a processor.
+/// The most that this may be, and the part of it that comes back in a second: a quarter of a processor.
 const SPARE: u64 = Lane::SHARED.all;
 const SPARE_PER_SECOND: u64 = 250_000_000;
 

@@ -17,7 +17,7 @@ use crate::event::Timestamp;
 use crate::types::moments::{self, Interval, Precision};
 use crate::types::{Datum, Kind, LiteralError, Simple};
 
-/// Whether a kind is one of dates and times.
+/// True if a kind is one of dates and times.
 pub(super) fn is_temporal(kind: &Kind) -> bool {
     is_moment(kind) || matches!(kind, Kind::Interval | Kind::Time | Kind::TimeTz)
 }
@@ -26,17 +26,17 @@ fn is_moment(kind: &Kind) -> bool {
     matches!(kind, Kind::Date | Kind::Timestamp | Kind::TimestampTz)
 }
 
-/// Whether the clock is asked in it.
+/// True if the clock is asked in it.
 pub(super) fn asks_the_clock(expr: &Expr) -> bool {
     expr.has(&|operand| operand.has(&|part| matches!(part.value, Value::Clock(_))))
 }
 
-/// Whether something in it is to be worked out.
+/// True if something in it is to be worked out.
 pub(super) fn computes(expr: &Expr) -> bool {
     expr.has(&|operand| operand.has(&is_worked_out))
 }
 
-/// Whether the operand itself is to be worked out, if its parts are constants.
+/// True if the operand itself is to be worked out, if its parts are constants.
 fn is_worked_out(operand: &Operand) -> bool {
     let is_of_times = |operand: &Operand| {
         operand.has(&|part| match &part.value {

@@ -194,7 +194,7 @@ fn is_distinct(left: &Operand<'_>, right: &Operand<'_>) -> Possible {
     }
 }
 
-/// Whether two values that are so ordered satisfy the comparison.
+/// True if two values that are so ordered satisfy the comparison.
 pub(super) fn holds(comparison: Comparison, ordering: Ordering) -> bool {
     match comparison {
         Comparison::Equal | Comparison::NotDistinct => ordering.is_eq(),

@@ -65,7 +65,7 @@ pub(super) fn of_relative(kind: &Kind, text: &str) -> Option<String> {
     Some(format!("the literal '{text}' (write {instead})"))
 }
 
-/// Whether it is what the time is called elsewhere.
+/// True if it is what the time is called elsewhere.
 fn is_clock(name: &str) -> bool {
     let names = [
         "now",

@@ -38,7 +38,7 @@ pub(super) enum Test {
     },
     /// `LIKE`, `ILIKE`
     Like(Pattern),
-    /// Whether a label of an enumeration is one of these. A label that is not known may be.
+    /// True if a label of an enumeration is one of these. A label that is not known may be.
     Label {
         /// Sorted.
         among: Box<[Box<[u8]>]>,
@@ -90,7 +90,7 @@ impl DocumentOperator {
         }
     }
 
-    /// Whether it holds; `None` if that cannot be told.
+    /// True if it holds; `None` if that cannot be told.
     fn holds(self, left: Document<'_>, right: Document<'_>, row: &Look<'_>) -> Option<bool> {
         let holds = match self {
             DocumentOperator::Equals => {
@@ -119,7 +119,7 @@ pub(super) enum Item {
     Value(Scalar),
 }
 
-/// How the elements of arrays are read.
+/// The way in which the elements of arrays are read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct ElementsAs {
     pub(super) reading: Reading,
@@ -331,7 +331,7 @@ impl ElementsAs {
 }
 
 impl ArrayOperator {
-    /// Whether it holds; `None` if one of the texts is no array's, which no server sends.
+    /// True if it holds; `None` if one of the texts is no array's, which no server sends.
     fn holds(self, left: ArrayRef<'_>, right: ArrayRef<'_>) -> Option<bool> {
         let holds = match self {
             ArrayOperator::Compare(Comparison::Equal) => left.equals(right),

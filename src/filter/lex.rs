@@ -143,7 +143,7 @@ struct Shape<'a> {
     runs: Vec<usize>,
 }
 
-/// How many tokens a comparison takes at most, those in parentheses apart.
+/// The number of tokens that a comparison takes at most, those in parentheses apart.
 const MAX_RUN: usize = 64;
 
 impl<'a> Shape<'a> {
@@ -186,7 +186,7 @@ impl<'a> Shape<'a> {
     }
 }
 
-/// Whether a NOT behind this token is not the beginning of a condition.
+/// True if a NOT behind this token is not the beginning of a condition.
 fn ends_operand(token: &Token) -> bool {
     match token {
         Token::Word(word) => !matches!(
@@ -202,7 +202,7 @@ fn is_keyword(token: &Token, keyword: Keyword) -> bool {
     matches!(token, Token::Word(word) if word.keyword == keyword)
 }
 
-/// Whether an unquoted word cannot be a column's name in Postgres: its reserved words, and those that can name only
+/// True if an unquoted word cannot be a column's name in Postgres: its reserved words, and those that can name only
 /// functions and types (documentation, "SQL Key Words", up to version 18).
 pub(super) fn is_reserved(word: &str) -> bool {
     RESERVED.binary_search(&word).is_ok()

@@ -80,7 +80,7 @@ impl Matcher {
         }
     }
 
-    /// Whether the row is in the result. Allocates nothing but for letters that change and numbers that are converted.
+    /// True if the row is in the result. Allocates nothing but for letters that change and numbers that are converted.
     pub fn eval(&self, row: &Row<'_>) -> Verdict {
         Verdict::of(eval_condition(&self.node, &Look::new(*row, &Work::unlimited())))
     }
@@ -100,7 +100,7 @@ impl Matcher {
     }
 }
 
-/// How two values are compared.
+/// The way in which two values are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Comparison {
     Equal,
@@ -141,7 +141,7 @@ impl Comparison {
         }
     }
 
-    /// Whether it needs an order, not only equality.
+    /// True if it needs an order, not only equality.
     pub(super) fn orders(self) -> bool {
         use Comparison::{Greater, GreaterOrEqual, Less, LessOrEqual};
         matches!(self, Less | LessOrEqual | Greater | GreaterOrEqual)
@@ -182,13 +182,13 @@ pub(super) enum Node {
         left: Source,
         /// Sorted.
         values: Arc<[Datum<'static>]>,
-        /// Whether null is among the values too.
+        /// True if null is among the values too.
         or_null: bool,
         negated: bool,
     },
     /// Any other test of a value.
     Leaf(Arc<Leaf>),
-    /// Whether an expression has this truth value.
+    /// True if an expression has this truth value.
     Is {
         node: Box<Node>,
         truth: Truth,
@@ -230,7 +230,7 @@ impl Node {
         }
     }
 
-    /// Whether the expression has this truth value.
+    /// True if the expression has this truth value.
     pub(super) fn is(node: Node, truth: Truth, negated: bool) -> Node {
         match node {
             Node::Constant(constant) => Node::Constant(Truth::from((constant == truth) != negated)),

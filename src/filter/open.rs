@@ -17,11 +17,11 @@ struct Shared {
     text: String,
     /// What it is as a value of some types.
     closed: RefCell<Vec<(Kind, Typed<'static>)>>,
-    /// How many bytes of parameters there are copies of.
+    /// The number of bytes of parameters that there are copies of.
     copied: Copied,
 }
 
-/// How many bytes of a predicate's parameters were copied, once for each place where one is used.
+/// The number of bytes of a predicate's parameters that were copied, once for each place where one is used.
 pub(super) type Copied = Rc<Cell<usize>>;
 
 impl Open {
@@ -88,8 +88,8 @@ impl Open {
     }
 }
 
-/// How many bytes of parameters may be copied while a predicate is bound: more than what is left of them in the end, since
-/// what is the same in several places is kept once.
+/// The number of bytes of parameters that may be copied while a predicate is bound: more than what is left of them in the
+/// end, since what is the same in several places is kept once.
 pub(super) const TRANSIENT_BYTES: usize = 4 * MAX_BYTES;
 
 impl Deref for Open {

@@ -1,4 +1,4 @@
-//! How Postgres types comparisons: which type two operands are compared as, and which type a list has
+//! The types of comparisons, as Postgres has them: the one that two operands are compared as, and which type a list has
 //! (documentation, "Type Conversion").
 
 use crate::types::{CaseMap, Kind, Reading};
@@ -70,7 +70,7 @@ impl Domain {
         })
     }
 
-    /// How a column of that type is read for the comparison.
+    /// The way in which a column of that type is read for the comparison.
     pub(super) fn reading(self, column: &Kind) -> Reading {
         match self {
             Domain::Bool => Reading::Bool,
@@ -113,13 +113,13 @@ impl Domain {
         }
     }
 
-    /// Whether values are compared under a collation.
+    /// True if values are compared under a collation.
     pub(super) fn is_text(self) -> bool {
         matches!(self, Domain::Text | Domain::Bpchar | Domain::Citext(_))
     }
 }
 
-/// Whether a column's cast is told by its text: it fails for no value, depends on no setting, and is exact or rounds as
+/// True if a column's cast is told by its text: it fails for no value, depends on no setting, and is exact or rounds as
 /// reading the text does.
 pub(super) fn casts_in_place(from: &Kind, to: &Kind) -> bool {
     if let (Some(from), Some(to)) = (rank(from), rank(to)) {

@@ -13,7 +13,7 @@ pub struct Undecided<'r> {
     new: Vec<&'r str>,
 }
 
-/// Whether the log always tells if a row was in the result before a change, and if it is after: see [`Undecided::of`].
+/// True if the log always tells if a row was in the result before a change, and if it is after: see [`Undecided::of`].
 pub fn decides(matcher: &Matcher, relation: &Relation) -> bool {
     Undecided::of(matcher, relation).is_none()
 }

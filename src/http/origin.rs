@@ -60,7 +60,7 @@ const MAX_NOTED: usize = 100;
 const MAX_NOTED_BYTES: usize = 300;
 
 impl Noted {
-    /// Whether the page was not refused before, as far as that is remembered.
+    /// True if the page was not refused before, as far as that is remembered.
     pub fn is_new(&self, refused: &Refused) -> bool {
         let is_long = matches!(refused, Refused::NotAllowed(origin) if origin.len() > MAX_NOTED_BYTES);
         let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,7 +74,7 @@ impl Origins {
         Origins(allowed)
     }
 
-    /// Whether a request with these headers may connect.
+    /// True if a request with these headers may connect.
     ///
     /// A page from the same host and port may, but only by an IP address or as localhost: any site can have its own
     /// name lead to this address for a moment ("DNS rebinding"), and is then the same host by its name.
@@ -107,13 +107,13 @@ fn read(value: &HeaderValue) -> Option<Origin> {
 }
 
 impl Origin {
-    /// Whether its pages come from where the request went to, as `Host` has it.
+    /// True if its pages come from where the request went to, as `Host` has it.
     fn is_at(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
         self.authority == without_usual_port(&self.scheme, &host)
     }
 
-    /// Whether its host is an address or this machine, which no name server has a say in.
+    /// True if its host is an address or this machine, which no name server has a say in.
     fn is_unnamed(&self) -> bool {
         let host = match self.authority.rsplit_once(':') {
             Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,

@@ -24,9 +24,9 @@ use crate::telemetry::Metrics;
 pub struct Options {
     /// Connections that may be open at once, handshakes included. Further ones are answered 503.
     pub max_connections: usize,
-    /// How long a client may take for its request and for reading the answer; a websocket has been upgraded by then.
+    /// The time that a client may take for its request and for reading the answer; a websocket has been upgraded by then.
     pub handshake_timeout: Duration,
-    /// How much the kernel may buffer for a client that does not read, in bytes; 0 leaves it to the kernel.
+    /// The amount that the kernel may buffer for a client that does not read, in bytes; 0 leaves it to the kernel.
     pub send_buffer_bytes: usize,
 }
 
@@ -43,11 +43,11 @@ const MAX_HEAD_BYTES: usize = 16 * 1024;
 const MAX_HEADERS: usize = 64;
 /// Connections that are being refused at once. Further ones wait in the kernel's queue.
 const MAX_REFUSING: usize = 16;
-/// How long a client may take to be refused.
+/// The time that a client may take to be refused.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long to rest when the system has no file descriptor left for a connection.
+/// The time to rest when the system has no file descriptor left for a connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
-/// How often it is logged that the limit is reached, or that no connection can be accepted.
+/// The interval at which it is logged that the limit is reached, or that no connection can be accepted.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Server {
@@ -176,7 +176,7 @@ impl Warnings {
 /// serves it.
 #[derive(Clone, Debug)]
 pub(super) struct Arrival {
-    /// How many were accepted before, of this listener's.
+    /// The number of those that were accepted before, of this listener's.
     pub(super) number: u64,
     pub(super) peer: SocketAddr,
     _place: Arc<OwnedSemaphorePermit>,

@@ -27,18 +27,18 @@ pub(super) struct Progress {
 pub(super) struct Pace {
     /// At least so often.
     pub(super) interval: Duration,
-    /// Who waits to take the slot over.
+    /// Those who wait to take the slot over.
     pub(super) standbys: Standbys,
-    /// Whether commits wait for what is confirmed: then what is received or durable is told at once, and nothing is held
+    /// True if commits wait for what is confirmed: then what is received or durable is told at once, and nothing is held
     /// back for a standby.
     pub(super) at_once: bool,
 }
 
-/// How often the durable position is looked at.
+/// The interval at which the durable position is looked at.
 const POLL: Duration = Duration::from_millis(5);
 /// The same while somebody waits for it.
 const POLL_AT_ONCE: Duration = Duration::from_millis(1);
-/// How finely it is known where the journal was a while ago.
+/// The precision with which it is known where the journal was a while ago.
 const STEPS: u32 = 100;
 /// The least time between two updates that only report progress.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);

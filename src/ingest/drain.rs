@@ -12,7 +12,7 @@ pub(super) struct Drain {
     since: Option<Instant>,
 }
 
-/// How long a shutdown waits for the journal.
+/// The time that a shutdown waits for the journal.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Drain {

@@ -13,7 +13,7 @@ impl Nudge {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is; asked once.
+    /// True if it is; asked once.
     pub(super) fn take(&self) -> bool {
         self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
     }

@@ -44,7 +44,7 @@ use crate::lsn::{Epoch, Lsn};
 pub(super) struct Received {
     dir: PathBuf,
     log: Option<Log>,
-    /// Whether the log cannot be read: what it holds is lost.
+    /// True if the log cannot be read: what it holds is lost.
     is_unreadable: bool,
     /// Until when it is used although the server's setting does not name us.
     until: Option<Instant>,
@@ -58,9 +58,9 @@ pub(super) struct Log {
 
 /// The log is followed by a new file at this size: what has been read is removed file by file.
 const FILE_BYTES: u64 = 16 << 20;
-/// How much of it is kept in memory for the one who reads it.
+/// The amount of it that is kept in memory for the one who reads it.
 const WINDOW_BYTES: usize = 2 << 20;
-/// How long it is used after a transaction that could not be seen.
+/// The time for which it is used after a transaction that could not be seen.
 const AFTER_INVISIBLE: Duration = Duration::from_secs(10 * 60);
 /// Everything that can be removed is.
 const NOTHING_KEPT: Retention = Retention {
@@ -87,7 +87,7 @@ impl Received {
         Ok(())
     }
 
-    /// How far the history reaches that this walcast holds: the journal's `head`, or the log's if it goes on from there.
+    /// The end of the history that this walcast holds: the journal's `head`, or the log's if it goes on from there.
     pub(super) fn head(&self, epoch: &Epoch, head: Lsn) -> Lsn {
         let Some(Log { journal: log, .. }) = &self.log else {
             return head;
@@ -109,7 +109,7 @@ impl Received {
         self.until = Some(Instant::now() + AFTER_INVISIBLE);
     }
 
-    /// Whether it is used for a while.
+    /// True if it is used for a while.
     pub(super) fn is_used_for_a_while(&self) -> bool {
         self.until.is_some_and(|until| Instant::now() < until)
     }
@@ -168,18 +168,18 @@ fn messages(name: &str) -> Arc<Relation> {
     Arc::new(Relation::of_messages(name, false))
 }
 
-/// Whether a message is in the log only so that its transaction can be read by itself.
+/// True if a message is in the log only so that its transaction can be read by itself.
 fn came_before(table: &TableName) -> bool {
     table.messages() == Some(DESCRIBED_BEFORE)
 }
 
 impl<W: Append, H: History> Ingest<W, H> {
-    /// How far the history reaches that this walcast holds.
+    /// The end of the history that this walcast holds.
     pub(super) fn held(&self) -> Lsn {
         self.received.head(&self.journal.epoch(), self.journal.head())
     }
 
-    /// Whether what the server sends is to be received before it is read. The log is ready for it then.
+    /// True if what the server sends is to be received before it is read. The log is ready for it then.
     pub(super) fn is_to_receive_first(&mut self) -> Result<bool, Error> {
         let head = self.journal.head();
         let is_behind = self.held() > head;

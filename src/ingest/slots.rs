@@ -15,13 +15,13 @@ use crate::telemetry::chain;
 pub(super) struct Acquired {
     /// Up to where it is confirmed.
     pub(super) confirmed: Lsn,
-    /// Whether it takes the place of one that was read before: what was written in between is in neither.
+    /// True if it takes the place of one that was read before: what was written in between is in neither.
     pub(super) made_anew: bool,
 }
 
 /// A slot whose creation waits for so long is explained.
 const EXPLAINED_AFTER: Duration = Duration::from_secs(1);
-/// How often it is looked what it waits for.
+/// The interval at which to look what it waits for.
 const EXPLAIN_INTERVAL: Duration = Duration::from_secs(2);
 
 impl<W: Append, H: History> Ingest<W, H> {
@@ -96,7 +96,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         Ok(connection.drop_slot(name)?)
     }
 
-    /// Whether it is a slot that can be read: it may have been made anew while we run. Its confirmed position, which one
+    /// True if it is a slot that can be read: it may have been made anew while we run. Its confirmed position, which one
     /// that is being made does not have yet.
     fn check_kind(&self, state: &SlotState, identity: &Identity) -> Result<Option<Lsn>, Error> {
         let (name, plugin) = (&self.options.slot, self.options.plugin.as_str());
@@ -116,7 +116,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         }
     }
 
-    /// Whether the server keeps more for the slot than it may, and in which words.
+    /// True if the server keeps more for the slot than it may, and in which words.
     fn beyond_bound(&self, state: &SlotState, written: Lsn) -> Option<String> {
         let bound = self.options.max_slot_lag?;
         let kept = state.retained(written).filter(|kept| *kept > bound)?;

@@ -21,9 +21,10 @@ use crate::telemetry::chain;
 pub(super) struct Sighting {
     /// The history's name.
     pub(super) epoch: Epoch,
-    /// How far the server had written when this name was first seen. From there on we know which table has which name.
+    /// The position up to which the server had written when this name was first seen. From there on we know which table has
+    /// which name.
     since: Lsn,
-    /// How far it had when it was last seen.
+    /// The position up to which it had written when it was last seen.
     written: Lsn,
     /// The server's timeline.
     timeline: u32,
@@ -60,7 +61,7 @@ impl Standbys {
     }
 }
 
-/// How often it is looked whether the slot is free.
+/// The interval at which to look whether the slot is free.
 const POLL: Duration = Duration::from_millis(200);
 /// The server takes a moment to notice that a connection of ours is gone: so long nothing is said.
 const QUIET: Duration = Duration::from_millis(500);
@@ -87,7 +88,7 @@ impl Sighting {
         }
     }
 
-    /// Whether a slot that is confirmed up to there, on a server of that timeline that has written so far, continues the
+    /// True if a slot that is confirmed up to there, on a server of that timeline that has written so far, continues the
     /// history: no other server took the place of the one that was seen, and nothing is to be delivered from before that.
     pub(super) fn continues(&self, timeline: u32, written: Lsn, confirmed: Lsn) -> bool {
         self.timeline == timeline && self.written <= written && self.since <= confirmed

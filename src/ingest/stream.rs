@@ -21,7 +21,7 @@ use crate::lsn::Lsn;
 use crate::postgres::{Plugin, Receiver, ReplicationStream};
 use crate::telemetry::chain;
 
-/// How long to wait for space on a full disk before it is tried again.
+/// The time to wait for space on a full disk before it is tried again.
 pub(super) const FULL_PAUSE: Duration = Duration::from_millis(500);
 
 /// Reads one connection's messages into the journal.

@@ -14,7 +14,7 @@ use crate::telemetry::chain;
 pub(super) struct Trouble {
     /// The last words, with their cure; empty while all is well.
     said: String,
-    /// Whether the server itself ended the last stream: perhaps at a change that it can never pass.
+    /// True if the server itself ended the last stream: perhaps at a change that it can never pass.
     at_a_change: bool,
     /// Where the journal was when the stream ended last, and how often it has ended there in the same words.
     head: Lsn,
@@ -28,7 +28,7 @@ struct Goal {
     began: Instant,
     /// Where the stream starts.
     head: Lsn,
-    /// How far the server had written when it was asked: what failed before is not beyond that.
+    /// The position up to which the server had written when it was asked: what failed before is not beyond that.
     written: Lsn,
 }
 
@@ -49,7 +49,7 @@ impl Trouble {
         });
     }
 
-    /// Whether the stream, which has come to `received` and the journal to `head`, is over the trouble: said once.
+    /// True if the stream, which has come to `received` and the journal to `head`, is over the trouble: said once.
     pub(super) fn is_over(&mut self, received: Lsn, head: Lsn) -> bool {
         let Some(goal) = &self.goal else { return false };
         // Where nothing was wrong, the server's first word is enough. It may have much to read that is none of ours, other
@@ -96,13 +96,13 @@ impl Trouble {
         stuck.then_some((reason, Some(Cure::unknown(slot))))
     }
 
-    /// Whether the server has failed so often at the same change that it may never pass it.
+    /// True if the server has failed so often at the same change that it may never pass it.
     pub(super) fn is_stuck(&self) -> bool {
         self.times >= STUCK
     }
 }
 
-/// Whether the server ended the session, rather than failing at what it had to send.
+/// True if the server ended the session, rather than failing at what it had to send.
 fn is_about_the_session(error: &Error) -> bool {
     // Class 57 is "Operator Intervention", 53 "Insufficient Resources"; of 25 there are timeouts only.
     let classes = ["57", "53", "25"];
@@ -173,7 +173,7 @@ impl<'a> Cure<'a> {
     }
 }
 
-/// Whether the server could not build a message: it allocates a gigabyte at most.
+/// True if the server could not build a message: it allocates a gigabyte at most.
 fn is_too_large(error: &crate::postgres::Error) -> bool {
     let routine = error.routine().unwrap_or_default();
     let allocates = ["alloc", "MemoryContext", "StringInfo"];

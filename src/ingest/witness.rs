@@ -40,15 +40,15 @@ pub(super) struct Witness {
 const MAX_COMMIT_RECORD: u64 = (1 << 30) + (1 << 24);
 /// What a server writes from our last question on until it has shut down is not more.
 const MAX_LAST_WORDS: u64 = 16 << 30;
-/// How often it is asked at most, while nobody waits for the answer.
+/// The shortest interval at which it is asked, while nobody waits for the answer.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
-/// How long to wait for something to ask about.
+/// The time to wait for something to ask about.
 const IDLE: Duration = Duration::from_millis(100);
-/// How long to wait after a question that was not answered.
+/// The time to wait after a question that was not answered.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How long an answer may take.
+/// The time that an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a stop waits for the last answer.
+/// The time that a stop waits for the last answer.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 impl Witness {
@@ -60,7 +60,7 @@ impl Witness {
         }
     }
 
-    /// How far the server is known to have written.
+    /// The position up to which the server is known to have written.
     pub(super) fn shown(&self) -> Lsn {
         Lsn(self.shown.load(Ordering::Acquire))
     }

@@ -37,7 +37,7 @@ impl Batch {
         self.bytes.len()
     }
 
-    /// Whether it holds nothing; a reader returns no such batch.
+    /// True if it holds nothing; a reader returns no such batch.
     pub fn is_empty(&self) -> bool {
         self.bytes.is_empty()
     }
@@ -59,11 +59,11 @@ pub struct Piece<'a> {
     pub transaction: Transaction,
     /// The seq of the first change here.
     pub first_seq: u32,
-    /// How many changes there are here.
+    /// The number of changes that there are here.
     pub count: u32,
     /// The changes.
     pub changes: Changes<'a>,
-    /// Whether this is the transaction's last part.
+    /// True if this is the transaction's last part.
     pub last: bool,
 }
 
@@ -166,7 +166,7 @@ impl<'a> Changes<'a> {
         Ok(self)
     }
 
-    /// Whether there are no more.
+    /// True if there are no more.
     pub fn is_empty(&self) -> bool {
         self.left == 0
     }

@@ -24,7 +24,7 @@ pub(super) struct Block {
     marks: Vec<Mark>,
     last_mark: u64,
     relations: LocalRelations,
-    /// How many of the relations stand before the boundary.
+    /// The number of the relations that stand before the boundary.
     settled_relations: usize,
     /// Where in the file the open transaction's first chunk is.
     first_chunk: Option<u64>,
@@ -71,7 +71,7 @@ impl Block {
         self.close();
     }
 
-    /// How many bytes of whole records there are.
+    /// The number of bytes of whole records.
     pub(super) fn whole_bytes(&self) -> usize {
         self.open.map_or(self.bytes.len(), |open| open.start)
     }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::exhaustion::is_exhaustion;
 use crate::lsn::Lsn;
 
-/// Why the journal could not do as asked. Cheap to clone: a failure is told to everyone who waits.
+/// The reason why the journal could not do as asked. Cheap to clone: a failure is told to everyone who waits.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// Another process, or another part of this one, has the directory open.
@@ -159,7 +159,7 @@ impl Error {
         }
     }
 
-    /// Whether it will pass because the system has only run out of file descriptors: wait, and try again.
+    /// True if it will pass because the system has only run out of file descriptors: wait, and try again.
     pub fn is_exhaustion(&self) -> bool {
         match self {
             Error::Full { source, .. } | Error::Failed { source, .. } | Error::Io { source, .. } => {

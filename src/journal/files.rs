@@ -127,9 +127,9 @@ fn open_patiently(dir: &Path) -> io::Result<File> {
     }
 }
 
-/// How long to wait for a file descriptor.
+/// The time to wait for a file descriptor.
 const DESCRIPTOR_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long to wait before it is tried again.
+/// The time to wait before it is tried again.
 const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(20);
 
 impl LogFile for File {

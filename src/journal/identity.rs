@@ -29,12 +29,12 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Whether both are of the same cluster, database and slot.
+    /// True if both are of the same cluster, database and slot.
     pub fn is_of(&self, other: &Identity) -> bool {
         (self.system_id, self.database_oid, &self.slot) == (other.system_id, other.database_oid, &other.slot)
     }
 
-    /// Whether this is of the database that took the other's place: of its name and on its server, but another.
+    /// True if this is of the database that took the other's place: of its name and on its server, but another.
     pub fn succeeds(&self, other: &Identity) -> bool {
         let place = |identity: &Identity| {
             (
@@ -150,7 +150,7 @@ impl Manifest {
         Ok(Some(manifest))
     }
 
-    /// Whether the history is `wanted`'s, or, if that will do, that of the database in whose place `wanted`'s is.
+    /// True if the history is `wanted`'s, or, if that will do, that of the database in whose place `wanted`'s is.
     pub(super) fn check(&self, dir: &Path, wanted: &Identity, made_anew_will_do: bool) -> Result<(), Error> {
         if self.identity.is_of(wanted) {
             return Ok(());

@@ -20,7 +20,7 @@ const WRITTEN_BY_OTHERS: u32 = 0o022;
 /// The bits of a mode that say who may do what.
 const MODE: u32 = 0o7777;
 
-/// Why a directory or a file is not used.
+/// The reason why a directory or a file is not used.
 #[derive(Debug, thiserror::Error)]
 enum Refusal {
     #[error("it is not a directory")]
@@ -44,7 +44,7 @@ impl From<Refusal> for io::Error {
     }
 }
 
-/// Whether there is a directory; a link to one is good if we put it there, or root did.
+/// True if there is a directory; a link to one is good if we put it there, or root did.
 ///
 /// # Errors
 /// It is something else, or others own it or may write it.

@@ -21,7 +21,7 @@ struct Block {
     bytes: Bytes,
 }
 
-/// How much is kept, in bytes.
+/// The amount that is kept, in bytes.
 const MAX_BYTES: usize = 4 * 1024 * 1024;
 
 impl ReadAhead {

@@ -41,7 +41,7 @@ struct Inside {
     wanted: bool,
 }
 
-/// Why a record is not passed: what is wrong with it, or that it could not be read.
+/// The reason why a record is not passed: what is wrong with it, or that it could not be read.
 enum Stop {
     Damaged(u64, &'static str),
     Error(Error),
@@ -325,7 +325,7 @@ impl Read for Reader {
     }
 }
 
-/// Whether everything after `from` lies in a history that starts at `base`.
+/// True if everything after `from` lies in a history that starts at `base`.
 fn holds(base: Lsn, from: Position) -> bool {
     match from.done {
         Done::Commit => base <= from.end,
@@ -333,7 +333,7 @@ fn holds(base: Lsn, from: Position) -> bool {
     }
 }
 
-/// Whether a transaction that ends at `end` is, at least partly, after `from`.
+/// True if a transaction that ends at `end` is, at least partly, after `from`.
 fn holds_not(end: Lsn, from: Position) -> bool {
     match from.done {
         Done::Commit => end > from.end,

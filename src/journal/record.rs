@@ -71,12 +71,12 @@ impl<'a> Frame<'a> {
         ))
     }
 
-    /// How many bytes the record has with its header.
+    /// The number of bytes that the record has with its header.
     pub(super) fn len(&self) -> usize {
         HEADER + self.payload.len()
     }
 
-    /// Whether the checksum is right.
+    /// True if the checksum is right.
     pub(super) fn is_intact(&self) -> bool {
         crc32c::crc32c(self.checked) == self.checksum
     }
@@ -110,7 +110,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// How long the record is whose header (at least) is given, its header included.
+/// The length of the record whose header (at least) is given, its header included.
 pub(super) fn record_len(header: &[u8; HEADER]) -> u64 {
     let [a, b, c, d, ..] = *header;
     HEADER as u64 + u64::from(u32::from_le_bytes([a, b, c, d]))
@@ -186,7 +186,7 @@ impl<'a> RawChange<'a> {
         Ok((RawChange { op, relation, tuples }, rest))
     }
 
-    /// Whether large values were left out of the tuples.
+    /// True if large values were left out of the tuples.
     pub(super) fn is_oversize(&self) -> bool {
         self.op & OVERSIZE != 0
     }

@@ -29,7 +29,7 @@ use crate::lsn::{Epoch, Lsn};
 pub struct Recovery {
     /// The directory held no history yet.
     pub created: bool,
-    /// How many bytes were cut off the newest segment: what came after the last whole transaction.
+    /// The number of bytes that were cut off the newest segment: what came after the last whole transaction.
     pub cut_bytes: u64,
     /// Damaged segments, and segments that a damaged or missing one cuts off from the rest, by their new names.
     pub set_aside: Vec<PathBuf>,
@@ -119,7 +119,7 @@ const CONTENTS: [&str; 10] = [
     "columns.new",
 ];
 
-/// Whether a directory is a journal's, or empty.
+/// True if a directory is a journal's, or empty.
 fn check_contents(dir: &Path) -> Result<(), Error> {
     if dir.join("journal.json").exists() {
         return Ok(());
@@ -390,7 +390,7 @@ impl<'a> Directory<'a> {
     }
 }
 
-/// Why a segment of that length is not the one before `next`; `None` if it is.
+/// The reason why a segment of that length is not the one before `next`; `None` if it is.
 fn follows(header: &Header, bytes: u64, next: &Header) -> Option<&'static str> {
     if header.sequence + 1 != next.sequence {
         Some("the segment after it is missing")

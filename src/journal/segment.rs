@@ -13,7 +13,7 @@ use super::record::{self, Frame, HEADER, Malformed, Record, SEGMENT};
 use crate::event::Relation;
 use crate::lsn::Lsn;
 
-/// How a segment file begins, before its first record.
+/// The beginning of a segment file, before its first record.
 const MAGIC: [u8; 8] = *b"walcastJ";
 
 /// The version of the format of segments and their records.
@@ -28,7 +28,7 @@ pub(super) struct Header {
     pub(super) base: Lsn,
     /// Where the newest transaction before the segment ends.
     pub(super) last_transaction: Lsn,
-    /// How long the file before it is; 0 if it is the first of its history.
+    /// The length of the file before it; 0 if it is the first of its history.
     pub(super) previous_bytes: u64,
 }
 
@@ -116,7 +116,7 @@ pub(super) struct Mark {
     pub(super) offset: u64,
 }
 
-/// How many bytes lie at least between two marks.
+/// The number of bytes that lie at least between two marks.
 pub(super) const MARK_EVERY: u64 = 64 * 1024;
 
 impl Contents {
@@ -221,7 +221,7 @@ pub(super) struct Scan {
     pub(super) end: u64,
     pub(super) head: Lsn,
     pub(super) last_transaction: Lsn,
-    /// Why the scan ended before `limit`, and at which byte; `None` if it ended there.
+    /// The reason why the scan ended before `limit`, and at which byte; `None` if it ended there.
     pub(super) broken: Option<(u64, &'static str)>,
 }
 
@@ -292,7 +292,7 @@ pub(super) fn read_records(file: &dyn LogFile, offset: u64, want: usize, limit: 
     Ok(bytes)
 }
 
-/// How many bytes the whole records at the front of `bytes` take: as many as fit into `want`, but at least one.
+/// The number of bytes that the whole records at the front of `bytes` take: as many as fit into `want`, but at least one.
 pub(super) fn whole_records(bytes: &[u8], want: usize) -> usize {
     let mut whole = 0;
     while let Some((frame, _)) = bytes.get(whole..).and_then(Frame::split) {

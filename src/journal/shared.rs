@@ -72,7 +72,7 @@ impl Journal {
         self.shared.sync.sync_now(timeout)
     }
 
-    /// Whether the journal still takes what it is given: its failure, if it had one.
+    /// True if the journal still takes what it is given: its failure, if it had one.
     ///
     /// # Errors
     /// [`Error::Failed`]
@@ -197,7 +197,7 @@ pub(super) struct State {
     pub(super) generation: u64,
     /// From the oldest to the one that is written; never empty.
     pub(super) segments: VecDeque<Arc<Segment>>,
-    /// How much of the newest segment can be read.
+    /// The amount of the newest segment that can be read.
     pub(super) visible: u64,
     pub(super) last_transaction: Lsn,
     pub(super) window: Window,

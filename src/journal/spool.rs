@@ -11,9 +11,9 @@ use super::error::Error;
 use super::files::{Disk, Files, LogFile, read_up_to, write_all_at};
 use super::private;
 
-/// How much gathers before it is written.
+/// The amount that gathers before it is written.
 const BUFFER_BYTES: usize = 256 * 1024;
-/// How much is read at once.
+/// The amount that is read at once.
 pub(super) const READ_BYTES: usize = 1024 * 1024;
 /// The bytes of a message's length.
 pub(super) const LENGTH: usize = 4;
@@ -23,7 +23,7 @@ pub struct Spools {
     files: Arc<dyn Files>,
     dir: PathBuf,
     by_xid: HashMap<u32, Spool>,
-    /// How much there is of all of them.
+    /// The amount of all of them.
     bytes: u64,
 }
 
@@ -31,7 +31,7 @@ pub struct Spools {
 pub(super) struct Spool {
     pub(super) file: Arc<dyn LogFile>,
     path: PathBuf,
-    /// How much is in the file.
+    /// The amount that is in the file.
     written: u64,
     gathered: Vec<u8>,
     /// The parts that can be rolled back by themselves, in the order of their starts and of their numbers: 16 bytes
@@ -40,7 +40,7 @@ pub(super) struct Spool {
     /// Where the first message is of which it is not known which part it is of: since then nothing came of the
     /// transaction itself.
     unattributed: Option<u64>,
-    /// Whether a part was rolled back that such a message may be of.
+    /// True if a part was rolled back that such a message may be of.
     is_doubtful: bool,
 }
 
@@ -180,22 +180,22 @@ impl Spools {
         })
     }
 
-    /// Whether there is something in the transaction of which it is not known whether it was rolled back.
+    /// True if there is something in the transaction of which it is not known whether it was rolled back.
     pub fn is_doubtful(&self, xid: u32) -> bool {
         self.by_xid.get(&xid).is_some_and(|spool| spool.is_doubtful)
     }
 
-    /// How many transactions there are.
+    /// The number of transactions that there are.
     pub fn len(&self) -> usize {
         self.by_xid.len()
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.by_xid.is_empty()
     }
 
-    /// How much there is of them, in bytes.
+    /// The amount of them, in bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -218,7 +218,7 @@ impl Spools {
     }
 }
 
-/// Whether the subtransaction `a` is older than `b`. Their IDs start again at the end of 32 bits.
+/// True if the subtransaction `a` is older than `b`. Their IDs start again at the end of 32 bits.
 fn precedes(a: u32, b: u32) -> bool {
     b.wrapping_sub(a).cast_signed() > 0
 }
@@ -244,7 +244,7 @@ impl Spool {
 /// The messages of a transaction that has committed, in order. Its file goes when this is dropped.
 pub struct Spooled {
     pub(super) spool: Spool,
-    /// How much of the file has been read.
+    /// The amount of the file that has been read.
     read: u64,
     buffer: Vec<u8>,
     /// Where in the buffer the next message starts.

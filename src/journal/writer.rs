@@ -30,7 +30,7 @@ pub struct Writer {
     block: Block,
     head: Lsn,
     last_transaction: Lsn,
-    /// How many of the segment's relations readers know.
+    /// The number of the segment's relations that readers know.
     visible_relations: usize,
     before: BeforeWriting,
 }
@@ -167,7 +167,7 @@ impl Writer {
         self.head
     }
 
-    /// Whether a transaction is open.
+    /// True if a transaction is open.
     pub fn in_transaction(&self) -> bool {
         self.block.in_transaction()
     }

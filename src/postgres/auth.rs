@@ -21,7 +21,7 @@ pub(super) struct Login<'a> {
     pub(super) progress: Progress,
 }
 
-/// How far it has come.
+/// The stage that it has reached.
 #[derive(Default)]
 pub(super) enum Progress {
     /// The server has not said how.

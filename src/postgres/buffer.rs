@@ -76,7 +76,7 @@ impl Buffer {
         self.end = (self.end + n).min(self.bytes.len());
     }
 
-    /// Whether nothing is buffered, not even the beginning of a message.
+    /// True if nothing is buffered, not even the beginning of a message.
     pub(super) fn is_empty(&self) -> bool {
         self.start == self.end
     }

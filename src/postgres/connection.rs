@@ -17,11 +17,11 @@ use super::session::Settings;
 use super::wire::{Message, RawMessage, WireError};
 use crate::event::quote_literal;
 
-/// How long the server may take for each message of an answer, unless [`Connection::set_read_timeout`] says otherwise.
+/// The time that the server may take for each message of an answer, unless [`Connection::set_read_timeout`] says otherwise.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
-/// How long the kernel may take for what we send.
+/// The time that the kernel may take for what we send.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often [`Connection::query_while`] asks.
+/// The interval at which [`Connection::query_while`] asks.
 pub(super) const ASK_INTERVAL: Duration = Duration::from_millis(200);
 pub(super) const BUFFER: usize = 16 * 1024;
 /// The largest message in answer to a statement: a row of it, in the first place.
@@ -39,7 +39,7 @@ pub struct Connection {
     parameters: BTreeMap<String, String>,
     pub(super) read_timeout: Option<Duration>,
     pub(super) settings: Settings,
-    /// Whether a transaction is open.
+    /// True if a transaction is open.
     in_transaction: bool,
     cancelled: bool,
     /// Where the server is, and what it takes to cancel this session's statement there.
@@ -62,7 +62,7 @@ impl Connection {
         }
     }
 
-    /// How long the server may take for each message of an answer (60 s at first); `None` for as long as it likes.
+    /// The time that the server may take for each message of an answer (60 s at first); `None` for as long as it likes.
     pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
         self.read_timeout = timeout;
     }
@@ -83,7 +83,7 @@ impl Connection {
         self.parameter("server_version").map_or(0, version_num)
     }
 
-    /// Whether TLS protects the session.
+    /// True if TLS protects the session.
     pub fn is_encrypted(&self) -> bool {
         self.link.is_tls()
     }
@@ -151,7 +151,7 @@ impl Connection {
         }
     }
 
-    /// Whether the database's encoding has all characters of a text.
+    /// True if the database's encoding has all characters of a text.
     pub fn can_hold(&mut self, text: &str) -> Result<bool, Error> {
         match self.query(&format!("SELECT {}", quote_literal(text))) {
             Ok(_) => Ok(true),
@@ -160,7 +160,7 @@ impl Connection {
         }
     }
 
-    /// Whether a statement was to be cancelled: that may still hit a later one.
+    /// True if a statement was to be cancelled: that may still hit a later one.
     pub fn was_cancelled(&self) -> bool {
         self.cancelled
     }
@@ -180,7 +180,7 @@ impl Connection {
         );
     }
 
-    /// Whether the server has nothing to say, not even goodbye.
+    /// True if the server has nothing to say, not even goodbye.
     pub fn is_idle(&self) -> bool {
         self.inbox.buffer.is_empty() && matches!(self.link.wait_readable(Some(Instant::now())), Ok(false))
     }
@@ -207,7 +207,7 @@ impl Connection {
         self.receive_until(deadline)
     }
 
-    /// Whether something of the next message is there by then.
+    /// True if something of the next message is there by then.
     pub(super) fn is_message_near(&mut self, deadline: Instant) -> Result<bool, Error> {
         // What the TLS session has decrypted already, the socket knows nothing of.
         let here = !self.inbox.buffer.is_empty() || self.inbox.read(&self.link)?.is_some();
@@ -306,7 +306,7 @@ impl Row {
         self.0.len()
     }
 
-    /// Whether there are no columns.
+    /// True if there are no columns.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -338,7 +338,7 @@ impl Row {
         })
     }
 
-    /// Whether the boolean in column `index` is true.
+    /// True if the boolean in column `index` is true.
     pub(super) fn is_true(&self, index: usize) -> bool {
         self.get(index) == Some("t")
     }

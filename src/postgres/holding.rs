@@ -31,7 +31,7 @@ pub struct SlotReader {
     pub description: String,
     /// What it was marked by, see [`Connection::mark_session`].
     pub mark: Option<u64>,
-    /// How far the server had written when it was seen.
+    /// The position up to which the server had written when it was seen.
     pub written: Lsn,
 }
 
@@ -120,7 +120,7 @@ impl Connection {
         self.query(&lock).map(drop)
     }
 
-    /// How many sessions wait for the slot to be free.
+    /// The number of sessions that wait for the slot to be free.
     pub fn standbys(&mut self, name: &SlotName) -> Result<u32, Error> {
         let name = quote_literal(name.as_str());
         let sql = format!(

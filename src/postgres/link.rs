@@ -62,7 +62,7 @@ impl Unsent {
     }
 }
 
-/// How much room is kept for what is to be sent.
+/// The room that is kept for what is to be sent.
 const KEPT_UNSENT: usize = 16 * 1024;
 
 /// Encrypted bytes between the kernel and the TLS session; the reader's own. Without TLS it stays empty.
@@ -73,7 +73,7 @@ pub(super) struct Encrypted {
     end: usize,
 }
 
-/// How much is read at once under TLS: four records of the largest size.
+/// The amount that is read at once under TLS: four records of the largest size.
 const ENCRYPTED_READ: usize = 64 * 1024;
 
 impl Link {
@@ -108,12 +108,12 @@ impl Link {
         f(session.peer_certificates()?.first()?.as_ref())
     }
 
-    /// Whether it is a unix socket.
+    /// True if it is a unix socket.
     pub(super) fn is_unix(&self) -> bool {
         self.socket.local_addr().is_ok_and(|address| address.is_unix())
     }
 
-    /// Whether there is TLS.
+    /// True if there is TLS.
     pub(super) fn is_tls(&self) -> bool {
         matches!(self.layer, Layer::Tls(_))
     }

@@ -58,7 +58,7 @@ impl Pacing {
         Pacing::new(Duration::ZERO)
     }
 
-    /// How long to nap after a read at `now` that found nothing; `messages` were taken since the one before that.
+    /// The time to nap after a read at `now` that found nothing; `messages` were taken since the one before that.
     pub fn on_empty(&mut self, now: Instant, messages: u32) -> Option<Duration> {
         let (start, counted) = self.window.unwrap_or((now, 0));
         let counted = counted.saturating_add(messages);

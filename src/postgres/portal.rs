@@ -17,7 +17,7 @@ use crate::event::{Value, encode_values};
 /// The portal's name: one without a name would not outlive the next statement.
 const PORTAL: &str = "rows";
 
-/// Whether a portal has more rows.
+/// The state of a portal after some of its rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fetched {
     /// It may have more.
@@ -27,7 +27,7 @@ pub enum Fetched {
 }
 
 impl Connection {
-    /// How large a row may be, in bytes.
+    /// The size that a row may have, in bytes.
     pub fn allow_rows_of(&mut self, bytes: usize) {
         self.inbox.buffer.resize(BUFFER, bytes);
     }

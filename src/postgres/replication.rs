@@ -55,7 +55,7 @@ pub struct StatusUpdate {
     pub flushed: Lsn,
     /// Up to where it took effect; nothing in logical replication depends on it.
     pub applied: Lsn,
-    /// Whether the server is to answer at once with a keepalive.
+    /// True if the server is to answer at once with a keepalive.
     pub reply_requested: bool,
 }
 

@@ -154,7 +154,7 @@ pub struct SlotState {
     pub plugin: Option<String>,
     /// The database; `None` for a physical slot.
     pub database: Option<String>,
-    /// Whether it goes with the session that made it.
+    /// True if it goes with the session that made it.
     pub temporary: bool,
     /// The server process that reads it, if one does.
     pub active_pid: Option<u32>,
@@ -164,30 +164,30 @@ pub struct SlotState {
     pub confirmed_flush_lsn: Option<Lsn>,
     /// `reserved`, `extended`, `unreserved` or `lost`.
     pub wal_status: Option<String>,
-    /// How much more WAL can be written before it may be lost, in bytes; `None` if there is no such limit.
+    /// The amount of WAL that can still be written before it may be lost, in bytes; `None` if there is no such limit.
     pub safe_wal_size: Option<i64>,
-    /// Why it was invalidated (version 17 and later), `wal_removed` or `idle_timeout` for example.
+    /// The reason why it was invalidated (version 17 and later), `wal_removed` or `idle_timeout` for example.
     pub invalidation_reason: Option<String>,
-    /// Whether a standby holds a copy of it to fail over to (version 17 and later).
+    /// True if a standby holds a copy of it to fail over to (version 17 and later).
     pub failover: bool,
-    /// Whether transactions are decoded when they are prepared rather than when they commit.
+    /// True if transactions are decoded when they are prepared rather than when they commit.
     pub two_phase: bool,
 }
 
 impl SlotState {
-    /// Whether the server has given the slot up: it can only be dropped.
+    /// True if the server has given the slot up: it can only be dropped.
     pub fn is_lost(&self) -> bool {
         self.wal_status.as_deref() == Some("lost") || self.invalidation_reason.is_some()
     }
 
-    /// Why the server has given the slot up, if it has.
+    /// The reason why the server has given the slot up, if it has.
     pub fn loss(&self) -> Option<&str> {
         let reason = self.invalidation_reason.as_deref();
         self.is_lost()
             .then(|| reason.unwrap_or("max_slot_wal_keep_size was exceeded"))
     }
 
-    /// How much WAL a server that has written so far keeps for the slot, in bytes.
+    /// The amount of WAL that a server that has written so far keeps for the slot, in bytes.
     pub fn retained(&self, written: Lsn) -> Option<u64> {
         self.restart_lsn.map(|lsn| written.bytes_since(lsn))
     }
@@ -231,20 +231,20 @@ impl Connection {
         parse_history(row.text(1, "the timeline's history file")?)
     }
 
-    /// How far the server has written its WAL; a standby, how far it has replayed it.
+    /// The position up to which the server has written its WAL; a standby, how far it has replayed it.
     pub fn written(&mut self) -> Result<Lsn, Error> {
         self.query_one("the server's position", WRITTEN)?
             .parse(0, "position")
     }
 
-    /// How far the server's log has been inserted into, whether it is on disk or not; of a standby, how far it has received
-    /// or replayed it. What an application reads from `pg_current_wal_insert_lsn()` never lies beyond.
+    /// The position up to which the server's log has been inserted into, whether it is on disk or not; of a standby, how far
+    /// it has received or replayed it. What an application reads from `pg_current_wal_insert_lsn()` never lies beyond.
     pub fn inserted(&mut self) -> Result<Lsn, Error> {
         self.query_one("the server's insert position", INSERTED)?
             .parse(0, "position")
     }
 
-    /// Whether the server is a standby.
+    /// True if the server is a standby.
     pub fn is_in_recovery(&mut self) -> Result<bool, Error> {
         let row = self.query_one("the server's role", "SELECT pg_catalog.pg_is_in_recovery()")?;
         Ok(row.is_true(0))

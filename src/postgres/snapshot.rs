@@ -21,13 +21,13 @@ impl Snapshot {
     /// The question whose answer is one.
     pub(super) const SQL: &str = "SELECT pg_catalog.pg_current_snapshot()::text";
 
-    /// Whether it sees a transaction that has committed, by the low 32 bits of its ID, which the stream names.
+    /// True if it sees a transaction that has committed, by the low 32 bits of its ID, which the stream names.
     pub fn sees(&self, xid: u32) -> bool {
         let full = self.widen(xid);
         full < self.xmin || (full < self.xmax && !self.in_progress.contains(&full))
     }
 
-    /// Whether it may not see a transaction that has committed, as far as its ends tell: a standby gives no list of those
+    /// True if it may not see a transaction that has committed, as far as its ends tell: a standby gives no list of those
     /// that were in progress in between.
     pub fn may_hide(&self, xid: u32) -> bool {
         (self.xmin..self.xmax).contains(&self.widen(xid))
@@ -50,7 +50,7 @@ pub struct Horizon {
 }
 
 impl Horizon {
-    /// Whether a later snapshot sees what became of all of them.
+    /// True if a later snapshot sees what became of all of them.
     pub fn is_past(&self, later: &Snapshot) -> bool {
         let open = self.view.in_progress.iter().copied();
         let unknown = self.view.xmax..self.next;

@@ -27,7 +27,7 @@ const MAX_FRAME_BYTES: usize = (1 << 30) + 64;
 /// wal2json's option for exact numbers.
 const EXACT_NUMBERS: &str = "numeric-data-types-as-string";
 
-/// Whether a server refused a stream because its wal2json does not know the option for exact numbers.
+/// True if a server refused a stream because its wal2json does not know the option for exact numbers.
 pub fn is_refused_option(error: &Error) -> bool {
     matches!(error, Error::Server(error) if error.code == "22023" && error.message.contains(EXACT_NUMBERS))
 }
@@ -205,7 +205,7 @@ pub enum Frame<'a> {
         wal_end: Lsn,
         /// When it was sent, by the server's clock.
         sent_at: Timestamp,
-        /// Whether the server waits for a status update.
+        /// True if the server waits for a status update.
         reply_requested: bool,
     },
     /// A warning, in the server's own words.

@@ -34,7 +34,7 @@ impl Connection {
     }
 }
 
-/// Whether the setting names a standby of that name: `FIRST 2 (a, "b c")`, `ANY 1 (*)`, `2 (a, b)`, `a, b` (see
+/// True if the setting names a standby of that name: `FIRST 2 (a, "b c")`, `ANY 1 (*)`, `2 (a, b)`, `a, b` (see
 /// `syncrep_gram.y` and `SyncRepGetStandbyPriority` in the server's source).
 fn names(setting: &str, application_name: &str) -> bool {
     let mut named = Vec::new();

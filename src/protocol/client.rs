@@ -51,20 +51,20 @@ pub struct Subscribe {
     pub columns: Option<Vec<String>>,
     /// The operations wanted.
     pub ops: Ops,
-    /// Whether to send old rows where they are known.
+    /// True if to send old rows where they are known.
     pub old: bool,
     /// What it begins with.
     pub opening: Opening,
     /// The epoch that the client's position is of.
     pub epoch: Option<Epoch>,
-    /// How to treat changes of which the log does not tell whether they concern it.
+    /// The way to treat changes of which the log does not tell whether they concern it.
     pub undecided: Undecided,
     /// What `now()` is in the predicate.
     pub now: Option<Timestamp>,
 }
 
-/// How a subscription treats changes of which the log does not tell whether they concern its result: the old row's
-/// membership is unknown, or the new row's.
+/// The way in which a subscription treats changes of which the log does not tell whether they concern its result: the old
+/// row's membership is unknown, or the new row's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Undecided {
     /// It is refused, or ends, where the table's replica identity leaves anything open.

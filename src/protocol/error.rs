@@ -177,8 +177,8 @@ impl ErrorMessage {
     }
 }
 
-/// Why the server closes a websocket. Up to 4499 a client comes back with its positions; from 4500 on it does not come
-/// back unchanged.
+/// The reason why the server closes a websocket. Up to 4499 a client comes back with its positions; from 4500 on it does not
+/// come back unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseCode {
     /// The server stops: reconnect after a random part of this time, so that not all clients come at once.
@@ -244,7 +244,7 @@ impl CloseCode {
         })
     }
 
-    /// Whether a client may come back as it is, with its positions.
+    /// True if a client may come back as it is, with its positions.
     pub fn may_reconnect(self) -> bool {
         use CloseCode::{NotText, ProtocolError, TooBig};
         self.code() < 4500 && !matches!(self, ProtocolError | NotText | TooBig)

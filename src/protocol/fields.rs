@@ -10,9 +10,9 @@ use super::{ErrorCode, ErrorMessage};
 
 /// More fields than any message has: beyond it there is no need to read on.
 const MAX_FIELDS: usize = 32;
-/// How deep arrays and objects may be nested, in parameters and the `ref` of a ping.
+/// The depth to which arrays and objects may be nested, in parameters and the `ref` of a ping.
 const MAX_DEPTH: usize = 32;
-/// How many characters of a client's own text are repeated to it in an error.
+/// The number of characters of a client's own text that are repeated to it in an error.
 const MAX_QUOTED: usize = 60;
 
 /// The fields of one JSON object, their values as yet unread.
@@ -147,7 +147,7 @@ fn wrong(field: &str, expected: &str, json: &str) -> ErrorMessage {
     bad(format!("{} must be {expected}, not {found}", quoted(field)))
 }
 
-/// Whether the text, if it is JSON, has more than `max` arrays and objects open at once.
+/// True if the text, if it is JSON, has more than `max` arrays and objects open at once.
 fn is_deeper_than(max: usize, text: &str) -> bool {
     let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
     for byte in text.bytes() {

@@ -39,7 +39,7 @@ pub struct Framing<'a> {
     pub transaction: &'a Transaction,
     /// The one subscription that the frames concern while it catches up alone, as a JSON string.
     pub only: Option<&'a str>,
-    /// Whether the transaction ends with this piece.
+    /// True if the transaction ends with this piece.
     pub last: bool,
     /// About how large a frame may grow before the next one begins. A single change is never divided.
     pub max_bytes: usize,

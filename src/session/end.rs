@@ -11,7 +11,7 @@ use crate::journal::History;
 use crate::protocol::CloseCode;
 use crate::router;
 
-/// Why a session ends.
+/// The reason why a session ends.
 #[derive(Debug)]
 pub(super) enum End {
     /// The client has gone without a word.
@@ -39,7 +39,7 @@ impl From<router::Stopped> for End {
     }
 }
 
-/// How long a client gets to take our close frame and answer it.
+/// The time that a client gets to take our close frame and answer it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A client's close code as a metric's label: a closed set.

@@ -13,9 +13,9 @@ use crate::protocol::{
 pub struct Limits {
     /// Subscriptions at once.
     pub max_subscriptions: usize,
-    /// How long without a word from the client until it is pinged.
+    /// The time without a word from the client after which it is pinged.
     pub ping_interval: Duration,
-    /// How long without a word from the client until it is given up.
+    /// The time without a word from the client after which it is given up.
     pub pong_timeout: Duration,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Machine {
     heard: Instant,
     /// When it was pinged, unless it said something since.
     pinged: Option<Instant>,
-    /// How many control frames it may send at once, as of the time beside it.
+    /// The number of control frames that it may send at once, as of the time beside it.
     control: (f64, Instant),
 }
 
@@ -166,7 +166,7 @@ impl Machine {
         self.counted(Request::Refuse(ErrorMessage::new(ErrorCode::BadRequest, message)))
     }
 
-    /// Whether the subscription that took this id still holds it.
+    /// True if the subscription that took this id still holds it.
     pub(super) fn holds(&self, id: &Arc<str>) -> bool {
         self.ids.iter().any(|held| Arc::ptr_eq(held, id))
     }

@@ -14,9 +14,10 @@ use super::{End, Event, MAX_CLIENT_MESSAGE_BYTES, Session};
 use crate::journal::History;
 use crate::protocol::CloseCode;
 
-/// How many of a client's requests wait for their turn; with so many, nothing more is read from it.
+/// The number of a client's requests that wait for their turn; with so many, nothing more is read from it.
 const MAX_WAITING_REQUESTS: usize = 16;
-/// How much may come until a message is whole: as much as it may have, and as much again for the heads of its fragments.
+/// The amount that may come until a message is whole: as much as it may have, and as much again for the heads of its
+/// fragments.
 const MAX_UNFINISHED_BYTES: usize = 2 * MAX_CLIENT_MESSAGE_BYTES;
 
 impl<H: History> Session<H> {
@@ -111,7 +112,7 @@ impl<H: History> Session<H> {
 /// The code of a close frame that has none (RFC 6455, section 7.1.5).
 const NO_STATUS: u16 = 1005;
 
-/// How a connection ends on which something came that cannot be.
+/// The way in which a connection ends on which something came that cannot be.
 fn of_error(error: &Error) -> End {
     match error {
         Error::Capacity(_) => End::Close(CloseCode::TooBig),

@@ -25,7 +25,7 @@ pub(super) struct Scan<H: History> {
     at: Position,
     /// What was read from the journal but is not yet taken, and how many of its entries are.
     rest: Option<(Batch, usize)>,
-    /// How much work is enough for a step.
+    /// The work that is enough for a step.
     enough: u64,
 }
 
@@ -67,9 +67,9 @@ pub(super) struct Found {
     pub(super) items: Vec<Item>,
     /// Where it goes on.
     pub(super) next: From,
-    /// Whether there is nothing more to read now, or not up to where it was to read.
+    /// True if there is nothing more to read now, or not up to where it was to read.
     pub(super) done: bool,
-    /// Whether the scan is further on, and of no use to go on with.
+    /// True if the scan is further on, and of no use to go on with.
     pub(super) is_cut: bool,
 }
 
@@ -101,13 +101,13 @@ impl Audience for Alone {
     }
 }
 
-/// How much of the journal is read at a time, in bytes.
+/// The amount of the journal that is read at a time, in bytes.
 const BATCH_BYTES: usize = if cfg!(test) { 3_000 } else { 64 * 1024 };
-/// How much of the journal one step reads at most, in bytes, however little of it matches: others want their turn.
+/// The amount of the journal that one step reads at most, in bytes, however little of it matches: others want their turn.
 const STEP_BYTES: usize = if cfg!(test) { 20_000 } else { 4 * 1024 * 1024 };
-/// How much work one step does at most, but for one change.
+/// The work that one step does at most, but for one change.
 const STEP_WORK: u64 = 20_000_000;
-/// How much one step finds at most, in bytes, but for the first who joined: what several are sent counts once.
+/// The amount that one step finds at most, in bytes, but for the first who joined: what several are sent counts once.
 const FOUND_BYTES: usize = if cfg!(test) { 4_000 } else { 8 * 1024 * 1024 };
 
 impl<H: History> Scan<H> {
@@ -245,7 +245,7 @@ impl<H: History> Scan<H> {
         }
     }
 
-    /// Whether a step has found or done enough.
+    /// True if a step has found or done enough.
     fn has_enough(&self) -> bool {
         self.readings.kept >= FOUND_BYTES || self.fanout.worked() >= self.enough
     }
@@ -329,15 +329,15 @@ impl<H: History> Scan<H> {
 #[derive(Debug, Default)]
 struct Readings {
     all: Vec<Reading>,
-    /// How many wait to hear.
+    /// The number of those that wait to hear.
     waiting: usize,
     /// Those who have enough.
     full: Vec<usize>,
     /// The first place where somebody reads no further.
     next_until: Option<Position>,
-    /// How much is enough, in bytes.
+    /// The amount that is enough, in bytes.
     max_bytes: usize,
-    /// How much was found in this step, in bytes.
+    /// The amount that was found in this step, in bytes.
     kept: usize,
     /// Where the last text lies that was counted.
     counted: usize,

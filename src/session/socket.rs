@@ -18,7 +18,7 @@ pub struct Socket {
     unfinished: Unfinished,
 }
 
-/// How much is read of what a client sends to a connection that is over.
+/// The amount that is read of what a client sends to a connection that is over.
 const MAX_DRAINED_BYTES: usize = 4 * 1024 * 1024;
 
 impl Socket {
@@ -79,7 +79,7 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// How much has come of a message that is not whole, and since when. Pure.
+/// The amount that has come of a message that is not whole, and since when. Pure.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Unfinished {
     bytes: usize,
@@ -108,12 +108,12 @@ impl Unfinished {
         }
     }
 
-    /// Whether more than that has come.
+    /// True if more than that has come.
     pub(super) fn is_beyond(&self, bytes: usize) -> bool {
         self.bytes > bytes
     }
 
-    /// Whether it takes longer than that.
+    /// True if it takes longer than that.
     pub(super) fn is_older_than(&self, time: Duration, now: Instant) -> bool {
         self.since
             .is_some_and(|since| now.saturating_duration_since(since) > time)

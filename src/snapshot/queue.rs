@@ -32,18 +32,18 @@ pub(super) const LONG: Duration = Duration::from_secs(5);
 /// What waits for a place, and how many each owner has.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
-    /// How many are not taken.
+    /// The number of those that are not taken.
     free: usize,
     /// The owners of which something waits, in the order of their turns.
     turns: VecDeque<Owner>,
     waiting: HashMap<Owner, VecDeque<T>>,
-    /// How many places each has; none that has none.
+    /// The number of places that each has; none that has none.
     taken: HashMap<Owner, usize>,
     /// Those that are held, in the order in which they were given.
     places: Vec<Place>,
     /// The number that was given so far.
     given: u64,
-    /// How many wait in all.
+    /// The number of those that wait in all.
     len: usize,
     most: usize,
 }
@@ -52,8 +52,8 @@ pub(super) struct Queue<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// How many times `most` may wait where each is the first of its owner's: those who asked for little are not sent away
-/// because others asked for much.
+/// The number of times that `most` may wait where each is the first of its owner's: those who asked for little are not sent
+/// away because others asked for much.
 const FIRSTS: usize = 10;
 
 impl<T> Queue<T> {
@@ -178,7 +178,7 @@ impl<T> Queue<T> {
                 .any(|(_, waiting)| waiting.iter().any(&is_wanted))
     }
 
-    /// How many wait.
+    /// The number of those that wait.
     pub(super) fn len(&self) -> usize {
         self.len
     }

@@ -25,7 +25,7 @@ pub struct Seam {
 }
 
 impl Seam {
-    /// Whether the snapshot's rows hold what the transaction did.
+    /// True if the snapshot's rows hold what the transaction did.
     pub fn saw(&self, transaction: &Transaction) -> bool {
         transaction.end <= self.after || transaction.end <= self.until && self.view.sees(transaction.xid)
     }
@@ -39,7 +39,7 @@ pub struct Unseen(Mutex<Entries>);
 struct Entries {
     /// By their ends, as they came.
     transactions: Vec<(Lsn, u32)>,
-    /// How many were left when those that can be seen were last dropped.
+    /// The number of those that were left when those that can be seen were last dropped.
     swept: usize,
     /// Those that can be seen, but not by every snapshot that is being taken; and the number of the first one that surely
     /// sees them.

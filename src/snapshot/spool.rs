@@ -17,10 +17,10 @@ use crate::exhaustion::is_exhaustion;
 
 /// A file is followed by another at this size, in bytes; its space is free once all clients are past it.
 const FILE_BYTES: u64 = 8 * 1024 * 1024;
-/// How often whoever waits for space looks whether it is still wanted.
+/// The interval at which whoever waits for space looks whether it is still wanted.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// How much all snapshots together may keep.
+/// The amount that all snapshots together may keep.
 #[derive(Debug)]
 pub(super) struct Budget {
     used: Mutex<u64>,
@@ -37,7 +37,7 @@ impl Budget {
         })
     }
 
-    /// How much is kept now.
+    /// The amount that is kept now.
     pub(super) fn used(&self) -> u64 {
         *self.used.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -55,7 +55,7 @@ impl Budget {
         }
     }
 
-    /// Whether there is still no space after a while.
+    /// True if there is still no space after a while.
     fn is_full(&self) -> bool {
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let full = |used: &mut u64| *used >= self.limit;
@@ -213,7 +213,7 @@ impl Kept {
         self.chunks.get(usize::try_from(index).ok()?)
     }
 
-    /// Whether the first chunk of all is still here, or still to come.
+    /// True if the first chunk of all is still here, or still to come.
     pub(super) fn is_whole(&self) -> bool {
         self.first == 0
     }
@@ -228,7 +228,7 @@ impl Kept {
         }
     }
 
-    /// How many bytes they have.
+    /// The number of bytes that they have.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }

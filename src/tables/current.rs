@@ -12,7 +12,7 @@ pub(super) struct Current {
     by_name: HashMap<TableName, Known>,
     /// A position that lies behind all that the last answer shows.
     answered_at: Lsn,
-    /// How often the stream has described a table.
+    /// The number of times that the stream has described a table.
     descriptions: u64,
 }
 
@@ -47,7 +47,7 @@ impl Current {
             .collect()
     }
 
-    /// How often the stream has described a table.
+    /// The number of times that the stream has described a table.
     pub(super) fn descriptions(&self) -> u64 {
         self.descriptions
     }

@@ -254,7 +254,7 @@ impl Versions {
     }
 }
 
-/// Whether two versions of a table have the same columns, which mean the same.
+/// True if two versions of a table have the same columns, which mean the same.
 fn is_same(a: &Relation, b: &Relation) -> bool {
     a.columns.len() == b.columns.len()
         && a.columns.iter().zip(&b.columns).all(|(a, b)| {

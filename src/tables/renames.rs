@@ -33,7 +33,7 @@ impl Renames {
         }
     }
 
-    /// Whether the stream calls the table by another name.
+    /// True if the stream calls the table by another name.
     pub(super) fn differs(&self, oid: u32, name: &TableName) -> bool {
         self.streamed.get(&oid).is_some_and(|streamed| streamed != name)
     }
@@ -45,12 +45,12 @@ impl Renames {
         }
     }
 
-    /// Whether there is a table that the stream calls by its old name, though it has come past the renaming.
+    /// True if there is a table that the stream calls by its old name, though it has come past the renaming.
     pub(super) fn is_due(&self, head: Lsn) -> bool {
         self.found.values().any(|(_, written)| *written <= head)
     }
 
-    /// Whether the stream is known to call the table by its old name.
+    /// True if the stream is known to call the table by its old name.
     pub(super) fn is_renamed(&self, oid: u32) -> bool {
         self.found.contains_key(&oid)
     }

@@ -14,7 +14,7 @@ use crate::lsn::Lsn;
 #[derive(Debug, Default)]
 pub(super) struct Roots {
     read: HashMap<u32, Held>,
-    /// How far the server had written when it was found.
+    /// The position up to which the server had written when it was found.
     found: HashMap<u32, (Held, Lsn)>,
     /// For what the stream has begun anew. It does so once for each.
     tried: HashMap<u32, Held>,
@@ -51,7 +51,7 @@ impl Roots {
         self.read.insert(relation.oid, held);
     }
 
-    /// Whether rows of the root are read by something else than the database says, for which the stream has not begun anew
+    /// True if rows of the root are read by something else than the database says, for which the stream has not begun anew
     /// yet.
     pub(super) fn differs(&self, relation: &Relation) -> bool {
         let Some(read) = self.read.get(&relation.oid) else {
@@ -73,7 +73,7 @@ impl Roots {
         }
     }
 
-    /// Whether there is such a root, and the stream has come past where that was found.
+    /// True if there is such a root, and the stream has come past where that was found.
     pub(super) fn is_due(&self, head: Lsn) -> bool {
         self.found.values().any(|(_, written)| *written <= head)
     }

@@ -156,7 +156,7 @@ impl ArraySet {
         own + size_of_val(&*self.values)
     }
 
-    /// Whether there are none, nulls aside.
+    /// True if there are none, nulls aside.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }
@@ -241,7 +241,7 @@ impl<'a> ArrayRef<'a> {
         self.contains_all(&set.values)
     }
 
-    /// Whether all of these values, which are sorted and distinct, are among the elements.
+    /// True if all of these values, which are sorted and distinct, are among the elements.
     fn contains_all(self, wanted: &[Datum<'_>]) -> Result<bool, Malformed> {
         let mut missing = wanted.len();
         if missing == 0 {
@@ -318,7 +318,7 @@ impl<'a> ArrayRef<'a> {
         Ok(answer)
     }
 
-    /// Whether it has no elements.
+    /// True if it has no elements.
     pub fn is_empty(self) -> Result<bool, Malformed> {
         Ok(self.data().next().transpose()?.is_none())
     }

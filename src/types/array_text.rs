@@ -41,12 +41,12 @@ impl<'a> Tokens<'a> {
         })
     }
 
-    /// How many braces are open.
+    /// The number of braces that are open.
     fn depth(&self) -> usize {
         self.depth
     }
 
-    /// Whether nothing follows what has been read.
+    /// True if nothing follows what has been read.
     fn is_at_end(&self) -> bool {
         self.rest.is_empty()
     }
@@ -109,7 +109,7 @@ pub struct ArrayText<'a> {
 pub struct Dimension {
     /// The index of the first element, 1 unless the array says otherwise.
     pub lower: i32,
-    /// How many elements, at least 1.
+    /// The number of elements, at least 1.
     pub length: u32,
 }
 

@@ -25,12 +25,12 @@ impl Attnum {
         (self.0 > 0).then_some(self.0)
     }
 
-    /// Whether the number was not asked for.
+    /// True if the number was not asked for.
     pub fn is_unknown(&self) -> bool {
         *self == Attnum::UNKNOWN
     }
 
-    /// Whether two columns of a table may be two different ones. Without a number they are told apart by name and type
+    /// True if two columns of a table may be two different ones. Without a number they are told apart by name and type
     /// alone.
     pub fn may_differ(self, other: Attnum) -> bool {
         !self.is_unknown() && !other.is_unknown() && (self != other || self == Attnum::UNCERTAIN)

@@ -88,17 +88,17 @@ pub(super) fn day_of(micros: i64) -> i64 {
     }
 }
 
-/// Whether a timestamp can have that many microseconds.
+/// True if a timestamp can have that many microseconds.
 pub(super) fn is_timestamp(micros: i64) -> bool {
     is_finite_timestamp(micros) || matches!(micros, i64::MIN | i64::MAX)
 }
 
-/// Whether a timestamp that is not infinite can have that many microseconds.
+/// True if a timestamp that is not infinite can have that many microseconds.
 pub(super) fn is_finite_timestamp(micros: i64) -> bool {
     TIMESTAMPS.contains(&micros)
 }
 
-/// Whether a date that is not infinite can have that many days.
+/// True if a date that is not infinite can have that many days.
 pub(super) fn is_date(days: i64) -> bool {
     DATES.contains(&days)
 }

@@ -64,7 +64,7 @@ impl Datum<'_> {
         }
     }
 
-    /// How many bytes it has besides itself.
+    /// The number of bytes that it has besides itself.
     pub fn bytes(&self) -> usize {
         match self {
             Datum::Text(bytes) | Datum::Bytea(bytes) | Datum::Bit(bytes) => bytes.len(),
@@ -221,12 +221,12 @@ impl<'a> Decimal<'a> {
         Some(self)
     }
 
-    /// How many digits stand before the decimal point, at most 0 if the number is less than one.
+    /// The number of digits that stand before the decimal point, at most 0 if the number is less than one.
     pub(super) fn weight(&self) -> i32 {
         self.weight
     }
 
-    /// Whether it is neither infinite nor NaN.
+    /// True if it is neither infinite nor NaN.
     pub(super) fn is_finite(&self) -> bool {
         matches!(self.sign, Sign::Negative | Sign::Zero | Sign::Positive)
     }

@@ -34,7 +34,7 @@ pub enum Simple {
     TimestampTz,
 }
 
-/// Why a value has no counterpart of a type.
+/// The reason why a value has no counterpart of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// Postgres fails too.
@@ -82,7 +82,7 @@ impl Simple {
         self.is_integer() || matches!(self, Simple::Numeric | Simple::Float4 | Simple::Float8)
     }
 
-    /// Whether values of this type can be cast to that one, as Postgres does it and exactly. (A float becomes a `numeric`
+    /// True if values of this type can be cast to that one, as Postgres does it and exactly. (A float becomes a `numeric`
     /// by being printed with fifteen digits: that is not done here.)
     pub fn converts(self, to: Simple) -> bool {
         use Simple::{Bool, Date, Float4, Float8, Int4, Numeric, Timestamp, TimestampTz};
@@ -246,7 +246,7 @@ fn trim(text: &[u8]) -> &[u8] {
     text.get(start..end).unwrap_or_default()
 }
 
-/// Whether a number may be one since version 16: hexadecimal, octal, binary, or with underscores.
+/// True if a number may be one since version 16: hexadecimal, octal, binary, or with underscores.
 fn is_of_later_versions(text: &[u8]) -> bool {
     let unsigned = match text {
         [b'-' | b'+', rest @ ..] => rest,

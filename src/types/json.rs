@@ -9,7 +9,7 @@ use super::Kind;
 use super::json_nested;
 use super::json_text::{is_json, is_json_number};
 
-/// How numbers are written that JavaScript's own cannot hold.
+/// The way in which numbers are written that JavaScript's own cannot hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Numbers {
     /// As JSON numbers, all of them.
@@ -28,7 +28,7 @@ pub fn write_value(kind: &Kind, text: &[u8], numbers: Numbers, out: &mut Vec<u8>
     }
 }
 
-/// Whether the text is one of the kind's: its arrays are arrays, and its composites have the attributes. (What is
+/// True if the text is one of the kind's: its arrays are arrays, and its composites have the attributes. (What is
 /// neither may be any text.)
 pub fn fits(kind: &Kind, text: &[u8]) -> bool {
     json_nested::with_buffer(|out| write_kind(kind, text, Numbers::Native, out).is_some())

@@ -166,7 +166,7 @@ pub(super) fn write_hstore(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Quoted<'a> {
     text: &'a [u8],
-    /// Whether some of it is escaped: by a backslash, or, in composites, by doubling a quote.
+    /// True if some of it is escaped: by a backslash, or, in composites, by doubling a quote.
     is_escaped: bool,
 }
 

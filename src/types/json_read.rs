@@ -151,7 +151,7 @@ impl<'a> Children<'a> {
         self.rest = rest;
     }
 
-    /// How many bytes were not read yet.
+    /// The number of bytes that were not read yet.
     pub(super) fn left(&self) -> usize {
         self.rest.len()
     }
@@ -234,7 +234,7 @@ pub(super) fn unescape(string: &[u8]) -> Option<Cow<'_, [u8]>> {
     Some(Cow::Owned(out))
 }
 
-/// Whether a string, in its quotes, stands for that text.
+/// True if a string, in its quotes, stands for that text.
 pub(super) fn is_text(string: &[u8], mut text: &[u8]) -> Result<bool, Malformed> {
     let inner = string
         .strip_prefix(b"\"")

@@ -1,11 +1,11 @@
-//! Whether a text is JSON, without recursion: Postgres nests documents deeper than most parsers follow.
+//! True if a text is JSON, without recursion: Postgres nests documents deeper than most parsers follow.
 
-/// Whether the text is one JSON number (RFC 8259, section 6).
+/// True if the text is one JSON number (RFC 8259, section 6).
 pub(super) fn is_json_number(text: &[u8]) -> bool {
     number(text).is_some_and(<[u8]>::is_empty)
 }
 
-/// Whether the text is one JSON value with nothing but blanks around it.
+/// True if the text is one JSON value with nothing but blanks around it.
 pub(super) fn is_json(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok() && document(text).is_some()
 }

@@ -4,7 +4,7 @@ use super::json_read::{Children, Shape, number, split_string, split_value, witho
 use super::jsonb::{JsonError, any};
 use super::{Decimal, Malformed, Work};
 
-/// Whether two values are the same: token by token, so that nothing is read twice.
+/// True if two values are the same: token by token, so that nothing is read twice.
 pub(super) fn is_equal(mut left: &[u8], mut right: &[u8]) -> Result<bool, Malformed> {
     loop {
         (left, right) = (without_blanks(left), without_blanks(right));
@@ -44,7 +44,7 @@ pub(super) fn is_equal(mut left: &[u8], mut right: &[u8]) -> Result<bool, Malfor
     }
 }
 
-/// Whether two scalars are the same.
+/// True if two scalars are the same.
 pub(super) fn is_equal_scalar(left: &[u8], right: &[u8]) -> Result<bool, Malformed> {
     Ok(left == right || Scalar::of(left)? == Scalar::of(right)?)
 }
@@ -66,14 +66,14 @@ impl<'a> Scalar<'a> {
     }
 }
 
-/// Whether the scalar is an element of the array.
+/// True if the scalar is an element of the array.
 pub(super) fn has_scalar(array: &[u8], scalar: &[u8], shape: Shape) -> Result<bool, JsonError> {
     any(Children::of(array), |child| {
         Ok(Shape::of(child.value) == Some(shape) && is_equal_scalar(child.value, scalar)?)
     })
 }
 
-/// Whether a container contains another (`JsonbDeepContains`).
+/// True if a container contains another (`JsonbDeepContains`).
 pub(super) fn contains(value: &[u8], other: &[u8], depth: usize, work: &Work) -> Result<bool, JsonError> {
     let depth = depth.checked_sub(1).ok_or(JsonError::TooDeep)?;
     match (Shape::of(value), Shape::of(other)) {
@@ -155,7 +155,7 @@ fn contains_elements(value: &[u8], other: &[u8], depth: usize, work: &Work) -> R
     Ok(true)
 }
 
-/// Whether all of the scalars are elements of the array.
+/// True if all of the scalars are elements of the array.
 fn has_scalars(array: &[u8], mut wanted: Vec<Scalar<'_>>, work: &Work) -> Result<bool, JsonError> {
     if wanted.len() <= FEW {
         for scalar in wanted {

@@ -29,17 +29,17 @@ impl Jsonb {
         Ok(Jsonb(out.into()))
     }
 
-    /// How many bytes it takes.
+    /// The number of bytes that it takes.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether it takes none, which no value does.
+    /// True if it takes none, which no value does.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many objects and arrays stand in arrays.
+    /// The number of objects and arrays that stand in arrays.
     pub fn containers_in_arrays(&self) -> usize {
         let (mut rest, mut open, mut count) = (&*self.0, Vec::new(), 0);
         while let Some((byte, after)) = rest.split_first() {

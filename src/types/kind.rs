@@ -90,7 +90,7 @@ pub enum Kind {
     Composite {
         /// Its attributes, in order, without those that were dropped.
         attributes: Vec<Attribute>,
-        /// Whether none was ever dropped: a value with fewer is then older than the last ones, and has the first.
+        /// True if none was ever dropped: a value with fewer is then older than the last ones, and has the first.
         only_grew: bool,
     },
     /// `hstore`, which the server prints by its cast to `json`.
@@ -203,7 +203,7 @@ impl Kind {
         }
     }
 
-    /// Whether an enumeration can have got this label since its labels were read; there is no word of it in the stream.
+    /// True if an enumeration can have got this label since its labels were read; there is no word of it in the stream.
     pub fn lacks_label(&self, text: &[u8]) -> bool {
         match self {
             Kind::Enum { labels, .. } => !labels.iter().any(|label| label.as_bytes() == text),
@@ -211,7 +211,7 @@ impl Kind {
         }
     }
 
-    /// Whether values hold labels of an enumeration, which can be renamed without a word of it in the stream.
+    /// True if values hold labels of an enumeration, which can be renamed without a word of it in the stream.
     pub fn has_labels(&self) -> bool {
         match self {
             Kind::Array(element) => element.has_labels(),
@@ -259,7 +259,7 @@ impl Kind {
         }
     }
 
-    /// Whether values hold composites, whose attributes can change without a word of it in the stream.
+    /// True if values hold composites, whose attributes can change without a word of it in the stream.
     pub fn has_composites(&self) -> bool {
         match self {
             Kind::Array(element) => element.has_composites(),

@@ -12,7 +12,7 @@ use super::CaseMap;
 /// Stands for `_` in a piece; no byte of a UTF-8 text.
 const ANY: u8 = 0xff;
 
-/// Whether letters match in both cases.
+/// The letters that match: in both cases, or in their own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Case {
     /// LIKE: a character matches itself.
@@ -21,7 +21,7 @@ pub enum Case {
     Insensitive(CaseMap),
 }
 
-/// Why a text is no pattern.
+/// The reason why a text is no pattern.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
     /// The escape character stands before nothing. (Postgres says so only when a row's text gets a match that far.)
@@ -109,7 +109,7 @@ impl Pattern {
         })
     }
 
-    /// Whether a text matches. It is UTF-8 as the server prints it; a `character(n)` has its trailing blanks, which
+    /// True if a text matches. It is UTF-8 as the server prints it; a `character(n)` has its trailing blanks, which
     /// count here.
     pub fn matches(&self, text: &[u8]) -> bool {
         match self.case {
@@ -248,7 +248,7 @@ fn behind_first<'a, const FOLDS: bool>(piece: &[u8], mut text: &'a [u8]) -> Opti
     }
 }
 
-/// How many more bytes of a piece are looked at in vain before all places are followed at once.
+/// The number of further bytes of a piece that are looked at in vain before all places are followed at once.
 const PATIENCE: usize = 256;
 
 fn is_literal(piece: &[u8]) -> bool {

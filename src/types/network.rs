@@ -35,7 +35,7 @@ impl Inet {
         (bits <= most).then_some(Inet { is_v6, address, bits })
     }
 
-    /// Whether all bits behind the network's are zero, as those of a `cidr` are.
+    /// True if all bits behind the network's are zero, as those of a `cidr` are.
     pub(super) fn is_network(self) -> bool {
         self.address.checked_shl(self.bits.into()).unwrap_or(0) == 0
     }

@@ -6,7 +6,7 @@ use super::{CaseMap, Datum, Decimal, Float, Inet, Kind};
 use super::{bytea, calendar, interval, network};
 use crate::lsn::Lsn;
 
-/// How a column's text is read for a comparison: by its own type, and by the type it is compared as.
+/// The way in which a column's text is read for a comparison: by its own type, and by the type it is compared as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reading {
     /// `boolean` as itself
@@ -56,8 +56,8 @@ pub enum Reading {
 }
 
 impl Reading {
-    /// How values of a type are read to be compared with others of it; `None` if that takes more than reading them, or
-    /// cannot be done here.
+    /// The way in which values of a type are read to be compared with others of it; `None` if that takes more than reading
+    /// them, or cannot be done here.
     pub fn of(kind: &Kind) -> Option<Reading> {
         Some(match kind {
             Kind::Bool => Reading::Bool,

@@ -58,7 +58,7 @@ impl Work {
         self.done.get()
     }
 
-    /// Whether there was too much to be done.
+    /// True if there was too much to be done.
     pub fn is_exhausted(&self) -> bool {
         self.is_exhausted.get()
     }

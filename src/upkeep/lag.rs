@@ -1,4 +1,4 @@
-//! How much WAL the server keeps for the slot: measured against its bounds, with who is to blame.
+//! The amount of WAL that the server keeps for the slot: measured against its bounds, with who is to blame.
 
 use super::{Problem, Upkeep};
 use crate::lsn::Lsn;
@@ -6,15 +6,15 @@ use crate::postgres::{Connection, Error, SlotState};
 
 /// From this share of the least bound on, somebody should know.
 const WARNED_FROM: f64 = 0.5;
-/// How many transactions are named.
+/// The number of transactions that are named.
 const NAMED: usize = 3;
 
 /// What the server keeps for a slot, and may keep.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Budget {
-    /// How much it keeps, in bytes.
+    /// The amount that it keeps, in bytes.
     retained: u64,
-    /// How much it may, in bytes.
+    /// The amount that it may keep, in bytes.
     bound: u64,
     /// What says so.
     by: &'static str,
@@ -88,7 +88,7 @@ impl Upkeep {
     }
 }
 
-/// Why the slot does not move.
+/// The reason why the slot does not move.
 fn blame(connection: &mut Connection, retained: u64, unconfirmed: u64) -> Result<Problem, Error> {
     if unconfirmed > retained / 2 {
         return Ok(Problem {

@@ -10,7 +10,7 @@ use walcast::types::{Datum, Kind, literal};
 
 use crate::{cluster, seed};
 
-/// How many expressions are tried at each time.
+/// The number of expressions that are tried at each time.
 const EXPRESSIONS: usize = 1_500;
 
 /// 2024-03-31 10:30:00.5+00, which is what the clock says in random predicates.

@@ -21,7 +21,7 @@ fn assert_goes_on(database: &Database, walcast: &Walcast) {
     }
 }
 
-/// Why it is not ready, once the words are in it.
+/// The reason why it is not ready, once the words are in it.
 fn unready(walcast: &Walcast, words: &str) -> String {
     eventually(words, || {
         walcast.ready().err().filter(|reason| reason.contains(words))

@@ -10,7 +10,7 @@ fn serve(schema: &str) -> (Database, Walcast, Setup) {
     (database, setup.start(), setup)
 }
 
-/// Whether the server is older than what a test is about, which it then says.
+/// True if the server is older than what a test is about, which it then says.
 fn is_before(version: u32) -> bool {
     let found = Database::new("SELECT 1").value("SELECT current_setting('server_version_num')");
     let is_before = found.parse::<u32>().unwrap() < version;

@@ -147,7 +147,7 @@ fn one_that_comes_back_goes_on_with_its_own_journal_as_far_as_that_reaches() {
     assert!((0..5).any(|_| comes_back_with_its_own_journal()));
 }
 
-/// Whether the one that came back had all that was confirmed without it.
+/// True if the one that came back had all that was confirmed without it.
 fn comes_back_with_its_own_journal() -> bool {
     let database = Database::on_its_own_server(TABLE, &[]);
     let one = Setup::new(&database).flag("--standby-window", "1s");

@@ -39,7 +39,7 @@ fn commit(database: &Database, sql: &str) {
     assert_ends(&begin(database, sql), sql);
 }
 
-/// Whether a commit waits for a standby.
+/// True if a commit waits for a standby.
 fn waits(database: &Database) -> Option<()> {
     let waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     (database.value(waiting) != "0").then_some(())

@@ -86,7 +86,7 @@ struct SmallDisk {
     directory: TempDir,
 }
 
-/// How large it is.
+/// The size.
 const DISK: &str = "size=1g";
 
 impl SmallDisk {
@@ -220,12 +220,12 @@ impl<'a> Ground<'a> {
         Arc::new(Mutex::new(self.clients.address()))
     }
 
-    /// Whether the history has been broken since the start.
+    /// True if the history has been broken since the start.
     pub(crate) fn has_broken(&self) -> bool {
         self.broken
     }
 
-    /// Whether the history tells of columns, of those that queries name, that have another type by now.
+    /// True if the history tells of columns, of those that queries name, that have another type by now.
     pub(crate) fn has_retyped(&self) -> bool {
         self.retyped
     }
@@ -238,7 +238,7 @@ impl<'a> Ground<'a> {
         counts.collect::<Vec<_>>().join(", ")
     }
 
-    /// Whether columns or labels have changed places.
+    /// True if columns or labels have changed places.
     pub(crate) fn has_swapped(&self) -> bool {
         self.swapped
     }
@@ -453,7 +453,7 @@ impl<'a> Ground<'a> {
     }
 }
 
-/// How far from its end a journal is damaged: in what was not confirmed yet, mostly.
+/// The distance from its end at which a journal is damaged: in what was not confirmed yet, mostly.
 fn far(rng: &mut Rng) -> usize {
     match rng.u32(0..3) {
         0 => rng.usize(1..200_000),

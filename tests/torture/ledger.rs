@@ -18,7 +18,7 @@ pub(crate) const SCHEMA: &str = "
     CREATE PUBLICATION ledger FOR TABLE ledger WITH (publish_via_partition_root = true);
 ";
 
-/// How many regions there are; those without a partition of their own are in the one of the rest.
+/// The number of regions that there are; those without a partition of their own are in the one of the rest.
 const REGIONS: u32 = 7;
 /// Those whose partitions stay.
 const STAYING: u32 = 2;
@@ -103,7 +103,7 @@ pub(crate) fn view(mut query: Value) -> View {
     }
 }
 
-/// Whether the log may leave open which rows are in the result: the predicate needs more than the key, and whole rows are
+/// True if the log may leave open which rows are in the result: the predicate needs more than the key, and whole rows are
 /// not logged of all.
 fn depends(view: &View) -> bool {
     view.must_know()

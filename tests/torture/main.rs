@@ -42,11 +42,11 @@ use faults::{Ground, RETYPED, SCHEMA_CHANGES};
 use queries::query;
 use support::{At, Database, Follower, Goal, Pace, SCHEMA, View, Workload, names};
 
-/// How long it goes on if `WALCAST_TORTURE` does not say.
+/// The time that it goes on if `WALCAST_TORTURE` does not say.
 const SECONDS: u64 = 60;
-/// How many clients there are at a time.
+/// The number of clients that there are at a time.
 const CLIENTS: usize = 50;
-/// How many faults come before the writers pause.
+/// The number of faults that come before the writers pause.
 const FAULTS_A_ROUND: usize = 4;
 const PACE: Pace = Pace {
     workers: 4,

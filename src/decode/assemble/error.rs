@@ -3,8 +3,8 @@
 use crate::event::TableName;
 use crate::lsn::Lsn;
 
-/// Why a message cannot stand where it came, or a relation not for the one described. The stream's order is lost: the
-/// caller drops the connection and the open transaction, and starts again from the journal's head.
+/// The reason why a message cannot stand where it came, or a relation not for the one described. The stream's order is lost:
+/// the caller drops the connection and the open transaction, and starts again from the journal's head.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A change or a commit without a begin.
@@ -90,9 +90,9 @@ pub enum Error {
     Columns {
         /// The table.
         table: TableName,
-        /// How many columns the table was described with.
+        /// The number of columns that the table was described with.
         expected: usize,
-        /// How many the row has.
+        /// The number of columns that the row has.
         found: usize,
     },
     /// A message about a streamed transaction, which [`Streams`](crate::decode::Streams) reads.

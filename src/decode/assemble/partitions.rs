@@ -30,7 +30,7 @@ pub(super) enum Partitions {
     Mixed {
         /// Which of the root's columns the identities hold that are not `FULL`.
         identities: Vec<Vec<bool>>,
-        /// Whether there are others, of which nothing is known.
+        /// True if there are others, of which nothing is known.
         others: bool,
     },
 }
@@ -146,7 +146,7 @@ fn identity_in(root: &Relation, partition: &StreamRelation) -> Option<Vec<bool>>
     held.collect()
 }
 
-/// Whether the row may be the key of a row: it has values in the columns of the identity, and there alone.
+/// True if the row may be the key of a row: it has values in the columns of the identity, and there alone.
 fn is_key(identity: &[bool], tuple: Tuple<'_>) -> bool {
     let mut values = tuple.values().zip(identity);
     values.all(|(value, held)| *held == (value != Value::Null))

@@ -13,7 +13,7 @@ pub(super) struct Tables {
     known: Described,
     /// While a streamed transaction is read: the tables as everything else knows them.
     others: Option<Described>,
-    /// How many descriptions have come.
+    /// The number of descriptions that have come.
     arrivals: u64,
     /// The table that was described last, if nothing came since: the next description may be that of its partition.
     last: Option<u32>,
@@ -32,7 +32,7 @@ struct Table {
     root: Option<u32>,
     /// The partitions that its rows are of.
     partitions: Vec<u32>,
-    /// Whether its identity is another than when it was described before.
+    /// True if its identity is another than when it was described before.
     altered: bool,
     /// What its rows are read by, once it was found for the descriptions so far.
     reading: Option<Reading>,
@@ -134,7 +134,7 @@ impl Tables {
         }
     }
 
-    /// How the stream described a table last.
+    /// The way in which the stream described a table last.
     pub(super) fn described(&self, oid: u32) -> Option<&StreamRelation> {
         self.known.get(&oid).map(|table| &table.by_stream)
     }
@@ -212,7 +212,7 @@ impl Tables {
     }
 }
 
-/// Whether the row has as many columns as its table.
+/// True if the row has as many columns as its table.
 pub(super) fn check_columns(relation: &Relation, tuple: Tuple<'_>) -> Result<(), Error> {
     if tuple.len() == relation.columns.len() {
         return Ok(());
@@ -224,7 +224,7 @@ pub(super) fn check_columns(relation: &Relation, tuple: Tuple<'_>) -> Result<(),
     })
 }
 
-/// Whether a relation has all that the stream said of it. (What old rows hold is left to the catalog: under
+/// True if a relation has all that the stream said of it. (What old rows hold is left to the catalog: under
 /// `REPLICA IDENTITY FULL` the stream flags all columns, and a root's identity says nothing of its partitions'.)
 fn agree(stream: &StreamRelation, relation: &Relation) -> bool {
     stream.oid == relation.oid

@@ -2,7 +2,7 @@
 
 use crate::event::Truncated;
 
-/// Why bytes are no message of pgoutput's.
+/// The reason why bytes are no message of pgoutput's.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The bytes end before or inside a field.
@@ -16,7 +16,7 @@ pub enum Error {
     Leftover {
         /// The kind of message, by its name in the documentation.
         message: &'static str,
-        /// How many bytes too many.
+        /// The number of bytes too many.
         bytes: usize,
     },
     /// The first byte is none that pgoutput uses.

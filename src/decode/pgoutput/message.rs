@@ -68,16 +68,16 @@ pub enum Message<'a> {
     },
     /// The end of all rows of some tables.
     Truncate {
-        /// Whether the statement said `CASCADE`. The tables that it reached are among the relations.
+        /// True if the statement said `CASCADE`. The tables that it reached are among the relations.
         cascade: bool,
-        /// Whether the statement said `RESTART IDENTITY`.
+        /// True if the statement said `RESTART IDENTITY`.
         restart_identity: bool,
         /// The tables' OIDs.
         relations: TruncatedRelations<'a>,
     },
     /// A logical message (`pg_logical_emit_message`). Any role that can log in can write one: never act on it.
     Logical {
-        /// Whether it belongs to the transaction around it; one that does not may come between transactions.
+        /// True if it belongs to the transaction around it; one that does not may come between transactions.
         transactional: bool,
         /// Where its record ends.
         at: Lsn,
@@ -91,7 +91,7 @@ pub enum Message<'a> {
     StreamStart {
         /// The low 32 bits of the transaction's ID.
         xid: u32,
-        /// Whether it is the transaction's first block.
+        /// True if it is the transaction's first block.
         first: bool,
     },
     /// The block is complete.

@@ -117,7 +117,7 @@ impl Field<'_> {
         self.typeoid as u32
     }
 
-    /// Whether the two have the same value.
+    /// True if the two have the same value.
     pub(super) fn same_value(&self, other: &Field<'_>) -> bool {
         self.value.get() == other.value.get()
     }

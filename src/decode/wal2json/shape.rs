@@ -149,7 +149,7 @@ pub(super) fn with_identity(
     }
 }
 
-/// Whether the row's key is the same before and after.
+/// True if the row's key is the same before and after.
 pub(super) fn same_key(columns: &[Field<'_>], identity: &[Field<'_>]) -> bool {
     let mut find = Finder::new(columns);
     identity.iter().all(|old| {
@@ -235,7 +235,7 @@ fn identity_of(reference: &StreamRelation, columns: &[StreamColumn], record: &Re
     }
 }
 
-/// Whether the key of the relation is that of the row.
+/// True if the key of the relation is that of the row.
 fn flags_fit(relation: &StreamRelation, record: &Record<'_>) -> bool {
     if relation.replica_identity == ReplicaIdentity::Full {
         return true;

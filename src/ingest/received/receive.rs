@@ -28,7 +28,7 @@ pub(in crate::ingest) struct Receiving<'a> {
     pub(in crate::ingest) plugin: Plugin,
     pub(in crate::ingest) heard: Heard<'a>,
     pub(in crate::ingest) readiness: &'a Readiness,
-    /// How far the log has been read.
+    /// The position up to which the log has been read.
     pub(in crate::ingest) read: &'a AtomicU64,
     /// No more than this is received beyond what has been read, in bytes of WAL.
     pub(in crate::ingest) max_ahead: u64,
@@ -61,7 +61,7 @@ struct Keeping<'r, 'a> {
 struct Open {
     commit: Lsn,
     xid: u32,
-    /// Whether the log has it already.
+    /// True if the log has it already.
     skipped: bool,
 }
 

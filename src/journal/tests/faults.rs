@@ -94,7 +94,7 @@ fn without_file_descriptors_nothing_fails_for_good() {
     assert!(reader.next(1).unwrap().is_some() && reader.position() > at);
 }
 
-/// Whether the disk was full, which no call may lose anything by.
+/// True if the disk was full, which no call may lose anything by.
 fn taken(result: Result<(), Error>) -> bool {
     match result {
         Ok(()) => false,

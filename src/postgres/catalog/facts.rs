@@ -5,13 +5,13 @@ use serde::Deserialize;
 use crate::event::Refusal;
 use crate::postgres::error::Error;
 
-/// How a table's rows are logged and published.
+/// The way in which a table's rows are logged and published.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Facts {
-    /// Whether it is partitioned.
+    /// True if it is partitioned.
     pub(super) partitioned: bool,
-    /// Whether its changes are published as an ancestor's.
+    /// True if its changes are published as an ancestor's.
     pub(super) as_root: bool,
     /// Which operations our publications have of it, with their row filters.
     pub(super) ours: Vec<Ours>,
@@ -74,7 +74,7 @@ impl Facts {
         })
     }
 
-    /// Why REPLICA IDENTITY FULL alone would make UPDATE and DELETE fail.
+    /// The reason why REPLICA IDENTITY FULL alone would make UPDATE and DELETE fail.
     pub(super) fn obstacle(&self) -> Option<crate::event::Obstacle> {
         use crate::event::Obstacle::{ColumnLists, StoredGenerated, VirtualGenerated};
         let lists = self.lists.iter().flatten();
@@ -90,7 +90,7 @@ impl Facts {
         (some(&self.stored) && !ungenerated.is_empty()).then_some(StoredGenerated(ungenerated))
     }
 
-    /// Why UPDATE and DELETE fail on the writers, if they do.
+    /// The reason why UPDATE and DELETE fail on the writers, if they do.
     pub(super) fn refusal(&self, writers: &Writers) -> Option<Refusal> {
         let publication = self.publications.iter().flatten().next()?;
         let identity = writers.columns.as_deref().unwrap_or_default();
@@ -123,7 +123,7 @@ impl Facts {
             .map(|publication| Refusal::Generated(publication.clone()))
     }
 
-    /// Whether our publications have updates or deletes of it.
+    /// True if our publications have updates or deletes of it.
     pub(super) fn has_updates_or_deletes(&self) -> bool {
         self.ours.iter().any(|ours| ours.update || ours.delete)
     }

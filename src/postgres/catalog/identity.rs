@@ -198,7 +198,7 @@ fn caveats(facts: &Facts) -> Vec<Caveat> {
     caveats
 }
 
-/// Whether different rows are published of inserts, updates and deletes.
+/// True if different rows are published of inserts, updates and deletes.
 fn has_uneven_filters(facts: &Facts) -> bool {
     let filters = |has: fn(&super::facts::Ours) -> bool| {
         let having = facts.ours.iter().filter(|ours| has(ours));

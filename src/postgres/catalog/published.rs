@@ -18,7 +18,7 @@ impl Catalog {
         Ok((self.written()?, self.lookup(publications, table, commit)?))
     }
 
-    /// How far the server has written.
+    /// The position up to which the server has written.
     pub fn written(&mut self) -> Result<Lsn, Error> {
         let written = self.session.ask(|_| WRITTEN.to_owned())?;
         match written.first() {

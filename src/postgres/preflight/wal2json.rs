@@ -54,7 +54,7 @@ impl Inspection<'_> {
         Ok(())
     }
 
-    /// Whether the server has the plugin and allows it: a temporary slot that goes with the session tells.
+    /// True if the server has the plugin and allows it: a temporary slot that goes with the session tells.
     pub(super) fn can_load_plugin(&mut self, session: &mut Connection) {
         let name = format!("walcast_check_{}", session.backend_pid());
         let Ok(name) = SlotName::new(name) else { return };

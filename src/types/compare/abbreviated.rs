@@ -9,7 +9,7 @@ use super::{Datum, Decimal, Sign};
 pub struct Abbreviated {
     /// The place in the order.
     pub place: u64,
-    /// Whether no other value shares the place.
+    /// True if no other value shares the place.
     pub exact: bool,
 }
 
@@ -60,7 +60,7 @@ fn abbreviated_text(text: &[u8]) -> Abbreviated {
     }
 }
 
-/// How many digits of a decimal its place has room for.
+/// The number of digits of a decimal that its place has room for.
 const DIGITS: usize = 15;
 
 /// The weights that the place of a decimal tells apart, from the negative to this.

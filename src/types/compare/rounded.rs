@@ -25,7 +25,7 @@ impl Decimal<'_> {
         i64::try_from(if is_negative { -whole } else { whole }).ok()
     }
 
-    /// Whether it is zero.
+    /// True if it is zero.
     pub(in crate::types) fn is_zero(&self) -> bool {
         self.sign == Sign::Zero
     }

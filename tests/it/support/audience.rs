@@ -77,12 +77,12 @@ fn nothing_is_lost_between_accounts(view: &View) {
 pub struct Audience {
     address: Address,
     goal: Goal,
-    /// How many have been in force with all of their views.
+    /// The number of those that have been in force with all of their views.
     joined: Arc<AtomicUsize>,
     /// Up to where each has everything.
     reached: Vec<Arc<AtomicU64>>,
     followers: Vec<JoinHandle<Follower>>,
-    /// Why each failed, if it did.
+    /// The reason why each failed, if it did.
     failures: Vec<Arc<OnceLock<String>>>,
 }
 
@@ -133,7 +133,7 @@ impl Audience {
         }
     }
 
-    /// Whether everybody is still there.
+    /// True if everybody is still there.
     pub fn assert_following(&self) {
         assert!(
             !self.followers.iter().any(JoinHandle::is_finished),

@@ -35,7 +35,7 @@ pub enum Incoming<M = Value> {
     End(End),
 }
 
-/// How a connection ends.
+/// The way in which a connection ends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     Closed(u16, String),

@@ -118,12 +118,12 @@ impl Database {
             .collect()
     }
 
-    /// How far the server has written.
+    /// The position up to which the server has written.
     pub fn written(&self) -> Lsn {
         self.value("SELECT pg_current_wal_lsn()").parse().unwrap()
     }
 
-    /// How far a slot is confirmed.
+    /// The position up to which a slot is confirmed.
     pub fn confirmed(&self, slot: &str) -> Lsn {
         let sql = format!("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '{slot}'");
         self.value(&sql).parse().unwrap()

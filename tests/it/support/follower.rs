@@ -25,19 +25,19 @@ pub struct Follower {
     refused: Vec<(String, Instant)>,
     /// It reads so much slower, after each message.
     pause: Duration,
-    /// How often it connected, and how often it resumed inside a transaction.
+    /// The number of times that it connected, and that it resumed inside a transaction.
     pub connects: usize,
     pub resumed_inside: usize,
     /// Up to where it has everything, for others to look at.
     pub reached: Arc<AtomicU64>,
-    /// Why it failed, on a thread of its own.
+    /// The reason why it failed, on a thread of its own.
     pub failure: Arc<OnceLock<String>>,
     /// The beginnings of the last messages, for a failure's report.
     recent: VecDeque<String>,
 }
 
 const RECENT: usize = 12;
-/// How long one view may stand still while others move.
+/// The time that one view may stand still while others move.
 pub const VIEW_DEADLINE: Duration = Duration::from_secs(5 * DEADLINE.as_secs());
 
 impl Drop for Follower {
@@ -72,17 +72,17 @@ fn summary(message: &Value) -> String {
 /// What may happen to followers, and what did.
 #[derive(Default)]
 pub struct Mishaps {
-    /// Whether the history may break: something was done that it cannot survive.
+    /// True if the history may break: something was done that it cannot survive.
     pub may_break: AtomicBool,
-    /// Whether columns that queries name may have another type by now.
+    /// True if columns that queries name may have another type by now.
     pub may_change: AtomicBool,
     /// What else may end a view, since something was done to its table.
     pub forgiven: Mutex<Vec<Forgiven>>,
-    /// How often a view was told to start again.
+    /// The number of times that a view was told to start again.
     pub restarts: AtomicUsize,
-    /// How often one was ended by what was done to its table.
+    /// The number of times that one was ended by what was done to its table.
     pub endings: AtomicUsize,
-    /// How often one was told to ask again.
+    /// The number of times that one was told to ask again.
     pub retries: AtomicUsize,
 }
 
@@ -103,7 +103,7 @@ impl Mishaps {
         self.forgiven.lock().unwrap().push(forgiven);
     }
 
-    /// Whether a view may be ended so.
+    /// True if a view may be ended so.
     fn forgives(&self, view: &View, error: &Value) -> bool {
         let text = error["message"].as_str().unwrap_or_default();
         self.forgiven.lock().unwrap().iter().any(|forgiven| {
@@ -166,7 +166,7 @@ impl Follower {
         })
     }
 
-    /// Whether every view is complete up to there.
+    /// True if every view is complete up to there.
     pub fn has_come_to(&self, goal: At) -> bool {
         let has_come = |view: &View| view.is_established() && view.at >= Some(goal);
         self.views.iter().all(has_come)

@@ -32,7 +32,7 @@ pub use server::{PROGRAM, Setup, Walcast, http, http_get, refused};
 pub use view::{At, View, names};
 pub use workload::{Pace, SCHEMA, Workload, text};
 
-/// How long anything may take. Generous: it is only ever waited for in full by a test that fails.
+/// The time that anything may take. Generous: it is only ever waited for in full by a test that fails.
 pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Looks again and again until there is something, and fails the test if there never is.
@@ -63,7 +63,7 @@ pub fn eventually_equal<T: PartialEq + Debug>(what: &str, expected: T, mut look:
     }
 }
 
-/// Whether the server has the plugin wal2json; says so if not.
+/// True if the server has the plugin wal2json; says so if not.
 pub fn has_wal2json() -> bool {
     let database = Database::new("");
     let is_there = database.connect().query("LOAD 'wal2json'").is_ok();

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use super::{At, Client, DEADLINE, Database, Refused, eventually, failure};
 
-/// How walcast is started: its database, its data directory, its flags.
+/// The options that walcast is started with: its database, its data directory, its flags.
 pub struct Setup {
     directory: TempDir,
     url: String,

@@ -73,7 +73,7 @@ pub struct Came {
     pub change: Value,
 }
 
-/// Whether a subscribe message names a column.
+/// True if a subscribe message names a column.
 pub fn names(query: &Value, column: &str) -> bool {
     let condition = query["where"].as_str().unwrap_or_default();
     let mut words = condition.split(|c: char| !c.is_alphanumeric());
@@ -113,21 +113,21 @@ pub struct View {
     pub live: bool,
     /// The transaction of which more is to come.
     open: Option<u64>,
-    /// Whether it holds every row of the result: it began on an empty table.
+    /// True if it holds every row of the result: it began on an empty table.
     complete: bool,
     /// It began with a snapshot, once that was over: from then on it resumes.
     established: bool,
-    /// Whether every row that comes to it is one that it does not hold, and every row that leaves it one that it does: where
+    /// True if every row that comes to it is one that it does not hold, and every row that leaves it one that it does: where
     /// it asked to be told of what the log leaves open, rows that it does not hold leave it, too.
     decided: bool,
     /// What Postgres is asked for in the table's place, if the publication leaves something of it out.
     source: Option<String>,
-    /// Whether it may hold more than the result: rows that left it without a word, as it asked for, or that the publication
+    /// True if it may hold more than the result: rows that left it without a word, as it asked for, or that the publication
     /// tells nothing more of.
     may_keep: bool,
-    /// Whether it may lack what was there and left before it began: of such rows nothing tells any more.
+    /// True if it may lack what was there and left before it began: of such rows nothing tells any more.
     may_lack: bool,
-    /// Whether changes may be read before it is found that their table was changed, and what they mean: labels change places
+    /// True if changes may be read before it is found that their table was changed, and what they mean: labels change places
     /// without a word. Then it ends.
     may_end_late: bool,
     /// Rows of which the log does not tell whether they are in the result.
@@ -206,12 +206,12 @@ impl View {
         self
     }
 
-    /// Whether no row comes that it holds.
+    /// True if no row comes that it holds.
     fn is_told_once(&self) -> bool {
         self.complete && !self.may_keep && !self.may_end_late
     }
 
-    /// Whether no row leaves or changes that it does not hold.
+    /// True if no row leaves or changes that it does not hold.
     fn is_told_of_its_own(&self) -> bool {
         self.complete && self.decided && !self.may_end_late
     }
@@ -227,7 +227,7 @@ impl View {
         self.query["table"].as_str()
     }
 
-    /// Whether it was to be refused where the log does not decide.
+    /// True if it was to be refused where the log does not decide.
     pub fn must_know(&self) -> bool {
         matches!(self.query["undecided"].as_str(), None | Some("refuse"))
     }
@@ -267,7 +267,7 @@ impl View {
         self.came.clear();
     }
 
-    /// Whether it has rows that it could go on from.
+    /// True if it has rows that it could go on from.
     pub fn is_established(&self) -> bool {
         self.at.is_some() && (!self.is_snapshot() || self.established)
     }
@@ -283,12 +283,12 @@ impl View {
         whole
     }
 
-    /// Whether its query names a column.
+    /// True if its query names a column.
     pub fn names(&self, column: &str) -> bool {
         names(&self.query, column)
     }
 
-    /// Whether it goes by a column: its query names it, or all of them.
+    /// True if it goes by a column: its query names it, or all of them.
     pub fn needs(&self, column: &str) -> bool {
         self.query["columns"].is_null() || self.names(column) || self.key.iter().any(|name| name == column)
     }
@@ -314,7 +314,7 @@ impl View {
         message
     }
 
-    /// Whether it begins with the rows that are there.
+    /// True if it begins with the rows that are there.
     fn is_snapshot(&self) -> bool {
         self.query["snapshot"] == true
     }

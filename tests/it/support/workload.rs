@@ -11,7 +11,7 @@ use walcast::postgres::Connection;
 use super::database::connect;
 use super::{DEADLINE, Database, eventually};
 
-/// How the writers go about it.
+/// The options of the writers.
 #[derive(Clone, Copy)]
 pub struct Pace {
     pub workers: usize,
@@ -85,7 +85,7 @@ impl Workload {
         self.seed
     }
 
-    /// How many transactions were committed so far.
+    /// The number of transactions that were committed so far.
     pub fn committed(&self) -> u64 {
         self.committed.load(Ordering::Relaxed)
     }
@@ -127,7 +127,7 @@ struct Writer {
 /// A statement on a table that is not the workload's, now and then.
 pub type Further = fn(&mut Rng) -> Option<String>;
 
-/// How long a transaction may take at most. It is far more than any takes: beyond it something holds the writers up, a
+/// The time that a transaction may take at most. It is far more than any takes: beyond it something holds the writers up, a
 /// commit that waits for a synchronous standby for example.
 const LONGEST: Duration = Duration::from_secs(30);
 

@@ -74,7 +74,7 @@ fn assert_same(found: &[String], expected: &[String]) {
     }
 }
 
-/// Whether a row is the other with some of its numbers in quotes, and how many.
+/// True if a row is the other with some of its numbers in quotes, and how many.
 fn quoted_numbers(texts: &str, native: &str) -> Option<usize> {
     let (mut texts, mut native, mut count) = (texts, native, 0);
     while !native.is_empty() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// How statements begin that we tell people to run. What we run ourselves has its functions' names qualified.
+/// The beginnings of statements that we tell people to run. What we run ourselves has its functions' names qualified.
 const BEGINNINGS: [&str; 13] = [
     "ALTER DATABASE ",
     "ALTER PUBLICATION ",

@@ -76,7 +76,7 @@ impl View {
         );
     }
 
-    /// Whether a change is about the row of a key.
+    /// True if a change is about the row of a key.
     fn concerns(&self, change: &Value, key: &str) -> bool {
         let rows = ["key", "row", "new_key"].map(|field| change[field].as_object());
         let has_key = |row: &&Map<String, Value>| self.key.iter().all(|name| row.contains_key(name));
