@@ -19,7 +19,7 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 pub use directory::{Directory, remove_dead};
 
-/// What kept a throwaway server from running.
+/// An error that keeps a throwaway server from running.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// There are no server binaries on this machine.
@@ -35,7 +35,7 @@ pub enum Error {
     Failed {
         /// The program.
         program: &'static str,
-        /// What it printed.
+        /// The text that it printed.
         output: String,
     },
     /// The server does not answer.
@@ -81,7 +81,7 @@ pub struct Cluster {
 /// Waits for a line; if the pipe ends without one, its other end has died: the server goes, and its directory.
 const GUARD: &str = "read -r _ && exit; kill -QUIT \"$0\"; while kill -0 \"$0\" 2>/dev/null; do sleep 0.1; done; \
                      rm -rf -- \"$1\"";
-/// Where clusters are, and what their directories' names begin with.
+/// The directory of clusters, and the beginning of their directories' names.
 const PARENT: &str = "/tmp";
 const PREFIX: &str = "walcast-pg-";
 /// The time that a server gets to start.
@@ -196,7 +196,7 @@ impl Cluster {
         })
     }
 
-    /// Where the server is reached.
+    /// The address of the server.
     fn place(&self) -> Vec<String> {
         let listen = if self.tcp { "127.0.0.1" } else { "" };
         vec![

@@ -11,7 +11,7 @@ pub struct Readiness(Arc<RwLock<State>>);
 #[derive(Debug)]
 struct State {
     now: Result<(), String>,
-    /// What there is to know while it works.
+    /// Everything there is to know while it works.
     remark: Option<String>,
     /// Closes the clients of the time since this walcast has something to serve; `None` while it has nothing.
     term: Option<CancellationToken>,
@@ -48,7 +48,7 @@ impl Readiness {
         self.write().remark = remark;
     }
 
-    /// What there is to know while everything works.
+    /// Everything there is to know while everything works.
     pub fn remarks(&self) -> Option<String> {
         self.read().remark.clone()
     }
@@ -70,7 +70,7 @@ impl Readiness {
         self.read().now.clone()
     }
 
-    /// What closes a client that comes now. Once there is a history to serve, clients are served from it also while
+    /// The close of a client that comes now. Once there is a history to serve, clients are served from it also while
     /// Postgres is away.
     ///
     /// # Errors

@@ -150,7 +150,7 @@ impl<'de> Deserialize<'de> for Position {
     }
 }
 
-/// Where a subscription starts.
+/// The place where a subscription starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
     /// With the next transaction.

@@ -64,7 +64,7 @@ pub struct Metrics {
     pub slot_retained_bytes: UintGauge,
     /// Bytes of WAL that may still be written before the server may give the slot up; -1 without such a bound.
     pub slot_safe_bytes: IntGauge,
-    /// What the server keeps for the slot, as a share of the least bound on it.
+    /// The WAL that the server keeps for the slot, as a share of the least bound on it.
     pub slot_budget_used: Gauge,
     /// 1 while the slot is lost or gone.
     pub slot_lost: IntGauge,

@@ -1,4 +1,4 @@
-//! What has to be looked after now and then: the journal's size, the slot's lag, the publications, the tables.
+//! Regular care: the journal's size, the slot's lag, the publications, the tables.
 
 mod lag;
 
@@ -21,7 +21,7 @@ use crate::telemetry::{Metrics, chain};
 /// The interval between two rounds.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// What is looked after.
+/// The things that are looked after.
 #[derive(Clone)]
 pub struct Upkeep {
     /// The server.
@@ -36,7 +36,7 @@ pub struct Upkeep {
     pub nudge: Nudge,
     /// Those who wait to take the slot over.
     pub standbys: Standbys,
-    /// What the journal keeps.
+    /// The history that the journal keeps.
     pub retention: Retention,
     /// The journal.
     pub journal: Journal,
@@ -52,9 +52,9 @@ pub struct Upkeep {
 
 /// Something that is not as it should be.
 struct Problem {
-    /// What it is: said again only when it has changed.
+    /// The problem: said again only when it has changed.
     kind: String,
-    /// What is said.
+    /// The words.
     words: String,
 }
 
@@ -67,9 +67,9 @@ impl Problem {
     }
 }
 
-/// What a look at the database finds.
+/// The finds of a look at the database.
 struct Seen {
-    /// What is wrong, if anything is.
+    /// The problem, if there is one.
     problems: Vec<Problem>,
     /// True if the slot is there.
     has_slot: bool,

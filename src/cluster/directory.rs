@@ -39,7 +39,7 @@ impl Directory {
         })
     }
 
-    /// Where it is.
+    /// The path.
     pub fn path(&self) -> &Path {
         self.directory.path()
     }

@@ -18,7 +18,7 @@ use crate::event::{
 use crate::lsn::Lsn;
 pub use error::Error;
 
-/// What a message means to whoever keeps the history.
+/// The meaning of a message for the history.
 #[derive(Debug)]
 #[must_use = "a step that is not taken is a change that is lost"]
 pub enum Step<'a> {
@@ -34,7 +34,7 @@ pub enum Step<'a> {
     Alone {
         /// The message.
         changes: Changes<'a>,
-        /// Where its record ends: nothing else in the history ends there.
+        /// The end of its record: nothing else in the history ends there.
         at: Lsn,
     },
     /// The open transaction is complete: all of its changes have been handed out.
@@ -209,7 +209,7 @@ impl Assembler {
         self.open.as_ref().map(|open| open.xid)
     }
 
-    /// Where the open transaction's commit record starts; 0/0 if none is open.
+    /// The start of the open transaction's commit record; 0/0 if none is open.
     pub fn open_commit(&self) -> Lsn {
         self.open.as_ref().map_or(Lsn::ZERO, |open| open.commit)
     }

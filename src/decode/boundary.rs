@@ -4,28 +4,28 @@ use super::{Message, pgoutput, wal2json};
 use crate::event::Timestamp;
 use crate::lsn::Lsn;
 
-/// What a message of a stream of whole transactions is to whoever keeps them unread.
+/// The part that a message plays in a stream of whole transactions that is kept unread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Boundary {
     /// A transaction begins.
     Begin {
-        /// Where its commit record starts.
+        /// The start of its commit record.
         commit: Lsn,
         /// The low 32 bits of its ID.
         xid: u32,
     },
     /// It has ended.
     Commit {
-        /// Where its commit record starts.
+        /// The start of its commit record.
         commit: Lsn,
-        /// Where that ends.
+        /// The end of that.
         end: Lsn,
         /// When it committed.
         committed_at: Timestamp,
     },
     /// A logical message that belongs to no transaction. It may be one that nobody asked for.
     Alone {
-        /// Where its record ends.
+        /// The end of its record.
         at: Lsn,
     },
     /// Something between a beginning and an end, or of no consequence outside.

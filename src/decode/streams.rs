@@ -19,7 +19,7 @@ pub struct Streams {
     running: HashSet<u32>,
 }
 
-/// What a message is to whoever puts streamed transactions aside.
+/// The part that a message plays where streamed transactions are put aside.
 #[derive(Debug)]
 #[must_use = "a message that is not taken is a change that is lost"]
 pub enum Routed<'a> {
@@ -62,7 +62,7 @@ pub struct Part<'a> {
     pub subxid: u32,
     /// The message's type.
     pub tag: u8,
-    /// What follows the type in a message of version 1.
+    /// The bytes behind the type in a message of version 1.
     pub rest: &'a [u8],
 }
 
@@ -108,7 +108,7 @@ pub enum Error {
     Unknown {
         /// The transaction.
         xid: u32,
-        /// What about it.
+        /// The complaint about it.
         how: &'static str,
     },
 }

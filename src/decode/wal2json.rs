@@ -33,7 +33,7 @@ pub enum Error {
     Field {
         /// The field.
         field: &'static str,
-        /// What it holds.
+        /// The contents.
         value: String,
     },
     /// A value is none that wal2json writes for its type, or is too long.
@@ -52,7 +52,7 @@ pub enum Error {
     RowFilter(TableName),
 }
 
-/// What a message is in pgoutput's terms.
+/// A message in pgoutput's terms.
 #[derive(Debug)]
 #[must_use = "a message that is not taken is a change that is lost"]
 pub enum Translated<'a> {
@@ -86,7 +86,7 @@ pub struct Translator {
     tables: HashMap<String, HashMap<String, Known>>,
     /// The relations as they were described last, by OID.
     described: HashMap<u32, Described>,
-    /// Where the open transaction commits.
+    /// The position at which the open transaction commits.
     commit: Lsn,
     relation: Vec<u8>,
     message: Vec<u8>,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Relation, quote_identifier};
 
-/// What Postgres logs of a table's old rows, beyond what its replica identity says.
+/// The logging of a table's old rows, beyond what its replica identity says.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Logging {
@@ -17,7 +17,7 @@ pub struct Logging {
     pub partitioned: bool,
     /// The reason why `REPLICA IDENTITY FULL` alone would make the application's UPDATE and DELETE fail.
     pub obstacle: Option<Obstacle>,
-    /// What else whoever subscribes is to be told.
+    /// Caveats that subscribers are told.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub caveats: Vec<Caveat>,
 }

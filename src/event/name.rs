@@ -39,7 +39,7 @@ impl FromStr for TableName {
     }
 }
 
-/// What follows the dot after a name; `None` if the text ends there.
+/// The text behind the dot after a name; `None` if the text ends there.
 fn separated(rest: &str) -> Result<Option<&str>, NameError> {
     match rest.chars().next() {
         None => Ok(None),

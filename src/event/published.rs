@@ -35,7 +35,7 @@ pub struct Published {
     pub truncate: bool,
 }
 
-/// What the catalogs answer about a table's name.
+/// The answer of the catalogs about a table's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
     /// The table is published.

@@ -51,15 +51,15 @@ impl Timestamp {
 pub struct Transaction {
     /// The transaction's ID: the low 32 bits, as the stream gives it.
     pub xid: u32,
-    /// Where the commit record starts. Never compared with an `end`: see [`crate::lsn`].
+    /// The start of the commit record. Never compared with an `end`: see [`crate::lsn`].
     pub commit: Lsn,
-    /// Where the commit record ends: the transaction's place in the history.
+    /// The end of the commit record: the transaction's place in the history.
     pub end: Lsn,
     /// When it committed, by the server's clock.
     pub committed_at: Timestamp,
 }
 
-/// What the replica identity lets us know of a row before its update or delete.
+/// The part of a row that the replica identity tells, from before its update or delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum OldTuple<'a> {
     /// The identity's columns; the others are absent, though the tuple says null.
@@ -87,14 +87,14 @@ pub enum Op<'a> {
     },
     /// A row's new version.
     Update {
-        /// What is known of the version before it; `None` under the default identity when the key did not change.
+        /// Everything that is known of the version before it; `None` under the default identity when the key did not change.
         old: Option<OldTuple<'a>>,
         /// The new version; a TOASTed value that did not change may be missing from it.
         new: Tuple<'a>,
     },
     /// A row's end.
     Delete {
-        /// What is known of the row.
+        /// Everything that is known of the row.
         old: OldTuple<'a>,
     },
     /// The end of all of the table's rows.
@@ -108,7 +108,7 @@ pub struct RowChange<'a> {
     pub seq: u32,
     /// The table, in the version that the row was written under.
     pub relation: &'a Arc<Relation>,
-    /// What happened.
+    /// The operation.
     pub op: Op<'a>,
     /// True if the row was too large to be kept: its large values are given as [`super::Value::Unchanged`], those of
     /// the key apart.

@@ -11,13 +11,13 @@ const PER_SECOND: u64 = 100_000_000;
 /// The time that a query is served apart once it took too much for those beside it.
 const APART: Duration = Duration::from_secs(10);
 
-/// What a query took, wherever it was matched: at the head, or by those who read on for it.
+/// The work that a query took, wherever it was matched: at the head, or by those who read on for it.
 #[derive(Debug, Default)]
 pub struct Meter(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// What was taken and is not made up for by the time since, and when that was so.
+    /// The work that was taken and is not made up for by the time since, and when that was so.
     taken: u64,
     at: Option<Instant>,
     apart_until: Option<Instant>,
@@ -71,7 +71,7 @@ impl Lane {
         puts_apart: true,
     };
 
-    /// Where those are read for that were put apart.
+    /// The place where those are read for that were put apart.
     pub const APART: Lane = Lane {
         query: 500_000_000,
         all: 2_000_000_000,
@@ -106,7 +106,7 @@ impl Spare {
         Spare { left: SPARE, at: now }
     }
 
-    /// What is left now.
+    /// The rest.
     pub(super) fn left(&mut self, now: Instant) -> u64 {
         if now == self.at {
             return self.left;

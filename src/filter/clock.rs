@@ -1,4 +1,4 @@
-//! What the clock says, and arithmetic of dates, times and intervals: constants, worked out once when the predicate is
+//! Readings of the clock, and arithmetic of dates, times and intervals: constants, worked out once when the predicate is
 //! bound, so that all that looks at rows sees literals.
 //!
 //! The one thing to know: the operator is the one that Postgres takes for the types of both sides (documentation,
@@ -194,7 +194,7 @@ impl Binder<'_> {
     }
 }
 
-/// What the clock says at that time.
+/// The constant that the clock says at that time.
 fn at(clock: Clock, now: Timestamp) -> Constant {
     let midnight = moments::truncated(now.0, Precision::Micros(moments::DAY)).unwrap_or_default();
     let (kind, number) = match clock {

@@ -18,7 +18,7 @@ pub const MAX_COST: u64 = 2_000_000;
 /// The bytes of a value that the work is estimated for.
 const VALUE: usize = 1_000;
 
-/// What a predicate takes.
+/// The cost of a predicate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     /// Work for a row that it is held against, in about nanoseconds.
@@ -45,7 +45,7 @@ impl std::iter::Sum for Cost {
 }
 
 impl Matcher {
-    /// What it takes to hold a row against it, and to have it.
+    /// The cost of holding a row against it, and of having it.
     pub fn cost(&self) -> Cost {
         self.node().cost()
     }

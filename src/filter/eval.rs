@@ -106,7 +106,7 @@ fn any(nodes: &[Node], row: &Look<'_>) -> Possible {
     result
 }
 
-/// What is known of one side of a comparison.
+/// Everything that is known of one side of a comparison.
 pub(super) enum Operand<'a> {
     Null,
     Value(Datum<'a>),

@@ -49,7 +49,7 @@ pub(super) fn of_function(name: &str) -> &'static str {
     }
 }
 
-/// What is to be said of a literal that Postgres reads by the clock.
+/// The hint for a literal that Postgres reads by the clock.
 pub(super) fn of_relative(kind: &Kind, text: &str) -> Option<String> {
     if !matches!(kind, Kind::Date | Kind::Timestamp | Kind::TimestampTz) {
         return None;

@@ -111,7 +111,7 @@ pub(super) enum DocumentSide {
     Value(Scalar),
 }
 
-/// What ANY compares with an array's elements.
+/// The item that ANY compares with an array's elements.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Item {
     Null,
@@ -157,7 +157,7 @@ pub(super) enum ArraySide {
 }
 
 impl Leaf {
-    /// What the test may give for the row.
+    /// The values that the test may have for the row.
     pub(super) fn eval(&self, row: &Look<'_>) -> Possible {
         let left = self.left.read(row);
         let possible = match &self.test {
@@ -252,7 +252,7 @@ impl Leaf {
     }
 }
 
-/// What a test of a value's text gives; `None` is either, but not null.
+/// The outcome of a test of a value's text; `None` is either, but not null.
 fn text(operand: &Operand<'_>, test: impl Fn(&[u8]) -> Option<bool>) -> Possible {
     match operand {
         Operand::Null => Possible::NULL,
@@ -265,7 +265,7 @@ fn text(operand: &Operand<'_>, test: impl Fn(&[u8]) -> Option<bool>) -> Possible
     }
 }
 
-/// What a test of two values' texts gives.
+/// The outcome of a test of two values' texts.
 fn texts(left: &Operand<'_>, right: &Operand<'_>, test: impl Fn(&[u8], &[u8]) -> Option<bool>) -> Possible {
     match (left, right) {
         (Operand::None(failure), _) | (_, Operand::None(failure)) => (*failure).into(),
@@ -319,7 +319,7 @@ fn any(
     }
 }
 
-/// What ANY makes of a null on its left.
+/// The outcome of ANY for a null on its left.
 fn none(array: ArrayRef<'_>) -> Result<Option<bool>, Malformed> {
     Ok(array.is_empty()?.then_some(false))
 }

@@ -1,4 +1,4 @@
-//! What may stand in a predicate at all: tokens, names, and where they are.
+//! Everything that may stand in a predicate: tokens, names, and where they are.
 //!
 //! sqlparser reads more than Postgres does (`==`, `a NOT NULL`, reserved words as names). What is let through here
 //! means the same to both.

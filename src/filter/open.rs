@@ -15,7 +15,7 @@ pub(super) struct Open(Rc<Shared>);
 
 struct Shared {
     text: String,
-    /// What it is as a value of some types.
+    /// Its values as of some types.
     closed: RefCell<Vec<(Kind, Typed<'static>)>>,
     /// The number of bytes of parameters that there are copies of.
     copied: Copied,

@@ -2,7 +2,7 @@
 
 use crate::event::{Relation, Tuple, Value};
 
-/// What is known of one column of a row.
+/// Everything that is known of one column of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cell<'a> {
     /// It is null.
@@ -19,7 +19,7 @@ pub enum Cell<'a> {
 #[derive(Clone, Copy, Debug)]
 pub struct Row<'a> {
     tuple: Option<Tuple<'a>>,
-    /// Where unchanged values are to be found.
+    /// The place where unchanged values are to be found.
     fill: Option<Tuple<'a>>,
     /// If given, only its identity columns are known.
     identity_of: Option<&'a Relation>,
@@ -77,7 +77,7 @@ impl<'a> Row<'a> {
         Row::identity(new, relation)
     }
 
-    /// What is known of column `index`.
+    /// Everything that is known of column `index`.
     pub fn get(&self, index: usize) -> Cell<'a> {
         if let Some(relation) = self.identity_of
             && !relation.columns.get(index).is_some_and(|column| column.identity)

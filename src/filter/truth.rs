@@ -54,8 +54,8 @@ impl Possible {
         Possible((self.0 & !Possible::NULL.0) | (self.0 & Possible::NULL.0) >> 1)
     }
 
-    /// What `a AND b` can be when `a` can be any of these values and `b` any of those. False is false whatever the other
-    /// is, even if that fails: Postgres asks them in an order of its own, and may or may not come to it.
+    /// The values that `a AND b` can have when `a` can be any of these values and `b` any of those. False is false whatever
+    /// the other is, even if that fails: Postgres asks them in an order of its own, and may or may not come to it.
     pub(super) fn and(self, other: Possible) -> Possible {
         // Each is the value of a pair unless the other of the two stands before it.
         const ORDER: [Possible; 5] = [
@@ -77,7 +77,7 @@ impl Possible {
         Possible(result)
     }
 
-    /// What `a OR b` can be: by De Morgan, which holds in three-valued logic too.
+    /// The values that `a OR b` can have: by De Morgan, which holds in three-valued logic too.
     pub(super) fn or(self, other: Possible) -> Possible {
         self.not().and(other.not()).not()
     }
@@ -86,7 +86,7 @@ impl Possible {
         Possible((self.0 & 1) << 1 | (self.0 & 2) >> 1 | self.0 & !3)
     }
 
-    /// What `IS wanted` can be. Of what fails that fails too.
+    /// The values that `IS wanted` can have. Of what fails that fails too.
     pub(super) const fn is(self, wanted: Possible) -> Possible {
         let truths = Possible(self.0 & Possible::ANY.0);
         let is = match (truths.includes(wanted), truths.0 & !wanted.0 != 0) {

@@ -3,7 +3,7 @@
 
 use crate::types::{CaseMap, Kind, Reading};
 
-/// What two values are compared as.
+/// The domain in which two values are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Domain {
     Bool,
@@ -30,8 +30,8 @@ pub(super) enum Domain {
 }
 
 impl Domain {
-    /// What values of the two types are compared as; `None` if Postgres has no such operator, or we don't know its
-    /// meaning.
+    /// The domain in which values of the two types are compared; `None` if Postgres has no such operator, or we don't know
+    /// its meaning.
     pub(super) fn of(left: &Kind, right: &Kind) -> Option<Domain> {
         if let (Some(left), Some(right)) = (rank(left), rank(right)) {
             return Some(match left.max(right) {

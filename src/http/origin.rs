@@ -30,7 +30,7 @@ pub struct Origin {
     authority: String,
 }
 
-/// What is no origin.
+/// The text that is no origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no origin: write a scheme and a host, as in https://app.example.com, or * for any")]
 pub struct BadOrigin(String);

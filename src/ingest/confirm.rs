@@ -13,7 +13,7 @@ use crate::lsn::Lsn;
 use crate::postgres::{StatusSender, StatusUpdate};
 use crate::telemetry::Metrics;
 
-/// What the reading thread and this one share for the time of one connection.
+/// The state that the reading thread and this one share for the time of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     received: AtomicU64,
@@ -70,7 +70,7 @@ impl Progress {
     }
 }
 
-/// Where the journal was, back to a while ago.
+/// The place where the journal was, back to a while ago.
 #[derive(Debug, Default)]
 struct Trail(VecDeque<(Instant, Lsn)>);
 

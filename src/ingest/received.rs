@@ -40,7 +40,7 @@ use crate::event::{Relation, TableName};
 use crate::journal::{self, Append, History, Identity, Journal, Options, Retention, Writer};
 use crate::lsn::{Epoch, Lsn};
 
-/// What the server sent, kept as it came.
+/// The messages of the server, kept as they came.
 pub(super) struct Received {
     dir: PathBuf,
     log: Option<Log>,

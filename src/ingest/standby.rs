@@ -16,7 +16,7 @@ use crate::lsn::{Epoch, Lsn};
 use crate::postgres::{self, Connection, SlotReader};
 use crate::telemetry::chain;
 
-/// What was seen of the one who read the slot.
+/// The last sight of the one who read the slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sighting {
     /// The history's name.

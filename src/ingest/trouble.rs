@@ -9,24 +9,24 @@ use crate::lsn::Lsn;
 use crate::postgres::SlotName;
 use crate::telemetry::chain;
 
-/// What keeps the stream from going on, or kept it until a moment ago.
+/// The trouble that keeps the stream from going on, or kept it until a moment ago.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     /// The last words, with their cure; empty while all is well.
     said: String,
     /// True if the server itself ended the last stream: perhaps at a change that it can never pass.
     at_a_change: bool,
-    /// Where the journal was when the stream ended last, and how often it has ended there in the same words.
+    /// The place where the journal was when the stream ended last, and how often it has ended there in the same words.
     head: Lsn,
     times: u32,
-    /// What the connection at hand has to reach before it counts as good; `None` once it has.
+    /// The position that the connection at hand has to reach before it counts as good; `None` once it has.
     goal: Option<Goal>,
 }
 
 #[derive(Debug)]
 struct Goal {
     began: Instant,
-    /// Where the stream starts.
+    /// The start of the stream.
     head: Lsn,
     /// The position up to which the server had written when it was asked: what failed before is not beyond that.
     written: Lsn,
@@ -109,7 +109,7 @@ fn is_about_the_session(error: &Error) -> bool {
     matches!(error, Error::Postgres(e) if e.sqlstate().is_some_and(|code| classes.iter().any(|class| code.starts_with(class))))
 }
 
-/// What mends an error of the server's: first what loses nothing.
+/// The cure of an error of the server's: first the one that loses nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cure<'a> {
     what: &'static str,

@@ -19,7 +19,7 @@ use super::confirm::Progress;
 use crate::lsn::Lsn;
 use crate::postgres::{self, ConnInfo, Connection, Purpose};
 
-/// What the server is known to have written.
+/// The position up to which the server is known to have written.
 #[derive(Debug, Default)]
 pub(super) struct Witness {
     /// By its answers, or by what it said twice while it shut down.
@@ -29,7 +29,7 @@ pub(super) struct Witness {
     said_twice: AtomicU64,
     /// Up to where everything came as a whole.
     held: AtomicU64,
-    /// What was claimed, and how far the server had really written; 0 if all was true so far.
+    /// The position that was claimed, and how far the server had really written; 0 if all was true so far.
     disproved: AtomicU64,
     written: AtomicU64,
     stopped: AtomicBool,

@@ -21,7 +21,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// What the batch holds, in order. It ends after the first error, which only bytes that were written wrong, with
+    /// The contents of the batch, in order. It ends after the first error, which only bytes that were written wrong, with
     /// the right checksum, can cause.
     pub fn entries(&self) -> Entries<'_> {
         Entries {

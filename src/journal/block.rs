@@ -16,9 +16,9 @@ pub(super) struct Block {
     bytes: Vec<u8>,
     usual_capacity: usize,
     record_bytes: usize,
-    /// Where in the file the block goes.
+    /// The place in the file where the block goes.
     offset: u64,
-    /// Where the last boundary between transactions is: in the block, or before it in the file.
+    /// The place where the last boundary between transactions is: in the block, or before it in the file.
     boundary: u64,
     /// The boundaries that readers will look for.
     marks: Vec<Mark>,
@@ -26,7 +26,7 @@ pub(super) struct Block {
     relations: LocalRelations,
     /// The number of the relations that stand before the boundary.
     settled_relations: usize,
-    /// Where in the file the open transaction's first chunk is.
+    /// The place in the file where the open transaction's first chunk is.
     first_chunk: Option<u64>,
     open: Option<Open>,
     /// The next change's.
@@ -36,7 +36,7 @@ pub(super) struct Block {
 /// The record that is being filled.
 #[derive(Clone, Copy)]
 struct Open {
-    /// Where in the block it starts.
+    /// The place in the block where it starts.
     start: usize,
     first_seq: u32,
 }
@@ -81,12 +81,12 @@ impl Block {
         self.bytes.get(..self.whole_bytes()).unwrap_or_default()
     }
 
-    /// Where in the file the block goes.
+    /// The place in the file where the block goes.
     pub(super) fn offset(&self) -> u64 {
         self.offset
     }
 
-    /// Where in the file the last boundary between transactions is, or will be.
+    /// The place in the file where the last boundary between transactions is, or will be.
     pub(super) fn boundary(&self) -> u64 {
         self.boundary
     }

@@ -52,7 +52,7 @@ pub enum Error {
     Identity {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem with it.
         reason: String,
     },
     /// A segment file of another history lies among ours.
@@ -69,34 +69,34 @@ pub enum Error {
     Full {
         /// The file that did not fit.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
     /// A write or a sync failed, so what is on disk is no longer known. Nothing more is appended or called durable:
     /// open the journal anew, which reads back what the disk really holds.
     #[error("the journal failed and must be opened anew: {action} {path}", path = path.display())]
     Failed {
-        /// What was being done.
+        /// The action that failed.
         action: &'static str,
         /// To which file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
     /// Reading, creating or removing a file failed. The journal itself is unharmed.
     #[error("cannot {action} {path}", path = path.display())]
     Io {
-        /// What was being done.
+        /// The action that failed.
         action: &'static str,
         /// To which file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: Arc<io::Error>,
     },
     /// The transaction does not end after the head: the history only moves forward.
     #[error("a transaction that ends at {end} cannot follow {head}")]
     NotAfter {
-        /// Where the refused transaction ends.
+        /// The end of the refused transaction.
         end: Lsn,
         /// The head.
         head: Lsn,
@@ -121,9 +121,9 @@ pub enum Error {
     Damaged {
         /// The segment file.
         path: PathBuf,
-        /// Where, in bytes from the start of the file.
+        /// The place, in bytes from the start of the file.
         offset: u64,
-        /// What is wrong there.
+        /// The problem there.
         reason: &'static str,
     },
     /// A record that was written wrong, with the right checksum: a defect.
@@ -178,7 +178,7 @@ impl Error {
     }
 }
 
-/// What is used up.
+/// The resource that is used up.
 fn lacking(error: &io::Error) -> &'static str {
     match is_exhaustion(error) {
         true => "file descriptor is",

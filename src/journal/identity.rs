@@ -11,7 +11,7 @@ use super::files::{Files, read_up_to, write_all_at};
 use super::segment::Header;
 use crate::lsn::{Epoch, Lsn};
 
-/// Where a history comes from. The journal continues only what the same server, database and slot began.
+/// The origin of a history. The journal continues only what the same server, database and slot began.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// The cluster's system identifier, as `IDENTIFY_SYSTEM` gives it.
@@ -75,14 +75,14 @@ mod as_text {
 /// The version of `journal.json` and of the directory's layout.
 const FORMAT: u32 = 1;
 
-/// What `journal.json` holds. It is the one place that says which history is the current one.
+/// The contents of `journal.json`. It is the one place that says which history is the current one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
     pub(super) format: u32,
     #[serde(flatten)]
     pub(super) identity: Identity,
     pub(super) epoch: Epoch,
-    /// Where the history starts.
+    /// The start of the history.
     pub(super) start: Lsn,
     /// The history's first segment; those before it are what is left of the histories before.
     pub(super) first_segment: u64,

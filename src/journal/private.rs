@@ -15,7 +15,7 @@ use rustix::process::geteuid;
 const DIRECTORY: u32 = 0o700;
 /// Read and written by us alone.
 const FILE: u32 = 0o600;
-/// What others must not have: the right to write.
+/// The right that others must not have: to write.
 const WRITTEN_BY_OTHERS: u32 = 0o022;
 /// The bits of a mode that say who may do what.
 const MODE: u32 = 0o7777;

@@ -22,7 +22,7 @@ pub struct Reader {
     generation: u64,
     segment: Arc<Segment>,
     file: Arc<dyn LogFile>,
-    /// Where in the file the next record is, and where the part that can be read ends.
+    /// The place in the file where the next record is, and where the part that can be read ends.
     offset: u64,
     limit: u64,
     /// What ends at or before this place is left out.
@@ -93,7 +93,7 @@ impl Reader {
         })
     }
 
-    /// What comes next: whole records of about `max_bytes`, or one larger; `None` at the head.
+    /// The next part: whole records of about `max_bytes`, or one larger; `None` at the head.
     ///
     /// # Errors
     /// [`Error::Expired`] if what comes next is no longer held, [`Error::EpochChanged`] if the history was replaced,

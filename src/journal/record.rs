@@ -81,7 +81,7 @@ impl<'a> Frame<'a> {
         crc32c::crc32c(self.checked) == self.checksum
     }
 
-    /// What the record says.
+    /// The content of the record.
     pub(super) fn record(&self) -> Result<Record<'a>, Malformed> {
         let mut bytes = self.payload;
         match self.kind {
@@ -116,7 +116,7 @@ pub(super) fn record_len(header: &[u8; HEADER]) -> u64 {
     HEADER as u64 + u64::from(u32::from_le_bytes([a, b, c, d]))
 }
 
-/// What a record after the segment's header says.
+/// The content of a record after the segment's header.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Record<'a> {
     Relation { id: u32, json: &'a [u8] },
@@ -191,7 +191,7 @@ impl<'a> RawChange<'a> {
         self.op & OVERSIZE != 0
     }
 
-    /// What happened, with its tuples checked.
+    /// The operation, with its tuples checked.
     pub(super) fn op(&self) -> Result<Op<'a>, Malformed> {
         let mut bytes = self.tuples;
         let mut tuple = || {

@@ -24,7 +24,7 @@ use super::window::Window;
 use super::writer::{Tail, Writer};
 use crate::lsn::{Epoch, Lsn};
 
-/// What opening the journal found and did. It is logged as well.
+/// A report of what opening the journal found and did. It is logged as well.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovery {
     /// The directory held no history yet.
@@ -105,7 +105,7 @@ pub(super) fn open(
 
 const LOCK: &str = "LOCK";
 const SEGMENTS: &str = "segments";
-/// What a data directory holds, its manifest apart: of a first start that was cut short there may be some of it.
+/// The contents of a data directory, its manifest apart: of a first start that was cut short there may be some of it.
 const CONTENTS: [&str; 10] = [
     LOCK,
     SEGMENTS,

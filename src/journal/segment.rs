@@ -26,7 +26,7 @@ pub(super) struct Header {
     pub(super) epoch: String,
     /// Everything in the segment ends after this position; the segment before it ends here.
     pub(super) base: Lsn,
-    /// Where the newest transaction before the segment ends.
+    /// The end of the newest transaction before the segment.
     pub(super) last_transaction: Lsn,
     /// The length of the file before it; 0 if it is the first of its history.
     pub(super) previous_bytes: u64,
@@ -82,7 +82,7 @@ pub(super) struct Segment {
     pub(super) path: PathBuf,
     /// Everything in it ends after this position.
     pub(super) base: Lsn,
-    /// Where the header ends and the records begin.
+    /// The end of the header, where the records begin.
     pub(super) start: u64,
     /// Known once nothing is appended any more.
     pub(super) sealed: OnceLock<Sealed>,
@@ -92,7 +92,7 @@ pub(super) struct Segment {
     file: Mutex<Weak<dyn LogFile>>,
 }
 
-/// What does not change any more when a segment is full.
+/// The part of a segment that does not change any more once it is full.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sealed {
     pub(super) bytes: u64,
@@ -101,7 +101,7 @@ pub(super) struct Sealed {
     pub(super) at: SystemTime,
 }
 
-/// What a segment's records refer to, and where they are.
+/// The relations that a segment's records refer to, and where they are.
 #[derive(Clone, Default)]
 pub(super) struct Contents {
     pub(super) relations: Relations,
@@ -120,7 +120,7 @@ pub(super) struct Mark {
 pub(super) const MARK_EVERY: u64 = 64 * 1024;
 
 impl Contents {
-    /// Where to begin reading for what ends after `lsn`.
+    /// The place to begin reading for what ends after `lsn`.
     pub(super) fn seek(&self, lsn: Lsn) -> Option<Mark> {
         let after = self.marks.partition_point(|mark| mark.lsn <= lsn);
         self.marks.get(after.checked_sub(1)?).copied()
@@ -214,7 +214,7 @@ fn draft(path: &Path) -> PathBuf {
     path.with_extension("seg.new")
 }
 
-/// What a scan found: everything up to the last boundary between transactions, and whether anything came after it.
+/// The finds of a scan: everything up to the last boundary between transactions, and whether anything came after it.
 pub(super) struct Scan {
     pub(super) contents: Contents,
     /// The end of the last whole transaction's or position's record.

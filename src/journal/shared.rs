@@ -49,7 +49,7 @@ impl Journal {
         self.shared.head.subscribe()
     }
 
-    /// Where the newest transaction ends; where the history starts, if there is none.
+    /// The end of the newest transaction; the start of the history, if there is none.
     pub fn last_transaction_end(&self) -> Lsn {
         self.shared.state().last_transaction
     }
@@ -100,7 +100,7 @@ impl Journal {
         state.earliest()
     }
 
-    /// Where the current history began, whether that is still held or not.
+    /// The start of the current history, whether that is still held or not.
     pub fn start(&self) -> Lsn {
         self.shared.state().manifest.start
     }
@@ -115,12 +115,12 @@ impl Journal {
         self.shared.state().manifest.identity.clone()
     }
 
-    /// What the segments take on disk, those set aside included.
+    /// The space that the segments take on disk, those set aside included.
     pub fn size_bytes(&self) -> u64 {
         self.shared.state().size_bytes()
     }
 
-    /// What opening found.
+    /// The report of the opening.
     pub fn recovery(&self) -> &Recovery {
         &self.shared.recovery
     }
@@ -176,7 +176,7 @@ impl History for Journal {
     }
 }
 
-/// What the writer and the handles share.
+/// The state that the writer and the handles share.
 pub(super) struct Shared {
     pub(super) files: Arc<dyn Files>,
     pub(super) dir: PathBuf,
@@ -190,7 +190,7 @@ pub(super) struct Shared {
     pub(super) _lock: Lock,
 }
 
-/// What changes. Locked for a few lines, never across a file operation.
+/// The state that changes. Locked for a few lines, never across a file operation.
 pub(super) struct State {
     pub(super) manifest: Manifest,
     /// Counts the histories since opening.
@@ -224,7 +224,7 @@ impl State {
         sealed.map(|sealed| sealed.bytes).sum::<u64>() + aside + self.visible
     }
 
-    /// Where the part of the segment that can be read ends.
+    /// The end of the part of the segment that can be read.
     pub(super) fn limit(&self, segment: &Segment) -> u64 {
         segment.sealed.get().map_or(self.visible, |sealed| sealed.bytes)
     }

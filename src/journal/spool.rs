@@ -37,14 +37,14 @@ pub(super) struct Spool {
     /// The parts that can be rolled back by themselves, in the order of their starts and of their numbers: 16 bytes
     /// for each, where the server keeps some hundreds.
     parts: Vec<Start>,
-    /// Where the first message is of which it is not known which part it is of: since then nothing came of the
+    /// The place where the first message is of which it is not known which part it is of: since then nothing came of the
     /// transaction itself.
     unattributed: Option<u64>,
     /// True if a part was rolled back that such a message may be of.
     is_doubtful: bool,
 }
 
-/// Where the first message of a part is.
+/// The place where the first message of a part is.
 #[derive(Clone, Copy)]
 struct Start {
     part: u32,
@@ -224,7 +224,7 @@ fn precedes(a: u32, b: u32) -> bool {
 }
 
 impl Spool {
-    /// Where the next message comes.
+    /// The place where the next message comes.
     fn end(&self) -> u64 {
         self.written + self.gathered.len() as u64
     }
@@ -247,7 +247,7 @@ pub struct Spooled {
     /// The amount of the file that has been read.
     read: u64,
     buffer: Vec<u8>,
-    /// Where in the buffer the next message starts.
+    /// The place in the buffer where the next message starts.
     at: usize,
 }
 

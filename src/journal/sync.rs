@@ -25,7 +25,7 @@ pub trait Observer: Send + Sync {
 /// Hears nothing.
 impl Observer for () {}
 
-/// What the writer, the syncing thread and those who wait for it share.
+/// The state that the writer, the syncing thread and those who wait for it share.
 pub(super) struct Syncer {
     state: Mutex<State>,
     /// Work for the thread.
@@ -40,7 +40,7 @@ pub(super) struct Syncer {
 }
 
 struct State {
-    /// What is written but not synced: the file, and up to where.
+    /// The part that is written but not synced: the file, and up to where.
     target: Option<Target>,
     /// Up to where is written.
     written: Lsn,

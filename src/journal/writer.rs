@@ -38,7 +38,7 @@ pub struct Writer {
 /// An action before each write.
 type BeforeWriting = Box<dyn FnMut() -> std::io::Result<()> + Send>;
 
-/// Where a writer goes on.
+/// The place where a writer goes on.
 pub(super) struct Tail {
     pub(super) segment: Arc<Segment>,
     pub(super) file: Arc<dyn LogFile>,

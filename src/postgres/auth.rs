@@ -33,7 +33,7 @@ pub(super) enum Progress {
     ScramDone(bool),
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
     /// Send these bytes.

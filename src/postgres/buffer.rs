@@ -2,7 +2,7 @@
 
 use super::wire::{self, RawMessage, WireError};
 
-/// Where a message lies that was taken out of a [`Buffer`].
+/// The place of a message that was taken out of a [`Buffer`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Taken {
     pub(super) tag: u8,
@@ -46,7 +46,7 @@ impl Buffer {
         }
     }
 
-    /// Where the next bytes go; never empty. Follow it by [`Buffer::advance`].
+    /// The place where the next bytes go; never empty. Follow it by [`Buffer::advance`].
     pub(super) fn spare(&mut self) -> &mut [u8] {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);

@@ -42,7 +42,7 @@ pub struct Connection {
     /// True if a transaction is open.
     in_transaction: bool,
     cancelled: bool,
-    /// Where the server is, and what it takes to cancel this session's statement there.
+    /// The address of the server, and what it takes to cancel this session's statement there.
     pub(super) address: SockAddr,
     pub(super) key: (u32, u32),
 }

@@ -8,12 +8,12 @@ use super::slot::{SlotName, WRITTEN};
 use crate::event::quote_literal;
 use crate::lsn::Lsn;
 
-/// What a slot being created waits for: it needs a moment without older write transactions.
+/// A transaction that a slot being created waits for: it needs a moment without older write transactions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocker {
     /// The server process; `None` for a prepared transaction.
     pub pid: Option<u32>,
-    /// What it is, for people: `pid 4711 (ann, app): idle in transaction for 00:10:03`.
+    /// A description for people: `pid 4711 (ann, app): idle in transaction for 00:10:03`.
     pub description: String,
     /// The SQL that ends it.
     pub cure: String,
@@ -29,15 +29,15 @@ pub struct SlotReader {
     pub pid: u32,
     /// Who it is, for people: `pid 4711 (walcast, from 10.0.0.7)`.
     pub description: String,
-    /// What it was marked by, see [`Connection::mark_session`].
+    /// The mark that it carries, see [`Connection::mark_session`].
     pub mark: Option<u64>,
     /// The position up to which the server had written when it was seen.
     pub written: Lsn,
 }
 
 impl Connection {
-    /// What a slot that is being created right now may be waiting for, the oldest first; also what keeps the server from
-    /// moving a slot's `restart_lsn`. A role without `pg_read_all_stats` sees its own sessions only.
+    /// The transactions that a slot which is being created right now may be waiting for, the oldest first; also what keeps
+    /// the server from moving a slot's `restart_lsn`. A role without `pg_read_all_stats` sees its own sessions only.
     pub fn slot_creation_blockers(&mut self) -> Result<Vec<Blocker>, Error> {
         let sessions = self.query(
             "SELECT pid, pg_catalog.format('pid %s (%s, %s): %s for %s', pid, coalesce(usename, '?'), \

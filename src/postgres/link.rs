@@ -26,7 +26,7 @@ pub(super) struct Link {
 
 #[derive(Debug)]
 enum Layer {
-    /// What the kernel did not take yet.
+    /// The bytes that the kernel did not take yet.
     Plain(Mutex<Unsent>),
     Tls(Box<Mutex<ClientConnection>>),
 }

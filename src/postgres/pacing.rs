@@ -16,7 +16,7 @@ pub struct Pacing {
     long: Duration,
     /// The nap at rates that are worth a short one.
     short: Duration,
-    /// What the rate says now.
+    /// The rate as it is now.
     nap: Duration,
     /// When the messages being counted started to come, and how many there are.
     window: Option<(Instant, u32)>,

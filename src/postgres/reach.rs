@@ -6,7 +6,7 @@ use super::conninfo::ConnInfo;
 use super::error::Error;
 use crate::event::quote_identifier;
 
-/// What to do about an error of [`Connection::connect`](super::Connection::connect), if more can be said than it says.
+/// The cure for an error of [`Connection::connect`](super::Connection::connect), if more can be said than it says.
 pub fn next_step(error: &Error, info: &ConnInfo) -> Option<String> {
     let ConnInfo { user, database, .. } = info;
     let (role, named) = (quote_identifier(user), quote_identifier(database));
@@ -61,7 +61,7 @@ pub fn next_step(error: &Error, info: &ConnInfo) -> Option<String> {
     })
 }
 
-/// What was being done with the last host that was tried, and what the operating system said.
+/// The action on the last host that was tried, and the operating system's error.
 fn last_io(error: &Error) -> Option<(&'static str, ErrorKind)> {
     match error {
         Error::Io { doing, source } => Some((doing, source.kind())),

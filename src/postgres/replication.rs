@@ -1,4 +1,4 @@
-//! What passes in CopyData while a replication stream is open. Pure.
+//! Messages inside CopyData while a replication stream is open. Pure.
 //!
 //! The formats are those of the documentation's chapter "Streaming Replication Protocol": XLogData and the primary's
 //! keepalive one way, the standby's status update the other.
@@ -7,7 +7,7 @@ use super::wire::{Reader, WireError};
 use crate::event::Timestamp;
 use crate::lsn::Lsn;
 
-/// What the server sends inside CopyData.
+/// A message of the server inside CopyData.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum StreamMessage<'a> {
     /// A message of the output plugin.
@@ -46,7 +46,7 @@ impl<'a> StreamMessage<'a> {
     }
 }
 
-/// What we tell the server of our progress. The slot's `confirmed_flush_lsn` follows `flushed`.
+/// A report of our progress to the server. The slot's `confirmed_flush_lsn` follows `flushed`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct StatusUpdate {
     /// Up to where we received and wrote.

@@ -138,12 +138,12 @@ pub struct SystemIdentity {
     pub database: String,
 }
 
-/// Where a timeline ended and the next one began.
+/// The point where a timeline ended and the next one began.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TimelineSwitch {
     /// The timeline that ended.
     pub timeline: u32,
-    /// Where it did: what lay beyond is lost.
+    /// That point: what lay beyond is lost.
     pub at: Lsn,
 }
 

@@ -43,7 +43,7 @@ impl Snapshot {
 /// The transactions that may have been written, and not yet been visible, at some moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Horizon {
-    /// What could be seen.
+    /// The snapshot of what could be seen.
     pub view: Snapshot,
     /// The first ID that had not been given to any transaction.
     pub next: u64,

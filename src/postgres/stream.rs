@@ -37,7 +37,7 @@ pub fn is_refused_option(error: &Error) -> bool {
 pub struct StartReplication {
     /// The slot.
     pub slot: SlotName,
-    /// Where to start. Below the slot's `confirmed_flush_lsn` the server silently starts there instead, beyond what it
+    /// The place to start. Below the slot's `confirmed_flush_lsn` the server silently starts there instead, beyond what it
     /// has written it loses what comes in between: the caller compares first.
     pub from: Lsn,
     /// The output plugin's options, by name.
@@ -183,12 +183,12 @@ impl StatusSender {
     }
 }
 
-/// What the server sends, in the receive buffer.
+/// A message of the server, in the receive buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame<'a> {
     /// A message of the output plugin.
     Data {
-        /// Where the message's WAL starts; 0/0 for some. Neither unique nor monotonic: no position of ours.
+        /// The start of the message's WAL; 0/0 for some. Neither unique nor monotonic: no position of ours.
         wal_start: Lsn,
         /// With pgoutput the same once more.
         wal_end: Lsn,
@@ -244,7 +244,7 @@ impl std::fmt::Debug for Ahead<'_> {
     }
 }
 
-/// What a call of [`Receiver::fill`] brought.
+/// The outcome of a call of [`Receiver::fill`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Filled {
     /// So many bytes.

@@ -25,7 +25,7 @@ use super::error::Error;
 /// The protocol's name in TLS' own negotiation (ALPN).
 const PROTOCOL: &[u8] = b"postgresql";
 
-/// What a TLS session with these settings needs. Reads the certificate files.
+/// The configuration of a TLS session with these settings. Reads the certificate files.
 pub(super) fn client_config(ssl: &Ssl) -> Result<ClientConfig, Error> {
     let provider = Arc::new(ring::default_provider());
     let verifier = Verifier {

@@ -28,7 +28,7 @@ pub enum WireError {
     Unexpected {
         /// The message's first byte.
         tag: u8,
-        /// What we had asked for.
+        /// The request.
         answering: &'static str,
     },
     /// A text that is not UTF-8, although `client_encoding` is.
@@ -128,7 +128,7 @@ impl<'a> RawMessage<'a> {
     }
 }
 
-/// What the server wants before it believes who we are ("AuthenticationOk" and its siblings).
+/// The proof that the server wants of who we are ("AuthenticationOk" and its siblings).
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Authentication<'a> {
     Ok,
@@ -206,7 +206,7 @@ impl<'a> DataRow<'a> {
     }
 }
 
-/// What the rows of an answer will be like.
+/// The description of an answer's rows.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct RowDescription<'a>(&'a [u8]);
 

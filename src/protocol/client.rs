@@ -53,13 +53,13 @@ pub struct Subscribe {
     pub ops: Ops,
     /// True if to send old rows where they are known.
     pub old: bool,
-    /// What it begins with.
+    /// The opening of it.
     pub opening: Opening,
     /// The epoch that the client's position is of.
     pub epoch: Option<Epoch>,
     /// The way to treat changes of which the log does not tell whether they concern it.
     pub undecided: Undecided,
-    /// What `now()` is in the predicate.
+    /// The value of `now()` in the predicate.
     pub now: Option<Timestamp>,
 }
 
@@ -76,7 +76,7 @@ pub enum Undecided {
     Withhold,
 }
 
-/// What a subscription begins with.
+/// The opening of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Opening {
     /// The rows as they are now, then their changes.
@@ -324,7 +324,7 @@ fn ops(fields: &Fields<'_>) -> Result<Ops, ErrorMessage> {
     Ok(ops)
 }
 
-/// What is to become of undecided changes; `strict` is an older word for two of the ways.
+/// The treatment of undecided changes; `strict` is an older word for two of the ways.
 fn undecided(fields: &Fields<'_>) -> Result<Undecided, ErrorMessage> {
     let strict = match fields.get("strict")? {
         None => None,
@@ -418,7 +418,7 @@ fn numbers(json: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What follows the text whose opening quote has been read.
+/// The rest behind the text whose opening quote has been read.
 fn after_text(mut text: &str) -> &str {
     while let Some(at) = text.find(['"', '\\']) {
         let (_, found) = text.split_at(at);

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 use crate::filter;
 use crate::lsn::Lsn;
 
-/// What went wrong, for programs. With an `id` an error ends (or refuses) that subscription; the connection stays
+/// The kind of the error, for programs. With an `id` an error ends (or refuses) that subscription; the connection stays
 /// unless it says otherwise here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorCode {
@@ -112,19 +112,19 @@ impl Serialize for ErrorCode {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct ErrorMessage {
-    /// What went wrong, for programs.
+    /// The kind of the error, for programs.
     pub code: ErrorCode,
-    /// What is wrong and what to do, for people. Never a row's value or a token.
+    /// The problem and the cure, for people. Never a row's value or a token.
     pub message: String,
     /// The subscription that it concerns, which then does not exist.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
-    /// What some codes add.
+    /// The details that some codes add.
     #[serde(flatten)]
     pub detail: Option<Detail>,
 }
 
-/// What some codes add to the message, each as a field of its name.
+/// A detail that some codes add to the message, each as a field of its name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Detail {

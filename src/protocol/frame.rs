@@ -13,7 +13,7 @@ use crate::lsn::Position;
 /// A `tx` message, ready to be sent to any number of clients: copying it copies a pointer.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// Where the client stands once it has applied this frame.
+    /// The place where the client stands once it has applied this frame.
     pub position: Position,
     /// When the transaction committed, by the server's clock.
     pub committed_at: Timestamp,

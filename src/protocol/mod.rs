@@ -1,4 +1,4 @@
-//! What the server and its clients say to each other, version 1: `docs/protocol.md` as types. Pure.
+//! Messages between the server and its clients, version 1: `docs/protocol.md` as types. Pure.
 //!
 //! The one thing to know: the server is strict with what it is sent, because a typo that is silently ignored is a
 //! subscription that shows something else than was asked for; what it sends may grow, so clients ignore what they do

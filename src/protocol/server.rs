@@ -72,7 +72,7 @@ impl Hello<'_> {
     pub const PROTOCOL: u32 = 1;
 }
 
-/// What a subscription shows.
+/// The description of a subscription.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Subscribed<'a> {
     /// The subscription.
@@ -83,12 +83,12 @@ pub struct Subscribed<'a> {
     pub key: Vec<&'a str>,
     /// The columns of its rows.
     pub columns: Vec<ColumnInfo<'a>>,
-    /// What the log holds of old rows.
+    /// The part of old rows that the log holds.
     pub replica_identity: ReplicaIdentity,
-    /// What `now()` is in its predicate, if that asks for it, in RFC 3339.
+    /// The value of `now()` in its predicate, if that asks for it, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub now: Option<String>,
-    /// What this subscription cannot know, and the cure.
+    /// Warnings of what this subscription cannot know, with the cure.
     pub warnings: Vec<String>,
 }
 

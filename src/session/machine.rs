@@ -22,7 +22,7 @@ pub struct Limits {
 /// Bad requests in a row that close the connection.
 const MAX_BAD_REQUESTS: u32 = 20;
 
-/// What a client's message asks for.
+/// A request of a client.
 #[derive(Debug)]
 pub(super) enum Request {
     /// Answer with this.
@@ -37,7 +37,7 @@ pub(super) enum Request {
     Unsubscribe(Arc<str>),
 }
 
-/// What is due when the clock is looked at.
+/// An action that is due when the clock is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     /// Nothing.
@@ -53,12 +53,12 @@ pub(super) const MAX_CONNECTION_COST: u64 = 5 * filter::MAX_COST;
 /// The most bytes that the predicates of a connection may take.
 pub(super) const MAX_CONNECTION_BYTES: usize = 8 * filter::MAX_BYTES;
 
-/// What is known of a connection apart from the data.
+/// The state of a connection apart from the data.
 #[derive(Debug)]
 pub(super) struct Machine {
     limits: Limits,
     ids: Vec<Arc<str>>,
-    /// What subscriptions take, by their ids; also of some that are over.
+    /// The cost of subscriptions, by their ids; also of some that are over.
     costs: Vec<(Arc<str>, Cost)>,
     /// The ids of subscriptions that were unsubscribed, until the client is told that they are over: messages of theirs may
     /// still be on their way, and must not be taken for those of another.
@@ -131,7 +131,7 @@ impl Machine {
         self.pinged = None;
     }
 
-    /// What is due now.
+    /// The action that is due now.
     pub(super) fn due(&mut self, now: Instant) -> Due {
         let Limits {
             ping_interval,
@@ -151,7 +151,7 @@ impl Machine {
         }
     }
 
-    /// What a message asks for.
+    /// The request that a message makes.
     pub(super) fn text(&mut self, text: &str) -> Request {
         let request = match ClientMessage::parse(text) {
             Ok(message) => self.request(message),

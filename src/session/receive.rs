@@ -1,4 +1,4 @@
-//! What a client sends: read, counted and handed on, or the end of the connection.
+//! Messages of a client: read, counted and handed on, or the end of the connection.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -21,7 +21,7 @@ const MAX_WAITING_REQUESTS: usize = 16;
 const MAX_UNFINISHED_BYTES: usize = 2 * MAX_CLIENT_MESSAGE_BYTES;
 
 impl<H: History> Session<H> {
-    /// What the client sends next. As long as it does not take the answers to its pings, nothing more is read from it:
+    /// The next message of the client. As long as it does not take the answers to its pings, nothing more is read from it:
     /// they would have to be kept.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Event<H>> {
         if self.jobs.iter().filter(|job| job.is_asked_for()).count() >= MAX_WAITING_REQUESTS {

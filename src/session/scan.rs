@@ -19,17 +19,17 @@ pub(super) struct Scan<H: History> {
     reader: H::Reader,
     fanout: Fanout,
     readings: Readings,
-    /// What the one subscription has by its snapshot.
+    /// The part that the one subscription has by its snapshot.
     seam: Option<Arc<Seam>>,
     /// Everything up to here has been read.
     at: Position,
-    /// What was read from the journal but is not yet taken, and how many of its entries are.
+    /// The batch that was read from the journal but is not yet taken, and how many of its entries are.
     rest: Option<(Batch, usize)>,
     /// The work that is enough for a step.
     enough: u64,
 }
 
-/// What somebody wants of a scan.
+/// A request to a scan.
 pub(super) struct Wanted<'w> {
     /// For these.
     pub(super) subscriptions: &'w [Placed],
@@ -41,7 +41,7 @@ pub(super) struct Wanted<'w> {
     pub(super) until: Option<Position>,
 }
 
-/// Where a reading goes on.
+/// The place where a reading goes on.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct From {
     /// Everything up to here was delivered.
@@ -60,12 +60,12 @@ impl From {
     }
 }
 
-/// What one step found for somebody.
+/// The finds of one step for somebody.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// What the client gets, in order.
+    /// The items that the client gets, in order.
     pub(super) items: Vec<Item>,
-    /// Where it goes on.
+    /// The place where it goes on.
     pub(super) next: From,
     /// True if there is nothing more to read now, or not up to where it was to read.
     pub(super) done: bool,
@@ -75,7 +75,7 @@ pub(super) struct Found {
 
 /// Who else comes in as the scan comes to their places, and who hears what was found.
 pub(super) trait Audience {
-    /// Where the next of the others goes on.
+    /// The place where the next of the others goes on.
     fn next(&self) -> Option<Position>;
     /// The next of the others joins the scan.
     fn join(&mut self, joins: impl FnOnce(&Wanted<'_>));
@@ -84,7 +84,7 @@ pub(super) trait Audience {
     fn found(&mut self, number: usize, found: Found) -> bool;
 }
 
-/// What is found for one who is read for alone.
+/// The finds for one who is read for alone.
 struct Alone(Option<Found>);
 
 impl Audience for Alone {
@@ -325,7 +325,7 @@ impl<H: History> Scan<H> {
     }
 }
 
-/// What was found for each, by their numbers.
+/// The finds for each, by their numbers.
 #[derive(Debug, Default)]
 struct Readings {
     all: Vec<Reading>,
@@ -339,7 +339,7 @@ struct Readings {
     max_bytes: usize,
     /// The amount that was found in this step, in bytes.
     kept: usize,
-    /// Where the last text lies that was counted.
+    /// The place where the last text lies that was counted.
     counted: usize,
 }
 
@@ -353,7 +353,7 @@ impl Readings {
 struct Reading {
     items: Vec<Item>,
     bytes: usize,
-    /// Where it goes on, by what was found.
+    /// The place where it goes on, by what was found.
     next: From,
     until: Option<Position>,
     waits: bool,

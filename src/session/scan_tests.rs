@@ -32,7 +32,7 @@ struct Client {
     only: bool,
     from: From,
     until: Option<Position>,
-    /// Where it began.
+    /// The place where it began.
     start: Position,
     came: Vec<Change>,
     done: bool,

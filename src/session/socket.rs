@@ -30,7 +30,7 @@ impl Socket {
         }
     }
 
-    /// What has come of a message that is not whole.
+    /// The part that has come of a message that is not whole.
     pub(super) fn unfinished(&mut self) -> &mut Unfinished {
         &mut self.unfinished
     }
@@ -86,7 +86,7 @@ pub(super) struct Unfinished {
     since: Option<Instant>,
 }
 
-/// What a control frame of a client has beside its payload: two bytes of header, four of mask.
+/// The bytes of a client's control frame beside its payload: two bytes of header, four of mask.
 const CONTROL_OVERHEAD: usize = 6;
 
 impl Unfinished {

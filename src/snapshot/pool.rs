@@ -9,7 +9,7 @@ use crate::postgres::{ConnInfo, Connection, Error, Purpose};
 
 /// A connection that was not used for so long is closed.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
-/// What a message has beside its row, at most.
+/// The bytes of a message beside its row, at most.
 const MESSAGE_OVERHEAD: usize = 64 * 1024;
 
 pub(super) type Pool = managed::Pool<Connections>;

@@ -29,7 +29,7 @@ impl Place {
 /// The time for which a place is held in any case.
 pub(super) const LONG: Duration = Duration::from_secs(5);
 
-/// What waits for a place, and how many each owner has.
+/// The items that wait for a place, and the number of places that each owner has.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     /// The number of those that are not taken.

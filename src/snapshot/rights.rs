@@ -8,7 +8,7 @@ use crate::fanout::Query;
 use crate::journal::History;
 use crate::postgres::{self, Connection, Row};
 
-/// What the role lacks to read a table. `Display` says so in a sentence, with what mends it.
+/// The right that the role lacks to read a table. `Display` says so in a sentence, with what mends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
     role: String,

@@ -11,7 +11,7 @@ use crate::event::Transaction;
 use crate::lsn::{Epoch, Lsn};
 use crate::postgres::{Horizon, Snapshot};
 
-/// What a snapshot saw of the history, transaction by transaction.
+/// The part of the history that a snapshot saw, transaction by transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Seam {
     /// The history that the places are of.
@@ -20,7 +20,7 @@ pub struct Seam {
     pub after: Lsn,
     /// It saw nothing that ends after this.
     pub until: Lsn,
-    /// What it saw in between.
+    /// The snapshot, which decides in between.
     pub(super) view: Snapshot,
 }
 
@@ -48,7 +48,7 @@ struct Entries {
     taking: BTreeSet<u64>,
     /// The next one's number.
     next: u64,
-    /// What may not have been seen where the history begins: none of it will ever be in the stream.
+    /// The transactions that may not have been seen where the history begins: none of it will ever be in the stream.
     before: Option<Horizon>,
     /// The number of the first snapshot that surely sees all of that.
     past: Option<u64>,

@@ -16,7 +16,7 @@ pub(super) struct Current {
     descriptions: u64,
 }
 
-/// What came of an answer.
+/// The outcome of an answer.
 #[derive(Debug)]
 pub(super) struct Replaced {
     /// The tables that were known and are not any more.
@@ -30,7 +30,7 @@ struct Known {
     relation: Arc<Relation>,
     /// The number of the description that it came by; 0 if the database was asked for it.
     description: u64,
-    /// What the database answered last when it was asked for all tables.
+    /// The last answer of the database when it was asked for all tables.
     answer: Option<Arc<Relation>>,
 }
 

@@ -219,7 +219,7 @@ impl History {
     }
 }
 
-/// What came of a version.
+/// The outcome of a version.
 struct Noted {
     /// It was not known.
     is_new: bool,

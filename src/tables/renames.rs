@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use crate::event::TableName;
 use crate::lsn::Lsn;
 
-/// What the stream calls tables, and which of them have another name by now.
+/// The names that the stream has for tables, and which of them have another one by now.
 #[derive(Debug, Default)]
 pub(super) struct Renames {
     streamed: HashMap<u32, TableName>,

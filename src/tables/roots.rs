@@ -10,7 +10,7 @@ use std::collections::HashMap;
 use crate::event::{Relation, ReplicaIdentity};
 use crate::lsn::Lsn;
 
-/// What roots' rows are read by, and for which of them that is outdated.
+/// The relations that roots' rows are read by, and for which of them that is outdated.
 #[derive(Debug, Default)]
 pub(super) struct Roots {
     read: HashMap<u32, Held>,
@@ -20,7 +20,7 @@ pub(super) struct Roots {
     tried: HashMap<u32, Held>,
 }
 
-/// What is known of a root's old rows: the identity, the columns that it always holds, the key.
+/// Everything that is known of a root's old rows: the identity, the columns that it always holds, the key.
 type Held = (ReplicaIdentity, Vec<String>, Vec<usize>);
 
 fn held(relation: &Relation) -> Held {

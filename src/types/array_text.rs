@@ -5,7 +5,7 @@ use std::borrow::Cow;
 
 use super::json_nested::{MAX_DIMENSIONS, Quoted};
 
-/// What an array's text consists of.
+/// A part of an array's text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token<'a> {
     Open,

@@ -4,10 +4,10 @@
 /// Microseconds in a day.
 pub const DAY: i64 = 86_400_000_000;
 
-/// What a `date`'s days range over: 4714-11-24 BC to 5874897-12-31 (`datatype/timestamp.h`).
+/// The range of a `date`'s days: 4714-11-24 BC to 5874897-12-31 (`datatype/timestamp.h`).
 const DATES: std::ops::Range<i64> = -2_451_545..2_147_483_494 - 2_451_545;
 
-/// What a timestamp's microseconds range over: 4714-11-24 BC to 294276-12-31.
+/// The range of a timestamp's microseconds: 4714-11-24 BC to 294276-12-31.
 const TIMESTAMPS: std::ops::Range<i64> = -211_813_488_000_000_000..9_223_371_331_200_000_000;
 
 /// A date and time as it is written.
@@ -139,7 +139,7 @@ fn written(text: &[u8]) -> Option<Written> {
     scan.0.is_empty().then_some(Written { days, time, offset })
 }
 
-/// What is left of a text.
+/// The rest of a text.
 struct Scan<'a>(&'a [u8]);
 
 impl Scan<'_> {

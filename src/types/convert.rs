@@ -209,7 +209,7 @@ impl Simple {
     }
 }
 
-/// What a `jsonb` number or boolean is as a value of that type.
+/// A `jsonb` number or boolean as a value of that type.
 ///
 /// # Errors
 /// It is of another kind, or out of range. (Whether `null` is an error depends on the version.)

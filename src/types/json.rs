@@ -69,7 +69,7 @@ pub fn write_string(text: &[u8], out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// What follows the backslash in a byte's escape: 0 for none, `u` for `\u00XX`.
+/// The byte behind the backslash in a byte's escape: 0 for none, `u` for `\u00XX`.
 fn escape_of(byte: u8) -> u8 {
     match byte {
         0x08 => b'b',

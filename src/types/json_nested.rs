@@ -162,7 +162,7 @@ pub(super) fn write_hstore(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// What stands between two quotes.
+/// The text between two quotes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Quoted<'a> {
     text: &'a [u8],

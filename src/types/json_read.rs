@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use super::{Decimal, Malformed};
 
-/// What a value is.
+/// The kind of a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     Object,
@@ -156,7 +156,7 @@ impl<'a> Children<'a> {
         self.rest.len()
     }
 
-    /// What follows the container, once all of it was read.
+    /// The text behind the container, once all of it was read.
     pub(super) fn behind(&self) -> Result<&'a [u8], Malformed> {
         without_blanks(self.rest).get(1..).ok_or(Malformed)
     }
@@ -190,11 +190,11 @@ impl<'a> Children<'a> {
 pub(super) struct Start<'a> {
     /// The key as it is written, in quotes; empty in an array.
     pub(super) key: &'a [u8],
-    /// What starts with the value.
+    /// The text that starts with the value.
     pub(super) text: &'a [u8],
 }
 
-/// What a container holds.
+/// The contents of a container.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Child<'a> {
     /// The key as it is written, in quotes; empty in an array.

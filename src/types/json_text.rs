@@ -15,7 +15,7 @@ pub(super) fn is_json(text: &[u8]) -> bool {
 struct Brackets {
     depth: usize,
     innermost: u64,
-    /// What does not fit into a word; empty for all but the deepest documents.
+    /// The bits that do not fit into a word; empty for all but the deepest documents.
     outer: Vec<u64>,
 }
 

@@ -11,7 +11,7 @@ pub struct Type {
     pub oid: u32,
     /// The name as `format_type(oid, typmod)` prints it, for example `character varying(20)`.
     pub name: String,
-    /// What the type's text means. A domain has its base type's kind.
+    /// The meaning of the type's text. A domain has its base type's kind.
     pub kind: Kind,
 }
 
@@ -109,7 +109,7 @@ pub struct Attribute {
     /// The number, by which it is the same attribute under another name.
     #[serde(default, skip_serializing_if = "Attnum::is_unknown")]
     pub attnum: Attnum,
-    /// What its text means.
+    /// The meaning of its text.
     pub kind: Kind,
 }
 
@@ -193,7 +193,7 @@ impl Kind {
         }
     }
 
-    /// What separates the elements of an array of this kind (`typdelim`).
+    /// The separator of the elements of an array of this kind (`typdelim`).
     pub fn delimiter(&self) -> u8 {
         match self {
             Kind::Separated(delimiter) => *delimiter,
@@ -269,7 +269,7 @@ impl Kind {
     }
 }
 
-/// What of a type is not what it was under the same name.
+/// The changes of a type under its name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Altered {
     /// A label of an enumeration was renamed.

@@ -38,18 +38,18 @@ pub enum PatternError {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Pattern {
     case: Case,
-    /// What stands before the first `%`.
+    /// The text before the first `%`.
     head: Box<[u8]>,
-    /// What follows it; `None` if there is no `%`.
+    /// The text behind it; `None` if there is no `%`.
     rest: Option<Rest>,
 }
 
-/// What follows the first `%`.
+/// The text behind the first `%`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Rest {
-    /// What stands between two `%`; none is empty.
+    /// The text between two `%`; none is empty.
     middle: Box<[Box<[u8]>]>,
-    /// What stands behind the last `%`.
+    /// The text behind the last `%`.
     tail: Box<[u8]>,
 }
 
@@ -172,7 +172,7 @@ fn is_continuation(byte: &u8) -> bool {
     byte & 0xc0 == 0x80
 }
 
-/// What follows the first character.
+/// The text behind the first character.
 fn after_char(text: &[u8]) -> Option<&[u8]> {
     let (_, mut text) = text.split_first()?;
     while let Some((byte, rest)) = text.split_first()
@@ -183,12 +183,12 @@ fn after_char(text: &[u8]) -> Option<&[u8]> {
     Some(text)
 }
 
-/// What stands before the last character.
+/// The text before the last character.
 fn before_char(text: &[u8]) -> Option<&[u8]> {
     text.get(..text.iter().rposition(|byte| !is_continuation(byte))?)
 }
 
-/// What follows the piece that the text starts with, or how many bytes of the piece were looked at.
+/// The text behind the piece that the text starts with, or how many bytes of the piece were looked at.
 fn behind<'a, const FOLDS: bool>(piece: &[u8], mut text: &'a [u8]) -> Result<&'a [u8], usize> {
     for (at, literal) in piece.iter().enumerate() {
         let rest = if *literal == ANY {
@@ -202,7 +202,7 @@ fn behind<'a, const FOLDS: bool>(piece: &[u8], mut text: &'a [u8]) -> Result<&'a
     Ok(text)
 }
 
-/// What stands before the piece that the text ends in.
+/// The text before the piece that the text ends in.
 fn before<'a, const FOLDS: bool>(piece: &[u8], mut text: &'a [u8]) -> Option<&'a [u8]> {
     for literal in piece.iter().rev() {
         text = if *literal == ANY {
@@ -215,7 +215,7 @@ fn before<'a, const FOLDS: bool>(piece: &[u8], mut text: &'a [u8]) -> Option<&'a
     Some(text)
 }
 
-/// What follows the piece where it stands first.
+/// The text behind the piece where it stands first.
 fn behind_first<'a, const FOLDS: bool>(piece: &[u8], mut text: &'a [u8]) -> Option<&'a [u8]> {
     if !FOLDS && is_literal(piece) {
         let at = memmem::find(text, piece)?;

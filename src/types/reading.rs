@@ -1,4 +1,4 @@
-//! What the server prints to [`Datum`]: [`Reading`].
+//! Values as the server prints them, to [`Datum`]: [`Reading`].
 
 use std::borrow::Cow;
 

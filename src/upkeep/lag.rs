@@ -9,14 +9,14 @@ const WARNED_FROM: f64 = 0.5;
 /// The number of transactions that are named.
 const NAMED: usize = 3;
 
-/// What the server keeps for a slot, and may keep.
+/// The WAL that the server keeps for a slot, and may keep.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Budget {
     /// The amount that it keeps, in bytes.
     retained: u64,
     /// The amount that it may keep, in bytes.
     bound: u64,
-    /// What says so.
+    /// The setting that says so.
     by: &'static str,
 }
 

@@ -43,9 +43,9 @@ pub enum Error {
     /// A commit record that does not end after its start.
     #[error("the commit record at {commit} ends at {end}, not after its start")]
     EmptyCommit {
-        /// Where it starts.
+        /// Its start.
         commit: Lsn,
-        /// Where it ends.
+        /// Its end.
         end: Lsn,
     },
     /// The journal's head lies inside the commit record: the two are not of one history.
@@ -55,9 +55,9 @@ pub enum Error {
     HeadInsideCommit {
         /// The journal's head.
         head: Lsn,
-        /// Where the commit record starts.
+        /// The start of the commit record.
         commit: Lsn,
-        /// Where the commit record ends.
+        /// The end of the commit record.
         end: Lsn,
     },
     /// A change to a table that no relation message described on this connection.

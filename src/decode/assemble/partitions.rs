@@ -11,10 +11,10 @@ use std::sync::Arc;
 
 use crate::event::{OldTuple, Relation, ReplicaIdentity, StreamRelation, Tuple, Value, encode_values};
 
-/// What old rows of a table hold.
+/// The contents of a table's old rows.
 #[derive(Debug, Default)]
 pub(super) enum Partitions {
-    /// What their tags say: the table writes its own.
+    /// The tags that they carry: the table writes its own.
     #[default]
     None,
     /// All columns: all partitions are under `FULL`.
@@ -36,7 +36,7 @@ pub(super) enum Partitions {
 }
 
 impl Partitions {
-    /// What is known of a root's rows, by how the stream described the partitions that write them.
+    /// Everything that is known of a root's rows, by how the stream described the partitions that write them.
     pub(super) fn of<'s>(
         root: &Relation,
         partitions: impl Iterator<Item = &'s StreamRelation> + Clone,
@@ -214,7 +214,7 @@ mod tests {
 
     const ALL: [&str; 3] = ["c", "a", "b"];
 
-    /// What is understood of an old row: letters for values, `-` for null, `?` for what was not logged; with its tag.
+    /// An old row as it is understood: letters for values, `-` for null, `?` for what was not logged; with its tag.
     fn old(partitions: &[StreamRelation], row: &str) -> String {
         old_of(&root(), partitions, row)
     }

@@ -34,11 +34,11 @@ struct Table {
     partitions: Vec<u32>,
     /// True if its identity is another than when it was described before.
     altered: bool,
-    /// What its rows are read by, once it was found for the descriptions so far.
+    /// The reading of its rows, once it was found for the descriptions so far.
     reading: Option<Reading>,
 }
 
-/// What a table's rows are read by.
+/// The reading of a table's rows.
 #[derive(Debug)]
 pub(super) struct Reading {
     pub(super) relation: Arc<Relation>,
@@ -166,7 +166,7 @@ impl Tables {
         }
     }
 
-    /// What was learned of a table. `message` is the kind of message that names it.
+    /// The relation that was learned of a table. `message` is the kind of message that names it.
     pub(super) fn learned(&self, message: &'static str, oid: u32) -> Result<&Arc<Relation>, Error> {
         let table = self.known.get(&oid).ok_or(Error::Undescribed { message, oid })?;
         let learned = table.learned.as_ref().ok_or_else(|| Error::NotLearned {
@@ -179,7 +179,7 @@ impl Tables {
             .map_or(learned, |reading| &reading.relation))
     }
 
-    /// What the rows of a table are read by. `message` is the kind of message that names it.
+    /// The reading of a table's rows. `message` is the kind of message that names it.
     #[inline]
     pub(super) fn reading(&mut self, message: &'static str, oid: u32) -> Result<&Reading, Error> {
         self.last = None;

@@ -46,7 +46,7 @@ pub enum Error {
     Tuple {
         /// Which row of the message.
         row: &'static str,
-        /// What is wrong with it.
+        /// The problem with it.
         #[source]
         cause: Truncated,
     },

@@ -4,7 +4,7 @@ use super::error::Error;
 use crate::event::{Timestamp, Tuple};
 use crate::lsn::Lsn;
 
-/// What is left to read of a message. Each read names its field, so that an error says where the message broke.
+/// The rest of a message. Each read names its field, so that an error says where the message broke.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::decode) struct Fields<'a>(&'a [u8]);
 

@@ -8,7 +8,7 @@ use crate::lsn::Lsn;
 pub enum Message<'a> {
     /// A transaction begins. All of it follows: pgoutput sends it once it has committed.
     Begin {
-        /// Where the commit record starts ("final LSN").
+        /// The start of the commit record ("final LSN").
         commit: Lsn,
         /// When it committed.
         committed_at: Timestamp,
@@ -17,16 +17,16 @@ pub enum Message<'a> {
     },
     /// The transaction is complete.
     Commit {
-        /// Where the commit record starts; that of the [`Message::Begin`].
+        /// The start of the commit record; that of the [`Message::Begin`].
         commit: Lsn,
-        /// Where the commit record ends.
+        /// The end of the commit record.
         end: Lsn,
         /// When it committed.
         committed_at: Timestamp,
     },
     /// The transaction was replicated to this server from another, by whoever set up that origin.
     Origin {
-        /// Where it committed on the other server.
+        /// The position at which it committed on the other server.
         commit: Lsn,
         /// The origin's name.
         name: &'a str,
@@ -54,7 +54,7 @@ pub enum Message<'a> {
     Update {
         /// The table's OID.
         relation: u32,
-        /// What is known of the old version.
+        /// Everything that is known of the old version.
         old: Option<OldTuple<'a>>,
         /// The new version.
         new: Tuple<'a>,
@@ -63,7 +63,7 @@ pub enum Message<'a> {
     Delete {
         /// The table's OID.
         relation: u32,
-        /// What is known of the row.
+        /// Everything that is known of the row.
         old: OldTuple<'a>,
     },
     /// The end of all rows of some tables.
@@ -79,7 +79,7 @@ pub enum Message<'a> {
     Logical {
         /// True if it belongs to the transaction around it; one that does not may come between transactions.
         transactional: bool,
-        /// Where its record ends.
+        /// The end of its record.
         at: Lsn,
         /// Says whose message it is.
         prefix: &'a str,
@@ -100,9 +100,9 @@ pub enum Message<'a> {
     StreamCommit {
         /// The transaction's ID.
         xid: u32,
-        /// Where the commit record starts.
+        /// The start of the commit record.
         commit: Lsn,
-        /// Where the commit record ends.
+        /// The end of the commit record.
         end: Lsn,
         /// When it committed.
         committed_at: Timestamp,

@@ -70,7 +70,7 @@ impl<'a> Record<'a> {
         self.xid.ok_or(Error::Missing("xid"))
     }
 
-    /// Where the commit record starts, and where it ends.
+    /// The start of the commit record, and where it ends.
     pub(in crate::decode) fn commit(&self) -> Result<(Lsn, Lsn), Error> {
         Ok((
             lsn(self.lsn.as_ref(), "lsn")?,

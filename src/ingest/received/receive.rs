@@ -36,10 +36,10 @@ pub(in crate::ingest) struct Receiving<'a> {
     pub(in crate::ingest) waiting: [Thread; 2],
 }
 
-/// What is known of the connection's messages so far.
+/// Everything that is known of the connection's messages so far.
 struct State {
     open: Option<Open>,
-    /// Where the log ends: what ends there or before is in it already.
+    /// The end of the log: what ends there or before is in it already.
     head: Lsn,
     /// The tables' descriptions as they came last.
     described: HashMap<u32, Vec<u8>>,

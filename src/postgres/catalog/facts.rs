@@ -1,4 +1,4 @@
-//! What the catalogs say of how a table's rows are logged and published, in one JSON value for each table.
+//! The facts of how a table's rows are logged and published, in one JSON value for each table.
 
 use serde::Deserialize;
 
@@ -30,7 +30,7 @@ pub(super) struct Facts {
     pub(super) writers: Option<Vec<Writers>>,
 }
 
-/// What one of our publications has of a table.
+/// The part that one of our publications has of a table.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Ours {
     pub(super) insert: bool,
@@ -52,7 +52,7 @@ pub(super) struct Writers {
     pub(super) first: String,
 }
 
-/// What a table logs of old rows.
+/// The part of old rows that a table logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Holds {

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use super::facts::{Facts, Holds, Writers};
 use crate::event::{Caveat, Logging, ReplicaIdentity};
 
-/// What is told of a table.
+/// The answer about a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Told {
     pub(super) replica_identity: ReplicaIdentity,
@@ -28,7 +28,7 @@ pub(super) struct Keys<'a> {
     pub(super) primary: Option<Vec<&'a str>>,
 }
 
-/// What is told of a table with that identity and these published columns.
+/// The answer about a table with that identity and these published columns.
 pub(super) fn of(own: ReplicaIdentity, columns: &[&str], keys: &Keys<'_>, facts: &Facts) -> Told {
     let writers = facts.writers.as_deref().unwrap_or_default();
     // Those without an identity write no old rows.
@@ -45,7 +45,7 @@ pub(super) fn of(own: ReplicaIdentity, columns: &[&str], keys: &Keys<'_>, facts:
     told(own, columns, keys, &identified, facts)
 }
 
-/// What is told of a table that is not partitioned, as the stream describes it: it knows which of the published columns
+/// The answer about a table that is not partitioned, as the stream describes it: it knows which of the published columns
 /// old rows hold. The table may have changed since: then the keys are not those of the description.
 pub(super) fn of_streamed(
     own: ReplicaIdentity,
@@ -91,7 +91,7 @@ pub(super) fn of_streamed(
     told(own, columns, &keys, &identified, facts)
 }
 
-/// What some writers' old rows hold.
+/// The contents of some writers' old rows.
 enum Held<'a> {
     Whole,
     Columns(HashSet<&'a str>),
@@ -163,7 +163,7 @@ fn told(
     }
 }
 
-/// What else is to be said to who subscribes.
+/// Caveats that subscribers are told.
 fn caveats(facts: &Facts) -> Vec<Caveat> {
     let mut caveats = Vec::new();
     let writers = facts.writers.as_deref().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What the publications have of a table, asked by its name: for streams that do not know publications.
+//! The part that the publications have of a table, asked by its name: for streams that do not know publications.
 
 use super::super::publication_tables::publication_tables;
 use super::super::slot::WRITTEN;
@@ -7,7 +7,7 @@ use crate::event::{Lookup, Published};
 use crate::lsn::Lsn;
 
 impl Catalog {
-    /// What the publications have of the table of that name now, and how far the server had written before that was
+    /// The part that the publications have of the table of that name now, and how far the server had written before that was
     /// asked: no transaction up to there changed it. It is asked because of a row that commits at `commit`.
     pub fn published_as(
         &mut self,

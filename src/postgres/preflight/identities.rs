@@ -10,7 +10,7 @@ use crate::postgres::error::Error;
 /// The same finding for several tables.
 struct Group {
     code: Code,
-    /// What is said before the tables' names, and after them.
+    /// The words before the tables' names, and after them.
     words: (String, String),
     tables: Vec<String>,
     /// The first table's.
@@ -18,7 +18,7 @@ struct Group {
 }
 
 impl Inspection<'_> {
-    /// What subscriptions to the tables will be told, and why the application's writes fail.
+    /// Warnings that subscriptions to the tables will get, and why the application's writes fail.
     pub(super) fn identities(&mut self, info: &ConnInfo) -> Result<(), Error> {
         let relations = Catalog::new(info.clone()).tables(&self.wanted.publications)?;
         let mut groups: Vec<Group> = Vec::new();

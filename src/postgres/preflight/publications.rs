@@ -1,4 +1,4 @@
-//! What publications leave out, and how they conflict: with each other, and with a slot that is older than they are.
+//! Omissions and conflicts of publications: with each other, and with a slot that is older than they are.
 
 use super::all_tables::Endangered;
 use super::{Code, Inspection, listed, names};

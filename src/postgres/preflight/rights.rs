@@ -1,4 +1,4 @@
-//! What the role may read: changes stream without any right, but the rows that are there need one.
+//! The rights of the role to read: changes stream without any right, but the rows that are there need one.
 
 use super::{Code, Inspection, listed, names};
 use crate::event::quote_identifier;

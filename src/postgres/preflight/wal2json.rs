@@ -1,4 +1,4 @@
-//! What wal2json needs besides, and what it cannot do.
+//! Further requirements of wal2json, and its limits.
 
 use std::time::Instant;
 
@@ -12,7 +12,7 @@ use crate::postgres::{Error, SlotName};
 const PROBE: std::time::Duration = std::time::Duration::from_secs(1);
 
 impl Inspection<'_> {
-    /// What wal2json does not do that pgoutput does.
+    /// The limits of wal2json that pgoutput does not have.
     pub(super) fn wal2json(&mut self) -> Result<(), Error> {
         let row = self
             .sql

@@ -66,7 +66,7 @@ const DIGITS: usize = 15;
 /// The weights that the place of a decimal tells apart, from the negative to this.
 const WEIGHTS: i32 = 1000;
 
-/// Where a decimal's place tells its part of the line.
+/// The place where a decimal's place tells its part of the line.
 const POSITIVE: u64 = 2 << 62;
 
 impl Decimal<'_> {
