@@ -121,7 +121,7 @@ impl Binder<'_> {
             },
             Value::Clock(clock) => {
                 let now = self.now.ok_or_else(|| {
-                    let what = "the clock, where no subscription says which time it is,";
+                    let what = "the clock, outside of a subscription,";
                     Error::unsupported(what, offset)
                 })?;
                 Some(at(*clock, now))
@@ -164,7 +164,7 @@ impl Binder<'_> {
             return Err(Error::unsupported(what, offset));
         };
         let Some(Open(Some(name))) = self.constant(precision)? else {
-            let what = "date_trunc to what is no quoted literal";
+            let what = "date_trunc to anything but a quoted literal";
             return Err(Error::unsupported(what, precision.offset));
         };
         let Some(to) = Precision::of(&name) else {
@@ -403,7 +403,7 @@ fn result_of(left: &Kind, operator: Arithmetic, right: &Kind) -> Option<Kind> {
     })
 }
 
-/// Gives an open side the type that it has beside the other.
+/// Gives a side whose type is open the one that it has beside the other side.
 fn close(
     left: Constant,
     operator: Arithmetic,
@@ -426,7 +426,7 @@ fn close(
         // Else that of the other side.
         (Kind::Interval, Add | Subtract) => Kind::Interval,
         (kind, Subtract) if is_moment(kind) && !is_left => {
-            // What was meant is mostly no moment.
+            // Mostly an interval was meant, not a moment.
             return match read(text, kind, offset) {
                 Ok(right) => Ok((left, right)),
                 Err(_) => Err(no_such(&left, operator, &right, offset)),
@@ -466,7 +466,7 @@ fn out_of_range(kind: &Kind, text: String, offset: usize) -> Error {
     Error::Literal { source, offset }
 }
 
-/// The words for an operator that is not there, and what to write.
+/// The error for an operator that does not exist, with a hint at what to write.
 fn no_such(left: &Constant, operator: Arithmetic, right: &Constant, offset: usize) -> Error {
     let is_of = |test: &dyn Fn(&Kind) -> bool| {
         [left, right].into_iter().any(|side| match side {

@@ -195,27 +195,27 @@ impl Prepared {
     }
 }
 
-/// What `now()` is in a predicate that asks for it: what the client says, else what this server's clock does.
+/// The value of `now()` in a predicate that asks for it: the client's, else that of this server's clock.
 ///
-/// What a client holds is the result at the time that it was told: only at that one can it go on.
+/// A client holds the result of the time that it was told, so it can go on at that time only.
 fn time_of(subscribe: &Subscribe) -> Result<Timestamp, ErrorMessage> {
     match (subscribe.now, subscribe.opening) {
         (Some(now), _) => Ok(now),
         (None, Opening::Changes(Start::After(_))) => {
-            let message = "the predicate has now() or its like, and \"from\" goes on with a result in which it was some \
-                           time: send that as \"now\", which \"subscribed\" told, or begin anew without \"from\"";
+            let message = "the predicate asks for the time, and \"from\" goes on with the result of an earlier one, which \
+                           \"subscribed\" told: send that as \"now\", or begin anew without \"from\"";
             Err(ErrorMessage::new(ErrorCode::BadPredicate, message))
         }
         (None, _) => Ok(Timestamp::now()),
     }
 }
 
-/// What a client is told of it.
+/// The warning that tells the client of it.
 fn time_warning(now: Timestamp) -> String {
     let now = moments::text(&Kind::TimestampTz, now.0);
     format!(
         "now() is {now} in this predicate for as long as the subscription lasts: no row comes or leaves because time passes. \
-         To go on from a position send \"now\" as it is here, and to have a later time begin anew"
+         To resume from a position, send \"now\" with the value told here; for a later time, begin anew"
     )
 }
 
