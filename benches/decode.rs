@@ -1,4 +1,4 @@
-//! What a row costs between the socket and the journal: `cargo bench --bench decode`. An iteration is a thousand rows, so
+//! The cost of a row between the socket and the journal: `cargo bench --bench decode`. An iteration is a thousand rows, so
 //! microseconds per iteration are nanoseconds per row.
 //!
 //! `parse` reads the messages; `assemble` also puts them together as changes of one transaction.

@@ -1,4 +1,4 @@
-//! What a row costs between the journal and the frames: `cargo bench --bench filter`. An iteration is a thousand rows,
+//! The cost of a row between the journal and the frames: `cargo bench --bench filter`. An iteration is a thousand rows,
 //! so microseconds per iteration are nanoseconds per row.
 //!
 //! `membership` holds rows against one predicate, `encode/row` writes them as JSON, `encode/frames` puts encoded changes

@@ -15,7 +15,7 @@ use crate::support::{self, Server, changes, cpu, percentile};
 struct Workload {
     name: &'static str,
     rows: u64,
-    /// What the ratio with a subscriber of 1% is to be, if that was ever said.
+    /// The ratio that is to be reached with a subscriber of 1%, if that was ever said.
     goal: Option<f64>,
     /// Before the slots are made.
     schema: fn(&Cluster, u64),
@@ -56,7 +56,7 @@ const WORKLOADS: [Workload; 4] = [
 
 const RUNS: usize = 3;
 
-/// What one drain cost.
+/// The cost of one drain.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
     rows_per_second: f64,

@@ -1,4 +1,4 @@
-//! What 5,000 quiet connections with one subscription each cost.
+//! The cost of 5,000 quiet connections with one subscription each.
 
 use std::time::Duration;
 

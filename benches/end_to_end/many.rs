@@ -18,7 +18,7 @@ const RUNS: usize = 4;
 /// The amount that slower many subscriptions may be.
 const GOAL: f64 = 0.9;
 
-/// What one drain cost.
+/// The cost of one drain.
 #[derive(Clone, Copy, Debug)]
 struct Cost {
     rows_per_second: f64,

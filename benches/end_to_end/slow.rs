@@ -13,7 +13,7 @@ use crate::support::{self, Counter, Server, percentile};
 const CLIENTS: usize = 1_000;
 const RATE: u64 = 1_000;
 const SECONDS: u64 = 15;
-/// What a slow client takes in each [`PAUSE`], in bytes: a quarter of what is sent to it.
+/// The bytes that a slow client takes in each [`PAUSE`]: a quarter of what is sent to it.
 const TAKEN: usize = 4_096;
 const PAUSE: Duration = Duration::from_millis(100);
 

@@ -1,4 +1,4 @@
-//! What the benchmarks share: a cluster, the server under test, CPU and memory of a process, a bare client.
+//! Support for the benchmarks: a cluster, the server under test, CPU and memory of a process, a bare client.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -36,7 +36,7 @@ pub(crate) fn raise_file_limit() {
     setrlimit(Resource::Nofile, limit).unwrap();
 }
 
-/// What a thread of clients runs on.
+/// The runtime of a thread of clients.
 pub(crate) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -47,7 +47,7 @@ fn subscription(tenant: usize) -> Arc<Subscription> {
     })
 }
 
-/// Where everybody starts.
+/// The place where everybody starts.
 const START: Position = Position {
     end: Lsn(0),
     done: Done::Commit,

@@ -1,4 +1,4 @@
-//! What a change costs by the number of subscriptions on its table, and what these cost: `cargo bench --bench index`.
+//! The cost of a change by the number of subscriptions on its table, and what these cost: `cargo bench --bench index`.
 //!
 //! An iteration is one change; the rows differ, so that what they look up is in no cache. `index` is the filter's index
 //! alone, with sixteen changes at hand as in the fan-out, `fanout` the fan-out with a million connections on a hundred distinct predicates, up to the frames. The
@@ -103,7 +103,7 @@ fn linear(c: &mut Criterion) {
     }
 }
 
-/// What it costs to subscribe and to unsubscribe, and to be subscribed.
+/// The cost of subscribing and unsubscribing, and of being subscribed.
 fn subscriptions(_: &mut Criterion) {
     let relation = orders::relation();
     println!("index alone: bytes a predicate, ns to insert one more and to remove one");

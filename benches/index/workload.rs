@@ -6,7 +6,7 @@ use walcast::filter::{Index, Matcher, Predicate};
 
 pub(crate) const SEED: u64 = 4;
 
-/// What the subscriptions are like.
+/// The kind of the subscriptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Workload {
     /// `tenant_id = k`, and every row has a tenant that somebody asked for.

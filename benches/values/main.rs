@@ -1,4 +1,4 @@
-//! What a column costs by its type: `cargo bench --bench values`. An iteration is a hundred rows of ten columns of one
+//! The cost of a column by its type: `cargo bench --bench values`. An iteration is a hundred rows of ten columns of one
 //! family, so microseconds per iteration are nanoseconds per column; criterion's throughput is columns per second.
 //!
 //! `decode` reads the message of a row and walks over its values, `encode` writes the row as JSON.

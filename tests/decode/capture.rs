@@ -64,7 +64,7 @@ pub(crate) fn parse(messages: &str) -> Vec<Sent> {
     messages.lines().map(message).collect()
 }
 
-/// What came of a message.
+/// The outcome of a message.
 pub(crate) enum Outcome<'a> {
     Change(RowChange<'a>),
     Commit(Transaction, u32),

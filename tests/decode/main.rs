@@ -1,4 +1,4 @@
-//! What real servers send, decoded: the captures in `tests/data/pgoutput`, and the same workloads on a live server.
+//! Messages of real servers, decoded: the captures in `tests/data/pgoutput`, and the same workloads on a live server.
 //!
 //! Each capture is three files. `x.sql` is the workload. `x.messages` is what a server sent for it: one message a line,
 //! as the position and the transaction ID that the server gives it, and its bytes in hex. `x.events` is what it means.

@@ -1,4 +1,4 @@
-//! What messages mean, as text.
+//! The meaning of messages, as text.
 
 use std::fmt::Write as _;
 
@@ -8,7 +8,7 @@ use walcast::lsn::Lsn;
 
 use crate::capture::{Outcome, Sent, replay};
 
-/// What messages mean, in a form that is the same for every run: without OIDs, positions and transaction IDs, and
+/// The meaning of messages, in a form that is the same for every run: without OIDs, positions and transaction IDs, and
 /// without empty transactions, which only servers before version 15 send.
 pub(crate) fn events(sent: &[Sent]) -> String {
     let (mut text, mut committed) = (String::new(), 0);

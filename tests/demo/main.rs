@@ -1,4 +1,4 @@
-//! What a person meets first: the demo, its page in a real browser, and `walcast tail`.
+//! First contact: the demo, its page in a real browser, and `walcast tail`.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 

@@ -37,7 +37,7 @@ pub(crate) fn walcast() -> Command {
 /// A running demo, on free ports.
 pub(crate) struct Demo {
     child: Child,
-    /// Where it keeps its own files.
+    /// The directory of its own files.
     temp: Rc<tempfile::TempDir>,
     /// The throwaway server's directory.
     pub(crate) cluster: PathBuf,
@@ -99,7 +99,7 @@ impl Demo {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
-    /// What the database answers, one line per row.
+    /// The database's answer, one line per row.
     pub(crate) fn sql(&self, sql: &str) -> Vec<String> {
         let output = Command::new(&self.psql[0])
             .args(&self.psql[1..])

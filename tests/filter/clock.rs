@@ -1,4 +1,4 @@
-//! What the clock says, and arithmetic of dates, times and intervals, against Postgres itself: the same values of the same
+//! Readings of the clock, and arithmetic of dates, times and intervals, against Postgres itself: the same values of the same
 //! types, and errors where it has errors.
 
 use std::fmt::Write;
@@ -232,7 +232,7 @@ impl Generator<'_> {
     }
 }
 
-/// What the server makes of expressions, in a transaction that begins with `begin`: the type and the text of each, or that it
+/// The server's answers to expressions, in a transaction that begins with `begin`: the type and the text of each, or that it
 /// is an error.
 fn answers(cluster: &Cluster, begin: &str, expressions: &[String]) -> Vec<String> {
     let mut sql = String::from(

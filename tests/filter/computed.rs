@@ -188,7 +188,7 @@ impl Generator<'_> {
         }
     }
 
-    /// What letters are folded of.
+    /// The operands whose letters are folded.
     fn letters(&mut self) -> &'static str {
         self.pick(&[
             "tx", "tc", "vc", "nm", "bp", "ct", "ct2", "ctd", "en::text", "'ÀÉ'", "i4", "en",

@@ -14,7 +14,7 @@ use crate::predicates::{Written, predicate};
 use crate::table::{ROWS, catalog, columns, literal, relation, table};
 use crate::{Answer, answers, cluster, seed};
 
-/// How many predicates follow a table, how many statements change it, and after how many the views are judged.
+/// The numbers of predicates that follow a table, of statements that change it, and of statements after which views are judged.
 const VIEWS: usize = 160;
 const STATEMENTS: usize = 180;
 const JUDGED_EVERY: usize = 60;
@@ -23,7 +23,7 @@ const JUDGED_EVERY: usize = 60;
 struct View {
     written: Written,
     matcher: Matcher,
-    /// Whether the log always tells what was in the result.
+    /// True if the log always tells what was in the result.
     is_exact: bool,
     /// Those of who is not told of rows that may have left.
     rows: BTreeSet<i64>,
@@ -244,7 +244,7 @@ impl View {
     }
 }
 
-/// What the slot has of new messages.
+/// The new messages of the slot.
 fn messages(cluster: &Cluster) -> Vec<Vec<u8>> {
     let lines = cluster.psql(
         "SELECT encode(data, 'hex') FROM pg_logical_slot_get_binary_changes('s', NULL, NULL, \

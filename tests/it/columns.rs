@@ -55,7 +55,7 @@ fn by_phone(walcast: &Walcast) -> Client {
     client
 }
 
-/// What the database has of the rows whose phone begins with a zero.
+/// The database's answer for the rows whose phone begins with a zero.
 fn zeros(database: &Database) -> String {
     database.value("SELECT json_agg(id ORDER BY id) FROM customer WHERE phone LIKE '0%'")
 }

@@ -387,7 +387,7 @@ fn a_walsender_that_is_terminated_is_replaced_and_the_stream_goes_on() {
     assert_eq!(client.change()["row"]["id"], 9);
 }
 
-/// What the libc does for the journal's syncs, except that they wait as long as there is a file.
+/// The libc's behaviour for the journal's syncs, except that they wait as long as there is a file.
 const STALLED_SYNCS: &str = r#"
     #define _GNU_SOURCE
     #include <dlfcn.h>

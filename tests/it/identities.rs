@@ -1,4 +1,4 @@
-//! What the log holds of old rows, which each table that writes them decides, and what is told of it.
+//! The part of old rows that the log holds, which each table that writes them decides, and the words for it.
 
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ fn serve_by(plugin: &str, schema: &str) -> (Database, Walcast, Setup) {
     (database, setup.start(), setup)
 }
 
-/// What a warning or an error says to do, without what it says of it.
+/// The cure that a warning or an error names, without what it says of it.
 fn cure(text: &str) -> String {
     let (_, cure) = text
         .split_once("fix: ")

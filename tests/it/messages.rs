@@ -135,7 +135,7 @@ fn messages_have_nothing_that_rows_have_and_only_the_named_prefixes_are_read() {
     assert_eq!(refused(json!({"id": "a", "table": null})), "bad_request");
 }
 
-/// What a client hears of the next transaction: the ids of rows, the contents of messages.
+/// The part of the next transaction that a client hears: the ids of rows, the contents of messages.
 fn heard(client: &mut Client) -> Vec<String> {
     let mut heard = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! What operators see and do: health, metrics, a stop in good order, a full disk, a database that is not ready.
+//! The operator's view: health, metrics, a stop in good order, a full disk, a database that is not ready.
 
 use std::process::Command;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! What is published, in every way that Postgres has to say it, and what becomes of subscriptions when that changes.
+//! Publications, in every way that Postgres has to say it, and what becomes of subscriptions when that changes.
 
 use serde_json::{Value, json};
 

@@ -1,4 +1,4 @@
-//! What is refused, with which code, and what a refusal costs.
+//! Refusals: their codes, and their cost.
 
 use std::net::Shutdown;
 use std::sync::Arc;

@@ -127,7 +127,7 @@ struct Conversation {
     walcast: Option<Walcast>,
     client: Option<Client>,
     normal: Normal,
-    /// What the server said, by the index of the line that expects it.
+    /// The server's messages, by the index of the line that expects it.
     said: Vec<(usize, String)>,
 }
 

@@ -1,4 +1,4 @@
-//! What Postgres is told: no more than is safe, and never too little for long.
+//! Confirmations to Postgres: no more than is safe, and never too little for long.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use walcast::lsn::Lsn;
 
 use crate::support::{At, Database, Direction, Pace, Proxy, SCHEMA, Setup, Workload, eventually};
 
-/// What was overheard between walcast and Postgres.
+/// Messages that were overheard between walcast and Postgres.
 #[derive(Default)]
 struct Overheard {
     /// Bytes of each connection and direction that are no whole message yet.

@@ -1,4 +1,4 @@
-//! What only some versions of Postgres have. `scripts/versions.sh` runs all tests on each.
+//! Features that only some versions of Postgres have. `scripts/versions.sh` runs all tests on each.
 
 use serde_json::json;
 

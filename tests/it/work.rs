@@ -1,4 +1,4 @@
-//! What queries cost: what one takes is no other's to wait for, and what takes too much is refused or ended by name.
+//! The cost of queries: what one takes is no other's to wait for, and what takes too much is refused or ended by name.
 
 use serde_json::{Value, json};
 

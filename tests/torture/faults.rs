@@ -1,4 +1,4 @@
-//! What goes wrong: walcast, Postgres, the ways to both, and the disk; and what happens to the tables meanwhile.
+//! Faults: of walcast, Postgres, the ways to both, and the disk; and what happens to the tables meanwhile.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,7 +24,7 @@ use crate::support::{
     Client, DEADLINE, Database, Direction, Incoming, Mishaps, Proxy, Setup, Walcast, eventually, left_out,
 };
 
-/// What happens to the tables between rounds.
+/// The changes of the tables between rounds.
 pub(crate) const SCHEMA_CHANGES: [&str; 4] = [
     "ALTER TABLE unpublished ADD COLUMN more int; CREATE INDEX ON item (owner)",
     "ALTER TABLE unpublished DROP COLUMN more; ALTER TABLE item ALTER COLUMN note SET STORAGE EXTERNAL",
@@ -157,10 +157,10 @@ pub(crate) struct Ground<'a> {
     /// Columns that were added: the table, and the name, which none has twice.
     added: Vec<(&'static str, String)>,
     names: usize,
-    /// What the publications of this run are.
+    /// The publications of this run.
     pub(crate) shape: Shape,
     partitions: Partitions,
-    /// Who would be told that columns changed places, if they did.
+    /// The view that would be told that columns changed places, if they did.
     witness: Option<Client>,
     swapped: bool,
 }
@@ -210,7 +210,7 @@ impl<'a> Ground<'a> {
         }
     }
 
-    /// Where clients find walcast.
+    /// The address at which clients find walcast.
     pub(crate) fn address(&self) -> Arc<Mutex<SocketAddr>> {
         self.setup.address()
     }

@@ -112,7 +112,7 @@ fn depends(view: &View) -> bool {
             .any(|column| view.names(column))
 }
 
-/// Who must know what becomes of rows may be refused at any time: new partitions have the identity that they have.
+/// A view that must know what becomes of rows may be refused at any time: new partitions have the identity that they have.
 const UNDECIDED: Forgiven = Forgiven {
     code: "replica_identity",
     table: "ledger",
@@ -120,7 +120,7 @@ const UNDECIDED: Forgiven = Forgiven {
     of: depends,
 };
 
-/// What may end a view whenever there are partitions.
+/// The errors that may end a view whenever there are partitions.
 pub(crate) fn forgive(mishaps: &Mishaps) {
     mishaps.forgive(UNDECIDED);
 }
@@ -277,7 +277,7 @@ impl Partitions {
     }
 }
 
-/// What is done, and what is noted of it.
+/// A statement, and the note that is taken of it.
 pub(crate) struct Change {
     pub(crate) sql: String,
     pub(crate) after: After,
@@ -291,7 +291,7 @@ pub(crate) enum After {
     Nothing,
 }
 
-/// What a partition logs of its old rows.
+/// The part of its old rows that a partition logs.
 fn identity(rng: &mut Rng, table: &str) -> String {
     let identity = match rng.u32(0..3) {
         0 => "FULL".to_owned(),

@@ -1,4 +1,4 @@
-//! What somebody else sets while walcast runs: for its role, and for the server.
+//! Settings that somebody else changes while walcast runs: for its role, and for the server.
 
 use fastrand::Rng;
 use walcast::postgres::Connection;

@@ -1,6 +1,6 @@
 //! Publications of several shapes, and tables with generated columns or without a key.
 //!
-//! What a run's publications carry of a table is drawn by lot. The judge asks Postgres for just that.
+//! The part of a table that a run's publications carry is drawn by lot. The judge asks Postgres for just that.
 
 use fastrand::Rng;
 use serde_json::{Value, json};
@@ -26,14 +26,14 @@ pub(crate) const SCHEMA: &str = "
 /// The tables that clients ask for.
 const TABLES: [&str; 6] = ["listed", "sieved", "born", "derived", "derived_key", "crowd"];
 
-/// What a run's publications are.
+/// The publications of a run.
 pub(crate) struct Shape {
     /// The SQL that makes them, with the workload's own.
     pub(crate) sql: String,
     pub(crate) publications: Vec<&'static str>,
     /// Everything is in one publication, of all tables.
     pub(crate) is_all: bool,
-    /// What the publications leave out of a table: its source, for a `SELECT`.
+    /// The part of a table that the publications leave in: its source, for a `SELECT`.
     sieve: Option<String>,
     /// Births alone are published.
     only_births: bool,

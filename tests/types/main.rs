@@ -1,4 +1,4 @@
-//! What types mean here and in Postgres itself: random values, each operator's answer the same on both sides.
+//! Types here and in Postgres itself: random values, each operator's answer the same on both sides.
 //!
 //! The seed is printed; `WALCAST_SEED` sets it.
 
@@ -52,7 +52,7 @@ fn random() -> fastrand::Rng {
     fastrand::Rng::with_seed(seed)
 }
 
-/// What the server makes of an expression: its value as text (booleans are `true` and `false`), or its error.
+/// The server's answer to an expression: its value as text (booleans are `true` and `false`), or its error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Answer {
     Null,

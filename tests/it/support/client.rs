@@ -26,7 +26,7 @@ pub struct Client {
     waiting: VecDeque<Value>,
 }
 
-/// What comes next from the server.
+/// The next event from the server.
 #[derive(Debug)]
 pub enum Incoming<M = Value> {
     Message(M),

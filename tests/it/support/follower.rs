@@ -19,7 +19,7 @@ pub struct Follower {
     connection: Option<(Client, Option<At>)>,
     /// Goes away about once in so many messages, so often.
     cuts: Option<(Rng, u32, u32)>,
-    /// What may happen to it, if anything may.
+    /// The events that may happen to it, if any may.
     mishaps: Option<Arc<Mishaps>>,
     /// Views that were refused for now, and when they ask again.
     refused: Vec<(String, Instant)>,
@@ -69,14 +69,14 @@ fn summary(message: &Value) -> String {
     short.to_string()
 }
 
-/// What may happen to followers, and what did.
+/// The events that may happen to followers, and those that did.
 #[derive(Default)]
 pub struct Mishaps {
     /// True if the history may break: something was done that it cannot survive.
     pub may_break: AtomicBool,
     /// True if columns that queries name may have another type by now.
     pub may_change: AtomicBool,
-    /// What else may end a view, since something was done to its table.
+    /// Another error that may end a view, since something was done to its table.
     pub forgiven: Mutex<Vec<Forgiven>>,
     /// The number of times that a view was told to start again.
     pub restarts: AtomicUsize,
@@ -91,7 +91,7 @@ pub struct Mishaps {
 pub struct Forgiven {
     pub code: &'static str,
     pub table: &'static str,
-    /// What its message says.
+    /// A part of its message.
     pub says: &'static str,
     /// The views that it may end.
     pub of: fn(&View) -> bool,
@@ -115,7 +115,7 @@ impl Mishaps {
     }
 }
 
-/// Where to stop, once somebody says so.
+/// The place to stop at, once somebody says so.
 pub type Goal = Arc<OnceLock<At>>;
 
 impl Follower {

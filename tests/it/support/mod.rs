@@ -1,4 +1,4 @@
-//! What the tests stand on: databases, walcast itself, clients that read like transcripts, and what goes wrong between
+//! Support for the tests: databases, walcast itself, clients that read like transcripts, and what goes wrong between
 //! them.
 
 // Two programs of tests stand on it, each on a part.

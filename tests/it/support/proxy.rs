@@ -22,7 +22,7 @@ pub enum Direction {
 /// Hears all that passes, and may change it: of which connection, which way, what.
 pub type Listener = Box<dyn Fn(usize, Direction, &mut [u8]) + Send + Sync>;
 
-/// Where the proxy leads.
+/// The address that the proxy leads to.
 #[derive(Clone)]
 enum Target {
     Unix(PathBuf),

@@ -26,7 +26,7 @@ pub struct Setup {
     listen: SocketAddr,
 }
 
-/// Where clients find walcast; another place after each start.
+/// The address at which clients find walcast; another place after each start.
 pub type Address = Arc<Mutex<SocketAddr>>;
 
 /// A running walcast.
@@ -113,12 +113,12 @@ impl Setup {
         self.after("ulimit -S -f 2048")
     }
 
-    /// Where the journal is.
+    /// The directory of the journal.
     pub fn data(&self) -> PathBuf {
         self.directory.path().join("data")
     }
 
-    /// Where clients find walcast, also after a restart.
+    /// The address at which clients find walcast, also after a restart.
     pub fn address(&self) -> Address {
         Arc::clone(&self.address)
     }
@@ -253,7 +253,7 @@ impl Walcast {
         *self.address.lock().unwrap()
     }
 
-    /// What `/health/ready` says; the reason if it is not ready.
+    /// The answer of `/health/ready`; the reason if it is not ready.
     pub fn ready(&self) -> Result<(), String> {
         match self.get("/health/ready") {
             (200, _) => Ok(()),
@@ -311,7 +311,7 @@ impl Walcast {
         assert!(raised.success());
     }
 
-    /// What it logged so far.
+    /// The log so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }

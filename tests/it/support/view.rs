@@ -85,20 +85,20 @@ pub fn names(query: &Value, column: &str) -> bool {
 /// Stands for a value that the client was not told, since the log did not have it and it did not hold the row.
 const UNKNOWN: &str = "(unknown)";
 
-/// Where a row of a table without a key has its place beside others: after those that are equal to it.
+/// The place of a row of a table without a key beside others: after those that are equal to it.
 fn place_in(rows: &BTreeMap<String, Map<String, Value>>, row: &Map<String, Value>) -> String {
     let values = serde_json::to_string(row).unwrap();
     let equal = rows.range(values.clone()..format!("{values}~"));
     format!("{values}#{:09}", equal.count())
 }
 
-/// What a client holds of a subscription.
+/// The rows of a subscription that a client holds.
 #[derive(Clone, Debug)]
 pub struct View {
     pub id: String,
     /// The subscribe message, without `from` and `epoch`.
     query: Value,
-    /// Where to begin, until it has begun: a position, `earliest`, or null for now.
+    /// The place to begin, until it has begun: a position, `earliest`, or null for now.
     from: Value,
     epoch: Value,
     key: Vec<String>,
@@ -108,7 +108,7 @@ pub struct View {
     pub rows: BTreeMap<String, Map<String, Value>>,
     pub at: Option<At>,
     pub start: Option<At>,
-    /// Where its snapshot begins.
+    /// The place where its snapshot begins.
     begun: Option<At>,
     pub live: bool,
     /// The transaction of which more is to come.
@@ -120,7 +120,7 @@ pub struct View {
     /// True if every row that comes to it is one that it does not hold, and every row that leaves it one that it does: where
     /// it asked to be told of what the log leaves open, rows that it does not hold leave it, too.
     decided: bool,
-    /// What Postgres is asked for in the table's place, if the publication leaves something of it out.
+    /// The source that Postgres is asked for in the table's place, if the publication leaves something of it out.
     source: Option<String>,
     /// True if it may hold more than the result: rows that left it without a word, as it asked for, or that the publication
     /// tells nothing more of.
@@ -132,7 +132,7 @@ pub struct View {
     may_end_late: bool,
     /// Rows of which the log does not tell whether they are in the result.
     open_rows: BTreeSet<String>,
-    /// What has to hold after each whole transaction.
+    /// A check of what has to hold after each whole transaction.
     invariant: Option<fn(&View)>,
     /// Every change that came, in order.
     pub came: Vec<Came>,

@@ -44,7 +44,7 @@ pub const SCHEMA: &str = "
     CREATE SEQUENCE item_id;
     CREATE PUBLICATION pub FOR TABLE item, part, entry, account;
 ";
-/// What the accounts hold together.
+/// The sum of the accounts.
 pub const MONEY: i64 = 8 * 1000;
 
 impl Workload {

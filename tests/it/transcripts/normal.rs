@@ -6,10 +6,10 @@
 
 use walcast::lsn::Lsn;
 
-/// What was met so far, of each kind.
+/// Everything that was met so far, of each kind.
 pub struct Normal {
     database: String,
-    /// Where the server's log ended before each step.
+    /// The end of the server's log before each step.
     steps: Vec<Lsn>,
     /// The positions of the transactions that were sent, in order and once each.
     commits: Vec<Lsn>,
@@ -128,7 +128,7 @@ fn note(met: &mut Vec<String>, value: Option<&str>) {
     }
 }
 
-/// What stands between a beginning and an end, the first time.
+/// The text between a beginning and an end, the first time.
 fn string<'a>(text: &'a str, begin: &str, end: char) -> Option<&'a str> {
     let (_, rest) = text.split_once(begin)?;
     rest.split_once(end).map(|(value, _)| value)

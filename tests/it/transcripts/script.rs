@@ -10,7 +10,7 @@ pub struct Script {
     pub has_role: bool,
 }
 
-/// What a line of a transcript is about.
+/// The kinds of line in a transcript.
 pub enum Line {
     /// A remark, or nothing.
     Remark,

@@ -28,7 +28,7 @@ struct Change<'a> {
     old: Option<&'a RawValue>,
 }
 
-/// What came of a change: its op, and the texts of its row, key and old row, empty where there is none.
+/// The outcome of a change: its op, and the texts of its row, key and old row, empty where there is none.
 type Texts = (String, String, String, String);
 
 /// The changes of the transactions to come until there are so many.

@@ -25,7 +25,7 @@ pub(super) fn array(element: Ty) -> Ty {
     Array(Box::new(element))
 }
 
-/// What strings are made of: whatever some level of quoting takes for its own.
+/// The alphabet of strings: whatever some level of quoting takes for its own.
 const PIECES: [&str; 26] = [
     "a", "Z", "0", " ", ",", ";", "\"", "\\", "'", "{", "}", "(", ")", "[", "=>", "NULL", "\n", "\t", "\r",
     "\u{1}", "\u{8}", "\u{7f}", "é", "漢", "😀", "\u{2028}",

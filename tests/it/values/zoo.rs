@@ -3,7 +3,7 @@
 use super::random::Ty::{self, Composite, Domain, Float, Numeric, Of, Text};
 use super::random::array;
 
-/// What the types below need. The type `unheard` stands for any extension's.
+/// The context of the types below. The type `unheard` stands for any extension's.
 pub(super) const SCHEMA: &str = r#"
     CREATE TYPE mood AS ENUM ('sad', 'so "so"', 'back\slash', '', 'ü');
     CREATE TYPE nothing AS ();

@@ -1,4 +1,4 @@
-//! What has the log hold more of old rows, on every kind of table that it is said for, and the script that does it.
+//! Cures that have the log hold more of old rows, on every kind of table that it is said for, and the script that does it.
 
 use walcast::cluster::Cluster;
 use walcast::event::{Relation, TableName};

@@ -1,4 +1,4 @@
-//! What we tell people to run is run, in each situation that it is said for; then the application goes on writing.
+//! Everything that we tell people to run is run, in each situation that it is said for; then the application goes on writing.
 
 mod findings;
 mod identities;
@@ -22,7 +22,7 @@ fn version(cluster: &Cluster) -> u32 {
     cluster.psql("SHOW server_version_num").parse().unwrap()
 }
 
-/// What is to work: the publication `p`, and a slot `s` that serve makes.
+/// The setup that is to work: the publication `p`, and a slot `s` that serve makes.
 fn wanted() -> Wanted {
     Wanted {
         slot: SlotName::new("s").unwrap(),
@@ -69,7 +69,7 @@ fn assert_cured(cluster: &Cluster, wanted: &Wanted, code: Code) {
     assert_eq!(of_kind(cluster, wanted, code), None);
 }
 
-/// What the application does. It panics if the server refuses it.
+/// The application's own statements. It panics if the server refuses it.
 fn write(cluster: &Cluster, table: &str) {
     cluster.psql(&format!(
         "INSERT INTO {table} (id, state, area) VALUES (1, 'open', 'a')"
@@ -78,7 +78,7 @@ fn write(cluster: &Cluster, table: &str) {
     cluster.psql(&format!("DELETE FROM {table}"));
 }
 
-/// Whether the server refuses an UPDATE or a DELETE of a row of the table.
+/// True if the server refuses an UPDATE or a DELETE of a row of the table.
 fn is_refused(cluster: &Cluster, table: &str) -> bool {
     let insert = format!("INSERT INTO {table} (id, state, area) VALUES (1, 'open', 'a')");
     let refused = [

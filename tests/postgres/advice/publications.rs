@@ -76,7 +76,7 @@ fn with_tables() -> (Cluster, Vec<(&'static str, bool)>) {
     (cluster, names.collect())
 }
 
-/// Whether serve would work, and the application writes: `keyed` has no key that its changes could be told apart by.
+/// Checks that serve would work, and that the application writes: `keyed` has no key that its changes could be told apart by.
 fn assert_fine(cluster: &Cluster, wanted: &Wanted) {
     let found = found(cluster, wanted);
     assert!(

@@ -1,4 +1,4 @@
-//! What a [`View`] holds against what Postgres says, and against what somebody got who read all of it at once.
+//! The rows of a [`View`] held against what Postgres says, and against what somebody got who read all of it at once.
 
 use std::collections::BTreeMap;
 
