@@ -355,6 +355,7 @@ impl Args {
         let conninfo = source.conninfo()?;
         let url = snapshots.snapshot_url.as_deref();
         let snapshot_conninfo = url.map(ConnInfo::parse).transpose().context("--snapshot-url")?;
+        let snapshot_conninfo = snapshot_conninfo.map(|info| info.agreeing_with(&conninfo));
         Ok(Config {
             snapshots: app::SnapshotConfig {
                 conninfo: snapshot_conninfo.unwrap_or_else(|| conninfo.clone()),

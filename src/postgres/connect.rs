@@ -242,7 +242,7 @@ impl<'a> Connector<'a> {
                 _ => return Err(message.unexpected("the startup message").into()),
             }
         }
-        connection.pin(self.purpose, deadline)?;
+        connection.pin(self.purpose, deadline, &self.info.agreed)?;
         Ok(connection)
     }
 

@@ -54,7 +54,7 @@ pub enum Error {
         /// The setting.
         name: &'static str,
         /// Its value as it was set.
-        wanted: &'static str,
+        wanted: String,
         /// Its value as the server has it.
         found: String,
     },

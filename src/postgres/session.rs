@@ -4,7 +4,9 @@
 //! They were found by going through `pg_settings` of versions 14 to 18, everything that can be set for a role or a
 //! database. What only costs time (planning, `work_mem`) or is the administrator's to decide (logging, TCP,
 //! `logical_decoding_work_mem`, `temp_file_limit`) is left as it is, but for `jit`; what a session cannot set for itself (the
-//! superuser's) is not depended on: `lc_messages` for one, so no error is recognised by its words.
+//! superuser's) is not depended on: `lc_messages` for one, so no error is recognised by its words. `lc_monetary`, by which
+//! values of `money` are printed, keeps the value that the first session found: the currency is the administrator's to say,
+//! and a change under way must not have the stream print one and a snapshot the other.
 //!
 //! The one thing to know: they are set by SQL once the session is open, and read back. In the startup message most
 //! poolers refuse them, some pass them over without a word, and a login trigger can undo them.
@@ -13,6 +15,7 @@ use std::time::Instant;
 
 use super::connect::Purpose;
 use super::connection::{Connection, Row};
+use super::conninfo::Agreed;
 use super::error::Error;
 use super::link::Deadline;
 use crate::event::quote_literal;
@@ -84,7 +87,7 @@ fn settings(purpose: Purpose, version: u32) -> Vec<(&'static str, &'static str)>
 /// What a session has to know of itself to keep its settings.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
-    wanted: Vec<(&'static str, &'static str)>,
+    wanted: Vec<(&'static str, String)>,
     /// The server process that answered first; 0 before that.
     pub(super) backend_pid: u32,
     /// The SQL that goes before every statement outside a transaction: through a pooler the next one may be answered by
@@ -97,8 +100,22 @@ impl Connection {
     ///
     /// A process that is not the one whose key we got has a pooler before it. There nothing is set for longer than a
     /// transaction, unless the session is one for replication, which has its process to itself.
-    pub(super) fn pin(&mut self, purpose: Purpose, deadline: Deadline) -> Result<(), Error> {
-        let wanted = settings(purpose, self.server_version_num());
+    pub(super) fn pin(&mut self, purpose: Purpose, deadline: Deadline, agreed: &Agreed) -> Result<(), Error> {
+        let settings = settings(purpose, self.server_version_num()).into_iter();
+        let mut wanted: Vec<(&'static str, String)> =
+            settings.map(|(name, value)| (name, value.to_owned())).collect();
+        if purpose != Purpose::Application {
+            let lc_monetary = match agreed.lc_monetary() {
+                Some(known) => known.to_owned(),
+                None => {
+                    let sql = "BEGIN; SET LOCAL statement_timeout = 0; \
+                               SELECT pg_catalog.current_setting('lc_monetary'); COMMIT";
+                    let row = self.ask_by(deadline, "the session's settings", sql)?;
+                    agreed.agree(row.text(0, "lc_monetary")?).to_owned()
+                }
+            };
+            wanted.push(("lc_monetary", lc_monetary));
+        }
         let (key, _) = self.key;
         let is_local = match purpose {
             Purpose::Replication => "false".to_owned(),
@@ -163,7 +180,7 @@ impl Connection {
 }
 
 /// Sets for the transaction, in words that take no snapshot and so can stand before any statement.
-fn set_local(wanted: &[(&str, &str)]) -> String {
+fn set_local(wanted: &[(&'static str, String)]) -> String {
     let set = wanted
         .iter()
         .map(|(name, value)| format!("SET LOCAL {name} TO {}; ", quote_literal(value).trim_start()));
@@ -171,13 +188,13 @@ fn set_local(wanted: &[(&str, &str)]) -> String {
 }
 
 /// Compares the settings with the columns of `row` from the second on.
-fn compare(wanted: &[(&'static str, &'static str)], row: &Row) -> Result<(), Error> {
+fn compare(wanted: &[(&'static str, String)], row: &Row) -> Result<(), Error> {
     for (at, (name, value)) in (1..).zip(wanted) {
         let found = row.get(at).unwrap_or_default();
         if !found.eq_ignore_ascii_case(value) {
             return Err(Error::Setting {
                 name,
-                wanted: value,
+                wanted: value.clone(),
                 found: found.to_owned(),
             });
         }

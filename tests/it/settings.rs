@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use walcast::postgres::Connection;
+use walcast::postgres::{ConnInfo, Connection, Purpose};
 
 use crate::support::{Client, Database, Setup, eventually, left_out};
 
@@ -246,4 +246,34 @@ fn letters_that_the_server_did_not_tell_are_asked_for_again() {
             "the question was too fast to be cancelled",
         );
     }
+}
+
+#[test]
+fn sessions_print_money_alike_whatever_becomes_of_the_roles_setting() {
+    let database =
+        Database::new("CREATE TABLE m (id int PRIMARY KEY, price money); CREATE PUBLICATION pub FOR TABLE m");
+    let url = odd_role(&database, &[("lc_monetary", "'C.utf8'")]);
+    let set = |value: &str| {
+        database.sql(&format!(
+            "ALTER ROLE odd_{} SET lc_monetary = '{value}'",
+            database.name
+        ))
+    };
+    let info = ConnInfo::parse(&url).unwrap();
+    let shown = |info: &ConnInfo, purpose| {
+        let rows = Connection::connect(info, purpose)
+            .unwrap()
+            .query("SHOW lc_monetary")
+            .unwrap();
+        rows[0].get(0).unwrap().to_owned()
+    };
+    assert_eq!(shown(&info, Purpose::Query), "C.utf8");
+    set("POSIX");
+    let other = ConnInfo::parse(&url).unwrap();
+    for purpose in [Purpose::Query, Purpose::Snapshot, Purpose::Replication] {
+        assert_eq!(shown(&info.clone(), purpose), "C.utf8");
+        let snapshots = other.clone().agreeing_with(&info);
+        assert_eq!(shown(&snapshots, purpose), "C.utf8");
+    }
+    assert_eq!(shown(&other, Purpose::Query), "POSIX");
 }

@@ -13,6 +13,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parameters::{Parameters, TARGET_SESSIONS};
@@ -177,6 +178,31 @@ pub struct Keepalives {
     pub user_timeout: Option<Duration>,
 }
 
+/// What all sessions have in common that one of them found: `lc_monetary`, which prints values of `money`. It is the
+/// role's, the database's or the server's own, and may be changed while sessions run.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Agreed(Arc<OnceLock<String>>);
+
+impl Agreed {
+    pub(super) fn lc_monetary(&self) -> Option<&str> {
+        self.0.get().map(String::as_str)
+    }
+
+    /// Takes what a session found, unless another was before it; and what holds.
+    pub(super) fn agree(&self, lc_monetary: &str) -> &str {
+        self.0.get_or_init(|| lc_monetary.to_owned())
+    }
+}
+
+/// It is no part of what was asked for.
+impl PartialEq for Agreed {
+    fn eq(&self, _: &Agreed) -> bool {
+        true
+    }
+}
+
+impl Eq for Agreed {}
+
 /// How to reach a database. `Debug` and `Display` do not show the password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnInfo {
@@ -203,6 +229,8 @@ pub struct ConnInfo {
     pub target_session: TargetSession,
     /// TCP's own watch over a silent connection.
     pub keepalives: Keepalives,
+    /// Shared with all clones of it.
+    pub(super) agreed: Agreed,
 }
 
 /// Where Debian's servers, and its libpq, have their unix socket.
@@ -242,7 +270,17 @@ impl ConnInfo {
                 .choose("target_session_attrs", &TARGET_SESSIONS)?
                 .unwrap_or(TargetSession::Any),
             keepalives: given.keepalives()?,
+            agreed: Agreed::default(),
         })
+    }
+
+    /// The same, with sessions that print values as those of another do.
+    #[must_use]
+    pub fn agreeing_with(self, other: &ConnInfo) -> ConnInfo {
+        ConnInfo {
+            agreed: other.agreed.clone(),
+            ..self
+        }
     }
 
     /// The password for `host`: the one given, or the one that the text of the password file has for it.
