@@ -44,7 +44,7 @@ impl<H: History> Snapshots<H> {
         let fields = connection
             .open_portal(&sql, &values, is_wanted)
             .map_err(of_values)?;
-        if !fits(&fields, relation, &columns) {
+        if !fits(&fields, relation, &columns, &facts) {
             return Err(Error::TableChanged);
         }
         // All names in it were looked up.
@@ -117,8 +117,9 @@ fn of_values(error: postgres::Error) -> Error {
 
 /// Whether the rows that the server is about to send are of the table that the client was told of. (Their types were
 /// compared before; here a domain is called by its base.)
-fn fits(fields: &[Field], relation: &Relation, columns: &[usize]) -> bool {
-    let is_its = |field: &Field| field.table_oid == relation.oid;
+fn fits(fields: &[Field], relation: &Relation, columns: &[usize], facts: &statement::Facts) -> bool {
+    // Partitions were looked up when the facts were asked for.
+    let is_its = |field: &Field| field.table_oid == relation.oid || facts.is_read_by_parts();
     fields.len() == columns.len() && fields.iter().all(is_its)
 }
 

@@ -15,9 +15,10 @@ pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY
      SET LOCAL lock_timeout = '10s'";
 
 /// Keeps the table, and its partitions, as they are until the transaction ends. `LOCK TABLE` would ask for the right to
-/// read all columns, where a publication's column list needs some.
+/// read all columns, where a publication's column list needs some; to run the statement would connect to the servers of
+/// foreign partitions.
 pub(super) fn hold(table: &TableName) -> String {
-    format!("SELECT FROM {} LIMIT 0", qualified(table))
+    format!("EXPLAIN (COSTS OFF) SELECT FROM {} LIMIT 0", qualified(table))
 }
 
 /// Asks whether the table's files, and those of its partitions, are those that they were when the snapshot was taken: a
@@ -70,7 +71,9 @@ pub(super) const TAKE: &str = "SELECT pg_catalog.pg_current_snapshot()::text, pg
 pub(super) const REPLAYED: &str =
     "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn()";
 
-/// Asks of the table, of which the transaction has a lock, what [`Facts`] reads.
+/// Asks of the table, of which the transaction has a lock, what [`Facts`] reads. Of partitions, which are found as of the
+/// snapshot, `to_regclass` says what has their names now, and `pg_partition_tree` keeps those that are still partitions as
+/// they are.
 pub(super) fn facts(oid: u32, publications: &[Publication], version: u32) -> String {
     let names: Vec<String> = publications.iter().map(|p| quote_literal(p.as_str())).collect();
     let names = names.join(", ");
@@ -87,7 +90,23 @@ pub(super) fn facts(oid: u32, publications: &[Publication], version: u32) -> Str
              WITH RECURSIVE tree(oid) AS (SELECT c.oid UNION ALL SELECT i.inhrelid FROM tree \
                  JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid AND NOT i.inhdetachpending) \
              SELECT pg_catalog.string_agg(w.oid::text, ', ') FROM tree JOIN pg_catalog.pg_class w ON w.oid = tree.oid \
-             WHERE w.relkind <> 'p' AND (w.relkind <> 'r' OR w.relpersistence <> 'p')) END \
+             WHERE w.relkind <> 'p' AND (w.relkind <> 'r' OR w.relpersistence <> 'p')) END, \
+             CASE WHEN c.relkind = 'p' THEN ( \
+             WITH RECURSIVE tree(oid) AS (SELECT c.oid UNION ALL SELECT i.inhrelid FROM tree \
+                 JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid AND NOT i.inhdetachpending) \
+             SELECT CASE WHEN pg_catalog.bool_or(w.relkind = 'f') \
+                     AND pg_catalog.bool_and(w.relkind = 'f' OR w.relpersistence <> 'p' \
+                         OR pg_catalog.has_table_privilege(w.oid, 'SELECT') \
+                             AND pg_catalog.has_schema_privilege(w.relnamespace, 'USAGE') \
+                             AND NOT pg_catalog.row_security_active(w.oid) \
+                             AND pg_catalog.to_regclass(pg_catalog.format('%I.%I', n.nspname, w.relname)) = w.oid \
+                             AND w.oid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(c.oid) p)) \
+                 THEN COALESCE(pg_catalog.json_agg(pg_catalog.format('%I.%I', n.nspname, w.relname) ORDER BY w.oid) \
+                     FILTER (WHERE w.relkind = 'r' AND w.relpersistence = 'p'), '[]') END \
+             FROM tree JOIN pg_catalog.pg_class w ON w.oid = tree.oid AND w.relkind <> 'p' \
+             JOIN pg_catalog.pg_namespace n ON n.oid = w.relnamespace) END, \
+             (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) \
+              FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) \
          FROM pg_catalog.pg_class c LEFT JOIN ({tables} t JOIN pg_catalog.pg_publication p ON p.pubname = t.pubname) \
              ON t.relid = c.oid AND t.pubname IN ({names}) \
          WHERE c.oid = {oid} GROUP BY c.oid, c.relkind",
@@ -106,9 +125,18 @@ pub(super) struct Facts {
     /// The conditions on them: that the publications put, for one operation or another, and that their partition logs
     /// changes, which foreign and unlogged ones do not.
     conditions: Vec<String>,
+    /// Where there are foreign partitions, those that log changes, and all columns: to read the table would read the foreign
+    /// ones, too, whose servers may be far. `None` if the role may read some by the root alone, or some were detached or
+    /// renamed just now.
+    parts: Option<(Vec<String>, String)>,
 }
 
 impl Facts {
+    /// Whether partitions are read one by one.
+    pub(super) fn is_read_by_parts(&self) -> bool {
+        self.parts.is_some()
+    }
+
     /// Reads the answer to [`facts`].
     pub(super) fn read(row: &Row) -> Facts {
         let mut conditions: Vec<String> = (1..=3)
@@ -116,11 +144,14 @@ impl Facts {
             .collect();
         conditions.sort_unstable();
         conditions.dedup();
-        let silent = row.get(4).filter(|oids| !oids.is_empty());
+        let parts = row.get(5).and_then(|names| serde_json::from_str(names).ok());
+        let parts = parts.zip(row.get(6).map(str::to_owned));
+        let silent = row.get(4).filter(|oids| !oids.is_empty() && parts.is_none());
         conditions.extend(silent.map(|oids| format!("tableoid NOT IN ({oids})")));
         Facts {
             is_partitioned: row.get(0) == Some("t"),
             conditions,
+            parts,
         }
     }
 }
@@ -153,11 +184,19 @@ pub(super) fn select(
         [] => String::new(),
         conditions => format!(" WHERE {}", conditions.join(" AND ")),
     };
-    let only = if facts.is_partitioned { "" } else { "ONLY " };
-    format!(
-        "SELECT {columns} FROM {only}{}{filter}",
-        qualified(&relation.table)
-    )
+    let from = match &facts.parts {
+        Some((parts, all)) if !parts.is_empty() => {
+            let parts: Vec<String> = parts
+                .iter()
+                .map(|part| format!("SELECT {all} FROM ONLY {part}"))
+                .collect();
+            format!("({}) parts", parts.join(" UNION ALL "))
+        }
+        None if facts.is_partitioned => qualified(&relation.table),
+        // The table's own rows: of a partitioned one there are none.
+        _ => format!("ONLY {}", qualified(&relation.table)),
+    };
+    format!("SELECT {columns} FROM {from}{filter}")
 }
 
 pub(super) fn qualified(table: &TableName) -> String {
@@ -184,6 +223,7 @@ mod tests {
             let facts = Facts {
                 is_partitioned,
                 conditions,
+                parts: None,
             };
             select(&relation, &[0], &facts, None)
         };
@@ -191,6 +231,15 @@ mod tests {
         assert_eq!(
             read(true, &["a OR b", "tableoid NOT IN (1)"]),
             r#"SELECT "content" FROM ""."p" WHERE (a OR b) AND (tableoid NOT IN (1))"#
+        );
+        let facts = Facts {
+            is_partitioned: true,
+            conditions: vec!["a".into()],
+            parts: Some((vec!["s.x".into(), "y".into()], "content, a".into())),
+        };
+        assert_eq!(
+            select(&relation, &[0], &facts, None),
+            "SELECT \"content\" FROM (SELECT content, a FROM ONLY s.x UNION ALL SELECT content, a FROM ONLY y) parts WHERE (a)"
         );
     }
 }

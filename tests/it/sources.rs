@@ -59,6 +59,44 @@ fn rows_of_partitions_that_log_nothing_are_in_no_snapshot() {
 }
 
 #[test]
+fn foreign_partitions_are_not_read_for_a_snapshot() {
+    let database = Database::new(
+        "CREATE TABLE root (id int, area text, v text) PARTITION BY LIST (area);
+         CREATE TABLE mid PARTITION OF root FOR VALUES IN ('l', 'm', 'u') PARTITION BY LIST (area);
+         CREATE TABLE \"Logged\" PARTITION OF mid FOR VALUES IN ('l'); ALTER TABLE \"Logged\" REPLICA IDENTITY FULL;
+         CREATE TABLE other (v text, area text, id int); ALTER TABLE other REPLICA IDENTITY FULL;
+         ALTER TABLE mid ATTACH PARTITION other FOR VALUES IN ('m');
+         CREATE UNLOGGED TABLE unlogged PARTITION OF mid FOR VALUES IN ('u');
+         CREATE PUBLICATION pub FOR TABLE root WITH (publish_via_partition_root = true);
+         INSERT INTO root VALUES (1, 'l', 'x'), (2, 'u', 'x'), (3, 'm', 'x'), (4, 'm', 'y')",
+    );
+    let foreign = database.connect().query(
+        "CREATE EXTENSION file_fdw; CREATE SERVER files FOREIGN DATA WRAPPER file_fdw;
+         CREATE FOREIGN TABLE gone PARTITION OF root FOR VALUES IN ('g')
+             SERVER files OPTIONS (filename '/nowhere', format 'csv');
+         CREATE FOREIGN TABLE failing PARTITION OF root FOR VALUES IN ('f')
+             SERVER files OPTIONS (program 'false', format 'csv')",
+    );
+    if let Err(error) = foreign {
+        return left_out("foreign partitions", &error.to_string());
+    }
+    let read = database.connect().query("SELECT FROM root");
+    assert!(read.is_err(), "whoever reads them fails");
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let mut client = walcast.connect();
+    let (_, rows) = snapshot(&mut client, "r", "root");
+    let expected = [(1, "l", "x"), (3, "m", "x"), (4, "m", "y")];
+    assert_eq!(
+        rows,
+        expected.map(|(id, area, v)| json!({"id": id, "area": area, "v": v}))
+    );
+    client.send(&json!({"type": "subscribe", "id": "s", "table": "root", "columns": ["id"], "where": "v = 'x' AND area <> 'l'", "snapshot": true}));
+    client.expect("subscribed");
+    assert_eq!(client.expect("snapshot")["rows"], json!([{"id": 3}]));
+}
+
+#[test]
 fn a_partition_that_logs_nothing_is_no_table_of_the_publication() {
     let database = Database::new(
         "CREATE TABLE root (id int, area text, PRIMARY KEY (id, area)) PARTITION BY LIST (area);
