@@ -13,8 +13,8 @@ mod roots;
 
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
@@ -29,7 +29,7 @@ use history::{History, Version};
 pub use names::Holder;
 use names::Names;
 pub use questions::AskError;
-use questions::{ANSWER_TIMEOUT, LastWritten};
+use questions::{ANSWER_TIMEOUT, FailedToLearn, LastWritten};
 use renames::Renames;
 use roots::Roots;
 
@@ -60,8 +60,14 @@ pub struct Tables {
     written: tokio::sync::Mutex<LastWritten>,
     /// When the database was last asked for all tables because a client was refused. One asks, the others wait.
     renewed: tokio::sync::Mutex<LastRenewed>,
-    /// Whether the database's encoding is UTF-8, once somebody had to know.
-    is_utf8: OnceLock<bool>,
+    /// Whether the database's encoding is known to be UTF-8. It never changes, but another database may take its place.
+    is_utf8: AtomicBool,
+    /// When it was last said in the log why a table is not published.
+    explained: Mutex<Option<Instant>>,
+    /// The last question about collations that failed. One asks, the others wait.
+    learning: tokio::sync::Mutex<Option<FailedToLearn>>,
+    /// Held by whoever asks, until the answer is there.
+    learner: Arc<Mutex<()>>,
     /// Questions by clients that may be under way, each with a thread: a database that does not answer must not take
     /// those that the journal is read by.
     questions: Arc<Semaphore>,
@@ -119,7 +125,10 @@ impl Tables {
             refreshed: AtomicU64::new(0),
             written: tokio::sync::Mutex::default(),
             renewed: tokio::sync::Mutex::default(),
-            is_utf8: OnceLock::new(),
+            is_utf8: AtomicBool::new(false),
+            explained: Mutex::default(),
+            learning: tokio::sync::Mutex::default(),
+            learner: Arc::default(),
             questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
             current: RwLock::default(),
             renames: Mutex::default(),
@@ -176,10 +185,11 @@ impl Tables {
         Ok(())
     }
 
-    /// Forgets what is known of types, collations and letters: another database has taken the place of the one that it was
+    /// Forgets what is known of types, collations and the encoding: another database has taken the place of the one that it was
     /// known of.
     pub fn forget_database(&self) {
         self.layouts.forget();
+        self.is_utf8.store(false, Ordering::Release);
         let anew = || Catalog::sharing(self.conninfo.clone(), &self.layouts);
         *lock(&self.described) = anew().with_publications(self.publications.clone());
         lock(&self.asked).catalog = anew();
@@ -354,7 +364,11 @@ impl Tables {
             return Ok(self.messages.iter().find(|known| known.table == *name).cloned());
         }
         self.renew_since(Instant::now()).await?;
-        Ok(self.known(name))
+        let known = self.known(name);
+        if known.is_none() {
+            self.explain(name);
+        }
+        Ok(known)
     }
 
     fn known(&self, name: &TableName) -> Option<Arc<Relation>> {

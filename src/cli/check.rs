@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
+use super::look::look;
 use super::serve::Source;
-use crate::app::cannot_look;
 use crate::postgres::{self, Severity};
 
 /// Look at a database, and name everything that would keep `serve` from working, each with what mends it.
@@ -16,26 +16,10 @@ pub(crate) struct Args {
     source: Source,
 }
 
-/// The exit code if a flag's value cannot be used, as clap has it.
-pub(super) const WRONG_FLAGS: u8 = 2;
-/// The exit code if the database cannot be reached.
-pub(super) const UNREACHABLE: u8 = 3;
-
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let wanted = args.source.wanted();
-    let info = match args.source.conninfo() {
-        Ok(info) => info,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            return Ok(ExitCode::from(WRONG_FLAGS));
-        }
-    };
-    let findings = match postgres::check(&info, &wanted) {
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let findings = match look(&args.source, postgres::check) {
         Ok(findings) => findings,
-        Err(error) => {
-            eprintln!("error: {:#}", cannot_look(error, &info));
-            return Ok(ExitCode::from(UNREACHABLE));
-        }
+        Err(code) => return code,
     };
     for finding in &findings {
         println!("{finding}");
@@ -46,8 +30,8 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .count();
     if blocked > 0 {
         println!("{blocked} of these would keep walcast serve from working");
-        return Ok(ExitCode::from(1));
+        return ExitCode::from(1);
     }
     println!("ok: walcast serve would work");
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }

@@ -2,6 +2,7 @@
 
 mod check;
 mod demo;
+mod look;
 mod serve;
 mod signals;
 mod tables;
@@ -68,8 +69,8 @@ impl Cli {
         match self.command {
             Command::Serve(args) => serve::run(*args),
             Command::Tail(args) => tail::run(*args),
-            Command::Check(args) => check::run(&args),
-            Command::Tables(args) => tables::run(&args),
+            Command::Check(args) => Ok(check::run(&args)),
+            Command::Tables(args) => Ok(tables::run(&args)),
             Command::Demo(args) => demo::run(&args),
         }
     }

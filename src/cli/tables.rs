@@ -5,54 +5,71 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 
+use super::look::look;
 use super::serve::Source;
-use crate::app::cannot_look;
-use crate::event::{Relation, ReplicaIdentity};
+use crate::event::{Relation, ReplicaIdentity, TableName};
 use crate::postgres::Catalog;
 
 /// List the tables that can be subscribed to: those of the publications, with their keys, columns and replica identities.
 ///
-/// Asks the database, not a running server; the slot need not exist. Exits with 3 if the database cannot be reached, and
-/// with 2 if a flag is wrong.
+/// Asks the database, not a running server; the slot need not exist. Exits with 1 if a table that is named cannot be
+/// subscribed to, with 3 if the database cannot be reached, and with 2 if a flag is wrong.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
     source: Source,
+    /// These alone; of those that are not among them, why not, and what makes them so.
+    #[arg(value_name = "TABLE")]
+    names: Vec<TableName>,
     /// Print them as JSON: an array of objects.
     #[arg(long, env = "WALCAST_JSON")]
     json: bool,
 }
 
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let wanted = args.source.wanted();
-    let info = match args.source.conninfo() {
-        Ok(info) => info,
-        Err(error) => {
-            eprintln!("error: {error:#}");
-            return Ok(ExitCode::from(super::check::WRONG_FLAGS));
+pub(crate) fn run(args: &Args) -> ExitCode {
+    let looked = look(&args.source, |info, wanted| {
+        let mut catalog = Catalog::new(info.clone());
+        let mut tables = catalog.tables(&wanted.publications)?;
+        tables.sort_by(|a, b| a.table.cmp(&b.table));
+        if args.names.is_empty() {
+            return Ok((tables, Vec::new()));
         }
-    };
-    let tables = Catalog::new(info.clone()).tables(&wanted.publications);
-    let mut tables = match tables {
-        Ok(tables) => tables,
-        Err(error) => {
-            eprintln!("error: {:#}", cannot_look(error, &info));
-            return Ok(ExitCode::from(super::check::UNREACHABLE));
+        let is_there = |name: &&TableName| tables.iter().any(|table| table.table == **name);
+        let mut others = Vec::new();
+        for name in args.names.iter().filter(|name| !is_there(name)) {
+            others.push((name, catalog.why_unpublished(&wanted.publications, name)?));
         }
+        tables.retain(|table| args.names.contains(&table.table));
+        Ok((tables, others))
+    });
+    let (tables, others) = match looked {
+        Ok(looked) => looked,
+        Err(code) => return code,
     };
-    tables.sort_by(|a, b| a.table.cmp(&b.table));
     if args.json {
-        let all: Vec<Value> = tables.iter().map(in_json).collect();
-        println!("{:#}", Value::from(all));
-        return Ok(ExitCode::SUCCESS);
+        let all = tables.iter().map(in_json);
+        let others = others
+            .iter()
+            .map(|(name, why)| json!({"table": name.to_string(), "unpublished": why.what, "fix": why.cure}));
+        println!("{:#}", all.chain(others).collect::<Value>());
+    } else {
+        if tables.is_empty() && others.is_empty() {
+            println!("the publications have no tables: ALTER PUBLICATION … ADD TABLE …");
+        }
+        for table in &tables {
+            println!("{}", in_words(table));
+        }
+        for (name, why) in &others {
+            println!("{name}: {}", why.what);
+            for line in why.cure.iter().flat_map(|cure| cure.lines()) {
+                println!("  fix: {line}");
+            }
+        }
     }
-    if tables.is_empty() {
-        println!("the publications have no tables: ALTER PUBLICATION … ADD TABLE …");
+    match others.is_empty() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(1),
     }
-    for table in &tables {
-        println!("{}", in_words(table));
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// Remarks on what a live query of the table can and cannot tell.

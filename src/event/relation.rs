@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Logging;
-use crate::types::{Attnum, Ctype, Kind, Type};
+use crate::types::{Attnum, Ctype, Kind, LibraryOrder, Type, Unasked};
 
 /// A table's name: a (schema, name) pair. Never joined with a dot for comparison: `"a.b"."c"` is not `"a"."b.c"`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -96,6 +96,8 @@ pub enum Collation {
     Ascii,
     /// Equality and order are those of the bytes.
     C,
+    /// Deterministic, and the order is that of the C library's `C.UTF-8`: that of the bytes, if the server says so.
+    Library,
     /// Deterministic: equal means the same bytes; order is the server's secret.
     Deterministic,
     /// Nondeterministic: not even equality can be told from the bytes.
@@ -103,9 +105,19 @@ pub enum Collation {
 }
 
 impl Collation {
-    /// Whether texts are ordered as their bytes are.
+    /// Whether texts are known to be ordered as their bytes are.
     pub fn is_bytewise(self) -> bool {
-        matches!(self, Collation::Ascii | Collation::C)
+        match self {
+            Collation::Ascii | Collation::C => true,
+            Collation::Library => LibraryOrder::known() == Some(LibraryOrder::CodePoints),
+            Collation::None | Collation::Deterministic | Collation::Nondeterministic => false,
+        }
+    }
+
+    /// What the server is to be asked before it is known whether texts are ordered as their bytes are.
+    pub fn unasked(self) -> Option<Unasked> {
+        let unasked = Unasked::Order;
+        (self == Collation::Library && !unasked.is_answered()).then_some(unasked)
     }
 }
 

@@ -8,8 +8,8 @@ use super::meter::Meter;
 use crate::event::{Column, Relation, TableName, Timestamp};
 use crate::filter::{self, Matcher, Predicate};
 use crate::protocol::{ErrorCode, ErrorMessage, Ops, Subscribe, Undecided};
-use crate::types::Altered;
 use crate::types::json::Numbers;
+use crate::types::{Altered, Unasked};
 
 /// A live query: one table, a predicate, a set of columns. Equal queries are matched and encoded once.
 #[derive(Clone, Debug)]
@@ -123,6 +123,11 @@ impl Query {
                 .get(relation, || predicate.bind(relation, &self.params)),
             None => Ok(Arc::new(Matcher::all())),
         }
+    }
+
+    /// What the database is to be asked before the predicate can be bound to this version of its table.
+    pub fn unasked(&self, relation: &Arc<Relation>) -> Option<Unasked> {
+        self.matcher(relation).err()?.unasked()
     }
 
     /// Whether [`Query::matcher`] takes longer than many rows do.

@@ -2,11 +2,12 @@
 
 use super::Error;
 use super::ast::Operator;
+use super::collations::check_collation;
 use super::compare::{compare, domain, gather, is_null, leaf};
 use super::leaf::{ArrayOperator, ArraySide, ElementsAs, Item, Test};
 use super::matcher::{Comparison, Node};
 use super::scalar::{Scalar, text_of};
-use super::term::{NAMES, Term, Typed, VARCHARS, check_collation};
+use super::term::{NAMES, Term, Typed, VARCHARS};
 use super::truth::Truth;
 use super::typing::Domain;
 use crate::types::Kind;

@@ -252,6 +252,8 @@ pub(super) enum Value {
     Array(Vec<Operand>),
     /// `now()` and its like.
     Clock(Clock),
+    /// `… COLLATE "C"`
+    Collate(Box<Operand>),
 }
 
 /// What the clock says, which is one thing for a whole statement.

@@ -246,9 +246,25 @@ impl<'a> Binder<'a> {
             Value::Array(elements) => functions::array(self.terms(elements)?, offset)?,
             // It was worked out before.
             Value::Clock(_) => return Err(Error::unsupported("the clock here", offset)),
+            Value::Collate(operand) => self.collated(operand)?,
             Value::Part { of, extraction, key } => part(self.term(of)?, *extraction, self.term(key)?)?,
         };
         Ok(Term { offset, typed })
+    }
+
+    /// `operand COLLATE "C"`
+    fn collated(&mut self, operand: &Operand) -> Result<Typed<'a>, Error> {
+        match self.term(operand)?.typed {
+            Typed::Place(mut place) => {
+                place.collate(operand.offset)?;
+                Ok(Typed::Place(place))
+            }
+            _ => {
+                let what = "COLLATE of a constant (write it behind the column, and a part in parentheses: (data ->> 'key') \
+                            COLLATE \"C\")";
+                Err(Error::unsupported(what, operand.offset))
+            }
+        }
     }
 
     fn terms(&mut self, operands: &[Operand]) -> Result<Vec<Term<'a>>, Error> {

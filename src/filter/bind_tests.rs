@@ -3,7 +3,7 @@ use serde_json::json;
 use super::*;
 use crate::event::{Collation, Column, ReplicaIdentity, TableName, Tuple, Value as Field, encode_values};
 use crate::filter::{Row, Verdict};
-use crate::types::{Ctype, Type};
+use crate::types::{Ctype, Type, Unasked};
 
 fn pair() -> Kind {
     Kind::Composite {
@@ -51,6 +51,7 @@ fn relation() -> Relation {
             Kind::Citext(Ctype::Named("never asked".into())),
             Collation::Deterministic,
         ),
+        ("library", Kind::Text, Collation::Library),
         // A type that is known by its text alone.
         ("other", Kind::Other, Collation::Deterministic),
     ];
@@ -109,6 +110,65 @@ fn matches(text: &str, values: &[(&str, &str)]) -> bool {
 
 #[path = "bind_tests/refused.rs"]
 mod refused;
+
+#[test]
+fn texts_are_ordered_by_code_points_with_collate_c_whatever_their_collation_is() {
+    // Beyond the BMP, and the last of it: UTF-16 has them the other way round.
+    let (private, astral) = ("\u{ffff}", "\u{10000}");
+    for column in ["name", "fold", "code", "library"] {
+        let holds = |condition: &str, value: &str| {
+            let text = format!("{column} COLLATE \"C\" {condition}");
+            matches(&text, &[(column, value), ("name", value), ("id", "7")])
+        };
+        assert!(holds(&format!("< '{astral}'"), private) && !holds(&format!("< '{private}'"), astral));
+        assert!(holds("< 'a'", "Z") && holds("BETWEEN '' AND 'a'", "") && holds("> 'a'", "a "));
+        assert!(
+            holds("= 'é'", "é")
+                && !holds("= 'É'", "é")
+                && holds("ILIKE 'aé%'", "Aéx")
+                && !holds("ILIKE 'É'", "é")
+        );
+        assert!(
+            holds(">= name", "x") && !holds("< name", "x"),
+            "it outweighs the other's"
+        );
+        assert!(holds("IS NOT NULL", "x"));
+    }
+    assert!(matches(
+        "(doc ->> 'a') COLLATE \"C\" < 'a'",
+        &[("doc", "{\"a\": \"Z\"}")]
+    ));
+    assert!(matches(
+        "tags COLLATE pg_catalog.\"C\" < '{a}'",
+        &[("tags", "{Z}")]
+    ));
+    assert!(!matches("(id::text) COLLATE \"C\" > '9'", &[("id", "10")]));
+}
+
+#[test]
+fn what_the_server_was_not_asked_yet_is_said_where_a_predicate_needs_it() {
+    let unasked = |text: &str| bind(text, &[]).unwrap_err().unasked();
+    let letters = Some(Unasked::Letters("never asked".into()));
+    for text in [
+        "unasked = 'x'",
+        "unasked = unasked",
+        "id = 7 OR unasked LIKE 'x'",
+        "lower(unasked) = 'x'",
+    ] {
+        assert_eq!(unasked(text), letters, "{text}");
+    }
+    assert_eq!(unasked("library >= 'x'"), Some(Unasked::Order));
+    for text in [
+        "name ILIKE 'x'",
+        "name < 'x'",
+        "fold = 'x'",
+        "lower(name) = 'x'",
+        "id = 'x'",
+    ] {
+        assert_eq!(unasked(text), None, "{text}");
+    }
+    assert!(bind("library = 'x' AND unasked::text = 'x' AND unasked IS NULL", &[]).is_ok());
+}
 
 #[test]
 fn names_fold_as_sql_folds_them() {

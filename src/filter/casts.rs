@@ -53,7 +53,7 @@ impl Place<'_> {
     pub(super) fn compute(&mut self, computed: Computed, kind: &Kind) {
         self.become_text(kind);
         if *kind != Kind::Text {
-            self.collation = Collation::None;
+            (self.collation, self.is_collated) = (Collation::None, false);
         }
         self.computed = Some(Arc::new(computed));
         self.part = None;

@@ -4,13 +4,14 @@ use std::sync::Arc;
 
 use super::Error;
 use super::arrays::compare_arrays;
+use super::collations::check_collation;
 use super::documents::compare_documents;
 use super::eval::holds;
 use super::hints;
 use super::leaf::{Leaf, Test};
 use super::matcher::{Comparison, Node};
 use super::scalar::Scalar;
-use super::term::{Term, Typed, check_collation};
+use super::term::{Term, Typed};
 use super::truth::Truth;
 use super::typing::Domain;
 use crate::types::{Datum, Kind, LiteralError};
@@ -108,8 +109,8 @@ pub(super) fn domain(
         let is_refused = |kind| {
             refused.contains(kind) || matches!(kind, Kind::Citext(_) | Kind::Other | Kind::Separated(_))
         };
-        if let (Kind::Citext(_), Kind::Citext(_)) = (left_kind, right_kind) {
-            let source = LiteralError::Citext;
+        if let (Kind::Citext(ctype), Kind::Citext(_)) = (left_kind, right_kind) {
+            let source = LiteralError::Citext(ctype.clone());
             return Error::Literal { source, offset };
         }
         // Postgres may know how to compare them.

@@ -1,7 +1,7 @@
 //! [`Error`]: what is wrong with a predicate, and where.
 
 use super::cost::MAX_BYTES;
-use crate::types::LiteralError;
+use crate::types::{Ctype, LiteralError, Unasked};
 
 /// Why a predicate cannot be used. The offset is that of the byte in the `where` text at which the problem lies.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -19,6 +19,16 @@ pub enum Error {
     Unsupported {
         /// What it is, naming it as it is written.
         what: String,
+        /// Where.
+        offset: usize,
+    },
+    /// It depends on more of a collation than is known here.
+    #[error("{message}")]
+    Collation {
+        /// What it is, why it is not known, and what helps.
+        message: String,
+        /// What the server may know of it, if it was not asked yet.
+        unasked: Option<Unasked>,
         /// Where.
         offset: usize,
     },
@@ -84,12 +94,34 @@ impl Error {
         match self {
             Error::Syntax { offset, .. }
             | Error::Unsupported { offset, .. }
+            | Error::Collation { offset, .. }
             | Error::TooLarge { offset, .. }
             | Error::Limit { offset, .. }
             | Error::UnknownColumn { offset, .. }
             | Error::Type { offset, .. }
             | Error::Literal { offset, .. }
             | Error::Parameter { offset, .. } => *offset,
+        }
+    }
+
+    /// What the server is to be asked, for the predicate may be given exactly once it has answered.
+    pub fn unasked(&self) -> Option<Unasked> {
+        match self {
+            Error::Collation { unasked, .. } => unasked.clone(),
+            Error::Literal {
+                source: LiteralError::Citext(ctype),
+                ..
+            } => ctype.unasked(),
+            _ => None,
+        }
+    }
+
+    /// Letters fold in `what` in a way that is not known here.
+    pub(super) fn letters(what: &str, ctype: Option<&Ctype>, offset: usize) -> Error {
+        Error::Collation {
+            message: format!("{what} is not supported in a predicate"),
+            unasked: ctype.and_then(Ctype::unasked),
+            offset,
         }
     }
 

@@ -3,8 +3,9 @@
 use super::Error;
 use super::ast::Function;
 use super::clock::is_temporal;
+use super::collations::check_deterministic;
 use super::computed::{Argument, Arithmetic, Computed};
-use super::term::{Place, Term, Typed, check_deterministic};
+use super::term::{Place, Term, Typed};
 use super::typing::{Domain, common_type};
 use crate::event::{Collation, Relation};
 use crate::types::{Array, CaseMap, Ctype, Datum, Failure, Kind, Simple};
@@ -51,7 +52,7 @@ fn fold<'a>(relation: &Relation, function: Function, mut of: Term<'a>) -> Result
                      alone,",
                     place.column.name
                 );
-                return Err(Error::unsupported(what, offset));
+                return Err(Error::letters(&what, Some(&place.ctype), offset));
             };
             let of = place.characters();
             let computed = match function {
@@ -82,7 +83,7 @@ fn fold<'a>(relation: &Relation, function: Function, mut of: Term<'a>) -> Result
                     let what = format!(
                         "the function {name} of a constant, where the database's letters are not known: write the value,"
                     );
-                    Error::unsupported(what, offset)
+                    Error::letters(&what, ctype_of_constants(relation), offset)
                 })?),
             };
             Ok(Typed::Constant {

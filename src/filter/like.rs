@@ -1,11 +1,12 @@
 //! `LIKE` and `ILIKE`.
 
 use super::Error;
+use super::collations::check_deterministic;
 use super::compare::leaf;
 use super::leaf::Test;
 use super::matcher::{Node, Source};
 use super::scalar::Scalar;
-use super::term::{Place, Term, Typed, check_deterministic};
+use super::term::{Place, Term, Typed};
 use super::truth::Truth;
 use crate::types::{Case, CaseMap, Datum, Kind, Pattern, PatternError, Reading};
 
@@ -97,7 +98,7 @@ fn case(place: &Place<'_>, folds: bool, offset: usize) -> Result<Case, Error> {
             if folds { "ILIKE" } else { "LIKE" },
             place.column.name
         );
-        Error::unsupported(what, offset)
+        Error::letters(&what, Some(&place.ctype), offset)
     })
 }
 

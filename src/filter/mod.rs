@@ -10,6 +10,7 @@ mod ast;
 mod bind;
 mod casts;
 mod clock;
+mod collations;
 mod compare;
 mod computed;
 mod cost;

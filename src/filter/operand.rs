@@ -2,7 +2,7 @@
 
 use sqlparser::ast::{
     CastKind, DataType, Expr as Sql, Function as SqlFunction, FunctionArg, FunctionArgExpr,
-    FunctionArguments, Ident, Interval, UnaryOperator, Value as SqlValue,
+    FunctionArguments, Ident, Interval, ObjectName, UnaryOperator, Value as SqlValue,
 };
 
 use super::Error;
@@ -89,6 +89,10 @@ impl Checker<'_> {
                 _ => return Err(Error::unsupported(describe(sql), offset)),
             },
             Sql::Function(function) => self.function(function, depth, offset)?,
+            Sql::Collate { expr, collation } if is_c(collation) => {
+                self.collates = true;
+                Value::Collate(Box::new(self.operand(expr, depth + 1)?))
+            }
             Sql::Array(array) if array.named => {
                 let elements = array.elem.iter().map(|sql| self.operand(sql, depth + 1));
                 Value::Array(elements.collect::<Result<_, _>>()?)
@@ -104,7 +108,7 @@ impl Checker<'_> {
             let hint = hints::of_function(&function.name.to_string());
             Error::unsupported(format!("the function {}{hint}", function.name), offset)
         };
-        let name = name_of(function).ok_or_else(unsupported)?;
+        let name = name_of(&function.name).ok_or_else(unsupported)?;
         if let Some((clock, has_parentheses)) = Clock::of(&name) {
             return match (arguments_of(function), &function.args) {
                 (Some(arguments), FunctionArguments::List(_)) if has_parentheses && arguments.is_empty() => {
@@ -173,9 +177,14 @@ impl Checker<'_> {
     }
 }
 
-/// The name of a function of Postgres' own.
-fn name_of(function: &SqlFunction) -> Option<String> {
-    let mut names = function.name.0.iter().map(|part| {
+/// Whether it is the collation `"C"`.
+fn is_c(collation: &ObjectName) -> bool {
+    name_of(collation).is_some_and(|name| name == "C")
+}
+
+/// The name of something of Postgres' own.
+fn name_of(name: &ObjectName) -> Option<String> {
+    let mut names = name.0.iter().map(|part| {
         let ident = part.as_ident()?;
         match ident.quote_style {
             None => Some(ident.value.to_ascii_lowercase()),

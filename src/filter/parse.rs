@@ -47,6 +47,8 @@ pub struct Predicate {
     pub(super) computes: bool,
     /// What `now()` is in it.
     pub(super) now: Option<Timestamp>,
+    /// It has a `COLLATE "C"`.
+    collates: bool,
 }
 
 impl Predicate {
@@ -85,10 +87,12 @@ impl Predicate {
             text,
             limits,
             nodes: 0,
+            collates: false,
         };
         let root = checker.boolean(&sql, 1)?;
         Ok(Predicate {
             computes: clock::computes(&root),
+            collates: checker.collates,
             root,
             now: None,
         })
@@ -103,6 +107,11 @@ impl Predicate {
     pub fn set_now(&mut self, now: Timestamp) {
         self.now = Some(now);
     }
+
+    /// Whether it has a `COLLATE "C"`, which orders by the bytes of the database's encoding: here by those of UTF-8.
+    pub fn collates(&self) -> bool {
+        self.collates
+    }
 }
 
 fn parser_error(text: &Text<'_>, limits: &Limits, error: ParserError) -> Error {
@@ -115,6 +124,12 @@ fn parser_error(text: &Text<'_>, limits: &Limits, error: ParserError) -> Error {
                 Some((what.to_owned(), text.offset(Location { line, column })))
             });
             let (message, offset) = place.unwrap_or((message, text.end()));
+            // The parser has it behind a name and behind parentheses.
+            if message.starts_with("No infix parser") && message.contains("keyword: COLLATE") {
+                let what =
+                    "COLLATE behind a cast or operator (put that in parentheses: (a::text) COLLATE \"C\")";
+                return Error::unsupported(what, offset);
+            }
             Error::syntax(message, offset)
         }
         ParserError::RecursionLimitExceeded => Error::TooLarge {
@@ -130,6 +145,8 @@ pub(super) struct Checker<'a> {
     pub(super) text: Text<'a>,
     pub(super) limits: &'a Limits,
     nodes: usize,
+    /// Whether there is a `COLLATE "C"`.
+    pub(super) collates: bool,
 }
 
 impl Checker<'_> {

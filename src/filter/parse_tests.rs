@@ -163,9 +163,9 @@ fn what_is_not_supported_is_named_with_its_place() {
             "the operator == (write =) is not supported in a predicate",
         ),
         (
-            "a COLLATE \"C\" < 'x'",
+            "a COLLATE \"de_DE\" < 'x'",
             "a COLLATE",
-            "COLLATE is not supported in a predicate",
+            "COLLATE \"de_DE\" (COLLATE \"C\" is, in double quotes) is not supported in a predicate",
         ),
     ] {
         let (found, said) = refusal(text);

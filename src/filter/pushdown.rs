@@ -283,7 +283,7 @@ fn operand_can_fail(operand: &Operand) -> bool {
             _ => !matches!(operand.value, Value::Array(_)) || operand_can_fail(operand),
         },
         Value::Arithmetic { .. } | Value::Negative(_) => true,
-        Value::Part { of, .. } => operand_can_fail(of),
+        Value::Part { of, .. } | Value::Collate(of) => operand_can_fail(of),
         Value::Function {
             arguments: operands, ..
         }

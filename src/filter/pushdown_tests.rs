@@ -117,6 +117,12 @@ fn texts_go_as_values_and_names_are_quoted() {
             vec![some("k"), some("a%"), some("!")],
         ),
         (
+            "(data ->> 'k') COLLATE \"C\" < $1 AND tags COLLATE \"C\" > '{a}'",
+            serde_json::json!(["x"]),
+            r#"(((("data" ->> $1) COLLATE pg_catalog."C") < $2) AND (("tags" COLLATE pg_catalog."C") > $3))"#,
+            vec![some("k"), some("x"), some("{a}")],
+        ),
+        (
             "'x' IS NULL OR id = ANY ('{1,2}'::int[])",
             none.clone(),
             r#"((CAST($1 AS pg_catalog.text) IS NULL) OR ("id" = ANY (CAST($2 AS integer[]))))"#,

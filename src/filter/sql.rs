@@ -28,6 +28,7 @@ pub(super) fn is_operand(sql: &Sql) -> bool {
             | Sql::Value(_)
             | Sql::TypedString(_)
             | Sql::Cast { .. }
+            | Sql::Collate { .. }
             | Sql::Function(_)
             | Sql::Array(_)
             | Sql::UnaryOp {
@@ -182,7 +183,9 @@ pub(super) fn describe(sql: &Sql) -> String {
         Sql::Case { .. } => "CASE".into(),
         Sql::Array(_) => "an array".into(),
         Sql::Tuple(_) => "a row of values".into(),
-        Sql::Collate { .. } => "COLLATE".into(),
+        Sql::Collate { collation, .. } => {
+            format!("COLLATE {collation} (COLLATE \"C\" is, in double quotes)")
+        }
         Sql::AtTimeZone { .. } => {
             "AT TIME ZONE (times are compared in UTC: localtimestamp is now() in it)".into()
         }

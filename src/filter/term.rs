@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use super::Error;
 use super::computed::{Cast, Computed};
 use super::hints;
-use super::matcher::{Comparison, Source};
+use super::matcher::Source;
 use super::open::Open;
 use super::scalar::{Part, Scalar, text_of};
 use super::typing::Domain;
@@ -61,6 +61,8 @@ pub(super) struct Place<'a> {
     pub(super) collation: Collation,
     /// How ILIKE folds it.
     pub(super) ctype: Ctype,
+    /// It has `COLLATE "C"`, which outweighs the collation of what it is compared with.
+    pub(super) is_collated: bool,
 }
 
 impl<'a> Place<'a> {
@@ -77,7 +79,22 @@ impl<'a> Place<'a> {
                 Collation::Ascii => Ctype::C,
                 _ => column.ctype.clone(),
             },
+            is_collated: false,
         }
+    }
+
+    /// `COLLATE "C"`
+    pub(super) fn collate(&mut self, offset: usize) -> Result<(), Error> {
+        let element = match &self.kind {
+            Kind::Array(element) => element,
+            kind => kind,
+        };
+        if !matches!(element, Kind::Text | Kind::Bpchar | Kind::Citext(_)) {
+            let message = format!("collations are not supported by type {}", self.type_name());
+            return Err(Error::ty(message, offset));
+        }
+        (self.collation, self.ctype, self.is_collated) = (Collation::Ascii, Ctype::C, true);
+        Ok(())
     }
 
     /// Whether it is just the column.
@@ -442,45 +459,3 @@ const NAME: u32 = 19;
 pub(super) const NAMES: u32 = 1003;
 /// The OID of `varchar[]`.
 pub(super) const VARCHARS: u32 = 1015;
-
-/// Refuses comparisons of text whose outcome the bytes do not tell.
-pub(super) fn check_collation(
-    left: &Term<'_>,
-    comparison: Comparison,
-    right: &Term<'_>,
-    domain: Domain,
-) -> Result<(), Error> {
-    if !domain.is_text() {
-        return Ok(());
-    }
-    let places = [left, right].into_iter().filter_map(|term| match &term.typed {
-        Typed::Place(place) => Some((term.offset, place)),
-        _ => None,
-    });
-    let mut any = false;
-    for (offset, place) in places {
-        any = true;
-        check_deterministic(place, "comparing", offset)?;
-        if comparison.orders() && !place.collation.is_bytewise() {
-            let what = format!("ordering {:?}, whose collation is not \"C\",", place.column.name);
-            return Err(Error::unsupported(what, offset));
-        }
-    }
-    if comparison.orders() && !any {
-        return Err(Error::unsupported(
-            "ordering text without a column of collation \"C\"",
-            left.offset,
-        ));
-    }
-    Ok(())
-}
-
-/// Refuses what is done to text of which the bytes do not tell what it equals.
-pub(super) fn check_deterministic(place: &Place<'_>, doing: &str, offset: usize) -> Result<(), Error> {
-    if place.collation == Collation::Nondeterministic {
-        let name = &place.column.name;
-        let what = format!("{doing} {name:?}, whose collation is nondeterministic,");
-        return Err(Error::unsupported(what, offset));
-    }
-    Ok(())
-}

@@ -31,7 +31,7 @@ mod wire;
 
 pub use crate::event::{quote_identifier, quote_literal};
 pub(crate) use catalog::Layouts;
-pub use catalog::{Catalog, Described, Moment};
+pub use catalog::{Catalog, Described, Moment, Unpublished};
 pub use connect::Purpose;
 pub use connection::{Connection, Row};
 pub use conninfo::{

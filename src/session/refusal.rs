@@ -5,6 +5,7 @@ use crate::journal::History;
 use crate::postgres;
 use crate::protocol::{Detail, ErrorCode, ErrorMessage};
 use crate::snapshot;
+use crate::tables::AskError;
 
 /// What an SQLSTATE says of trying again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,6 +62,21 @@ impl<H: History> Session<H> {
 }
 
 impl<H: History> Shared<H> {
+    /// The words for what the database said when it was asked for what a predicate depends on.
+    pub(super) fn unlearnt(&self, error: &AskError) -> ErrorMessage {
+        match error.sqlstate().map(|code| (code, kind(code))) {
+            Some((code, Kind::Permanent)) => {
+                let id = super::logged(error);
+                let message = format!(
+                    "the database refuses to tell what this predicate needs of its collations (SQLSTATE {code}); it is \
+                     logged under {id}"
+                );
+                ErrorMessage::new(ErrorCode::DatabaseRefused, message)
+            }
+            _ => self.unanswered(error),
+        }
+    }
+
     /// The words for what the database said to a question, by its code: its own words may hold a row's values.
     fn refused(&self, error: &snapshot::Error, sqlstate: &str) -> ErrorMessage {
         match kind(sqlstate) {

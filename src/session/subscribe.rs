@@ -9,7 +9,7 @@ use tokio::task::JoinError;
 use super::Shared;
 use crate::event::{Relation, TableName, Timestamp};
 use crate::fanout::{Bound, Query, Subscription, changed_message};
-use crate::filter::{self, Cost};
+use crate::filter::{self, Cost, Predicate};
 use crate::journal::History;
 use crate::lsn::{Lsn, Position, Start};
 use crate::protocol::{
@@ -122,6 +122,16 @@ impl Prepared {
             let message = "where or params have a character that the database's encoding does not have";
             return Err(ErrorMessage::new(ErrorCode::BadPredicate, message));
         }
+        if query.predicate.as_ref().is_some_and(Predicate::collates) {
+            let ordered = shared.tables.orders_bytes_as_utf8().await;
+            if let Err(encoding) = ordered.map_err(|error| shared.unanswered(&error))? {
+                let message = format!(
+                    "COLLATE \"C\" orders by the bytes of the database's encoding, {encoding}, which is not the order of \
+                     UTF-8's: it is not supported there"
+                );
+                return Err(ErrorMessage::new(ErrorCode::BadPredicate, message));
+            }
+        }
         let mut oid = relation.oid;
         // Its past is that of the table that the stream has under the name: the database may be ahead of it.
         if let Beginning::After(from) = &mut start
@@ -131,14 +141,29 @@ impl Prepared {
             oid = holder.oid;
         }
         query.hold_to_key(&relation);
-        if long {
-            let table = Arc::clone(&relation);
-            let bound = apart(move || {
-                // Whatever is wrong with it is found again below.
-                drop(query.matcher(&table));
-                query
-            });
-            query = bound.await.map_err(|error| shared.internal(&error))?;
+        let mut learnt = None;
+        loop {
+            // Whatever else is wrong with it is found again below.
+            let unasked = match long {
+                true => {
+                    let table = Arc::clone(&relation);
+                    let bound = apart(move || {
+                        let unasked = query.unasked(&table);
+                        (query, unasked)
+                    });
+                    let unasked;
+                    (query, unasked) = bound.await.map_err(|error| shared.internal(&error))?;
+                    unasked
+                }
+                false => query.unasked(&relation),
+            };
+            // What has no answer is not asked again.
+            let Some(unasked) = unasked.filter(|unasked| learnt.as_ref() != Some(unasked)) else {
+                break;
+            };
+            let answered = shared.tables.learn(&unasked).await;
+            answered.map_err(|error| shared.unlearnt(&error))?;
+            learnt = Some(unasked);
         }
         if let (Opening::Changes(Start::After(_)), Beginning::After(from)) = (&subscribe.opening, start) {
             check_versions(&query, shared.tables.versions_since(oid, from))?;

@@ -1,11 +1,14 @@
 //! What clients have the database asked: a few questions at a time, none of which is waited for without a bound.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{REFRESH_INTERVAL, Tables};
+use crate::event::TableName;
 use crate::lsn::Lsn;
-use crate::postgres::{Connection, Error, Purpose};
+use crate::postgres::{Catalog, Connection, Error, Purpose, Unpublished};
+use crate::types::Unasked;
 
 #[derive(Debug, Default)]
 pub(super) struct LastWritten {
@@ -28,6 +31,28 @@ pub enum AskError {
     /// It takes too long.
     #[error("the database does not answer")]
     Timeout,
+    /// Somebody else asked the same, and was answered so while this one waited.
+    #[error(transparent)]
+    Shared(Arc<AskError>),
+}
+
+impl AskError {
+    /// The SQLSTATE with which the database refused.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            AskError::Postgres(error) => error.sqlstate(),
+            AskError::Shared(error) => error.sqlstate(),
+            AskError::Timeout => None,
+        }
+    }
+}
+
+/// The last question about collations that failed.
+#[derive(Debug)]
+pub(super) struct FailedToLearn {
+    unasked: Unasked,
+    ended: Instant,
+    error: Arc<AskError>,
 }
 
 /// Clients that resume beyond the head make us ask how far the server is at most this often.
@@ -81,7 +106,7 @@ impl Tables {
     /// # Errors
     /// The database does not answer.
     pub async fn can_hold(&self, text: &str) -> Result<bool, AskError> {
-        if text.is_ascii() || self.is_utf8.get() == Some(&true) {
+        if text.is_ascii() || self.is_utf8.load(Ordering::Acquire) {
             return Ok(true);
         }
         let (conninfo, text) = (self.conninfo.clone(), text.to_owned());
@@ -94,11 +119,109 @@ impl Tables {
                 Ok((is_utf8, can_hold))
             })
             .await?;
-        // The encoding of a database never changes, but another one may come under its name.
         if is_utf8 {
-            let _known = self.is_utf8.set(true);
+            self.is_utf8.store(true, Ordering::Release);
         }
         Ok(can_hold)
+    }
+
+    /// Whether `COLLATE "C"`, the order of the bytes in the database's encoding, is that of UTF-8's. Asks the database, on
+    /// another thread, unless it is known to be UTF-8. If not, the encoding's name.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn orders_bytes_as_utf8(&self) -> Result<Result<(), String>, AskError> {
+        if self.is_utf8.load(Ordering::Acquire) {
+            return Ok(Ok(()));
+        }
+        let conninfo = self.conninfo.clone();
+        let encoding = self
+            .ask(move || {
+                let connection = Connection::connect(&conninfo, Purpose::Query)?;
+                let encoding = connection
+                    .parameter("server_encoding")
+                    .unwrap_or("unknown")
+                    .to_owned();
+                connection.close();
+                Ok(encoding)
+            })
+            .await?;
+        if encoding == "UTF8" {
+            self.is_utf8.store(true, Ordering::Release);
+        }
+        Ok(match encoding.as_str() {
+            // A byte of LATIN1 is its code point; what SQL_ASCII has comes as it is.
+            "UTF8" | "LATIN1" | "SQL_ASCII" => Ok(()),
+            _ => Err(encoding),
+        })
+    }
+
+    /// Asks the database, on another thread, what a predicate depends on, unless it was asked meanwhile. Whoever needs the
+    /// same waits for the same answer; only what was answered is kept.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn learn(&self, unasked: &Unasked) -> Result<(), AskError> {
+        let came = Instant::now();
+        let learnt = async {
+            let mut failed = self.learning.lock().await;
+            if unasked.is_answered() {
+                return Ok(());
+            }
+            if let Some(failed) = failed
+                .as_ref()
+                .filter(|failed| failed.ended >= came && failed.unasked == *unasked)
+            {
+                return Err(AskError::Shared(Arc::clone(&failed.error)));
+            }
+            let (conninfo, learner, question) =
+                (self.conninfo.clone(), Arc::clone(&self.learner), unasked.clone());
+            let asked = self.ask(move || {
+                // One whose client has gone may still be under way.
+                let _turn = super::lock(&learner);
+                match question.is_answered() {
+                    true => Ok(()),
+                    false => Catalog::new(conninfo).learn(&question),
+                }
+            });
+            asked.await.map_err(|error| {
+                let error = Arc::new(error);
+                *failed = Some(FailedToLearn {
+                    unasked: unasked.clone(),
+                    ended: Instant::now(),
+                    error: Arc::clone(&error),
+                });
+                AskError::Shared(error)
+            })
+        };
+        let learnt = tokio::time::timeout(ANSWER_TIMEOUT, learnt).await;
+        learnt.unwrap_or(Err(AskError::Timeout))
+    }
+
+    /// Has said in the log, to those who run the server, why a table that a client asked for is none of the publications';
+    /// now and then. The client hears of published tables alone, and does not wait for it.
+    pub(super) fn explain(self: &Arc<Self>, wanted: &TableName) {
+        let mut explained = super::lock(&self.explained);
+        if explained.is_some_and(|at| at.elapsed() < REFRESH_INTERVAL) {
+            return;
+        }
+        *explained = Some(Instant::now());
+        let (tables, wanted) = (Arc::clone(self), wanted.clone());
+        tokio::spawn(async move {
+            let (asker, name) = (Arc::clone(&tables), wanted.clone());
+            let why = tables.ask(move || {
+                super::lock(&asker.asked)
+                    .catalog
+                    .why_unpublished(&asker.publications, &name)
+            });
+            match why.await {
+                Ok(Unpublished { what, cure }) => {
+                    let cure = cure.map(|cure| cure.replace('\n', " "));
+                    tracing::info!(table = %wanted, cure, "a client asked for a table that is not published: {what}");
+                }
+                Err(error) => tracing::debug!(%error, "it was not asked why a table is not published"),
+            }
+        });
     }
 
     pub(super) async fn ask<T: Send + 'static>(

@@ -3,9 +3,9 @@
 //!
 //! Under most collations these map each character by itself (`towlower`, or the simple mappings of the builtin
 //! `C.UTF-8`), so that a table of the characters that change says all of it. That table is the server's: it is asked
-//! once in a process for each ctype, and kept here under the ctype's name, which is all that relations say. So rows that
-//! were written long ago fold as rows do on the server now, and a name whose table was not asked yet folds nothing: what
-//! needs it is refused.
+//! once in a process for each ctype, when the first predicate needs it, and kept here under the ctype's name, which is all
+//! that relations say. So rows that were written long ago fold as rows do on the server now, and a name whose table was not
+//! asked yet folds nothing: what needs it says so ([`Unasked`]).
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -15,6 +15,8 @@ use std::hash::{Hash, Hasher};
 use std::sync::{LazyLock, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
+
+use super::Unasked;
 
 /// Which letter is whose lower case, under a collation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,6 +35,16 @@ impl Ctype {
     /// Whether nothing is known of it.
     pub fn is_unknown(&self) -> bool {
         *self == Ctype::Unknown
+    }
+
+    /// What the server is to be asked before texts can be folded; `None` if nothing is: its table is known, or it has none.
+    pub fn unasked(&self) -> Option<Unasked> {
+        match self {
+            Ctype::Named(name) => {
+                Some(Unasked::Letters(name.clone())).filter(|unasked| !unasked.is_answered())
+            }
+            Ctype::C | Ctype::Unknown => None,
+        }
     }
 }
 
@@ -63,7 +75,8 @@ struct Table {
 /// The maps by their number, and the numbers by the names of ctypes.
 struct Learnt {
     maps: Vec<CaseMap>,
-    names: HashMap<String, CaseMap>,
+    /// `None` where the server's answer is no table.
+    names: HashMap<String, Option<CaseMap>>,
 }
 
 /// The map of `C`, which is the first.
@@ -145,16 +158,28 @@ impl CaseMap {
             Ctype::C => Some(CaseMap::ascii()),
             Ctype::Named(name) => {
                 let learnt = LEARNT.read().unwrap_or_else(PoisonError::into_inner);
-                learnt.names.get(name).copied()
+                learnt.names.get(name).copied().flatten()
             }
         }
+    }
+
+    /// Whether the server has said of the ctype of that name what it is, or that it is none.
+    pub(super) fn is_answered(name: &str) -> bool {
+        let learnt = LEARNT.read().unwrap_or_else(PoisonError::into_inner);
+        learnt.names.contains_key(name)
+    }
+
+    /// Keeps that the ctype of that name does not map each character to one.
+    pub fn learn_none(name: &str) {
+        let mut learnt = LEARNT.write().unwrap_or_else(PoisonError::into_inner);
+        learnt.names.insert(name.to_owned(), None);
     }
 
     /// Keeps what the server says of a ctype, for as long as the process runs: the characters that `lower` changes, each
     /// with what it becomes, and those that `upper` changes.
     ///
     /// # Errors
-    /// What a pattern means changes: `%`, `_` or the backslash.
+    /// What a pattern means changes: `%`, `_` or the backslash. Then the ctype has no map.
     pub fn learn(
         name: &str,
         lower: impl IntoIterator<Item = (char, char)>,
@@ -164,7 +189,9 @@ impl CaseMap {
         let is_special = |c: &char| matches!(c, '%' | '_' | '\\' | '\0');
         let special = lower.iter().find(|(a, b)| is_special(a) || is_special(b));
         if let Some((letter, lower)) = special {
-            return Err(NoLetters(*letter, *lower));
+            let none = NoLetters(*letter, *lower);
+            CaseMap::learn_none(name);
+            return Err(none);
         }
         let (lower, upper) = (Table::new(lower), Table::new(upper));
         let mut learnt = LEARNT.write().unwrap_or_else(PoisonError::into_inner);
@@ -175,7 +202,7 @@ impl CaseMap {
             learnt.maps.push(map);
             map
         });
-        learnt.names.insert(name.to_owned(), map);
+        learnt.names.insert(name.to_owned(), Some(map));
         Ok(())
     }
 
@@ -248,9 +275,14 @@ mod tests {
 
     #[test]
     fn a_ctype_folds_what_the_server_said_and_nothing_before() {
-        assert_eq!(CaseMap::of(&named("ctype a")), None);
+        let unasked = Some(Unasked::Letters("ctype a".to_owned()));
+        assert_eq!(
+            (CaseMap::of(&named("ctype a")), named("ctype a").unasked()),
+            (None, unasked)
+        );
         let lowered = [('É', 'é'), ('\u{212a}', 'k'), ('I', 'ı'), ('Σ', 'σ')];
         CaseMap::learn("ctype a", lowered, [('é', 'É'), ('ß', 'ẞ')]).unwrap();
+        assert_eq!(named("ctype a").unasked(), None);
         let map = CaseMap::of(&named("ctype a")).unwrap();
         assert_eq!(lower(map, "aÉI\u{212a}ΑΣ日"), "aéıkΑσ日");
         assert_eq!(&*map.upper("aéß日".as_bytes()).unwrap(), "aÉẞ日".as_bytes());
@@ -290,5 +322,6 @@ mod tests {
             Err(NoLetters('％', '%'))
         );
         assert_eq!(CaseMap::of(&named("ctype f")), None);
+        assert_eq!(named("ctype f").unasked(), None, "it would answer the same");
     }
 }

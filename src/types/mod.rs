@@ -22,6 +22,7 @@ pub mod moments;
 mod network;
 mod parse;
 mod reading;
+mod unasked;
 mod work;
 
 pub use array::{Array, ArrayRef, ArraySet};
@@ -37,4 +38,5 @@ pub use like::{Case, Pattern, PatternError};
 pub use network::Inet;
 pub use parse::{LiteralError, cast, literal};
 pub use reading::Reading;
+pub use unasked::{LibraryOrder, Unasked};
 pub use work::{Exhausted, Work};

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::reading::{timetz, uuid, without_trailing_blanks};
-use super::{CaseMap, Datum, Decimal, Float, Inet, Kind, Reading};
+use super::{CaseMap, Ctype, Datum, Decimal, Float, Inet, Kind, Reading};
 use super::{bytea, calendar, interval};
 use crate::lsn::Lsn;
 
@@ -64,7 +64,7 @@ pub enum LiteralError {
     #[error(
         "comparing citext is not supported in this database: how its collation folds letters is known to the server alone"
     )]
-    Citext,
+    Citext(Ctype),
     /// There is no such conversion here.
     #[error("casting {from} to {to} is not supported: write the value as a quoted literal of that type")]
     Cast {
@@ -100,7 +100,7 @@ pub fn literal(kind: &Kind, text: &str) -> Result<Datum<'static>, LiteralError> 
         Kind::Text => Datum::Text(Cow::Owned(text.into())),
         Kind::Bpchar => Datum::Text(Cow::Owned(without_trailing_blanks(text.as_bytes()).into())),
         Kind::Citext(ctype) => {
-            let case = CaseMap::of(ctype).ok_or(LiteralError::Citext)?;
+            let case = CaseMap::of(ctype).ok_or_else(|| LiteralError::Citext(ctype.clone()))?;
             let lower = case.lower(text.as_bytes()).ok_or_else(invalid)?;
             Datum::Text(Cow::Owned(lower.into_owned()))
         }

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod clock;
+mod collations;
 mod computed;
 mod letters;
 mod predicates;
@@ -160,7 +161,7 @@ fn seed() -> u64 {
 /// Whether Postgres must refuse too what we refuse so.
 fn is_error_there(error: &Error) -> bool {
     match error {
-        Error::Unsupported { .. } | Error::TooLarge { .. } => false,
+        Error::Unsupported { .. } | Error::Collation { .. } | Error::TooLarge { .. } => false,
         Error::Literal { source, .. } => {
             // A cast that fails is an error there only where it comes to it: not in NULL AND ….
             matches!(source, LiteralError::Invalid { .. })

@@ -480,6 +480,7 @@ impl Generator<'_> {
                 let to = self.pick(CASTS);
                 format!("{name}::{to}")
             }
+            5 if self.one_in(3) => format!("{name} COLLATE \"C\""),
             _ => name.to_owned(),
         };
         self.out.push(&text);

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use walcast::cluster::Cluster;
 use walcast::event::Relation;
 use walcast::postgres::{Catalog, ConnInfo, Publication};
+use walcast::types::Kind;
 
 pub(crate) const ROWS: usize = 60;
 
@@ -233,7 +234,22 @@ fn publication() -> Publication {
 
 /// The table as walcast finds it.
 pub(crate) fn relation(cluster: &Cluster) -> Relation {
-    catalog(cluster).tables(&[publication()]).unwrap().pop().unwrap()
+    let mut catalog = catalog(cluster);
+    let relation = catalog.tables(&[publication()]).unwrap().pop().unwrap();
+    // All that predicates may depend on.
+    for column in &relation.columns {
+        let of_type = match &column.ty.kind {
+            Kind::Citext(ctype) => ctype.unasked(),
+            _ => None,
+        };
+        for unasked in [of_type, column.ctype.unasked(), column.collation.unasked()]
+            .iter()
+            .flatten()
+        {
+            catalog.learn(unasked).unwrap();
+        }
+    }
+    relation
 }
 
 pub(crate) fn quote(text: &str) -> String {

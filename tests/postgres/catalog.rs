@@ -3,7 +3,7 @@
 use walcast::event::{Collation, Lookup, Relation, ReplicaIdentity, StreamColumn, StreamRelation, TableName};
 use walcast::lsn::Lsn;
 use walcast::postgres::*;
-use walcast::types::{CaseMap, Ctype, Kind};
+use walcast::types::{CaseMap, Ctype, Kind, Unasked};
 
 use crate::{connect, info, left_out, publication, shared};
 
@@ -68,11 +68,11 @@ fn the_catalog_knows_odd_tables_and_their_types() {
             "Ünï \"x\"",
             "character varying(20)",
             Kind::Text,
-            Collation::Deterministic,
+            Collation::Library,
         ),
         ("moods", r#""We""ird S".mood[]"#, array(mood()), Collation::None),
         ("ps", "positive[]", array(Kind::Int4), Collation::None),
-        ("tags", "tags", array(Kind::Text), Collation::Deterministic),
+        ("tags", "tags", array(Kind::Text), Collation::Library),
         ("c", "text", Kind::Text, Collation::Ascii),
         ("ci", "text", Kind::Text, Collation::Nondeterministic),
         ("pt", "point", Kind::Other, Collation::None),
@@ -176,9 +176,19 @@ fn the_catalog_knows_how_collations_fold_letters() {
     assert_eq!(relation.columns[6].ty.kind, citext);
     assert_eq!(relation.columns[7].ty.kind, Kind::Array(Box::new(citext)));
     for name in ["libc C.UTF-8", "libc C.utf8"] {
+        assert_eq!(
+            CaseMap::of(&named(name)),
+            None,
+            "it is not asked for before it is needed"
+        );
+        catalog.learn(&Unasked::Letters(name.to_owned())).unwrap();
         let case = CaseMap::of(&named(name)).unwrap();
         assert_eq!(case.lower("ÉK\u{212a}ΑΣ".as_bytes()).unwrap(), "ékkασ".as_bytes());
     }
+    // Another server's, or one of a collation that was dropped.
+    let gone = Unasked::Letters("libc xx_XX.utf8".to_owned());
+    catalog.learn(&gone).unwrap();
+    assert!(!gone.is_answered());
     let described = catalog.describe(&as_streamed(&relation), Lsn::ZERO).unwrap();
     assert_eq!(described, Described::Known(relation));
 }

@@ -46,7 +46,10 @@ fn what_the_documentation_calls_refused_is() {
         "length(name) = 2",
         "name SIMILAR TO 'x'",
         "name ~ 'x'",
-        "name COLLATE \"C\" < 'x'",
+        "name COLLATE \"de_DE\" < 'x'",
+        "'x' COLLATE \"C\" < name",
+        "fold = code",
+        "library < 'x'",
         "at AT TIME ZONE 'UTC' = at",
         "id = ALL ('{1}')",
         "tags = ARRAY[name]",
@@ -147,7 +150,8 @@ fn what_postgres_or_we_cannot_type_is_refused_with_its_place() {
         (
             "fold LIKE 'x'",
             "fold",
-            "LIKE on \"fold\", whose collation is nondeterministic, is not supported in a predicate",
+            "LIKE on \"fold\", whose collation is nondeterministic, is not supported in a predicate: with \"fold\" COLLATE \"C\" \
+             its bytes count",
         ),
         ("id LIKE '1'", "id", "LIKE needs a text, not integer"),
         (
@@ -208,7 +212,9 @@ fn what_postgres_or_we_cannot_type_is_refused_with_its_place() {
         (
             "doc ->> 'x' < '1'",
             "doc",
-            "ordering \"doc\", whose collation is not \"C\", is not supported in a predicate",
+            "ordering \"doc\" is not supported in a predicate: the order of its collation is known to the server alone, unlike that \
+             of \"C\", \"POSIX\", ucs_basic, pg_c_utf8, pg_unicode_fast and of C.UTF-8 on most systems; to order by code points \
+             write (…) COLLATE \"C\"",
         ),
         (
             "other @> '{}'",
@@ -229,12 +235,26 @@ fn what_postgres_or_we_cannot_type_is_refused_with_its_place() {
         (
             "name < 'x'",
             "name",
-            "ordering \"name\", whose collation is not \"C\", is not supported in a predicate",
+            "ordering \"name\" is not supported in a predicate: the order of its collation is known to the server alone, unlike that \
+             of \"C\", \"POSIX\", ucs_basic, pg_c_utf8, pg_unicode_fast and of C.UTF-8 on most systems; to order by code points \
+             write \"name\" COLLATE \"C\"",
+        ),
+        (
+            "id COLLATE \"C\" < 1",
+            "id",
+            "collations are not supported by type integer",
+        ),
+        (
+            "doc ->> 'x' COLLATE \"C\" < '1'",
+            "'x'",
+            "COLLATE of a constant (write it behind the column, and a part in parentheses: (data ->> 'key') COLLATE \"C\") is \
+             not supported in a predicate",
         ),
         (
             "fold = 'x'",
             "fold",
-            "comparing \"fold\", whose collation is nondeterministic, is not supported in a predicate",
+            "comparing \"fold\", whose collation is nondeterministic, is not supported in a predicate: with \"fold\" COLLATE \"C\" \
+             its bytes count",
         ),
         (
             "at > 'now'",

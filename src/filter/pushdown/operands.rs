@@ -42,6 +42,7 @@ impl Writer<'_> {
         operand: &Operand,
     ) -> Result<Option<Context>, Error> {
         let column = match &operand.value {
+            Value::Collate(operand) => return self.context(place, operand),
             Value::Column { name, .. } => self.relation.columns.iter().find(|column| column.name == *name),
             _ => None,
         };
@@ -160,6 +161,11 @@ impl Writer<'_> {
             Value::Array(elements) => self.list("ARRAY[", elements, "]", |writer, element| {
                 writer.operand(element, ListAs::Array)
             })?,
+            Value::Collate(operand) => {
+                self.word("(");
+                self.operand(operand, ListAs::Array)?;
+                self.word(" COLLATE pg_catalog.\"C\")");
+            }
             Value::Part { of, extraction, key } => {
                 let Extraction { by_path, as_text } = extraction;
                 self.word("(");

@@ -73,8 +73,7 @@ impl Catalog {
         let oids: Vec<u32> = oids.iter().copied().filter(is_new).collect();
         let tables = self.read_described(&oids)?;
         let columns = tables.iter().flat_map(|table| &table.columns);
-        self.load_types(columns.map(|column| column.type_oid))?;
-        self.learn_letters(tables.iter().map(Arc::as_ref))
+        self.load_types(columns.map(|column| column.type_oid))
     }
 
     /// Has a partitioned table be asked for once more, unless its partitions were asked for at that moment.

@@ -1,10 +1,7 @@
-//! How collations fold letters: their [`Ctype`], and the server's tables of letters.
-
-use std::collections::{HashMap, HashSet};
-use std::time::{Duration, Instant};
+//! What predicates need of collations: how they fold letters, by the server's tables, and whether they order by code points.
 
 use super::*;
-use crate::types::{CaseMap, Ctype};
+use crate::types::{CaseMap, Ctype, LibraryOrder, Unasked};
 
 /// The first version whose folding was not read in its sources (`str_tolower` in `formatting.c`, and what it calls).
 const UNREAD: u32 = 190_000;
@@ -61,89 +58,115 @@ pub(super) fn read(name: Option<&str>) -> Ctype {
     }
 }
 
-/// Asks for the letters of ctypes, of each once: what is known to the process is not asked again, and neither is what no
-/// letters can be. A question that failed is asked again.
-#[derive(Debug, Default)]
-pub(super) struct Letters {
-    unusable: HashSet<String>,
-    failed: HashMap<String, Failure>,
-}
-
-/// A question that failed.
-#[derive(Debug)]
-struct Failure {
-    at: Instant,
-    /// How long after that it is asked again.
-    pause: Duration,
-    /// The reason, said once.
-    why: String,
-}
-
-/// The first pause after a question that failed; each further one doubles it.
-const MIN_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause.
-const MAX_PAUSE: Duration = Duration::from_secs(60);
-
-impl Letters {
-    /// Has the ctype's letters known; `collation` is one that has it, as SQL names it.
+impl Catalog {
+    /// Asks the server what a predicate depends on, and keeps it for as long as the process runs. A question that failed
+    /// leaves nothing behind.
     ///
     /// # Errors
-    /// The server cannot be asked. If it refuses to answer, predicates that need the letters are refused until it does; if
-    /// it answers what no `lower` can be, they are refused for good.
-    pub(super) fn learn(
-        &mut self,
-        session: &mut Session,
-        ctype: &Ctype,
-        collation: &str,
-    ) -> Result<(), Error> {
-        let Ctype::Named(name) = ctype else {
+    /// The server cannot be asked, or refuses to answer.
+    pub fn learn(&mut self, unasked: &Unasked) -> Result<(), Error> {
+        match unasked {
+            Unasked::Letters(name) => self.learn_letters(name),
+            Unasked::Order => self.learn_order(),
+        }
+    }
+
+    fn learn_letters(&mut self, name: &str) -> Result<(), Error> {
+        // Any collation that has the ctype folds as all of them do.
+        let found = self.session.ask(|version| {
+            format!(
+                "SELECT co.oid::pg_catalog.regcollation FROM {COLLATIONS} AND {ctype} = {name} ORDER BY co.oid LIMIT 1",
+                ctype = of_collation(version),
+                name = quote_literal(name)
+            )
+        })?;
+        let Some(collation) = found.first().and_then(|row| row.get(0)) else {
+            tracing::warn!(ctype = %name, "no collation of the database folds letters in this way any more");
             return Ok(());
         };
-        let waits = |failure: &Failure| failure.at.elapsed() < failure.pause;
-        if CaseMap::of(ctype).is_some()
-            || self.unusable.contains(name)
-            || self.failed.get(name).is_some_and(waits)
-        {
-            return Ok(());
-        }
-        let why = match session.ask(|_| sql(collation)) {
-            Ok(rows) => {
-                if self.failed.remove(name).is_some() {
-                    tracing::info!(ctype = %name, "how this ctype folds letters is known now");
-                }
-                match (letters(&rows, 1), letters(&rows, 2)) {
-                    (Some(lower), Some(upper)) => match CaseMap::learn(name, lower, upper) {
-                        Ok(()) => return Ok(()),
-                        Err(error) => error.to_string(),
-                    },
-                    _ => "a letter's lower or upper case is not one character".to_owned(),
-                }
-            }
-            Err(error) if error.is_fatal() => return Err(error),
-            Err(error) => {
-                self.note_failure(name, error.to_string());
-                return Ok(());
+        tracing::debug!(ctype = %name, collation, "asking how this ctype folds letters");
+        let rows = self.session.ask(|_| letters_sql(collation))?;
+        let why = match (letters(&rows, 1), letters(&rows, 2)) {
+            (Some(lower), Some(upper)) => match CaseMap::learn(name, lower, upper) {
+                Ok(()) => return Ok(()),
+                Err(error) => error.to_string(),
+            },
+            _ => {
+                CaseMap::learn_none(name);
+                "a letter's lower or upper case is not one character".to_owned()
             }
         };
         tracing::warn!(ctype = %name, %why, "how this ctype folds letters cannot be used: predicates with ILIKE or citext are refused");
-        self.unusable.insert(name.clone());
         Ok(())
     }
 
-    /// Notes that the server did not answer: it is asked again, ever more rarely.
-    fn note_failure(&mut self, name: &str, why: String) {
-        let before = self.failed.get(name);
-        let pause = before.map_or(MIN_PAUSE, |failure| (failure.pause * 2).min(MAX_PAUSE));
-        if before.is_none_or(|failure| failure.why != why) {
-            tracing::warn!(ctype = %name, %why, "how this ctype folds letters is not known yet: predicates with ILIKE or citext are refused until the server answers");
+    fn learn_order(&mut self) -> Result<(), Error> {
+        // The same locale has several spellings; they are few.
+        let found = self.session.ask(|version| {
+            format!(
+                "SELECT pg_catalog.min(co.oid)::pg_catalog.regcollation FROM {COLLATIONS} AND {is_library} GROUP BY {locale}",
+                is_library = is_library(version),
+                locale = libc_locale(version)
+            )
+        })?;
+        let mut order = LibraryOrder::CodePoints;
+        for collation in found.iter().filter_map(|row| row.get(0)) {
+            tracing::debug!(collation, "asking whether this collation orders by code points");
+            if !self.orders_by_code_points(collation)? {
+                tracing::warn!(
+                    collation,
+                    "the server's C library does not order by code points under this collation: predicates that order by it are refused"
+                );
+                order = LibraryOrder::Other;
+            }
         }
-        let at = Instant::now();
-        self.failed.insert(name.to_owned(), Failure { at, pause, why });
+        if !found.is_empty() {
+            order.learn();
+        }
+        Ok(())
+    }
+
+    /// Whether texts are ordered by code point under a collation, named as in SQL, of which it is known that it orders texts
+    /// character by character: this looks at each character and the next. What comes behind them must not count, as it
+    /// would if they were told apart by more than their first weight.
+    ///
+    /// # Errors
+    /// The server cannot be asked, or refuses to answer.
+    pub fn orders_by_code_points(&mut self, collation: &str) -> Result<bool, Error> {
+        let rows = self.session.ask(|_| {
+            format!(
+                "SELECT pg_catalog.bool_and(s.c COLLATE {collation} < s.next AND '' < s.c COLLATE {collation} \
+                     AND (s.c || s.last) COLLATE {collation} < s.next || s.first) \
+                 FROM (SELECT pg_catalog.chr(i) AS c, pg_catalog.chr(CASE i WHEN 55295 THEN 57344 ELSE i + 1 END) AS next, \
+                         pg_catalog.chr(1) AS first, pg_catalog.chr(1114111) AS last \
+                     FROM pg_catalog.generate_series(1, 1114110) i WHERE i NOT BETWEEN 55296 AND 57343) s"
+            )
+        })?;
+        Ok(rows.first().is_some_and(|row| row.is_true(0)))
     }
 }
 
+/// The collations `co` that texts of the database `d` can have.
+const COLLATIONS: &str = "pg_catalog.pg_collation co JOIN pg_catalog.pg_database d \
+     ON d.datname = pg_catalog.current_database() AND co.collencoding IN (-1, d.encoding) WHERE true";
+
+/// The locale of a collation `co` of the C library by which it orders; null if it is another's.
+fn libc_locale(version: u32) -> String {
+    let default = match version {
+        150_000.. => "CASE d.datlocprovider WHEN 'c' THEN d.datcollate END",
+        _ => "d.datcollate",
+    };
+    format!("CASE co.collprovider WHEN 'c' THEN co.collcollate WHEN 'd' THEN {default} END")
+}
+
+/// Whether a collation `co` of the database `d` orders as the C library's `C.UTF-8` does, however it is spelled.
+pub(super) fn is_library(version: u32) -> String {
+    let locale = libc_locale(version);
+    format!("(d.encoding = 6 AND pg_catalog.lower({locale} COLLATE \"C\") IN ('c.utf-8', 'c.utf8'))")
+}
+
 /// All characters that `lower` or `upper` changes, and what they become. About 2,800 rows, in less than half a second.
-fn sql(collation: &str) -> String {
+fn letters_sql(collation: &str) -> String {
     format!(
         "SELECT s.i, NULLIF(s.lower, s.c), NULLIF(s.upper, s.c) FROM (SELECT c.i, c.c, \
                 pg_catalog.lower(c.c COLLATE {collation}) COLLATE \"C\" AS lower, \

@@ -12,6 +12,7 @@ mod layout;
 mod published;
 mod tables;
 mod types;
+mod unpublished;
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -29,19 +30,18 @@ use crate::lsn::Lsn;
 use crate::types::{Attnum, Ctype, Kind, Type};
 use answers::Answers;
 pub use answers::Moment;
-use ctypes::Letters;
 use facts::{Facts, Writers};
 use layout::Layout;
 pub(crate) use layout::Layouts;
 use tables::{Scope, Table, TableColumn};
 use types::Types;
+pub use unpublished::Unpublished;
 
 /// Answers from the system catalogs, on a connection of its own that is opened when it is needed.
 #[derive(Debug)]
 pub struct Catalog {
     session: Session,
     types: Types,
-    letters: Letters,
     layouts: Layouts,
     /// The publications that the stream is of.
     publications: Vec<Publication>,
@@ -89,7 +89,6 @@ impl Catalog {
                 asked: 0,
             },
             types: Types::default(),
-            letters: Letters::default(),
             layouts: Layouts::default(),
             publications: Vec::new(),
             writers: HashMap::new(),
@@ -176,7 +175,6 @@ impl Catalog {
         let named: Vec<(u32, i32)> = stream.columns.iter().map(|c| (c.type_oid, c.typmod)).collect();
         let names = self.type_names(&named)?;
         self.load_types(stream.columns.iter().map(|c| c.type_oid))?;
-        self.learn_letters(now.iter().map(std::sync::Arc::as_ref))?;
         let mut columns = Vec::with_capacity(stream.columns.len());
         for ((column, name), attnum) in stream.columns.iter().zip(names).zip(&numbers) {
             let same = |c: &&TableColumn| Some(c.attnum) == attnum.number() && c.type_oid == column.type_oid;
@@ -312,30 +310,10 @@ impl Catalog {
         let columns = tables.iter().flat_map(|table| &table.columns);
         self.types
             .load(&mut self.session, columns.map(|column| column.type_oid))?;
-        self.learn_letters(tables.iter())?;
         Ok(tables
             .into_iter()
             .map(|table| table.into_relation(|oid| self.types.kind(oid)))
             .collect())
-    }
-
-    /// Has the letters known that predicates on these tables can ask for.
-    fn learn_letters<'t>(&mut self, tables: impl Iterator<Item = &'t Table>) -> Result<(), Error> {
-        let Catalog {
-            session,
-            types,
-            letters,
-            ..
-        } = self;
-        if let Some(ctype) = types.default_ctype() {
-            letters.learn(session, ctype, "pg_catalog.\"default\"")?;
-        }
-        for column in tables.flat_map(|table| &table.columns) {
-            if let Some(collation) = &column.collation_name {
-                letters.learn(session, &column.ctype, collation)?;
-            }
-        }
-        Ok(())
     }
 }
 

@@ -46,8 +46,6 @@ pub(super) struct TableColumn {
     type_name: String,
     pub(super) collation: Collation,
     pub(super) ctype: Ctype,
-    /// The collation's name, as SQL has it.
-    pub(super) collation_name: Option<String>,
 }
 
 impl TableColumn {
@@ -133,7 +131,7 @@ pub(super) fn read(session: &mut Session, scope: &Scope<'_>) -> Result<Vec<Table
                 name: column.name.clone(),
                 type_oid: column.type_oid,
             });
-            if row.is_true(14) {
+            if row.is_true(13) {
                 table.columns.push(column);
             }
         }
@@ -155,15 +153,15 @@ fn read_table(oid: u32, row: &Row) -> Result<Table, Error> {
             "i" => ReplicaIdentity::Index,
             _ => ReplicaIdentity::Nothing,
         },
-        facts: Facts::read(row.text(17, "facts of a table")?)?,
+        facts: Facts::read(row.text(16, "facts of a table")?)?,
         primary_key: numbers(4),
         identity_index: numbers(5),
         columns: Vec::new(),
         layout: Layout {
-            highest: row.parse(15, "number of columns")?,
+            highest: row.parse(14, "number of columns")?,
             columns: Vec::new(),
         },
-        written: row.parse(16, "position")?,
+        written: row.parse(15, "position")?,
     })
 }
 
@@ -178,11 +176,11 @@ fn read_column(attnum: i16, row: &Row) -> Result<TableColumn, Error> {
             "none" => Collation::None,
             "ascii" => Collation::Ascii,
             "c" => Collation::C,
+            "library" => Collation::Library,
             "deterministic" => Collation::Deterministic,
             _ => Collation::Nondeterministic,
         },
         ctype: ctypes::read(row.get(12)),
-        collation_name: row.get(13).map(str::to_owned),
     })
 }
 
@@ -211,10 +209,20 @@ fn sql(scope: &Scope<'_>, version: u32) -> String {
              WHERE i.indrelid = c.oid AND i.{which} AND i.indimmediate AND i.indisvalid)"
         )
     };
+    // All of the builtin provider's order by code point, as far as they were looked at.
+    const BUILTIN: &str = "('C', 'C.UTF-8', 'PG_UNICODE_FAST')";
+    let (builtin, builtin_by_default) = match version >= 170_000 {
+        true => (
+            format!("co.collprovider = 'b' AND co.colllocale IN {BUILTIN}"),
+            format!("d.datlocprovider = 'b' AND d.datlocale IN {BUILTIN} OR "),
+        ),
+        false => ("false".to_owned(), String::new()),
+    };
     let c_by_default = match version >= 150_000 {
-        true => "d.datlocprovider = 'b' OR d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX')",
+        true => "d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX')",
         false => "d.datcollate IN ('C', 'POSIX')",
     };
+    let c_by_default = format!("{builtin_by_default}{c_by_default}");
     let libc = if version >= 150_000 {
         "d.datlocprovider = 'c' AND "
     } else {
@@ -230,12 +238,11 @@ fn sql(scope: &Scope<'_>, version: u32) -> String {
                   WHEN d.encoding NOT IN (0, 6, 8) THEN 'deterministic' \
                   WHEN d.encoding <> 0 AND (co.collprovider = 'c' AND co.collcollate IN ('C', 'POSIX') \
                       AND co.collctype IN ('C', 'POSIX') OR co.collprovider = 'd' AND ({c_altogether})) THEN 'ascii' \
-                  WHEN co.collprovider = 'b' OR co.collprovider = 'c' AND co.collcollate IN ('C', 'POSIX') THEN 'c' \
+                  WHEN {builtin} OR co.collprovider = 'c' AND co.collcollate IN ('C', 'POSIX') THEN 'c' \
                   WHEN co.collprovider = 'd' AND ({c_by_default}) THEN 'c' \
+                  WHEN {library} THEN 'library' \
                   ELSE 'deterministic' END, \
-             CASE WHEN a.attcollation = 0 THEN {database_ctype} WHEN co.collisdeterministic THEN {ctype} END, \
-             CASE WHEN a.attcollation <> 0 THEN a.attcollation::pg_catalog.regcollation::pg_catalog.text \
-                  ELSE 'pg_catalog.\"default\"' END, {column}, c.relnatts, ({WRITTEN}), facts.facts \
+             CASE WHEN a.attcollation = 0 THEN {database_ctype} WHEN co.collisdeterministic THEN {ctype} END, {column}, c.relnatts, ({WRITTEN}), facts.facts \
          FROM {from} \
          JOIN facts ON facts.oid = c.oid \
          JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database() \
@@ -245,6 +252,7 @@ fn sql(scope: &Scope<'_>, version: u32) -> String {
          ORDER BY c.oid, a.attnum",
         database_ctype = ctypes::of_database(version),
         ctype = ctypes::of_collation(version),
+        library = ctypes::is_library(version),
         primary_key = key("indisprimary"),
         identity_index = key("indisreplident"),
     )

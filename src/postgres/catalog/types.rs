@@ -233,11 +233,6 @@ impl Types {
         Ok(())
     }
 
-    /// The ctype of the database's own collation, if there is a type that needs it.
-    pub(super) fn default_ctype(&self) -> Option<&Ctype> {
-        self.default_ctype.as_ref()
-    }
-
     fn nature(&self, oid: u32) -> Option<Nature> {
         self.known.get(&oid).map(|facts| facts.nature)
     }
