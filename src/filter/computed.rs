@@ -68,7 +68,7 @@ const FOLD: usize = 16;
 
 impl Computed {
     /// What is known of it.
-    pub(super) fn read<'a>(&'a self, row: &Look<'a>) -> Operand<'a> {
+    pub(super) fn read<'a, 'r: 'a>(&'a self, row: &Look<'r>) -> Operand<'a> {
         if row.spend(STEP).is_err() {
             return Operand::Absent;
         }
@@ -149,7 +149,7 @@ impl Argument {
         }
     }
 
-    fn read<'a>(&'a self, row: &Look<'a>) -> Operand<'a> {
+    fn read<'a, 'r: 'a>(&'a self, row: &Look<'r>) -> Operand<'a> {
         match self {
             Argument::Constant(datum) => Operand::Is(datum),
             Argument::Value(scalar) => scalar.read(row),
@@ -210,7 +210,7 @@ fn result<'a>(result: Result<Datum<'a>, Failure>) -> Operand<'a> {
 /// A text with its letters changed.
 fn changed<'a>(
     of: Operand<'a>,
-    row: &Look<'a>,
+    row: &Look<'_>,
     change: impl Fn(&[u8]) -> Option<Cow<'_, [u8]>>,
 ) -> Operand<'a> {
     let text = match of {

@@ -1,6 +1,8 @@
 //! [`Look`]: a row as it is looked at by many predicates, and the work that this takes.
 
+use super::parts::{Parts, Walked};
 use super::row::{Cell, Row};
+use super::scalar::Part;
 use crate::types::{Exhausted, Work};
 
 /// A row that is looked at.
@@ -8,22 +10,39 @@ use crate::types::{Exhausted, Work};
 pub(super) struct Look<'r> {
     row: Row<'r>,
     work: &'r Work,
+    walked: Option<Walked<'r>>,
 }
 
 impl<'r> Look<'r> {
     /// A first look at a row, with what is counted of it.
     pub(super) fn new(row: Row<'r>, work: &'r Work) -> Look<'r> {
-        Look { row, work }
+        Look {
+            row,
+            work,
+            walked: None,
+        }
     }
 
-    /// The row itself.
-    pub(super) fn row(&self) -> &Row<'r> {
-        &self.row
+    /// The same by predicates that read these parts of documents.
+    pub(super) fn with_parts(row: Row<'r>, work: &'r Work, parts: &'r Parts) -> Look<'r> {
+        Look {
+            row,
+            work,
+            walked: Some(Walked::new(parts)),
+        }
     }
 
     /// What is known of column `index`.
     pub(super) fn get(&self, index: usize) -> Cell<'r> {
         self.row.get(index)
+    }
+
+    /// The text of a part of a document of the row, or else that it is not there, if that was found out for several together.
+    pub(super) fn part(&self, part: &Part, text: &'r [u8]) -> Result<Option<Option<&'r [u8]>>, Exhausted> {
+        match &self.walked {
+            Some(walked) => walked.find(part, text, self.work),
+            None => Ok(None),
+        }
     }
 
     /// The work that was done, and may be.

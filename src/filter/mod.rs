@@ -29,6 +29,7 @@ mod membership;
 mod open;
 mod operand;
 mod parse;
+mod parts;
 mod pushdown;
 mod row;
 mod scalar;

@@ -70,8 +70,17 @@ impl Scalar {
         }
     }
 
+    /// Tells whether Postgres may fail to make it, or may be able to make what cannot be made here.
+    pub(super) fn may_fail(&self) -> bool {
+        match self {
+            Scalar::Column(_) => false,
+            // A string of a json may have no text; of a jsonb only a text fails that no server sends.
+            Scalar::Part(_) | Scalar::Computed(_) => true,
+        }
+    }
+
     /// What is known of it. A string of a document is copied if something in it is escaped.
-    pub(super) fn read<'a>(&'a self, row: &Look<'a>) -> Operand<'a> {
+    pub(super) fn read<'a, 'r: 'a>(&'a self, row: &Look<'r>) -> Operand<'a> {
         match self {
             Scalar::Column(source) => operand(*source, row),
             Scalar::Computed(computed) => computed.read(row),
@@ -92,9 +101,28 @@ impl Scalar {
 }
 
 impl Part {
-    fn find<'a>(&self, text: &'a [u8], row: &Look<'_>) -> Result<Option<Cow<'a, [u8]>>, JsonError> {
-        row.spend(text.len())?;
-        let mut document = Document::new(text, self.form);
+    fn find<'a>(&self, text: &'a [u8], row: &Look<'a>) -> Result<Option<Cow<'a, [u8]>>, JsonError> {
+        let found = match row.part(self, text)? {
+            Some(found) => {
+                if let (Some(text), true) = (found, self.as_text) {
+                    row.spend(text.len())?;
+                }
+                found.map(|text| Document::new(text, self.form))
+            }
+            None => {
+                row.spend(text.len())?;
+                self.follow(Document::new(text, self.form))?
+            }
+        };
+        match found {
+            None => Ok(None),
+            Some(document) if self.as_text => document.text(),
+            Some(document) => Ok(Some(Cow::Borrowed(document.raw()))),
+        }
+    }
+
+    fn follow<'a>(&self, document: Document<'a>) -> Result<Option<Document<'a>>, JsonError> {
+        let mut document = document;
         for step in &self.steps {
             let found = match step {
                 Step::Field(key) => document.field(key)?,
@@ -106,11 +134,7 @@ impl Part {
             };
             document = found;
         }
-        if self.as_text {
-            document.text()
-        } else {
-            Ok(Some(Cow::Borrowed(document.raw())))
-        }
+        Ok(Some(document))
     }
 }
 

@@ -80,6 +80,11 @@ impl Path {
         (steps.len() <= MAX_STEPS).then_some(Path(steps))
     }
 
+    /// Its steps: a key in objects each, and an index in arrays if it is a number.
+    pub(super) fn steps(&self) -> impl Iterator<Item = (Option<&[u8]>, Option<i32>)> {
+        self.0.iter().map(|step| (step.key.as_deref(), step.index))
+    }
+
     /// How many of its steps count from the end of an array.
     pub fn counts_back(&self) -> usize {
         let is_negative = |step: &&Step| step.index.is_some_and(|index| index < 0);

@@ -4,10 +4,10 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use super::Item;
-use super::level::{Filing, Found, Posting, Search};
+use super::level::{Filing, Found, Posting, Search, Under};
 use super::plan::Conjunction;
 use super::record::Test;
-use super::source::{Key, Known, SourceId, Sources};
+use super::source::{Key, SourceId, Sources};
 use crate::filter::matcher::Comparison;
 use crate::filter::row::Row;
 
@@ -17,6 +17,8 @@ pub(super) struct Equalities {
     sources: Box<[SourceId]>,
     slots: HashTable<Slot>,
     postings: Slab<Posting>,
+    /// About how many items there are.
+    items: usize,
     secret: u64,
 }
 
@@ -66,6 +68,7 @@ impl Equalities {
             sources,
             slots: HashTable::new(),
             postings: Slab::new(),
+            items: 0,
             secret,
         }
     }
@@ -120,6 +123,7 @@ impl Equalities {
             if let Some(posting) = self.postings.get_mut(posting as usize) {
                 posting.file(item, conjunction, filing);
             }
+            self.items += 1;
             return;
         }
         let is_whole = match filing.records.tests(item.entry) {
@@ -137,6 +141,7 @@ impl Equalities {
         };
         self.slots
             .insert_unique(hash(key.bits, secret), slot, |slot| hash(slot.bits, secret));
+        self.items += 1;
     }
 
     /// Removes an item. Whether it was there.
@@ -163,6 +168,7 @@ impl Equalities {
                 None => (false, true),
             },
         };
+        self.items = self.items.saturating_sub(usize::from(removed));
         if emptied {
             found.remove();
             if slot.to == To::Posting {
@@ -203,25 +209,41 @@ impl Equalities {
     }
 
     pub(super) fn search(&self, search: &mut Search<'_, '_>) {
+        let begun = search.work.done();
+        let key = self.key_in(search);
+        let units = search.work.done() - begun;
+        search.charges.share(units, self.items, |each| self.each(each));
+        match key {
+            Place::Nowhere => {}
+            Place::Anywhere => self.each(&mut |item| search.find(item)),
+            Place::Under { key, is_same } => self.search_under(key, is_same, search),
+        }
+    }
+
+    /// Where the row belongs.
+    fn key_in(&self, search: &mut Search<'_, '_>) -> Place {
         let mut key: Option<Key> = None;
         let mut is_same = true;
         for &source in &self.sources {
-            let known = search.seen.known(source, search.sources);
-            match known {
-                Known::Value(value) => {
-                    let next = search.seen.key(source, value, search.sources);
+            match search.under(source) {
+                Under::Value(value) => {
+                    let Ok(next) = search.seen.key(source, value) else {
+                        return Place::Anywhere;
+                    };
                     key = Some(match key {
                         None => next,
                         Some(key) => self.key([key, next].into_iter()),
                     });
-                    is_same = is_same && search.is_same(source, known);
+                    is_same = is_same && search.is_same(source, value);
                 }
-                Known::Null => return,
-                _ if search.possible => return self.all(search),
-                _ => return,
+                Under::Everything => return Place::Anywhere,
+                Under::Null | Under::Nothing => return Place::Nowhere,
             }
         }
-        let Some(key) = key else { return };
+        key.map_or(Place::Nowhere, |key| Place::Under { key, is_same })
+    }
+
+    fn search_under(&self, key: Key, is_same: bool, search: &mut Search<'_, '_>) {
         let found = self
             .slots
             .find(hash(key.bits, self.secret), |slot| slot.key() == key);
@@ -235,23 +257,35 @@ impl Equalities {
             Some(_) if is_same => {}
             Some(slot) => search.found.push(Found {
                 entry: slot.number,
-                matches: search.is_last && slot.to == To::Whole,
+                matches: search.is_last() && slot.to == To::Whole,
             }),
         }
     }
 
-    pub(super) fn all(&self, search: &mut Search<'_, '_>) {
+    /// Hands each item to `each`.
+    pub(super) fn each(&self, each: &mut dyn FnMut(Item)) {
         for slot in &self.slots {
             match slot.to {
-                To::Item | To::Whole => search.find(slot.item()),
+                To::Item | To::Whole => each(slot.item()),
                 To::Posting => {
                     if let Some(posting) = self.postings.get(slot.number as usize) {
-                        posting.all(search);
+                        posting.each(each);
                     }
                 }
             }
         }
     }
+}
+
+/// Where a row belongs in a table.
+enum Place {
+    Nowhere,
+    /// That is not known.
+    Anywhere,
+    Under {
+        key: Key,
+        is_same: bool,
+    },
 }
 
 /// An odd number whose bits look random (the golden ratio's).

@@ -46,6 +46,10 @@ impl Intervals {
         self.len == 0
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     /// Adds an interval, unless it is there.
     pub(super) fn insert(&mut self, interval: Interval) {
         let (added, right) = self.root.insert(interval);

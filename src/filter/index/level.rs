@@ -11,6 +11,8 @@ use super::intervals::{Interval, Intervals};
 use super::plan::{Access, Conjunction, conjunctions};
 use super::record::Records;
 use super::source::{Known, Seen, SourceId, Sources};
+use super::tally::Charges;
+use crate::types::{Abbreviated, Work};
 
 /// How many sets of columns a level tells apart at most, apart from single ones: each costs a look-up per row.
 const MAX_SETS: usize = 16;
@@ -47,15 +49,63 @@ pub(super) struct Filing<'f> {
 /// A search for what a row may concern.
 #[derive(Debug)]
 pub(super) struct Search<'s, 'r> {
-    pub(super) sources: &'s Sources,
     pub(super) seen: &'s mut Seen<'r>,
     /// Another version of the row that was searched for before.
     pub(super) before: Option<&'s mut Seen<'r>>,
-    /// Whether what depends on values that are not known is wanted.
-    pub(super) possible: bool,
-    /// Whether it is the version by which a row is in a result or not, after an update the new one.
-    pub(super) is_last: bool,
+    pub(super) wanted: Wanted,
     pub(super) found: &'s mut Vec<Found>,
+    pub(super) work: &'r Work,
+    /// The work of the search, by whom it is done for.
+    pub(super) charges: &'s mut Charges,
+}
+
+/// The matches that are wanted of a version of a row.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// Not only what certainly matches, as far as the index can tell.
+    possible: bool,
+    /// Also those that fail.
+    failing: bool,
+    /// It is the version by which the row is in a result or not, after an update the new one.
+    is_last: bool,
+}
+
+impl Wanted {
+    /// Of a row that is there now.
+    pub(super) const NEW: Wanted = Wanted {
+        possible: true,
+        failing: true,
+        is_last: true,
+    };
+    /// Of a row that is gone: one for which a predicate fails was in no result.
+    pub(super) const GONE: Wanted = Wanted {
+        possible: true,
+        failing: false,
+        is_last: true,
+    };
+    /// Of the version before an update, where the log leaves open what it was.
+    pub(super) const POSSIBLE: Wanted = Wanted {
+        possible: true,
+        failing: false,
+        is_last: false,
+    };
+    /// Of the version before an update.
+    pub(super) const CERTAIN: Wanted = Wanted {
+        possible: false,
+        failing: false,
+        is_last: false,
+    };
+}
+
+/// The items that a value of a row leads to, of those that are filed by it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Under {
+    Value(Abbreviated),
+    Null,
+    /// None of them is wanted.
+    Nothing,
+    /// Any of them may be.
+    Everything,
 }
 
 /// A predicate that a row may concern.
@@ -74,11 +124,55 @@ impl Search<'_, '_> {
         });
     }
 
+    /// A certain match is one of the row.
+    pub(super) fn is_last(&self) -> bool {
+        self.wanted.is_last
+    }
+
+    /// A source's value, as far as it is known and takes no more work than there may be.
+    fn known(&mut self, source: SourceId) -> Known {
+        if !self.seen.is_read(source) {
+            self.charges.allow(self.work);
+        }
+        self.seen.known(source)
+    }
+
+    /// The items that a source's value leads to, of those that are filed by it.
+    pub(super) fn under(&mut self, source: SourceId) -> Under {
+        match self.known(source) {
+            Known::Value(value) => Under::Value(value),
+            Known::Null => Under::Null,
+            known => self.without_value(known),
+        }
+    }
+
+    fn without_value(&self, known: Known) -> Under {
+        let is_wanted = match known {
+            Known::Fails => self.wanted.failing,
+            // Each finds out for itself what becomes of it.
+            Known::Unclear | Known::Exhausted => true,
+            _ => self.wanted.possible,
+        };
+        if is_wanted {
+            Under::Everything
+        } else {
+            Under::Nothing
+        }
+    }
+
+    /// The same of items that are filed under null.
+    fn under_null(&mut self, source: SourceId) -> Under {
+        match self.known(source) {
+            Known::Null => Under::Null,
+            Known::Value(_) | Known::Unknown => Under::Nothing,
+            known => self.without_value(known),
+        }
+    }
+
     /// Whether the version before has exactly the same value.
-    pub(super) fn is_same(&mut self, source: SourceId, known: Known) -> bool {
-        let exact = matches!(known, Known::Value(value) if value.exact);
+    pub(super) fn is_same(&mut self, source: SourceId, value: Abbreviated) -> bool {
         match &mut self.before {
-            Some(before) => exact && before.known(source, self.sources) == known,
+            Some(before) => value.exact && before.known(source) == Known::Value(value),
             None => false,
         }
     }
@@ -266,25 +360,27 @@ impl Level {
             table.search(search);
         }
         for (source, intervals) in &self.ranges {
-            let known = search.seen.known(*source, search.sources);
-            match known {
-                Known::Value(_) if search.is_same(*source, known) => {}
-                Known::Value(value) => intervals.stab(value.place, &mut |item| search.find(item)),
-                Known::Null => {}
-                _ if search.possible => intervals.all(&mut |item| search.find(item)),
-                _ => {}
+            let begun = search.work.done();
+            match search.under(*source) {
+                Under::Value(value) if search.is_same(*source, value) => {}
+                Under::Value(value) => intervals.stab(value.place, &mut |item| search.find(item)),
+                Under::Everything => intervals.all(&mut |item| search.find(item)),
+                Under::Null | Under::Nothing => {}
             }
+            let units = search.work.done() - begun;
+            search.charges.share(units, intervals.len(), |each| {
+                intervals.all(&mut |item| each(item))
+            });
         }
         for (source, posting) in &self.nulls {
-            match search.seen.known(*source, search.sources) {
-                Known::Null => {
+            match search.under_null(*source) {
+                Under::Null => {
                     let before = search.before.as_mut();
-                    let is_same =
-                        before.is_some_and(|seen| seen.known(*source, search.sources) == Known::Null);
+                    let is_same = before.is_some_and(|seen| seen.known(*source) == Known::Null);
                     search.below(is_same, |search| posting.search(search));
                 }
-                Known::Absent if search.possible => posting.all(search),
-                _ => {}
+                Under::Everything => posting.each(&mut |item| search.find(item)),
+                Under::Value(_) | Under::Nothing => {}
             }
         }
         if with_scan {
@@ -292,14 +388,14 @@ impl Level {
         }
     }
 
-    /// Finds everything.
-    pub(super) fn all(&self, search: &mut Search<'_, '_>) {
-        self.equal.iter().for_each(|table| table.all(search));
+    /// Hands each item to `each`.
+    fn each(&self, each: &mut dyn FnMut(Item)) {
+        self.equal.iter().for_each(|table| table.each(each));
         for (_, intervals) in &self.ranges {
-            intervals.all(&mut |item| search.find(item));
+            intervals.all(&mut |item| each(item));
         }
-        self.nulls.iter().for_each(|(_, posting)| posting.all(search));
-        self.scan.iter().for_each(|item| search.find(*item));
+        self.nulls.iter().for_each(|(_, posting)| posting.each(each));
+        self.scan.iter().for_each(|item| each(*item));
     }
 }
 
@@ -347,10 +443,11 @@ impl Posting {
         }
     }
 
-    pub(super) fn all(&self, search: &mut Search<'_, '_>) {
+    /// Hands each item to `each`.
+    pub(super) fn each(&self, each: &mut dyn FnMut(Item)) {
         match self {
-            Posting::Few(items) => items.iter().for_each(|item| search.find(*item)),
-            Posting::Many(level) => level.all(search),
+            Posting::Few(items) => items.iter().for_each(|item| each(*item)),
+            Posting::Many(level) => level.each(each),
         }
     }
 }

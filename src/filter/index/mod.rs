@@ -1,8 +1,8 @@
 //! [`Index`]: all predicates on one table, so that a change costs what it matches, and not what it does not.
 //!
 //! A predicate is a bounded disjunction of conjunctions ([`plan`]); each is filed under one of its conditions: in a hash
-//! table over the values of some columns, as an interval in a tree, under null, or else in a list that every change is
-//! held against ([`level`]). A change looks up its row, or both versions of it; what that finds is decided by the
+//! table over some values, columns' or computed ones, as an interval in a tree, under null, or else in a list that every
+//! change is held against ([`level`]). A change looks up its row, or both versions of it; what that finds is decided by the
 //! predicate itself ([`record`]). After Fabret et al., "Filtering Algorithms and Implementation for Very Fast
 //! Publish/Subscribe Systems" (SIGMOD 2001), but with conditions below conditions where many predicates share one.
 //!
@@ -22,10 +22,11 @@ mod tally;
 use std::collections::HashSet;
 use std::iter;
 
-use self::level::{Filing, Found, Level, Search};
+use self::level::{Filing, Found, Level, Search, Wanted};
 use self::plan::conjunctions;
 use self::record::{Records, Version};
 use self::source::{Key, Known, Seen, Sources};
+use self::tally::Charges;
 pub use self::tally::{Allowance, Failure, Tally};
 use super::matcher::{Matcher, Verdict};
 use super::membership::{Membership, Operation, is_same, old_row, versions};
@@ -69,6 +70,7 @@ pub struct Index {
     columns: Vec<usize>,
     /// How much work there may be for a change.
     allowance: Allowance,
+    charges: Charges,
     /// What the last change took.
     tally: Tally,
 }
@@ -112,7 +114,7 @@ impl Index {
             Some(conjunction) => drop(level.unfile(item, conjunction, filing)),
             None => level.unfile_unconditional(item),
         });
-        self.records.remove(entry);
+        self.records.remove(entry, &mut self.sources);
         self.watching.remove(&entry);
     }
 
@@ -149,6 +151,7 @@ impl Index {
         self.change += 1;
         self.found.clear();
         self.tally.clear();
+        self.charges.allowance = self.allowance;
         let work = &Work::unlimited();
         match *op {
             Op::Insert { new } => self.of_one(Row::new(new), work, Version::New, &mut each),
@@ -209,37 +212,39 @@ impl Index {
         version: Version,
         each: &mut impl FnMut(u32, Membership),
     ) {
-        let mut seen = Seen::new(row, work, &self.sources, std::mem::take(&mut self.new));
-        let Index {
-            root, sources, found, ..
-        } = self;
-        search(root, sources, found, &mut seen, None, Wanted::LAST);
         let Index {
             records,
             sources,
+            root,
             found,
+            new: space,
             change,
             allowance,
+            charges,
             tally,
             ..
         } = self;
+        let mut seen = Seen::new(row, work, sources, std::mem::take(space));
+        let (wanted, operation) = match version {
+            Version::New => (Wanted::NEW, Operation::Insert),
+            Version::Old => (Wanted::GONE, Operation::Delete),
+        };
+        let mut finder = Finder { found, work, charges };
+        finder.search(root, &mut seen, None, wanted);
+        tally.take(charges);
         for found in found {
             let verdict = match found.matches {
                 true => Some(Verdict::Matches),
                 false => tally.count(found.entry, *allowance, work, || {
-                    Some(records.verdict(found.entry, version, &mut seen, sources, *change))
+                    Some(records.verdict(found.entry, version, &mut seen, *change))
                 }),
-            };
-            let operation = match version {
-                Version::New => Operation::Insert,
-                Version::Old => Operation::Delete,
             };
             let membership = verdict.and_then(|verdict| Membership::of_one(operation, verdict));
             if let Some(membership) = membership {
                 each(found.entry, membership);
             }
         }
-        self.new = seen.into_space();
+        *space = seen.into_space();
     }
 
     fn of_two(
@@ -249,37 +254,42 @@ impl Index {
         work: &Work,
         each: &mut impl FnMut(u32, Membership),
     ) {
-        let (before, after) = versions(relation, old_tuple, new_tuple);
-        let mut old = Seen::new(before, work, &self.sources, std::mem::take(&mut self.old));
-        let mut new = Seen::new(after, work, &self.sources, std::mem::take(&mut self.new));
         let Index {
             records,
             sources,
             root,
             watched,
             found,
+            old: old_space,
+            new: new_space,
             change,
             columns,
             allowance,
+            charges,
             tally,
             ..
         } = self;
-        search(root, sources, found, &mut new, None, Wanted::LAST);
-        search(root, sources, found, &mut old, Some(&mut new), Wanted::CERTAIN);
-        if old.lacks_identity(sources, relation) {
+        let (before, after) = versions(relation, old_tuple, new_tuple);
+        let mut old = Seen::new(before, work, sources, std::mem::take(old_space));
+        let mut new = Seen::new(after, work, sources, std::mem::take(new_space));
+        let mut finder = Finder { found, work, charges };
+        finder.search(root, &mut new, None, Wanted::NEW);
+        finder.search(root, &mut old, Some(&mut new), Wanted::CERTAIN);
+        if old.lacks_identity(relation) {
             // What the identity should tell was not logged: a row too large, or of a partition with another identity.
-            search(root, sources, found, &mut old, None, Wanted::POSSIBLE);
+            finder.search(root, &mut old, None, Wanted::POSSIBLE);
         } else if !watched.is_empty() {
-            search(watched, sources, found, &mut old, None, Wanted::POSSIBLE);
+            finder.search(watched, &mut old, None, Wanted::POSSIBLE);
         }
+        tally.take(charges);
         for found in found {
             let membership = tally.count(found.entry, *allowance, work, || {
                 let after = if found.matches {
                     Verdict::Matches
                 } else {
-                    records.verdict(found.entry, Version::New, &mut new, sources, *change)
+                    records.verdict(found.entry, Version::New, &mut new, *change)
                 };
-                let before = records.verdict(found.entry, Version::Old, &mut old, sources, *change);
+                let before = records.verdict(found.entry, Version::Old, &mut old, *change);
                 let is_same = || {
                     columns.clear();
                     records.columns(found.entry, sources, columns);
@@ -292,56 +302,34 @@ impl Index {
                 each(found.entry, membership);
             }
         }
-        (self.old, self.new) = (old.into_space(), new.into_space());
+        (*old_space, *new_space) = (old.into_space(), new.into_space());
     }
 }
 
-/// What is wanted of a version of a row.
-#[derive(Clone, Copy)]
-struct Wanted {
-    /// Not only what certainly matches, as far as the index can tell.
-    possible: bool,
-    /// It is the version by which the row is in a result or not.
-    is_last: bool,
+/// Finds what a change may concern.
+struct Finder<'f, 'r> {
+    found: &'f mut Vec<Found>,
+    work: &'r Work,
+    charges: &'f mut Charges,
 }
 
-impl Wanted {
-    const LAST: Wanted = Wanted {
-        possible: true,
-        is_last: true,
-    };
-    const POSSIBLE: Wanted = Wanted {
-        possible: true,
-        is_last: false,
-    };
-    const CERTAIN: Wanted = Wanted {
-        possible: false,
-        is_last: false,
-    };
-}
-
-/// Finds what a version of a row may concern, besides what one before it did; each once.
-fn search<'r>(
-    level: &Level,
-    sources: &Sources,
-    found: &mut Vec<Found>,
-    seen: &mut Seen<'r>,
-    before: Option<&mut Seen<'r>>,
-    Wanted { possible, is_last }: Wanted,
-) {
-    let is_first = before.is_none();
-    let mut search = Search {
-        sources,
-        seen,
-        before,
-        possible,
-        is_last,
-        found,
-    };
-    level.search(&mut search, is_first);
-    if found.len() > 1 {
-        found.sort_unstable_by_key(|found| found.entry);
-        found.dedup_by_key(|found| found.entry);
+impl<'r> Finder<'_, 'r> {
+    /// Finds what a version of a row may concern, besides what one before it did; each once.
+    fn search(&mut self, level: &Level, seen: &mut Seen<'r>, before: Option<&mut Seen<'r>>, wanted: Wanted) {
+        let is_first = before.is_none();
+        let mut search = Search {
+            seen,
+            before,
+            wanted,
+            found: self.found,
+            work: self.work,
+            charges: self.charges,
+        };
+        level.search(&mut search, is_first);
+        if self.found.len() > 1 {
+            self.found.sort_unstable_by_key(|found| found.entry);
+            self.found.dedup_by_key(|found| found.entry);
+        }
     }
 }
 

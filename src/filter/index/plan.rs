@@ -1,13 +1,20 @@
 //! [`conjunctions`]: what a row must be like for a predicate to hold, as far as an index can use it.
 //!
-//! A predicate is a bounded disjunction of conjunctions of conditions on single columns. Each condition is necessary
-//! for its conjunction, but not all of them together need be sufficient: what has no form here (`<>`, `LIKE`, one
-//! column against another) is left out, and the predicate itself decides about what the index finds.
+//! A predicate is a bounded disjunction of conjunctions of conditions on single values: columns, and what is computed of
+//! them. Each condition is necessary for its conjunction, but not all of them together need be sufficient: what has no form
+//! here (`<>`, `LIKE`, one column against another) is left out, and the predicate itself decides about what the index finds.
+//!
+//! A value that cannot be made of a row, such as a cast's, is as good as any: the row is held against all that are filed
+//! by it, so that the failure is noticed for each of them. Where another condition of a conjunction is false or null, that
+//! decides, whatever fails; except below `IS TRUE`, where null does not.
 
 use super::record::{Records, Test};
 use super::source::{Key, SourceId, Sources};
+use crate::filter::leaf::{self, DocumentSide, Item, Leaf};
 use crate::filter::matcher::{Comparison, Node};
+use crate::filter::scalar::Scalar;
 use crate::filter::truth::Truth;
+use crate::types::Datum;
 
 /// How many conjunctions a predicate may have: one of more is looked at for every change.
 const MAX_CONJUNCTIONS: usize = 32;
@@ -45,63 +52,172 @@ pub(super) fn conjunctions(entry: u32, records: &Records, sources: &mut Sources)
             let value = records.value(value)?;
             compare(comparison, source, value.abbreviated().place, sources.key(value))
         }
-        Test::Shared(shared) => of_node(records.shared(shared)?, sources),
+        Test::Shared(shared) => {
+            let mut expression = Expression {
+                sources,
+                is_held: records.is_held(shared),
+            };
+            expression.conjunctions(records.shared(shared)?, false)
+        }
     });
-    all(parts.collect(), sources)
+    let parts = parts.collect();
+    all(parts, sources)
 }
 
-fn of_node(node: &Node, sources: &mut Sources) -> Option<Vec<Conjunction>> {
-    match node {
-        Node::Constant(truth) => (*truth != Truth::True).then(Vec::new),
-        Node::Compare {
-            left,
-            comparison,
-            right,
-        } => {
-            let source = sources.id(*left);
-            compare(*comparison, source, right.abbreviated().place, sources.key(right))
+/// An expression whose conditions are looked for.
+struct Expression<'s> {
+    sources: &'s mut Sources,
+    /// The values that it computes are held among the sources.
+    is_held: bool,
+}
+
+impl Expression<'_> {
+    /// The conjunctions of a part of it. `null_counts` says that it makes a difference whether it is null or false.
+    fn conjunctions(&mut self, node: &Node, null_counts: bool) -> Option<Vec<Conjunction>> {
+        match node {
+            Node::Constant(truth) => (*truth != Truth::True).then(Vec::new),
+            Node::Compare {
+                left,
+                comparison,
+                right,
+            } => {
+                let source = self.sources.id(*left);
+                let place = right.abbreviated().place;
+                compare(*comparison, source, place, self.sources.key(right))
+            }
+            Node::In {
+                left,
+                values,
+                negated: false,
+                ..
+            } => {
+                let source = self.sources.id(*left);
+                self.list(source, values)
+            }
+            Node::IsNull {
+                column,
+                negated: false,
+            } => {
+                let source = self.sources.of_null(*column);
+                null(source)
+            }
+            Node::Leaf(leaf) if self.is_held => self.leaf(leaf),
+            Node::Is {
+                node,
+                truth: Truth::True,
+                negated: false,
+            } => self.conjunctions(node, true),
+            // Null beside a failure is a failure.
+            Node::And(nodes) if null_counts && nodes.iter().any(may_fail) => None,
+            Node::And(nodes) => {
+                let parts = nodes.iter().map(|node| self.conjunctions(node, null_counts));
+                let parts = parts.collect();
+                all(parts, self.sources)
+            }
+            Node::Or(nodes) => {
+                let mut any = Vec::new();
+                for node in nodes {
+                    any.extend(self.conjunctions(node, null_counts)?);
+                    if any.len() > MAX_CONJUNCTIONS {
+                        return None;
+                    }
+                }
+                Some(any)
+            }
+            _ => None,
         }
-        Node::In {
-            left,
-            values,
-            negated: false,
-            ..
-        } => {
-            let keys = values.iter().map(|value| sources.key(value)).collect();
-            let lists = vec![(sources.id(*left), keys)];
-            one(Conjunction {
-                lists,
-                ..Conjunction::default()
-            })
+    }
+
+    fn leaf(&mut self, leaf: &Leaf) -> Option<Vec<Conjunction>> {
+        let (scalar, _) = held_by(leaf)?;
+        let source = self.sources.find(scalar)?;
+        match &leaf.test {
+            leaf::Test::Compare { comparison, right } => {
+                let comparison = if leaf.negated {
+                    comparison.negated()
+                } else {
+                    *comparison
+                };
+                compare(
+                    comparison,
+                    source,
+                    right.abbreviated().place,
+                    self.sources.key(right),
+                )
+            }
+            leaf::Test::In { values, .. } => self.list(source, values),
+            _ => null(source),
         }
-        Node::IsNull {
-            column,
-            negated: false,
-        } => one(Conjunction {
-            nulls: vec![sources.of_null(*column)],
+    }
+
+    fn list(&self, source: SourceId, values: &[Datum<'static>]) -> Option<Vec<Conjunction>> {
+        let keys = values.iter().map(|value| self.sources.key(value)).collect();
+        one(Conjunction {
+            lists: vec![(source, keys)],
             ..Conjunction::default()
-        }),
+        })
+    }
+}
+
+/// Hands each computed value of an expression that it could be filed by to `each`, with whether it is true or false.
+pub(super) fn held(node: &Node, each: &mut impl FnMut(&Scalar, bool)) {
+    match node {
+        Node::Leaf(leaf) => {
+            if let Some((scalar, is_bool)) = held_by(leaf) {
+                each(scalar, is_bool);
+            }
+        }
         Node::Is {
             node,
             truth: Truth::True,
             negated: false,
-        } => of_node(node, sources),
-        Node::And(nodes) => {
-            let parts = nodes.iter().map(|node| of_node(node, sources)).collect();
-            all(parts, sources)
-        }
-        Node::Or(nodes) => {
-            let mut any = Vec::new();
-            for node in nodes {
-                any.extend(of_node(node, sources)?);
-                if any.len() > MAX_CONJUNCTIONS {
-                    return None;
-                }
-            }
-            Some(any)
-        }
+        } => held(node, each),
+        Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| held(node, each)),
+        _ => {}
+    }
+}
+
+fn held_by(leaf: &Leaf) -> Option<(&Scalar, bool)> {
+    if let Scalar::Column(_) = leaf.left {
+        return None;
+    }
+    match &leaf.test {
+        leaf::Test::Compare { right, .. } => Some((&leaf.left, matches!(right, Datum::Bool(_)))),
+        leaf::Test::In { .. } | leaf::Test::IsNull if !leaf.negated => Some((&leaf.left, false)),
         _ => None,
     }
+}
+
+/// Tells whether Postgres may fail for a row.
+fn may_fail(node: &Node) -> bool {
+    match node {
+        Node::Leaf(leaf) => {
+            leaf.left.may_fail()
+                || match &leaf.test {
+                    leaf::Test::With { right, .. }
+                    | leaf::Test::Labels { right, .. }
+                    | leaf::Test::Document {
+                        right: DocumentSide::Value(right),
+                        ..
+                    } => right.may_fail(),
+                    leaf::Test::Any {
+                        item: Item::Value(item),
+                        ..
+                    } => item.may_fail(),
+                    _ => false,
+                }
+        }
+        Node::Is { node, .. } => may_fail(node),
+        Node::And(nodes) | Node::Or(nodes) => nodes.iter().any(may_fail),
+        _ => false,
+    }
+}
+
+fn null(source: SourceId) -> Option<Vec<Conjunction>> {
+    one(Conjunction {
+        nulls: vec![source],
+        ..Conjunction::default()
+    })
 }
 
 fn one(conjunction: Conjunction) -> Option<Vec<Conjunction>> {
@@ -217,7 +333,11 @@ impl Conjunction {
                 .collect()
         };
         let mut accesses = Vec::new();
-        let equals = equal(false);
+        let mut equals = equal(false);
+        // A row that has no such value is held against all that are filed by it: better by what each row has.
+        if equals.iter().any(|(source, _)| !sources.may_fail(*source)) {
+            equals.retain(|(source, _)| !sources.may_fail(*source));
+        }
         if !equals.is_empty() {
             let each = equals.iter().map(|one| Access::Equal(vec![*one]));
             let several = equals.len() > 1;

@@ -5,8 +5,10 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 use slab::Slab;
 
+use super::plan::held;
 use super::source::{Known, Seen, SourceId, Sources};
 use crate::filter::eval::{eval_condition, holds};
+use crate::filter::leaf;
 use crate::filter::matcher::{Comparison, Node, Verdict};
 use crate::filter::truth::{Possible, Truth};
 use crate::types::{Abbreviated, Datum};
@@ -63,6 +65,8 @@ enum Record {
 struct Shared {
     node: Node,
     uses: u32,
+    /// The values that it computes and could be filed by are held among the sources.
+    is_held: bool,
     /// What it was last found to be for an old row and a new one, and for which change.
     found: [(u64, Possible); 2],
 }
@@ -127,13 +131,27 @@ impl Records {
     }
 
     fn test(&mut self, node: &Node, sources: &mut Sources) -> Test {
-        if let Node::Compare {
-            left,
-            comparison,
-            right,
-        } = node
-        {
-            let (comparison, source) = (*comparison, sources.id(*left));
+        let comparison = match node {
+            Node::Compare {
+                left,
+                comparison,
+                right,
+            } => Some((*comparison, sources.id(*left), right)),
+            Node::Leaf(leaf) => match &leaf.test {
+                leaf::Test::Compare { comparison, right } => {
+                    let comparison = if leaf.negated {
+                        comparison.negated()
+                    } else {
+                        *comparison
+                    };
+                    let source = sources.hold(&leaf.left, matches!(right, Datum::Bool(_)));
+                    source.map(|source| (comparison, source, right))
+                }
+                _ => None,
+            },
+            _ => None,
+        };
+        if let Some((comparison, source, right)) = comparison {
             let Abbreviated { place, exact } = right.abbreviated();
             return if exact {
                 let place = Place::new(place);
@@ -163,9 +181,11 @@ impl Records {
             }
             return Test::Shared(shared);
         }
+        sources.parts.add_node(node);
         let shared = self.shared.insert(Shared {
             node: node.clone(),
             uses: 1,
+            is_held: hold(node, sources),
             found: [(0, Possible::ANY); 2],
         }) as u32;
         let Records {
@@ -183,7 +203,7 @@ impl Records {
     }
 
     /// Forgets a predicate.
-    pub(super) fn remove(&mut self, entry: u32) {
+    pub(super) fn remove(&mut self, entry: u32, sources: &mut Sources) {
         let Some(place) = self.records.get_mut(entry as usize) else {
             return;
         };
@@ -193,19 +213,22 @@ impl Records {
             Record::Free => {}
             Record::Few(len, tests) => {
                 let tests = tests.iter().take(len.into());
-                tests.for_each(|test| self.forget(*test));
+                tests.for_each(|test| self.forget(*test, sources));
             }
             Record::Many(long) => {
                 let tests = self.long.try_remove(long as usize).unwrap_or_default();
-                tests.iter().for_each(|test| self.forget(*test));
+                tests.iter().for_each(|test| self.forget(*test, sources));
             }
         }
     }
 
-    fn forget(&mut self, test: Test) {
+    fn forget(&mut self, test: Test, sources: &mut Sources) {
         match test {
-            Test::Compare { .. } => {}
-            Test::Value { value, .. } => drop(self.values.try_remove(value as usize)),
+            Test::Compare { source, .. } => sources.release(source),
+            Test::Value { source, value, .. } => {
+                sources.release(source);
+                self.values.try_remove(value as usize);
+            }
             Test::Shared(shared) => {
                 let Some(held) = self.shared.get_mut(shared as usize) else {
                     return;
@@ -218,7 +241,12 @@ impl Records {
                 if let Ok(found) = self.by_node.find_entry(hash, |index| *index == shared) {
                     found.remove();
                 }
-                self.shared.try_remove(shared as usize);
+                if let Some(gone) = self.shared.try_remove(shared as usize) {
+                    sources.parts.remove_node(&gone.node);
+                    if gone.is_held {
+                        release(&gone.node, sources);
+                    }
+                }
             }
         }
     }
@@ -261,9 +289,7 @@ impl Records {
         let mut nulls = Vec::new();
         for test in self.tests(entry) {
             match *test {
-                Test::Compare { source, .. } | Test::Value { source, .. } => {
-                    out.extend(sources.column(source))
-                }
+                Test::Compare { source, .. } | Test::Value { source, .. } => sources.columns(source, out),
                 Test::Shared(shared) => {
                     if let Some(node) = self.shared(shared) {
                         node.columns(&mut nulls, out);
@@ -282,6 +308,13 @@ impl Records {
         Some(&self.shared.get(shared as usize)?.node)
     }
 
+    /// Tells whether the values that a shared expression computes and could be filed by are held among the sources.
+    pub(super) fn is_held(&self, shared: u32) -> bool {
+        self.shared
+            .get(shared as usize)
+            .is_some_and(|shared| shared.is_held)
+    }
+
     /// Whether a row is in the predicate's result, as [`Matcher::eval`](crate::filter::Matcher::eval) says it. `change`
     /// numbers the change that the row is of.
     pub(super) fn verdict(
@@ -289,7 +322,6 @@ impl Records {
         entry: u32,
         version: Version,
         seen: &mut Seen<'_>,
-        sources: &Sources,
         change: u64,
     ) -> Verdict {
         let mut result = Possible::TRUE;
@@ -311,14 +343,14 @@ impl Records {
                     comparison,
                     source,
                     place,
-                } => compare(comparison, seen.known(source, sources), |known| {
+                } => compare(comparison, seen.known(source), |known| {
                     known.place.cmp(&place.get())
                 }),
                 Test::Value {
                     comparison,
                     source,
                     value,
-                } => value_test(comparison, source, values.get(value as usize), seen, sources),
+                } => value_test(comparison, source, values.get(value as usize), seen),
                 Test::Shared(index) => match shared.get_mut(index as usize) {
                     Some(shared) => shared.find(version, seen, change),
                     None => Possible::ANY,
@@ -331,6 +363,29 @@ impl Records {
         }
         Verdict::of(result)
     }
+}
+
+/// Holds what an expression computes and could be filed by among the sources; whether there was room for all of it.
+fn hold(node: &Node, sources: &mut Sources) -> bool {
+    let mut ids = Vec::new();
+    let mut has_room = true;
+    held(node, &mut |scalar, is_bool| match sources.hold(scalar, is_bool) {
+        Some(id) => ids.push(id),
+        None => has_room = false,
+    });
+    if !has_room {
+        ids.into_iter().for_each(|id| sources.release(id));
+    }
+    has_room
+}
+
+/// Releases it.
+fn release(node: &Node, sources: &mut Sources) {
+    held(node, &mut |scalar, _| {
+        if let Some(id) = sources.find(scalar) {
+            sources.release(id);
+        }
+    });
 }
 
 impl Shared {
@@ -354,18 +409,14 @@ fn value_test(
     source: SourceId,
     value: Option<&Datum<'static>>,
     seen: &mut Seen<'_>,
-    sources: &Sources,
 ) -> Possible {
-    let known = seen.known(source, sources);
+    let known = seen.known(source);
     let Some(value) = value else {
         return Possible::ANY;
     };
     let place = value.abbreviated().place;
     compare(comparison, known, |known| {
-        known.place.cmp(&place).then_with(|| {
-            let datum = seen.datum(source, sources);
-            datum.map_or(std::cmp::Ordering::Equal, |datum| datum.cmp(value))
-        })
+        known.place.cmp(&place).then_with(|| seen.order(source, value))
     })
 }
 
@@ -378,11 +429,13 @@ fn compare(
 ) -> Possible {
     match (known, comparison) {
         (Known::Value(value), _) => Truth::from(holds(comparison, order(value))).into(),
+        (Known::Fails, _) => Possible::FAILS,
+        (Known::Unclear, _) => Possible::UNCLEAR,
         (Known::Null, Comparison::Distinct) => Possible::TRUE,
         (Known::Null, Comparison::NotDistinct) => Possible::FALSE,
         (Known::Null, _) => Possible::NULL,
-        (Known::Absent | Known::Unread, Comparison::Distinct | Comparison::NotDistinct) => Possible::KNOWN,
-        (Known::Absent | Known::Unread, _) => Possible::ANY,
+        (Known::Absent, Comparison::Distinct | Comparison::NotDistinct) => Possible::KNOWN,
+        (Known::Absent | Known::Unread | Known::Exhausted, _) => Possible::ANY,
         (Known::Unknown, _) => Possible::KNOWN,
     }
 }

@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use super::Item;
 use crate::types::Work;
 
 /// How much work there may be to find what a change concerns.
@@ -66,7 +67,34 @@ pub struct Tally {
 /// Less than so much is not counted by predicate.
 const LONG: u64 = 1_000;
 
+/// The work of finding predicates, which those share whose values are read for it.
+#[derive(Debug, Default)]
+pub(super) struct Charges {
+    pub(super) allowance: Allowance,
+    long: Vec<(u32, u64)>,
+}
+
+impl Charges {
+    /// Allows as much for the next value as a predicate may take.
+    pub(super) fn allow(&self, work: &Work) {
+        work.allow(self.allowance.after(work.done()));
+    }
+
+    /// Charges work to so many items, unless each has but little of it.
+    pub(super) fn share(&mut self, units: u64, items: usize, each: impl FnOnce(&mut dyn FnMut(Item))) {
+        let share = units / (items as u64).max(1);
+        if share >= LONG {
+            each(&mut |item| self.long.push((item.entry, share)));
+        }
+    }
+}
+
 impl Tally {
+    /// Takes what predicates were charged for.
+    pub(super) fn take(&mut self, charges: &mut Charges) {
+        self.long.append(&mut charges.long);
+    }
+
     pub(super) fn clear(&mut self) {
         self.done = 0;
         self.long.clear();

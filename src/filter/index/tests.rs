@@ -9,7 +9,7 @@ use crate::filter::{Predicate, decides, membership};
 use crate::types::{Ctype, Kind, Type};
 
 /// The columns, and values that are often alike.
-const COLUMNS: [(&str, Kind, &[&str]); 9] = [
+const COLUMNS: [(&str, Kind, &[&str]); 11] = [
     ("i", Kind::Int4, &["0", "1", "2", "3", "-5", "1000"]),
     ("j", Kind::Int8, &["0", "1", "2", "3", "9000000000"]),
     (
@@ -48,6 +48,50 @@ const COLUMNS: [(&str, Kind, &[&str]); 9] = [
             "f0000000-0000-0000-0000-000000000002",
         ],
     ),
+    (
+        "jb",
+        Kind::Jsonb,
+        &[
+            r#"{"a": "b", "n": 5, "s": "5"}"#,
+            r#"{"a": "seven77", "n": 0, "o": {"k": ["x", "eight888"]}, "s": "x"}"#,
+            r#"{"a": null, "n": 1.5, "s": "70000000000"}"#,
+            r#"[{"a": "b"}, "a"]"#,
+            r#""a""#,
+            "{}",
+        ],
+    ),
+    (
+        "js",
+        Kind::Json,
+        &[
+            r#"{"a":"b","n":5,"s":"5"}"#,
+            r#"{"a":"b","a":"a","s":"x"}"#,
+            r#"{"a":"\u0000","s":"5"}"#,
+            r#" {"o" : {"k":["x", "eight888"]}}"#,
+            "null",
+        ],
+    ),
+];
+
+/// Values that are computed of a row, and literals that they are compared with.
+const COMPUTED: [(&str, &[&str]); 17] = [
+    ("lower(t)", &["'a'", "'eight888'", "'A'"]),
+    ("upper(t)", &["'A'", "'EIGHT888'", "'SEVEN77'"]),
+    ("lower(ci)", &["'a'", "'eight888'"]),
+    ("coalesce(t, 'a')", &["'a'", "'b'", "''"]),
+    ("coalesce(i, 1)", &["1", "2"]),
+    ("coalesce(b, false)", &["true", "false"]),
+    ("jb ->> 'a'", &["'b'", "'seven77'"]),
+    ("jb #>> '{o,k,1}'", &["'eight888'", "'x'"]),
+    ("jb -> 'o' -> 'k' ->> 0", &["'x'"]),
+    ("jb ->> 0", &["'a'", "'b'"]),
+    ("js ->> 'a'", &["'a'", "'b'"]),
+    ("js #>> '{o,k,1}'", &["'eight888'"]),
+    ("(jb ->> 'n')::int", &["0", "5"]),
+    ("(jb ->> 's')::int", &["5", "1"]),
+    ("(js ->> 's')::numeric", &["5", "1.5"]),
+    ("t::int", &["1"]),
+    ("i + 1", &["1", "2", "3"]),
 ];
 
 /// Those that the identity holds unless it is full.
@@ -65,7 +109,7 @@ fn relation(replica_identity: ReplicaIdentity) -> Relation {
         typmod: -1,
         identity: full || replica_identity == ReplicaIdentity::Default && IDENTITY.contains(&index),
         collation: Collation::C,
-        ctype: Default::default(),
+        ctype: Ctype::C,
         attnum: Default::default(),
     });
     Relation {
@@ -119,8 +163,34 @@ fn condition() -> impl Strategy<Value = String> {
     })
 }
 
+/// A condition on what is computed.
+fn computed() -> impl Strategy<Value = String> {
+    (0..COMPUTED.len()).prop_flat_map(|at| {
+        let (name, values) = COMPUTED[at];
+        let value = || prop::sample::select(values);
+        let ops = prop_oneof![
+            6 => Just("="),
+            3 => prop::sample::select(
+                &["<", "<=", ">", ">=", "<>", "IS DISTINCT FROM", "IS NOT DISTINCT FROM"][..]
+            ),
+        ];
+        let compare = (ops, value()).prop_map(move |(op, value)| format!("{name} {op} {value}"));
+        let is_in = (any::<bool>(), value(), value()).prop_map(move |(not, one, other)| {
+            let not = if not { "NOT " } else { "" };
+            format!("{name} {not}IN ({one}, {other})")
+        });
+        prop_oneof![
+            8 => compare,
+            2 => is_in,
+            1 => Just(format!("{name} IS NULL")),
+            1 => Just(format!("{name} IS NOT NULL")),
+        ]
+    })
+}
+
 fn predicate() -> impl Strategy<Value = String> {
-    let nested = condition().prop_recursive(3, 12, 4, |inner| {
+    let any = prop_oneof![3 => condition().boxed(), 2 => computed().boxed()];
+    let nested = any.prop_recursive(3, 12, 4, |inner| {
         let list = || prop::collection::vec(inner.clone(), 2..4);
         let tests = &["TRUE", "NOT TRUE", "FALSE", "UNKNOWN", "NOT UNKNOWN"][..];
         prop_oneof![
@@ -136,6 +206,8 @@ fn predicate() -> impl Strategy<Value = String> {
         "i = 1 AND t = 'a' AND ",
         "b AND ",
         "n IS NULL AND ",
+        "lower(t) = 'a' AND ",
+        "(jb ->> 's')::int = 5 AND ",
     ][..];
     let with_common =
         (prop::sample::select(popular), nested).prop_map(|(common, rest)| common.to_owned() + &rest);
@@ -219,7 +291,7 @@ fn run(identity: ReplicaIdentity, steps: Vec<Step>) {
     for step in steps {
         match step {
             Step::Insert(entry, text) => {
-                // Some have no meaning, such as comparing with NaN as an integer.
+                // Some have no meaning, such as comparing with NaN as an integer, or an order of json.
                 let Ok(matcher) = Predicate::parse(&text).unwrap().bind(&relation, &[]) else {
                     continue;
                 };
@@ -266,7 +338,8 @@ fn run(identity: ReplicaIdentity, steps: Vec<Step>) {
             && index.root.is_empty()
             && index.watched.is_empty()
             && index.watching.is_empty()
-            && index.records.holds_nothing(),
+            && index.records.holds_nothing()
+            && index.sources.holds_nothing(),
         "{index:?}"
     );
 }
