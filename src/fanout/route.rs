@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::sync::Arc;
 
 use super::query::{Change, Query};
+use super::strain::Strain;
 use super::table::End;
 use super::{Fanout, Member, Membership, Sink, Subscription};
 use crate::event::{Column, Relation, TableName};
@@ -93,9 +94,11 @@ impl Fanout {
         }
         // The table is gone if all of its subscriptions have ended.
         let table = self.by_name.get(&relation.table).copied();
-        if let Some(table) = table.and_then(|index| self.tables.get_mut(index)) {
-            table.rebind(relation);
-        }
+        let puts_apart = self.lane.puts_apart;
+        let rebound = table.and_then(|index| Some(self.tables.get_mut(index)?.rebind(relation, puts_apart)));
+        let long = rebound.unwrap_or_default();
+        self.relieve(&long, Strain::Apart, sink);
+        let table = self.by_name.get(&relation.table).copied();
         // Whatever version was bound before is not any more: should its rows come again, they bind it again.
         self.relations
             .retain(|_, (known, _)| known.table != relation.table);

@@ -7,7 +7,7 @@ use crate::fanout::Subscription;
 use crate::fanout::tests::{Got, Log, relation, subscription};
 use crate::lsn::{Done, Lsn, Position};
 use crate::protocol::ErrorCode;
-use crate::types::{Kind, Type};
+use crate::types::{Ctype, Kind, Type};
 
 const START: Position = Position {
     end: Lsn(0),
@@ -22,6 +22,7 @@ fn texts() -> Arc<Relation> {
         name: "text".into(),
         kind: Kind::Text,
     };
+    relation.columns[1].ctype = Ctype::C;
     Arc::new(relation)
 }
 
@@ -62,6 +63,15 @@ impl Bed {
         let subscription = subscription(id, Some(predicate));
         self.fanout.subscribe(connection, &subscription, START);
         (connection, subscription)
+    }
+
+    /// Binds the queries to the table as it is, as is done before they are subscribed to.
+    fn bind(&self) {
+        for (_, connection) in &self.fanout.connections {
+            for membership in &connection.memberships {
+                membership.subscription.query.matcher(&self.relation).unwrap();
+            }
+        }
     }
 
     /// Commits the rows, and returns how often it was delivered.
@@ -239,4 +249,54 @@ fn connections_keep_their_numbers_when_all_is_forgotten() {
     bed.fanout.subscribe(second, &subscribed, START);
     bed.commit(&[row(0, 10, "b")]);
     assert_eq!(bed.seqs(second), [0]);
+}
+
+#[test]
+fn a_query_that_another_version_of_its_table_takes_long_to_bind_is_put_apart_to_be_bound_there() {
+    let names: Vec<_> = (0..600).map(|name| format!("'name{name}'")).collect();
+    let long = format!("t IN ({})", names.join(", "));
+    for (lane, is_put_apart) in [(Lane::SHARED, true), (Lane::APART, false)] {
+        let mut bed = Bed::new(lane);
+        let (heavy, _) = bed.subscribe("long", &long);
+        let (light, _) = bed.subscribe("light", "t <> ''");
+        let named = |id: usize| vec![id.to_string(), "name7".to_owned()];
+        // The first version too is bound anew, unless it was when the client subscribed.
+        bed.bind();
+        bed.commit(&[named(0)]);
+        assert_eq!((bed.seqs(heavy), bed.seqs(light)), (vec![0], vec![0]));
+        let mut altered = (*bed.relation).clone();
+        altered.columns[1].typmod = 100;
+        bed.relation = Arc::new(altered);
+        bed.commit(&[named(1)]);
+        assert_eq!(bed.seqs(light), [0]);
+        assert_eq!(bed.seqs(heavy).is_empty(), is_put_apart);
+        assert_eq!(bed.got.apart, if is_put_apart { vec![heavy] } else { vec![] });
+        assert!(bed.got.ended.is_empty());
+        assert_eq!(bed.fanout.subscriptions(heavy), usize::from(!is_put_apart));
+    }
+}
+
+#[test]
+fn a_computed_value_that_takes_too_long_puts_apart_who_is_found_by_it_and_nobody_else() {
+    let mut bed = Bed::new(Lane::SHARED);
+    let (heavy, _) = bed.subscribe("heavy", "lower(t) = 'x'");
+    let (also, _) = bed.subscribe("also heavy", "lower(t) = 'y' AND id >= 0");
+    let (light, _) = bed.subscribe("light", "id = 1");
+    let (all, _) = bed.subscribe("all", "t <> 'x'");
+    bed.commit(&[row(0, 10, "b"), row(1, 2_000_000, "b"), row(2, 10, "b")]);
+    assert_eq!(bed.got.apart, [heavy, also]);
+    assert_eq!((bed.seqs(light), bed.seqs(all)), (vec![1], vec![0, 1, 2]));
+    assert!(bed.got.ended.is_empty());
+}
+
+#[test]
+fn what_it_takes_to_look_for_a_query_counts_for_it_though_no_row_matches() {
+    let mut bed = Bed::new(Lane::APART);
+    let (heavy, subscribed) = bed.subscribe("heavy", "lower(t) = 'x'");
+    bed.commit(&[row(0, 10, "b")]);
+    assert!(!subscribed.query.meter.is_apart(bed.now));
+    bed.commit(&[row(1, 100_000, "b")]);
+    assert!(bed.seqs(heavy).is_empty());
+    assert!(bed.fanout.worked() > 1_000_000, "{}", bed.fanout.worked());
+    assert!(subscribed.query.meter.is_apart(bed.now));
 }

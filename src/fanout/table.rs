@@ -186,19 +186,30 @@ impl Table {
         moved
     }
 
-    /// Binds the queries to another version of the relation, as far as they fit it.
-    pub(super) fn rebind(&mut self, relation: &Arc<Relation>) {
+    /// Binds the queries to another version of the relation, as far as they fit it. With `puts_apart` those are left out that
+    /// it would take long: their groups are returned, to be served where nobody else waits for that.
+    pub(super) fn rebind(&mut self, relation: &Arc<Relation>, puts_apart: bool) -> Vec<usize> {
         if self.relation.as_deref() == Some(relation) {
-            return;
+            return Vec::new();
         }
         self.relation = Some(Arc::clone(relation));
         self.shared = Shared::default();
         self.index = Index::default();
         self.has_unfit = true;
-        let entries: Vec<usize> = self.entries.iter().map(|(entry, _)| entry).collect();
-        for entry in entries {
+        let mut long = Vec::new();
+        let mut short = Vec::with_capacity(self.entries.len());
+        for (number, entry) in &mut self.entries {
+            if puts_apart && entry.query.binds_long(relation) {
+                entry.binding = Binding::Unbound;
+                long.extend_from_slice(&entry.groups);
+            } else {
+                short.push(number);
+            }
+        }
+        for entry in short {
             self.bind(entry);
         }
+        long
     }
 
     /// Has what a change and those after it will look up brought from memory at once, if that is worth the while.

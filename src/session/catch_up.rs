@@ -34,6 +34,8 @@ pub(super) struct CatchUp<H: History> {
     scan: Option<Scan<H>>,
     /// It is read for alone, because it was not well to be read for with others.
     is_unshared: bool,
+    /// The work that its steps took where it is read for apart, from what the others there had taken when it came.
+    pub(super) taken: u64,
     /// What the subscription has by its snapshot. The router knows nothing of that, so it takes over beyond it.
     seam: Option<Arc<Seam>>,
     /// The last step came to the head.
@@ -62,6 +64,9 @@ impl Drop for Counted {
         self.0.catching_up.dec();
     }
 }
+
+/// The least work that a step counts for: it reads of the journal.
+const STEP: u64 = 1_000_000;
 
 /// How long what is served apart waits at the head before it looks again, at least.
 const APART_POLL: Duration = Duration::from_millis(20);
@@ -106,6 +111,7 @@ impl<H: History> CatchUp<H> {
             _counted: Counted(Arc::clone(&shared.metrics)),
             subscriptions,
             alone,
+            taken: 0,
             coming: Vec::new(),
             next: From::told(start),
             before: From::told(start),
@@ -261,7 +267,10 @@ impl<H: History> CatchUp<H> {
             }
         };
         let scan = self.scan.insert(scan);
+        let before = scan.fanout().worked();
         let found = scan.step_alone(lane);
+        let worked = scan.fanout().worked() - before;
+        self.taken = self.taken.saturating_add(worked).saturating_add(STEP);
         count(scan, &shared.metrics);
         let found = found?;
         if found.as_ref().is_some_and(|found| found.is_cut) {

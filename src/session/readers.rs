@@ -4,7 +4,8 @@
 //! thousands do that come back at once, they are read for together: a thread that is free goes to the place of the one
 //! who waits the longest, and reads on from there for all whose places it comes to.
 //!
-//! Those who have a query that takes long are read for apart, by a thread of their own, so that only they wait for it.
+//! Those who have a query that takes long are read for apart, by a thread of their own, so that only they wait for it. Of
+//! them the one is read for next who took the least work, so that who takes much has no more of that thread than any other.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -49,6 +50,8 @@ struct Queue<H: History> {
     waiting: VecDeque<Waiting<H>>,
     /// The same of those who are read for apart.
     apart: VecDeque<Waiting<H>>,
+    /// The work that the one of them had taken whose turn it was last.
+    apart_taken: u64,
     /// How many have asked.
     asked: u64,
     threads: usize,
@@ -102,6 +105,7 @@ impl<H: History> Default for Readers<H> {
         Readers(Mutex::new(Queue {
             waiting: VecDeque::new(),
             apart: VecDeque::new(),
+            apart_taken: 0,
             asked: 0,
             threads: 0,
             apart_threads: 0,
@@ -218,10 +222,14 @@ fn read_for_all<H: History>(shared: &Arc<Shared<H>>, lane: Lane) {
 
 impl<H: History> Queue<H> {
     /// One more waits for the next step of a reading.
-    fn ask(&mut self, catch_up: Box<CatchUp<H>>) -> oneshot::Receiver<Done<H>> {
+    fn ask(&mut self, mut catch_up: Box<CatchUp<H>>) -> oneshot::Receiver<Done<H>> {
         let (answer, answered) = oneshot::channel();
         let waiting = match catch_up.is_apart() {
-            true => &mut self.apart,
+            true => {
+                // It saves up nothing while it is away.
+                catch_up.taken = catch_up.taken.max(self.apart_taken);
+                &mut self.apart
+            }
             false => &mut self.waiting,
         };
         waiting.push_back(Waiting {
@@ -257,7 +265,10 @@ impl<H: History> Queue<H> {
         self.lane(lane).0.retain(|waiting| !waiting.answer.is_closed());
         let room = self.sending.room(now);
         if lane == Lane::APART {
-            let first = (room > 0).then(|| self.apart.pop_front()).flatten()?;
+            let waiting = self.apart.iter().enumerate().filter(|_| room > 0);
+            let (place, _) = waiting.min_by_key(|(_, waiting)| (waiting.catch_up.taken, waiting.number))?;
+            let first = self.apart.remove(place)?;
+            self.apart_taken = first.catch_up.taken;
             let share = self.sending.take(now);
             return Some((Together::of(first), vec![share]));
         }

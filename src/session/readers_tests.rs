@@ -178,3 +178,47 @@ async fn a_reading_for_many_that_panics_is_made_for_each_alone_and_ends_only_who
     assert_eq!(heard(broken).await, None);
     assert_eq!(heard(next).await, Some((3, true)));
 }
+
+#[tokio::test]
+async fn who_took_much_apart_has_its_turn_when_the_others_have_taken_as_much() {
+    let log = Log::new();
+    let history = Brittle {
+        journal: log.journal.clone(),
+        breaks: Arc::default(),
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let shared = shared(&history, dir.path());
+    let mut queue = shared.readers.queue();
+    let mut answers = Vec::new();
+    let mut asks = |queue: &mut Queue<Brittle>, taken| {
+        let start = Position::after(Lsn::ZERO);
+        let mut catch_up = CatchUp::alone(&shared, subscription("s", None), start, None);
+        catch_up.taken = taken;
+        let (answer, answered) = oneshot::channel();
+        answers.push(answered);
+        let number = queue.asked;
+        queue.asked += 1;
+        queue.apart.push_back(Waiting {
+            number,
+            catch_up,
+            answer,
+            sending: None,
+        });
+    };
+    let next = |queue: &mut Queue<Brittle>| {
+        let (mut together, _) = queue.next(Lane::APART).unwrap();
+        together.ahead.pop_front().unwrap().catch_up.taken
+    };
+    // The hostile one has asked first, and had a step before.
+    asks(&mut queue, 2_000);
+    asks(&mut queue, 10);
+    assert_eq!(next(&mut queue), 10);
+    asks(&mut queue, 1_000);
+    assert_eq!(next(&mut queue), 1_000);
+    asks(&mut queue, 2_000);
+    asks(&mut queue, 2_001);
+    // Of two who took the same it is the turn of who asked first, and then of the others.
+    assert_eq!(queue.apart.front().unwrap().number, 0);
+    assert_eq!([(); 3].map(|()| next(&mut queue)), [2_000, 2_000, 2_001]);
+    assert_eq!(queue.apart_taken, 2_001);
+}
