@@ -3,7 +3,7 @@
 # make test-versions  the tests that use a server, on Postgres 14 to 18; VERSIONS='14 18' for some of them
 # make torture writers, fifty clients and faults at random for ten minutes; SECONDS=3600 for an hour
 # make bench   drain against pg_recvlogical, latency, idle connections, fan-out, large transactions, many subscriptions,
-#              snapshots, clients that resume at once, slow clients, takeovers;
+#              snapshots, clients that resume at once, slow clients, heavy queries, takeovers;
 #              ARGS=latency for one of them
 # make lint    formatting, clippy, documentation
 #

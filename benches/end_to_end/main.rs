@@ -10,6 +10,7 @@
 //! cargo bench --bench end_to_end -- snapshot   # ten million rows, against COPY
 //! cargo bench --bench end_to_end -- herd       # a live client while 5,000 others resume at once
 //! cargo bench --bench end_to_end -- slow       # a live client beside 1,000 that take less than there is
+//! cargo bench --bench end_to_end -- strain     # a live client while another table has heavy queries and large rows
 //! cargo bench --bench end_to_end -- takeover   # a walcast that is killed beside a standby
 //! ```
 //!
@@ -26,6 +27,7 @@ mod latency;
 mod many;
 mod slow;
 mod snapshot;
+mod strain;
 mod support;
 mod takeover;
 
@@ -59,6 +61,9 @@ fn main() {
     }
     if wanted("slow") {
         slow::run();
+    }
+    if wanted("strain") {
+        strain::run();
     }
     if wanted("takeover") {
         takeover::run();
