@@ -38,60 +38,60 @@ pub struct Config {
     pub conninfo: ConnInfo,
     /// The slot to read.
     pub slot: SlotName,
-    /// What the slot decodes by.
+    /// The output plugin of the slot.
     pub plugin: Plugin,
-    /// Whether to make it if there is none.
+    /// True if to make it if there is none.
     pub create_slot: bool,
-    /// Whether to make it anew if it is lost or gone.
+    /// True if to make it anew if it is lost or gone.
     pub recreate_slot: bool,
-    /// How much WAL the server may keep for it, in bytes.
+    /// The amount of WAL that the server may keep for it, in bytes.
     pub max_slot_lag: Option<u64>,
-    /// How much is kept for a standby that takes over.
+    /// The amount that is kept for a standby that takes over.
     pub standby_window: Duration,
     /// The publications to read.
     pub publications: Vec<Publication>,
-    /// Whether to make missing ones, of all tables.
+    /// True if to make missing ones, of all tables.
     pub create_publication: bool,
-    /// Whether large transactions are read while they still run.
+    /// True if large transactions are read while they still run.
     pub streaming: bool,
     /// The prefixes of logical messages that can be subscribed to.
     pub messages: Vec<String>,
-    /// Where clients connect.
+    /// The address that clients connect to.
     pub listen: SocketAddr,
-    /// Where operators and Prometheus connect.
+    /// The address that operators and Prometheus connect to.
     pub admin_listen: SocketAddr,
     /// Which web pages may connect.
     pub origins: http::Origins,
     /// Bounds on the clients' listener.
     pub http: http::Options,
-    /// Where the journal is.
+    /// The directory of the journal.
     pub data_dir: PathBuf,
-    /// What it keeps.
+    /// The history that it keeps.
     pub retention: Retention,
     /// Rows of more bytes than this are delivered by their key alone.
     pub max_row_bytes: usize,
-    /// How much is kept of transactions that still run.
+    /// The amount that is kept of transactions that still run.
     pub max_spool_bytes: u64,
-    /// Where snapshots are read, and bounds on them.
+    /// The database that snapshots are read from, and bounds on them.
     pub snapshots: SnapshotConfig,
     /// A segment of the journal is followed by a new one at this size, in bytes.
     pub segment_bytes: u64,
     /// Bounds and habits of sessions.
     pub session: session::Options,
-    /// How long clients get to take their close frames when walcast stops.
+    /// The time that clients get to take their close frames when walcast stops.
     pub drain_timeout: Duration,
 }
 
-/// What `serve` needs to know of snapshots.
+/// The configuration of snapshots.
 #[derive(Clone, Debug)]
 pub struct SnapshotConfig {
     /// The server that they are read from.
     pub conninfo: ConnInfo,
-    /// How many are read at once.
+    /// The number of those that are read at once.
     pub max_connections: usize,
-    /// How long one may take at the server.
+    /// The time that one may take at the server.
     pub timeout: Duration,
-    /// How much is kept of what clients have not taken yet, in bytes.
+    /// The amount that is kept of what clients have not taken yet, in bytes.
     pub max_bytes: u64,
 }
 
@@ -261,7 +261,7 @@ async fn endless(task: impl Future<Output = ()>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What there is before anything runs.
+/// The parts that there are before anything runs.
 struct Prepared {
     writer: Writer,
     journal: Journal,
@@ -350,7 +350,7 @@ fn prepare(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Prepared> 
     })
 }
 
-/// How much of the journal is read at the start.
+/// The amount of the journal that is read at the start.
 const RECENT_BYTES: u64 = 64 * 1024 * 1024;
 
 /// The transactions that the journal ends with, and from where on: some of them may wait for a synchronous standby since

@@ -19,7 +19,7 @@ pub struct Bound {
     withholds: bool,
     /// It wants to know of them, and the log leaves some open.
     pub watches: bool,
-    /// What it wants of a row.
+    /// The shape of the rows that it wants.
     pub wanted: Arc<Wanted>,
 }
 
@@ -57,7 +57,7 @@ impl Bound {
         Ok((bound, matcher))
     }
 
-    /// Whether the query wants to know of such a change of its result.
+    /// True if the query wants to know of such a change of its result.
     pub fn wants(&self, membership: Membership) -> bool {
         match membership.op {
             Operation::Insert => self.ops.insert,
@@ -75,7 +75,7 @@ impl Bound {
     }
 }
 
-/// What a query wants of each row, bound to one version of its table.
+/// The shape of the rows that a query wants, bound to one version of its table.
 #[derive(Debug)]
 pub struct Wanted {
     /// The columns that are sent, in the relation's order.
@@ -88,15 +88,15 @@ pub struct Wanted {
     messages: bool,
 }
 
-/// What the queries on one version of a table want, one of each kind.
+/// The shapes that the queries on one version of a table want, one of each kind.
 #[derive(Debug, Default)]
 pub struct Shared {
     kinds: HashMap<Kind, Arc<Wanted>>,
-    /// How many there were when those that no query wants were last dropped.
+    /// The number of those that were there when those that no query wants were last dropped.
     swept: usize,
 }
 
-/// What tells them apart: the columns, whether old rows are wanted, and how numbers are written.
+/// The key that tells them apart: the columns, whether old rows are wanted, and how numbers are written.
 type Kind = (Option<Vec<String>>, bool, Numbers);
 
 impl Shared {
@@ -262,7 +262,7 @@ fn write_message(change: &RowChange<'_>, out: &mut Vec<u8>) {
     out.push(b'}');
 }
 
-/// Whether the relation's key is the one that the client goes by.
+/// True if the relation's key is the one that the client goes by.
 fn check_key(key: &[String], relation: &Relation) -> Result<(), ErrorMessage> {
     let names = relation.key_names();
     if names == key {
@@ -273,7 +273,7 @@ fn check_key(key: &[String], relation: &Relation) -> Result<(), ErrorMessage> {
     Err(ErrorMessage::new(ErrorCode::SchemaChanged, message))
 }
 
-/// Why changes cannot be told to anybody: nobody would know of which row.
+/// The reason why changes cannot be told to anybody: nobody would know of which row.
 fn unnamed(relation: &Relation) -> ErrorMessage {
     let columns: Vec<&str> = relation
         .columns

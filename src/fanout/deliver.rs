@@ -12,7 +12,7 @@ use crate::journal::{Malformed, Piece};
 use crate::lsn::{Done, Position};
 use crate::protocol::{Frame, Framing, Part};
 
-/// How much work is done at a time: what waits for the changes at hand wants its turn.
+/// The work that is done at a time: what waits for the changes at hand wants its turn.
 const PIECE_WORK: u64 = 2_000_000;
 
 impl Fanout {

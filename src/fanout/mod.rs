@@ -41,7 +41,7 @@ use undecided::Told;
 /// A connection's number in a [`Fanout`], used again after it left.
 pub type ConnectionId = usize;
 
-/// Where frames go.
+/// The place where frames go.
 pub trait Sink {
     /// A frame for a connection, in order.
     fn frame(&mut self, connection: ConnectionId, frame: &Frame);
@@ -64,10 +64,10 @@ pub struct Fanout {
     /// Which table each relation that passed by belongs to, by address; the relations are held so that no address is
     /// used again.
     relations: HashMap<usize, (Arc<Relation>, Option<usize>)>,
-    /// How many of them there were when those that are gone were last dropped.
+    /// The number of them that there were when those that are gone were last dropped.
     relations_swept: usize,
     groups: Slab<Group>,
-    /// Where each group stands, by its query and id.
+    /// The place where each group stands, by its query and id.
     by_id: HashTable<u32>,
     hasher: RandomState,
     /// The connections whose last frame said that more of the transaction at hand would follow.
@@ -77,7 +77,7 @@ pub struct Fanout {
     /// it.
     delivery_bytes: usize,
     scratch: Scratch,
-    /// What was told although the log does not decide it.
+    /// The changes that were told although the log does not decide them.
     undecided: Told,
     /// The most subscriptions that a connection has had.
     widest: usize,
@@ -86,7 +86,7 @@ pub struct Fanout {
     now: Instant,
     /// The work that was done.
     worked: u64,
-    /// How often a query was put apart.
+    /// The number of times that a query was put apart.
     put_apart: u64,
 }
 
@@ -96,7 +96,7 @@ struct Connection {
     memberships: HashTable<Membership>,
     /// The groups with hits in the piece at hand.
     touched: Vec<usize>,
-    /// Whether it is among [`Fanout::open`].
+    /// True if it is among [`Fanout::open`].
     open: bool,
     /// The one subscription that its frames say they concern, as a JSON string.
     only: Option<Box<str>>,
@@ -122,15 +122,15 @@ impl Membership {
 struct Group {
     table: usize,
     entry: usize,
-    /// Where it stands among the groups of the query.
+    /// The place where it stands among the groups of the query.
     place: u32,
-    /// How much the hits are, in bytes.
+    /// The size of the hits, in bytes.
     bytes: u32,
     /// The id as a JSON string.
     id_json: Box<str>,
     members: Vec<Member>,
     hits: Vec<Hit>,
-    /// How many of them the log does not decide.
+    /// The number of them that the log does not decide.
     undecided: Undecided,
 }
 
@@ -139,7 +139,7 @@ struct Member {
     connection: u32,
     /// The table that it was made to.
     oid: u32,
-    /// What the subscription has already.
+    /// The place up to which the subscription has everything already.
     after: Position,
 }
 
@@ -160,9 +160,9 @@ struct Scratch {
     resuming: bool,
 }
 
-/// How much is encoded at a time, in bytes.
+/// The amount that is encoded at a time, in bytes.
 const ENCODED_BYTES: usize = 1024 * 1024;
-/// How much of [`Scratch::encoded`] is kept for the next piece, in bytes: more only where a row was as large.
+/// The amount of [`Scratch::encoded`] that is kept for the next piece, in bytes: more only where a row was as large.
 const SCRATCH_BYTES: usize = 4 * 1024 * 1024;
 
 impl Scratch {
@@ -213,12 +213,12 @@ impl Fanout {
         (self.lane, self.now) = (lane, now);
     }
 
-    /// How much work was done to match changes.
+    /// The work that was done to match changes.
     pub fn worked(&self) -> u64 {
         self.worked
     }
 
-    /// How often a query was put apart.
+    /// The number of times that a query was put apart.
     pub fn times_put_apart(&self) -> u64 {
         self.put_apart
     }

@@ -5,7 +5,7 @@ use super::{ConnectionId, Fanout, Sink};
 use crate::filter::{Allowance, Failure};
 use crate::protocol::{Detail, ErrorCode, ErrorMessage};
 
-/// Why a query cannot be served as it is.
+/// The reason why a query cannot be served as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Strain {
     /// Here it takes too long for a change.

@@ -398,7 +398,7 @@ fn a_table_that_everybody_left_is_found_again() {
     }
 }
 
-/// What can happen to subscriptions between two transactions.
+/// The events that can happen to subscriptions between two transactions.
 #[derive(Clone, Debug)]
 enum Step {
     Connect,

@@ -1,4 +1,4 @@
-//! What the log leaves open of queries' results: the words for it, and [`Undecided`], counts of what subscriptions are told
+//! Gaps that the log leaves in queries' results: the words for it, and [`Undecided`], counts of what subscriptions are told
 //! although the log does not decide it.
 
 use super::query::Query;
@@ -7,8 +7,8 @@ use crate::filter::{self, Decision, Matcher, Membership};
 use crate::protocol;
 
 impl Query {
-    /// What the log leaves open of the result, as far as the operations that it wants depend on that. Where no updates are
-    /// published, a delete may be of a row that was not in the result, and nothing else is open.
+    /// The gaps that the log leaves in the result, as far as the operations that it wants depend on that. Where no updates
+    /// are published, a delete may be of a row that was not in the result, and nothing else is open.
     pub fn leaves_open<'r>(
         &self,
         matcher: &Matcher,

@@ -4,7 +4,7 @@ use super::matcher::{Matcher, Verdict};
 use super::row::Row;
 use crate::event::{OldTuple, Op, Relation, Tuple, Value};
 
-/// What happened to a query's result.
+/// The effect on a query's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     /// The row came into it.
@@ -32,7 +32,7 @@ impl Operation {
     }
 }
 
-/// How far the log decides what a change means for a query's result.
+/// The extent to which the log decides what a change means for a query's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// Altogether. (That the row may have been in the result before does not count where it is now: whoever holds rows by
@@ -47,33 +47,33 @@ pub enum Decision {
     },
 }
 
-/// What a change means for a query's result.
+/// The meaning of a change for a query's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Membership {
-    /// What happened to the result.
+    /// The effect on the result.
     pub op: Operation,
-    /// Whether an UPDATE moved the row into the result or out of it.
+    /// True if an UPDATE moved the row into the result or out of it.
     pub by_update: bool,
-    /// How far the log decides that.
+    /// The extent to which the log decides that.
     pub decision: Decision,
 }
 
 impl Membership {
-    /// What a table's truncation means for every result.
+    /// The meaning of a table's truncation for every result.
     pub(super) const TRUNCATE: Membership = Membership {
         op: Operation::Truncate,
         by_update: false,
         decision: Decision::Decided,
     };
 
-    /// What it means for a result that the predicate fails for a row.
+    /// The meaning for a result of a predicate that fails for a row.
     pub(super) const FAILURE: Membership = Membership {
         op: Operation::Failure,
         by_update: false,
         decision: Decision::Decided,
     };
 
-    /// What an operation other than an update means for a result, by whether its row is in it.
+    /// The meaning of an operation other than an update for a result, by whether its row is in it.
     pub(super) fn of_one(op: Operation, verdict: Verdict) -> Option<Membership> {
         let decision = match (verdict, op) {
             (Verdict::DoesNot, _) | (Verdict::Fails, Operation::Delete) => return None,
@@ -89,7 +89,7 @@ impl Membership {
         })
     }
 
-    /// What an update means for a result, by whether the row was in it before and is after. `is_same` tells whether
+    /// The meaning of an update for a result, by whether the row was in it before and is after. `is_same` tells whether
     /// nothing that decides has changed.
     pub(super) fn of_update(
         before: Verdict,
@@ -118,7 +118,7 @@ impl Membership {
         })
     }
 
-    /// Whether clients are told the same of it.
+    /// True if clients are told the same of it.
     pub fn is_told_as(&self, other: &Membership) -> bool {
         let told = |membership: &Membership| {
             let decision = Some(membership.decision).filter(|decision| *decision != Decision::MayHaveBeen);
@@ -131,13 +131,13 @@ impl Membership {
         told(self) == told(other)
     }
 
-    /// Whether an update may have taken the row out of the result.
+    /// True if an update may have taken the row out of the result.
     pub fn may_have_left(&self) -> bool {
         self.by_update && self.decision == Decision::MayHaveBeen
     }
 }
 
-/// What the change means for the matcher's result; `None` if it certainly does not concern it.
+/// The meaning of the change for the matcher's result; `None` if it certainly does not concern it.
 ///
 /// Where the log does not tell, the answer misses nothing, and says so: a row that may be in the result comes into it or
 /// stays in it, and one that is not in it now and may have been before leaves it.
@@ -172,7 +172,7 @@ pub(super) fn versions<'a>(
     }
 }
 
-/// What the log tells of a row that was there before.
+/// The part that the log tells of a row that was there before.
 pub(super) fn old_row<'a>(old: OldTuple<'a>, relation: &'a Relation) -> Row<'a> {
     match old {
         OldTuple::Full(tuple) => Row::old(tuple),
@@ -180,7 +180,7 @@ pub(super) fn old_row<'a>(old: OldTuple<'a>, relation: &'a Relation) -> Row<'a> 
     }
 }
 
-/// Whether an update certainly left a column as it was: its value was not logged again, or is the same as the old one.
+/// True if an update certainly left a column as it was: its value was not logged again, or is the same as the old one.
 /// (Of a row that was [too large](crate::event::RowChange::oversize) to be kept this is not known.)
 pub(super) fn is_same(relation: &Relation, old: Option<OldTuple<'_>>, new: Tuple<'_>, column: usize) -> bool {
     let after = new.get(column);

@@ -47,7 +47,7 @@ fn encoded(row: &str) -> Vec<u8> {
     bytes
 }
 
-/// What an update means for `predicate`: `old` starts with `key` or `full`, or is empty.
+/// The meaning of an update for `predicate`: `old` starts with `key` or `full`, or is empty.
 fn updated(predicate: &str, old: &str, new: &str) -> String {
     let full = old.starts_with("full") || old == "lost";
     let relation = relation(if full {

@@ -28,16 +28,16 @@ use crate::types::json::Numbers;
 const SUBPROTOCOL: &str = "walcast.v1";
 /// A connection's read buffer: client messages are small, and every connection holds one.
 const READ_BUFFER_BYTES: usize = 1024;
-/// How much a connection gathers before it writes: several frames go out in one write.
+/// The amount that a connection gathers before it writes: several frames go out in one write.
 const WRITE_BUFFER_BYTES: usize = 8 * 1024;
 /// The most that a connection ever keeps of what the kernel did not take: what is gathered, one fragment, and answers to
 /// pings. Nothing that a session does fills it: it waits for the client long before.
 const MAX_WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
-/// What every session gets, and what they are waited for by.
+/// The state that every session gets, and the tracker by which they are waited for.
 #[derive(Debug)]
 pub struct Gate<H: History> {
-    /// What sessions share.
+    /// The state that sessions share.
     pub shared: Arc<session::Shared<H>>,
     /// Keeps clients out until there is something to serve, and closes their sessions.
     pub readiness: Readiness,
@@ -156,7 +156,7 @@ async fn upgrade<H: History>(
     response
 }
 
-/// Why a request is no websocket handshake (RFC 6455, section 4.2.1).
+/// The reason why a request is no websocket handshake (RFC 6455, section 4.2.1).
 #[derive(Debug)]
 enum Refusal {
     NoUpgrade,

@@ -37,13 +37,14 @@ struct Versions {
     versions: Vec<Arc<Relation>>,
     /// The generation of types that the newest version is of, at least; `None` if it was described who knows when.
     generation: Option<u64>,
-    /// How often labels had been found to have changed when it was last asked for.
+    /// The number of times that labels had been found to have changed when it was last asked for.
     types_changed: u64,
-    /// What rows of transactions that commit before this are to be read by: they may be older than the newest version.
+    /// The version that rows of transactions that commit before this are to be read by: they may be older than the newest
+    /// version.
     uncertain: Option<(Lsn, Arc<Relation>)>,
 }
 
-/// How many versions of a table are remembered: those that rows on their way can be of.
+/// The number of versions of a table that are remembered: those that rows on their way can be of.
 const MAX_VERSIONS: usize = 8;
 
 impl Composites {
@@ -61,7 +62,7 @@ impl Composites {
         self.generation = None;
     }
 
-    /// Whether the catalogs are to be asked before a row can be read: for each that may hold composites, and for one
+    /// True if the catalogs are to be asked before a row can be read: for each that may hold composites, and for one
     /// with a label that is not known.
     #[inline]
     pub(super) fn are_to_ask(&mut self, change: &RowChange<'_>) -> bool {
@@ -169,8 +170,8 @@ impl Versions {
         any.then_some(altered)
     }
 
-    /// What rows of a transaction that commits at `commit` are to be read by if it cannot be told under which version they
-    /// were written.
+    /// The version that rows of a transaction that commits at `commit` are to be read by if it cannot be told under which
+    /// version they were written.
     fn uncertain(&self, commit: Lsn) -> Option<&Arc<Relation>> {
         let uncertain = self.uncertain.as_ref().filter(|(until, _)| commit < *until);
         uncertain.map(|(_, relation)| relation)
@@ -226,7 +227,7 @@ fn as_described(types: &Relation, described: &Relation) -> Arc<Relation> {
     Arc::new(relation)
 }
 
-/// Whether the composites of a change's rows have as many attributes as the relation says, and it knows their labels.
+/// True if the composites of a change's rows have as many attributes as the relation says, and it knows their labels.
 fn fits(relation: &Relation, op: &Op<'_>) -> bool {
     let row = |tuple: &Tuple<'_>| {
         tuple

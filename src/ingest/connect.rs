@@ -214,7 +214,7 @@ pub fn identify(connection: &mut Connection, slot: &SlotName) -> Result<(Identit
     Ok((identity, system.wal_position))
 }
 
-/// How often the server wants to hear from us at least: a third of its `wal_sender_timeout`.
+/// The longest interval at which the server wants to hear from us: a third of its `wal_sender_timeout`.
 fn status_interval(connection: &mut Connection) -> Result<Duration, postgres::Error> {
     const MOST: Duration = Duration::from_secs(10);
     let setting = "SELECT setting::int8 FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";

@@ -21,17 +21,17 @@ pub(super) struct Ours {
 /// The server's side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Theirs {
-    /// What the slot was told is safe: nothing before it is ever sent again.
+    /// The position that the slot was told is safe: nothing before it is ever sent again.
     pub(super) confirmed: Lsn,
-    /// How far the server has written.
+    /// The position up to which the server has written.
     pub(super) written: Lsn,
     /// The server's timeline.
     pub(super) timeline: u32,
-    /// How that came about, oldest first.
+    /// The way in which that came about, oldest first.
     pub(super) switches: Vec<TimelineSwitch>,
 }
 
-/// Why a history cannot be continued.
+/// The reason why a history cannot be continued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Break {
     /// The slot was confirmed further than we have: what lies between is lost to us.

@@ -20,7 +20,7 @@ use crate::telemetry::{Metrics, TableCounters};
 /// The least time between two positions that are noted in the journal only because the server passed them.
 const POSITION_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What a connection's messages become.
+/// A connection's messages on their way into the journal.
 pub(super) struct Incoming {
     pub(super) streams: Streams,
     pub(super) spools: Spools,
@@ -33,7 +33,7 @@ pub(super) struct Incoming {
     pub(super) unsettled: Unsettled,
     /// When the server sent the last message, by its clock.
     pub(super) sent_at: Timestamp,
-    /// What the last message's frame says of where it ends.
+    /// The end of the last message, as its frame says.
     pub(super) wal_end: Lsn,
 }
 
@@ -64,7 +64,7 @@ impl Incoming {
         }
     }
 
-    /// Whether a transaction, or a block of one, is not yet complete. Transactions between their blocks do not count:
+    /// True if a transaction, or a block of one, is not yet complete. Transactions between their blocks do not count:
     /// they commit later than any position that is passed meanwhile, and are sent again as a whole.
     pub(super) fn is_open(&self) -> bool {
         self.assembler.is_open() || self.streams.is_open()

@@ -48,34 +48,34 @@ pub use standby::Standbys;
 use trouble::Trouble;
 use unstreamed::Unstreamed;
 
-/// What to read.
+/// The slot to read, and how.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The server.
     pub conninfo: ConnInfo,
     /// The slot.
     pub slot: SlotName,
-    /// What the slot decodes by.
+    /// The output plugin of the slot.
     pub plugin: Plugin,
-    /// Whether to make the slot if there never was one.
+    /// True if to make the slot if there never was one.
     pub create_slot: bool,
-    /// Whether to make it anew, under a new epoch, if it is lost or gone.
+    /// True if to make it anew, under a new epoch, if it is lost or gone.
     pub recreate_slot: bool,
     /// The slot is given up rather than have the server keep more WAL for it, in bytes.
     pub max_slot_lag: Option<u64>,
     /// Has the slot looked at.
     pub nudge: Nudge,
-    /// Who waits to take the slot over.
+    /// Those who wait to take the slot over.
     pub standbys: Standbys,
     /// The publications.
     pub publications: Vec<Publication>,
-    /// Where transactions that still run are kept.
+    /// The directory in which transactions that still run are kept.
     pub spool_dir: PathBuf,
-    /// Where what the server sends is kept while nobody can read it yet.
+    /// The directory in which the server's messages are kept while nobody can read it yet.
     pub received_dir: PathBuf,
-    /// Whether large transactions are sent while they still run.
+    /// True if large transactions are sent while they still run.
     pub streaming: bool,
-    /// How much is kept of transactions that still run. Beyond it they are left to the server for a while.
+    /// The amount that is kept of transactions that still run. Beyond it they are left to the server for a while.
     pub max_spool_bytes: u64,
     /// The prefixes of logical messages that can be subscribed to.
     pub messages: Vec<String>,
@@ -83,7 +83,7 @@ pub struct Options {
     pub max_row_bytes: usize,
 }
 
-/// Why the stream ended, or could not begin.
+/// The reason why the stream ended, or could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The connection, or the server's refusal.
@@ -119,7 +119,7 @@ pub enum Error {
     Doubtful {
         /// The transaction.
         xid: u32,
-        /// Where it ends.
+        /// Its end.
         end: Lsn,
     },
     /// The transaction that was to be read after its commit is past: others can come while they run again.
@@ -148,9 +148,9 @@ pub enum Error {
         "the server is {found}, the journal is of {expected}: connect to that one, or use another --data-dir"
     )]
     OtherServer {
-        /// What the connection leads to.
+        /// The server that the connection leads to.
         found: String,
-        /// What the journal holds.
+        /// The contents of the journal.
         expected: String,
     },
     /// walcast stops while it waits for a transaction that the database does not show yet.
@@ -165,11 +165,11 @@ pub enum Error {
          garbled on its way"
     )]
     End {
-        /// Where its commit record starts.
+        /// The start of its commit record.
         start: Lsn,
-        /// Where it is said to end.
+        /// The end that is claimed.
         end: Lsn,
-        /// What the frame says.
+        /// The position that the frame says.
         wal_end: Lsn,
     },
     /// The server said that it has come to a position which it has not written yet.
@@ -180,7 +180,7 @@ pub enum Error {
     Unwritten {
         /// The position.
         claimed: Lsn,
-        /// How far the server had written when it was asked afterwards.
+        /// The position up to which the server had written when it was asked afterwards.
         written: Lsn,
     },
     /// What was received cannot be read back.
@@ -204,7 +204,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Whether trying again cannot help: the journal has failed, and must be opened anew, or the slot is gone.
+    /// True if trying again cannot help: the journal has failed, and must be opened anew, or the slot is gone.
     fn is_fatal(&self) -> bool {
         use journal::Error::{Full, NotAfter};
         match self {
@@ -222,12 +222,12 @@ impl Error {
         }
     }
 
-    /// Whether somebody else was faster to take the slot.
+    /// True if somebody else was faster to take the slot.
     fn is_taken(&self) -> bool {
         matches!(self, Error::Postgres(error) if error.sqlstate() == Some("55006"))
     }
 
-    /// Whether the server itself ended the stream: perhaps at a change that it can never pass.
+    /// True if the server itself ended the stream: perhaps at a change that it can never pass.
     fn is_of_the_server(&self) -> bool {
         match self {
             Error::Postgres(error) => error.sqlstate().is_some(),
@@ -236,7 +236,7 @@ impl Error {
         }
     }
 
-    /// Whether what was received cannot be read, however often it is tried.
+    /// True if what was received cannot be read, however often it is tried.
     fn is_about_what_was_received(&self) -> bool {
         matches!(
             self,
@@ -249,7 +249,7 @@ impl Error {
         )
     }
 
-    /// Whether it does not come again if transactions are sent after their commit only.
+    /// True if it does not come again if transactions are sent after their commit only.
     fn is_of_spools(&self) -> bool {
         matches!(
             self,
@@ -261,15 +261,15 @@ impl Error {
 /// A stream that has begun.
 struct Started {
     stream: ReplicationStream,
-    /// How often the server wants to hear from us at least.
+    /// The longest interval at which the server wants to hear from us.
     status_interval: Duration,
-    /// Whether the database's encoding is UTF8.
+    /// True if the database's encoding is UTF8.
     is_utf8: bool,
     /// Up to where the slot is confirmed.
     confirmed: Lsn,
     /// Up to where the server had written.
     written: Lsn,
-    /// Whether it is received and confirmed before it is read.
+    /// True if it is received and confirmed before it is read.
     receives_first: bool,
 }
 
@@ -278,27 +278,27 @@ pub struct Ingest<W: Append, H: History> {
     options: Options,
     writer: W,
     journal: H,
-    /// What snapshots may not see of what is journaled.
+    /// The journaled transactions that snapshots may not see.
     unseen: Arc<Unseen>,
     tables: Arc<Tables>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
-    /// Whether wal2json is asked for exact numbers: until it refuses.
+    /// True if wal2json is asked for exact numbers: until it refuses.
     exact_numbers: bool,
     /// The time in which transactions are not asked for while they still run.
     unstreamed: Unstreamed,
-    /// Whether something is kept of transactions that still run, or of one that is just read back.
+    /// True if something is kept of transactions that still run, or of one that is just read back.
     spooling: bool,
-    /// What the server sent and could not be read yet.
+    /// The messages that the server sent and that could not be read yet.
     received: Received,
-    /// Whether the stream is received and confirmed before it is read.
+    /// True if the stream is received and confirmed before it is read.
     receives_first: bool,
-    /// Whether the server's setting names us among the synchronous standbys.
+    /// True if the server's setting names us among the synchronous standbys.
     is_synchronous: bool,
     trouble: Trouble,
     /// The last server process of ours that read the slot.
     own_pid: u32,
-    /// Who else read it.
+    /// Others who read it.
     sighting: Option<Sighting>,
 }
 
@@ -308,9 +308,9 @@ const MIN_BACKOFF: Duration = Duration::from_millis(100);
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 /// A connection that held for so long was a good one.
 const GOOD_CONNECTION: Duration = Duration::from_secs(10);
-/// How long the journal gets to sync when walcast stops.
+/// The time that the journal gets to sync when walcast stops.
 const FINAL_SYNC: Duration = Duration::from_secs(10);
-/// How long the server gets to end the stream when walcast stops.
+/// The time that the server gets to end the stream when walcast stops.
 const FINISH: Duration = Duration::from_secs(2);
 
 impl<W: Append, H: History> Ingest<W, H> {

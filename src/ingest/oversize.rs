@@ -27,7 +27,7 @@ impl Cutter {
         }
     }
 
-    /// What stays of a change of a row that is too large; `None` if it is not.
+    /// The part that stays of a change of a row that is too large; `None` if it is not.
     #[inline]
     pub(super) fn cut<'a>(&'a mut self, relation: &Relation, op: &Op<'a>) -> Option<Op<'a>> {
         let (old, new) = match op {

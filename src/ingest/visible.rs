@@ -14,7 +14,7 @@ use crate::tables::Tables;
 #[derive(Debug, Default)]
 pub(super) struct Visible {
     newest: Option<Snapshot>,
-    /// How often there was a newer one.
+    /// The number of times that there was a newer one.
     renewed: u64,
 }
 
@@ -28,7 +28,7 @@ pub(super) const MAX_INVISIBLE: Duration = Duration::from_millis(200);
 const SAID_AFTER: Duration = Duration::from_secs(1);
 
 impl Visible {
-    /// Whether questions asked from here on see the transaction.
+    /// True if questions asked from here on see the transaction.
     fn sees(&mut self, xid: u32, tables: &Arc<Tables>) -> Result<bool, Error> {
         if self.newest.as_ref().is_some_and(|snapshot| snapshot.sees(xid)) {
             return Ok(true);

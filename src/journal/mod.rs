@@ -58,7 +58,7 @@ pub use spool::{Spooled, Spools};
 pub use sync::Observer;
 pub use writer::Writer;
 
-/// How the journal goes about it. The defaults suit a busy database.
+/// The options of a journal. The defaults suit a busy database.
 #[derive(Clone)]
 pub struct Options {
     /// A segment that has reached this size is followed by a new one. Retention removes whole segments.
@@ -67,13 +67,13 @@ pub struct Options {
     pub record_bytes: usize,
     /// The writer flushes by itself when it has gathered this much.
     pub block_bytes: usize,
-    /// How much of what was written last is kept in memory for readers.
+    /// The amount of what was written last that is kept in memory for readers.
     pub window_bytes: usize,
     /// The time from the start of one sync to the next, unless `sync_bytes` are waiting.
     pub sync_interval: Duration,
     /// So many unsynced bytes are synced without waiting.
     pub sync_bytes: u64,
-    /// Whether the journal of a database is opened for another one that took its place, to begin a new epoch.
+    /// True if the journal of a database is opened for another one that took its place, to begin a new epoch.
     pub database_made_anew: bool,
     /// Hears of every sync.
     pub observer: Arc<dyn Observer>,

@@ -1,4 +1,4 @@
-//! What is kept: [`Journal::retain`] removes the oldest sealed segments, [`Pin`] keeps it from some.
+//! Retention: [`Journal::retain`] removes the oldest sealed segments, [`Pin`] keeps it from some.
 
 use std::io;
 use std::time::{Duration, SystemTime};
@@ -9,7 +9,7 @@ use super::seam::Keep;
 use super::shared::{Journal, State};
 use crate::lsn::Lsn;
 
-/// How much of the history to keep. The newest segment, and what is pinned, is always kept.
+/// The amount of the history to keep. The newest segment, and what is pinned, is always kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// Remove the oldest segments while all of them take more than this.

@@ -27,7 +27,7 @@ pub trait Append: Send {
     fn flush(&mut self) -> Result<(), Error>;
     /// The newest position that was noted, flushed or not.
     fn head(&self) -> Lsn;
-    /// Whether a transaction is open.
+    /// True if a transaction is open.
     fn in_transaction(&self) -> bool;
     /// Begins a new history, of a new epoch, that starts at `start`.
     fn new_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error>;
@@ -39,9 +39,9 @@ pub trait Append: Send {
 
 /// A history that can be read from any position it still holds.
 pub trait History: Clone + Send + Sync + 'static {
-    /// What reads it.
+    /// The reader of it.
     type Reader: Read;
-    /// What keeps a part of it.
+    /// A hold on a part of it.
     type Pin: Keep;
     /// Whose history it is, with the timeline it was last continued on.
     fn identity(&self) -> Identity;
@@ -71,7 +71,7 @@ pub trait Keep: Send {
 
 /// Goes forward through a history.
 pub trait Read: Send {
-    /// What comes next, in about `max_bytes`; `None` at the head.
+    /// The next part, in about `max_bytes`; `None` at the head.
     fn next(&mut self, max_bytes: usize) -> Result<Option<Batch>, Error>;
     /// The place after everything that was returned.
     fn position(&self) -> Position;

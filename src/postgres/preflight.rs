@@ -20,7 +20,7 @@ use super::publication_tables::publication_tables;
 use super::slot::{Plugin, Publication, SlotName};
 use crate::event::quote_identifier;
 
-/// What is to work.
+/// The setup that is to work.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
     /// The slot to read.
@@ -29,15 +29,15 @@ pub struct Wanted {
     pub publications: Vec<Publication>,
     /// The output plugin.
     pub plugin: Plugin,
-    /// Whether a missing slot will be created.
+    /// True if a missing slot will be created.
     pub create_slot: bool,
-    /// Whether a slot that is lost will be made anew.
+    /// True if a slot that is lost will be made anew.
     pub recreate_slot: bool,
-    /// Whether missing publications will be created, of all tables.
+    /// True if missing publications will be created, of all tables.
     pub create_publication: bool,
 }
 
-/// How bad it is.
+/// The severity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// It works, but not as one might expect.
@@ -95,9 +95,9 @@ pub enum Code {
 pub struct Finding {
     /// Which kind it is.
     pub code: Code,
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// What is wrong, in a sentence.
+    /// The problem, in a sentence.
     pub what: String,
     /// The SQL or the setting that mends it.
     pub cure: String,
@@ -114,7 +114,7 @@ impl fmt::Display for Finding {
 }
 
 impl Finding {
-    /// What is wrong, and what mends it below.
+    /// The problem, and the cure below it.
     pub fn in_words(&self) -> String {
         format!("{}\n    {}", self.what, self.cure.replace('\n', "\n    "))
     }
@@ -149,7 +149,7 @@ pub fn check(info: &ConnInfo, wanted: &Wanted) -> Result<Vec<Finding>, Error> {
     Ok(findings)
 }
 
-/// How many names a sentence lists.
+/// The number of names that a sentence lists.
 const LISTED: usize = 5;
 
 struct Inspection<'a> {

@@ -35,14 +35,14 @@ pub struct Options {
     pub max_frame_bytes: usize,
 }
 
-/// How much of the journal is read at a time, in bytes.
+/// The amount of the journal that is read at a time, in bytes.
 const BATCH_BYTES: usize = 256 * 1024;
-/// How long to wait for file descriptors before it is tried again.
+/// The time to wait for file descriptors before it is tried again.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
-/// How much work is done until sessions and commands have their turn.
+/// The work that is done until sessions and commands have their turn.
 const YIELD_WORK: u64 = 1_000_000;
 
-/// What stops the router before it is told to.
+/// An error that stops the router before it is told to stop.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the journal")]
 pub struct Error(#[from] crate::journal::Error);

@@ -21,12 +21,12 @@ pub enum Item {
     Ended {
         /// The subscription.
         subscription: Arc<Subscription>,
-        /// Why.
+        /// The reason.
         error: Box<ErrorMessage>,
     },
 }
 
-/// What a session finds in its outbox.
+/// The contents of an outbox, as a session finds them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// The items, in order.

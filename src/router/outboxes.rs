@@ -24,7 +24,7 @@ impl Outboxes {
         }
     }
 
-    /// Whether a connection takes what there is for it.
+    /// True if a connection takes what there is for it.
     pub(super) fn has(&self, connection: ConnectionId) -> bool {
         self.by_connection.get(connection).is_some_and(Option::is_some)
     }

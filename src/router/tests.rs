@@ -1,4 +1,4 @@
-//! What the router does beyond what the integration tests can be sure to meet.
+//! Behaviour of the router beyond what the integration tests can be sure to meet.
 
 use std::pin::pin;
 

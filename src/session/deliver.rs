@@ -10,10 +10,10 @@ use crate::journal::History;
 use crate::lsn::Position;
 use crate::router::Item;
 
-/// What a client was sent of some items.
+/// The part of some items that a client was sent.
 #[derive(Debug, Default)]
 pub(super) struct Delivered {
-    /// Where the last frame ends that it was sent.
+    /// The end of the last frame that it was sent.
     pub(super) position: Option<Position>,
     /// The subscriptions whose end it was told.
     pub(super) ended: Vec<Arc<Subscription>>,

@@ -1,5 +1,5 @@
-//! How a reading of the journal ends: at the head the router takes over. It says from where on, and the reading ends exactly
-//! there.
+//! The way in which a reading of the journal ends: at the head the router takes over. It says from where on, and the reading
+//! ends exactly there.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -152,7 +152,7 @@ impl<H: History> Session<H> {
         Ok(())
     }
 
-    /// Whether the subscription that catches up has ended meanwhile.
+    /// True if the subscription that catches up has ended meanwhile.
     fn is_abandoned(&self, catch_up: &CatchUp<H>) -> bool {
         catch_up
             .alone
@@ -262,7 +262,7 @@ impl<H: History> Session<H> {
     }
 }
 
-/// What an outbox had after a place, where the router took `subscription` over. Whatever it has of that comes later.
+/// The part of an outbox after a place, where the router took `subscription` over. Whatever it has of that comes later.
 fn split_off_later(items: &mut Vec<Item>, place: Position, subscription: &Arc<Subscription>) -> Vec<Item> {
     let is_later = |item: &Item| match item {
         Item::Frame(frame) => frame.position > place,

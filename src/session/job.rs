@@ -1,4 +1,4 @@
-//! What a session does besides reading and writing its socket: one thing at a time, none of which blocks the socket.
+//! The work of a session besides reading and writing its socket: one thing at a time, none of which blocks the socket.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -41,7 +41,7 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    /// Whether one of them has its turn now, the last one being over.
+    /// True if one of them has its turn now, the last one being over.
     fn are_others(&mut self, now: Instant) -> bool {
         if let Some(began) = self.began.take() {
             self.next = Some(now + 3 * now.duration_since(began));
@@ -55,13 +55,13 @@ impl Turns {
 }
 
 impl<H: History> Job<H> {
-    /// Whether a client's message asked for it, and so that of how many there are is for the client to say.
+    /// True if a client's message asked for it, and so that of how many there are is for the client to say.
     pub(super) fn is_asked_for(&self) -> bool {
         matches!(self, Job::Subscribe(..) | Job::Unsubscribe(_) | Job::Over(_))
     }
 }
 
-/// What came of it.
+/// The outcome of it.
 pub(super) enum Done<H: History> {
     Prepared(Arc<str>, Result<Box<Prepared>, ErrorMessage>),
     Snapshot(Box<Snapshot>, Result<Found, Arc<snapshot::Error>>),
@@ -89,7 +89,7 @@ impl<H: History> Session<H> {
         }
     }
 
-    /// What is to be done next. A connection that is behind rejoins first, since whatever needs a seat waits for that; but
+    /// The next job. A connection that is behind rejoins first, since whatever needs a seat waits for that; but
     /// under constant load it may be behind for ever, so that what needs none has its turns in between.
     fn next_job(&mut self) -> Option<Job<H>> {
         if !self.is_behind() {
@@ -112,7 +112,7 @@ impl<H: History> Session<H> {
         Some(Job::Rejoin)
     }
 
-    /// Whether what is live waits for the connection to rejoin.
+    /// True if what is live waits for the connection to rejoin.
     pub(super) fn is_behind(&self) -> bool {
         self.rejoining || self.behind && !self.live.is_empty()
     }

@@ -65,15 +65,15 @@ pub struct Options {
     pub outbox_bytes: usize,
     /// About how large a frame may grow, in bytes.
     pub max_frame_bytes: usize,
-    /// How often a quiet client hears how far the history has come.
+    /// The interval at which a quiet client hears how far the history has come.
     pub progress_interval: Duration,
-    /// How long a client may read nothing of what is sent to it, and how long a message of its may take to come.
+    /// The time that a client may read nothing of what is sent to it, and how long a message of its may take to come.
     pub stall_timeout: Duration,
     /// Over how long clients are told to spread their reconnects when walcast goes away.
     pub spread: Duration,
 }
 
-/// What all sessions share.
+/// The state that all sessions share.
 #[derive(Debug)]
 pub struct Shared<H: History> {
     /// The journal.
@@ -90,9 +90,9 @@ pub struct Shared<H: History> {
     pub database: String,
     /// Bounds and habits.
     pub options: Options,
-    /// Who catches up.
+    /// The one who catches up.
     pub readers: Readers<H>,
-    /// How many sessions may read what is kept of snapshots at the same moment: the others wait their turn.
+    /// The number of sessions that may read what is kept of snapshots at the same moment: the others wait their turn.
     pub spool_readers: Semaphore,
 }
 
@@ -123,7 +123,7 @@ fn logged(error: &(dyn std::error::Error + 'static)) -> String {
     id
 }
 
-/// What a session does next.
+/// The next thing that a session does.
 enum Event<H: History> {
     Taken(Taken),
     Message(Option<tungstenite::Result<Message>>),
@@ -141,7 +141,7 @@ type Work<H> = Pin<Box<dyn Future<Output = Done<H>> + Send>>;
 pub struct Client {
     /// Its connection's number, since walcast was started.
     pub connection: u64,
-    /// Where it connects from.
+    /// The address that it connects from.
     pub peer: SocketAddr,
 }
 
@@ -244,7 +244,7 @@ impl<H: History> Session<H> {
         }
     }
 
-    /// What the outbox has, once it has something.
+    /// The contents of the outbox, once it has some.
     fn poll_take(&self, cx: &mut Context<'_>, items: &mut Vec<Item>) -> Poll<Taken> {
         match &self.seat {
             Some(seat) => seat.outbox.poll_take(cx, items),
@@ -288,7 +288,7 @@ impl<H: History> Session<H> {
         Ok(self.wire.send(hello).await?)
     }
 
-    /// How often to look at the clock.
+    /// The interval at which to look at the clock.
     fn tick(&self) -> Duration {
         let limits = self.shared.options.limits;
         self.shared

@@ -136,7 +136,7 @@ impl Client {
         }
     }
 
-    /// What it should have got.
+    /// The part that it should have got.
     fn assert_is_complete(&self, history: &[Transaction]) {
         let mut expected = Vec::new();
         for (end, rows) in history {

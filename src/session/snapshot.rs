@@ -19,13 +19,13 @@ use crate::types::json::Numbers;
 pub(super) struct Snapshot {
     prepared: Box<Prepared>,
     cursor: Cursor,
-    /// Where they end, once they have begun.
+    /// Their end, once they have begun.
     seam: Option<Arc<Seam>>,
-    /// What stands before the rows of a message.
+    /// The text before the rows of a message.
     before: String,
 }
 
-/// What a step came to.
+/// The outcome of a step.
 #[derive(Debug)]
 pub(super) enum Found {
     /// Nothing yet.
@@ -38,11 +38,11 @@ pub(super) enum Found {
     End,
 }
 
-/// How long one step waits for something to come: others want their turn, all of whom have it within this time.
+/// The time that one step waits for something to come: others want their turn, all of whom have it within this time.
 const POLL: Duration = Duration::from_millis(200);
-/// How long it waits at least.
+/// The time that it waits at least.
 const SHORTEST_POLL: Duration = Duration::from_millis(2);
-/// How often a subscription is checked again because its table changed meanwhile.
+/// The number of times that a subscription is checked again because its table changed meanwhile.
 const MAX_CHECKS: usize = 5;
 
 /// Waits for what comes next: while so many `others` of the connection's wait for theirs, or, without a number, no longer

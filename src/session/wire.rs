@@ -54,7 +54,7 @@ const FRAGMENT_BYTES: usize = 32 * 1024;
 /// A client that takes nothing for so long is stalled: nothing is kept for it in memory any more.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// How many messages may come between our close frame and its answer. Whoever sends more is not waited for.
+/// The number of messages that may come between our close frame and its answer. Whoever sends more is not waited for.
 const MAX_AFTER_CLOSE: usize = 1000;
 
 impl<S> Wire<S>
@@ -164,7 +164,7 @@ where
     }
 }
 
-/// How long a client may take nothing, and what that costs it.
+/// The time that a client may take nothing, and what that costs it.
 #[derive(Debug)]
 pub(super) struct Patience {
     metrics: Arc<Metrics>,

@@ -44,21 +44,21 @@ pub struct Options {
     pub primary: ConnInfo,
     /// The publications: rows that they leave out are left out here.
     pub publications: Vec<Publication>,
-    /// How many are read at the same moment.
+    /// The number of those that are read at the same moment.
     pub max_connections: usize,
-    /// How long one may take at the server, from its snapshot to its last row.
+    /// The time that one may take at the server, from its snapshot to its last row.
     pub timeout: Duration,
-    /// How much may be kept on disk of what clients have not taken yet, in bytes.
+    /// The amount that may be kept on disk of what clients have not taken yet, in bytes.
     pub max_bytes: u64,
     /// Rows beyond this fail the snapshot, in bytes.
     pub max_row_bytes: usize,
     /// About how large a message with rows grows, in bytes.
     pub max_frame_bytes: usize,
-    /// Where it is kept.
+    /// The directory in which it is kept.
     pub dir: PathBuf,
 }
 
-/// Why the rows cannot be had.
+/// The reason why the rows cannot be had.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The database refuses, or cannot be reached.
@@ -105,11 +105,11 @@ pub enum Error {
         "the standby of --snapshot-url has replayed up to {replayed} after {waited:?}, and not yet {wanted}"
     )]
     Behind {
-        /// How far it has come.
+        /// The position that it has reached.
         replayed: Lsn,
-        /// How far it was to come.
+        /// The position that it was to reach.
         wanted: Lsn,
-        /// How long that was waited for.
+        /// The time that was waited for it.
         waited: Duration,
     },
     /// The place where the stream would continue could not be told.
@@ -120,18 +120,18 @@ pub enum Error {
     Abandoned,
 }
 
-/// How many readings may wait for a connection; more only where each is the first of its client's.
+/// The number of readings that may wait for a connection; more only where each is the first of its client's.
 const MAX_WAITING: usize = 1_000;
-/// How often what nobody wants any more is looked for in a full queue, at most.
+/// The shortest interval at which what nobody wants any more is looked for in a full queue.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
-/// How often the primary is asked to write what a snapshot waits for, at most.
+/// The shortest interval at which the primary is asked to write what a snapshot waits for.
 const NUDGE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// SQLSTATE: the role may not do that.
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
 impl Error {
-    /// Whether the connection is of no further use.
+    /// True if the connection is of no further use.
     fn is_fatal(&self) -> bool {
         match self {
             Error::Postgres(error) | Error::Values(error) => error.is_fatal(),

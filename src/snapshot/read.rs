@@ -13,7 +13,7 @@ use super::seam::Seam;
 use super::spool::{Chunk, Kept};
 use crate::lsn::Epoch;
 
-/// How old a reading may be for others to join it: they have to read as much of the history more.
+/// The age that a reading may have for others to join it: they have to read as much of the history more.
 const JOIN_AGE: Duration = Duration::from_secs(10);
 
 /// A reading under way, or one that clients still take from.
@@ -29,7 +29,7 @@ struct State {
     seam: Option<Arc<Seam>>,
     began: Option<Instant>,
     kept: Kept,
-    /// How many chunks there were so far.
+    /// The number of chunks that there were so far.
     chunks: u64,
     end: Option<Result<(), Arc<Error>>>,
     /// The next chunk of each.
@@ -89,12 +89,12 @@ impl Read {
         Some(self.cursor(id))
     }
 
-    /// Whether anybody still waits for it.
+    /// True if anybody still waits for it.
     pub(super) fn is_wanted(&self) -> bool {
         !self.lock().abandoned
     }
 
-    /// Whether somebody waits for it to begin.
+    /// True if somebody waits for it to begin.
     pub(super) fn is_waiting(&self) -> bool {
         let state = self.lock();
         !state.abandoned && !state.started
@@ -115,7 +115,7 @@ impl Read {
         self.changed.send_replace(());
     }
 
-    /// How many bytes of it are kept.
+    /// The number of bytes of it that are kept.
     pub(super) fn kept(&self) -> u64 {
         self.lock().kept.bytes()
     }
@@ -162,7 +162,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// Whether its time is over.
+    /// True if its time is over.
     pub(super) fn is_late(&self) -> bool {
         Instant::now() >= self.until
     }
@@ -172,7 +172,7 @@ impl<'a> Turn<'a> {
         self.given_way.get()
     }
 
-    /// Whether it is to go on.
+    /// True if it is to go on.
     pub(super) fn is_on(&self) -> bool {
         if !self.given_way.get() && (self.is_asked_for)() {
             self.given_way.set(true);
@@ -202,7 +202,7 @@ impl State {
     }
 }
 
-/// What a cursor comes to next.
+/// The next thing that a cursor comes to.
 #[derive(Debug)]
 pub enum Next {
     /// The snapshot is taken, and its rows will follow.
@@ -236,7 +236,7 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// What comes next, once it is there. Dropping the future loses nothing.
+    /// The next part, once it is there. Dropping the future loses nothing.
     ///
     /// # Errors
     /// The reading failed.

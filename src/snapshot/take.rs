@@ -14,13 +14,13 @@ use crate::lsn::{Lsn, Position, Start};
 use crate::postgres::{self, Connection, Row, Snapshot};
 use crate::snapshot::Seam;
 
-/// How long a standby, or the journal, may take to come as far as a snapshot needs.
+/// The time that a standby, or the journal, may take to come as far as a snapshot needs.
 const CATCH_UP: Duration = Duration::from_secs(60);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(5);
-/// How often a snapshot is taken that turns out to be of no use.
+/// The number of times that a snapshot is taken that turns out to be of no use.
 const TRIES: usize = 100;
-/// How much of the journal is read at a time, in bytes.
+/// The amount of the journal that is read at a time, in bytes.
 const BATCH_BYTES: usize = 256 * 1024;
 
 /// A snapshot, and where it was taken.
@@ -44,7 +44,7 @@ impl Taken {
         })
     }
 
-    /// Whether the server is of the history that the stream comes from.
+    /// True if the server is of the history that the stream comes from.
     fn check(&self, stream: &Identity) -> Result<(), Error> {
         if self.system_id != stream.system_id {
             return Err(Error::OtherHistory(format!(

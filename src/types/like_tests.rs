@@ -90,7 +90,7 @@ fn ascii_letters_match_in_both_cases_if_case_does_not_count() {
     assert!(other.matches(b"axb"), "the escape character is one case only");
 }
 
-/// What matching means, without a care for time.
+/// The meaning of matching, without a care for time.
 fn reference(text: &[char], pattern: &[char]) -> bool {
     match (pattern, text) {
         ([], text) => text.is_empty(),

@@ -22,11 +22,11 @@ use crate::lsn::{Done, Lsn, Position, Start};
 use crate::postgres::{Plugin, ReplicationStream};
 use crate::telemetry::chain;
 
-/// How much is read of the log at once.
+/// The amount that is read of the log at once.
 const BATCH_BYTES: usize = 256 * 1024;
-/// How long to wait for more if nobody says that there is some.
+/// The time to wait for more if nobody says that there is some.
 const WAIT: Duration = Duration::from_millis(20);
-/// How often what has been read is removed.
+/// The interval at which what has been read is removed.
 const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<W: Append, H: History> Ingest<W, H> {

@@ -1,4 +1,4 @@
-//! What is no longer kept, and histories that end.
+//! History that is no longer kept, and histories that end.
 
 use std::fs;
 use std::time::{Duration, SystemTime};

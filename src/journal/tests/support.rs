@@ -1,4 +1,4 @@
-//! What the journal's tests share: files that fail on demand, and histories to write and compare.
+//! Support for the journal's tests: files that fail on demand, and histories to write and compare.
 
 use std::io;
 use std::path::Path;
@@ -310,9 +310,9 @@ impl Bed {
     }
 }
 
-/// What goes wrong.
+/// The error.
 pub(super) struct Faults {
-    /// How many bytes can still be written.
+    /// The number of bytes that can still be written.
     pub(super) space: AtomicU64,
     /// The most that one write takes.
     pub(super) longest_write: AtomicU64,
