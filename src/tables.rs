@@ -56,11 +56,11 @@ pub struct Tables {
     types_changed: AtomicU64,
     /// The number of times that the database was asked for all tables.
     refreshed: AtomicU64,
-    /// How far the server's log went when it was last asked. One asks, the others wait for the answer.
+    /// The end of the server's log when it was last asked. One asks, the others wait for the answer.
     written: tokio::sync::Mutex<LastWritten>,
     /// When the database was last asked for all tables because a client was refused. One asks, the others wait.
     renewed: tokio::sync::Mutex<LastRenewed>,
-    /// Whether the database's encoding is known to be UTF-8. It never changes, but another database may take its place.
+    /// True if the database's encoding is known to be UTF-8. It never changes, but another database may take its place.
     is_utf8: AtomicBool,
     /// When it was last said in the log why a table is not published.
     explained: Mutex<Option<Instant>>,
@@ -86,9 +86,9 @@ struct Asked {
 
 /// Clients that ask for tables that are not there make us ask the database at most this often.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-/// How many questions of clients' may be under way.
+/// The number of questions of clients' that may be under way.
 const MAX_QUESTIONS: usize = 2;
-/// How often it is looked whether the stream has begun anew.
+/// The interval at which to look whether the stream has begun anew.
 pub const RENAME_POLL: Duration = Duration::from_millis(20);
 
 impl Tables {
@@ -143,7 +143,7 @@ impl Tables {
         }))
     }
 
-    /// What is visible to the questions that follow, of the methods that ingest uses. Blocking.
+    /// The snapshot of the questions that follow, of the methods that ingest uses. Blocking.
     ///
     /// # Errors
     /// The database does not answer.
@@ -151,7 +151,7 @@ impl Tables {
         lock(&self.described).snapshot()
     }
 
-    /// Whether the server's `synchronous_standby_names` names us. Blocking.
+    /// True if the server's `synchronous_standby_names` names us. Blocking.
     ///
     /// # Errors
     /// The database does not answer.
@@ -159,7 +159,7 @@ impl Tables {
         lock(&self.described).names_us_synchronous()
     }
 
-    /// What may be written by now and not visible yet. Blocking.
+    /// The transactions that may be written by now and not visible yet. Blocking.
     ///
     /// # Errors
     /// The database does not answer.
@@ -202,7 +202,7 @@ impl Tables {
         lock(&self.described).forget_answers();
     }
 
-    /// Whether the stream, which has come to `head`, calls a table by a name that it does not have any more, or is read with
+    /// True if the stream, which has come to `head`, calls a table by a name that it does not have any more, or is read with
     /// less of a root's old rows than its partitions log, and would go on doing so: it is to begin anew.
     pub fn is_outdated(&self, head: Lsn) -> bool {
         lock(&self.renames).is_due(head) || lock(&self.roots).is_due(head)
@@ -245,7 +245,7 @@ impl Tables {
         names
     }
 
-    /// Whether the table of that OID has the name, as far as is known.
+    /// True if the table of that OID has the name, as far as is known.
     pub fn has(&self, name: &TableName, oid: u32) -> bool {
         name.messages().is_some() || self.known(name).is_some_and(|relation| relation.oid == oid)
     }
@@ -273,8 +273,8 @@ impl Tables {
         lock(&self.missed).retain(|table| !missed.contains(table));
     }
 
-    /// What the publications have of the table of that name now, and a position up to which at least that holds: asked
-    /// because of a row that commits at `commit`. Blocking.
+    /// The part that the publications have of the table of that name now, and a position up to which at least that holds:
+    /// asked because of a row that commits at `commit`. Blocking.
     ///
     /// # Errors
     /// The database does not answer.

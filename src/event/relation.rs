@@ -27,8 +27,8 @@ impl TableName {
 }
 
 impl TableName {
-    /// What the logical messages of a prefix go by, as if they were rows of a table. No table has a schema without a
-    /// name.
+    /// The relation that the logical messages of a prefix go by, as if they were rows of a table. No table has a schema
+    /// without a name.
     pub fn of_messages(prefix: impl Into<String>) -> TableName {
         TableName::new("", prefix)
     }
@@ -86,7 +86,7 @@ impl fmt::Display for ReplicaIdentity {
     }
 }
 
-/// How a column's text compares, as far as equality and order on bytes go.
+/// The way in which a column's text compares, as far as equality and order on bytes go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Collation {
@@ -105,7 +105,7 @@ pub enum Collation {
 }
 
 impl Collation {
-    /// Whether texts are known to be ordered as their bytes are.
+    /// True if texts are known to be ordered as their bytes are.
     pub fn is_bytewise(self) -> bool {
         match self {
             Collation::Ascii | Collation::C => true,
@@ -114,7 +114,7 @@ impl Collation {
         }
     }
 
-    /// What the server is to be asked before it is known whether texts are ordered as their bytes are.
+    /// The question that the server is to be asked before it is known whether texts are ordered as their bytes are.
     pub fn unasked(self) -> Option<Unasked> {
         let unasked = Unasked::Order;
         (self == Collation::Library && !unasked.is_answered()).then_some(unasked)
@@ -134,12 +134,12 @@ pub struct Column {
     pub ty: Type,
     /// The type modifier (`atttypmod`), -1 for none.
     pub typmod: i32,
-    /// Whether the column is part of the replica identity, so that old tuples hold it.
+    /// True if the column is part of the replica identity, so that old tuples hold it.
     pub identity: bool,
-    /// How its text compares.
+    /// The way in which its text compares.
     pub collation: Collation,
-    /// How its collation folds letters, where that is not part of `collation`. If its type has none, the database's, which
-    /// the texts have that are made of it.
+    /// The way in which its collation folds letters, where that is not part of `collation`. If its type has none, the
+    /// database's, which the texts have that are made of it.
     #[serde(default, skip_serializing_if = "Ctype::is_unknown")]
     pub ctype: Ctype,
 }
@@ -159,7 +159,7 @@ pub struct Relation {
     /// them: the primary key (identity default or full) or the identity index. Empty if the table has neither, or none
     /// that every update and delete tells in full.
     pub key: Vec<usize>,
-    /// What the log holds besides.
+    /// Everything else that the log holds.
     #[serde(default, skip_serializing_if = "Logging::is_plain")]
     pub logging: Logging,
 }
@@ -168,7 +168,7 @@ pub struct Relation {
 const TOAST_POINTER_BYTES: i32 = 24;
 
 impl Column {
-    /// Whether a new row may lack the column's value because an update left it as it was: a value that may be stored out
+    /// True if a new row may lack the column's value because an update left it as it was: a value that may be stored out
     /// of line (TOAST). That depends on the type alone: with `SET STORAGE PLAIN` values that were stored before stay out of
     /// line.
     pub fn may_be_left_out(&self) -> bool {
@@ -193,7 +193,7 @@ impl Column {
 }
 
 impl Relation {
-    /// Whether old rows are logged whole.
+    /// True if old rows are logged whole.
     pub fn is_full(&self) -> bool {
         self.replica_identity == ReplicaIdentity::Full
     }
@@ -234,7 +234,7 @@ impl Relation {
         columns.map(|column| column.name.as_str()).collect()
     }
 
-    /// Whether it cannot be told of a column which one of the table it is.
+    /// True if it cannot be told of a column which one of the table it is.
     pub fn is_uncertain(&self) -> bool {
         self.columns
             .iter()
@@ -257,7 +257,7 @@ impl Relation {
     }
 }
 
-/// What the replication stream itself says of a table. The catalog adds the rest to make a [`Relation`] of it.
+/// A table as the replication stream itself describes it. The catalog adds the rest to make a [`Relation`] of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StreamRelation {
     /// The table's OID.
@@ -270,7 +270,7 @@ pub struct StreamRelation {
     pub columns: Vec<StreamColumn>,
 }
 
-/// What the replication stream says of a column.
+/// A column as the replication stream describes it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct StreamColumn {
     /// The name, unquoted.
@@ -279,12 +279,12 @@ pub struct StreamColumn {
     pub type_oid: u32,
     /// The type modifier (`atttypmod`), -1 for none.
     pub typmod: i32,
-    /// Whether the column is flagged as part of the replica identity. Under `FULL` all are.
+    /// True if the column is flagged as part of the replica identity. Under `FULL` all are.
     pub identity: bool,
 }
 
 impl From<&Relation> for StreamRelation {
-    /// What the stream said of the relation.
+    /// The relation as the stream described it.
     fn from(relation: &Relation) -> StreamRelation {
         let column = |column: &Column| StreamColumn {
             name: column.name.clone(),

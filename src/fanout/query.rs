@@ -24,19 +24,19 @@ pub struct Query {
     pub columns: Option<Vec<String>>,
     /// The operations.
     pub ops: Ops,
-    /// Whether old rows are wanted where they are known.
+    /// True if old rows are wanted where they are known.
     pub old: bool,
-    /// How numbers beyond a double's precision are sent.
+    /// The way in which numbers beyond a double's precision are sent.
     pub numbers: Numbers,
     /// The names of the key's columns, as the client was told; `None` until they are known.
     pub key: Option<Vec<String>>,
     /// The table as it was when the client was told of it.
     told: Option<Arc<Relation>>,
-    /// How it treats changes of which the log does not tell whether they concern it.
+    /// The way in which it treats changes of which the log does not tell whether they concern it.
     pub undecided: Undecided,
-    /// What `now()` is in the predicate, if that asks for it and it was said.
+    /// The value of `now()` in the predicate, if that asks for it and it was said.
     now: Option<Timestamp>,
-    /// What tells queries apart: the above as the client wrote it.
+    /// The text that tells queries apart: the above as the client wrote it.
     identity: Box<str>,
     bindings: Arc<Bindings>,
     /// The work that it takes.
@@ -93,7 +93,7 @@ impl Query {
         self.told = Some(Arc::clone(relation));
     }
 
-    /// Whether what it asks for depends on when it does: it has to be told by [`Query::set_now`].
+    /// True if what it asks for depends on when it does: it has to be told by [`Query::set_now`].
     pub fn asks_the_clock(&self) -> bool {
         self.predicate.as_ref().is_some_and(Predicate::asks_the_clock)
     }
@@ -107,7 +107,7 @@ impl Query {
         }
     }
 
-    /// What `now()` is in the predicate, if that was said.
+    /// The value of `now()` in the predicate, if that was said.
     pub fn now(&self) -> Option<Timestamp> {
         self.now
     }
@@ -125,12 +125,12 @@ impl Query {
         }
     }
 
-    /// What the database is to be asked before the predicate can be bound to this version of its table.
+    /// The question that the database is to be asked before the predicate can be bound to this version of its table.
     pub fn unasked(&self, relation: &Arc<Relation>) -> Option<Unasked> {
         self.matcher(relation).err()?.unasked()
     }
 
-    /// Whether [`Query::matcher`] takes longer than many rows do.
+    /// True if [`Query::matcher`] takes longer than many rows do.
     pub fn binds_long(&self, relation: &Relation) -> bool {
         self.identity.len() > LONG && self.bindings.known(relation).is_none()
     }
@@ -290,7 +290,7 @@ impl Hash for Query {
 pub struct Subscription {
     /// The client's name for it.
     pub id: Arc<str>,
-    /// What it asks for.
+    /// The query.
     pub query: Arc<Query>,
     /// The OID of the table that it is of: another one may take its name.
     pub oid: u32,

@@ -11,14 +11,14 @@ use crate::event::{Column, Relation, TableName};
 use crate::lsn::{Lsn, Position};
 use crate::protocol::{Detail, ErrorCode, ErrorMessage};
 
-/// What is said of a table that is not there any more under its name, or not published.
+/// The message about a table that is not there any more under its name, or not published.
 pub fn gone_message(name: &TableName) -> ErrorMessage {
     schema_changed(format!(
         "{name} was dropped, renamed or replaced, or is not published any more: start anew"
     ))
 }
 
-/// What is said to a client whose query needs a column that is not the one in this version of the table; `None` if it is.
+/// The message to a client whose query needs a column that is not the one in this version of the table; `None` if it is.
 pub fn changed_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
     let (told, here, change) = query.changed_in(relation)?;
     Some(message_of(relation, told, here, &change))

@@ -31,7 +31,7 @@ fn row(id: usize, bytes: usize, end: &str) -> Vec<String> {
     vec![id.to_string(), "a".repeat(bytes) + end]
 }
 
-/// What takes ten units of work for each byte of the text.
+/// A predicate that takes ten units of work for each byte of the text.
 fn long() -> String {
     format!("t LIKE '%{}b%'", "a_".repeat(240))
 }

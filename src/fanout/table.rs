@@ -19,7 +19,7 @@ use crate::journal::Changes;
 use crate::lsn::Lsn;
 use crate::protocol::{ErrorCode, ErrorMessage};
 
-/// How many changes are looked up at once in a large index.
+/// The number of changes that are looked up at once in a large index.
 pub(super) const AHEAD: usize = 16;
 
 /// The queries that are subscribed to on one table.
@@ -30,7 +30,7 @@ pub(super) struct Table {
     relation: Option<Arc<Relation>>,
     /// The end of the last transaction that had a row of the table.
     pub(super) touched: Lsn,
-    /// Whether a subscription may not fit the version at hand.
+    /// True if a subscription may not fit the version at hand.
     pub(super) has_unfit: bool,
     /// The work that its changes took and nobody has asked for.
     pub(super) work: u64,
@@ -51,7 +51,7 @@ struct Entry {
     groups: Vec<usize>,
 }
 
-/// How a query stands to the version at hand.
+/// The way in which a query stands to the version at hand.
 #[derive(Debug)]
 enum Binding {
     /// No row has come by.
@@ -327,8 +327,8 @@ pub(super) enum End {
     Unnamed,
 }
 
-/// Why a query that fitted its table as the client was told of it does not fit it as it is now. That the log leaves open
-/// what it must know keeps its code.
+/// The reason why a query that fitted its table as the client was told of it does not fit it as it is now. That the log
+/// leaves open what it must know keeps its code.
 fn unfit(error: ErrorMessage) -> ErrorMessage {
     let code = match error.code {
         ErrorCode::ReplicaIdentity => ErrorCode::ReplicaIdentity,

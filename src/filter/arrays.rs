@@ -239,7 +239,7 @@ fn between(mut left: Term<'_>, operator: ArrayOperator, mut right: Term<'_>) -> 
     ))
 }
 
-/// Whether one is a column of `varchar[]` or `name[]`, and the other a `text[]` by its own word: their elements compare, but
+/// True if one is a column of `varchar[]` or `name[]`, and the other a `text[]` by its own word: their elements compare, but
 /// not they.
 fn is_other_text(one: &Term<'_>, other: &Term<'_>) -> bool {
     match (&one.typed, &other.typed) {

@@ -43,7 +43,7 @@ pub(super) enum Expr {
         operand: Operand,
         pattern: Operand,
         escape: Option<Operand>,
-        /// Whether it is `ILIKE`.
+        /// True if it is `ILIKE`.
         folds: bool,
         negated: bool,
     },
@@ -66,7 +66,7 @@ pub(super) enum Expr {
 }
 
 impl Expr {
-    /// Whether one of its operands passes.
+    /// True if one of its operands passes.
     pub(super) fn has(&self, test: &dyn Fn(&Operand) -> bool) -> bool {
         match self {
             Expr::And(exprs) | Expr::Or(exprs) => exprs.iter().any(|expr| expr.has(test)),
@@ -168,7 +168,7 @@ pub(super) struct Operand {
 }
 
 impl Operand {
-    /// Whether it, or an operand inside it, passes.
+    /// True if it, or an operand inside it, passes.
     pub(super) fn has(&self, test: &dyn Fn(&Operand) -> bool) -> bool {
         test(self)
             || match &self.value {
@@ -256,7 +256,7 @@ pub(super) enum Value {
     Collate(Box<Operand>),
 }
 
-/// What the clock says, which is one thing for a whole statement.
+/// A reading of the clock, which is one thing for a whole statement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Clock {
     /// `now()`, `current_timestamp`, `transaction_timestamp()`, `statement_timestamp()`

@@ -64,7 +64,7 @@ pub(super) fn distinct(list: &[Operand]) -> impl Iterator<Item = &Operand> {
     })
 }
 
-/// How large the parameters of a predicate may be together.
+/// The size that the parameters of a predicate may have together.
 const MAX_PARAMETER_BYTES: usize = 64 * 1024;
 
 /// About how many bytes parameters take.
@@ -90,7 +90,7 @@ pub(super) struct Binder<'a> {
     relation: &'a Relation,
     parameters: &'a [Json],
     used: Vec<bool>,
-    /// What `now()` is.
+    /// The value of `now()`.
     pub(super) now: Option<Timestamp>,
     /// The texts of those that were used, so that each is read once.
     texts: Vec<Option<Open>>,

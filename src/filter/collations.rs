@@ -1,4 +1,4 @@
-//! What the collations of texts allow: comparing them by their bytes, and ordering them so.
+//! The limits that collations of texts set: comparing them by their bytes, and ordering them so.
 
 use super::Error;
 use super::matcher::Comparison;
@@ -57,7 +57,7 @@ pub(super) fn check_deterministic(place: &Place<'_>, doing: &str, offset: usize)
     Ok(())
 }
 
-/// Why texts are not ordered under a collation, and how they can be.
+/// The reason why texts are not ordered under a collation, and how they can be.
 fn unordered(place: &Place<'_>, offset: usize) -> Error {
     let message = format!(
         "ordering {:?} is not supported in a predicate: the order of its collation is known to the server alone, unlike that \
@@ -74,7 +74,7 @@ fn unordered(place: &Place<'_>, offset: usize) -> Error {
     }
 }
 
-/// What a `COLLATE` is written behind.
+/// The operand that a `COLLATE` is written behind.
 fn written(place: &Place<'_>) -> String {
     match place.is_whole() {
         true => quote_identifier(&place.column.name),

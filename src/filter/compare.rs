@@ -88,7 +88,7 @@ pub(super) fn compare(
     })
 }
 
-/// What the two are compared as.
+/// The domain in which the two are compared.
 pub(super) fn domain(
     left: &Term<'_>,
     left_kind: &Kind,

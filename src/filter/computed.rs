@@ -29,7 +29,7 @@ pub(super) enum Computed {
     },
 }
 
-/// What a computation takes.
+/// The cost of a computation.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Argument {
     /// Not null.
@@ -37,7 +37,7 @@ pub(super) enum Argument {
     Value(Scalar),
 }
 
-/// How a value becomes one of another type.
+/// The way in which a value becomes one of another type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Cast {
     /// A text, by the type's input function.
@@ -67,7 +67,7 @@ const STEP: usize = 16;
 const FOLD: usize = 16;
 
 impl Computed {
-    /// What is known of it.
+    /// Everything that is known of it.
     pub(super) fn read<'a, 'r: 'a>(&'a self, row: &Look<'r>) -> Operand<'a> {
         if row.spend(STEP).is_err() {
             return Operand::Absent;
@@ -119,7 +119,7 @@ impl Computed {
 }
 
 impl Computed {
-    /// What it takes of the server for a row whose texts have so many bytes.
+    /// The cost to the server of a row whose texts have so many bytes.
     pub(super) fn cost(&self, text: usize) -> Cost {
         let own = Cost {
             work: STEP as u64,

@@ -3,43 +3,43 @@
 use super::cost::MAX_BYTES;
 use crate::types::{Ctype, LiteralError, Unasked};
 
-/// Why a predicate cannot be used. The offset is that of the byte in the `where` text at which the problem lies.
+/// The reason why a predicate cannot be used. The offset is that of the byte in the `where` text at which the problem lies.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The text is not an expression of Postgres.
     #[error("syntax error: {message}")]
     Syntax {
-        /// What is wrong.
+        /// The problem.
         message: String,
-        /// Where.
+        /// Its place.
         offset: usize,
     },
     /// Postgres would take it; we cannot give its exact meaning.
     #[error("{what} is not supported in a predicate")]
     Unsupported {
-        /// What it is, naming it as it is written.
+        /// The construct, named as it is written.
         what: String,
-        /// Where.
+        /// Its place.
         offset: usize,
     },
     /// It depends on more of a collation than is known here.
     #[error("{message}")]
     Collation {
-        /// What it is, why it is not known, and what helps.
+        /// The construct, the reason why it is not known, and the cure.
         message: String,
-        /// What the server may know of it, if it was not asked yet.
+        /// The question that the server may answer, if it was not asked yet.
         unasked: Option<Unasked>,
-        /// Where.
+        /// Its place.
         offset: usize,
     },
     /// The text or one of its parts is over a limit.
     #[error("the predicate is too large: more than {limit} {of}")]
     TooLarge {
-        /// What there is too much of.
+        /// The thing of which there is too much.
         of: &'static str,
-        /// How much there may be.
+        /// The amount that there may be.
         limit: usize,
-        /// Where the limit is passed.
+        /// The place where the limit is passed.
         offset: usize,
     },
     /// To look at rows with it takes too much.
@@ -47,9 +47,9 @@ pub enum Error {
     Limit {
         /// The limit's name.
         limit: &'static str,
-        /// What there is too much of, how much there may be, and what helps.
+        /// The thing of which there is too much, how much there may be, and what helps.
         message: String,
-        /// Where the limit is passed.
+        /// The place where the limit is passed.
         offset: usize,
     },
     /// The table has no such column, or it is not published.
@@ -57,33 +57,33 @@ pub enum Error {
     UnknownColumn {
         /// The name as looked up, unquoted.
         name: String,
-        /// What may have been meant; empty if nothing comes to mind.
+        /// The name that may have been meant; empty if nothing comes to mind.
         hint: String,
-        /// Where.
+        /// Its place.
         offset: usize,
     },
     /// The types do not go together.
     #[error("{message}")]
     Type {
-        /// What is wrong.
+        /// The problem.
         message: String,
-        /// Where.
+        /// Its place.
         offset: usize,
     },
     /// A literal or parameter has no value of the type that its place needs.
     #[error("{source}")]
     Literal {
-        /// What is wrong.
+        /// The problem.
         source: LiteralError,
-        /// Where.
+        /// Its place.
         offset: usize,
     },
     /// The parameters do not fit the predicate.
     #[error("{message}")]
     Parameter {
-        /// What is wrong.
+        /// The problem.
         message: String,
-        /// Where the parameter is used.
+        /// The place where the parameter is used.
         offset: usize,
     },
 }
@@ -104,7 +104,7 @@ impl Error {
         }
     }
 
-    /// What the server is to be asked, for the predicate may be given exactly once it has answered.
+    /// The question that the server is to be asked, for the predicate may be given exactly once it has answered.
     pub fn unasked(&self) -> Option<Unasked> {
         match self {
             Error::Collation { unasked, .. } => unasked.clone(),

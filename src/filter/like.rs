@@ -10,7 +10,7 @@ use super::term::{Place, Term, Typed};
 use super::truth::Truth;
 use crate::types::{Case, CaseMap, Datum, Kind, Pattern, PatternError, Reading};
 
-/// How long a pattern may be: to match it takes its length times that of the text at worst, for each row.
+/// The length that a pattern may have: to match it takes its length times that of the text at worst, for each row.
 const MAX_PATTERN_BYTES: usize = 1_000;
 
 /// `term LIKE pattern [ESCAPE escape]`
@@ -86,7 +86,7 @@ pub(super) fn like(
     Ok(leaf(left, Test::Like(pattern)))
 }
 
-/// Whether letters match in both cases. To `citext` LIKE is ILIKE: either folds as the column's collation does, while `=`
+/// True if letters match in both cases. To `citext` LIKE is ILIKE: either folds as the column's collation does, while `=`
 /// folds as the database's.
 fn case(place: &Place<'_>, folds: bool, offset: usize) -> Result<Case, Error> {
     if !folds && !matches!(place.kind, Kind::Citext(_)) {

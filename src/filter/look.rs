@@ -32,7 +32,7 @@ impl<'r> Look<'r> {
         }
     }
 
-    /// What is known of column `index`.
+    /// Everything that is known of column `index`.
     pub(super) fn get(&self, index: usize) -> Cell<'r> {
         self.row.get(index)
     }

@@ -177,7 +177,7 @@ impl Checker<'_> {
     }
 }
 
-/// Whether it is the collation `"C"`.
+/// True if it is the collation `"C"`.
 fn is_c(collation: &ObjectName) -> bool {
     name_of(collation).is_some_and(|name| name == "C")
 }

@@ -15,14 +15,14 @@ use super::sql::{comparison, describe, is_operand, operator, unwrap_parentheses}
 use super::truth::Truth;
 use crate::event::Timestamp;
 
-/// How large a predicate may be.
+/// The size that a predicate may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// The bytes of its text.
     pub max_text_bytes: usize,
     /// Its comparisons, tests and logical operators.
     pub max_nodes: usize,
-    /// How deep it nests.
+    /// The depth to which it nests.
     pub max_depth: usize,
     /// The values of one `IN` list.
     pub max_in_values: usize,
@@ -45,7 +45,7 @@ pub struct Predicate {
     pub(super) root: Expr,
     /// Something in it is worked out before it is bound.
     pub(super) computes: bool,
-    /// What `now()` is in it.
+    /// The value of `now()` in it.
     pub(super) now: Option<Timestamp>,
     /// It has a `COLLATE "C"`.
     collates: bool,
@@ -98,7 +98,7 @@ impl Predicate {
         })
     }
 
-    /// Whether what it means depends on when it is asked: it has `now()` or its like.
+    /// True if what it means depends on when it is asked: it has `now()` or its like.
     pub fn asks_the_clock(&self) -> bool {
         self.computes && clock::asks_the_clock(&self.root)
     }
@@ -108,7 +108,7 @@ impl Predicate {
         self.now = Some(now);
     }
 
-    /// Whether it has a `COLLATE "C"`, which orders by the bytes of the database's encoding: here by those of UTF-8.
+    /// True if it has a `COLLATE "C"`, which orders by the bytes of the database's encoding: here by those of UTF-8.
     pub fn collates(&self) -> bool {
         self.collates
     }
@@ -145,7 +145,7 @@ pub(super) struct Checker<'a> {
     pub(super) text: Text<'a>,
     pub(super) limits: &'a Limits,
     nodes: usize,
-    /// Whether there is a `COLLATE "C"`.
+    /// True if there is a `COLLATE "C"`.
     pub(super) collates: bool,
 }
 

@@ -31,7 +31,7 @@ struct Document {
 #[derive(Debug)]
 struct Place {
     document: usize,
-    /// Where its way ends.
+    /// The end of its way.
     end: u32,
     uses: usize,
 }

@@ -47,7 +47,7 @@ impl Predicate {
     }
 }
 
-/// How many bytes the values may have together, each as often as it is sent.
+/// The number of bytes that the values may have together, each as often as it is sent.
 const MAX_VALUES_BYTES: usize = 2 * MAX_BYTES;
 
 struct Writer<'a> {
@@ -56,11 +56,11 @@ struct Writer<'a> {
     pushed: Pushed,
     /// Which value stands for a parameter where it has a type: it is sent once, however often it is used so.
     shared: HashMap<(Context, usize, ListAs), usize>,
-    /// How much has been written, in bytes.
+    /// The amount that has been written, in bytes.
     bytes: usize,
 }
 
-/// What gives a parameter its type: what stands around it, as far as Postgres looks.
+/// The context that gives a parameter its type: the text around it, as far as Postgres looks.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Context {
     /// The operator or another word for the place.
@@ -69,7 +69,7 @@ struct Context {
     beside: String,
 }
 
-/// Where a condition stands.
+/// The place where a condition stands.
 #[derive(Clone, Copy)]
 struct Place {
     /// Of its truth values null is as good as false.
@@ -90,14 +90,14 @@ impl Place {
     };
 }
 
-/// How conditions are joined.
+/// The way in which conditions are joined.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Joint {
     And,
     Or,
 }
 
-/// What a list that stands for a parameter is there.
+/// The form there of a list that stands for a parameter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum ListAs {
     Array,
@@ -268,7 +268,7 @@ impl Writer<'_> {
     }
 }
 
-/// Whether a condition may fail for a row.
+/// True if a condition may fail for a row.
 fn can_fail(expr: &Expr) -> bool {
     expr.has(&operand_can_fail)
 }

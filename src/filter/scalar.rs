@@ -40,7 +40,7 @@ pub(super) enum Step {
 }
 
 impl Step {
-    /// How often elements are counted from the end of an array.
+    /// The number of times that elements are counted from the end of an array.
     pub(super) fn counts_back(&self) -> usize {
         match self {
             Step::Field(_) => 0,
@@ -79,7 +79,7 @@ impl Scalar {
         }
     }
 
-    /// What is known of it. A string of a document is copied if something in it is escaped.
+    /// Everything that is known of it. A string of a document is copied if something in it is escaped.
     pub(super) fn read<'a, 'r: 'a>(&'a self, row: &Look<'r>) -> Operand<'a> {
         match self {
             Scalar::Column(source) => operand(*source, row),

@@ -1,4 +1,4 @@
-//! What sqlparser's words mean to us: operators, constants, types, and what to call the rest.
+//! The meaning of sqlparser's words to us: operators, constants, types, and what to call the rest.
 
 use sqlparser::ast::{
     ArrayElemTypeDef, BinaryOperator, DataType, ExactNumberInfo, Expr as Sql, TimezoneInfo, UnaryOperator,
@@ -19,7 +19,7 @@ pub(super) fn unwrap_parentheses(mut sql: &Sql) -> &Sql {
     sql
 }
 
-/// Whether the expression is a column or a constant rather than a condition.
+/// True if the expression is a column or a constant rather than a condition.
 pub(super) fn is_operand(sql: &Sql) -> bool {
     matches!(
         unwrap_parentheses(sql),
@@ -149,7 +149,7 @@ pub(super) fn kind_of(ty: &DataType) -> Option<Kind> {
     })
 }
 
-/// What an expression that is not supported is called.
+/// The name of an expression that is not supported.
 pub(super) fn describe(sql: &Sql) -> String {
     const OVERLAP: &str = "&& as an operand (between conditions write AND)";
     let is_overlap = |sql: &Sql| {

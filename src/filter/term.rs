@@ -23,7 +23,7 @@ pub(super) struct Term<'a> {
 
 #[derive(Clone)]
 pub(super) enum Typed<'a> {
-    /// What a row has.
+    /// The value that a row has.
     Place(Place<'a>),
     /// A quoted literal, parameter or null, which takes its type from its context.
     Open(Option<Open>),
@@ -52,14 +52,14 @@ pub(super) struct Place<'a> {
     pub(super) column: &'a Column,
     /// The part of the column that it is, if it is not the whole.
     pub(super) part: Option<Arc<Part>>,
-    /// What it is if it is computed: the column is then one of those that it is made of.
+    /// The computation, if it is computed: the column is then one of those that it is made of.
     pub(super) computed: Option<Arc<Computed>>,
     /// The type that its text is to be read as being of.
     pub(super) base: Kind,
     /// The type that it has for what stands around it: another one if it was cast.
     pub(super) kind: Kind,
     pub(super) collation: Collation,
-    /// How ILIKE folds it.
+    /// The way in which ILIKE folds it.
     pub(super) ctype: Ctype,
     /// It has `COLLATE "C"`, which outweighs the collation of what it is compared with.
     pub(super) is_collated: bool,
@@ -97,12 +97,12 @@ impl<'a> Place<'a> {
         Ok(())
     }
 
-    /// Whether it is just the column.
+    /// True if it is just the column.
     pub(super) fn is_whole(&self) -> bool {
         self.part.is_none() && self.computed.is_none() && self.kind == self.column.ty.kind
     }
 
-    /// How it is read for a comparison.
+    /// The way in which it is read for a comparison.
     pub(super) fn scalar(&self, domain: Domain) -> Scalar {
         if let Some(cast) = self.cast_for(domain) {
             let of = match Domain::of(&self.base, &self.base) {
@@ -124,7 +124,7 @@ impl<'a> Place<'a> {
         }
     }
 
-    /// What must be done for the comparison to a value that is there already, or that reading its text does not do: a
+    /// The step that the comparison needs for a value that is there already, or that reading its text does not do: a
     /// `numeric` can be too large for a float.
     fn cast_for(&self, domain: Domain) -> Option<Cast> {
         let from = Simple::of(&self.base)?;
@@ -448,10 +448,10 @@ pub(super) fn text_of_json(json: &Json) -> Result<Option<String>, &'static str> 
     }
 }
 
-/// How many values an array of a predicate may have, as an `IN` list by default.
+/// The number of values that an array of a predicate may have, as an `IN` list by default.
 const MAX_ARRAY_VALUES: usize = 1_000;
 
-/// How many bytes a `name` has at most.
+/// The number of bytes that a `name` has at most.
 const MAX_NAME: usize = 63;
 /// The OID of `name`, whose values are cut at 63 bytes.
 const NAME: u32 = 19;

@@ -28,7 +28,7 @@ const EXHAUSTED: Duration = Duration::from_secs(5);
 /// The pause between two tries. It is shorter than that of the listener for clients: without the database all of them wait.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(5);
 
-/// What a session is for.
+/// The purpose of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Our own questions. Whatever the role's settings are, they depend on none: names have to be qualified.
@@ -43,7 +43,7 @@ pub enum Purpose {
     Application,
 }
 
-/// How a connection is protected, in the order in which an `sslmode` tries it.
+/// The way in which a connection is protected, in the order in which an `sslmode` tries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Encryption {
     None,
@@ -83,7 +83,7 @@ impl Connection {
     }
 }
 
-/// Whether the next host may do better.
+/// True if the next host may do better.
 fn passes_over(error: &Error) -> bool {
     match error {
         Error::Server(_) => error.cannot_connect_now(),
@@ -92,7 +92,7 @@ fn passes_over(error: &Error) -> bool {
     }
 }
 
-/// What all attempts have in common.
+/// The state that all attempts have in common.
 struct Connector<'a> {
     info: &'a ConnInfo,
     purpose: Purpose,
@@ -392,7 +392,7 @@ fn asks_for_tls(mut socket: &Socket, deadline: Deadline) -> Result<bool, Error> 
     }
 }
 
-/// Whether the session is of the kind that `target_session_attrs` asks for.
+/// True if the session is of the kind that `target_session_attrs` asks for.
 fn check_session(mut connection: Connection, wanted: TargetSession) -> Result<Connection, Error> {
     if wanted == TargetSession::Any {
         return Ok(connection);

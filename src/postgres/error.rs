@@ -1,4 +1,4 @@
-//! What can go wrong between us and Postgres.
+//! Errors between us and Postgres.
 
 use std::fmt;
 use std::io;
@@ -7,7 +7,7 @@ use super::conninfo::ConnInfoError;
 use super::wire::WireError;
 use crate::exhaustion::is_exhaustion;
 
-/// What went wrong between us and Postgres.
+/// An error between us and Postgres.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The connection string cannot be used.
@@ -19,9 +19,9 @@ pub enum Error {
     /// The socket failed.
     #[error("{doing} failed")]
     Io {
-        /// What we were doing.
+        /// The action that failed.
         doing: &'static str,
-        /// What the operating system says.
+        /// The error of the operating system.
         source: io::Error,
     },
     /// The TLS session could not be had, or broke.
@@ -67,9 +67,9 @@ pub enum Error {
     /// An answer that does not have the expected form.
     #[error("unexpected answer to {question}: {problem}")]
     Answer {
-        /// What was asked.
+        /// The question.
         question: &'static str,
-        /// What is wrong with the answer.
+        /// The problem with the answer.
         problem: String,
     },
 }
@@ -93,7 +93,7 @@ impl Error {
         }
     }
 
-    /// Whether a host that was tried takes no connections now: it starts or shuts down.
+    /// True if a host that was tried takes no connections now: it starts or shuts down.
     pub fn cannot_connect_now(&self) -> bool {
         match self {
             Error::Server(error) => error.code == "57P03",
@@ -111,7 +111,7 @@ impl Error {
         }
     }
 
-    /// Whether the connection is of no further use: every error but those with which the server answers a statement.
+    /// True if the connection is of no further use: every error but those with which the server answers a statement.
     pub fn is_fatal(&self) -> bool {
         match self {
             Error::Server(error) => matches!(error.severity.as_str(), "FATAL" | "PANIC"),
@@ -125,12 +125,12 @@ impl Error {
     }
 }
 
-/// What one host said.
+/// The answer of one host.
 #[derive(Debug)]
 pub struct Attempt {
     /// The host, as in `db.example.com:5432`.
     pub host: String,
-    /// Why it could not be used.
+    /// The reason why it could not be used.
     pub error: Error,
 }
 
@@ -149,13 +149,13 @@ pub struct ServerError {
     pub severity: String,
     /// The SQLSTATE (documentation, appendix "PostgreSQL Error Codes"), `42704` for example.
     pub code: String,
-    /// What is wrong.
+    /// The problem.
     pub message: String,
     /// More about it.
     pub detail: Option<String>,
-    /// What to do about it.
+    /// The cure.
     pub hint: Option<String>,
-    /// Where it happened, for example in which callback of the output plugin.
+    /// The place where it happened, for example in which callback of the output plugin.
     pub context: Option<String>,
     /// The server's function that says so, where the code leaves open which error it is. Unlike the words it is the same
     /// under every `lc_messages`.

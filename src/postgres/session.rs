@@ -32,7 +32,7 @@ pub const PINNED: [(&str, &str); 7] = [
     ("quote_all_identifiers", "off"),
 ];
 
-/// What else our own sessions depend on.
+/// The other settings that our own sessions depend on.
 const OWN: [(&str, &str); 16] = [
     // No operator or type of ours is somebody's.
     ("search_path", "pg_catalog"),
@@ -84,7 +84,7 @@ fn settings(purpose: Purpose, version: u32) -> Vec<(&'static str, &'static str)>
     PINNED.into_iter().chain(fitting).collect()
 }
 
-/// What a session has to know of itself to keep its settings.
+/// The state by which a session keeps its settings.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
     wanted: Vec<(&'static str, String)>,
@@ -146,7 +146,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether a pooler stands between us and the server.
+    /// True if a pooler stands between us and the server.
     pub fn is_pooled(&self) -> bool {
         self.settings.backend_pid != self.key.0
     }

@@ -23,7 +23,7 @@ pub(super) struct CatchUp<H: History> {
     /// Those that came to the head alone while the whole connection had not. They wait where they are for it to come
     /// there: from then on it is read for them too.
     coming: Vec<Box<CatchUp<H>>>,
-    /// Where it goes on, and where it went on before the last step.
+    /// The place where it goes on, and where it went on before the last step.
     next: From,
     before: From,
     /// Something has been read: the place where it starts has come.
@@ -36,23 +36,23 @@ pub(super) struct CatchUp<H: History> {
     is_unshared: bool,
     /// The work that its steps took where it is read for apart, from what the others there had taken when it came.
     pub(super) taken: u64,
-    /// What the subscription has by its snapshot. The router knows nothing of that, so it takes over beyond it.
+    /// The part that the subscription has by its snapshot. The router knows nothing of that, so it takes over beyond it.
     seam: Option<Arc<Seam>>,
     /// The last step came to the head.
     at_head: bool,
-    /// Where the router takes over, once it is known.
+    /// The place where the router takes over, once it is known.
     pub(super) until: Option<Position>,
     /// The connection's seat, which rests until then.
     pub(super) seat: Option<Seat>,
     _counted: Counted,
 }
 
-/// What one step found.
+/// The finds of one step.
 #[derive(Debug)]
 pub(super) struct Step {
-    /// What the client gets, in order.
+    /// The items that the client gets, in order.
     pub(super) items: Vec<Item>,
-    /// Whether there is nothing more to read now, or not up to where it was to read.
+    /// True if there is nothing more to read now, or not up to where it was to read.
     pub(super) done: bool,
 }
 
@@ -68,13 +68,13 @@ impl Drop for Counted {
 /// The least work that a step counts for: it reads of the journal.
 const STEP: u64 = 1_000_000;
 
-/// How long what is served apart waits at the head before it looks again, at least.
+/// The time that what is served apart waits at the head before it looks again, at least.
 const APART_POLL: Duration = Duration::from_millis(20);
 
-/// How long a subscription whose start has not come yet waits before it looks again, at most.
+/// The time that a subscription whose start has not come yet waits before it looks again, at most.
 const FUTURE_POLL: Duration = Duration::from_millis(200);
 
-/// How long it is waited for a place that Postgres has reached in memory alone, until it is asked to write it to disk. By
+/// The time to wait for a place that Postgres has reached in memory alone, until it is asked to write it to disk. By
 /// itself it does so in three times `wal_writer_delay`, 0.6 s. A place that lies just behind the head of a page comes with
 /// the next record only.
 const FUTURE_PATIENCE: Duration = Duration::from_secs(1);
@@ -131,17 +131,17 @@ impl<H: History> CatchUp<H> {
         self.next.position
     }
 
-    /// Whether it is of the whole connection.
+    /// True if it is of the whole connection.
     pub(super) fn is_of_all(&self) -> bool {
         self.alone.is_none()
     }
 
-    /// Whether it can be read for together with others.
+    /// True if it can be read for together with others.
     pub(super) fn is_shareable(&self) -> bool {
         !self.is_unshared && !self.is_before_seam() && !self.is_apart()
     }
 
-    /// Whether it is to be read for apart: it has a query that takes long.
+    /// True if it is to be read for apart: it has a query that takes long.
     pub(super) fn is_apart(&self) -> bool {
         let now = Instant::now();
         let mut queries = self.subscriptions.iter().map(|placed| &placed.subscription.query);
@@ -153,7 +153,7 @@ impl<H: History> CatchUp<H> {
         self.is_unshared = true;
     }
 
-    /// What is to be read for it.
+    /// The part of the history that is to be read for it.
     pub(super) fn wanted(&self) -> Wanted<'_> {
         Wanted {
             subscriptions: &self.subscriptions,
@@ -163,7 +163,7 @@ impl<H: History> CatchUp<H> {
         }
     }
 
-    /// Where the next of those that wait for it is.
+    /// The place where the next of those that wait for it is.
     fn next_coming(&self) -> Option<Position> {
         self.coming.iter().map(|catch_up| catch_up.at()).min()
     }
@@ -203,7 +203,7 @@ impl<H: History> CatchUp<H> {
         self.let_go();
     }
 
-    /// Whether there may still be transactions that the snapshot's rows hold already.
+    /// True if there may still be transactions that the snapshot's rows hold already.
     fn is_before_seam(&self) -> bool {
         self.seam
             .as_ref()
@@ -229,12 +229,12 @@ impl<H: History> CatchUp<H> {
         }
     }
 
-    /// Whether the place to start from has not been reached yet.
+    /// True if the place to start from has not been reached yet.
     pub(super) fn is_early(&self, shared: &Shared<H>) -> bool {
         self.is_before_seam() || !self.has_begun && self.at().end > shared.router.position()
     }
 
-    /// Whether it stays apart at the head, where the router would take it over: the whole connection, as long as it has a
+    /// True if it stays apart at the head, where the router would take it over: the whole connection, as long as it has a
     /// query that takes long.
     pub(super) fn waits_apart(&self) -> bool {
         self.is_of_all() && self.until.is_none() && self.is_apart()

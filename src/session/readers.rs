@@ -24,9 +24,9 @@ use crate::fanout::Lane;
 use crate::journal::{self, History};
 use crate::lsn::{self, Position};
 
-/// How many threads read the journal at the same moment.
+/// The number of threads that read the journal at the same moment.
 const MAX_THREADS: usize = 2;
-/// How many more do for those who are read for apart.
+/// The number of further ones for those who are read for apart.
 const MAX_APART_THREADS: usize = 1;
 /// For how many something may have been read that their sessions did not come to yet. The others wait: with thousands of
 /// sessions that are to run, those that are live would wait for theirs, and what was read takes memory.
@@ -38,11 +38,11 @@ const AWAY_AFTER: Duration = Duration::from_secs(1);
 /// With fewer than so many who wait, each is read for alone and keeps its scan, which costs less than to begin anew for all
 /// of them at each step.
 const FEW: usize = 8;
-/// How far ahead somebody may be to be read for together with another, in bytes of WAL: further on than one step of a
-/// scan comes, it would wait for nothing.
+/// The distance by which somebody may be ahead to be read for together with another, in bytes of WAL: further on than one
+/// step of a scan comes, it would wait for nothing.
 const REACH: u64 = 64 * 1024 * 1024;
 
-/// Who catches up.
+/// The one who catches up.
 pub struct Readers<H: History>(Mutex<Queue<H>>);
 
 struct Queue<H: History> {
@@ -52,7 +52,7 @@ struct Queue<H: History> {
     apart: VecDeque<Waiting<H>>,
     /// The work that the one of them had taken whose turn it was last.
     apart_taken: u64,
-    /// How many have asked.
+    /// The number of those that have asked.
     asked: u64,
     threads: usize,
     apart_threads: usize,
@@ -68,7 +68,7 @@ struct Shares {
 }
 
 impl Shares {
-    /// How many more there are.
+    /// The number of further ones.
     fn room(&mut self, now: Instant) -> usize {
         let is_away = |(_, since): &(u64, Instant)| now.duration_since(*since) >= AWAY_AFTER;
         while self.taken.front().is_some_and(is_away) {
@@ -92,7 +92,7 @@ impl Shares {
 
 /// Somebody to be read for.
 struct Waiting<H: History> {
-    /// How many had asked before.
+    /// The number of those that had asked before.
     number: u64,
     catch_up: Box<CatchUp<H>>,
     answer: oneshot::Sender<Done<H>>,
@@ -242,7 +242,7 @@ impl<H: History> Queue<H> {
         answered
     }
 
-    /// Whether one more thread is to read, which counts from here on: if somebody waits, and there is room for so many.
+    /// True if one more thread is to read, which counts from here on: if somebody waits, and there is room for so many.
     fn takes_thread(&mut self, lane: Lane, room: usize) -> bool {
         let has_room = self.sending.room(Instant::now()) >= room;
         let (waiting, threads, most) = self.lane(lane);
@@ -312,7 +312,7 @@ impl<H: History> Queue<H> {
 }
 
 impl<H: History> Waiting<H> {
-    /// Whether a scan comes soon to its place from another. In the middle of a transaction it comes only from there.
+    /// True if a scan comes soon to its place from another. In the middle of a transaction it comes only from there.
     fn is_ahead_of(&self, place: Position) -> bool {
         let at = self.catch_up.at();
         let is_ahead = at == place || at > place && at.done == lsn::Done::Commit;

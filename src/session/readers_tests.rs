@@ -84,7 +84,7 @@ impl History for Brittle {
     }
 }
 
-/// What sessions share, without a database: nobody asks it here.
+/// The state that sessions share, without a database: nobody asks it here.
 fn shared(history: &Brittle, dir: &std::path::Path) -> Arc<Shared<Brittle>> {
     let metrics = Metrics::new();
     let conninfo = ConnInfo::parse_with("postgresql://nobody@localhost/none", |_| None).unwrap();
@@ -135,7 +135,8 @@ fn asks(shared: &Arc<Shared<Brittle>>) -> oneshot::Receiver<Done<Brittle>> {
     shared.readers.queue().ask(catch_up)
 }
 
-/// How many frames were read for somebody, and whether it is read for alone from now on; `None` if its reading broke.
+/// The number of frames that were read for somebody, and whether it is read for alone from now on; `None` if its reading
+/// broke.
 async fn heard(answered: oneshot::Receiver<Done<Brittle>>) -> Option<(usize, bool)> {
     match answered.await.ok()? {
         Done::Stepped(catch_up, step, _) => {

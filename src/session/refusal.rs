@@ -1,4 +1,4 @@
-//! What a client is told of rows that cannot be had: what it can do about it, if anything, by the code.
+//! The words to a client for rows that cannot be had: what it can do about it, if anything, by the code.
 
 use super::{Session, Shared};
 use crate::journal::History;
@@ -7,7 +7,7 @@ use crate::protocol::{Detail, ErrorCode, ErrorMessage};
 use crate::snapshot;
 use crate::tables::AskError;
 
-/// What an SQLSTATE says of trying again.
+/// The kinds of SQLSTATE, by what they say of trying again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// The predicate fails for a row.

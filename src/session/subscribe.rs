@@ -29,7 +29,7 @@ pub(super) struct Prepared {
     relation: Arc<Relation>,
     columns: Vec<usize>,
     warnings: Vec<String>,
-    /// What its predicate takes.
+    /// The cost of its predicate.
     pub(super) cost: Cost,
 }
 
@@ -244,7 +244,7 @@ fn time_warning(now: Timestamp) -> String {
     )
 }
 
-/// How many predicates are parsed or bound at the same moment, of those that take long.
+/// The number of predicates that are parsed or bound at the same moment, of those that take long.
 static BINDING: Semaphore = Semaphore::const_new(2);
 
 /// Does something that takes long away from the threads that serve sockets, a few at a time: the others wait their turn.
@@ -276,7 +276,7 @@ fn check_versions(query: &Query, since: Option<Vec<Arc<Relation>>>) -> Result<()
     changes.next().map_or(Ok(()), Err)
 }
 
-/// What the database would be asked for: the texts of the predicate, as far as they are not ASCII.
+/// The texts that the database would be asked for: the texts of the predicate, as far as they are not ASCII.
 fn texts(subscribe: &Subscribe) -> String {
     let params = subscribe.params.iter().map(ToString::to_string);
     let texts = subscribe.predicate.clone().into_iter().chain(params);
@@ -320,13 +320,13 @@ fn since(holder: Holder, from: Position, subscribe: &Subscribe) -> Result<Positi
     }
 }
 
-/// Where a subscription from now on starts, with the router at that place: as far as the history that holds `earliest` to
-/// `head` has it. Where it began or was replaced just now, the router has not noticed yet.
+/// The place where a subscription from now on starts, with the router at that place: as far as the history that holds
+/// `earliest` to `head` has it. Where it began or was replaced just now, the router has not noticed yet.
 pub(super) fn now(router: Lsn, earliest: Lsn, head: Lsn) -> Position {
     Position::after(router.min(head).max(earliest))
 }
 
-/// Where a subscription starts: after a place that the history holds, or will reach.
+/// The place where a subscription starts: after a place that the history holds, or will reach.
 async fn start<H: History>(shared: &Shared<H>, subscribe: &Subscribe) -> Result<Beginning, ErrorMessage> {
     let epoch = shared.history.epoch();
     if subscribe.epoch.as_ref().is_some_and(|theirs| *theirs != epoch) {

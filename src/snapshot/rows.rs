@@ -11,7 +11,7 @@ use crate::fanout::Query;
 use crate::journal::History;
 use crate::postgres::{self, Connection, Fetched, Field};
 
-/// How many rows are asked for at a time.
+/// The number of rows that are asked for at a time.
 const ROWS: u32 = 2_000;
 
 impl<H: History> Snapshots<H> {
@@ -53,7 +53,7 @@ impl<H: History> Snapshots<H> {
         self.write_rows(turn, connection, &narrowed(relation, &columns), query)
     }
 
-    /// Whether the table, which the transaction holds as it is, is the one that the client was told of.
+    /// True if the table, which the transaction holds as it is, is the one that the client was told of.
     fn check_table(&self, told: &Relation) -> Result<(), Error> {
         let mut catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
         let found = catalog.table(&self.options.publications, &told.table)?;
@@ -115,7 +115,7 @@ fn of_values(error: postgres::Error) -> Error {
     }
 }
 
-/// Whether the rows that the server is about to send are of the table that the client was told of. (Their types were
+/// True if the rows that the server is about to send are of the table that the client was told of. (Their types were
 /// compared before; here a domain is called by its base.)
 fn fits(fields: &[Field], relation: &Relation, columns: &[usize], facts: &statement::Facts) -> bool {
     // Partitions were looked up when the facts were asked for.

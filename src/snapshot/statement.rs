@@ -67,7 +67,7 @@ pub(super) const TAKE: &str = "SELECT pg_catalog.pg_current_snapshot()::text, pg
           ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)) \
                ::bit(32)::int END";
 
-/// How far a standby has come.
+/// The position that a standby has reached.
 pub(super) const REPLAYED: &str =
     "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn()";
 
@@ -120,7 +120,7 @@ pub(super) fn facts(oid: u32, publications: &[Publication], version: u32) -> Str
 /// Which of a table's rows the stream will tell the changes of.
 #[derive(Debug)]
 pub(super) struct Facts {
-    /// Whether it is partitioned. If not, its own rows alone: tables that inherit from it are published as themselves.
+    /// True if it is partitioned. If not, its own rows alone: tables that inherit from it are published as themselves.
     is_partitioned: bool,
     /// The conditions on them: that the publications put, for one operation or another, and that their partition logs
     /// changes, which foreign and unlogged ones do not.
@@ -132,7 +132,7 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    /// Whether partitions are read one by one.
+    /// True if partitions are read one by one.
     pub(super) fn is_read_by_parts(&self) -> bool {
         self.parts.is_some()
     }

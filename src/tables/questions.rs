@@ -1,4 +1,4 @@
-//! What clients have the database asked: a few questions at a time, none of which is waited for without a bound.
+//! Questions that clients have the database asked: a few questions at a time, none of which is waited for without a bound.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -22,7 +22,7 @@ struct Written {
     asked: Instant,
 }
 
-/// Why the database did not answer a client's question.
+/// The reason why the database did not answer a client's question.
 #[derive(Debug, thiserror::Error)]
 pub enum AskError {
     /// It refused, or cannot be reached.
@@ -57,11 +57,11 @@ pub(super) struct FailedToLearn {
 
 /// Clients that resume beyond the head make us ask how far the server is at most this often.
 const WRITTEN_INTERVAL: Duration = Duration::from_millis(100);
-/// How long a client waits for the database's answer.
+/// The time that a client waits for the database's answer.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Tables {
-    /// Whether the server's log goes as far as `lsn`, on disk or not: if not, how far it goes. Asks the database, on another
+    /// True if the server's log goes as far as `lsn`, on disk or not: if not, how far it goes. Asks the database, on another
     /// thread, unless the last answer says it.
     ///
     /// # Errors
@@ -72,7 +72,7 @@ impl Tables {
         Ok(if lsn <= written { Ok(()) } else { Err(written) })
     }
 
-    /// How far the server's log goes: by an answer to a question asked after `since`, or by a recent one
+    /// The end of the server's log: by an answer to a question asked after `since`, or by a recent one
     /// that goes beyond `lsn`.
     async fn inserted_since(&self, since: Instant, lsn: Lsn) -> Result<Lsn, AskError> {
         let mut last = self.written.lock().await;
@@ -100,7 +100,7 @@ impl Tables {
         Ok(lsn)
     }
 
-    /// Whether the database's encoding has all characters of a text. Asks the database, on another thread, unless the text
+    /// True if the database's encoding has all characters of a text. Asks the database, on another thread, unless the text
     /// is ASCII or the database known to be UTF-8.
     ///
     /// # Errors
@@ -125,7 +125,7 @@ impl Tables {
         Ok(can_hold)
     }
 
-    /// Whether `COLLATE "C"`, the order of the bytes in the database's encoding, is that of UTF-8's. Asks the database, on
+    /// True if `COLLATE "C"`, the order of the bytes in the database's encoding, is that of UTF-8's. Asks the database, on
     /// another thread, unless it is known to be UTF-8. If not, the encoding's name.
     ///
     /// # Errors

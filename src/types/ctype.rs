@@ -32,12 +32,13 @@ pub enum Ctype {
 }
 
 impl Ctype {
-    /// Whether nothing is known of it.
+    /// True if nothing is known of it.
     pub fn is_unknown(&self) -> bool {
         *self == Ctype::Unknown
     }
 
-    /// What the server is to be asked before texts can be folded; `None` if nothing is: its table is known, or it has none.
+    /// The question that the server is to be asked before texts can be folded; `None` if nothing is: its table is known, or
+    /// it has none.
     pub fn unasked(&self) -> Option<Unasked> {
         match self {
             Ctype::Named(name) => {
@@ -48,12 +49,12 @@ impl Ctype {
     }
 }
 
-/// Why a table is none.
+/// The reason why a table is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} and {1:?} cannot be a letter and its lower case")]
 pub struct NoLetters(pub char, pub char);
 
-/// What `lower` and `upper` make of each character. Equal maps are the same one.
+/// A map from each character to its lower and upper case. Equal maps are the same one.
 #[derive(Clone, Copy)]
 pub struct CaseMap(&'static Letters);
 
@@ -64,7 +65,7 @@ struct Letters {
     upper: Table,
 }
 
-/// What becomes of each character.
+/// The character that each one becomes.
 #[derive(PartialEq, Eq)]
 struct Table {
     ascii: [char; 128],
@@ -146,7 +147,7 @@ impl CaseMap {
         *ASCII
     }
 
-    /// Whether it is that one.
+    /// True if it is that one.
     pub fn is_ascii(self) -> bool {
         self.0.number == 0
     }
@@ -163,7 +164,7 @@ impl CaseMap {
         }
     }
 
-    /// Whether the server has said of the ctype of that name what it is, or that it is none.
+    /// True if the server has said of the ctype of that name what it is, or that it is none.
     pub(super) fn is_answered(name: &str) -> bool {
         let learnt = LEARNT.read().unwrap_or_else(PoisonError::into_inner);
         learnt.names.contains_key(name)
@@ -218,12 +219,12 @@ impl CaseMap {
         self.0.lower.change(c)
     }
 
-    /// What `lower` makes of a text; `None` if that is not UTF-8, which no server sends. Copies what it must change.
+    /// The outcome of `lower` for a text; `None` if that is not UTF-8, which no server sends. Copies what it must change.
     pub fn lower(self, text: &[u8]) -> Option<Cow<'_, [u8]>> {
         self.0.lower.change_text(text)
     }
 
-    /// What `upper` makes of a text, likewise.
+    /// The outcome of `upper` for a text, likewise.
     pub fn upper(self, text: &[u8]) -> Option<Cow<'_, [u8]>> {
         self.0.upper.change_text(text)
     }

@@ -10,14 +10,14 @@ use super::json_read::{Child, Children, Shape, is_text, split_value, unescape, w
 use super::jsonb_compare::{contains, has_scalar, is_equal, is_equal_scalar};
 use super::{Exhausted, Malformed, Work};
 
-/// How deep values may nest in a constant, and in containers of which one contains the other: more than people write, and
-/// less than a stack holds.
+/// The depth to which values may nest in a constant, and in containers of which one contains the other: more than people
+/// write, and less than a stack holds.
 pub(super) const MAX_DEPTH: usize = 256;
 
-/// How many steps a path may have.
+/// The number of steps that a path may have.
 const MAX_STEPS: usize = 100;
 
-/// Why a question about a `json` or `jsonb` has no answer.
+/// The reason why a question about a `json` or `jsonb` has no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JsonError {
     /// The text is no JSON, or a string of it has no text in Postgres (`\u0000`), where the server too fails.
@@ -85,7 +85,7 @@ impl Path {
         self.0.iter().map(|step| (step.key.as_deref(), step.index))
     }
 
-    /// How many of its steps count from the end of an array.
+    /// The number of its steps that count from the end of an array.
     pub fn counts_back(&self) -> usize {
         let is_negative = |step: &&Step| step.index.is_some_and(|index| index < 0);
         self.0.iter().filter(is_negative).count()
@@ -97,7 +97,7 @@ impl Path {
         size_of_val(&*self.0) + keys.map(|key| key.len()).sum::<usize>()
     }
 
-    /// Whether the path leads to the same place here as there. Of a `json` Postgres counts a negative index of a later
+    /// True if the path leads to the same place here as there. Of a `json` Postgres counts a negative index of a later
     /// step from the end of the first array at that depth that is long enough, wherever that stands: such a path is best
     /// refused, and [`Document::path`] does not follow it.
     pub fn is_exact(&self, form: JsonForm) -> bool {
@@ -181,8 +181,8 @@ impl<'a> Document<'a> {
         Ok(found.map(|text| Document { text, ..self }))
     }
 
-    /// What `->>` and `#>>` make of what `->` and `#>` found: a string's text, other values as they are printed; `None`
-    /// for null.
+    /// The outcome of `->>` and `#>>` for what `->` and `#>` found: a string's text, other values as they are printed;
+    /// `None` for null.
     pub fn text(self) -> Result<Option<Cow<'a, [u8]>>, JsonError> {
         let value = self.value()?;
         Ok(match Shape::of(value).ok_or(Malformed)? {
@@ -227,8 +227,8 @@ impl<'a> Document<'a> {
     }
 }
 
-/// What the steps lead to from the `jsonb` that the text starts with. What is not on the way is skipped, and what lies
-/// behind is not read.
+/// The value that the steps lead to from the `jsonb` that the text starts with. What is not on the way is skipped, and what
+/// lies behind is not read.
 fn find<'a, K: AsRef<[u8]>>(mut text: &'a [u8], steps: &[Step<K>]) -> Result<Option<&'a [u8]>, JsonError> {
     for step in steps {
         let mut children = Children::of(text);
@@ -268,8 +268,8 @@ fn find<'a, K: AsRef<[u8]>>(mut text: &'a [u8], steps: &[Step<K>]) -> Result<Opt
     Ok(Some(value))
 }
 
-/// What the steps lead to from the `json` that the text starts with, and what follows that `json`. Of a key that stands
-/// twice the last one counts that leads to something.
+/// The value that the steps lead to from the `json` that the text starts with, and what follows that `json`. Of a key that
+/// stands twice the last one counts that leads to something.
 fn find_last<'a, K: AsRef<[u8]>>(
     text: &'a [u8],
     steps: &[Step<K>],

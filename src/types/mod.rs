@@ -1,4 +1,4 @@
-//! What Postgres' types mean: which there are, how their text reads, compares and prints as JSON. Pure.
+//! The meaning of Postgres' types: which there are, how their text reads, compares and prints as JSON. Pure.
 
 mod array;
 mod array_text;

@@ -1,4 +1,4 @@
-//! What people write to [`Datum`]: [`literal`], and [`cast`] between types.
+//! Literals as people write them, to [`Datum`]: [`literal`], and [`cast`] between types.
 //!
 //! A literal is accepted only if Postgres' own input function gives it the same value under every setting; where that
 //! function accepts more (month names, zone names, `now`, hexadecimal), the literal is refused.
@@ -10,7 +10,7 @@ use super::{CaseMap, Ctype, Datum, Decimal, Float, Inet, Kind, Reading};
 use super::{bytea, calendar, interval};
 use crate::lsn::Lsn;
 
-/// Why a literal has no value of the type that it needs.
+/// The reason why a literal has no value of the type that it needs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LiteralError {
     /// Postgres would refuse it too.
@@ -36,7 +36,7 @@ pub enum LiteralError {
         ty: &'static str,
         /// The literal.
         text: String,
-        /// How it should look.
+        /// An example of how it should look.
         example: &'static str,
     },
     /// Postgres may understand it, but only the plain form means the same everywhere.
@@ -46,7 +46,7 @@ pub enum LiteralError {
         ty: &'static str,
         /// The literal.
         text: String,
-        /// How it should look.
+        /// An example of how it should look.
         example: &'static str,
     },
     /// It nests deeper than is followed.
@@ -171,7 +171,7 @@ pub fn cast(datum: &Datum<'static>, from: &Kind, to: &Kind) -> Result<Datum<'sta
     }
 }
 
-/// Why a number cannot be read.
+/// The reason why a number cannot be read.
 pub(super) enum NumberError {
     Invalid,
     OutOfRange,
@@ -207,7 +207,7 @@ fn integer_literal(kind: &Kind, trimmed: &str, text: &str) -> Result<Datum<'stat
     }
 }
 
-/// How many digits a `numeric` may have before its decimal point, and after it (documentation, "Numeric Types").
+/// The number of digits that a `numeric` may have before its decimal point, and after it (documentation, "Numeric Types").
 const NUMERIC_DIGITS: (i32, i64) = (131_072, 16_383);
 
 pub(super) fn numeric_literal(text: &str) -> Result<Decimal<'static>, NumberError> {

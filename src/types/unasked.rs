@@ -4,7 +4,7 @@ use std::sync::{PoisonError, RwLock};
 
 use super::CaseMap;
 
-/// What the server has not been asked yet.
+/// A question that the server has not been asked yet.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Unasked {
     /// The letters of the ctype of this name, for [`CaseMap::learn`].
@@ -14,7 +14,7 @@ pub enum Unasked {
 }
 
 impl Unasked {
-    /// Whether it has been asked meanwhile.
+    /// True if it has been asked meanwhile.
     pub fn is_answered(&self) -> bool {
         match self {
             Unasked::Letters(name) => CaseMap::is_answered(name),
@@ -23,8 +23,8 @@ impl Unasked {
     }
 }
 
-/// How the server's C library orders texts under `C.UTF-8`: as their bytes since glibc 2.35 and in musl, while what
-/// distributions shipped before had tables of their own. The name does not tell, so the server is asked.
+/// The way in which the server's C library orders texts under `C.UTF-8`: as their bytes since glibc 2.35 and in musl, while
+/// what distributions shipped before had tables of their own. The name does not tell, so the server is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LibraryOrder {
     /// By code point, which in UTF-8 is by byte.

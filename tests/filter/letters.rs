@@ -201,7 +201,7 @@ const CONDITIONS: &[&str] = &[
     "cta = ARRAY[$]",
 ];
 
-/// What the server is asked, and what we are: an array or a concatenation is written as its literal.
+/// The question to the server, and the one to us: an array or a concatenation is written as its literal.
 fn with_letter(condition: &str, letter: &str) -> String {
     let array = format!("'{{\"{}\"}}'", letter.replace("''", "'").replace('\'', "''"));
     let tail = quote(&format!("%{letter}"));

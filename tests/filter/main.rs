@@ -28,12 +28,12 @@ use predicates::{Written, predicate};
 use reasons::{REASONS, reason};
 use table::{ROWS, relation, table};
 
-/// How many pairs are compared if `WALCAST_PAIRS` does not say.
+/// The number of pairs that are compared if `WALCAST_PAIRS` does not say.
 const PAIRS: usize = 200_000;
-/// How many predicates are tried on one table.
+/// The number of predicates that are tried on one table.
 const PREDICATES: usize = 1_500;
 
-/// What the server says of a predicate.
+/// The server's answer about a predicate.
 pub(crate) enum Answer {
     /// It is no condition on the table.
     Error(String),
@@ -158,7 +158,7 @@ fn seed() -> u64 {
     }
 }
 
-/// Whether Postgres must refuse too what we refuse so.
+/// True if Postgres must refuse too what we refuse so.
 fn is_error_there(error: &Error) -> bool {
     match error {
         Error::Unsupported { .. } | Error::Collation { .. } | Error::TooLarge { .. } => false,
@@ -233,7 +233,7 @@ fn selected(connection: &mut Connection, pushed: &Pushed) -> Option<Vec<usize>> 
     }
 }
 
-/// What was compared, and what was refused here that Postgres takes: how often, by reason.
+/// Counts of what was compared, and of what was refused here that Postgres takes: how often, by reason.
 #[derive(Default)]
 struct Tally {
     pairs: usize,

@@ -20,7 +20,7 @@ impl Written {
         self.theirs.push_str(text);
     }
 
-    /// What depends on the clock, and the same by the literal that the clock is at.
+    /// A condition that depends on the clock, and the same by the literal that the clock is at.
     pub(crate) fn clock(&mut self, ours: &str) {
         self.ours.push_str(ours);
         self.theirs.push_str(&crate::clock::at_now(ours));

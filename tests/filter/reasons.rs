@@ -1,5 +1,5 @@
-//! Why predicates are refused here that Postgres takes: all reasons that there are, and how often random predicates may
-//! meet them. A reason that is not here is a loss of the language, and so is one that is met more often.
+//! The reason why predicates are refused here that Postgres takes: all reasons that there are, and how often random
+//! predicates may meet them. A reason that is not here is a loss of the language, and so is one that is met more often.
 
 use walcast::filter::Error;
 

@@ -221,7 +221,7 @@ pub(crate) fn columns() -> impl Iterator<Item = &'static Spec> {
     SCALARS.iter().chain(DOCUMENTS).chain(ARRAYS).chain(OTHERS)
 }
 
-/// What walcast asks the database.
+/// The query by which walcast asks the database.
 pub(crate) fn catalog(cluster: &Cluster) -> Catalog {
     let url = cluster.url("postgres");
     let info = ConnInfo::parse_with(&url, |name| (name == "USER").then(|| "postgres".into()));

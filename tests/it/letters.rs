@@ -12,7 +12,7 @@ const SCHEMA: &str = "CREATE EXTENSION citext;
     CREATE TABLE t (id int PRIMARY KEY, who citext, what text COLLATE \"C.utf8\", note text);
     ALTER TABLE t REPLICA IDENTITY FULL; CREATE PUBLICATION pub FOR TABLE t";
 
-/// How often the server was asked for letters, and for the order of a collation.
+/// The number of times that the server was asked for letters, and for the order of a collation.
 fn questions(database: &Database) -> (usize, usize) {
     let log = std::fs::read_to_string(database.server().log()).unwrap();
     let asked = |part: &str| log.matches(part).count();

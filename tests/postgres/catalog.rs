@@ -16,7 +16,7 @@ fn stream_column(name: &str, type_oid: u32, identity: bool) -> StreamColumn {
     }
 }
 
-/// What the stream says of a table that the catalog knows.
+/// The stream's description of a table that the catalog knows.
 fn as_streamed(relation: &Relation) -> StreamRelation {
     relation.into()
 }

@@ -29,7 +29,7 @@ struct Slot {
     /// The item's entry, or the number of a posting.
     number: u32,
     part: u8,
-    /// Whether rows of the key have the value itself.
+    /// True if rows of the key have the value itself.
     exact: bool,
     to: To,
 }
@@ -182,7 +182,7 @@ impl Equalities {
         removed
     }
 
-    /// Whether it holds more than a processor's caches do.
+    /// True if it holds more than a processor's caches do.
     pub(super) fn is_large(&self) -> bool {
         self.slots.len() > LARGE
     }
@@ -220,7 +220,7 @@ impl Equalities {
         }
     }
 
-    /// Where the row belongs.
+    /// The place where the row belongs.
     fn key_in(&self, search: &mut Search<'_, '_>) -> Place {
         let mut key: Option<Key> = None;
         let mut is_same = true;
@@ -277,7 +277,7 @@ impl Equalities {
     }
 }
 
-/// Where a row belongs in a table.
+/// The place where a row belongs in a table.
 enum Place {
     Nowhere,
     /// That is not known.

@@ -6,7 +6,7 @@
 
 use super::Item;
 
-/// How many entries a node has at most.
+/// The number of entries that a node has at most.
 const FULL: usize = 64;
 
 /// From `low` to `high`, both included. One whose ends are the wrong way round holds nothing.

@@ -14,7 +14,7 @@ use super::source::{Known, Seen, SourceId, Sources};
 use super::tally::Charges;
 use crate::types::{Abbreviated, Work};
 
-/// How many sets of columns a level tells apart at most, apart from single ones: each costs a look-up per row.
+/// The number of sets of columns that a level tells apart at most, apart from single ones: each costs a look-up per row.
 const MAX_SETS: usize = 16;
 
 /// Items by their conditions.
@@ -34,15 +34,15 @@ pub(super) enum Posting {
     Many(Box<Level>),
 }
 
-/// How many items a posting holds in a list.
+/// The number of items that a posting holds in a list.
 const FEW: usize = 32;
 
-/// What filing needs to know.
+/// The context of filing.
 #[derive(Debug)]
 pub(super) struct Filing<'f> {
     pub(super) records: &'f Records,
     pub(super) sources: &'f mut Sources,
-    /// What the levels above are by.
+    /// The sources that the levels above are by.
     pub(super) used: Vec<SourceId>,
 }
 
@@ -169,7 +169,7 @@ impl Search<'_, '_> {
         }
     }
 
-    /// Whether the version before has exactly the same value.
+    /// True if the version before has exactly the same value.
     pub(super) fn is_same(&mut self, source: SourceId, value: Abbreviated) -> bool {
         match &mut self.before {
             Some(before) => value.exact && before.known(source) == Known::Value(value),

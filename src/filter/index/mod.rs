@@ -34,7 +34,7 @@ use super::row::Row;
 use crate::event::{OldTuple, Op, Relation, Tuple};
 use crate::types::Work;
 
-/// What is filed: a conjunction of a predicate.
+/// An item that is filed: a conjunction of a predicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Item {
     entry: u32,
@@ -63,15 +63,15 @@ pub struct Index {
     found: Vec<Found>,
     old: Vec<Known>,
     new: Vec<Known>,
-    /// What [`Index::warm`] looks up, and what it finds.
+    /// Space for what [`Index::warm`] looks up, and for what it finds.
     keys: Vec<Key>,
     peeked: Vec<u32>,
     /// The columns of a predicate.
     columns: Vec<usize>,
-    /// How much work there may be for a change.
+    /// The work that may be done for a change.
     allowance: Allowance,
     charges: Charges,
-    /// What the last change took.
+    /// The work that the last change took.
     tally: Tally,
 }
 
@@ -81,12 +81,12 @@ impl Index {
         self.records.len()
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Whether its look-ups mostly wait for memory.
+    /// True if its look-ups mostly wait for memory.
     pub fn is_large(&self) -> bool {
         self.root.large().next().is_some()
     }
@@ -176,7 +176,7 @@ impl Index {
         self.allowance = allowance;
     }
 
-    /// What the last change took.
+    /// The work that the last change took.
     pub fn tally(&self) -> &Tally {
         &self.tally
     }

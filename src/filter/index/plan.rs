@@ -16,7 +16,7 @@ use crate::filter::scalar::Scalar;
 use crate::filter::truth::Truth;
 use crate::types::Datum;
 
-/// How many conjunctions a predicate may have: one of more is looked at for every change.
+/// The number of conjunctions that a predicate may have: one of more is looked at for every change.
 const MAX_CONJUNCTIONS: usize = 32;
 
 /// Conditions that all hold where the predicate does.
@@ -278,7 +278,7 @@ impl Conjunction {
         self.equals.is_empty() && self.lists.is_empty() && self.ranges.is_empty() && self.nulls.is_empty()
     }
 
-    /// Whether few rows are likely to be like that.
+    /// True if few rows are likely to be like that.
     fn is_narrow(&self, sources: &Sources) -> bool {
         self.equals.iter().any(|(source, _)| !sources.is_bool(*source)) || !self.lists.is_empty()
     }

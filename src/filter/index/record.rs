@@ -47,7 +47,7 @@ impl Place {
     }
 }
 
-/// How many tests a record holds itself.
+/// The number of tests that a record holds itself.
 const FEW: usize = 3;
 
 /// A predicate: the conjunction of its tests.
@@ -67,7 +67,7 @@ struct Shared {
     uses: u32,
     /// The values that it computes and could be filed by are held among the sources.
     is_held: bool,
-    /// What it was last found to be for an old row and a new one, and for which change.
+    /// Its last values for an old row and a new one, and the changes that these were of.
     found: [(u64, Possible); 2],
 }
 
@@ -251,7 +251,7 @@ impl Records {
         }
     }
 
-    /// How many tests a predicate has: enough of it to have it brought from memory.
+    /// The number of tests that a predicate has: enough of it to have it brought from memory.
     pub(super) fn size(&self, entry: u32) -> u32 {
         match self.records.get(entry as usize) {
             Some(Record::Few(len, _)) => (*len).into(),
@@ -265,7 +265,7 @@ impl Records {
         record.is_some_and(|record| !matches!(record, Record::Free))
     }
 
-    /// Whether every trace of what was removed is gone.
+    /// True if every trace of what was removed is gone.
     #[cfg(test)]
     pub(super) fn holds_nothing(&self) -> bool {
         self.len == 0
@@ -315,7 +315,7 @@ impl Records {
             .is_some_and(|shared| shared.is_held)
     }
 
-    /// Whether a row is in the predicate's result, as [`Matcher::eval`](crate::filter::Matcher::eval) says it. `change`
+    /// True if a row is in the predicate's result, as [`Matcher::eval`](crate::filter::Matcher::eval) says it. `change`
     /// numbers the change that the row is of.
     pub(super) fn verdict(
         &mut self,
@@ -420,7 +420,7 @@ fn value_test(
     })
 }
 
-/// What comparing a source's value with one that is not null can give.
+/// The outcome of comparing a source's value with one that is not null.
 #[inline]
 fn compare(
     comparison: Comparison,

@@ -49,7 +49,7 @@ const MAX_SOURCES: usize = 60_000;
 pub(super) struct Key {
     /// The value's place in its order if that is exact, else a hash of it.
     pub(super) bits: u64,
-    /// Whether no other value has the same key.
+    /// True if no other value has the same key.
     pub(super) exact: bool,
 }
 
@@ -130,7 +130,7 @@ impl Sources {
         self.list.get(usize::from(id))?.scalar.as_ref()
     }
 
-    /// Whether it holds true and false only.
+    /// True if it holds true and false only.
     pub(super) fn is_bool(&self, id: SourceId) -> bool {
         self.list.get(usize::from(id)).is_some_and(|held| held.is_bool)
     }
@@ -179,7 +179,7 @@ impl Sources {
     }
 }
 
-/// What is known of a source's value.
+/// Everything that is known of a source's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
     /// It was not looked for yet.
@@ -236,7 +236,7 @@ impl<'r> Seen<'r> {
         self.known
     }
 
-    /// What is known of a source's value.
+    /// Everything that is known of a source's value.
     #[inline]
     pub(super) fn known(&mut self, id: SourceId) -> Known {
         match self.known.get(usize::from(id)) {
@@ -293,7 +293,7 @@ impl<'r> Seen<'r> {
         Known::Value(abbreviated)
     }
 
-    /// Whether something was looked for in vain that the old row should hold.
+    /// True if something was looked for in vain that the old row should hold.
     pub(super) fn lacks_identity(&self, relation: &Relation) -> bool {
         let is_held = |column: usize| {
             let column = relation.columns.get(column);

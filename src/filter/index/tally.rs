@@ -5,7 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use super::Item;
 use crate::types::Work;
 
-/// How much work there may be to find what a change concerns.
+/// The work that may be done to find what a change concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Allowance {
     /// For one predicate.
@@ -24,10 +24,10 @@ impl Default for Allowance {
 }
 
 impl Allowance {
-    /// What a predicate may take even if others took what there was: more than most take of ordinary rows.
+    /// The work that a predicate may take even if others took what there was: more than most take of ordinary rows.
     pub const LITTLE: u64 = 10_000;
 
-    /// How much the next predicate may take after so much was done.
+    /// The amount that the next predicate may take after so much was done.
     fn after(self, done: u64) -> u64 {
         if done < self.all {
             self.each
@@ -44,7 +44,7 @@ impl Allowance {
     }
 }
 
-/// Why it is not known whether a change concerns a predicate.
+/// The reason why it is not known whether a change concerns a predicate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// To find out takes more work than there may be.
@@ -53,7 +53,7 @@ pub enum Failure {
     Panicked,
 }
 
-/// What a change took.
+/// The work that a change took.
 #[derive(Debug, Default)]
 pub struct Tally {
     /// All of the work.
@@ -101,7 +101,7 @@ impl Tally {
         self.failed.clear();
     }
 
-    /// What `judge` says of a predicate; `None` if it does not come to an end within the allowance.
+    /// The answer of `judge` about a predicate; `None` if it does not come to an end within the allowance.
     pub(super) fn count<T>(
         &mut self,
         entry: u32,

@@ -214,7 +214,7 @@ fn predicate() -> impl Strategy<Value = String> {
     prop_oneof![30 => with_common, 1 => Just("true".to_owned()), 1 => Just("false".to_owned())]
 }
 
-/// What a column may hold: a value by its place, or else null, unchanged, or what no server sends.
+/// The contents of a column: a value by its place, or else null, unchanged, or what no server sends.
 fn row() -> impl Strategy<Value = Vec<u8>> {
     let cell = prop_oneof![14 => 0..8_usize, 1 => Just(8), 1 => Just(9), 1 => Just(10)];
     prop::collection::vec(cell, COLUMNS.len()).prop_map(|cells| {
@@ -263,12 +263,12 @@ fn with_identity(before: &[u8], after: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Whether the owner of an entry wants to know of rows that may have left.
+/// True if the owner of an entry wants to know of rows that may have left.
 fn watches(entry: u32) -> bool {
     entry.is_multiple_of(3)
 }
 
-/// Whether it is to be told of a change by an index, and not only may be. (Without an identity there are no updates.)
+/// True if it is to be told of a change by an index, and not only may be. (Without an identity there are no updates.)
 fn is_due(entry: u32, matcher: &Matcher, relation: &Relation, membership: Membership) -> bool {
     let is_decided = || decides(matcher, relation) && relation.replica_identity != ReplicaIdentity::Nothing;
     !membership.may_have_left() || watches(entry) || is_decided()

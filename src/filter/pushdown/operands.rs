@@ -35,7 +35,7 @@ impl Writer<'_> {
         self.operand_in(&of_left, right, list_as)
     }
 
-    /// What gives a parameter its type that stands there beside `operand`; `None` if that has none of its own.
+    /// The context that gives its type to a parameter beside `operand`; `None` if that has none of its own.
     pub(super) fn context(
         &mut self,
         place: &'static str,

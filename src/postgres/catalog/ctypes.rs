@@ -1,4 +1,5 @@
-//! What predicates need of collations: how they fold letters, by the server's tables, and whether they order by code points.
+//! The side of collations that predicates need: how they fold letters, by the server's tables, and whether they order by
+//! code points.
 
 use super::*;
 use crate::types::{CaseMap, Ctype, LibraryOrder, Unasked};
@@ -126,7 +127,7 @@ impl Catalog {
         Ok(())
     }
 
-    /// Whether texts are ordered by code point under a collation, named as in SQL, of which it is known that it orders texts
+    /// True if texts are ordered by code point under a collation, named as in SQL, of which it is known that it orders texts
     /// character by character: this looks at each character and the next. What comes behind them must not count, as it
     /// would if they were told apart by more than their first weight.
     ///
@@ -159,7 +160,7 @@ fn libc_locale(version: u32) -> String {
     format!("CASE co.collprovider WHEN 'c' THEN co.collcollate WHEN 'd' THEN {default} END")
 }
 
-/// Whether a collation `co` of the database `d` orders as the C library's `C.UTF-8` does, however it is spelled.
+/// True if a collation `co` of the database `d` orders as the C library's `C.UTF-8` does, however it is spelled.
 pub(super) fn is_library(version: u32) -> String {
     let locale = libc_locale(version);
     format!("(d.encoding = 6 AND pg_catalog.lower({locale} COLLATE \"C\") IN ('c.utf-8', 'c.utf8'))")

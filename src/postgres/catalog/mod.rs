@@ -45,14 +45,14 @@ pub struct Catalog {
     layouts: Layouts,
     /// The publications that the stream is of.
     publications: Vec<Publication>,
-    /// What the partitions of tables log, by these tables' OIDs, and when it was asked.
+    /// The logging of tables' partitions, by these tables' OIDs, and when it was asked.
     writers: HashMap<u32, (Instant, Option<Vec<Writers>>)>,
     answers: Answers,
     /// A position that lies behind all of the tables that were read last.
     read_at: Lsn,
 }
 
-/// How long an answer about the partitions of a table holds. They are many, and the stream describes their root again
+/// The time that an answer about the partitions of a table holds. They are many, and the stream describes their root again
 /// with each that it comes to.
 const WRITERS_AGE: Duration = Duration::from_secs(1);
 
@@ -111,7 +111,7 @@ impl Catalog {
         Catalog { publications, ..self }
     }
 
-    /// What is visible to the questions that follow.
+    /// The snapshot of the questions that follow.
     pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
         let rows = self.session.ask(|_| Snapshot::SQL.to_owned())?;
         match rows.first() {
@@ -120,13 +120,13 @@ impl Catalog {
         }
     }
 
-    /// Whether commits may wait for what is confirmed here, see [`Connection::synchronous_by`].
+    /// True if commits may wait for what is confirmed here, see [`Connection::synchronous_by`].
     pub fn names_us_synchronous(&mut self) -> Result<bool, Error> {
         let rows = self.session.ask(|_| synchronous::SQL.to_owned())?;
         Ok(rows.first().and_then(synchronous::read).is_some())
     }
 
-    /// What may be written by now and not visible yet; `None` where no commit waits for a standby.
+    /// The transactions that may be written by now and not visible yet; `None` where no commit waits for a standby.
     pub fn horizon(&mut self) -> Result<Option<Horizon>, Error> {
         const WAITS: &str = "SELECT pg_catalog.current_setting('synchronous_standby_names') <> '' \
             AND NOT pg_catalog.pg_is_in_recovery()";

@@ -24,7 +24,7 @@ pub(super) struct Table {
     oid: u32,
     name: TableName,
     replica_identity: ReplicaIdentity,
-    /// How its rows are logged and published.
+    /// The way in which its rows are logged and published.
     pub(super) facts: Facts,
     /// The key columns' `attnum`s: the primary key's and the identity index's, in the order of the index.
     primary_key: Vec<i16>,
@@ -33,7 +33,7 @@ pub(super) struct Table {
     pub(super) columns: Vec<TableColumn>,
     /// All columns, also those that are not published.
     pub(super) layout: Layout,
-    /// What is not in the answer commits from here on.
+    /// The position from which on everything commits that is not in the answer.
     pub(super) written: Lsn,
 }
 
@@ -264,9 +264,9 @@ pub(super) fn list(oids: &[u32]) -> String {
     oids.join(", ")
 }
 
-/// Where the tables come from.
+/// The source of the tables.
 struct Source {
-    /// What the query begins with.
+    /// The beginning of the query.
     with: String,
     /// Each table once: `c` of `pg_class` with its `n` of `pg_namespace`.
     from: String,

@@ -1,12 +1,12 @@
-//! What types mean, by OID.
+//! The meaning of types, by OID.
 
 use std::collections::{HashMap, HashSet};
 
 use super::*;
 use crate::types::{Attnum, Attribute, Ctype};
 
-/// What is known of types. A type's OID keeps its meaning for as long as we run, except for a composite's attributes
-/// and an enumeration's labels.
+/// Everything that is known of types. A type's OID keeps its meaning for as long as we run, except for a composite's
+/// attributes and an enumeration's labels.
 #[derive(Debug, Default)]
 pub(super) struct Types {
     known: HashMap<u32, Facts>,
@@ -21,7 +21,7 @@ pub(super) struct Types {
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Composite {
     attributes: Vec<FoundAttribute>,
-    /// Whether others were dropped.
+    /// True if others were dropped.
     has_dropped: bool,
 }
 
@@ -46,7 +46,7 @@ struct Facts {
     collatable: bool,
 }
 
-/// What a type is made of. The server's own rules are those of `json_categorize_type`.
+/// The parts that a type is made of. The server's own rules are those of `json_categorize_type`.
 #[derive(Clone, Copy, Debug)]
 enum Nature {
     Enum,
@@ -64,8 +64,8 @@ enum Nature {
     Other,
 }
 
-/// How deep domains, arrays and composites of one another are followed. The journal holds kinds as JSON, whose reader
-/// follows 128 levels of it; a composite takes four.
+/// The depth to which domains, arrays and composites of one another are followed. The journal holds kinds as JSON, whose
+/// reader follows 128 levels of it; a composite takes four.
 const MAX_DEPTH: u32 = 24;
 
 impl Types {
@@ -250,7 +250,7 @@ impl Types {
         }
     }
 
-    /// What the type's text means.
+    /// The meaning of the type's text.
     pub(super) fn kind(&self, oid: u32) -> Kind {
         self.kind_within(oid, MAX_DEPTH)
     }

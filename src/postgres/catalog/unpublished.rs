@@ -5,12 +5,12 @@ use super::facts::Holds;
 use super::*;
 use crate::event::{Refusal, quote_identifier};
 
-/// Why there is no table of a name among those of the publications.
+/// The reason why there is no table of a name among those of the publications.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Unpublished {
-    /// What it is, or where one of its name is.
+    /// The kind of thing that it is, or the place of one of its name.
     pub what: String,
-    /// What makes it one of the publications' tables, with its conditions, if anything does.
+    /// The SQL that makes it one of the publications' tables, with its conditions, if anything does.
     pub cure: Option<String>,
 }
 
@@ -42,7 +42,7 @@ struct Found {
 }
 
 impl Catalog {
-    /// Why the publications have no table of that name.
+    /// The reason why the publications have no table of that name.
     ///
     /// # Errors
     /// The database cannot be asked.

@@ -37,7 +37,7 @@ pub enum ConnInfoError {
         name: &'static str,
         /// Its value.
         value: String,
-        /// What it can be.
+        /// The values that it can have.
         expected: std::borrow::Cow<'static, str>,
     },
     /// Lists of hosts, addresses and ports that do not go together.
@@ -48,7 +48,7 @@ pub enum ConnInfoError {
     NoUser,
 }
 
-/// How much TLS is wanted (`sslmode`), with libpq's meanings.
+/// The protection by TLS that is wanted (`sslmode`), with libpq's meanings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SslMode {
     /// Never.
@@ -93,7 +93,7 @@ pub enum ChannelBinding {
     Require,
 }
 
-/// Where root certificates come from (`sslrootcert`).
+/// The source of root certificates (`sslrootcert`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RootCert {
     /// This file, which must exist for the verifying modes.
@@ -124,14 +124,14 @@ impl fmt::Debug for Password {
 pub struct Host {
     /// A host name or address, or the directory of a unix socket (starts with `/`, or with `@` if abstract).
     pub name: String,
-    /// Where to connect instead of asking the name service (`hostaddr`). The certificate must still be for `name`.
+    /// The address to connect to instead of asking the name service (`hostaddr`). The certificate must still be for `name`.
     pub address: Option<IpAddr>,
     /// The port; for a unix socket the number in its name.
     pub port: u16,
 }
 
 impl Host {
-    /// Whether it is reached by a unix socket.
+    /// True if it is reached by a unix socket.
     pub fn is_unix(&self) -> bool {
         self.address.is_none() && self.name.starts_with(['/', '@'])
     }
@@ -149,15 +149,15 @@ impl fmt::Display for Host {
 /// TLS, as the `ssl…` parameters ask for it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ssl {
-    /// How much of it is wanted.
+    /// The protection that is wanted.
     pub mode: SslMode,
-    /// Where root certificates come from; `~/.postgresql/root.crt` unless said otherwise.
+    /// The source of root certificates; `~/.postgresql/root.crt` unless said otherwise.
     pub root_cert: Option<RootCert>,
     /// The client's certificate; `~/.postgresql/postgresql.crt`, if it exists, unless said otherwise.
     pub cert: Option<PathBuf>,
     /// The client certificate's key; `~/.postgresql/postgresql.key` unless said otherwise.
     pub key: Option<PathBuf>,
-    /// Whether TLS starts at once, without asking first (`sslnegotiation=direct`; needs Postgres 17).
+    /// True if TLS starts at once, without asking first (`sslnegotiation=direct`; needs Postgres 17).
     pub direct: bool,
     /// Whether the login is bound to the TLS channel.
     pub channel_binding: ChannelBinding,
@@ -166,20 +166,20 @@ pub struct Ssl {
 /// TCP's own watch over a silent connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Keepalives {
-    /// Whether it is off (`keepalives=0`).
+    /// True if it is off (`keepalives=0`).
     pub disabled: bool,
-    /// How long a connection is silent before it is probed; the system's default if `None`.
+    /// The time that a connection is silent before it is probed; the system's default if `None`.
     pub idle: Option<Duration>,
     /// The time between probes; the system's default if `None`.
     pub interval: Option<Duration>,
-    /// How many unanswered probes end the connection; the system's default if `None`.
+    /// The number of unanswered probes that end the connection; the system's default if `None`.
     pub count: Option<u32>,
-    /// How long sent data may go unacknowledged (`tcp_user_timeout`); the system's default if `None`.
+    /// The time that sent data may go unacknowledged (`tcp_user_timeout`); the system's default if `None`.
     pub user_timeout: Option<Duration>,
 }
 
-/// What all sessions have in common that one of them found: `lc_monetary`, which prints values of `money`. It is the
-/// role's, the database's or the server's own, and may be changed while sessions run.
+/// The setting that all sessions have in common, as one of them found it: `lc_monetary`, which prints values of `money`. It
+/// is the role's, the database's or the server's own, and may be changed while sessions run.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Agreed(Arc<OnceLock<String>>);
 
@@ -203,7 +203,7 @@ impl PartialEq for Agreed {
 
 impl Eq for Agreed {}
 
-/// How to reach a database. `Debug` and `Display` do not show the password.
+/// The address of a database, with what a session needs to log in. `Debug` and `Display` do not show the password.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConnInfo {
     /// The servers, in the order in which they are tried.
@@ -214,14 +214,14 @@ pub struct ConnInfo {
     pub user: String,
     /// The password, if it was given.
     pub password: Option<Password>,
-    /// Where passwords are looked up otherwise.
+    /// The file in which passwords are looked up otherwise.
     pub passfile: Option<PathBuf>,
     /// TLS.
     pub ssl: Ssl,
-    /// How long one host may take until the session is ready; `None` for as long as it likes. 10 s unless said
+    /// The time that one host may take until the session is ready; `None` for as long as it likes. 10 s unless said
     /// otherwise.
     pub connect_timeout: Option<Duration>,
-    /// What `pg_stat_activity` shows.
+    /// The name that `pg_stat_activity` shows.
     pub application_name: String,
     /// Further settings of the session, as `-c name=value`.
     pub options: Option<String>,
@@ -233,7 +233,7 @@ pub struct ConnInfo {
     pub(super) agreed: Agreed,
 }
 
-/// Where Debian's servers, and its libpq, have their unix socket.
+/// The directory in which Debian's servers, and its libpq, have their unix socket.
 const DEFAULT_HOST: &str = "/var/run/postgresql";
 
 impl ConnInfo {
