@@ -37,10 +37,17 @@ impl Query {
         let columns = sent.iter().filter_map(|&index| relation.columns.get(index));
         let left_out = columns.filter(|column| !column.identity && column.may_be_left_out());
         let names: Vec<&str> = left_out.map(|column| column.name.as_str()).collect();
+        // Who is not told that a row left still has its values, and takes them for those of the row that comes back.
+        let withheld =
+            self.undecided == protocol::Undecided::Withhold && self.leaves_open(matcher, relation).is_some();
+        let outdated = match withheld || !self.ops.delete {
+            true => ", and what a client holds of them from before may be outdated",
+            false => "",
+        };
         (!names.is_empty()).then(|| {
             format!(
                 "a row that comes into the result by an update lacks long values that the update left as they were, of \
-                 {}: it names them in \"unchanged\"; fix: {}",
+                 {}: it names them in \"unchanged\"{outdated}; fix: {}",
                 names.join(", "),
                 relation.cure(&names)
             )

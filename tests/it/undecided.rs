@@ -530,6 +530,17 @@ fn a_row_that_comes_by_an_update_without_its_long_values_is_told_of_with_the_cur
     );
     assert_eq!(warning(&client.subscribe_live(without)), None);
     assert_eq!(warning(&client.subscribe_live(all)), None);
+    // Who is not told that a row left keeps what it had then.
+    let mut untold = walcast.connect();
+    for (id, told, ops) in [
+        ("told", "send", json!(["insert", "update", "delete"])),
+        ("withheld", "withhold", json!(["insert", "update", "delete"])),
+        ("births", "send", json!(["insert", "update"])),
+    ] {
+        let query = json!({"id": id, "table": "t", "where": "n > 10", "undecided": told, "ops": ops});
+        let warned = warning(&untold.subscribe_live(query)).unwrap();
+        assert_eq!(warned.contains("may be outdated"), id != "told", "{id}: {warned}");
+    }
     database.sql("UPDATE t SET id = 11, n = 11 WHERE id = 1");
     for change in client.changes() {
         let row = change["row"].as_object().unwrap();
