@@ -10,6 +10,7 @@ mod deliver;
 mod meter;
 mod query;
 mod route;
+mod shown;
 mod strain;
 mod table;
 #[cfg(test)]

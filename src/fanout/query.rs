@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::binding::Bindings;
 use super::meter::Meter;
+use super::shown::Shown;
 use crate::event::{Column, Relation, TableName, Timestamp};
 use crate::filter::{self, Matcher, Predicate};
 use crate::protocol::{ErrorCode, ErrorMessage, Ops, Subscribe, Undecided};
@@ -39,6 +40,8 @@ pub struct Query {
     /// The text that tells queries apart: the above as the client wrote it.
     identity: Box<str>,
     bindings: Arc<Bindings>,
+    /// What rows showed besides.
+    shown: Arc<Shown>,
     /// The work that it takes.
     pub meter: Arc<Meter>,
 }
@@ -80,6 +83,7 @@ impl Query {
             undecided: subscribe.undecided,
             now: None,
             bindings: Arc::default(),
+            shown: Arc::default(),
             meter: Arc::default(),
         })
     }
@@ -192,6 +196,25 @@ impl Query {
                 }
             }
         })
+    }
+
+    /// Notes that rows of this version of the table are sent: without `columns`, they show columns that were added or
+    /// renamed since the client was told of the table.
+    pub fn note_shown(&self, relation: &Relation) {
+        if let Some(told) = self.told.as_ref().filter(|_| self.columns.is_none()) {
+            self.shown.note(told, relation);
+        }
+    }
+
+    /// True if rows of this version show columns that were not noted.
+    pub fn shows_more(&self, relation: &Relation) -> bool {
+        let told = self.told.as_ref().filter(|_| self.columns.is_none());
+        told.is_some_and(|told| self.shown.lacks(told, relation))
+    }
+
+    /// The first column of this version whose name rows showed another column by, which the client was not told of.
+    pub fn shown_otherwise<'r>(&self, relation: &'r Relation) -> Option<(&'r Column, Change)> {
+        self.shown.changed_in(relation)
     }
 
     /// The first column that it names or that is of its key, and that this version of the table does not have.

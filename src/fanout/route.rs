@@ -20,8 +20,11 @@ pub fn gone_message(name: &TableName) -> ErrorMessage {
 
 /// The message to a client whose query needs a column that is not the one in this version of the table; `None` if it is.
 pub fn changed_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
-    let (told, here, change) = query.changed_in(relation)?;
-    Some(message_of(relation, told, here, &change))
+    if let Some((told, here, change)) = query.changed_in(relation) {
+        return Some(message_of(relation, told, here, &change));
+    }
+    let (here, change) = query.shown_otherwise(relation)?;
+    Some(message_of(relation, here, here, &change))
 }
 
 fn message_of(relation: &Relation, told: &Column, here: &Column, change: &Change) -> ErrorMessage {
@@ -162,8 +165,14 @@ impl Fanout {
             member.after < end
         };
         let changed = |member: &Member, subscription: &Subscription| {
-            let message = changed_message(&subscription.query, &relation)?;
-            is_news(member).then_some(message)
+            if !is_news(member) {
+                return None;
+            }
+            let message = changed_message(&subscription.query, &relation);
+            if message.is_none() {
+                subscription.query.note_shown(&relation);
+            }
+            message
         };
         for group in table.groups() {
             self.end_members(group, changed, sink);

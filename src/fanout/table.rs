@@ -83,7 +83,8 @@ impl Table {
     pub(super) fn enter(&mut self, query: &Arc<Query>) -> usize {
         // Equal queries may have been told of different versions.
         let relation = self.relation.as_deref();
-        self.has_unfit |= relation.is_some_and(|relation| query.changed_in(relation).is_some());
+        self.has_unfit |= relation
+            .is_some_and(|relation| query.changed_in(relation).is_some() || query.shows_more(relation));
         if let Some(&entry) = self.by_query.get(query) {
             return entry;
         }

@@ -396,6 +396,34 @@ fn are_resumed_without_a_row(plugin: &str) {
 }
 
 #[test]
+fn a_column_that_rows_showed_since_ends_what_holds_it_when_another_has_its_name() {
+    for (change, again) in [
+        (
+            "ALTER TABLE customer RENAME phone_new TO mobile",
+            "ALTER TABLE customer DROP mobile; ALTER TABLE customer ADD mobile text",
+        ),
+        (
+            "ALTER TABLE customer ADD extra int DEFAULT 7",
+            "ALTER TABLE customer DROP extra; ALTER TABLE customer ADD extra int",
+        ),
+    ] {
+        let database = Database::new(SCHEMA);
+        let walcast = with("pgoutput", &database).start();
+        let mut client = walcast.connect();
+        client.subscribe_live(json!({"id": "all", "table": "customer"}));
+        client.subscribe_live(json!({"id": "note", "table": "customer", "columns": ["note"]}));
+        database.sql(change);
+        database.sql("INSERT INTO customer (id, note) VALUES (1, 'x')");
+        assert_eq!(concerned(&mut client), ["all", "note"], "{change}");
+        database.sql(again);
+        let (ids, message) = ended(&mut client, 1);
+        assert_eq!(ids, ["all"], "{message}");
+        database.sql("INSERT INTO customer (id, note) VALUES (2, 'x')");
+        assert_eq!(concerned(&mut client), ["note"], "{change}");
+    }
+}
+
+#[test]
 fn rows_from_before_and_after_a_column_was_added_again_are_told_apart_or_end_what_needs_it() {
     are_read_late("pgoutput");
 }
