@@ -227,6 +227,7 @@ fn beyond_the_limit_one_is_told_to_come_back_later() {
         walcast.metric(r#"connections_refused_total{reason="limit"}"#),
         2.0
     );
+    walcast.logs("limit of connections");
     let log = walcast.log();
     let warned = log.lines().filter(|line| line.contains("limit of connections"));
     assert_eq!(warned.count(), 1, "{log}");
@@ -249,7 +250,7 @@ fn idle_clients_leave_the_journal_its_file_descriptors() {
         .after("ulimit -n 300")
         .flag("--segment-bytes", "1MiB");
     let walcast = setup.start();
-    assert!(walcast.log().contains("LimitNOFILE"), "{}", walcast.log());
+    walcast.logs("LimitNOFILE");
     let mut client = walcast.connect();
     client.subscribe_live(json!({"id": "s", "table": "t", "columns": ["id"]}));
     let mut idle = Vec::new();

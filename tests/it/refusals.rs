@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::support::{At, Database, End, Proxy, Setup, Walcast, eventually, http};
+use crate::support::{At, Database, End, Proxy, Setup, Walcast, eventually, eventually_equal, http};
 
 const SCHEMA: &str = "
     CREATE TABLE t (id int PRIMARY KEY, owner int, note text);
@@ -307,10 +307,15 @@ fn pages_of_other_sites_may_not_connect_unless_they_are_named() {
         walcast.metric(r#"connections_refused_total{reason="origin"}"#),
         6.0
     );
-    let log = walcast.log();
-    let warned = log.lines().filter(|line| line.contains("a page was refused"));
-    let warned: Vec<_> = warned.filter(|line| line.contains("WARN")).collect();
-    assert_eq!(warned.len(), 3, "{warned:?}");
+    // The log comes by a pipe, in its own time.
+    let warned = || {
+        let log = walcast.log();
+        let warned = log.lines().filter(|line| line.contains("a page was refused"));
+        let warned = warned.filter(|line| line.contains("WARN"));
+        warned.map(str::to_owned).collect::<Vec<_>>()
+    };
+    eventually_equal("each page is named", 3, || warned().len());
+    let warned = warned();
     assert!(
         warned[0].contains("--allow-origin https://app.example.com"),
         "{warned:?}"

@@ -72,13 +72,7 @@ fn commits_do_not_wait_for_what_waits_for_them_whatever_they_created_or_altered(
     );
     let setup = Setup::new(&database);
     let walcast = setup.start();
-    assert!(
-        walcast
-            .log()
-            .contains("walcast is among the synchronous standbys"),
-        "{}",
-        walcast.log()
-    );
+    walcast.logs("walcast is among the synchronous standbys");
     assert_eq!(walcast.metric("synchronous"), 1.0);
     assert!(
         walcast

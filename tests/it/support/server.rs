@@ -316,6 +316,11 @@ impl Walcast {
         self.log.lock().unwrap().clone()
     }
 
+    /// Waits until it has logged a text: its log comes by a pipe, in its own time.
+    pub fn logs(&self, text: &str) {
+        eventually(text, || self.log().contains(text).then_some(()));
+    }
+
     pub fn assert_running(&self) {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap_or_default();
         let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
