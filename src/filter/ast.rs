@@ -172,7 +172,9 @@ impl Operand {
     pub(super) fn has(&self, test: &dyn Fn(&Operand) -> bool) -> bool {
         test(self)
             || match &self.value {
-                Value::Cast { operand, .. } | Value::Negative(operand) => operand.has(test),
+                Value::Cast { operand, .. } | Value::Negative(operand) | Value::Collate(operand) => {
+                    operand.has(test)
+                }
                 Value::Part {
                     of: left, key: right, ..
                 }
@@ -194,7 +196,9 @@ impl Operand {
         mut change: impl FnMut(&mut Operand) -> Result<(), Error>,
     ) -> Result<(), Error> {
         match &mut self.value {
-            Value::Cast { operand, .. } | Value::Negative(operand) => change(operand),
+            Value::Cast { operand, .. } | Value::Negative(operand) | Value::Collate(operand) => {
+                change(operand)
+            }
             Value::Part {
                 of: left, key: right, ..
             }

@@ -372,6 +372,8 @@ fn the_clock_is_asked_once_and_not_at_all_where_nothing_says_the_time() {
     assert!(predicate.asks_the_clock());
     assert!(predicate.bind(&relation(), &[]).is_err());
     assert!(predicate.to_sql(&relation(), &[]).is_err());
+    let collated = "((id + (current_date - '2024-01-01'::date))::text) COLLATE \"C\" < '5'";
+    assert!(Predicate::parse(collated).unwrap().asks_the_clock());
     let constant = Predicate::parse("day = '2024-03-01'::date - 1 AND id = 1 + 1").unwrap();
     assert!(!constant.asks_the_clock());
     assert!(constant.bind(&relation(), &[]).is_ok());
