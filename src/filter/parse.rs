@@ -217,12 +217,19 @@ impl Checker<'_> {
                 negated,
                 low,
                 high,
-            } => Ok(Expr::Between {
-                operand: self.operand(expr, depth)?,
-                low: self.operand(low, depth)?,
-                high: self.operand(high, depth)?,
-                negated: *negated,
-            }),
+            } => {
+                // Postgres' grammar takes less there, the AND being the range's.
+                if matches!(**low, Sql::Collate { .. }) {
+                    let message = "after BETWEEN a COLLATE needs parentheses, (a COLLATE \"C\")";
+                    return Err(Error::syntax(message, self.offset(low)));
+                }
+                Ok(Expr::Between {
+                    operand: self.operand(expr, depth)?,
+                    low: self.operand(low, depth)?,
+                    high: self.operand(high, depth)?,
+                    negated: *negated,
+                })
+            }
             operand => Ok(Expr::Operand(self.operand(operand, depth)?)),
         }
     }

@@ -178,6 +178,7 @@ fn what_is_not_supported_is_named_with_its_place() {
 fn what_is_no_expression_is_a_syntax_error_with_its_place() {
     for (text, place) in [
         ("", ""),
+        ("a BETWEEN b COLLATE \"C\" AND 'c'", "b COLLATE"),
         ("a =", ""),
         ("a = 1 b", "b"),
         ("a = 1; DROP TABLE t", "; DROP"),
