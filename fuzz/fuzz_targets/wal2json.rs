@@ -9,6 +9,7 @@ use walcast::decode::Message;
 use walcast::decode::wal2json::{Error, Record, Translated, Translator};
 use walcast::event::{Lookup, Published, ReplicaIdentity, StreamColumn, StreamRelation, TableName};
 use walcast::lsn::Lsn;
+use walcast::types::Attnum;
 
 fuzz_target!(|bytes: &[u8]| {
     let mut translator = Translator::new();
