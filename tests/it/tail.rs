@@ -181,7 +181,7 @@ fn a_tail_goes_on_with_the_time_that_it_was_told() {
     let setup = Setup::new(&database);
     let walcast = setup.start();
     let predicate = "at > now() - interval '1 hour'";
-    let running = Tail::start(tail(&walcast, &["t", "--where", predicate, "--snapshot"]));
+    let running = Tail::start(tail(&walcast, &["t", "--where", predicate]));
     let warning = running.line("warning: now() is ");
     let now = warning
         .split("now() is ")
