@@ -1,9 +1,10 @@
 use serde_json::json;
 
 use super::*;
-use crate::event::{Collation, Column, ReplicaIdentity, TableName, Tuple, Value as Field, encode_values};
+use crate::event::{Collation, Column, ReplicaIdentity, Tuple, Value as Field, encode_values};
+use crate::filter::testing::{column, table};
 use crate::filter::{Row, Verdict};
-use crate::types::{Ctype, Type, Unasked};
+use crate::types::{Ctype, Unasked};
 
 fn pair() -> Kind {
     Kind::Composite {
@@ -55,32 +56,16 @@ fn relation() -> Relation {
         // A type that is known by its text alone.
         ("other", Kind::Other, Collation::Deterministic),
     ];
-    Relation {
-        oid: 1,
-        table: TableName::new("public", "t"),
-        replica_identity: ReplicaIdentity::Default,
-        columns: columns
-            .into_iter()
-            .map(|(name, kind, collation)| Column {
-                name: name.into(),
-                ty: Type {
-                    oid: 0,
-                    name: kind.name().into(),
-                    kind,
-                },
-                typmod: -1,
-                identity: name == "id",
-                collation,
-                attnum: Default::default(),
-                ctype: match name {
-                    "unasked" => Ctype::Named("never asked".into()),
-                    _ => Ctype::Unknown,
-                },
-            })
-            .collect(),
-        key: vec![0],
-        logging: Default::default(),
-    }
+    let columns = columns.map(|(name, kind, collation)| Column {
+        identity: name == "id",
+        collation,
+        ctype: match name {
+            "unasked" => Ctype::Named("never asked".into()),
+            _ => Ctype::Unknown,
+        },
+        ..column(name, kind)
+    });
+    table(ReplicaIdentity::Default, columns)
 }
 
 fn bind(text: &str, parameters: &[Json]) -> Result<Matcher, Error> {

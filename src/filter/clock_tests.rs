@@ -1,24 +1,11 @@
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::event::{Collation, Column, Relation, ReplicaIdentity, TableName};
+use crate::event::{Relation, ReplicaIdentity};
 use crate::filter::Matcher;
-use crate::types::{Ctype, Type};
+use crate::filter::testing::{column, table};
 
 fn relation() -> Relation {
-    let column = |(name, kind): (&str, Kind)| Column {
-        name: name.into(),
-        ty: Type {
-            oid: 0,
-            name: kind.name().into(),
-            kind,
-        },
-        typmod: -1,
-        identity: false,
-        collation: Collation::None,
-        ctype: Ctype::Unknown,
-        attnum: Default::default(),
-    };
     let columns = [
         ("id", Kind::Int4),
         ("day", Kind::Date),
@@ -28,14 +15,8 @@ fn relation() -> Relation {
         ("tod", Kind::Time),
         ("todz", Kind::TimeTz),
     ];
-    Relation {
-        oid: 1,
-        table: TableName::new("public", "t"),
-        replica_identity: ReplicaIdentity::Full,
-        columns: columns.map(column).into(),
-        key: vec![0],
-        logging: Default::default(),
-    }
+    let columns = columns.map(|(name, kind)| column(name, kind));
+    table(ReplicaIdentity::Full, columns)
 }
 
 /// 2024-03-31 10:30:00.5+00

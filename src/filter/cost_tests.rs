@@ -1,9 +1,10 @@
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::event::{Collation, Column, Relation, ReplicaIdentity, TableName};
+use crate::event::{Collation, Column, Relation, ReplicaIdentity};
 use crate::filter::Predicate;
-use crate::types::{Ctype, Kind, Type};
+use crate::filter::testing::{column, table};
+use crate::types::{Ctype, Kind};
 
 fn relation() -> Relation {
     let array = |kind: Kind| Kind::Array(Box::new(kind));
@@ -16,26 +17,12 @@ fn relation() -> Relation {
         ("tags", array(Kind::Text)),
     ];
     let columns = columns.map(|(name, kind)| Column {
-        name: name.into(),
-        ty: Type {
-            oid: 0,
-            name: kind.name().into(),
-            kind,
-        },
-        typmod: -1,
         identity: true,
         collation: Collation::C,
         ctype: Ctype::C,
-        attnum: Default::default(),
+        ..column(name, kind)
     });
-    Relation {
-        oid: 1,
-        table: TableName::new("public", "t"),
-        replica_identity: ReplicaIdentity::Full,
-        columns: columns.into(),
-        key: vec![0],
-        logging: Default::default(),
-    }
+    table(ReplicaIdentity::Full, columns)
 }
 
 fn bind(text: &str, parameters: &[Json]) -> Result<Matcher, Error> {

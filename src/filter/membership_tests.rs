@@ -1,35 +1,18 @@
 use super::*;
-use crate::event::{Collation, Column, ReplicaIdentity, TableName, Value, encode_values};
+use crate::event::{Collation, Column, ReplicaIdentity, Value, encode_values};
+use crate::filter::testing::{column, table};
 use crate::filter::{Predicate, Undecided, decides};
-use crate::types::{Kind, Type};
+use crate::types::Kind;
 
 /// A table of `id` (the identity), `state` and `body` (which may be TOASTed).
 fn relation(replica_identity: ReplicaIdentity) -> Relation {
-    let column = |name: &str, kind: Kind| Column {
-        name: name.into(),
-        ty: Type {
-            oid: 0,
-            name: kind.name().into(),
-            kind,
-        },
-        typmod: -1,
+    let columns = [("id", Kind::Int4), ("state", Kind::Text), ("body", Kind::Text)];
+    let columns = columns.map(|(name, kind)| Column {
         identity: replica_identity == ReplicaIdentity::Full || name == "id",
         collation: Collation::Deterministic,
-        ctype: Default::default(),
-        attnum: Default::default(),
-    };
-    Relation {
-        oid: 1,
-        table: TableName::new("public", "t"),
-        replica_identity,
-        columns: vec![
-            column("id", Kind::Int4),
-            column("state", Kind::Text),
-            column("body", Kind::Text),
-        ],
-        key: vec![0],
-        logging: Default::default(),
-    }
+        ..column(name, kind)
+    });
+    table(replica_identity, columns)
 }
 
 /// A row from words: `-` is null, `~` unchanged TOAST.

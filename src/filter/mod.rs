@@ -35,6 +35,8 @@ mod row;
 mod scalar;
 mod sql;
 mod term;
+#[cfg(test)]
+mod testing;
 mod truth;
 mod typing;
 mod undecided;

@@ -1,37 +1,24 @@
 use super::*;
-use crate::event::{Collation, Column, ReplicaIdentity, TableName};
-use crate::types::{Ctype, Kind, Type};
+use crate::event::{Collation, Column, ReplicaIdentity};
+use crate::filter::testing::{column, table};
+use crate::types::{Ctype, Kind};
 
 fn relation() -> Relation {
-    let column = |name: &str, kind: Kind| Column {
-        name: name.into(),
+    let columns = [
+        ("id", Kind::Int4),
+        ("na\"me", Kind::Text),
+        ("tags", Kind::Array(Box::new(Kind::Text))),
+        ("data", Kind::Jsonb),
+    ];
+    let columns = columns.map(|(name, kind)| Column {
         collation: match kind {
             Kind::Text => Collation::C,
             _ => Collation::None,
         },
-        ty: Type {
-            oid: 0,
-            name: kind.name().into(),
-            kind,
-        },
-        typmod: -1,
-        identity: false,
         ctype: Ctype::C,
-        attnum: Default::default(),
-    };
-    Relation {
-        oid: 1,
-        table: TableName::new("public", "t"),
-        replica_identity: ReplicaIdentity::Full,
-        columns: vec![
-            column("id", Kind::Int4),
-            column("na\"me", Kind::Text),
-            column("tags", Kind::Array(Box::new(Kind::Text))),
-            column("data", Kind::Jsonb),
-        ],
-        key: vec![0],
-        logging: Default::default(),
-    }
+        ..column(name, kind)
+    });
+    table(ReplicaIdentity::Full, columns)
 }
 
 fn pushed(text: &str, parameters: &Json) -> (String, Vec<Option<String>>) {

@@ -4,9 +4,10 @@ use std::ops::Range;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::{Collation, Column, OldTuple, ReplicaIdentity, TableName, Tuple, Value, encode_values};
+use crate::event::{Collation, Column, OldTuple, ReplicaIdentity, Tuple, Value, encode_values};
+use crate::filter::testing::{column, table};
 use crate::filter::{Predicate, decides, membership};
-use crate::types::{Ctype, Kind, Type};
+use crate::types::{Ctype, Kind};
 
 /// The columns, and values that are often alike.
 const COLUMNS: [(&str, Kind, &[&str]); 11] = [
@@ -100,25 +101,14 @@ const IDENTITY: Range<usize> = 0..2;
 fn relation(replica_identity: ReplicaIdentity) -> Relation {
     let full = replica_identity == ReplicaIdentity::Full;
     let columns = COLUMNS.iter().enumerate().map(|(index, (name, kind, _))| Column {
-        name: (*name).into(),
-        ty: Type {
-            oid: 0,
-            name: kind.name().into(),
-            kind: kind.clone(),
-        },
-        typmod: -1,
         identity: full || replica_identity == ReplicaIdentity::Default && IDENTITY.contains(&index),
         collation: Collation::C,
         ctype: Ctype::C,
-        attnum: Default::default(),
+        ..column(name, kind.clone())
     });
     Relation {
-        oid: 1,
-        table: TableName::new("public", "t"),
-        replica_identity,
-        columns: columns.collect(),
         key: IDENTITY.collect(),
-        logging: Default::default(),
+        ..table(replica_identity, columns)
     }
 }
 
