@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use serde_json::{Value, json};
+use walcast::postgres::Connection;
 
 use crate::support::{Client, Database, Incoming, Setup, Walcast, eventually, eventually_equal};
 
@@ -141,15 +142,20 @@ fn slow(number: usize) -> Value {
            "snapshot": true})
 }
 
+/// Locks `slow`, so that it is as slow as can be: nobody is answered until the test lets them.
+fn lock_slow(database: &Database) -> Connection {
+    let mut connection = database.connect();
+    connection
+        .query("BEGIN; LOCK TABLE slow IN ACCESS EXCLUSIVE MODE")
+        .unwrap();
+    connection
+}
+
 #[test]
 fn one_client_that_asks_for_slow_rows_does_not_hold_up_another() {
     let database = Database::new(SLOW);
     let walcast = Setup::new(&database).start();
-    let mut locked = database.connect();
-    // As slow as can be: nobody is answered until the test lets them.
-    locked
-        .query("BEGIN; LOCK TABLE slow IN ACCESS EXCLUSIVE MODE")
-        .unwrap();
+    let mut locked = lock_slow(&database);
     let mut greedy = walcast.connect();
     for number in 0..12 {
         greedy.send(&slow(number));
@@ -190,10 +196,7 @@ fn many_clients_that_ask_for_slow_rows_do_not_hold_up_another() {
         .flag("--max-snapshots", "2")
         .flag("--snapshot-timeout", "1h");
     let walcast = setup.start();
-    let mut locked = database.connect();
-    locked
-        .query("BEGIN; LOCK TABLE slow IN ACCESS EXCLUSIVE MODE")
-        .unwrap();
+    let mut locked = lock_slow(&database);
     // One reading each, so that none of them asks for much.
     let mut first = walcast.connect();
     first.send(&slow(0));
@@ -227,10 +230,7 @@ fn many_clients_that_ask_for_slow_rows_do_not_hold_up_another() {
 fn readings_whose_askers_left_are_dropped_from_the_queue() {
     let database = Database::new(SLOW);
     let walcast = Setup::new(&database).start();
-    let mut locked = database.connect();
-    locked
-        .query("BEGIN; LOCK TABLE slow IN ACCESS EXCLUSIVE MODE")
-        .unwrap();
+    let mut locked = lock_slow(&database);
     let mut holding = walcast.connect();
     (0..3).for_each(|number| holding.send(&slow(number)));
     eventually_equal("places are taken", 3.0, || walcast.metric("snapshots_reading"));
@@ -266,10 +266,7 @@ fn a_reading_that_takes_too_long_is_cancelled_at_the_server() {
     let database = Database::new(SLOW);
     let setup = Setup::new(&database).flag("--snapshot-timeout", "1s");
     let walcast = setup.start();
-    let mut locked = database.connect();
-    locked
-        .query("BEGIN; LOCK TABLE slow IN ACCESS EXCLUSIVE MODE")
-        .unwrap();
+    let mut locked = lock_slow(&database);
     let mut client = walcast.connect();
     client.send(&slow(0));
     let refusal = client.error();

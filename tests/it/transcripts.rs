@@ -14,9 +14,8 @@ use std::time::Instant;
 
 use normal::Normal;
 use script::{Line, Script};
-use walcast::lsn::Lsn;
 
-use crate::support::{Client, DEADLINE, Database, End, Incoming, Setup, Walcast, eventually};
+use crate::support::{Client, DEADLINE, Database, End, Incoming, Setup, Walcast};
 
 /// Conversations that are held at the same time.
 const AT_ONCE: usize = 2;
@@ -224,12 +223,6 @@ impl Conversation {
 
     /// Waits until what the server of the database has written is with the clients that are live.
     fn delivers_everything(&self) {
-        let written = self.database.written();
-        let walcast = self.walcast.as_ref().unwrap();
-        eventually("everything is delivered", || {
-            let newest = walcast.try_connect("/v1/stream", &[]).ok()?;
-            let position: Lsn = newest.hello["position"].as_str()?.parse().ok()?;
-            (position >= written).then_some(())
-        });
+        self.walcast.as_ref().unwrap().comes_up_to(&self.database);
     }
 }
