@@ -86,7 +86,7 @@ impl Lane {
     };
 }
 
-/// What takes so much for one change stays apart where it is.
+/// Work for one change from which on a query stays apart where it is.
 pub(super) const LONG: u64 = 1_000_000;
 
 /// The work that all changes together may take of those who read for many, beside what matches: it fills again as time

@@ -20,7 +20,7 @@ mod undecided;
 pub use bound::Bound;
 pub use meter::{Lane, Meter};
 pub use query::{Change, Query, Subscription};
-pub use route::{changed_message, gone_column_message, gone_message};
+pub use route::{changed_message, gone_message, unfit_message};
 pub use undecided::Undecided;
 
 use std::collections::HashMap;

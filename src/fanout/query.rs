@@ -40,7 +40,7 @@ pub struct Query {
     /// The text that tells queries apart: the above as the client wrote it.
     identity: Box<str>,
     bindings: Arc<Bindings>,
-    /// What rows showed besides.
+    /// Columns that rows showed besides those that the client was told of.
     shown: Arc<Shown>,
     /// The work that it takes.
     pub meter: Arc<Meter>,

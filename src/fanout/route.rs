@@ -52,8 +52,14 @@ fn message_of(relation: &Relation, told: &Column, here: &Column, change: &Change
     })
 }
 
+/// The message to a client whose query cannot go on in a version of its table that was found in the database: a column that
+/// it needs is another one there, or is gone. `None` if it can.
+pub fn unfit_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
+    changed_message(query, relation).or_else(|| gone_column_message(query, relation))
+}
+
 /// The reason why a query cannot go on in a version of its table that lacks a column which it needs; `None` if that has them all.
-pub fn gone_column_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
+pub(super) fn gone_column_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
     let (gone, table) = (&query.gone_in(relation)?.name, &relation.table);
     Some(schema_changed(format!(
         "{table} has no column {gone:?} any more: subscribe without it"
@@ -137,9 +143,7 @@ impl Fanout {
             return;
         };
         let changed = |member: &Member, subscription: &Subscription| {
-            let query = &subscription.query;
-            let message =
-                changed_message(query, relation).or_else(|| gone_column_message(query, relation))?;
+            let message = unfit_message(&subscription.query, relation)?;
             (member.oid == relation.oid).then_some(message)
         };
         let groups = self.tables.get(table).map(super::table::Table::groups);

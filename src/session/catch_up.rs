@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::job::Done;
 use super::scan::{Found, From, Scan, Wanted};
 use super::{Shared, readers};
-use crate::fanout::{Lane, Subscription, changed_message, gone_column_message, gone_message};
+use crate::fanout::{Lane, Subscription, gone_message, unfit_message};
 use crate::journal::{self, History};
 use crate::lsn::Position;
 use crate::router::{Item, Placed, Seat};
@@ -317,8 +317,7 @@ impl<H: History> CatchUp<H> {
         };
         let changed = |placed: &Placed| {
             let Subscription { query, oid, .. } = &*placed.subscription;
-            let newest = shared.tables.newest_version(*oid)?;
-            changed_message(query, &newest).or_else(|| gone_column_message(query, &newest))
+            unfit_message(query, &*shared.tables.newest_version(*oid)?)
         };
         for placed in &self.subscriptions {
             let subscription = &placed.subscription;
