@@ -191,24 +191,29 @@ fn subscribe(fields: &Fields<'_>) -> Result<ClientMessage, ErrorMessage> {
     }
 }
 
+/// The fields that `subscribe` may have, but for `type`.
+const SUBSCRIBE_FIELDS: [&str; 14] = [
+    "id",
+    "table",
+    "messages",
+    "where",
+    "params",
+    "columns",
+    "ops",
+    "old",
+    "snapshot",
+    "from",
+    "epoch",
+    "undecided",
+    "strict",
+    "now",
+];
+
+/// Those of them that it may have if it is about messages; `table` is null then.
+const MESSAGES_FIELDS: [&str; 5] = ["id", "table", "messages", "from", "epoch"];
+
 fn subscription(id: String, fields: &Fields<'_>) -> Result<Subscribe, ErrorMessage> {
-    let valid = [
-        "id",
-        "table",
-        "messages",
-        "where",
-        "params",
-        "columns",
-        "ops",
-        "old",
-        "snapshot",
-        "from",
-        "epoch",
-        "undecided",
-        "strict",
-        "now",
-    ];
-    fields.check("subscribe", &valid)?;
+    fields.check("subscribe", &SUBSCRIBE_FIELDS)?;
     if let Some(prefix) = fields.text("messages")? {
         return messages(id, prefix, fields);
     }
@@ -236,17 +241,10 @@ fn messages(id: String, prefix: String, fields: &Fields<'_>) -> Result<Subscribe
     if fields.get("table")?.is_some_and(|table| table.get() != "null") {
         return Err(bad("\"messages\" are of no table: leave \"table\" out, or null"));
     }
-    for name in [
-        "where",
-        "params",
-        "columns",
-        "ops",
-        "old",
-        "snapshot",
-        "undecided",
-        "strict",
-        "now",
-    ] {
+    let of_tables = SUBSCRIBE_FIELDS
+        .iter()
+        .filter(|name| !MESSAGES_FIELDS.contains(name));
+    for name in of_tables {
         if fields.get(name)?.is_some() {
             return Err(bad(format!("a subscription to messages has no \"{name}\"")));
         }

@@ -52,10 +52,10 @@ impl Catalog {
             let Some(published) = tables::read(&mut self.session, &scope)?.pop() else {
                 return Ok(Lookup::Gone);
             };
-            if row.is_true(3) {
+            if row.is_true(2) {
                 // A column may have changed its name in the partition as in the root.
                 let again = self.session.ask(|version| sql(&names, table, version))?;
-                if again.first().is_none_or(|again| again.get(9) != row.get(9)) {
+                if again.first().is_none_or(|again| again.get(8) != row.get(8)) {
                     continue;
                 }
                 // No stream of this kind says that a partition was attached, or logs something else.
@@ -73,9 +73,9 @@ impl Catalog {
         let is_published = |name: &str| published.columns.iter().any(|column| column.name == name);
         let names = || layout.columns.iter().map(|column| column.name.clone());
         let left_out = names().filter(|name| !is_published(name)).collect();
-        let via_root = row.is_true(3);
+        let via_root = row.is_true(2);
         let order = match via_root {
-            true => own_columns(row.text(9, "columns of a partition")?)?,
+            true => own_columns(row.text(8, "columns of a partition")?)?,
             false => names().collect(),
         };
         let Relation {
@@ -105,11 +105,11 @@ impl Catalog {
             renamed,
             left_out,
             via_root,
-            row_filter: row.is_true(4),
-            insert: row.is_true(5),
-            update: row.is_true(6),
-            delete: row.is_true(7),
-            truncate: row.is_true(8),
+            row_filter: row.is_true(3),
+            insert: row.is_true(4),
+            update: row.is_true(5),
+            delete: row.is_true(6),
+            truncate: row.is_true(7),
         })
     }
 }
@@ -129,7 +129,7 @@ fn sql(publications: &str, table: &TableName, version: u32) -> String {
         _ => "false",
     };
     format!(
-        "SELECT n.nspname, c.relname, c.oid, c.oid <> named.oid, {row_filter}, \
+        "SELECT n.nspname, c.relname, c.oid <> named.oid, {row_filter}, \
              pg_catalog.bool_or(p.pubinsert), pg_catalog.bool_or(p.pubupdate), \
              pg_catalog.bool_or(p.pubdelete), pg_catalog.bool_or(p.pubtruncate), \
              (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
