@@ -1,4 +1,4 @@
-//! What heavy queries and large rows of one table cost the subscriber of another.
+//! The cost of heavy queries and large rows of one table to the subscriber of another.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -60,7 +60,7 @@ impl Place<'_> {
         (self.kind, self.base) = (kind.clone(), kind.clone());
     }
 
-    /// What had no collation gets the database's when it becomes a text, whatever that is.
+    /// Gives a value that had no collation the database's when it becomes a text, whatever that is.
     fn become_text(&mut self, to: &Kind) {
         if *to == Kind::Text && self.collation == Collation::None {
             self.collation = Collation::Deterministic;

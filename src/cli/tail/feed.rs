@@ -30,7 +30,7 @@ pub(super) struct Query {
     pub(super) undecided: Option<&'static str>,
     /// Begins with the rows that are there.
     pub(super) snapshot: bool,
-    /// What `now()` is in the predicate; when the server is asked if `None`.
+    /// The value of `now()` in the predicate; the time when the server is asked if `None`.
     pub(super) now: Option<String>,
 }
 
@@ -82,7 +82,7 @@ struct Subscription {
     accepted: bool,
     /// The epoch that `start` is of, if that is known.
     epoch: Option<Epoch>,
-    /// What `now()` is in what was given out.
+    /// The value of `now()` in what was given out.
     now: Option<String>,
 }
 
