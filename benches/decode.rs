@@ -1,5 +1,5 @@
-//! The cost of a row between the socket and the journal: `cargo bench --bench decode`. An iteration is a thousand rows, so
-//! microseconds per iteration are nanoseconds per row.
+//! The cost of a row between the socket and the journal: `cargo bench --bench decode`. An iteration is a thousand
+//! rows, so microseconds per iteration are nanoseconds per row.
 //!
 //! `parse` reads the messages; `assemble` also puts them together as changes of one transaction.
 

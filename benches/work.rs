@@ -1,7 +1,8 @@
-//! The cost of hostile and heavy predicates, each against something ordinary in the same run: `cargo bench --bench work`.
+//! The cost of hostile and heavy predicates, each against something ordinary in the same run: `cargo bench --bench
+//! work`.
 //!
-//! A unit is what the server counts of a change ([`walcast::filter::Index::tally`]), of which it allows so many; the table
-//! tells what one takes in time. Times are the least of several.
+//! A unit is what the server counts of a change ([`walcast::filter::Index::tally`]), of which it allows so many; the
+//! table tells what one takes in time. Times are the least of several.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 

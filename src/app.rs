@@ -15,21 +15,21 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::stages::Stages;
+use crate::delivery::{self, Router};
 use crate::health::Readiness;
 use crate::http::{self, Gate, Server};
 use crate::ingest::{self, Ingest};
 use crate::journal::{self, Entry, Journal, Observer, Retention, Writer};
 use crate::lsn::{Lsn, Position, Start};
+use crate::maintenance::Maintenance;
 use crate::postgres::{
-    self, ConnInfo, Connection, Finding, Plugin, Publication, Purpose, Severity, SlotName, Wanted,
+    self, ConnInfo, Connection, Finding, Plugin, Publication, Purpose, Requirements, Severity, SlotName,
 };
 use crate::protocol::ErrorCode;
-use crate::router::{self, Router};
+use crate::schema::Tables;
 use crate::session;
-use crate::snapshot::{self, Snapshots, Unseen};
-use crate::tables::Tables;
+use crate::snapshot::{self, PendingVisibility, Snapshots};
 use crate::telemetry::Metrics;
-use crate::upkeep::Upkeep;
 
 /// All that `serve` needs to know, checked.
 #[derive(Clone, Debug)]
@@ -147,12 +147,12 @@ pub async fn serve(
         writer,
         journal,
         tables,
-        unseen,
+        pending_visibility,
     } = prepared.await??;
 
     let (router, handle) = Router::new(
         journal.clone(),
-        router::Options {
+        delivery::Options {
             max_frame_bytes: config.session.max_frame_bytes,
         },
         Arc::clone(&metrics),
@@ -161,11 +161,11 @@ pub async fn serve(
     let routed = handle.clone();
     let snapshots = Snapshots::new(
         journal.clone(),
-        Arc::clone(&unseen),
+        Arc::clone(&pending_visibility),
         config.snapshot_options(),
         Arc::clone(&metrics),
     );
-    let shared = session::Shared {
+    let shared = session::Services {
         history: journal.clone(),
         snapshots: Arc::clone(&snapshots),
         router: handle,
@@ -173,7 +173,7 @@ pub async fn serve(
         metrics: Arc::clone(&metrics),
         database: config.conninfo.database.clone(),
         options: config.session,
-        readers: session::Readers::default(),
+        readers: session::ReplayPool::default(),
         spool_readers: Semaphore::new(MAX_SPOOL_READERS),
     };
     let gate = Gate {
@@ -185,7 +185,7 @@ pub async fn serve(
         stop: stages.clients.clone(),
     };
 
-    let nudge = ingest::Nudge::default();
+    let nudge = ingest::SlotCheckRequest::default();
     let standbys = ingest::Standbys::none(config.standby_window);
     let ingest = Ingest::new(
         ingest::Options {
@@ -206,7 +206,7 @@ pub async fn serve(
             max_spool_bytes: config.max_spool_bytes,
         },
         (writer, journal.clone()),
-        unseen,
+        pending_visibility,
         Arc::clone(&tables),
         Arc::clone(&metrics),
         readiness.clone(),
@@ -214,7 +214,7 @@ pub async fn serve(
     stages.feed(on_a_thread(ingest, stages.ingest.clone())?);
     let routing = router.run(stages.rest.clone());
     stages.serve(async { routing.await.context("the router failed") });
-    let upkeep = Upkeep {
+    let upkeep = Maintenance {
         conninfo: config.conninfo.clone(),
         slot: config.slot.clone(),
         publications: config.publications.clone(),
@@ -266,7 +266,7 @@ struct Prepared {
     writer: Writer,
     journal: Journal,
     tables: Arc<Tables>,
-    unseen: Arc<Unseen>,
+    pending_visibility: Arc<PendingVisibility>,
 }
 
 impl Config {
@@ -287,7 +287,7 @@ impl Config {
 
 /// Checks the database, opens the journal and reads the tables. Blocking.
 fn prepare(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Prepared> {
-    let wanted = Wanted {
+    let wanted = Requirements {
         slot: config.slot.clone(),
         publications: config.publications.clone(),
         plugin: config.plugin,
@@ -336,38 +336,42 @@ fn prepare(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Prepared> 
     )
     .context("cannot open tables.jsonl in the data directory")?;
     tables.refresh().context("cannot read the published tables")?;
-    let (unseen, from) = recently_written(&journal).context("cannot read the journal")?;
+    let (pending_visibility, from) = recently_written(&journal).context("cannot read the journal")?;
     if from > journal.start() {
         // Whoever has waited for a standby for longer is not among them.
-        unseen.require(tables.horizon().context("cannot look what is visible")?);
+        pending_visibility.require(tables.horizon().context("cannot look what is visible")?);
     }
-    unseen.forget(&tables.snapshot().context("cannot look what is visible")?);
+    pending_visibility.forget(&tables.snapshot().context("cannot look what is visible")?);
     Ok(Prepared {
         writer,
         journal,
         tables,
-        unseen: Arc::new(unseen),
+        pending_visibility: Arc::new(pending_visibility),
     })
 }
 
 /// The amount of the journal that is read at the start.
 const RECENT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// The transactions that the journal ends with, and from where on: some of them may wait for a synchronous standby since
-/// before we started. What is damaged is found now, and left out.
-fn recently_written(journal: &Journal) -> Result<(Unseen, Lsn), journal::Error> {
+/// The transactions that the journal ends with, and from where on: some of them may wait for a synchronous standby
+/// since before we started. What is damaged is found now, and left out.
+fn recently_written(journal: &Journal) -> Result<(PendingVisibility, Lsn), journal::Error> {
     loop {
         let from = journal.recent(RECENT_BYTES);
-        let unseen = Unseen::default();
-        match note_written(journal, from, &unseen) {
-            Ok(()) => return Ok((unseen, from)),
+        let pending_visibility = PendingVisibility::default();
+        match note_written(journal, from, &pending_visibility) {
+            Ok(()) => return Ok((pending_visibility, from)),
             Err(journal::Error::Expired { earliest }) if earliest > from => {}
             Err(error) => return Err(error),
         }
     }
 }
 
-fn note_written(journal: &Journal, from: Lsn, unseen: &Unseen) -> Result<(), journal::Error> {
+fn note_written(
+    journal: &Journal,
+    from: Lsn,
+    pending_visibility: &PendingVisibility,
+) -> Result<(), journal::Error> {
     const BATCH_BYTES: usize = 1024 * 1024;
     let mut reader = journal.reader(Start::After(Position::after(from)))?;
     while let Some(batch) = reader.next(BATCH_BYTES)? {
@@ -376,7 +380,7 @@ fn note_written(journal: &Journal, from: Lsn, unseen: &Unseen) -> Result<(), jou
                 && piece.last
                 && piece.transaction.xid != 0
             {
-                unseen.note(piece.transaction.end, piece.transaction.xid);
+                pending_visibility.note(piece.transaction.end, piece.transaction.xid);
             }
         }
     }

@@ -4,8 +4,8 @@ use std::io;
 
 use rustix::io::Errno;
 
-/// True if the process (EMFILE) or the system (ENFILE) has run out of file descriptors, or of memory for sockets. Nothing
-/// is broken: it passes once others have closed some, so whoever meets it waits and tries again.
+/// True if the process (EMFILE) or the system (ENFILE) has run out of file descriptors, or of memory for sockets.
+/// Nothing is broken: it passes once others have closed some, so whoever meets it waits and tries again.
 pub fn is_exhaustion(error: &io::Error) -> bool {
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     error

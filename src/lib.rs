@@ -1,7 +1,7 @@
 //! walcast: live queries over websockets from Postgres' logical replication.
 //!
 //! ```text
-//!  Postgres ─▶ postgres ─▶ decode ─▶ journal ─▶ filter ─▶ fanout ─▶ session ─▶ http ─▶ browser
+//!  Postgres ─▶ postgres ─▶ decode ─▶ journal ─▶ filter ─▶ matching ─▶ session ─▶ http ─▶ browser
 //!              ▲────────ingest────────┘ └────────router───────┘  └─ one per client ─┘
 //!              └─ confirmed LSN, once the journal holding it is on disk
 //! ```
@@ -11,12 +11,12 @@
 //! | row | modules | they are |
 //! |---|---|---|
 //! | words | [`lsn`], [`types`], [`event`], [`exhaustion`] | values: no clock, no I/O |
-//! | logic | [`decode`], [`filter`], [`protocol`], [`fanout`] | functions from bytes and values to values |
-//! | edges | [`postgres`], [`journal`], [`telemetry`], [`health`], [`tables`], [`snapshot`] | sockets, files, counters |
-//! | loops | [`ingest`], [`router`], [`session`], [`upkeep`] | one thread or task each |
+//! | logic | [`decode`], [`filter`], [`protocol`], [`matching`] | functions from bytes and values to values |
+//! | edges | [`postgres`], [`journal`], [`telemetry`], [`health`], [`schema`], [`snapshot`] | sockets, files, counters |
+//! | loops | [`ingest`], [`delivery`], [`session`], [`maintenance`] | one thread or task each |
 //! | front, house | [`cluster`] for throwaway servers; [`http`], [`app`], [`cli`] | they know everybody, nobody knows them |
 //!
-//! (`fanout` reads the journal's batches, which are values; it does no I/O.)
+//! (`matching` reads the journal's batches, which are values; it does no I/O.)
 
 // In the order of the flow, which rustfmt keeps within blank lines.
 pub mod lsn;
@@ -37,23 +37,23 @@ pub mod filter;
 
 pub mod protocol;
 
-pub mod fanout;
+pub mod matching;
 
 pub mod telemetry;
 
 pub mod health;
 
-pub mod tables;
+pub mod schema;
 
 pub mod snapshot;
 
 pub mod ingest;
 
-pub mod router;
+pub mod delivery;
 
 pub mod session;
 
-pub mod upkeep;
+pub mod maintenance;
 
 pub mod http;
 

@@ -14,7 +14,7 @@ use prometheus::{
 use tracing_subscriber::EnvFilter;
 
 use crate::event::TableName;
-use crate::fanout::Undecided;
+use crate::matching::Undecided;
 
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

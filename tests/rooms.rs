@@ -6,8 +6,8 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Admitted in the words below the table: `fanout` reads the journal's batches, which are values.
-const ADMITTED: [(&str, &str); 1] = [("fanout", "journal")];
+/// Admitted in the words below the table: `matching` reads the journal's batches, which are values.
+const ADMITTED: [(&str, &str); 1] = [("matching", "journal")];
 
 /// The modules of each row of the table, from the top.
 fn rows() -> Vec<Vec<String>> {

@@ -1,5 +1,5 @@
-//! One stream of changes to many clients that all subscribe to it, against the same deliveries by a bare thread that does
-//! nothing but one `write` for each.
+//! One stream of changes to many clients that all subscribe to it, against the same deliveries by a bare thread that
+//! does nothing but one `write` for each.
 
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener};

@@ -34,8 +34,8 @@ pub(crate) fn summary(micros: &mut [f64]) -> String {
     )
 }
 
-/// Commits rows of `t`, from the id `base` on, at a rate for so many seconds, and says how long each took to a client, in
-/// microseconds.
+/// Commits rows of `t`, from the id `base` on, at a rate for so many seconds, and says how long each took to a client,
+/// in microseconds.
 pub(crate) fn measure(cluster: &Cluster, listen: SocketAddr, base: u64, rate: u64, seconds: u64) -> Vec<f64> {
     let (sender, receipts) = mpsc::channel();
     let count = rate * seconds;

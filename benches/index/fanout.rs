@@ -5,9 +5,9 @@ use std::sync::Arc;
 use criterion::{Criterion, Throughput};
 use serde_json::json;
 use walcast::event::{Op, Relation, Timestamp, Transaction, Tuple};
-use walcast::fanout::{ConnectionId, Fanout, Query, Sink, Subscription};
 use walcast::journal::{Entry, Identity, Journal, Options, Piece};
 use walcast::lsn::{Done, Lsn, Position, Start};
+use walcast::matching::{ConnectionId, Query, Sink, Subscription, SubscriptionRegistry};
 use walcast::protocol::{ClientMessage, ErrorMessage, Frame};
 use walcast::types::json::Numbers;
 
@@ -54,7 +54,7 @@ const START: Position = Position {
 };
 
 pub(crate) fn bench(c: &mut Criterion) {
-    let mut fanout = Fanout::new(65_536);
+    let mut fanout = SubscriptionRegistry::new(65_536);
     let subscriptions: Vec<_> = (0..PREDICATES).map(subscription).collect();
     for number in 0..CONNECTIONS {
         let connection = fanout.connect();
@@ -123,7 +123,7 @@ pub(crate) fn print_bytes() {
     let relation = Arc::new(orders::relation());
     println!("fan-out: bytes");
     with_one_insert(&relation, |piece| {
-        let mut fanout = Fanout::new(65_536);
+        let mut fanout = SubscriptionRegistry::new(65_536);
         // The queries are bound and indexed once a row has come by.
         let first = fanout.connect();
         fanout.subscribe(first, &subscription(0), START);

@@ -1,9 +1,9 @@
 //! The cost of a change by the number of subscriptions on its table, and what these cost: `cargo bench --bench index`.
 //!
 //! An iteration is one change; the rows differ, so that what they look up is in no cache. `index` is the filter's index
-//! alone, with sixteen changes at hand as in the fan-out, `fanout` the fan-out with a million connections on a hundred distinct predicates, up to the frames. The
-//! baselines in the same run: every predicate held against every row, and the crate `a-tree`. Bytes are those asked of
-//! the allocator.
+//! alone, with sixteen changes at hand as in the fan-out, `fanout` the fan-out with a million connections on a hundred
+//! distinct predicates, up to the frames. The baselines in the same run: every predicate held against every row, and
+//! the crate `a-tree`. Bytes are those asked of the allocator.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::indexing_slicing)]
 

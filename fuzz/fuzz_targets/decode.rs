@@ -1,7 +1,7 @@
 //! Bytes as messages of pgoutput's: an error, or rows and transactions that hold what they promise.
 //!
-//! The input is read twice: as one message, and as a stream of them, each after its length in two bytes. What is sent of
-//! running transactions is read when they commit.
+//! The input is read twice: as one message, and as a stream of them, each after its length in two bytes. What is sent
+//! of running transactions is read when they commit.
 
 #![no_main]
 

@@ -32,8 +32,8 @@ fn count(limit: Rlimit) -> Option<usize> {
         .map(|count| usize::try_from(count).unwrap_or(usize::MAX))
 }
 
-/// The number of the `wanted` connections that there can be with `limit` open files, beside `snapshots` that are read at
-/// once.
+/// The number of the `wanted` connections that there can be with `limit` open files, beside `snapshots` that are read
+/// at once.
 pub(super) fn connections(wanted: usize, limit: Option<usize>, snapshots: usize) -> usize {
     let Some(limit) = limit else { return wanted };
     let reserved = RESERVED.saturating_add(snapshots.saturating_mul(2));

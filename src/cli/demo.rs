@@ -24,8 +24,8 @@ const PREFIX: &str = "walcast-demo-";
 
 /// Show live queries on a throwaway Postgres with the traffic of a small shop.
 ///
-/// Nothing needs to be set up but Postgres' programs, and nothing is left behind: Ctrl-C stops the server, walcast and the
-/// traffic, and removes their files.
+/// Nothing needs to be set up but Postgres' programs, and nothing is left behind: Ctrl-C stops the server, walcast and
+/// the traffic, and removes their files.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// Where the page is, and ws://ADDR/v1/stream.

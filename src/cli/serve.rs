@@ -15,7 +15,7 @@ use super::values;
 use crate::app::{self, Config};
 use crate::http;
 use crate::journal::Retention;
-use crate::postgres::{ConnInfo, Plugin, SlotName, Wanted};
+use crate::postgres::{ConnInfo, Plugin, Requirements, SlotName};
 use crate::session;
 
 /// Read a replication slot and serve live queries over websockets.
@@ -68,12 +68,14 @@ pub(crate) struct Source {
     /// Create the slot if there is none, and never was one for this --data-dir.
     #[arg(long, env = "WALCAST_CREATE_SLOT")]
     create_slot: bool,
-    /// Make the slot anew if it is lost or gone, also with its database, where serve would end otherwise: what was written
-    /// meanwhile is missed, so a new epoch begins, and clients are told to start anew. Creates the first one too.
+    /// Make the slot anew if it is lost or gone, also with its database, where serve would end otherwise: what was
+    /// written meanwhile is missed, so a new epoch begins, and clients are told to start anew. Creates the first one
+    /// too.
     #[arg(long, env = "WALCAST_RECREATE_SLOT")]
     recreate_slot: bool,
-    /// Create missing publications, FOR ALL TABLES (needs a superuser), unless UPDATE and DELETE would then fail on a table
-    /// that is there: on one without a primary key or another replica identity, and so on each that is made later.
+    /// Create missing publications, FOR ALL TABLES (needs a superuser), unless UPDATE and DELETE would then fail on a
+    /// table that is there: on one without a primary key or another replica identity, and so on each that is made
+    /// later.
     #[arg(long, env = "WALCAST_CREATE_PUBLICATION")]
     create_publication: bool,
 }
@@ -82,12 +84,12 @@ pub(crate) struct Source {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Source")]
 struct Reading {
-    /// Drop the slot rather than have the server keep more WAL for it than this. Then serve ends, or with --recreate-slot
-    /// begins a new epoch. It holds while serve runs; max_slot_wal_keep_size holds always.
+    /// Drop the slot rather than have the server keep more WAL for it than this. Then serve ends, or with
+    /// --recreate-slot begins a new epoch. It holds while serve runs; max_slot_wal_keep_size holds always.
     #[arg(long, env = "WALCAST_MAX_SLOT_LAG", value_name = "SIZE", value_parser = values::size)]
     max_slot_lag: Option<ByteSize>,
-    /// While a standby waits for the slot (a second serve on it), confirm transactions to Postgres only after this time:
-    /// the standby gets them again when it takes over, and clients that were not further go on there.
+    /// While a standby waits for the slot (a second serve on it), confirm transactions to Postgres only after this
+    /// time: the standby gets them again when it takes over, and clients that were not further go on there.
     #[arg(long, env = "WALCAST_STANDBY_WINDOW", value_name = "TIME", default_value = "10s", value_parser = values::time_or_none)]
     standby_window: Duration,
     /// Read large transactions while they still run, and keep them in --data-dir until they commit: what commits behind
@@ -227,8 +229,8 @@ struct Snapshots {
         value_parser = values::count
     )]
     max_snapshots: usize,
-    /// How long reading a snapshot may take at the server, from its snapshot to its last row; then it is cancelled, and the
-    /// subscription refused (limit_exceeded). The server's own statement_timeout holds beside it.
+    /// How long reading a snapshot may take at the server, from its snapshot to its last row; then it is cancelled,
+    /// and the subscription refused (limit_exceeded). The server's own statement_timeout holds beside it.
     #[arg(long, env = "WALCAST_SNAPSHOT_TIMEOUT", value_name = "TIME", default_value = "5min", value_parser = values::time)]
     snapshot_timeout: Duration,
     /// How much is kept, in --data-dir, of rows that clients have not taken yet. Beyond it, the database is read as
@@ -282,8 +284,8 @@ struct Clients {
     /// How long without a word from a client until its connection is closed (4002).
     #[arg(long, env = "WALCAST_PONG_TIMEOUT", value_name = "TIME", default_value = "45s", value_parser = values::time)]
     pong_timeout: Duration,
-    /// How long a client may read nothing of what is sent to it, and how long a message of its may take to come, until its
-    /// connection is closed (4001).
+    /// How long a client may read nothing of what is sent to it, and how long a message of its may take to come, until
+    /// its connection is closed (4001).
     #[arg(long, env = "WALCAST_STALL_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = values::time)]
     stall_timeout: Duration,
     /// Over how long clients are told to spread their reconnects when walcast stops.
@@ -304,9 +306,9 @@ impl Source {
         ConnInfo::parse(&self.database_url).context("--database-url")
     }
 
-    pub(crate) fn wanted(&self) -> Wanted {
+    pub(crate) fn wanted(&self) -> Requirements {
         let names = self.publication.iter().flat_map(|names| &names.0);
-        Wanted {
+        Requirements {
             slot: self.slot.clone(),
             publications: names.cloned().collect(),
             plugin: match self.plugin {
@@ -331,7 +333,7 @@ impl Args {
             snapshots,
             clients,
         } = self;
-        let Wanted {
+        let Requirements {
             slot,
             publications,
             plugin,

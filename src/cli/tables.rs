@@ -10,7 +10,8 @@ use super::serve::Source;
 use crate::event::{Relation, ReplicaIdentity, TableName};
 use crate::postgres::Catalog;
 
-/// List the tables that can be subscribed to: those of the publications, with their keys, columns and replica identities.
+/// List the tables that can be subscribed to: those of the publications, with their keys, columns and replica
+/// identities.
 ///
 /// Asks the database, not a running server; the slot need not exist. Exits with 1 if a table that is named cannot be
 /// subscribed to, with 3 if the database cannot be reached, and with 2 if a flag is wrong.

@@ -101,8 +101,8 @@ impl Assembler {
         self
     }
 
-    /// Takes an old row that is tagged as whole for a whole one, as wal2json's are: pgoutput tags those of partitions by
-    /// the root's identity.
+    /// Takes an old row that is tagged as whole for a whole one, as wal2json's are: pgoutput tags those of partitions
+    /// by the root's identity.
     #[must_use]
     pub fn with_tags_by_row(self, tagged_by_row: bool) -> Assembler {
         Assembler {
@@ -193,8 +193,8 @@ impl Assembler {
         self.tables.described(oid)
     }
 
-    /// The root of a partition that was described and learned of just now, if what was learned of the root before cannot be
-    /// right any more: the caller asks the catalogs anew, and [learns](Assembler::learn) of it again.
+    /// The root of a partition that was described and learned of just now, if what was learned of the root before
+    /// cannot be right any more: the caller asks the catalogs anew, and [learns](Assembler::learn) of it again.
     pub fn outdated_root(&self, partition: u32) -> Option<&StreamRelation> {
         self.tables.outdated_root(partition)
     }

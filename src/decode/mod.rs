@@ -2,8 +2,8 @@
 //!
 //! [`Message::parse`] reads one message where it lies; [`Streams::route`] tells apart what transactions send while they
 //! still run; [`Assembler::push`] holds the messages of one connection to the order they must have and numbers the row
-//! changes. The one thing to know: a message borrows from the buffer it was read into and a step borrows from both, so a
-//! row costs no allocation on its way to the journal. wal2json's messages are turned into pgoutput's first
+//! changes. The one thing to know: a message borrows from the buffer it was read into and a step borrows from both, so
+//! a row costs no allocation on its way to the journal. wal2json's messages are turned into pgoutput's first
 //! ([`wal2json::Translator`]), so that all that follows is the same.
 
 pub mod assemble;

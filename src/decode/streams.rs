@@ -2,8 +2,9 @@
 //!
 //! With the option `streaming` (protocol version 2) a transaction that outgrows the server's
 //! `logical_decoding_work_mem` comes in blocks, between which others commit. Inside a block each message carries the
-//! ID of the transaction or subtransaction that it belongs to; without it, it is a message of version 1. So the parts of
-//! a streamed transaction are put aside as they come, and once it has committed they are read like those of any other.
+//! ID of the transaction or subtransaction that it belongs to; without it, it is a message of version 1. So the parts
+//! of a streamed transaction are put aside as they come, and once it has committed they are read like those of any
+//! other.
 
 use std::collections::HashSet;
 
@@ -43,8 +44,9 @@ pub enum Routed<'a> {
         /// The transaction.
         xid: u32,
     },
-    /// A subtransaction was rolled back: all parts of the transaction from that one's first part on are to be forgotten.
-    /// (Subtransactions nest: what came after its start is its own, or its parent's that is rolled back too.)
+    /// A subtransaction was rolled back: all parts of the transaction from that one's first part on are to be
+    /// forgotten. (Subtransactions nest: what came after its start is its own, or its parent's that is rolled back
+    /// too.)
     AbortSub {
         /// The transaction.
         xid: u32,

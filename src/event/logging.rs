@@ -1,4 +1,5 @@
-//! [`Logging`]: what Postgres logs of a table's old rows, beyond what its replica identity says, and what has it log more.
+//! [`Logging`]: what Postgres logs of a table's old rows, beyond what its replica identity says, and what has it log
+//! more.
 
 use std::fmt;
 
@@ -10,8 +11,8 @@ use super::{Relation, quote_identifier};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Logging {
-    /// True if updates and deletes come that do not tell which row they are of: the log holds no whole old rows, and the
-    /// table has no key that it holds in full.
+    /// True if updates and deletes come that do not tell which row they are of: the log holds no whole old rows, and
+    /// the table has no key that it holds in full.
     pub unnamed: bool,
     /// True if the table is partitioned. Each partition has a replica identity of its own and inherits none.
     pub partitioned: bool,
@@ -28,8 +29,8 @@ pub struct Logging {
 pub enum Caveat {
     /// The application's UPDATE and DELETE fail, as the table is published.
     WritesFail {
-        /// The first of the partitions that it is so for, as SQL has it, and how many there are; `None` if it is the table
-        /// itself.
+        /// The first of the partitions that it is so for, as SQL has it, and how many there are; `None` if it is the
+        /// table itself.
         partitions: Option<(String, u64)>,
         /// The reason.
         reason: Refusal,
@@ -47,8 +48,8 @@ pub enum Caveat {
     },
 }
 
-/// The reason why the server refuses UPDATE and DELETE of a table that is published (`CheckCmdReplicaIdentity`). With the
-/// name of a publication that it is so for.
+/// The reason why the server refuses UPDATE and DELETE of a table that is published (`CheckCmdReplicaIdentity`). With
+/// the name of a publication that it is so for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {

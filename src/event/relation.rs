@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Logging;
-use crate::types::{Attnum, Ctype, Kind, LibraryOrder, Type, Unasked};
+use crate::types::{Attnum, CollationQuestion, Ctype, Kind, LibraryOrder, Type};
 
 /// A table's name: a (schema, name) pair. Never joined with a dot for comparison: `"a.b"."c"` is not `"a"."b.c"`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -115,9 +115,9 @@ impl Collation {
     }
 
     /// The question that the server is to be asked before it is known whether texts are ordered as their bytes are.
-    pub fn unasked(self) -> Option<Unasked> {
-        let unasked = Unasked::Order;
-        (self == Collation::Library && !unasked.is_answered()).then_some(unasked)
+    pub fn collation_question(self) -> Option<CollationQuestion> {
+        let question = CollationQuestion::Order;
+        (self == Collation::Library && !question.is_answered()).then_some(question)
     }
 }
 
@@ -164,13 +164,14 @@ pub struct Relation {
     pub logging: Logging,
 }
 
-/// A value of at most so many bytes is never stored out of line: the pointer to it would be as large (`toast_helper.c`).
+/// A value of at most so many bytes is never stored out of line: the pointer to it would be as large
+/// (`toast_helper.c`).
 const TOAST_POINTER_BYTES: i32 = 24;
 
 impl Column {
-    /// True if a new row may lack the column's value because an update left it as it was: a value that may be stored out
-    /// of line (TOAST). That depends on the type alone: with `SET STORAGE PLAIN` values that were stored before stay out of
-    /// line.
+    /// True if a new row may lack the column's value because an update left it as it was: a value that may be stored
+    /// out of line (TOAST). That depends on the type alone: with `SET STORAGE PLAIN` values that were stored before
+    /// stay out of line.
     pub fn may_be_left_out(&self) -> bool {
         /// The type `name`, which has a fixed length.
         const NAME: u32 = 19;

@@ -87,7 +87,8 @@ pub enum Op<'a> {
     },
     /// A row's new version.
     Update {
-        /// Everything that is known of the version before it; `None` under the default identity when the key did not change.
+        /// Everything that is known of the version before it; `None` under the default identity when the key did not
+        /// change.
         old: Option<OldTuple<'a>>,
         /// The new version; a TOASTed value that did not change may be missing from it.
         new: Tuple<'a>,

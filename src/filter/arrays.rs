@@ -116,8 +116,8 @@ fn computed_for_nothing(term: &Term<'_>, truth: Truth) -> Node {
     }
 }
 
-/// Of comparisons with values in their order, null being the first if it is there: those with null, and with the least or
-/// the greatest.
+/// Of comparisons with values in their order, null being the first if it is there: those with null, and with the least
+/// or the greatest.
 fn ends(nodes: Vec<Node>, has_null: bool, greatest: bool) -> Vec<Node> {
     let values = nodes.len() - usize::from(has_null);
     let kept = if greatest {
@@ -239,8 +239,8 @@ fn between(mut left: Term<'_>, operator: ArrayOperator, mut right: Term<'_>) -> 
     ))
 }
 
-/// True if one is a column of `varchar[]` or `name[]`, and the other a `text[]` by its own word: their elements compare, but
-/// not they.
+/// True if one is a column of `varchar[]` or `name[]`, and the other a `text[]` by its own word: their elements
+/// compare, but not they.
 fn is_other_text(one: &Term<'_>, other: &Term<'_>) -> bool {
     match (&one.typed, &other.typed) {
         (Typed::Place(place), Typed::Array { declared: true, .. }) => {

@@ -4,7 +4,7 @@ use super::*;
 use crate::event::{Collation, Column, ReplicaIdentity, Tuple, Value as Field, encode_values};
 use crate::filter::testing::{column, table};
 use crate::filter::{Row, Verdict};
-use crate::types::{Ctype, Unasked};
+use crate::types::{CollationQuestion, Ctype};
 
 fn pair() -> Kind {
     Kind::Composite {
@@ -132,8 +132,8 @@ fn texts_are_ordered_by_code_points_with_collate_c_whatever_their_collation_is()
 
 #[test]
 fn what_the_server_was_not_asked_yet_is_said_where_a_predicate_needs_it() {
-    let unasked = |text: &str| bind(text, &[]).unwrap_err().unasked();
-    let letters = Some(Unasked::Letters("never asked".into()));
+    let unasked = |text: &str| bind(text, &[]).unwrap_err().collation_question();
+    let letters = Some(CollationQuestion::Letters("never asked".into()));
     for text in [
         "unasked = 'x'",
         "unasked = unasked",
@@ -142,7 +142,7 @@ fn what_the_server_was_not_asked_yet_is_said_where_a_predicate_needs_it() {
     ] {
         assert_eq!(unasked(text), letters, "{text}");
     }
-    assert_eq!(unasked("library >= 'x'"), Some(Unasked::Order));
+    assert_eq!(unasked("library >= 'x'"), Some(CollationQuestion::Order));
     for text in [
         "name ILIKE 'x'",
         "name < 'x'",

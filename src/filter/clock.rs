@@ -1,5 +1,5 @@
-//! Readings of the clock, and arithmetic of dates, times and intervals: constants, worked out once when the predicate is
-//! bound, so that all that looks at rows sees literals.
+//! Readings of the clock, and arithmetic of dates, times and intervals: constants, worked out once when the predicate
+//! is bound, so that all that looks at rows sees literals.
 //!
 //! The one thing to know: the operator is the one that Postgres takes for the types of both sides (documentation,
 //! "Operator Type Resolution"), in a session whose time zone is UTC.

@@ -47,10 +47,10 @@ pub(super) fn check_deterministic(place: &Place<'_>, doing: &str, offset: usize)
              its bytes count",
             written(place)
         );
-        let unasked = None;
+        let question = None;
         return Err(Error::Collation {
             message,
-            unasked,
+            question,
             offset,
         });
     }
@@ -66,10 +66,10 @@ fn unordered(place: &Place<'_>, offset: usize) -> Error {
         place.column.name,
         written(place)
     );
-    let unasked = place.collation.unasked();
+    let question = place.collation.collation_question();
     Error::Collation {
         message,
-        unasked,
+        question,
         offset,
     }
 }

@@ -1,7 +1,7 @@
 //! [`Cost`]: what a predicate takes of the server, by its look: memory, and work for each row that it is held against.
 //!
-//! The work is estimated for a row whose values have a thousand bytes each, in the units in which it is counted when it is
-//! done ([`Work`](crate::types::Work)). Rows that are larger take more: that is counted when they come.
+//! The work is estimated for a row whose values have a thousand bytes each, in the units in which it is counted when
+//! it is done ([`Work`](crate::types::Work)). Rows that are larger take more: that is counted when they come.
 
 use super::Error;
 use super::leaf::{ArraySide, DocumentOperator, DocumentSide, Item, Leaf, Test};

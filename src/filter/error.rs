@@ -1,9 +1,10 @@
 //! [`Error`]: what is wrong with a predicate, and where.
 
 use super::cost::MAX_BYTES;
-use crate::types::{Ctype, LiteralError, Unasked};
+use crate::types::{CollationQuestion, Ctype, LiteralError};
 
-/// The reason why a predicate cannot be used. The offset is that of the byte in the `where` text at which the problem lies.
+/// The reason why a predicate cannot be used. The offset is that of the byte in the `where` text at which the problem
+/// lies.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// The text is not an expression of Postgres.
@@ -28,7 +29,7 @@ pub enum Error {
         /// The construct, the reason why it is not known, and the cure.
         message: String,
         /// The question that the server may answer, if it was not asked yet.
-        unasked: Option<Unasked>,
+        question: Option<CollationQuestion>,
         /// Its place.
         offset: usize,
     },
@@ -105,13 +106,13 @@ impl Error {
     }
 
     /// The question that the server is to be asked, for the predicate may be given exactly once it has answered.
-    pub fn unasked(&self) -> Option<Unasked> {
+    pub fn collation_question(&self) -> Option<CollationQuestion> {
         match self {
-            Error::Collation { unasked, .. } => unasked.clone(),
+            Error::Collation { question, .. } => question.clone(),
             Error::Literal {
                 source: LiteralError::Citext(ctype),
                 ..
-            } => ctype.unasked(),
+            } => ctype.collation_question(),
             _ => None,
         }
     }
@@ -120,7 +121,7 @@ impl Error {
     pub(super) fn letters(what: &str, ctype: Option<&Ctype>, offset: usize) -> Error {
         Error::Collation {
             message: format!("{what} is not supported in a predicate"),
-            unasked: ctype.and_then(Ctype::unasked),
+            question: ctype.and_then(Ctype::collation_question),
             offset,
         }
     }

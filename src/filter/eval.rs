@@ -8,8 +8,8 @@ use super::row::Cell;
 use super::truth::{Possible, Truth};
 use crate::types::{Datum, Exhausted, Failure};
 
-/// The truth values that the expression may have for the row. What is not looked at any more, because there was too much
-/// to do, may have any.
+/// The truth values that the expression may have for the row. What is not looked at any more, because there was too
+/// much to do, may have any.
 pub(super) fn eval(node: &Node, row: &Look<'_>) -> Possible {
     if row.spend(NODE).is_err() {
         return Possible::ANY;
@@ -56,8 +56,8 @@ pub(super) fn eval(node: &Node, row: &Look<'_>) -> Possible {
 /// The work of coming to an expression.
 const NODE: usize = 4;
 
-/// The truth values that it may have as a condition, where null is as good as false: neither selects the row. So what is
-/// null decides a conjunction as what is false does, and nothing else of it is asked; Postgres does so too.
+/// The truth values that it may have as a condition, where null is as good as false: neither selects the row. So what
+/// is null decides a conjunction as what is false does, and nothing else of it is asked; Postgres does so too.
 pub(super) fn eval_condition(node: &Node, row: &Look<'_>) -> Possible {
     match node {
         Node::And(nodes) => {

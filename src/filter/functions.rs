@@ -98,8 +98,8 @@ fn fold<'a>(relation: &Relation, function: Function, mut of: Term<'a>) -> Result
     }
 }
 
-/// The way in which texts fold that no column gives a collation: as the database's do. The columns without a collation of
-/// their own have its name; `None` if there is none.
+/// The way in which texts fold that no column gives a collation: as the database's do. The columns without a collation
+/// of their own have its name; `None` if there is none.
 fn ctype_of_constants(relation: &Relation) -> Option<&Ctype> {
     let mut columns = relation.columns.iter();
     let of_database = columns.find_map(|column| match (&column.ty.kind, column.collation) {

@@ -116,8 +116,8 @@ pub(super) fn of_label(labels: &[String], label: &str) -> String {
     format!("; its labels are {}{more}", shown.join(", "))
 }
 
-/// The hint for two operands that do not compare, each with the kind that it is compared as: before or behind ANY an array
-/// is compared as its elements.
+/// The hint for two operands that do not compare, each with the kind that it is compared as: before or behind ANY an
+/// array is compared as its elements.
 pub(super) fn of_types(left: (&Term<'_>, &Kind), right: (&Term<'_>, &Kind)) -> &'static str {
     const TEXT_AS_NUMBER: &str = ": to compare a text as a number cast it, (…)::numeric";
     let is_number = |kind: &Kind| {
@@ -157,8 +157,8 @@ pub fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&
     nearest.min().map(|(_, other)| other)
 }
 
-/// The number of characters to put in, leave out, replace, or exchange with their neighbour, to make one of the other; case
-/// does not count. Names are short: what is longer than 64 characters is like nothing.
+/// The number of characters to put in, leave out, replace, or exchange with their neighbour, to make one of the other;
+/// case does not count. Names are short: what is longer than 64 characters is like nothing.
 fn distance(one: &str, other: &str) -> usize {
     let characters = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<Vec<char>>();
     let (one, other) = (characters(one), characters(other));

@@ -86,8 +86,8 @@ pub(super) fn like(
     Ok(leaf(left, Test::Like(pattern)))
 }
 
-/// True if letters match in both cases. To `citext` LIKE is ILIKE: either folds as the column's collation does, while `=`
-/// folds as the database's.
+/// True if letters match in both cases. To `citext` LIKE is ILIKE: either folds as the column's collation does, while
+/// `=` folds as the database's.
 fn case(place: &Place<'_>, folds: bool, offset: usize) -> Result<Case, Error> {
     if !folds && !matches!(place.kind, Kind::Citext(_)) {
         return Ok(Case::Sensitive);

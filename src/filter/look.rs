@@ -37,7 +37,8 @@ impl<'r> Look<'r> {
         self.row.get(index)
     }
 
-    /// The text of a part of a document of the row, or else that it is not there, if that was found out for several together.
+    /// The text of a part of a document of the row, or else that it is not there, if that was found out for several
+    /// together.
     pub(super) fn part(&self, part: &Part, text: &'r [u8]) -> Result<Option<Option<&'r [u8]>>, Exhausted> {
         match &self.walked {
             Some(walked) => walked.find(part, text, self.work),

@@ -35,8 +35,8 @@ impl Operation {
 /// The extent to which the log decides what a change means for a query's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Altogether. (That the row may have been in the result before does not count where it is now: whoever holds rows by
-    /// their keys does the same in both cases.)
+    /// Altogether. (That the row may have been in the result before does not count where it is now: whoever holds rows
+    /// by their keys does the same in both cases.)
     Decided,
     /// The row is not in the result now, and may have been before.
     MayHaveBeen,
@@ -49,7 +49,7 @@ pub enum Decision {
 
 /// The meaning of a change for a query's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Membership {
+pub struct ResultChange {
     /// The effect on the result.
     pub op: Operation,
     /// True if an UPDATE moved the row into the result or out of it.
@@ -58,31 +58,31 @@ pub struct Membership {
     pub decision: Decision,
 }
 
-impl Membership {
+impl ResultChange {
     /// The meaning of a table's truncation for every result.
-    pub(super) const TRUNCATE: Membership = Membership {
+    pub(super) const TRUNCATE: ResultChange = ResultChange {
         op: Operation::Truncate,
         by_update: false,
         decision: Decision::Decided,
     };
 
     /// The meaning for a result of a predicate that fails for a row.
-    pub(super) const FAILURE: Membership = Membership {
+    pub(super) const FAILURE: ResultChange = ResultChange {
         op: Operation::Failure,
         by_update: false,
         decision: Decision::Decided,
     };
 
     /// The meaning of an operation other than an update for a result, by whether its row is in it.
-    pub(super) fn of_one(op: Operation, verdict: Verdict) -> Option<Membership> {
+    pub(super) fn of_one(op: Operation, verdict: Verdict) -> Option<ResultChange> {
         let decision = match (verdict, op) {
             (Verdict::DoesNot, _) | (Verdict::Fails, Operation::Delete) => return None,
-            (Verdict::Fails | Verdict::Unclear, _) => return Some(Membership::FAILURE),
+            (Verdict::Fails | Verdict::Unclear, _) => return Some(ResultChange::FAILURE),
             (Verdict::Matches, _) => Decision::Decided,
             (Verdict::Undecided, Operation::Delete) => Decision::MayHaveBeen,
             (Verdict::Undecided, _) => Decision::MayBe { as_before: false },
         };
-        Some(Membership {
+        Some(ResultChange {
             op,
             by_update: false,
             decision,
@@ -95,10 +95,10 @@ impl Membership {
         before: Verdict,
         after: Verdict,
         is_same: impl FnOnce() -> bool,
-    ) -> Option<Membership> {
+    ) -> Option<ResultChange> {
         use Verdict::{DoesNot, Fails, Matches, Unclear, Undecided};
         let (op, decision) = match (before.of_old(), after) {
-            (Unclear | Fails, _) | (_, Unclear | Fails) => return Some(Membership::FAILURE),
+            (Unclear | Fails, _) | (_, Unclear | Fails) => return Some(ResultChange::FAILURE),
             (DoesNot, DoesNot) => return None,
             (DoesNot, Matches) => (Operation::Insert, Decision::Decided),
             (_, Matches) => (Operation::Update, Decision::Decided),
@@ -111,7 +111,7 @@ impl Membership {
                 (Operation::Update, Decision::MayBe { as_before })
             }
         };
-        Some(Membership {
+        Some(ResultChange {
             op,
             by_update: op != Operation::Update,
             decision,
@@ -119,8 +119,8 @@ impl Membership {
     }
 
     /// True if clients are told the same of it.
-    pub fn is_told_as(&self, other: &Membership) -> bool {
-        let told = |membership: &Membership| {
+    pub fn is_told_as(&self, other: &ResultChange) -> bool {
+        let told = |membership: &ResultChange| {
             let decision = Some(membership.decision).filter(|decision| *decision != Decision::MayHaveBeen);
             (
                 membership.op,
@@ -139,24 +139,24 @@ impl Membership {
 
 /// The meaning of the change for the matcher's result; `None` if it certainly does not concern it.
 ///
-/// Where the log does not tell, the answer misses nothing, and says so: a row that may be in the result comes into it or
-/// stays in it, and one that is not in it now and may have been before leaves it.
+/// Where the log does not tell, the answer misses nothing, and says so: a row that may be in the result comes into it
+/// or stays in it, and one that is not in it now and may have been before leaves it.
 ///
-/// A new row for which the predicate fails ends the result. An old one was not in it: a result that it could have been in
-/// would have ended.
-pub fn membership(matcher: &Matcher, relation: &Relation, op: &Op<'_>) -> Option<Membership> {
+/// A new row for which the predicate fails ends the result. An old one was not in it: a result that it could have been
+/// in would have ended.
+pub fn membership(matcher: &Matcher, relation: &Relation, op: &Op<'_>) -> Option<ResultChange> {
     match *op {
-        Op::Insert { new } => Membership::of_one(Operation::Insert, matcher.eval(&Row::new(new))),
+        Op::Insert { new } => ResultChange::of_one(Operation::Insert, matcher.eval(&Row::new(new))),
         Op::Update { old, new } => {
             let (before, after) = versions(relation, old, new);
             let is_same = || {
                 let mut columns = matcher.columns().iter();
                 columns.all(|&column| is_same(relation, old, new, column))
             };
-            Membership::of_update(matcher.eval(&before), matcher.eval(&after), is_same)
+            ResultChange::of_update(matcher.eval(&before), matcher.eval(&after), is_same)
         }
-        Op::Delete { old } => Membership::of_one(Operation::Delete, matcher.eval(&old_row(old, relation))),
-        Op::Truncate => Some(Membership::TRUNCATE),
+        Op::Delete { old } => ResultChange::of_one(Operation::Delete, matcher.eval(&old_row(old, relation))),
+        Op::Truncate => Some(ResultChange::TRUNCATE),
     }
 }
 

@@ -50,10 +50,10 @@ fn updated(predicate: &str, old: &str, new: &str) -> String {
     told(membership(&matcher, &relation, &Op::Update { old, new }))
 }
 
-fn told(membership: Option<Membership>) -> String {
+fn told(membership: Option<ResultChange>) -> String {
     match membership {
         None => "nothing".into(),
-        Some(Membership {
+        Some(ResultChange {
             op,
             by_update,
             decision,

@@ -1,9 +1,9 @@
 //! Which subscriptions a change concerns, and how. Pure.
 //!
 //! A [`Predicate`] is a `where` as it was written. Bound to a relation and its parameters it becomes a [`Matcher`],
-//! which looks at a [`Row`] and says whether the row is in the result; [`membership()`] compares a row's versions before
-//! and after a change. The one thing to know: some values are not in the log, so a matcher computes which truth values
-//! are *possible*, and its verdict can be [`Verdict::Undecided`].
+//! which looks at a [`Row`] and says whether the row is in the result; [`membership()`] compares a row's versions
+//! before and after a change. The one thing to know: some values are not in the log, so a matcher computes which truth
+//! values are *possible*, and its verdict can be [`Verdict::Undecided`].
 
 mod arrays;
 mod ast;
@@ -47,7 +47,7 @@ pub use error::Error;
 pub use hints::nearest;
 pub use index::{Allowance, Failure, Index, Tally};
 pub use matcher::{Matcher, Verdict};
-pub use membership::{Decision, Membership, Operation, membership};
+pub use membership::{Decision, Operation, ResultChange, membership};
 pub use parse::{Limits, Predicate};
 pub use pushdown::Pushed;
 pub use row::{Cell, Row};

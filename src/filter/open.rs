@@ -88,8 +88,8 @@ impl Open {
     }
 }
 
-/// The number of bytes of parameters that may be copied while a predicate is bound: more than what is left of them in the
-/// end, since what is the same in several places is kept once.
+/// The number of bytes of parameters that may be copied while a predicate is bound: more than what is left of them in
+/// the end, since what is the same in several places is kept once.
 pub(super) const TRANSIENT_BYTES: usize = 4 * MAX_BYTES;
 
 impl Deref for Open {

@@ -1,5 +1,5 @@
-//! [`Parts`]: the parts of documents that predicates on one table read, so that each document of a row is walked once for
-//! all of them.
+//! [`Parts`]: the parts of documents that predicates on one table read, so that each document of a row is walked once
+//! for all of them.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -150,8 +150,8 @@ impl<'r> Walked<'r> {
         }
     }
 
-    /// The part's text, or else that it is not there, if the document is walked for several; `None` if it is to be looked
-    /// for by itself. The walk is counted for the first who asks: no more than it would take alone.
+    /// The part's text, or else that it is not there, if the document is walked for several; `None` if it is to be
+    /// looked for by itself. The walk is counted for the first who asks: no more than it would take alone.
     pub(super) fn find(
         &self,
         part: &Part,

@@ -24,8 +24,8 @@ impl From<bool> for Truth {
     }
 }
 
-/// The truth values that an expression may have, as far as the row is known; failing is one of them. Known rows give sets
-/// of one.
+/// The truth values that an expression may have, as far as the row is known; failing is one of them. Known rows give
+/// sets of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Possible(u8);
 
@@ -54,8 +54,9 @@ impl Possible {
         Possible((self.0 & !Possible::NULL.0) | (self.0 & Possible::NULL.0) >> 1)
     }
 
-    /// The values that `a AND b` can have when `a` can be any of these values and `b` any of those. False is false whatever
-    /// the other is, even if that fails: Postgres asks them in an order of its own, and may or may not come to it.
+    /// The values that `a AND b` can have when `a` can be any of these values and `b` any of those. False is false
+    /// whatever the other is, even if that fails: Postgres asks them in an order of its own, and may or may not come
+    /// to it.
     pub(super) fn and(self, other: Possible) -> Possible {
         // Each is the value of a pair unless the other of the two stands before it.
         const ORDER: [Possible; 5] = [

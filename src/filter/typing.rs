@@ -30,8 +30,8 @@ pub(super) enum Domain {
 }
 
 impl Domain {
-    /// The domain in which values of the two types are compared; `None` if Postgres has no such operator, or we don't know
-    /// its meaning.
+    /// The domain in which values of the two types are compared; `None` if Postgres has no such operator, or we don't
+    /// know its meaning.
     pub(super) fn of(left: &Kind, right: &Kind) -> Option<Domain> {
         if let (Some(left), Some(right)) = (rank(left), rank(right)) {
             return Some(match left.max(right) {
@@ -101,8 +101,8 @@ impl Domain {
         }
     }
 
-    /// The type that a constant of type `from` is cast to for the comparison. (A date is no cast: it compares even where
-    /// it cannot be a timestamp.)
+    /// The type that a constant of type `from` is cast to for the comparison. (A date is no cast: it compares even
+    /// where it cannot be a timestamp.)
     pub(super) fn target(self, from: &Kind) -> Kind {
         match self {
             Domain::Int => from.clone(),

@@ -19,9 +19,9 @@ pub fn decides(matcher: &Matcher, relation: &Relation) -> bool {
 }
 
 impl<'r> Undecided<'r> {
-    /// The part of the result that the log leaves open; `None` if it always tells: under `REPLICA IDENTITY FULL`, if the
-    /// matcher reads only the identity's columns, or if there are none. In the last case Postgres lets no row be updated or
-    /// deleted, or does not publish it, so that rows only ever come.
+    /// The part of the result that the log leaves open; `None` if it always tells: under `REPLICA IDENTITY FULL`, if
+    /// the matcher reads only the identity's columns, or if there are none. In the last case Postgres lets no row be
+    /// updated or deleted, or does not publish it, so that rows only ever come.
     pub fn of(matcher: &Matcher, relation: &'r Relation) -> Option<Undecided<'r>> {
         let columns = &relation.columns;
         let only_comes = columns.iter().all(|column| !column.identity) && !relation.logging.unnamed;

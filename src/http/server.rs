@@ -24,7 +24,8 @@ use crate::telemetry::Metrics;
 pub struct Options {
     /// Connections that may be open at once, handshakes included. Further ones are answered 503.
     pub max_connections: usize,
-    /// The time that a client may take for its request and for reading the answer; a websocket has been upgraded by then.
+    /// The time that a client may take for its request and for reading the answer; a websocket has been upgraded by
+    /// then.
     pub handshake_timeout: Duration,
     /// The amount that the kernel may buffer for a client that does not read, in bytes; 0 leaves it to the kernel.
     pub send_buffer_bytes: usize,

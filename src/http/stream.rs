@@ -30,15 +30,15 @@ const SUBPROTOCOL: &str = "walcast.v1";
 const READ_BUFFER_BYTES: usize = 1024;
 /// The amount that a connection gathers before it writes: several frames go out in one write.
 const WRITE_BUFFER_BYTES: usize = 8 * 1024;
-/// The most that a connection ever keeps of what the kernel did not take: what is gathered, one fragment, and answers to
-/// pings. Nothing that a session does fills it: it waits for the client long before.
+/// The most that a connection ever keeps of what the kernel did not take: what is gathered, one fragment, and answers
+/// to pings. Nothing that a session does fills it: it waits for the client long before.
 const MAX_WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
 /// The state that every session gets, and the tracker by which they are waited for.
 #[derive(Debug)]
 pub struct Gate<H: History> {
     /// The state that sessions share.
-    pub shared: Arc<session::Shared<H>>,
+    pub shared: Arc<session::Services<H>>,
     /// Keeps clients out until there is something to serve, and closes their sessions.
     pub readiness: Readiness,
     /// Keeps the pages of other sites out.

@@ -5,10 +5,11 @@
 //! as they are. A row that is older, which the number of attributes in it tells, gets an earlier version.
 //!
 //! Neither does it tell of labels of an enumeration. There the row does if one is new: the catalog is asked once one
-//! comes by that is not known. That labels were renamed shows when all tables are looked at, as they are every few seconds.
+//! comes by that is not known. That labels were renamed shows when all tables are looked at, as they are every few
+//! seconds.
 //!
-//! Of rows that were written before a name came to stand for something else, and read after it, it cannot be told for what
-//! it stood: their columns are uncertain, which ends the subscriptions that need them.
+//! Of rows that were written before a name came to stand for something else, and read after it, it cannot be told for
+//! what it stood: their columns are uncertain, which ends the subscriptions that need them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::sync::Arc;
 use super::Error;
 use crate::event::{Op, Relation, RowChange, StreamRelation, Tuple, Value};
 use crate::lsn::Lsn;
-use crate::tables::Tables;
+use crate::schema::Tables;
 use crate::types::{Attnum, Kind, json};
 
 /// The versions of one connection's tables that have composites or enumerations.
@@ -39,8 +40,8 @@ struct Versions {
     generation: Option<u64>,
     /// The number of times that labels had been found to have changed when it was last asked for.
     types_changed: u64,
-    /// The version that rows of transactions that commit before this are to be read by: they may be older than the newest
-    /// version.
+    /// The version that rows of transactions that commit before this are to be read by: they may be older than the
+    /// newest version.
     uncertain: Option<(Lsn, Arc<Relation>)>,
 }
 
@@ -93,8 +94,8 @@ impl Composites {
         plain.is_some_and(|plain| Arc::ptr_eq(plain, relation))
     }
 
-    /// The relation that a change is to be read by for which the catalogs are not to be asked. Its transaction commits at
-    /// `commit`.
+    /// The relation that a change is to be read by for which the catalogs are not to be asked. Its transaction commits
+    /// at `commit`.
     #[inline]
     pub(super) fn known<'a>(&'a self, change: &RowChange<'a>, commit: Lsn) -> &'a Arc<Relation> {
         if self.is_plain(change.relation) {
@@ -170,8 +171,8 @@ impl Versions {
         any.then_some(altered)
     }
 
-    /// The version that rows of a transaction that commits at `commit` are to be read by if it cannot be told under which
-    /// version they were written.
+    /// The version that rows of a transaction that commits at `commit` are to be read by if it cannot be told under
+    /// which version they were written.
     fn uncertain(&self, commit: Lsn) -> Option<&Arc<Relation>> {
         let uncertain = self.uncertain.as_ref().filter(|(until, _)| commit < *until);
         uncertain.map(|(_, relation)| relation)
@@ -214,8 +215,8 @@ impl Versions {
     }
 }
 
-/// The relation with the types that it has, and with what the rows' own description says of the log: that may be of another
-/// time than the types.
+/// The relation with the types that it has, and with what the rows' own description says of the log: that may be of
+/// another time than the types.
 fn as_described(types: &Relation, described: &Relation) -> Arc<Relation> {
     let mut relation = types.clone();
     relation.replica_identity = described.replica_identity;

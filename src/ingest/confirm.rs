@@ -7,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::standby::Standbys;
-use super::witness::Witness;
+use super::verifier::PositionVerifier;
 use crate::journal::History;
 use crate::lsn::Lsn;
 use crate::postgres::{StatusSender, StatusUpdate};
@@ -29,8 +29,8 @@ pub(super) struct Pace {
     pub(super) interval: Duration,
     /// Those who wait to take the slot over.
     pub(super) standbys: Standbys,
-    /// True if commits wait for what is confirmed: then what is received or durable is told at once, and nothing is held
-    /// back for a standby.
+    /// True if commits wait for what is confirmed: then what is received or durable is told at once, and nothing is
+    /// held back for a standby.
     pub(super) at_once: bool,
 }
 
@@ -98,11 +98,12 @@ impl Trail {
 /// written, and while a standby waits nothing that is younger
 /// than its window, unless the server asks: it would not shut down.
 ///
-/// What is received is told as written at once: of a logical slot the server keeps only what was confirmed as flushed, so
-/// that it can all be received again, and commits under `synchronous_commit = remote_write` need not wait for our sync.
+/// What is received is told as written at once: of a logical slot the server keeps only what was confirmed as flushed,
+/// so that it can all be received again, and commits under `synchronous_commit = remote_write` need not wait for our
+/// sync.
 pub(super) fn run(
     sender: &StatusSender,
-    (progress, witness): (&Progress, &Witness),
+    (progress, verifier): (&Progress, &PositionVerifier),
     journal: &impl History,
     metrics: &Metrics,
     pace: &Pace,
@@ -123,7 +124,7 @@ pub(super) fn run(
         // Looked at first: what is asked for together with the end is still sent.
         let ended = progress.ended.load(Ordering::Acquire);
         let asked = progress.reply_requested.swap(false, Ordering::AcqRel);
-        let shown = witness.shown();
+        let shown = verifier.shown();
         let durable = journal.durable().min(shown);
         let passed = trail.walk(Instant::now(), durable, standbys.window());
         let safe = match standbys.wait() && !asked && !at_once {

@@ -138,7 +138,7 @@ impl<W: Append, H: History> Ingest<W, H> {
     }
 
     fn begin_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {
-        self.unseen.begin(self.tables.horizon()?);
+        self.pending_visibility.begin(self.tables.horizon()?);
         Ok(self.writer.new_epoch(identity, start)?)
     }
 
@@ -182,7 +182,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         };
         let continues = match vouched {
             _ if made_anew => Err(Break::MadeAnew { head, confirmed }),
-            Some(false) => Err(Break::Unseen { head, confirmed }),
+            Some(false) => Err(Break::PendingVisibility { head, confirmed }),
             _ => continuity::compare(ours, &theirs),
         };
         if let Err(broken) = continues {

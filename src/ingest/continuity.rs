@@ -44,7 +44,7 @@ pub(super) enum Break {
     /// The slot takes the place of one that is gone.
     MadeAnew { head: Lsn, confirmed: Lsn },
     /// Another walcast read the slot, and the server is another one since.
-    Unseen { head: Lsn, confirmed: Lsn },
+    PendingVisibility { head: Lsn, confirmed: Lsn },
 }
 
 impl fmt::Display for Break {
@@ -62,7 +62,7 @@ impl fmt::Display for Break {
                 f,
                 "the slot was made anew at {confirmed}, the journal ends at {head}: the changes between are lost"
             ),
-            Break::Unseen { head, confirmed } => write!(
+            Break::PendingVisibility { head, confirmed } => write!(
                 f,
                 "another walcast has read the slot, which is confirmed up to {confirmed}, and what it delivered cannot be \
                  told from here; the journal ends at {head}"

@@ -1,8 +1,8 @@
 //! [`Drain`]: when to look whether the server shuts down and waits for us. Pure.
 //!
 //! A server that shuts down sends all that there is, and then asks for a status, again after each answer, until what is
-//! confirmed is what it sent (`WalSndDone` in its source). Where the journal cannot take that, or not sync it, it would wait
-//! for ever.
+//! confirmed is what it sent (`WalSndDone` in its source). Where the journal cannot take that, or not sync it, it
+//! would wait for ever.
 
 use std::time::{Duration, Instant};
 

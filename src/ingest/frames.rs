@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::confirm::Progress;
 use super::drain::Drain;
 use super::incoming::Passed;
-use super::witness::Witness;
+use super::verifier::PositionVerifier;
 use super::{Error, pause};
 use crate::event::Timestamp;
 use crate::lsn::Lsn;
@@ -21,7 +21,7 @@ const FILL_TIMEOUT: Duration = Duration::from_millis(50);
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
 
 /// The use that one connection's messages are put to: they are read into the journal, or kept as they came.
-pub(super) trait Taker {
+pub(super) trait FrameHandler {
     /// Says, before each read, whether there is room for more. While there is none the server waits, and hears from us.
     ///
     /// # Errors
@@ -81,9 +81,9 @@ pub(super) struct Data<'a> {
 
 /// The parts of walcast that follow how far the stream has come, whatever it is used for.
 #[derive(Clone, Copy)]
-pub(super) struct Heard<'a> {
+pub(super) struct StreamContext<'a> {
     pub(super) progress: &'a Progress,
-    pub(super) witness: &'a Witness,
+    pub(super) verifier: &'a PositionVerifier,
     pub(super) metrics: &'a Arc<Metrics>,
     pub(super) conninfo: &'a ConnInfo,
 }
@@ -91,29 +91,29 @@ pub(super) struct Heard<'a> {
 /// Takes one connection's frames until `stop`, or until the stream ends.
 ///
 /// # Errors
-/// The connection breaks, the server ends the stream or says what cannot be, or the taker cannot go on.
+/// The connection breaks, the server ends the stream or says what cannot be, or the handler cannot go on.
 pub(super) fn take_frames(
     receiver: &mut Receiver,
-    taker: &mut impl Taker,
-    heard: Heard<'_>,
+    handler: &mut impl FrameHandler,
+    context: StreamContext<'_>,
     stop: &CancellationToken,
 ) -> Result<(), Error> {
-    let Heard {
+    let StreamContext {
         progress,
-        witness,
+        verifier,
         metrics,
         conninfo,
-    } = heard;
+    } = context;
     // The time that the server has waited for us, perhaps to shut down.
     let mut drain = Drain::default();
     while !stop.is_cancelled() {
-        if !taker.has_room()? {
+        if !handler.has_room()? {
             pause(ROOM_PAUSE, stop);
             continue;
         }
         if let Filled::Bytes(bytes) = receiver.fill(FILL_TIMEOUT)? {
             metrics.replication_received_bytes.inc_by(bytes as u64);
-            taker.received();
+            handler.received();
         }
         let mut asked = false;
         while let Some(frame) = receiver.next()? {
@@ -133,7 +133,7 @@ pub(super) fn take_frames(
                         wal_end,
                         ahead,
                     };
-                    taker.take(data, stop)?;
+                    handler.take(data, stop)?;
                 }
                 Frame::Keepalive {
                     wal_end,
@@ -141,15 +141,15 @@ pub(super) fn take_frames(
                     ..
                 } => {
                     progress.received(wal_end);
-                    witness.said(wal_end);
+                    verifier.said(wal_end);
                     asked |= reply_requested;
-                    if taker.durable() >= wal_end {
+                    if handler.durable() >= wal_end {
                         drain.goes_on();
                     } else if reply_requested {
                         unless_draining(conninfo, &mut drain)?;
                     }
-                    if !taker.is_open() {
-                        taker.passed().note(wal_end, reply_requested);
+                    if !handler.is_open() {
+                        handler.passed().note(wal_end, reply_requested);
                     }
                 }
                 Frame::Notice(notice) if is_passing_over(&notice) => {
@@ -159,30 +159,30 @@ pub(super) fn take_frames(
                 Frame::End => return Err(Error::ServerShutdown),
             }
         }
-        witness.check()?;
-        if let Some(lsn) = taker.passed().due(witness.shown()) {
-            taker.note_position(lsn, stop)?;
+        verifier.check()?;
+        if let Some(lsn) = handler.passed().due(verifier.shown()) {
+            handler.note_position(lsn, stop)?;
         }
-        let head = taker.flush(stop)?;
-        witness.holds(head);
-        witness.wake(progress);
+        let head = handler.flush(stop)?;
+        verifier.holds(head);
+        verifier.wake(progress);
         metrics.received_lsn.set(progress.newest().0);
         if asked {
             progress.request_reply();
         }
-        taker.caught_up(progress.newest())?;
+        handler.caught_up(progress.newest())?;
     }
     Ok(())
 }
 
-/// Tells the warning that the server leaves out a publication which is not there, so that changes are missing from here on
-/// (before version 18 it failed). It goes by the code, since the words are in the server's language.
+/// Tells the warning that the server leaves out a publication which is not there, so that changes are missing from
+/// here on (before version 18 it failed). It goes by the code, since the words are in the server's language.
 fn is_passing_over(notice: &ServerError) -> bool {
     (notice.severity.as_str(), notice.code.as_str()) == ("WARNING", "55000")
 }
 
-/// Gives up the stream of a server that shuts down and has waited for the journal for long enough. That it shuts down shows
-/// when somebody connects.
+/// Gives up the stream of a server that shuts down and has waited for the journal for long enough. That it shuts down
+/// shows when somebody connects.
 ///
 /// # Errors
 /// It shuts down.

@@ -6,15 +6,15 @@ use std::time::{Duration, Instant};
 
 use super::Options;
 use super::composites::Composites;
-use super::oversize::Cutter;
+use super::oversize::OversizeTrimmer;
 use super::unsettled::Unsettled;
 use super::visible::Visible;
 use crate::decode::{Assembler, Streams};
 use crate::event::{Op, Relation, RowChange, Timestamp};
-use crate::journal::Spools;
+use crate::journal::InProgressTransactions;
 use crate::lsn::Lsn;
 use crate::postgres::Plugin;
-use crate::tables::Tables;
+use crate::schema::Tables;
 use crate::telemetry::{Metrics, TableCounters};
 
 /// The least time between two positions that are noted in the journal only because the server passed them.
@@ -23,11 +23,11 @@ const POSITION_INTERVAL: Duration = Duration::from_millis(100);
 /// A connection's messages on their way into the journal.
 pub(super) struct Incoming {
     pub(super) streams: Streams,
-    pub(super) spools: Spools,
+    pub(super) spools: InProgressTransactions,
     pub(super) assembler: Assembler,
     pub(super) counts: Counts,
     pub(super) composites: Composites,
-    pub(super) cutter: Cutter,
+    pub(super) cutter: OversizeTrimmer,
     pub(super) passed: Passed,
     pub(super) visible: Visible,
     pub(super) unsettled: Unsettled,
@@ -49,13 +49,13 @@ impl Incoming {
     ) -> Incoming {
         Incoming {
             streams: Streams::default(),
-            spools: Spools::new(options.spool_dir.clone()),
+            spools: InProgressTransactions::new(options.spool_dir.clone()),
             assembler: Assembler::new(head)
                 .with_messages(&options.messages, is_utf8)
                 .with_tags_by_row(options.plugin == Plugin::Wal2json),
             counts: Counts::new(Arc::clone(metrics)),
             composites: Composites::new(Arc::clone(tables)),
-            cutter: Cutter::new(options.max_row_bytes),
+            cutter: OversizeTrimmer::new(options.max_row_bytes),
             passed: Passed::default(),
             visible: Visible::default(),
             unsettled: Unsettled::default(),
@@ -85,8 +85,8 @@ impl Passed {
         self.urgent |= urgent;
     }
 
-    /// The position, if the server is known to have written so far, and if it is time to note it in the journal: at once
-    /// if the server waits for it to be confirmed.
+    /// The position, if the server is known to have written so far, and if it is time to note it in the journal: at
+    /// once if the server waits for it to be confirmed.
     pub(super) fn due(&mut self, shown: Lsn) -> Option<Lsn> {
         let recently = self.noted.is_some_and(|at| at.elapsed() < POSITION_INTERVAL);
         if self.lsn.is_none_or(|lsn| lsn > shown) || (recently && !self.urgent) {

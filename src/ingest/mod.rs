@@ -8,22 +8,22 @@ mod confirm;
 mod connect;
 mod continuity;
 mod drain;
+mod failures;
 mod frames;
 mod incoming;
 mod learn;
-mod nudge;
 mod oversize;
 mod received;
+mod slot_check;
 mod slots;
 mod standby;
 mod stream;
-mod trouble;
+mod streaming_pause;
 mod unsettled;
-mod unstreamed;
 mod upcoming;
+mod verifier;
 mod visible;
 mod wal2json;
-mod witness;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,16 +37,16 @@ use crate::health::Readiness;
 use crate::journal::{self, Append, History};
 use crate::lsn::Lsn;
 use crate::postgres::{self, ConnInfo, Plugin, Publication, ReplicationStream, ServerError, SlotName};
-use crate::snapshot::Unseen;
-use crate::tables::{DescribeError, Tables};
+use crate::schema::{DescribeError, Tables};
+use crate::snapshot::PendingVisibility;
 use crate::telemetry::{Metrics, chain};
 pub use connect::identify;
-pub use nudge::Nudge;
+use failures::FailureTracker;
 use received::Received;
+pub use slot_check::SlotCheckRequest;
 use standby::Sighting;
 pub use standby::Standbys;
-use trouble::Trouble;
-use unstreamed::Unstreamed;
+use streaming_pause::StreamingPause;
 
 /// The slot to read, and how.
 #[derive(Clone, Debug)]
@@ -64,7 +64,7 @@ pub struct Options {
     /// The slot is given up rather than have the server keep more WAL for it, in bytes.
     pub max_slot_lag: Option<u64>,
     /// Has the slot looked at.
-    pub nudge: Nudge,
+    pub nudge: SlotCheckRequest,
     /// Those who wait to take the slot over.
     pub standbys: Standbys,
     /// The publications.
@@ -279,14 +279,14 @@ pub struct Ingest<W: Append, H: History> {
     writer: W,
     journal: H,
     /// The journaled transactions that snapshots may not see.
-    unseen: Arc<Unseen>,
+    pending_visibility: Arc<PendingVisibility>,
     tables: Arc<Tables>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
     /// True if wal2json is asked for exact numbers: until it refuses.
     exact_numbers: bool,
     /// The time in which transactions are not asked for while they still run.
-    unstreamed: Unstreamed,
+    unstreamed: StreamingPause,
     /// True if something is kept of transactions that still run, or of one that is just read back.
     spooling: bool,
     /// The messages that the server sent and that could not be read yet.
@@ -295,7 +295,7 @@ pub struct Ingest<W: Append, H: History> {
     receives_first: bool,
     /// True if the server's setting names us among the synchronous standbys.
     is_synchronous: bool,
-    trouble: Trouble,
+    trouble: FailureTracker,
     /// The last server process of ours that read the slot.
     own_pid: u32,
     /// Others who read it.
@@ -318,7 +318,7 @@ impl<W: Append, H: History> Ingest<W, H> {
     pub fn new(
         options: Options,
         (mut writer, journal): (W, H),
-        unseen: Arc<Unseen>,
+        pending_visibility: Arc<PendingVisibility>,
         tables: Arc<Tables>,
         metrics: Arc<Metrics>,
         readiness: Readiness,
@@ -332,14 +332,14 @@ impl<W: Append, H: History> Ingest<W, H> {
             options,
             writer,
             journal,
-            unseen,
+            pending_visibility,
             tables,
             metrics,
             readiness,
             exact_numbers: true,
-            unstreamed: Unstreamed::default(),
+            unstreamed: StreamingPause::default(),
             spooling: false,
-            trouble: Trouble::default(),
+            trouble: FailureTracker::default(),
             own_pid: 0,
             sighting: None,
         }
@@ -431,7 +431,8 @@ impl<W: Append, H: History> Ingest<W, H> {
         );
     }
 
-    /// Has a transaction sent again, now that it has committed, up to its `end`: as a whole, without what was rolled back.
+    /// Has a transaction sent again, now that it has committed, up to its `end`: as a whole, without what was rolled
+    /// back.
     fn read_again(&mut self, xid: u32, end: Lsn) {
         self.unstreamed.past(end, Instant::now());
         self.metrics.transactions_reread.inc();
@@ -442,8 +443,8 @@ impl<W: Append, H: History> Ingest<W, H> {
         );
     }
 
-    /// Counts what was asked meanwhile, and says that changes flow, once the stream has come past what may have broken it.
-    /// `received` is how far it has come.
+    /// Counts what was asked meanwhile, and says that changes flow, once the stream has come past what may have broken
+    /// it. `received` is how far it has come.
     fn note_progress(&mut self, received: Lsn) {
         self.metrics
             .catalog_questions

@@ -1,4 +1,4 @@
-//! [`Cutter`]: rows that are too large are cut down before they reach the journal. Pure.
+//! [`OversizeTrimmer`]: rows that are too large are cut down before they reach the journal. Pure.
 //!
 //! Large values go, those of the key apart. What stays says which row it is, and decides predicates that read only
 //! small columns. A value that went is given as [`Value::Unchanged`], which is what it is: not null, and not known. It
@@ -11,16 +11,16 @@ const SMALL: usize = 1024;
 
 /// Cuts down rows of more than so many bytes.
 #[derive(Debug)]
-pub(super) struct Cutter {
+pub(super) struct OversizeTrimmer {
     max_bytes: usize,
     old: Vec<u8>,
     new: Vec<u8>,
 }
 
-impl Cutter {
+impl OversizeTrimmer {
     /// A cutter of rows of more than `max_bytes`, as the stream has them: text, and a few bytes around each value.
-    pub(super) fn new(max_bytes: usize) -> Cutter {
-        Cutter {
+    pub(super) fn new(max_bytes: usize) -> OversizeTrimmer {
+        OversizeTrimmer {
             max_bytes,
             old: Vec::new(),
             new: Vec::new(),
@@ -154,9 +154,13 @@ mod tests {
             Value::Null,
         ]);
         let op = Op::Insert { new: read(&row) };
-        assert_eq!(Cutter::new(row.len()).cut(&relation(), &op), None);
-        assert!(Cutter::new(row.len() - 3).cut(&relation(), &op).is_some());
-        assert_eq!(Cutter::new(0).cut(&relation(), &Op::Truncate), None);
+        assert_eq!(OversizeTrimmer::new(row.len()).cut(&relation(), &op), None);
+        assert!(
+            OversizeTrimmer::new(row.len() - 3)
+                .cut(&relation(), &op)
+                .is_some()
+        );
+        assert_eq!(OversizeTrimmer::new(0).cut(&relation(), &Op::Truncate), None);
     }
 
     #[test]
@@ -178,7 +182,7 @@ mod tests {
             old: Some(OldTuple::Full(read(&old))),
             new: read(&new),
         };
-        let mut cutter = Cutter::new(6000);
+        let mut cutter = OversizeTrimmer::new(6000);
         let Some(Op::Update {
             old: Some(OldTuple::Full(old)),
             new,

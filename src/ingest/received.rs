@@ -1,15 +1,16 @@
 //! [`Received`]: what the server sent, kept as it came until it has been read.
 //!
-//! To read a change, the catalogs have to be asked about its table, and they answer only once they show what the change's
-//! transaction did. While that transaction waits for a synchronous standby nobody sees it. If walcast itself is the
-//! standby, because `synchronous_standby_names` names it or is `*`, then the transaction waits until walcast has confirmed
-//! it, and walcast must not wait for the transaction before it does.
+//! To read a change, the catalogs have to be asked about its table, and they answer only once they show what the
+//! change's transaction did. While that transaction waits for a synchronous standby nobody sees it. If walcast itself
+//! is the standby, because `synchronous_standby_names` names it or is `*`, then the transaction waits until walcast
+//! has confirmed it, and walcast must not wait for the transaction before it does.
 //!
-//! So there is a second way to take the stream. Normally, messages are read as they come, and confirmed once the journal
-//! holds what they mean. On this one they are first appended, unread, to a log of their own, synced, and confirmed: that
-//! asks nothing of the database, takes as long as one sync, and is all that "flushed" promises, since what is kept can be
-//! read at any time later, also after a crash. Another thread reads the log into the journal, and asks and waits as it
-//! needs to. Clients get transactions from the journal as ever: only confirmation does not wait for the reading.
+//! So there is a second way to take the stream. Normally, messages are read as they come, and confirmed once the
+//! journal holds what they mean. On this one they are first appended, unread, to a log of their own, synced, and
+//! confirmed: that asks nothing of the database, takes as long as one sync, and is all that "flushed" promises, since
+//! what is kept can be read at any time later, also after a crash. Another thread reads the log into the journal, and
+//! asks and waits as it needs to. Clients get transactions from the journal as ever: only confirmation does not wait
+//! for the reading.
 //!
 //! Why not instead
 //! - ask without waiting for the transaction: what it created or altered is not in the answer, and nothing tells whether
@@ -19,9 +20,9 @@
 //!   ever.
 //!
 //! It is used while the server's setting names us, when a transaction has stayed invisible for longer than
-//! [`MAX_INVISIBLE`](super::visible::MAX_INVISIBLE) (whatever it waits for), and until the log has been read. Transactions are not streamed meanwhile: the
-//! log holds them whole, in the order of their commits, each with the descriptions of its tables, so that it can be read
-//! from any of them on.
+//! [`MAX_INVISIBLE`](super::visible::MAX_INVISIBLE) (whatever it waits for), and until the log has been read.
+//! Transactions are not streamed meanwhile: the log holds them whole, in the order of their commits, each with the
+//! descriptions of its tables, so that it can be read from any of them on.
 //!
 //! The log is a journal like the other one, in a directory of its own, with the server's messages in the place of rows:
 //! what that says of syncs, torn ends and damage holds here too.
@@ -98,8 +99,9 @@ impl Received {
         }
     }
 
-    /// What the log holds cannot be read, and never will be: the history is held only up to where the journal ends, which
-    /// is compared with the slot at the next connection. What was confirmed beyond is lost, and clients are told.
+    /// What the log holds cannot be read, and never will be: the history is held only up to where the journal ends,
+    /// which is compared with the slot at the next connection. What was confirmed beyond is lost, and clients are
+    /// told.
     fn give_up(&mut self) {
         self.is_unreadable = true;
     }

@@ -77,7 +77,8 @@ impl<W: Append, H: History> Ingest<W, H> {
         }
     }
 
-    /// Drops a slot that was confirmed beyond what there is: the server would send nothing until it has written that far.
+    /// Drops a slot that was confirmed beyond what there is: the server would send nothing until it has written that
+    /// far.
     fn astray(&mut self, connection: &mut Connection, confirmed: Lsn, written: Lsn) -> Result<(), Error> {
         let name = &self.options.slot;
         let what = format!(
@@ -96,8 +97,8 @@ impl<W: Append, H: History> Ingest<W, H> {
         Ok(connection.drop_slot(name)?)
     }
 
-    /// True if it is a slot that can be read: it may have been made anew while we run. Its confirmed position, which one
-    /// that is being made does not have yet.
+    /// True if it is a slot that can be read: it may have been made anew while we run. Its confirmed position, which
+    /// one that is being made does not have yet.
     fn check_kind(&self, state: &SlotState, identity: &Identity) -> Result<Option<Lsn>, Error> {
         let (name, plugin) = (&self.options.slot, self.options.plugin.as_str());
         if let Some(database) = state.database.as_ref().filter(|name| **name != identity.database) {
@@ -125,8 +126,8 @@ impl<W: Append, H: History> Ingest<W, H> {
         ))
     }
 
-    /// Makes the slot, of which there is none because the one before `what`. Where there was one, only if that was asked
-    /// for: it is for people to know that changes were lost.
+    /// Makes the slot, of which there is none because the one before `what`. Where there was one, only if that was
+    /// asked for: it is for people to know that changes were lost.
     fn make(
         &mut self,
         connection: &mut Connection,

@@ -1,8 +1,9 @@
 //! Two walcasts on one slot: one reads it, the other waits for its turn.
 //!
-//! Each keeps a journal of its own, but the history is one, and clients go on with either of them by one epoch's name. So
-//! who reads the slot marks its session by the epoch, and who waits remembers it (see [`Connection::mark_session`]). What
-//! the one who takes over does not hold, because it was confirmed before its turn, is expired there.
+//! Each keeps a journal of its own, but the history is one, and clients go on with either of them by one epoch's name.
+//! So who reads the slot marks its session by the epoch, and who waits remembers it (see
+//! [`Connection::mark_session`]). What the one who takes over does not hold, because it was confirmed before its turn,
+//! is expired there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,8 +22,8 @@ use crate::telemetry::chain;
 pub(super) struct Sighting {
     /// The history's name.
     pub(super) epoch: Epoch,
-    /// The position up to which the server had written when this name was first seen. From there on we know which table has
-    /// which name.
+    /// The position up to which the server had written when this name was first seen. From there on we know which
+    /// table has which name.
     since: Lsn,
     /// The position up to which it had written when it was last seen.
     written: Lsn,
@@ -38,8 +39,8 @@ pub struct Standbys {
 }
 
 impl Standbys {
-    /// None that are known. Once one waits, transactions are confirmed only `window` after they are durable: the one who
-    /// takes over gets them again, and clients that were not further go on there.
+    /// None that are known. Once one waits, transactions are confirmed only `window` after they are durable: the one
+    /// who takes over gets them again, and clients that were not further go on there.
     pub fn none(window: Duration) -> Standbys {
         Standbys {
             wait: Arc::default(),
@@ -88,8 +89,9 @@ impl Sighting {
         }
     }
 
-    /// True if a slot that is confirmed up to there, on a server of that timeline that has written so far, continues the
-    /// history: no other server took the place of the one that was seen, and nothing is to be delivered from before that.
+    /// True if a slot that is confirmed up to there, on a server of that timeline that has written so far, continues
+    /// the history: no other server took the place of the one that was seen, and nothing is to be delivered from
+    /// before that.
     pub(super) fn continues(&self, timeline: u32, written: Lsn, confirmed: Lsn) -> bool {
         self.timeline == timeline && self.written <= written && self.since <= confirmed
     }
@@ -186,7 +188,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             self.metrics.epoch_changes.inc();
         }
         tracing::info!(%epoch, start = %confirmed, "going on with the history of the walcast that read the slot");
-        self.unseen.begin(self.tables.horizon()?);
+        self.pending_visibility.begin(self.tables.horizon()?);
         Ok(self.writer.adopt_epoch(identity, epoch, confirmed)?)
     }
 }

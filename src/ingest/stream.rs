@@ -8,10 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::confirm::{self, Pace, Progress};
 use super::drain::Drain;
-use super::frames::{Data, Heard, Taker, take_frames, unless_draining};
+use super::frames::{Data, FrameHandler, StreamContext, take_frames, unless_draining};
 use super::incoming::{Incoming, Passed};
 use super::upcoming::Upcoming;
-use super::witness::{Witness, check_end};
+use super::verifier::{PositionVerifier, check_end};
 use super::{Error, FINAL_SYNC, FINISH, Ingest, Started, pause};
 use crate::decode::wal2json::Translator;
 use crate::decode::{Changes, Message, Part, Routed, Step};
@@ -31,7 +31,7 @@ struct Reading<'a, W: Append, H: History> {
     translator: Option<Translator>,
 }
 
-impl<W: Append, H: History> Taker for Reading<'_, W, H> {
+impl<W: Append, H: History> FrameHandler for Reading<'_, W, H> {
     fn has_room(&mut self) -> Result<bool, Error> {
         match self.ingest.options.nudge.take() {
             true => Err(Error::Nudged),
@@ -112,7 +112,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             written,
             ..
         } = started;
-        let (progress, witness) = (Progress::new(confirmed), Witness::new(written));
+        let (progress, verifier) = (Progress::new(confirmed), PositionVerifier::new(written));
         let conninfo = self.options.conninfo.clone();
         let (journal, metrics) = (self.journal.clone(), Arc::clone(&self.metrics));
         let pace = Pace {
@@ -122,18 +122,18 @@ impl<W: Append, H: History> Ingest<W, H> {
         };
         let ended = thread::scope(|scope| {
             let confirming =
-                scope.spawn(|| confirm::run(&sender, (&progress, &witness), &journal, &metrics, &pace));
+                scope.spawn(|| confirm::run(&sender, (&progress, &verifier), &journal, &metrics, &pace));
             let confirmer = confirming.thread().clone();
-            let (asking, conninfo, claims, heard) = (&witness, &conninfo, &progress, confirmer.clone());
-            scope.spawn(move || asking.run(conninfo, claims, &heard, false));
-            let shared = (&progress, &witness);
+            let (asking, conninfo, claims, context) = (&verifier, &conninfo, &progress, confirmer.clone());
+            scope.spawn(move || asking.run(conninfo, claims, &context, false));
+            let shared = (&progress, &verifier);
             let ended = self.read(&mut receiver, is_utf8, shared, stop).and_then(|()| {
                 self.flush(stop)?;
                 let durable = self.journal.sync_now(FINAL_SYNC)?;
-                witness.until_shown(durable);
+                verifier.until_shown(durable);
                 Ok(())
             });
-            witness.stop();
+            verifier.stop();
             // What is durable by now is confirmed with the last update.
             progress.end();
             confirmer.unpark();
@@ -153,7 +153,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         &mut self,
         receiver: &mut Receiver,
         is_utf8: bool,
-        (progress, witness): (&Progress, &Witness),
+        (progress, verifier): (&Progress, &PositionVerifier),
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         self.tables.stream_begins();
@@ -165,13 +165,13 @@ impl<W: Append, H: History> Ingest<W, H> {
             incoming: Incoming::new(&self.options, is_utf8, head, &self.tables, &self.metrics),
             ingest: self,
         };
-        let heard = Heard {
+        let context = StreamContext {
             progress,
-            witness,
+            verifier,
             metrics: &metrics,
             conninfo: &conninfo,
         };
-        take_frames(receiver, &mut reading, heard, stop)
+        take_frames(receiver, &mut reading, context, stop)
     }
 
     /// Takes a message of pgoutput's, behind which those come.
@@ -351,8 +351,8 @@ impl<W: Append, H: History> Ingest<W, H> {
                 transaction
             }
         };
-        if transaction.xid != 0 && self.unseen.note(transaction.end, transaction.xid) {
-            self.unseen.forget(&self.tables.snapshot()?);
+        if transaction.xid != 0 && self.pending_visibility.note(transaction.end, transaction.xid) {
+            self.pending_visibility.forget(&self.tables.snapshot()?);
         }
         self.until_space(stop, |writer| writer.commit(&transaction))?;
         self.metrics.transactions.inc();
@@ -374,8 +374,9 @@ impl<W: Append, H: History> Ingest<W, H> {
         self.wait_for_space(stop, acted, W::flush)
     }
 
-    /// While the disk is full, waits and tries again. Nothing is lost meanwhile: what was given is kept, the server keeps
-    /// the rest, and hears from us. It does not wait for space that running transactions take: they are to go first.
+    /// While the disk is full, waits and tries again. Nothing is lost meanwhile: what was given is kept, the server
+    /// keeps the rest, and hears from us. It does not wait for space that running transactions take: they are to go
+    /// first.
     fn wait_for_space(
         &mut self,
         stop: &CancellationToken,

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 use crate::event::Relation;
 use crate::lsn::Lsn;
-use crate::tables::Tables;
+use crate::schema::Tables;
 
 /// The tables of which it could not be told, and from where on it can.
 #[derive(Debug, Default)]
 pub(super) struct Unsettled(HashMap<u32, Lsn>);
 
 impl Unsettled {
-    /// Notes what was learned of a table. If it could not be told, and nothing new is known of it, it will not be told later
-    /// either: its rows come under another description, or not at all.
+    /// Notes what was learned of a table. If it could not be told, and nothing new is known of it, it will not be told
+    /// later either: its rows come under another description, or not at all.
     pub(super) fn note(&mut self, relation: &Relation, tables: &Tables) {
         self.set(
             relation.oid,

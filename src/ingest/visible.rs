@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::{Error, Ingest, pause};
 use crate::journal::{Append, History};
 use crate::postgres::Snapshot;
-use crate::tables::Tables;
+use crate::schema::Tables;
 
 /// The newest snapshot that the catalogs' answers are not older than.
 #[derive(Debug, Default)]
@@ -20,8 +20,8 @@ pub(super) struct Visible {
 
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
-/// So long the stream waits for a transaction. After that it is asked, again and again, whether the transaction may wait
-/// for us: then what follows is received and confirmed first, and then read (see
+/// So long the stream waits for a transaction. After that it is asked, again and again, whether the transaction may
+/// wait for us: then what follows is received and confirmed first, and then read (see
 /// [`Received`](super::received::Received)).
 pub(super) const MAX_INVISIBLE: Duration = Duration::from_millis(200);
 /// After so long it is said what is waited for.

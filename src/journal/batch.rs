@@ -21,8 +21,8 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The contents of the batch, in order. It ends after the first error, which only bytes that were written wrong, with
-    /// the right checksum, can cause.
+    /// The contents of the batch, in order. It ends after the first error, which only bytes that were written wrong,
+    /// with the right checksum, can cause.
     pub fn entries(&self) -> Entries<'_> {
         Entries {
             rest: &self.bytes,

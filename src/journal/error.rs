@@ -63,8 +63,8 @@ pub enum Error {
         /// The epoch that it names.
         epoch: String,
     },
-    /// No space is left, by the disk, a quota or a limit, or no file descriptor. Nothing is lost: what was given is kept in
-    /// memory, and [`Writer::flush`](super::Writer::flush) goes on once there is space again.
+    /// No space is left, by the disk, a quota or a limit, or no file descriptor. Nothing is lost: what was given is
+    /// kept in memory, and [`Writer::flush`](super::Writer::flush) goes on once there is space again.
     #[error("no {} left to write {path}", lacking(source), path = path.display())]
     Full {
         /// The file that did not fit.

@@ -111,8 +111,8 @@ impl Manifest {
         }
     }
 
-    /// Reads the directory's manifest, if it has one, and checks that it is `wanted`'s, or, if that will do, that of the
-    /// database in whose place `wanted`'s is.
+    /// Reads the directory's manifest, if it has one, and checks that it is `wanted`'s, or, if that will do, that of
+    /// the database in whose place `wanted`'s is.
     pub(super) fn read(
         files: &dyn Files,
         dir: &Path,

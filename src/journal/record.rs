@@ -13,8 +13,8 @@
 //! | 6 position | `lsn u64`: the stream got here and there was nothing in between |
 //!
 //! A part is `{seq of its first change u32, number of changes u32, changes}`, a change `{length u32 of what follows,
-//! op u8, local id of its relation u32, tuples}`, so that it can be skipped without reading its tuples. The op's highest
-//! bit says that the row was oversize.
+//! op u8, local id of its relation u32, tuples}`, so that it can be skipped without reading its tuples. The op's
+//! highest bit says that the row was oversize.
 
 use crate::event::{OldTuple, Op, Timestamp, Transaction, Tuple};
 use crate::lsn::Lsn;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::error::Error;
 use super::files::Files;
-use super::seam::Keep;
+use super::seam::RetentionHold;
 use super::shared::{Journal, State};
 use crate::lsn::Lsn;
 
@@ -24,7 +24,7 @@ pub struct Pin {
     id: u64,
 }
 
-impl Keep for Pin {
+impl RetentionHold for Pin {
     fn advance(&self, lsn: Lsn) {
         if let Some(pinned) = self.journal.shared.state().pins.get_mut(&self.id) {
             *pinned = lsn.max(*pinned);

@@ -42,7 +42,7 @@ pub trait History: Clone + Send + Sync + 'static {
     /// The reader of it.
     type Reader: Read;
     /// A hold on a part of it.
-    type Pin: Keep;
+    type Pin: RetentionHold;
     /// Whose history it is, with the timeline it was last continued on.
     fn identity(&self) -> Identity;
     /// The history's name; positions compare only within it.
@@ -64,7 +64,7 @@ pub trait History: Clone + Send + Sync + 'static {
 }
 
 /// Keeps everything after a position from being removed, as long as it lives.
-pub trait Keep: Send {
+pub trait RetentionHold: Send {
     /// What is before `lsn` is no longer needed.
     fn advance(&self, lsn: Lsn);
 }

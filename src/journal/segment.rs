@@ -292,7 +292,8 @@ pub(super) fn read_records(file: &dyn LogFile, offset: u64, want: usize, limit: 
     Ok(bytes)
 }
 
-/// The number of bytes that the whole records at the front of `bytes` take: as many as fit into `want`, but at least one.
+/// The number of bytes that the whole records at the front of `bytes` take: as many as fit into `want`, but at least
+/// one.
 pub(super) fn whole_records(bytes: &[u8], want: usize) -> usize {
     let mut whole = 0;
     while let Some((frame, _)) = bytes.get(whole..).and_then(Frame::split) {

@@ -156,8 +156,8 @@ impl Writer {
         Ok(())
     }
 
-    /// Has something done each time before what was gathered is written, so that it survives a crash if that does. If it
-    /// fails, the journal has failed.
+    /// Has something done each time before what was gathered is written, so that it survives a crash if that does. If
+    /// it fails, the journal has failed.
     pub fn before_writing(&mut self, act: BeforeWriting) {
         self.before = act;
     }
@@ -176,14 +176,14 @@ impl Writer {
     /// removed. Whatever was not flushed is forgotten.
     ///
     /// # Errors
-    /// [`Error::Full`]: nothing has changed, try again. [`Error::NotOurs`] if the identity is not this journal's, nor that of
-    /// the database that took its database's place.
+    /// [`Error::Full`]: nothing has changed, try again. [`Error::NotOurs`] if the identity is not this journal's, nor
+    /// that of the database that took its database's place.
     pub fn new_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {
         self.begin(identity, Epoch::random(), start)
     }
 
-    /// Begins to hold, from `start` on, a history that another journal has held up to there: it keeps its name. What this
-    /// journal had before is removed.
+    /// Begins to hold, from `start` on, a history that another journal has held up to there: it keeps its name. What
+    /// this journal had before is removed.
     ///
     /// # Errors
     /// Those of [`Writer::new_epoch`].

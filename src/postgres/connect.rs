@@ -25,7 +25,8 @@ use crate::exhaustion::is_exhaustion;
 
 /// The longest time that a connection waits for a file descriptor.
 const EXHAUSTED: Duration = Duration::from_secs(5);
-/// The pause between two tries. It is shorter than that of the listener for clients: without the database all of them wait.
+/// The pause between two tries. It is shorter than that of the listener for clients: without the database all of them
+/// wait.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(5);
 
 /// The purpose of a session.
@@ -33,8 +34,8 @@ const EXHAUSTED_PAUSE: Duration = Duration::from_millis(5);
 pub enum Purpose {
     /// Our own questions. Whatever the role's settings are, they depend on none: names have to be qualified.
     Query,
-    /// Reading rows for clients, as in [`Purpose::Query`], but for the role's own `statement_timeout`: how long a table may
-    /// be read is the administrator's to bound.
+    /// Reading rows for clients, as in [`Purpose::Query`], but for the role's own `statement_timeout`: how long a
+    /// table may be read is the administrator's to bound.
     Snapshot,
     /// Logical replication: replication commands, and SQL as in [`Purpose::Query`].
     Replication,

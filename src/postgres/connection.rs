@@ -17,7 +17,8 @@ use super::session::Settings;
 use super::wire::{Message, RawMessage, WireError};
 use crate::event::quote_literal;
 
-/// The time that the server may take for each message of an answer, unless [`Connection::set_read_timeout`] says otherwise.
+/// The time that the server may take for each message of an answer, unless [`Connection::set_read_timeout`] says
+/// otherwise.
 const READ_TIMEOUT: Duration = Duration::from_secs(60);
 /// The time that the kernel may take for what we send.
 pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);

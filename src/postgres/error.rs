@@ -157,8 +157,8 @@ pub struct ServerError {
     pub hint: Option<String>,
     /// The place where it happened, for example in which callback of the output plugin.
     pub context: Option<String>,
-    /// The server's function that says so, where the code leaves open which error it is. Unlike the words it is the same
-    /// under every `lc_messages`.
+    /// The server's function that says so, where the code leaves open which error it is. Unlike the words it is the
+    /// same under every `lc_messages`.
     pub routine: Option<String>,
 }
 

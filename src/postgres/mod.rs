@@ -6,19 +6,19 @@
 //! string means the same for both.
 
 mod auth;
+mod blockers;
 mod buffer;
 mod catalog;
 mod connect;
+mod connect_hints;
 mod connection;
 mod conninfo;
 mod error;
-mod holding;
 mod link;
 mod pacing;
 mod portal;
 mod preflight;
 mod publication_tables;
-mod reach;
 mod replication;
 mod session;
 mod slot;
@@ -30,21 +30,21 @@ mod tls;
 mod wire;
 
 pub use crate::event::{quote_identifier, quote_literal};
+pub use blockers::{Blocker, SlotReader};
 pub(crate) use catalog::Layouts;
 pub use catalog::{Catalog, Described, Moment, Unpublished};
 pub use connect::Purpose;
+pub use connect_hints::next_step;
 pub use connection::{Connection, Row};
 pub use conninfo::{
     ChannelBinding, ConnInfo, ConnInfoError, Host, Keepalives, Password, RootCert, Ssl, SslMode,
     TargetSession,
 };
 pub use error::{Attempt, Error, ServerError};
-pub use holding::{Blocker, SlotReader};
 pub use pacing::Pacing;
 pub use portal::Fetched;
-pub use preflight::{Code, Finding, Severity, Wanted, check};
+pub use preflight::{Code, Finding, Requirements, Severity, check};
 pub use publication_tables::publication_tables;
-pub use reach::next_step;
 pub use replication::StatusUpdate;
 pub use session::{NAMES_IN_VALUES, PINNED};
 pub use slot::{NameError, Plugin, Publication, SlotName, SlotState, SystemIdentity, TimelineSwitch};

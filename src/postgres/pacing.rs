@@ -3,9 +3,9 @@
 //! `walsender` does one `send()` per message, and each one pays: for waking a reader that waits for it, and over TCP
 //! for a segment of its own and the acknowledgement of it. Most of the server's time goes there when the reader takes
 //! every message as it comes. A reader that is behind anyway loses nothing by sleeping until its receive window is full
-//! and the rest has gathered in the server's send buffer: from there it comes in segments of up to 64 KiB, one after the
-//! other with every read, and the server sends several times as fast. At the head of the log a message is worth waking
-//! up for at once, so the naps depend on the rate at which messages come.
+//! and the rest has gathered in the server's send buffer: from there it comes in segments of up to 64 KiB, one after
+//! the other with every read, and the server sends several times as fast. At the head of the log a message is worth
+//! waking up for at once, so the naps depend on the rate at which messages come.
 
 use std::time::{Duration, Instant};
 

@@ -33,7 +33,8 @@ impl Connection {
     }
 
     /// Begins a statement whose rows [`Connection::fetch`] takes, and returns what their columns are. It needs a
-    /// transaction, and lasts until the next one or the end of the transaction. `go_on` as in [`Connection::query_while`].
+    /// transaction, and lasts until the next one or the end of the transaction. `go_on` as in
+    /// [`Connection::query_while`].
     pub fn open_portal(
         &mut self,
         sql: &str,

@@ -22,7 +22,7 @@ use crate::event::quote_identifier;
 
 /// The setup that is to work.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct Requirements {
     /// The slot to read.
     pub slot: SlotName,
     /// The publications to read.
@@ -122,7 +122,7 @@ impl Finding {
 
 /// Looks for everything that would keep `serve` from working, the worst first. An error means that not even this could
 /// be asked.
-pub fn check(info: &ConnInfo, wanted: &Wanted) -> Result<Vec<Finding>, Error> {
+pub fn check(info: &ConnInfo, wanted: &Requirements) -> Result<Vec<Finding>, Error> {
     let mut inspection = Inspection {
         sql: Connection::connect(info, Purpose::Query)?,
         wanted,
@@ -154,7 +154,7 @@ const LISTED: usize = 5;
 
 struct Inspection<'a> {
     sql: Connection,
-    wanted: &'a Wanted,
+    wanted: &'a Requirements,
     findings: Vec<Finding>,
 }
 

@@ -5,9 +5,9 @@
 /// that are published, and `qual`, the row filter's tree. For version `version` of the server, by its number.
 ///
 /// Since 16 the view itself locks all tables of a publication, one after another (`pg_get_publication_tables`). Whoever
-/// asks it waits for every `ALTER TABLE` or `TRUNCATE` that runs or waits, also one that waits for ourselves: for the lock
-/// that another connection of ours has of a table it takes a snapshot of. The server cannot see that as a deadlock. So
-/// does `pg_get_expr`: `qual` is to be printed where the table is locked already.
+/// asks it waits for every `ALTER TABLE` or `TRUNCATE` that runs or waits, also one that waits for ourselves: for the
+/// lock that another connection of ours has of a table it takes a snapshot of. The server cannot see that as a
+/// deadlock. So does `pg_get_expr`: `qual` is to be printed where the table is locked already.
 #[must_use]
 pub fn publication_tables(version: u32) -> String {
     if version < 150_000 {

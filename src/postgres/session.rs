@@ -4,9 +4,9 @@
 //! They were found by going through `pg_settings` of versions 14 to 18, everything that can be set for a role or a
 //! database. What only costs time (planning, `work_mem`) or is the administrator's to decide (logging, TCP,
 //! `logical_decoding_work_mem`, `temp_file_limit`) is left as it is, but for `jit`; what a session cannot set for itself (the
-//! superuser's) is not depended on: `lc_messages` for one, so no error is recognised by its words. `lc_monetary`, by which
-//! values of `money` are printed, keeps the value that the first session found: the currency is the administrator's to say,
-//! and a change under way must not have the stream print one and a snapshot the other.
+//! superuser's) is not depended on: `lc_messages` for one, so no error is recognised by its words. `lc_monetary`, by
+//! which values of `money` are printed, keeps the value that the first session found: the currency is the
+//! administrator's to say, and a change under way must not have the stream print one and a snapshot the other.
 //!
 //! The one thing to know: they are set by SQL once the session is open, and read back. In the startup message most
 //! poolers refuse them, some pass them over without a word, and a login trigger can undo them.
@@ -15,7 +15,7 @@ use std::time::Instant;
 
 use super::connect::Purpose;
 use super::connection::{Connection, Row};
-use super::conninfo::Agreed;
+use super::conninfo::SharedMonetary;
 use super::error::Error;
 use super::link::Deadline;
 use crate::event::quote_literal;
@@ -59,8 +59,8 @@ const OWN: [(&str, &str); 16] = [
     JIT,
 ];
 
-/// The schemas whose names are not qualified in values of `regclass`, `regtype` and so on, as in an application's session:
-/// set once nothing is to be looked up by name any more.
+/// The schemas whose names are not qualified in values of `regclass`, `regtype` and so on, as in an application's
+/// session: set once nothing is to be looked up by name any more.
 pub const NAMES_IN_VALUES: &str = "public";
 
 /// As long as we wait for an answer ourselves.
@@ -68,8 +68,8 @@ const STATEMENT_TIMEOUT: (&str, &str) = ("statement_timeout", "1min");
 /// Decoding runs in transactions.
 const TRANSACTION_TIMEOUT: (&str, &str) = ("transaction_timeout", "0");
 
-/// In a database of some thousand tables, the server takes a second to compile a question about one of them that it answers
-/// in a millisecond. Reading a table for a client is another matter, and the administrator's.
+/// In a database of some thousand tables, the server takes a second to compile a question about one of them that it
+/// answers in a millisecond. Reading a table for a client is another matter, and the administrator's.
 const JIT: (&str, &str) = ("jit", "off");
 
 /// The settings of a session for `purpose` with a server of that version.
@@ -100,7 +100,12 @@ impl Connection {
     ///
     /// A process that is not the one whose key we got has a pooler before it. There nothing is set for longer than a
     /// transaction, unless the session is one for replication, which has its process to itself.
-    pub(super) fn pin(&mut self, purpose: Purpose, deadline: Deadline, agreed: &Agreed) -> Result<(), Error> {
+    pub(super) fn pin(
+        &mut self,
+        purpose: Purpose,
+        deadline: Deadline,
+        agreed: &SharedMonetary,
+    ) -> Result<(), Error> {
         let settings = settings(purpose, self.server_version_num()).into_iter();
         let mut wanted: Vec<(&'static str, String)> =
             settings.map(|(name, value)| (name, value.to_owned())).collect();

@@ -237,8 +237,9 @@ impl Connection {
             .parse(0, "position")
     }
 
-    /// The position up to which the server's log has been inserted into, whether it is on disk or not; of a standby, how far
-    /// it has received or replayed it. What an application reads from `pg_current_wal_insert_lsn()` never lies beyond.
+    /// The position up to which the server's log has been inserted into, whether it is on disk or not; of a standby,
+    /// how far it has received or replayed it. What an application reads from `pg_current_wal_insert_lsn()` never lies
+    /// beyond.
     pub fn inserted(&mut self) -> Result<Lsn, Error> {
         self.query_one("the server's insert position", INSERTED)?
             .parse(0, "position")
@@ -267,10 +268,10 @@ impl Connection {
 
     /// Creates a logical slot, in a session for replication, and returns its starting point.
     ///
-    /// From version 17 on a primary's slot is made so that a standby can hold a copy of it to fail over to (`FAILOVER`).
-    /// The server waits for every older write transaction to end (see [`Connection::slot_creation_blockers`]).
-    /// `go_on` is asked five times a second; once it says no, creation is cancelled (SQLSTATE 57014), so that no
-    /// slot is left behind; just dropping the connection would leave one.
+    /// From version 17 on a primary's slot is made so that a standby can hold a copy of it to fail over to
+    /// (`FAILOVER`). The server waits for every older write transaction to end (see
+    /// [`Connection::slot_creation_blockers`]). `go_on` is asked five times a second; once it says no, creation is
+    /// cancelled (SQLSTATE 57014), so that no slot is left behind; just dropping the connection would leave one.
     pub fn create_slot(
         &mut self,
         name: &SlotName,
@@ -324,8 +325,8 @@ impl Connection {
         Ok(names.iter().filter(|name| !exists(name)).cloned().collect())
     }
 
-    /// Creates a publication of all tables, which takes a superuser. Where [`check`](super::check) finds tables that could
-    /// not be updated any more, it is not to be done.
+    /// Creates a publication of all tables, which takes a superuser. Where [`check`](super::check) finds tables that
+    /// could not be updated any more, it is not to be done.
     pub fn create_publication(&mut self, name: &Publication) -> Result<(), Error> {
         let sql = publication_of_all_tables(name, self.server_version_num());
         // The role's transactions may be read-only by default.
@@ -350,8 +351,8 @@ impl Connection {
     }
 }
 
-/// The SQL that publishes all tables. As by `sql/setup.sql`, partitions are published as the table that they are partitions
-/// of, and stored generated columns, where they can be, with the others: a replica identity may hold some.
+/// The SQL that publishes all tables. As by `sql/setup.sql`, partitions are published as the table that they are
+/// partitions of, and stored generated columns, where they can be, with the others: a replica identity may hold some.
 pub(super) fn publication_of_all_tables(name: &Publication, version: u32) -> String {
     let generated = match version {
         180_000.. => ", publish_generated_columns = stored",

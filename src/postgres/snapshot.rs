@@ -27,8 +27,8 @@ impl Snapshot {
         full < self.xmin || (full < self.xmax && !self.in_progress.contains(&full))
     }
 
-    /// True if it may not see a transaction that has committed, as far as its ends tell: a standby gives no list of those
-    /// that were in progress in between.
+    /// True if it may not see a transaction that has committed, as far as its ends tell: a standby gives no list of
+    /// those that were in progress in between.
     pub fn may_hide(&self, xid: u32) -> bool {
         (self.xmin..self.xmax).contains(&self.widen(xid))
     }

@@ -1,5 +1,5 @@
-//! The setting `synchronized_standby_slots` (since version 17): standbys that changes are held back for, from slots with
-//! `failover`, until they have them. See `StandbySlotsHaveCaughtup` in the server's source.
+//! The setting `synchronized_standby_slots` (since version 17): standbys that changes are held back for, from slots
+//! with `failover`, until they have them. See `StandbySlotsHaveCaughtup` in the server's source.
 
 use super::connection::Connection;
 use super::error::Error;
@@ -14,8 +14,8 @@ pub struct Absent {
 }
 
 impl Connection {
-    /// The slots named by `synchronized_standby_slots` that hold everything back, since no standby reads them; `None` if there
-    /// is none.
+    /// The slots named by `synchronized_standby_slots` that hold everything back, since no standby reads them; `None`
+    /// if there is none.
     pub fn absent_standbys(&mut self) -> Result<Option<Absent>, Error> {
         if self.server_version_num() < 170_000 {
             return Ok(None);

@@ -37,8 +37,8 @@ pub fn is_refused_option(error: &Error) -> bool {
 pub struct StartReplication {
     /// The slot.
     pub slot: SlotName,
-    /// The place to start. Below the slot's `confirmed_flush_lsn` the server silently starts there instead, beyond what it
-    /// has written it loses what comes in between: the caller compares first.
+    /// The place to start. Below the slot's `confirmed_flush_lsn` the server silently starts there instead, beyond
+    /// what it has written it loses what comes in between: the caller compares first.
     pub from: Lsn,
     /// The output plugin's options, by name.
     pub options: Vec<(String, String)>,

@@ -15,15 +15,15 @@ pub(super) fn read(row: &Row) -> Option<String> {
 }
 
 impl Connection {
-    /// The setting `synchronous_standby_names`, if this session, once it streams, is one of those that commits may have to
-    /// wait for. (Where several are named, which of them count changes with who is connected; a role without
+    /// The setting `synchronous_standby_names`, if this session, once it streams, is one of those that commits may
+    /// have to wait for. (Where several are named, which of them count changes with who is connected; a role without
     /// `pg_read_all_stats` cannot see it.)
     pub fn synchronous_by(&mut self) -> Result<Option<String>, Error> {
         Ok(read(&self.query_one("synchronous_standby_names", SQL)?))
     }
 
-    /// The processes that hold a lock which the process that reads a slot waits for, one of ours. It takes locks itself to
-    /// print rows with composites (`lookup_rowtype_tupdesc` in the server's source).
+    /// The processes that hold a lock which the process that reads a slot waits for, one of ours. It takes locks
+    /// itself to print rows with composites (`lookup_rowtype_tupdesc` in the server's source).
     pub fn holders_of_what_decoding_waits_for(&mut self, reader: u32) -> Result<Vec<u32>, Error> {
         let rows = self.query(&format!(
             "SELECT holder FROM pg_catalog.pg_stat_activity a, \

@@ -63,8 +63,8 @@ pub struct Subscribe {
     pub now: Option<Timestamp>,
 }
 
-/// The way in which a subscription treats changes of which the log does not tell whether they concern its result: the old
-/// row's membership is unknown, or the new row's.
+/// The way in which a subscription treats changes of which the log does not tell whether they concern its result: the
+/// old row's membership is unknown, or the new row's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Undecided {
     /// It is refused, or ends, where the table's replica identity leaves anything open.

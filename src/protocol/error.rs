@@ -177,8 +177,8 @@ impl ErrorMessage {
     }
 }
 
-/// The reason why the server closes a websocket. Up to 4499 a client comes back with its positions; from 4500 on it does not
-/// come back unchanged.
+/// The reason why the server closes a websocket. Up to 4499 a client comes back with its positions; from 4500 on it
+/// does not come back unchanged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseCode {
     /// The server stops: reconnect after a random part of this time, so that not all clients come at once.

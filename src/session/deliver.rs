@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use super::wire::Pace;
 use super::{End, Session};
+use crate::delivery::Delivery;
 use crate::event::Timestamp;
-use crate::fanout::Subscription;
 use crate::journal::History;
 use crate::lsn::Position;
-use crate::router::Item;
+use crate::matching::Subscription;
 
 /// The part of some items that a client was sent.
 #[derive(Debug, Default)]
@@ -25,11 +25,11 @@ pub(super) struct Delivered {
 
 impl<H: History> Session<H> {
     /// Sends what concerns the whole connection.
-    pub(super) async fn send_items(&mut self, items: &mut Vec<Item>) -> Result<Delivered, End> {
+    pub(super) async fn send_items(&mut self, items: &mut Vec<Delivery>) -> Result<Delivered, End> {
         // A subscription ends once, whoever finds it out.
         items.retain(|item| match item {
-            Item::Frame(_) => true,
-            Item::Ended { subscription, .. } => self
+            Delivery::Frame(_) => true,
+            Delivery::Ended { subscription, .. } => self
                 .live
                 .iter()
                 .any(|placed| Arc::ptr_eq(&placed.subscription, subscription)),
@@ -39,9 +39,9 @@ impl<H: History> Session<H> {
         Ok(delivered)
     }
 
-    /// Sends items in as few writes as it takes, and empties `items`. Once the client stalls, the rest is dropped: it is
-    /// read again when the client goes on.
-    pub(super) async fn deliver(&mut self, items: &mut Vec<Item>) -> Result<Delivered, End> {
+    /// Sends items in as few writes as it takes, and empties `items`. Once the client stalls, the rest is dropped: it
+    /// is read again when the client goes on.
+    pub(super) async fn deliver(&mut self, items: &mut Vec<Delivery>) -> Result<Delivered, End> {
         let mut delivered = Delivered::default();
         let now = Timestamp::now();
         for item in items.iter() {
@@ -50,8 +50,8 @@ impl<H: History> Session<H> {
                 break;
             }
             match item {
-                Item::Frame(frame) => delivered.position = Some(frame.position),
-                Item::Ended { subscription, error } => {
+                Delivery::Frame(frame) => delivered.position = Some(frame.position),
+                Delivery::Ended { subscription, error } => {
                     self.log_end(&subscription.id, error.code.as_str());
                     self.has_ended(subscription);
                     delivered.ended.push(Arc::clone(subscription));

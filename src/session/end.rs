@@ -7,9 +7,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::wire::Lost;
 use super::{Client, Session};
+use crate::delivery;
 use crate::journal::History;
 use crate::protocol::CloseCode;
-use crate::router;
 
 /// The reason why a session ends.
 #[derive(Debug)]
@@ -31,8 +31,8 @@ impl From<Lost> for End {
     }
 }
 
-impl From<router::Stopped> for End {
-    fn from(_: router::Stopped) -> End {
+impl From<delivery::Stopped> for End {
+    fn from(_: delivery::Stopped) -> End {
         End::Close(CloseCode::GoingAway {
             spread: Duration::ZERO,
         })
@@ -104,7 +104,7 @@ impl<H: History> Session<H> {
     }
 
     fn leave(&mut self) {
-        self.seat = None;
+        self.registration = None;
         self.shared.metrics.subscriptions.sub(self.live.len() as i64);
     }
 }

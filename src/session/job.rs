@@ -3,16 +3,16 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::catch_up::{CatchUp, Step, step};
-use super::readers::Sending;
+use super::replay::{Replay, Step, step};
+use super::replay_pool::Sending;
 use super::snapshot::{Found, Snapshot};
 use super::subscribe::{Beginning, Prepared, now};
 use super::{End, Session};
-use crate::fanout::Subscription;
+use crate::delivery::{ActiveSubscription, Registration, Stopped};
 use crate::journal::{self, History};
 use crate::lsn::Position;
+use crate::matching::Subscription;
 use crate::protocol::{CloseCode, ErrorCode, ErrorMessage, ServerMessage, Subscribe};
-use crate::router::{Placed, Seat, Stopped};
 use crate::snapshot;
 
 /// Something to be done.
@@ -22,7 +22,7 @@ pub(super) enum Job<H: History> {
     /// Send the rows that a subscription begins with.
     Snapshot(Box<Snapshot>),
     /// Read on for what is not at the head.
-    CatchUp(Box<CatchUp<H>>),
+    Replay(Box<Replay<H>>),
     /// The whole connection fell behind: read on for it, then join again.
     Rejoin,
     /// Take a subscription out of force, and tell the client.
@@ -62,21 +62,21 @@ impl<H: History> Job<H> {
 }
 
 /// The outcome of it.
-pub(super) enum Done<H: History> {
+pub(super) enum JobOutcome<H: History> {
     Prepared(Arc<str>, Result<Box<Prepared>, ErrorMessage>),
     Snapshot(Box<Snapshot>, Result<Found, Arc<snapshot::Error>>),
-    Stepped(Box<CatchUp<H>>, Result<Step, journal::Error>, Option<Sending<H>>),
-    Added(Box<CatchUp<H>>, Seat, Position),
-    Removed(Arc<Subscription>, Seat),
+    Stepped(Box<Replay<H>>, Result<Step, journal::Error>, Option<Sending<H>>),
+    Added(Box<Replay<H>>, Registration, Position),
+    Removed(Arc<Subscription>, Registration),
     Over(Arc<str>),
     Stopped,
     /// Reading panicked: a defect.
     Panicked,
 }
 
-impl<H: History> From<Stopped> for Done<H> {
-    fn from(_: Stopped) -> Done<H> {
-        Done::Stopped
+impl<H: History> From<Stopped> for JobOutcome<H> {
+    fn from(_: Stopped) -> JobOutcome<H> {
+        JobOutcome::Stopped
     }
 }
 
@@ -89,7 +89,7 @@ impl<H: History> Session<H> {
         }
     }
 
-    /// The next job. A connection that is behind rejoins first, since whatever needs a seat waits for that; but
+    /// The next job. A connection that is behind rejoins first, since whatever needs a registration waits for that; but
     /// under constant load it may be behind for ever, so that what needs none has its turns in between.
     fn next_job(&mut self) -> Option<Job<H>> {
         if !self.is_behind() {
@@ -104,7 +104,7 @@ impl<H: History> Session<H> {
             return self.jobs.remove(other);
         }
         if self.rejoining {
-            let is_whole = |job: &Job<H>| matches!(job, Job::CatchUp(catch_up) if catch_up.is_of_all());
+            let is_whole = |job: &Job<H>| matches!(job, Job::Replay(replay) if replay.is_of_all());
             let whole = self.jobs.iter().position(is_whole);
             return whole.and_then(|whole| self.jobs.remove(whole));
         }
@@ -117,14 +117,15 @@ impl<H: History> Session<H> {
         self.rejoining || self.behind && !self.live.is_empty()
     }
 
-    /// The first job that can be done without a seat. What the client asked for is looked at in the order in which it did.
+    /// The first job that can be done without a registration. What the client asked for is looked at in the order in
+    /// which it did.
     fn needs_no_seat(&self) -> Option<usize> {
         let asked = self.jobs.iter().position(Job::is_asked_for);
         let mut jobs = self.jobs.iter().enumerate();
         let found = jobs.find(|(at, job)| match job {
             Job::Subscribe(..) | Job::Over(_) => asked == Some(*at),
             Job::Snapshot(_) => true,
-            Job::CatchUp(catch_up) => !catch_up.is_of_all(),
+            Job::Replay(replay) => !replay.is_of_all(),
             _ => false,
         });
         found.map(|(at, _)| at)
@@ -144,7 +145,7 @@ impl<H: History> Session<H> {
                         prepared.message = (prepared.start == Beginning::Snapshot).then_some((subscribe, 0));
                         Box::new(prepared)
                     });
-                    Done::Prepared(id, prepared)
+                    JobOutcome::Prepared(id, prepared)
                 }));
             }
             Job::Snapshot(rows) => {
@@ -156,49 +157,51 @@ impl<H: History> Session<H> {
                 };
                 self.work = Some(Box::pin(super::snapshot::step(shared, rows, numbers, others)));
             }
-            Job::CatchUp(catch_up) => self.work = Some(Box::pin(step(shared, catch_up))),
+            Job::Replay(replay) => self.work = Some(Box::pin(step(shared, replay))),
             Job::Rejoin => {
-                let catch_up = CatchUp::of_all(&shared, self.live.clone(), self.at);
-                self.work = Some(Box::pin(step(shared, catch_up)));
+                let replay = Replay::of_all(&shared, self.live.clone(), self.at);
+                self.work = Some(Box::pin(step(shared, replay)));
             }
             Job::Unsubscribe(subscription) => self.remove(subscription),
-            Job::Over(id) => self.work = Some(Box::pin(async { Done::Over(id) })),
+            Job::Over(id) => self.work = Some(Box::pin(async { JobOutcome::Over(id) })),
         }
     }
 
     fn remove(&mut self, subscription: Arc<Subscription>) {
         let shared = Arc::clone(&self.shared);
-        let Some(seat) = self.seat.take() else {
+        let Some(registration) = self.registration.take() else {
             // Without a place at the router nothing of it can come any more.
             self.jobs.push_front(Job::Over(Arc::clone(&subscription.id)));
             return;
         };
         self.work = Some(Box::pin(async move {
-            match shared.router.remove(&seat, &subscription).await {
-                Ok(()) => Done::Removed(subscription, seat),
+            match shared.router.remove(&registration, &subscription).await {
+                Ok(()) => JobOutcome::Removed(subscription, registration),
                 Err(stopped) => stopped.into(),
             }
         }));
     }
 
     /// Goes on from what a job came to.
-    pub(super) async fn done(&mut self, done: Done<H>) -> Result<(), End> {
+    pub(super) async fn done(&mut self, done: JobOutcome<H>) -> Result<(), End> {
         match done {
-            Done::Prepared(id, prepared) => self.prepared(&id, prepared).await,
-            Done::Snapshot(rows, found) => self.snapshot(rows, found).await,
-            Done::Stepped(catch_up, Ok(step), sending) => {
-                let sends = self.stepped(catch_up, step);
+            JobOutcome::Prepared(id, prepared) => self.prepared(&id, prepared).await,
+            JobOutcome::Snapshot(rows, found) => self.snapshot(rows, found).await,
+            JobOutcome::Stepped(replay, Ok(step), sending) => {
+                let sends = self.stepped(replay, step);
                 match sending {
                     Some(sending) => sending.during(sends).await,
                     None => sends.await,
                 }
             }
-            Done::Stepped(catch_up, Err(error), sending) => {
+            JobOutcome::Stepped(replay, Err(error), sending) => {
                 drop(sending);
-                self.unreadable(*catch_up, error).await
+                self.unreadable(*replay, error).await
             }
-            Done::Added(catch_up, seat, position) => self.added(catch_up, seat, position).await,
-            Done::Panicked => {
+            JobOutcome::Added(replay, registration, position) => {
+                self.added(replay, registration, position).await
+            }
+            JobOutcome::Panicked => {
                 let message = "reading the journal failed; this is our fault, and it is logged";
                 self.wire
                     .error(&ErrorMessage::new(ErrorCode::Internal, message))
@@ -206,9 +209,11 @@ impl<H: History> Session<H> {
                 let spread = self.shared.options.spread;
                 Err(End::Close(CloseCode::GoingAway { spread }))
             }
-            Done::Removed(subscription, seat) => self.removed(&subscription, seat).await,
-            Done::Over(id) => self.over(&id).await,
-            Done::Stopped => {
+            JobOutcome::Removed(subscription, registration) => {
+                self.removed(&subscription, registration).await
+            }
+            JobOutcome::Over(id) => self.over(&id).await,
+            JobOutcome::Stopped => {
                 self.same_epoch().await?;
                 Err(Stopped.into())
             }
@@ -241,12 +246,12 @@ impl<H: History> Session<H> {
         };
         self.wire.send(prepared.subscribed(start)).await?;
         let is_now = prepared.start == Beginning::Now;
-        let catch_up = CatchUp::alone(&self.shared, prepared.subscription, start, None);
+        let replay = Replay::alone(&self.shared, prepared.subscription, start, None);
         // What starts at the head, as most do, needs no reading before the router takes it.
         if is_now && !self.is_behind() && self.shared.history.head() <= start.end {
-            self.hand_over(catch_up);
+            self.hand_over(replay);
         } else {
-            self.jobs.push_back(Job::CatchUp(catch_up));
+            self.jobs.push_back(Job::Replay(replay));
         }
         Ok(())
     }
@@ -276,7 +281,7 @@ impl<H: History> Session<H> {
             true => position,
             false => self.at.max(position),
         };
-        self.live.push(Placed {
+        self.live.push(ActiveSubscription {
             subscription,
             after: position,
         });
@@ -284,9 +289,9 @@ impl<H: History> Session<H> {
         Ok(())
     }
 
-    async fn removed(&mut self, subscription: &Subscription, seat: Seat) -> Result<(), End> {
-        let outbox = Arc::clone(&seat.outbox);
-        self.sit(seat);
+    async fn removed(&mut self, subscription: &Subscription, registration: Registration) -> Result<(), End> {
+        let outbox = Arc::clone(&registration.outbox);
+        self.attach(registration);
         // Whatever of it the outbox still holds comes before the word that it is over.
         let mut items = Vec::new();
         if let Some(taken) = outbox.try_take(&mut items) {

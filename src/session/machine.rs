@@ -60,8 +60,8 @@ pub(super) struct Machine {
     ids: Vec<Arc<str>>,
     /// The cost of subscriptions, by their ids; also of some that are over.
     costs: Vec<(Arc<str>, Cost)>,
-    /// The ids of subscriptions that were unsubscribed, until the client is told that they are over: messages of theirs may
-    /// still be on their way, and must not be taken for those of another.
+    /// The ids of subscriptions that were unsubscribed, until the client is told that they are over: messages of
+    /// theirs may still be on their way, and must not be taken for those of another.
     ending: Vec<Arc<str>>,
     bad_requests: u32,
     heard: Instant,

@@ -4,18 +4,15 @@
 //! the outbox overflows, the session reads on from the journal at the client's pace, and joins again at the head. A
 //! subscription that starts in the past reads the journal alone, until it moves with the connection.
 
-mod catch_up;
 mod deliver;
 mod end;
 mod hand_over;
 mod job;
 mod machine;
-mod readers;
 mod receive;
 mod refusal;
-mod scan;
-#[cfg(test)]
-mod scan_tests;
+mod replay;
+mod replay_pool;
 mod snapshot;
 mod socket;
 mod subscribe;
@@ -37,19 +34,19 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tungstenite::Message;
 
 pub use machine::Limits;
-pub use readers::Readers;
+pub use replay_pool::ReplayPool;
 pub use socket::Socket;
 
+use crate::delivery::{self, ActiveSubscription, Delivery, Received, Registration};
 use crate::journal::History;
 use crate::lsn::{self, Epoch, Lsn, Position};
 use crate::protocol::{CloseCode, ErrorCode, ErrorMessage, Hello, ServerMessage};
-use crate::router::{self, Item, Placed, Seat, Taken};
+use crate::schema::Tables;
 use crate::snapshot::Snapshots;
-use crate::tables::Tables;
 use crate::telemetry::Metrics;
 use crate::types::json::Numbers;
 use end::End;
-use job::{Done, Job, Turns};
+use job::{Job, JobOutcome, Turns};
 use machine::{Due, Machine};
 use wire::Wire;
 
@@ -75,13 +72,13 @@ pub struct Options {
 
 /// The state that all sessions share.
 #[derive(Debug)]
-pub struct Shared<H: History> {
+pub struct Services<H: History> {
     /// The journal.
     pub history: H,
     /// The rows that are there now.
     pub snapshots: Arc<Snapshots<H>>,
     /// The way to the router.
-    pub router: router::Handle,
+    pub router: delivery::Handle,
     /// The published tables.
     pub tables: Arc<Tables>,
     /// Everything counted.
@@ -91,12 +88,12 @@ pub struct Shared<H: History> {
     /// Bounds and habits.
     pub options: Options,
     /// The one who catches up.
-    pub readers: Readers<H>,
+    pub readers: ReplayPool<H>,
     /// The number of sessions that may read what is kept of snapshots at the same moment: the others wait their turn.
     pub spool_readers: Semaphore,
 }
 
-impl<H: History> Shared<H> {
+impl<H: History> Services<H> {
     /// An error of ours: logged whole under a number that the client is told.
     fn internal(&self, error: &(dyn std::error::Error + 'static)) -> ErrorMessage {
         let id = logged(error);
@@ -125,16 +122,16 @@ fn logged(error: &(dyn std::error::Error + 'static)) -> String {
 
 /// The next thing that a session does.
 enum Event<H: History> {
-    Taken(Taken),
+    Received(Received),
     Message(Option<tungstenite::Result<Message>>),
     /// A message has more fragments than it may have.
     TooBig,
-    Done(Done<H>),
+    Done(JobOutcome<H>),
     Tick,
     Stop,
 }
 
-type Work<H> = Pin<Box<dyn Future<Output = Done<H>> + Send>>;
+type Work<H> = Pin<Box<dyn Future<Output = JobOutcome<H>> + Send>>;
 
 /// Who a client is, for the log and for taking turns.
 #[derive(Clone, Copy, Debug)]
@@ -147,7 +144,7 @@ pub struct Client {
 
 /// One client.
 pub struct Session<H: History> {
-    shared: Arc<Shared<H>>,
+    shared: Arc<Services<H>>,
     client: Client,
     wire: Wire<WebSocketStream<Socket>>,
     /// A ping of the client's may not have been answered yet.
@@ -158,9 +155,9 @@ pub struct Session<H: History> {
     machine: Machine,
     /// The place at the router, with the outbox. None before the first subscription, while the whole connection reads
     /// the journal, and while what is handed over has it: what the outbox holds is sent after that.
-    seat: Option<Seat>,
-    /// It fell behind and gave up its seat. It rejoins before anything else is done at the router: a seat without all
-    /// of the live subscriptions would tell of a progress that they have not made.
+    registration: Option<Registration>,
+    /// It fell behind and gave up its registration. It rejoins before anything else is done at the router: a
+    /// registration without all of the live subscriptions would tell of a progress that they have not made.
     behind: bool,
     /// It reads the journal as a whole, to rejoin.
     rejoining: bool,
@@ -169,7 +166,7 @@ pub struct Session<H: History> {
     /// Whose turn it is meanwhile.
     turns: Turns,
     /// The subscriptions that move with the connection.
-    live: Vec<Placed>,
+    live: Vec<ActiveSubscription>,
     /// They are complete up to here.
     at: Position,
     jobs: VecDeque<Job<H>>,
@@ -180,7 +177,7 @@ impl<H: History> Session<H> {
     /// A session on a websocket whose handshake is done.
     pub fn new(
         socket: WebSocketStream<Socket>,
-        shared: Arc<Shared<H>>,
+        shared: Arc<Services<H>>,
         client: Client,
         numbers: Numbers,
     ) -> Session<H> {
@@ -192,7 +189,7 @@ impl<H: History> Session<H> {
             epoch: shared.history.epoch(),
             shared,
             numbers,
-            seat: None,
+            registration: None,
             behind: false,
             rejoining: false,
             progressed: None,
@@ -218,7 +215,7 @@ impl<H: History> Session<H> {
                 let first = !std::mem::take(&mut took);
                 if first && let Poll::Ready(taken) = self.poll_take(cx, &mut items) {
                     took = true;
-                    return Poll::Ready(Event::Taken(taken));
+                    return Poll::Ready(Event::Received(taken));
                 }
                 if let Poll::Ready(event) = self.poll_rest(cx, &mut ticks, stopped.as_mut()) {
                     return Poll::Ready(event);
@@ -226,10 +223,10 @@ impl<H: History> Session<H> {
                 if first {
                     return Poll::Pending;
                 }
-                self.poll_take(cx, &mut items).map(Event::Taken)
+                self.poll_take(cx, &mut items).map(Event::Received)
             });
             match event.await {
-                Event::Taken(taken) => self.taken(taken, &mut items).await?,
+                Event::Received(taken) => self.taken(taken, &mut items).await?,
                 Event::Message(message) => self.received(message).await?,
                 Event::TooBig => return Err(End::Close(CloseCode::TooBig)),
                 // In a box: it is large, and seldom.
@@ -245,9 +242,9 @@ impl<H: History> Session<H> {
     }
 
     /// The contents of the outbox, once it has some.
-    fn poll_take(&self, cx: &mut Context<'_>, items: &mut Vec<Item>) -> Poll<Taken> {
-        match &self.seat {
-            Some(seat) => seat.outbox.poll_take(cx, items),
+    fn poll_take(&self, cx: &mut Context<'_>, items: &mut Vec<Delivery>) -> Poll<Received> {
+        match &self.registration {
+            Some(registration) => registration.outbox.poll_take(cx, items),
             None => Poll::Pending,
         }
     }
@@ -298,9 +295,9 @@ impl<H: History> Session<H> {
             .max(Duration::from_millis(10))
     }
 
-    async fn taken(&mut self, taken: Taken, items: &mut Vec<Item>) -> Result<(), End> {
+    async fn taken(&mut self, taken: Received, items: &mut Vec<Delivery>) -> Result<(), End> {
         match taken {
-            Taken::Items => {
+            Received::Items => {
                 let delivered = self.send_items(items).await?;
                 if delivered.stalled {
                     // Whatever was not sent is read again. Until then its place must not seem to be past.
@@ -309,27 +306,27 @@ impl<H: History> Session<H> {
                 }
                 Ok(())
             }
-            Taken::Behind => {
+            Received::Behind => {
                 self.fall_behind();
                 Ok(())
             }
-            Taken::EpochChanged => Err(self.epoch_changed().await?),
+            Received::EpochChanged => Err(self.epoch_changed().await?),
         }
     }
 
     /// Gives up the place at the router, to rejoin from where the client is.
     fn fall_behind(&mut self) {
-        self.seat = None;
+        self.registration = None;
         self.behind = true;
     }
 
-    /// Takes a seat at the router, or the one back that the work at hand had.
-    fn sit(&mut self, seat: Seat) {
-        self.wire.patience.outbox = Arc::downgrade(&seat.outbox);
-        self.seat = Some(seat);
+    /// Takes a registration at the router, or the one back that the work at hand had.
+    fn attach(&mut self, registration: Registration) {
+        self.wire.patience.outbox = Arc::downgrade(&registration.outbox);
+        self.registration = Some(registration);
     }
 
-    async fn ticked(&mut self, items: &mut Vec<Item>) -> Result<(), End> {
+    async fn ticked(&mut self, items: &mut Vec<Delivery>) -> Result<(), End> {
         let now = Instant::now();
         let stall_timeout = self.shared.options.stall_timeout;
         if self.unfinished().is_older_than(stall_timeout, now) {
@@ -344,22 +341,22 @@ impl<H: History> Session<H> {
                 None => return Err(End::Close(CloseCode::NoPong)),
             },
         }
-        let Some(seat) = self.seat.as_ref().filter(|_| !self.live.is_empty()) else {
+        let Some(registration) = self.registration.as_ref().filter(|_| !self.live.is_empty()) else {
             return Ok(());
         };
         // The position first: whatever it covers is in the outbox by now.
         let reached = self.shared.router.position();
-        if let Some(taken) = seat.outbox.try_take(items) {
+        if let Some(taken) = registration.outbox.try_take(items) {
             self.taken(taken, items).await?;
         }
-        match self.seat {
+        match self.registration {
             Some(_) => self.progress(Position::after(reached)).await,
             None => Ok(()),
         }
     }
 
-    /// The live subscriptions are complete up to a place: the client hears of it if it lies beyond what it was sent, and
-    /// not inside a transaction.
+    /// The live subscriptions are complete up to a place: the client hears of it if it lies beyond what it was sent,
+    /// and not inside a transaction.
     async fn progress(&mut self, to: Position) -> Result<(), End> {
         if to <= self.at {
             return Ok(());

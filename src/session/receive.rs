@@ -21,8 +21,8 @@ const MAX_WAITING_REQUESTS: usize = 16;
 const MAX_UNFINISHED_BYTES: usize = 2 * MAX_CLIENT_MESSAGE_BYTES;
 
 impl<H: History> Session<H> {
-    /// The next message of the client. As long as it does not take the answers to its pings, nothing more is read from it:
-    /// they would have to be kept.
+    /// The next message of the client. As long as it does not take the answers to its pings, nothing more is read from
+    /// it: they would have to be kept.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Event<H>> {
         if self.jobs.iter().filter(|job| job.is_asked_for()).count() >= MAX_WAITING_REQUESTS {
             // Read on once one of them is done: work is under way, whose end wakes us.
@@ -92,7 +92,8 @@ impl<H: History> Session<H> {
         Ok(())
     }
 
-    /// Ends a subscription once nothing more of it can come: a job that is about it finds its id gone, and sends nothing.
+    /// Ends a subscription once nothing more of it can come: a job that is about it finds its id gone, and sends
+    /// nothing.
     fn unsubscribe(&mut self, id: Arc<str>) {
         let live = self
             .live

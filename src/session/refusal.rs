@@ -1,11 +1,11 @@
 //! The words to a client for rows that cannot be had: what it can do about it, if anything, by the code.
 
-use super::{Session, Shared};
+use super::{Services, Session};
 use crate::journal::History;
 use crate::postgres;
 use crate::protocol::{Detail, ErrorCode, ErrorMessage};
+use crate::schema::AskError;
 use crate::snapshot;
-use crate::tables::AskError;
 
 /// The kinds of SQLSTATE, by what they say of trying again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +61,7 @@ impl<H: History> Session<H> {
     }
 }
 
-impl<H: History> Shared<H> {
+impl<H: History> Services<H> {
     /// The words for what the database said when it was asked for what a predicate depends on.
     pub(super) fn unlearnt(&self, error: &AskError) -> ErrorMessage {
         match error.sqlstate().map(|code| (code, kind(code))) {

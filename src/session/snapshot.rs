@@ -6,13 +6,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::catch_up::CatchUp;
-use super::job::{Done, Job};
+use super::job::{Job, JobOutcome};
+use super::replay::Replay;
 use super::subscribe::Prepared;
-use super::{End, Session, Shared};
+use super::{End, Services, Session};
 use crate::journal::History;
 use crate::lsn::Position;
-use crate::snapshot::{self, Cursor, Next, Seam};
+use crate::snapshot::{self, Cursor, Next, SnapshotBoundary};
 use crate::types::json::Numbers;
 
 /// Rows on their way.
@@ -20,7 +20,7 @@ pub(super) struct Snapshot {
     prepared: Box<Prepared>,
     cursor: Cursor,
     /// Their end, once they have begun.
-    seam: Option<Arc<Seam>>,
+    boundary: Option<Arc<SnapshotBoundary>>,
     /// The text before the rows of a message.
     before: String,
 }
@@ -31,7 +31,7 @@ pub(super) enum Found {
     /// Nothing yet.
     Nothing,
     /// The snapshot is taken.
-    Begun(Arc<Seam>),
+    Begun(Arc<SnapshotBoundary>),
     /// A message with rows.
     Message(String),
     /// There are no more.
@@ -45,26 +45,26 @@ const SHORTEST_POLL: Duration = Duration::from_millis(2);
 /// The number of times that a subscription is checked again because its table changed meanwhile.
 const MAX_CHECKS: usize = 5;
 
-/// Waits for what comes next: while so many `others` of the connection's wait for theirs, or, without a number, no longer
-/// than a moment.
+/// Waits for what comes next: while so many `others` of the connection's wait for theirs, or, without a number, no
+/// longer than a moment.
 pub(super) async fn step<H: History>(
-    shared: Arc<Shared<H>>,
+    shared: Arc<Services<H>>,
     mut rows: Box<Snapshot>,
     numbers: Numbers,
     others: Option<usize>,
-) -> Done<H> {
-    let has_begun = rows.seam.is_some();
+) -> JobOutcome<H> {
+    let has_begun = rows.boundary.is_some();
     let share = others.and_then(|others| u32::try_from(others).ok()?.checked_add(1));
     let turn = share.map_or(SHORTEST_POLL, |share| (POLL / share).max(SHORTEST_POLL));
     let next = tokio::time::timeout(turn, rows.cursor.next(has_begun)).await;
     let found = match next {
         Err(_) => Ok(Found::Nothing),
-        Ok(Ok(Next::Begun(seam))) => Ok(Found::Begun(seam)),
+        Ok(Ok(Next::Begun(boundary))) => Ok(Found::Begun(boundary)),
         Ok(Ok(Next::End)) => Ok(Found::End),
         Ok(Ok(Next::Rows(chunk))) => {
             let before = rows.before.clone();
             let Ok(permit) = shared.spool_readers.acquire().await else {
-                return Done::Stopped;
+                return JobOutcome::Stopped;
             };
             let read = tokio::task::spawn_blocking(move || chunk.read(&before, "}")).await;
             drop(permit);
@@ -72,7 +72,7 @@ pub(super) async fn step<H: History>(
                 Ok(read) => read
                     .map(Found::Message)
                     .map_err(|error| Arc::new(snapshot::Error::Spool(error))),
-                Err(_) => return Done::Panicked,
+                Err(_) => return JobOutcome::Panicked,
             }
         }
         Ok(Err(error)) => match (&*error, rows.prepared.message.take()) {
@@ -85,26 +85,26 @@ pub(super) async fn step<H: History>(
             _ => Err(error),
         },
     };
-    Done::Snapshot(rows, found)
+    JobOutcome::Snapshot(rows, found)
 }
 
 /// Checks a subscription against its table once more.
 async fn check_again<H: History>(
-    shared: Arc<Shared<H>>,
+    shared: Arc<Services<H>>,
     id: Arc<str>,
     message: (Box<crate::protocol::Subscribe>, usize),
     numbers: Numbers,
-) -> Done<H> {
+) -> JobOutcome<H> {
     if let Err(error) = shared.tables.renew().await {
         let error = shared.unanswered(&error).about(&*id);
-        return Done::Prepared(id, Err(error));
+        return JobOutcome::Prepared(id, Err(error));
     }
     let prepared = Prepared::new(&shared, Arc::clone(&id), &message.0, numbers).await;
     let prepared = prepared.map(|mut prepared| {
         prepared.message = Some(message);
         Box::new(prepared)
     });
-    Done::Prepared(id, prepared)
+    JobOutcome::Prepared(id, prepared)
 }
 
 impl<H: History> Session<H> {
@@ -122,7 +122,7 @@ impl<H: History> Session<H> {
                     before: format!("{{\"type\":\"snapshot\",\"id\":{id},\"rows\":"),
                     prepared,
                     cursor,
-                    seam: None,
+                    boundary: None,
                 })));
                 Ok(())
             }
@@ -144,22 +144,22 @@ impl<H: History> Session<H> {
         if !self.machine.holds(&subscription.id) {
             return Ok(());
         }
-        match (found, &rows.seam) {
+        match (found, &rows.boundary) {
             (Ok(Found::Nothing), _) => {}
-            (Ok(Found::Begun(seam)), _) if seam.epoch != self.epoch => {
+            (Ok(Found::Begun(boundary)), _) if boundary.epoch != self.epoch => {
                 let refusal = self.refusal(&snapshot::Error::Unsettled).about(&*subscription.id);
                 return self.refuse(&subscription.id, &refusal).await;
             }
-            (Ok(Found::Begun(seam)), _) => {
-                let start = Position::after(seam.after);
-                rows.seam = Some(seam);
+            (Ok(Found::Begun(boundary)), _) => {
+                let start = Position::after(boundary.after);
+                rows.boundary = Some(boundary);
                 self.wire.send(rows.prepared.subscribed(start)).await?;
             }
             (Ok(Found::Message(text)), _) => self.wire.send(text).await?,
-            (Ok(Found::End), Some(seam)) => {
-                let (start, seam) = (Position::after(seam.after), Some(Arc::clone(seam)));
-                let catch_up = CatchUp::alone(&self.shared, subscription, start, seam);
-                self.jobs.push_back(Job::CatchUp(catch_up));
+            (Ok(Found::End), Some(boundary)) => {
+                let (start, boundary) = (Position::after(boundary.after), Some(Arc::clone(boundary)));
+                let replay = Replay::alone(&self.shared, subscription, start, boundary);
+                self.jobs.push_back(Job::Replay(replay));
                 return Ok(());
             }
             (Ok(Found::End), None) => {

@@ -1,7 +1,7 @@
 //! [`Socket`]: a client's TCP stream, with the bytes counted that make no whole message yet.
 //!
-//! A message may come in as many fragments, and as slowly, as its sender likes. What has come of it is kept meanwhile, and
-//! the websocket library tells nothing of it.
+//! A message may come in as many fragments, and as slowly, as its sender likes. What has come of it is kept meanwhile,
+//! and the websocket library tells nothing of it.
 
 use std::io;
 use std::pin::Pin;

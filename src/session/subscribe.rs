@@ -6,16 +6,16 @@ use std::time::Instant;
 use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 
-use super::Shared;
+use super::Services;
 use crate::event::{Relation, TableName, Timestamp};
-use crate::fanout::{Bound, Query, Subscription, changed_message};
 use crate::filter::{self, Cost, Predicate};
 use crate::journal::History;
 use crate::lsn::{Lsn, Position, Start};
+use crate::matching::{Bound, Query, Subscription, changed_message};
 use crate::protocol::{
     ColumnInfo, Detail, ErrorCode, ErrorMessage, Opening, ServerMessage, Subscribe, Subscribed,
 };
-use crate::tables::{Holder, RENAME_POLL};
+use crate::schema::{Holder, RENAME_POLL};
 use crate::types::json::Numbers;
 use crate::types::{Kind, moments};
 
@@ -47,7 +47,7 @@ pub(super) enum Beginning {
 impl Prepared {
     /// Checks a subscription against its table and the history.
     pub(super) async fn new<H: History>(
-        shared: &Shared<H>,
+        shared: &Services<H>,
         id: Arc<str>,
         subscribe: &Subscribe,
         numbers: Numbers,
@@ -67,7 +67,7 @@ impl Prepared {
     }
 
     async fn check<H: History>(
-        shared: &Shared<H>,
+        shared: &Services<H>,
         id: &Arc<str>,
         subscribe: &Subscribe,
         numbers: Numbers,
@@ -144,26 +144,26 @@ impl Prepared {
         let mut learnt = None;
         loop {
             // Whatever else is wrong with it is found again below.
-            let unasked = match long {
+            let question = match long {
                 true => {
                     let table = Arc::clone(&relation);
                     let bound = apart(move || {
-                        let unasked = query.unasked(&table);
-                        (query, unasked)
+                        let question = query.collation_question(&table);
+                        (query, question)
                     });
-                    let unasked;
-                    (query, unasked) = bound.await.map_err(|error| shared.internal(&error))?;
-                    unasked
+                    let question;
+                    (query, question) = bound.await.map_err(|error| shared.internal(&error))?;
+                    question
                 }
-                false => query.unasked(&relation),
+                false => query.collation_question(&relation),
             };
             // What has no answer is not asked again.
-            let Some(unasked) = unasked.filter(|unasked| learnt.as_ref() != Some(unasked)) else {
+            let Some(question) = question.filter(|question| learnt.as_ref() != Some(question)) else {
                 break;
             };
-            let answered = shared.tables.learn(&unasked).await;
+            let answered = shared.tables.learn(&question).await;
             answered.map_err(|error| shared.unlearnt(&error))?;
-            learnt = Some(unasked);
+            learnt = Some(question);
         }
         if let (Opening::Changes(Start::After(_)), Beginning::After(from)) = (&subscribe.opening, start) {
             check_versions(&query, shared.tables.versions_since(oid, from))?;
@@ -247,7 +247,8 @@ fn time_warning(now: Timestamp) -> String {
 /// The number of predicates that are parsed or bound at the same moment, of those that take long.
 static BINDING: Semaphore = Semaphore::const_new(2);
 
-/// Does something that takes long away from the threads that serve sockets, a few at a time: the others wait their turn.
+/// Does something that takes long away from the threads that serve sockets, a few at a time: the others wait their
+/// turn.
 async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
     let turn = BINDING.acquire().await;
     let work = move || {
@@ -327,7 +328,7 @@ pub(super) fn now(router: Lsn, earliest: Lsn, head: Lsn) -> Position {
 }
 
 /// The place where a subscription starts: after a place that the history holds, or will reach.
-async fn start<H: History>(shared: &Shared<H>, subscribe: &Subscribe) -> Result<Beginning, ErrorMessage> {
+async fn start<H: History>(shared: &Services<H>, subscribe: &Subscribe) -> Result<Beginning, ErrorMessage> {
     let epoch = shared.history.epoch();
     if subscribe.epoch.as_ref().is_some_and(|theirs| *theirs != epoch) {
         let message =

@@ -11,9 +11,9 @@ use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::{Error, Message, Utf8Bytes};
 
+use crate::delivery::{Delivery, Outbox};
 use crate::event::Timestamp;
 use crate::protocol::{CloseCode, ErrorMessage, ServerMessage};
-use crate::router::{Item, Outbox};
 use crate::telemetry::Metrics;
 
 /// The client takes nothing any more.
@@ -87,14 +87,14 @@ where
 
     /// Adds something that the router or the journal had to what goes out with the next flush. A stalled client does
     /// not take it.
-    pub(super) async fn item(&mut self, item: &Item, now: Timestamp) -> Result<Pace, Lost> {
+    pub(super) async fn item(&mut self, item: &Delivery, now: Timestamp) -> Result<Pace, Lost> {
         match item {
-            Item::Frame(frame) => {
+            Delivery::Frame(frame) => {
                 let age = now.seconds_since(frame.committed_at);
                 self.metrics.commit_to_send_seconds.observe(age);
                 self.feed_unless_stalled(frame.text.clone()).await
             }
-            Item::Ended { error, .. } => {
+            Delivery::Ended { error, .. } => {
                 self.metrics.error(error.code.as_str());
                 let text = ServerMessage::Error((**error).clone()).to_json();
                 self.feed_unless_stalled(text.into()).await

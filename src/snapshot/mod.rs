@@ -1,22 +1,22 @@
 //! Snapshots: the rows that match a query now, and where the stream continues them.
 //!
-//! A [`Seam`] says which transactions the rows hold. The rows are read by a pool's connection as fast as the server
-//! gives them, wait in files, and are taken by each client at its own pace; clients that ask for the same query at the
-//! same time share one reading.
+//! A [`SnapshotBoundary`] says which transactions the rows hold. The rows are read by a pool's connection as fast as
+//! the server gives them, wait in files, and are taken by each client at its own pace; clients that ask for the same
+//! query at the same time share one reading.
 
+mod boundary;
 mod pool;
 mod queue;
 mod read;
 mod rights;
 mod rows;
-mod seam;
 mod spool;
 mod statement;
 mod take;
 
+pub use boundary::{PendingVisibility, SnapshotBoundary};
 pub use read::{Cursor, Next, Rows};
 pub use rights::Denied;
-pub use seam::{Seam, Unseen};
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -25,9 +25,9 @@ use std::time::{Duration, Instant};
 
 use deadpool::managed::{Object, PoolError};
 
-use crate::fanout::Query;
 use crate::journal::History;
 use crate::lsn::Lsn;
+use crate::matching::Query;
 use crate::postgres::{self, Catalog, ConnInfo, Connection, Publication, Purpose};
 use crate::telemetry::Metrics;
 use pool::Pool;
@@ -125,7 +125,7 @@ const MAX_WAITING: usize = 1_000;
 /// The shortest interval at which what nobody wants any more is looked for in a full queue.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
 /// The shortest interval at which the primary is asked to write what a snapshot waits for.
-const NUDGE_INTERVAL: Duration = Duration::from_secs(1);
+const WAL_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// SQLSTATE: the role may not do that.
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
@@ -169,14 +169,14 @@ impl<H: History> Drop for Place<H> {
 pub struct Snapshots<H: History> {
     history: H,
     options: Options,
-    unseen: Arc<Unseen>,
+    pending_visibility: Arc<PendingVisibility>,
     pool: Pool,
     budget: Arc<Budget>,
     queue: Mutex<Waiting>,
     reads: Mutex<HashMap<Arc<Query>, Weak<Read>>>,
     /// Asked whether a table is still what it was.
     catalog: Mutex<Catalog>,
-    nudged: Mutex<Option<Instant>>,
+    wal_flush_requested_at: Mutex<Option<Instant>>,
     metrics: Arc<Metrics>,
 }
 
@@ -216,10 +216,10 @@ impl<H: History> std::fmt::Debug for Snapshots<H> {
 }
 
 impl<H: History> Snapshots<H> {
-    /// Snapshots beside `history`, of whose transactions `unseen` knows which may not be seen yet.
+    /// Snapshots beside `history`, of whose transactions `pending_visibility` knows which may not be seen yet.
     pub fn new(
         history: H,
-        unseen: Arc<Unseen>,
+        pending_visibility: Arc<PendingVisibility>,
         options: Options,
         metrics: Arc<Metrics>,
     ) -> Arc<Snapshots<H>> {
@@ -233,9 +233,9 @@ impl<H: History> Snapshots<H> {
             }),
             history,
             options,
-            unseen,
+            pending_visibility,
             reads: Mutex::default(),
-            nudged: Mutex::default(),
+            wal_flush_requested_at: Mutex::default(),
             metrics,
         })
     }
@@ -349,19 +349,22 @@ impl<H: History> Snapshots<H> {
         read.end(done);
     }
 
-    /// Sees to it that the primary writes what it has made ready, and so the history comes to where a snapshot waits for
-    /// it: on a database where nothing else happens that may be long.
-    pub fn nudge(self: &Arc<Self>) {
-        let mut nudged = self.nudged.lock().unwrap_or_else(PoisonError::into_inner);
-        if nudged.is_some_and(|at| at.elapsed() < NUDGE_INTERVAL) {
+    /// Sees to it that the primary writes what it has made ready, and so the history comes to where a snapshot waits
+    /// for it: on a database where nothing else happens that may be long.
+    pub fn request_wal_flush(self: &Arc<Self>) {
+        let mut wal_flush_requested_at = self
+            .wal_flush_requested_at
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if wal_flush_requested_at.is_some_and(|at| at.elapsed() < WAL_FLUSH_INTERVAL) {
             return;
         }
-        *nudged = Some(Instant::now());
-        drop(nudged);
+        *wal_flush_requested_at = Some(Instant::now());
+        drop(wal_flush_requested_at);
         let conninfo = self.options.primary.clone();
         tokio::task::spawn_blocking(move || {
             let asked = Connection::connect(&conninfo, Purpose::Query).and_then(|mut connection| {
-                connection.query(statement::NUDGE)?;
+                connection.query(statement::REQUEST_WAL_FLUSH)?;
                 connection.close();
                 Ok(())
             });

@@ -1,9 +1,9 @@
 //! [`Queue`]: who is read for next. Pure.
 //!
-//! Places are few, and a query may take long, so nobody who asks for much may make others wait for all of it: owners have
-//! their turns one after the other, and the last free place is for those who have none. Nor may many who ask for one long
-//! query each: where all places have been held for [`LONG`], the one that was taken last is asked for again, so that one
-//! place always goes round.
+//! Places are few, and a query may take long, so nobody who asks for much may make others wait for all of it: owners
+//! have their turns one after the other, and the last free place is for those who have none. Nor may many who ask for
+//! one long query each: where all places have been held for [`LONG`], the one that was taken last is asked for again,
+//! so that one place always goes round.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -52,8 +52,8 @@ pub(super) struct Queue<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// The number of times that `most` may wait where each is the first of its owner's: those who asked for little are not sent
-/// away because others asked for much.
+/// The number of times that `most` may wait where each is the first of its owner's: those who asked for little are not
+/// sent away because others asked for much.
 const FIRSTS: usize = 10;
 
 impl<T> Queue<T> {
@@ -108,8 +108,8 @@ impl<T> Queue<T> {
         self.len = self.waiting.values().map(VecDeque::len).sum();
     }
 
-    /// The next that gets a place `now`, and the place, which is to be given back. What is not wanted any more is passed
-    /// over.
+    /// The next that gets a place `now`, and the place, which is to be given back. What is not wanted any more is
+    /// passed over.
     pub(super) fn next(&mut self, now: Instant, is_wanted: impl Fn(&T) -> bool) -> Option<(Place, T)> {
         for _ in 0..self.turns.len() {
             let owner = self.turns.pop_front()?;
@@ -163,8 +163,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// True if a place is to be given back before its time: all are held for long, it was taken last, and somebody who has
-    /// none waits. With a single place nobody would come to an end, and they wait.
+    /// True if a place is to be given back before its time: all are held for long, it was taken last, and somebody who
+    /// has none waits. With a single place nobody would come to an end, and they wait.
     pub(super) fn is_asked_for(&self, place: Place, now: Instant, is_wanted: impl Fn(&T) -> bool) -> bool {
         let has_none = |(owner, _): &(&Owner, &VecDeque<T>)| !self.taken.contains_key(owner);
         self.free == 0

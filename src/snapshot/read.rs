@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::Error;
-use super::seam::Seam;
+use super::boundary::SnapshotBoundary;
 use super::spool::{Chunk, Kept};
 use crate::lsn::Epoch;
 
@@ -26,7 +26,7 @@ pub(super) struct Read {
 
 #[derive(Debug)]
 struct State {
-    seam: Option<Arc<Seam>>,
+    boundary: Option<Arc<SnapshotBoundary>>,
     began: Option<Instant>,
     kept: Kept,
     /// The number of chunks that there were so far.
@@ -46,7 +46,7 @@ impl Read {
     pub(super) fn new() -> (Arc<Read>, Cursor) {
         let read = Arc::new(Read {
             state: Mutex::new(State {
-                seam: None,
+                boundary: None,
                 began: None,
                 kept: Kept::default(),
                 chunks: 0,
@@ -70,10 +70,14 @@ impl Read {
         }
     }
 
-    /// One more place at its beginning; `None` if it is too old or of another history, has failed, or part of it is gone.
+    /// One more place at its beginning; `None` if it is too old or of another history, has failed, or part of it is
+    /// gone.
     pub(super) fn join(self: &Arc<Read>, epoch: &Epoch) -> Option<Cursor> {
         let mut state = self.lock();
-        let is_of_another = state.seam.as_ref().is_some_and(|seam| seam.epoch != *epoch);
+        let is_of_another = state
+            .boundary
+            .as_ref()
+            .is_some_and(|boundary| boundary.epoch != *epoch);
         if is_of_another
             || state.abandoned
             || !state.kept.is_whole()
@@ -107,9 +111,9 @@ impl Read {
     }
 
     /// The snapshot is taken.
-    pub(super) fn begin(&self, seam: Seam) {
+    pub(super) fn begin(&self, boundary: SnapshotBoundary) {
         let mut state = self.lock();
-        state.seam = Some(Arc::new(seam));
+        state.boundary = Some(Arc::new(boundary));
         state.began = Some(Instant::now());
         drop(state);
         self.changed.send_replace(());
@@ -206,7 +210,7 @@ impl State {
 #[derive(Debug)]
 pub enum Next {
     /// The snapshot is taken, and its rows will follow.
-    Begun(Arc<Seam>),
+    Begun(Arc<SnapshotBoundary>),
     /// Some rows.
     Rows(Rows),
     /// There are no more.
@@ -258,11 +262,11 @@ impl Cursor {
         if let Some(Err(error)) = &state.end {
             return Err(Arc::clone(error));
         }
-        let Some(seam) = state.seam.as_ref().map(Arc::clone) else {
+        let Some(boundary) = state.boundary.as_ref().map(Arc::clone) else {
             return Ok(None);
         };
         if !has_begun {
-            return Ok(Some(Next::Begun(seam)));
+            return Ok(Some(Next::Begun(boundary)));
         }
         let at = state.cursors.get(&self.id).copied().unwrap_or_default();
         if let Some(chunk) = state.kept.get(at).cloned() {
@@ -295,8 +299,8 @@ mod tests {
         Epoch("e".into())
     }
 
-    fn seam() -> Seam {
-        Seam {
+    fn boundary() -> SnapshotBoundary {
+        SnapshotBoundary {
             epoch: epoch(),
             after: Lsn(1),
             until: Lsn(2),
@@ -318,8 +322,8 @@ mod tests {
         let mut spool = Spool::new(dir.path(), &Budget::new(1 << 20));
         let (read, mut first) = Read::new();
         let mut second = read.join(&epoch()).unwrap();
-        read.begin(seam());
-        assert!(matches!(first.next(false).await, Ok(Next::Begun(seam)) if seam.after == Lsn(1)));
+        read.begin(boundary());
+        assert!(matches!(first.next(false).await, Ok(Next::Begun(boundary)) if boundary.after == Lsn(1)));
         read.push(spool.write(b"[1]", || 0, || true).unwrap().unwrap());
         assert_eq!(rows(&mut first).await.as_deref(), Some("[1]"));
         read.push(spool.write(b"[2]", || 0, || true).unwrap().unwrap());

@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::{Error, Snapshots, statement};
 use crate::event::{TableName, quote_identifier};
-use crate::fanout::Query;
 use crate::journal::History;
+use crate::matching::Query;
 use crate::postgres::{self, Connection, Row};
 
 /// The right that the role lacks to read a table. `Display` says so in a sentence, with what mends it.

@@ -7,8 +7,8 @@ use super::spool::Spool;
 use super::take::take;
 use super::{Error, Snapshots, statement};
 use crate::event::{Column, Projection, Relation, Tuple};
-use crate::fanout::Query;
 use crate::journal::History;
+use crate::matching::Query;
 use crate::postgres::{self, Connection, Fetched, Field};
 
 /// The number of rows that are asked for at a time.
@@ -25,7 +25,13 @@ impl<H: History> Snapshots<H> {
         let Some(relation) = query.relation() else {
             return Err(Error::TableChanged);
         };
-        let seam = take(connection, relation, &self.history, &self.unseen, is_wanted)?;
+        let boundary = take(
+            connection,
+            relation,
+            &self.history,
+            &self.pending_visibility,
+            is_wanted,
+        )?;
         let columns = query.columns_of(relation).map_err(|_| Error::TableChanged)?;
         self.check_table(relation)?;
         let version = connection.server_version_num();
@@ -49,7 +55,7 @@ impl<H: History> Snapshots<H> {
         }
         // All names in it were looked up.
         connection.query(&statement::names_in_values())?;
-        turn.read.begin(seam);
+        turn.read.begin(boundary);
         self.write_rows(turn, connection, &narrowed(relation, &columns), query)
     }
 

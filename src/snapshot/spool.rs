@@ -129,7 +129,8 @@ impl Spool {
         }
     }
 
-    /// Adds a chunk, once there is space for it beside the `kept` bytes of this snapshot's own; `None` if nobody wants it.
+    /// Adds a chunk, once there is space for it beside the `kept` bytes of this snapshot's own; `None` if nobody wants
+    /// it.
     pub(super) fn write(
         &mut self,
         bytes: &[u8],

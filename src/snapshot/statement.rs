@@ -6,8 +6,8 @@ use crate::postgres::{
     NAMES_IN_VALUES, Publication, Row, publication_tables, quote_identifier, quote_literal,
 };
 
-/// Begins the transaction that a snapshot reads in. None of this takes the transaction's snapshot yet. Row security would
-/// hide rows without a word: with it off they are an error.
+/// Begins the transaction that a snapshot reads in. None of this takes the transaction's snapshot yet. Row security
+/// would hide rows without a word: with it off they are an error.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
      SET LOCAL row_security = off; \
      SET LOCAL search_path = pg_catalog; \
@@ -22,8 +22,8 @@ pub(super) fn hold(table: &TableName) -> String {
 }
 
 /// Asks whether the table's files, and those of its partitions, are those that they were when the snapshot was taken: a
-/// table that was rewritten or truncated since, before it was held, would seem to be empty. `pg_class` answers as of the
-/// snapshot, and the function as of now.
+/// table that was rewritten or truncated since, before it was held, would seem to be empty. `pg_class` answers as of
+/// the snapshot, and the function as of now.
 pub(super) fn is_unchanged(oid: u32) -> String {
     format!(
         "SELECT pg_catalog.bool_and(c.relfilenode = COALESCE(pg_catalog.pg_relation_filenode(c.oid), 0)) \
@@ -71,9 +71,9 @@ pub(super) const TAKE: &str = "SELECT pg_catalog.pg_current_snapshot()::text, pg
 pub(super) const REPLAYED: &str =
     "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn()";
 
-/// Asks of the table, of which the transaction has a lock, what [`Facts`] reads. Of partitions, which are found as of the
-/// snapshot, `to_regclass` says what has their names now, and `pg_partition_tree` keeps those that are still partitions as
-/// they are.
+/// Asks of the table, of which the transaction has a lock, what [`Facts`] reads. Of partitions, which are found as of
+/// the snapshot, `to_regclass` says what has their names now, and `pg_partition_tree` keeps those that are still
+/// partitions as they are.
 pub(super) fn facts(oid: u32, publications: &[Publication], version: u32) -> String {
     let names: Vec<String> = publications.iter().map(|p| quote_literal(p.as_str())).collect();
     let names = names.join(", ");
@@ -125,9 +125,9 @@ pub(super) struct Facts {
     /// The conditions on them: that the publications put, for one operation or another, and that their partition logs
     /// changes, which foreign and unlogged ones do not.
     conditions: Vec<String>,
-    /// Where there are foreign partitions, those that log changes, and all columns: to read the table would read the foreign
-    /// ones, too, whose servers may be far. `None` if the role may read some by the root alone, or some were detached or
-    /// renamed just now.
+    /// Where there are foreign partitions, those that log changes, and all columns: to read the table would read the
+    /// foreign ones, too, whose servers may be far. `None` if the role may read some by the root alone, or some were
+    /// detached or renamed just now.
     parts: Option<(Vec<String>, String)>,
 }
 
@@ -208,7 +208,7 @@ pub(super) fn qualified(table: &TableName) -> String {
 }
 
 /// Makes the primary write its log to disk up to here. (No session of ours waits for a standby.)
-pub(super) const NUDGE: &str =
+pub(super) const REQUEST_WAL_FLUSH: &str =
     "SET TRANSACTION READ WRITE; SELECT pg_catalog.pg_logical_emit_message(true, 'walcast.flush', '')";
 
 #[cfg(test)]

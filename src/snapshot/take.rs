@@ -1,18 +1,18 @@
-//! Taking a snapshot: the [`Seam`] between its rows and the stream.
+//! PendingSnapshot a snapshot: the [`SnapshotBoundary`] between its rows and the stream.
 //!
-//! On a primary the snapshot's own list of transactions decides, and it is compared with what the journal holds that may
-//! not be seen yet. A standby shows no such list, but there transactions are seen in the order of the log: the snapshot
-//! is taken again until no transaction lies where it cannot be told.
+//! On a primary the snapshot's own list of transactions decides, and it is compared with what the journal holds that
+//! may not be seen yet. A standby shows no such list, but there transactions are seen in the order of the log: the
+//! snapshot is taken again until no transaction lies where it cannot be told.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Error, Unseen, statement};
+use super::{Error, PendingVisibility, statement};
 use crate::event::Relation;
 use crate::journal::{Entry, History, Identity, Read as _};
 use crate::lsn::{Lsn, Position, Start};
 use crate::postgres::{self, Connection, Row, Snapshot};
-use crate::snapshot::Seam;
+use crate::snapshot::SnapshotBoundary;
 
 /// The time that a standby, or the journal, may take to come as far as a snapshot needs.
 const CATCH_UP: Duration = Duration::from_secs(60);
@@ -67,15 +67,15 @@ impl Taken {
     }
 }
 
-/// Begins a transaction on `connection` that reads the table of `relation`, takes its snapshot, and holds the table as it
-/// is.
+/// Begins a transaction on `connection` that reads the table of `relation`, takes its snapshot, and holds the table as
+/// it is.
 pub(super) fn take<H: History>(
     connection: &mut Connection,
     relation: &Relation,
     history: &H,
-    unseen: &Unseen,
+    pending_visibility: &PendingVisibility,
     mut is_wanted: impl FnMut() -> bool,
-) -> Result<Seam, Error> {
+) -> Result<SnapshotBoundary, Error> {
     for _ in 0..TRIES {
         if !is_wanted() {
             return Err(Error::Abandoned);
@@ -84,14 +84,14 @@ pub(super) fn take<H: History>(
         let epoch = history.epoch();
         connection.query(statement::BEGIN)?;
         // Before the snapshot: all of this is either seen by it or known not to be.
-        let (taking, head) = (unseen.taking(), history.head());
+        let (taking, head) = (pending_visibility.taking(), history.head());
         let taken = Taken::read(&connection.query_one("the snapshot", statement::TAKE)?)?;
         taken.check(&history.identity())?;
-        let seam = match (taken.on_standby, replayed) {
+        let boundary = match (taken.on_standby, replayed) {
             (false, None) => {
                 let after = taking.start(head, &taken.view);
-                unseen.forget(&taken.view);
-                after.map(|after| Seam {
+                pending_visibility.forget(&taken.view);
+                after.map(|after| SnapshotBoundary {
                     epoch: epoch.clone(),
                     after,
                     until: taken.position,
@@ -100,7 +100,7 @@ pub(super) fn take<H: History>(
             }
             (true, Some(replayed)) => {
                 let until = untold(connection, history, replayed, &taken.view, &mut is_wanted)?;
-                until.map(|until| Seam {
+                until.map(|until| SnapshotBoundary {
                     epoch: epoch.clone(),
                     after: replayed,
                     until,
@@ -110,12 +110,13 @@ pub(super) fn take<H: History>(
             // It was promoted just now.
             _ => None,
         };
-        let is_held = |seam: &Seam| seam.after >= history.earliest() && history.epoch() == epoch;
-        if let Some(seam) = seam
+        let is_held =
+            |boundary: &SnapshotBoundary| boundary.after >= history.earliest() && history.epoch() == epoch;
+        if let Some(boundary) = boundary
             && hold(connection, relation, &mut is_wanted)?
-            && is_held(&seam)
+            && is_held(&boundary)
         {
-            return Ok(seam);
+            return Ok(boundary);
         }
         connection.query("ROLLBACK")?;
         thread::sleep(PAUSE);
@@ -170,8 +171,8 @@ fn wait_for_standby<H: History>(
     }
 }
 
-/// Up to where it is to be looked what a snapshot on a standby saw, which had replayed up to `replayed` before; `None` if
-/// it cannot be told.
+/// Up to where it is to be looked what a snapshot on a standby saw, which had replayed up to `replayed` before; `None`
+/// if it cannot be told.
 fn untold<H: History>(
     connection: &mut Connection,
     history: &H,

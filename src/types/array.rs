@@ -304,8 +304,8 @@ impl<'a> ArrayRef<'a> {
         Ok(false)
     }
 
-    /// ANY: whether the condition holds for an element. `None` is SQL's null: it holds for none that is known, and there
-    /// are nulls. (A null on the left of `= ANY` makes null of any array but an empty one.)
+    /// ANY: whether the condition holds for an element. `None` is SQL's null: it holds for none that is known, and
+    /// there are nulls. (A null on the left of `= ANY` makes null of any array but an empty one.)
     pub fn any(self, mut holds: impl FnMut(&Datum<'_>) -> bool) -> Result<Option<bool>, Malformed> {
         let mut answer = Some(false);
         for item in self.data() {

@@ -16,8 +16,8 @@ enum Token<'a> {
     Quoted(Quoted<'a>),
 }
 
-/// Reads an array's text from its first brace on. (The writer of JSON has a loop of its own over the same grammar: taking
-/// tokens from here cost it up to a third.)
+/// Reads an array's text from its first brace on. (The writer of JSON has a loop of its own over the same grammar:
+/// taking tokens from here cost it up to a third.)
 #[derive(Clone, Copy, Debug)]
 struct Tokens<'a> {
     rest: &'a [u8],
@@ -156,8 +156,8 @@ impl<'a> ArrayText<'a> {
         ArrayText { text, delimiter }
     }
 
-    /// The elements in the order of their storage, row by row; `None` is a null. An element is its type's text, in place
-    /// unless some of it is escaped. The first error is the last item.
+    /// The elements in the order of their storage, row by row; `None` is a null. An element is its type's text, in
+    /// place unless some of it is escaped. The first error is the last item.
     pub fn elements(self) -> Elements<'a> {
         Elements {
             tokens: Tokens::new(self.text, self.delimiter),

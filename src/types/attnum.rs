@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A column's number in its table, or an attribute's in its composite type (`attnum`): it keeps it under another name, and
-/// no other of the table ever has it.
+/// A column's number in its table, or an attribute's in its composite type (`attnum`): it keeps it under another name,
+/// and no other of the table ever has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Attnum(i16);
@@ -11,8 +11,8 @@ pub struct Attnum(i16);
 impl Attnum {
     /// Not asked for: journals of earlier versions have it, and what is no table's.
     pub const UNKNOWN: Attnum = Attnum(0);
-    /// It cannot be told which of several columns it was: the table was changed more than once before the catalogs could
-    /// be asked.
+    /// It cannot be told which of several columns it was: the table was changed more than once before the catalogs
+    /// could be asked.
     pub const UNCERTAIN: Attnum = Attnum(-1);
 
     /// The column of that number, which is positive.

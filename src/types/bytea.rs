@@ -7,8 +7,8 @@ pub(super) fn printed(text: &[u8]) -> Option<&[u8]> {
     (digits.len().is_multiple_of(2) && are_digits).then_some(digits)
 }
 
-/// The digits of a literal in ASCII, in the hex or the escape format, as `byteain` reads it. `None` if Postgres refuses it.
-/// (What other characters are as bytes depends on the server's encoding.)
+/// The digits of a literal in ASCII, in the hex or the escape format, as `byteain` reads it. `None` if Postgres
+/// refuses it. (What other characters are as bytes depends on the server's encoding.)
 pub(super) fn literal(text: &str) -> Option<Vec<u8>> {
     let digit = |value: u8| char::from_digit(value.into(), 16).map_or(b'0', |digit| digit as u8);
     let mut digits = Vec::with_capacity(text.len() * 2);

@@ -82,8 +82,8 @@ impl Simple {
         self.is_integer() || matches!(self, Simple::Numeric | Simple::Float4 | Simple::Float8)
     }
 
-    /// True if values of this type can be cast to that one, as Postgres does it and exactly. (A float becomes a `numeric`
-    /// by being printed with fifteen digits: that is not done here.)
+    /// True if values of this type can be cast to that one, as Postgres does it and exactly. (A float becomes a
+    /// `numeric` by being printed with fifteen digits: that is not done here.)
     pub fn converts(self, to: Simple) -> bool {
         use Simple::{Bool, Date, Float4, Float8, Int4, Numeric, Timestamp, TimestampTz};
         match (self, to) {

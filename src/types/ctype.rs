@@ -3,9 +3,9 @@
 //!
 //! Under most collations these map each character by itself (`towlower`, or the simple mappings of the builtin
 //! `C.UTF-8`), so that a table of the characters that change says all of it. That table is the server's: it is asked
-//! once in a process for each ctype, when the first predicate needs it, and kept here under the ctype's name, which is all
-//! that relations say. So rows that were written long ago fold as rows do on the server now, and a name whose table was not
-//! asked yet folds nothing: what needs it says so ([`Unasked`]).
+//! once in a process for each ctype, when the first predicate needs it, and kept here under the ctype's name, which is
+//! all that relations say. So rows that were written long ago fold as rows do on the server now, and a name whose
+//! table was not asked yet folds nothing: what needs it says so ([`CollationQuestion`]).
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -16,7 +16,7 @@ use std::sync::{LazyLock, PoisonError, RwLock};
 
 use serde::{Deserialize, Serialize};
 
-use super::Unasked;
+use super::CollationQuestion;
 
 /// Which letter is whose lower case, under a collation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -37,12 +37,12 @@ impl Ctype {
         *self == Ctype::Unknown
     }
 
-    /// The question that the server is to be asked before texts can be folded; `None` if nothing is: its table is known, or
-    /// it has none.
-    pub fn unasked(&self) -> Option<Unasked> {
+    /// The question that the server is to be asked before texts can be folded; `None` if nothing is: its table is
+    /// known, or it has none.
+    pub fn collation_question(&self) -> Option<CollationQuestion> {
         match self {
             Ctype::Named(name) => {
-                Some(Unasked::Letters(name.clone())).filter(|unasked| !unasked.is_answered())
+                Some(CollationQuestion::Letters(name.clone())).filter(|question| !question.is_answered())
             }
             Ctype::C | Ctype::Unknown => None,
         }
@@ -176,8 +176,8 @@ impl CaseMap {
         learnt.names.insert(name.to_owned(), None);
     }
 
-    /// Keeps what the server says of a ctype, for as long as the process runs: the characters that `lower` changes, each
-    /// with what it becomes, and those that `upper` changes.
+    /// Keeps what the server says of a ctype, for as long as the process runs: the characters that `lower` changes,
+    /// each with what it becomes, and those that `upper` changes.
     ///
     /// # Errors
     /// What a pattern means changes: `%`, `_` or the backslash. Then the ctype has no map.
@@ -207,8 +207,8 @@ impl CaseMap {
         Ok(())
     }
 
-    /// Matchers and indexes of every thread hold maps by the thousand, and there are no more of them than the server has
-    /// locales.
+    /// Matchers and indexes of every thread hold maps by the thousand, and there are no more of them than the server
+    /// has locales.
     fn leak(number: usize, lower: Table, upper: Table) -> CaseMap {
         CaseMap(Box::leak(Box::new(Letters { number, lower, upper })))
     }
@@ -219,7 +219,8 @@ impl CaseMap {
         self.0.lower.change(c)
     }
 
-    /// The outcome of `lower` for a text; `None` if that is not UTF-8, which no server sends. Copies what it must change.
+    /// The outcome of `lower` for a text; `None` if that is not UTF-8, which no server sends. Copies what it must
+    /// change.
     pub fn lower(self, text: &[u8]) -> Option<Cow<'_, [u8]>> {
         self.0.lower.change_text(text)
     }
@@ -276,14 +277,17 @@ mod tests {
 
     #[test]
     fn a_ctype_folds_what_the_server_said_and_nothing_before() {
-        let unasked = Some(Unasked::Letters("ctype a".to_owned()));
+        let question = Some(CollationQuestion::Letters("ctype a".to_owned()));
         assert_eq!(
-            (CaseMap::of(&named("ctype a")), named("ctype a").unasked()),
-            (None, unasked)
+            (
+                CaseMap::of(&named("ctype a")),
+                named("ctype a").collation_question()
+            ),
+            (None, question)
         );
         let lowered = [('É', 'é'), ('\u{212a}', 'k'), ('I', 'ı'), ('Σ', 'σ')];
         CaseMap::learn("ctype a", lowered, [('é', 'É'), ('ß', 'ẞ')]).unwrap();
-        assert_eq!(named("ctype a").unasked(), None);
+        assert_eq!(named("ctype a").collation_question(), None);
         let map = CaseMap::of(&named("ctype a")).unwrap();
         assert_eq!(lower(map, "aÉI\u{212a}ΑΣ日"), "aéıkΑσ日");
         assert_eq!(&*map.upper("aéß日".as_bytes()).unwrap(), "aÉẞ日".as_bytes());
@@ -323,6 +327,10 @@ mod tests {
             Err(NoLetters('％', '%'))
         );
         assert_eq!(CaseMap::of(&named("ctype f")), None);
-        assert_eq!(named("ctype f").unasked(), None, "it would answer the same");
+        assert_eq!(
+            named("ctype f").collation_question(),
+            None,
+            "it would answer the same"
+        );
     }
 }

@@ -25,8 +25,8 @@ const MAX_STEPS: usize = 64;
 
 /// Ways from the beginning of a document, with the steps that they share.
 ///
-/// Each leads to where it does by itself in a [`Document`](super::Document). A text that is not what a server prints, or in
-/// which a key stands twice, is refused.
+/// Each leads to where it does by itself in a [`Document`](super::Document). A text that is not what a server prints,
+/// or in which a key stands twice, is refused.
 #[derive(Debug)]
 pub struct Paths {
     places: Slab<Place>,
@@ -64,8 +64,8 @@ impl Default for Paths {
 const ROOT: u32 = 0;
 
 impl Paths {
-    /// Adds a way, and returns the number of its end; `None` if it is followed by itself alone: it counts from the end of
-    /// an array, or is long.
+    /// Adds a way, and returns the number of its end; `None` if it is followed by itself alone: it counts from the end
+    /// of an array, or is long.
     pub fn add<'s>(&mut self, ways: impl Iterator<Item = Way<'s>>) -> Option<u32> {
         let mut edges = Vec::new();
         for way in ways {
@@ -172,8 +172,8 @@ impl Paths {
         self.places.len() == 1
     }
 
-    /// The values that the ways lead to in a document, by the numbers of their ends, in the order of these. A way without one
-    /// leads to null.
+    /// The values that the ways lead to in a document, by the numbers of their ends, in the order of these. A way
+    /// without one leads to null.
     ///
     /// # Errors
     /// Each is to be followed by itself: the text is not what a server prints, or a key of it stands twice.
@@ -203,8 +203,8 @@ struct Walk<'p, 'a> {
 }
 
 impl<'a> Walk<'_, 'a> {
-    /// Follows the ways on from a place, whose value the text starts with, and returns what is behind the value. If nothing
-    /// else is to be looked for, it may end before it is there.
+    /// Follows the ways on from a place, whose value the text starts with, and returns what is behind the value. If
+    /// nothing else is to be looked for, it may end before it is there.
     fn value(&mut self, number: u32, text: &'a [u8], is_last: bool) -> Result<&'a [u8], Malformed> {
         let paths = self.paths;
         let place = paths.places.get(number as usize).ok_or(Malformed)?;

@@ -1,7 +1,7 @@
 //! Reads JSON in place, one level at a time: what nests is skipped without recursion, so depth costs nothing.
 //!
-//! The text is what the server prints of `json` and `jsonb`, so it is JSON; of what is not, something is read or nothing,
-//! but it ends.
+//! The text is what the server prints of `json` and `jsonb`, so it is JSON; of what is not, something is read or
+//! nothing, but it ends.
 
 use std::borrow::Cow;
 

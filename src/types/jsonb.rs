@@ -10,8 +10,8 @@ use super::json_read::{Child, Children, Shape, is_text, split_value, unescape, w
 use super::jsonb_compare::{contains, has_scalar, is_equal, is_equal_scalar};
 use super::{Exhausted, Malformed, Work};
 
-/// The depth to which values may nest in a constant, and in containers of which one contains the other: more than people
-/// write, and less than a stack holds.
+/// The depth to which values may nest in a constant, and in containers of which one contains the other: more than
+/// people write, and less than a stack holds.
 pub(super) const MAX_DEPTH: usize = 256;
 
 /// The number of steps that a path may have.
@@ -98,8 +98,8 @@ impl Path {
     }
 
     /// True if the path leads to the same place here as there. Of a `json` Postgres counts a negative index of a later
-    /// step from the end of the first array at that depth that is long enough, wherever that stands: such a path is best
-    /// refused, and [`Document::path`] does not follow it.
+    /// step from the end of the first array at that depth that is long enough, wherever that stands: such a path is
+    /// best refused, and [`Document::path`] does not follow it.
     pub fn is_exact(&self, form: JsonForm) -> bool {
         let is_negative = |step: &Step| step.index.is_some_and(|index| index < 0);
         form == JsonForm::Jsonb || !self.0.iter().skip(1).any(is_negative)
@@ -227,8 +227,8 @@ impl<'a> Document<'a> {
     }
 }
 
-/// The value that the steps lead to from the `jsonb` that the text starts with. What is not on the way is skipped, and what
-/// lies behind is not read.
+/// The value that the steps lead to from the `jsonb` that the text starts with. What is not on the way is skipped, and
+/// what lies behind is not read.
 fn find<'a, K: AsRef<[u8]>>(mut text: &'a [u8], steps: &[Step<K>]) -> Result<Option<&'a [u8]>, JsonError> {
     for step in steps {
         let mut children = Children::of(text);
@@ -268,8 +268,8 @@ fn find<'a, K: AsRef<[u8]>>(mut text: &'a [u8], steps: &[Step<K>]) -> Result<Opt
     Ok(Some(value))
 }
 
-/// The value that the steps lead to from the `json` that the text starts with, and what follows that `json`. Of a key that
-/// stands twice the last one counts that leads to something.
+/// The value that the steps lead to from the `json` that the text starts with, and what follows that `json`. Of a key
+/// that stands twice the last one counts that leads to something.
 fn find_last<'a, K: AsRef<[u8]>>(
     text: &'a [u8],
     steps: &[Step<K>],

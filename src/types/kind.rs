@@ -280,8 +280,8 @@ pub enum Altered {
     Attribute(String),
 }
 
-/// The first label that is called otherwise, or whose name another one has. Either may have labels that the other does not
-/// have yet.
+/// The first label that is called otherwise, or whose name another one has. Either may have labels that the other does
+/// not have yet.
 fn renamed<'l>(
     labels: &'l [String],
     oids: &[u32],

@@ -1,9 +1,10 @@
 //! [`Pattern`]: LIKE and ILIKE (`like_match.c`), in time linear in the text and without recursion.
 //!
 //! What stands between two `%` is searched for from left to right. A piece of literal bytes is found by a search that
-//! takes time linear in the text whatever both are (Two-Way). One with `_`, or whose letters fold, is held against the text
-//! place by place, which is fastest where few places look alike; where many do, all places are followed at once, a bit for
-//! each byte of the piece (Baeza-Yates and Gonnet, "A New Approach to Text Searching"), 64 of them in a word.
+//! takes time linear in the text whatever both are (Two-Way). One with `_`, or whose letters fold, is held against the
+//! text place by place, which is fastest where few places look alike; where many do, all places are followed at once,
+//! a bit for each byte of the piece (Baeza-Yates and Gonnet, "A New Approach to Text Searching"), 64 of them in a
+//! word.
 
 use memchr::{memchr, memchr2, memmem};
 
@@ -255,8 +256,8 @@ fn is_literal(piece: &[u8]) -> bool {
     memchr(ANY, piece).is_none()
 }
 
-/// The same for a piece that many places look like: bit `n` of the state says that the bytes read last match the piece up
-/// to its byte `n`.
+/// The same for a piece that many places look like: bit `n` of the state says that the bytes read last match the piece
+/// up to its byte `n`.
 fn behind_first_at_once<'a, const FOLDS: bool>(piece: &[u8], text: &'a [u8]) -> Option<&'a [u8]> {
     let words = piece.len().div_ceil(64);
     // Which bytes of the piece are wildcards, and for each byte of a text which bytes of the piece it matches.

@@ -113,7 +113,8 @@ impl fmt::Display for Interval {
     }
 }
 
-/// A timestamp and an interval: first the months, then the days, then the time, and none of the steps may leave the range.
+/// A timestamp and an interval: first the months, then the days, then the time, and none of the steps may leave the
+/// range.
 pub fn timestamp_plus(micros: i64, interval: Interval) -> Option<i64> {
     if is_infinite(micros) {
         return Some(micros);
@@ -214,8 +215,8 @@ pub fn truncated(micros: i64, to: Precision) -> Option<i64> {
     })
 }
 
-/// A date, timestamp or time of day as the server prints it in ISO 8601, a `timestamptz` and a `timetz` in UTC. It is read
-/// as the same value again.
+/// A date, timestamp or time of day as the server prints it in ISO 8601, a `timestamptz` and a `timetz` in UTC. It is
+/// read as the same value again.
 pub fn text(kind: &Kind, value: i64) -> String {
     struct Text<'a>(&'a Kind, i64);
 

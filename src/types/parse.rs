@@ -207,7 +207,8 @@ fn integer_literal(kind: &Kind, trimmed: &str, text: &str) -> Result<Datum<'stat
     }
 }
 
-/// The number of digits that a `numeric` may have before its decimal point, and after it (documentation, "Numeric Types").
+/// The number of digits that a `numeric` may have before its decimal point, and after it (documentation, "Numeric
+/// Types").
 const NUMERIC_DIGITS: (i32, i64) = (131_072, 16_383);
 
 pub(super) fn numeric_literal(text: &str) -> Result<Decimal<'static>, NumberError> {

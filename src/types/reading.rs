@@ -56,8 +56,8 @@ pub enum Reading {
 }
 
 impl Reading {
-    /// The way in which values of a type are read to be compared with others of it; `None` if that takes more than reading
-    /// them, or cannot be done here.
+    /// The way in which values of a type are read to be compared with others of it; `None` if that takes more than
+    /// reading them, or cannot be done here.
     pub fn of(kind: &Kind) -> Option<Reading> {
         Some(match kind {
             Kind::Bool => Reading::Bool,
@@ -103,7 +103,8 @@ impl Reading {
         }
     }
 
-    /// Reads a value as the server prints it, in place but for letters that change. `None` if the text is not of the type, which no server sends.
+    /// Reads a value as the server prints it, in place but for letters that change. `None` if the text is not of the
+    /// type, which no server sends.
     pub fn read(self, text: &[u8]) -> Option<Datum<'_>> {
         Some(match self {
             Reading::Bool => Datum::Bool(match text {

@@ -4,7 +4,8 @@ use std::cell::Cell;
 
 /// Counts work in units of about a byte that is looked at, a nanosecond of a processor's time.
 ///
-/// It is counted by what is done, not by the clock, so that the same question about the same row takes the same everywhere.
+/// It is counted by what is done, not by the clock, so that the same question about the same row takes the same
+/// everywhere.
 #[derive(Debug)]
 pub struct Work {
     done: Cell<u64>,

@@ -1,5 +1,5 @@
-//! Readings of the clock, and arithmetic of dates, times and intervals, against Postgres itself: the same values of the same
-//! types, and errors where it has errors.
+//! Readings of the clock, and arithmetic of dates, times and intervals, against Postgres itself: the same values of
+//! the same types, and errors where it has errors.
 
 use std::fmt::Write;
 
@@ -232,8 +232,8 @@ impl Generator<'_> {
     }
 }
 
-/// The server's answers to expressions, in a transaction that begins with `begin`: the type and the text of each, or that it
-/// is an error.
+/// The server's answers to expressions, in a transaction that begins with `begin`: the type and the text of each, or
+/// that it is an error.
 fn answers(cluster: &Cluster, begin: &str, expressions: &[String]) -> Vec<String> {
     let mut sql = String::from(
         "CREATE OR REPLACE FUNCTION value(expression text) RETURNS text LANGUAGE plpgsql AS $f$

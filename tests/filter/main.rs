@@ -1,6 +1,7 @@
 //! The filter and the JSON writer against Postgres itself: random rows, random predicates, the same answers.
 //!
-//! The seed is printed; `WALCAST_SEED` sets it. `WALCAST_PAIRS` sets how many pairs of a row and a predicate are compared.
+//! The seed is printed; `WALCAST_SEED` sets it. `WALCAST_PAIRS` sets how many pairs of a row and a predicate are
+//! compared.
 
 // Clippy allows these in test functions only, not in their helpers.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]

@@ -1,4 +1,5 @@
-//! Membership over random changes, as pgoutput tells of them: what a client holds who folds them is the query's result.
+//! ResultChange over random changes, as pgoutput tells of them: what a client holds who folds them is the query's
+//! result.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -7,14 +8,15 @@ use std::sync::Arc;
 use walcast::cluster::Cluster;
 use walcast::decode::{Assembler, Message, Step};
 use walcast::event::{Op, Relation, StreamRelation, Tuple, Value};
-use walcast::filter::{Decision, Matcher, Membership, Operation, Predicate, decides, membership};
+use walcast::filter::{Decision, Matcher, Operation, Predicate, ResultChange, decides, membership};
 use walcast::lsn::Lsn;
 
 use crate::predicates::{Written, predicate};
 use crate::table::{ROWS, catalog, columns, literal, relation, table};
 use crate::{Answer, answers, cluster, seed};
 
-/// The numbers of predicates that follow a table, of statements that change it, and of statements after which views are judged.
+/// The numbers of predicates that follow a table, of statements that change it, and of statements after which views
+/// are judged.
 const VIEWS: usize = 160;
 const STATEMENTS: usize = 180;
 const JUDGED_EVERY: usize = 60;
@@ -199,7 +201,7 @@ fn ids_of(op: &Op<'_>) -> (Option<i64>, Option<i64>) {
 
 impl View {
     /// Applies it for who is told of all that is undecided.
-    fn tell(&mut self, membership: Option<Membership>, op: &Op<'_>) {
+    fn tell(&mut self, membership: Option<ResultChange>, op: &Op<'_>) {
         if matches!(op, Op::Truncate) {
             self.told.clear();
             self.open.clear();
@@ -212,20 +214,20 @@ impl View {
             return;
         };
         match membership {
-            Membership {
+            ResultChange {
                 decision: Decision::MayBe { as_before: true },
                 ..
             } => {
                 self.told.extend(was_told.then_some(after));
                 self.open.extend(was_open.then_some(after));
             }
-            Membership {
+            ResultChange {
                 decision: Decision::MayBe { .. },
                 ..
             } => {
                 self.open.insert(after);
             }
-            Membership {
+            ResultChange {
                 op: Operation::Insert | Operation::Update,
                 ..
             } => {

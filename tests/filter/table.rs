@@ -239,14 +239,18 @@ pub(crate) fn relation(cluster: &Cluster) -> Relation {
     // All that predicates may depend on.
     for column in &relation.columns {
         let of_type = match &column.ty.kind {
-            Kind::Citext(ctype) => ctype.unasked(),
+            Kind::Citext(ctype) => ctype.collation_question(),
             _ => None,
         };
-        for unasked in [of_type, column.ctype.unasked(), column.collation.unasked()]
-            .iter()
-            .flatten()
+        for question in [
+            of_type,
+            column.ctype.collation_question(),
+            column.collation.collation_question(),
+        ]
+        .iter()
+        .flatten()
         {
-            catalog.learn(unasked).unwrap();
+            catalog.learn(question).unwrap();
         }
     }
     relation

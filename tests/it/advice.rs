@@ -1,4 +1,5 @@
-//! Everything that `serve` and its pages tell people to run is run where they say so; then the application goes on writing.
+//! Everything that `serve` and its pages tell people to run is run where they say so; then the application goes on
+//! writing.
 
 use serde_json::json;
 use walcast::cluster::Cluster;

@@ -1,5 +1,5 @@
-//! Tables that the stream describes for the first time, many at once: the catalogs are asked for them together, and every
-//! row is read as if they had been asked for it alone.
+//! Tables that the stream describes for the first time, many at once: the catalogs are asked for them together, and
+//! every row is read as if they had been asked for it alone.
 
 use serde_json::{Value, json};
 

@@ -42,7 +42,8 @@ fn node(script: &str, input: &str) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap())
 }
 
-/// Writes as an application does that does not wait for the disk, and returns the position that the page says to ask for.
+/// Writes as an application does that does not wait for the disk, and returns the position that the page says to ask
+/// for.
 fn write(connection: &mut walcast::postgres::Connection, sql: &str) -> At {
     connection.query(sql).unwrap();
     let position = connection.query("SELECT pg_current_wal_insert_lsn()").unwrap();

@@ -160,9 +160,9 @@ fn nothing_is_lost_or_repeated_when_the_way_to_postgres_is_cut_or_stalls() {
     assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
 }
 
-/// What a byte of an insert is, where it lies before the text of its second column, and what is flipped in it. The first
-/// column has three digits. The chapters "Message Formats", "Streaming Replication Protocol" and "Logical Replication
-/// Message Formats" have the layout.
+/// What a byte of an insert is, where it lies before the text of its second column, and what is flipped in it. The
+/// first column has three digits. The chapters "Message Formats", "Streaming Replication Protocol" and "Logical
+/// Replication Message Formats" have the layout.
 const GARBLED: [(&str, usize, u8); 11] = [
     ("the type of the message", 51, 0x01),
     ("its length, by a gigabyte", 50, 0x40),

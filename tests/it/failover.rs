@@ -59,8 +59,8 @@ fn promote(database: &Database) {
     assert_eq!(database.value("SELECT pg_is_in_recovery()"), "f");
 }
 
-/// The primary is lost, with what it wrote after the standby had last heard of it, and clients have seen that. Returns a
-/// client of before, and the place where it is.
+/// The primary is lost, with what it wrote after the standby had last heard of it, and clients have seen that. Returns
+/// a client of before, and the place where it is.
 fn lose_the_tail(database: &Database, walcast: &Walcast, prepare: impl FnOnce(&Path)) -> (Client, Value) {
     let standby = standby_of(database);
     prepare(&standby);

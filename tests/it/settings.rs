@@ -103,8 +103,8 @@ fn values_and_predicates_mean_the_same_whatever_the_roles_settings_are() {
     assert!(walcast.stop().success());
 }
 
-/// All that ends a session or a statement, and can be set for a role, but `statement_timeout`: that of a snapshot is the
-/// administrator's to bound.
+/// All that ends a session or a statement, and can be set for a role, but `statement_timeout`: that of a snapshot is
+/// the administrator's to bound.
 fn ends(version: u32) -> Vec<(&'static str, &'static str)> {
     let mut settings = vec![
         ("lock_timeout", "'1ms'"),

@@ -36,7 +36,8 @@ fn start_standby(first: &Walcast, setup: &Setup) -> Walcast {
     second
 }
 
-/// Waits until the slot is confirmed beyond where it was when the standby came: from there on it knows all there is to know.
+/// Waits until the slot is confirmed beyond where it was when the standby came: from there on it knows all there is to
+/// know.
 fn vouched_for(database: &Database, setup: &Setup) {
     let written = database.written();
     eventually("it is confirmed", || {
@@ -143,7 +144,8 @@ fn what_the_second_never_had_is_refused_in_words() {
 
 #[test]
 fn one_that_comes_back_goes_on_with_its_own_journal_as_far_as_that_reaches() {
-    // Now and then the server writes a little by itself, and what was confirmed meanwhile is more than the first one has.
+    // Now and then the server writes a little by itself, and what was confirmed meanwhile is more than the first one
+    // has.
     assert!((0..5).any(|_| comes_back_with_its_own_journal()));
 }
 

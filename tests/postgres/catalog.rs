@@ -3,7 +3,7 @@
 use walcast::event::{Collation, Lookup, Relation, ReplicaIdentity, StreamColumn, StreamRelation, TableName};
 use walcast::lsn::Lsn;
 use walcast::postgres::*;
-use walcast::types::{CaseMap, Ctype, Kind, Unasked};
+use walcast::types::{CaseMap, CollationQuestion, Ctype, Kind};
 
 use crate::{connect, info, left_out, publication, shared};
 
@@ -181,12 +181,14 @@ fn the_catalog_knows_how_collations_fold_letters() {
             None,
             "it is not asked for before it is needed"
         );
-        catalog.learn(&Unasked::Letters(name.to_owned())).unwrap();
+        catalog
+            .learn(&CollationQuestion::Letters(name.to_owned()))
+            .unwrap();
         let case = CaseMap::of(&named(name)).unwrap();
         assert_eq!(case.lower("ÉK\u{212a}ΑΣ".as_bytes()).unwrap(), "ékkασ".as_bytes());
     }
     // Another server's, or one of a collation that was dropped.
-    let gone = Unasked::Letters("libc xx_XX.utf8".to_owned());
+    let gone = CollationQuestion::Letters("libc xx_XX.utf8".to_owned());
     catalog.learn(&gone).unwrap();
     assert!(!gone.is_answered());
     let described = catalog.describe(&as_streamed(&relation), Lsn::ZERO).unwrap();

@@ -7,8 +7,8 @@ use walcast::postgres::*;
 
 use crate::{connect, info, left_out};
 
-fn wanted(slot: &str, publications: &[&str]) -> Wanted {
-    Wanted {
+fn wanted(slot: &str, publications: &[&str]) -> Requirements {
+    Requirements {
         slot: SlotName::new(slot).unwrap(),
         publications: publications
             .iter()
@@ -21,15 +21,15 @@ fn wanted(slot: &str, publications: &[&str]) -> Wanted {
     }
 }
 
-fn creating(slot: &str, publications: &[&str]) -> Wanted {
-    Wanted {
+fn creating(slot: &str, publications: &[&str]) -> Requirements {
+    Requirements {
         create_slot: true,
         create_publication: true,
         ..wanted(slot, publications)
     }
 }
 
-fn findings(cluster: &Cluster, wanted: &Wanted) -> Vec<(Code, Severity)> {
+fn findings(cluster: &Cluster, wanted: &Requirements) -> Vec<(Code, Severity)> {
     let findings = check(&info(&cluster.url("postgres")), wanted).unwrap();
     for finding in &findings {
         println!("{finding}");
@@ -130,7 +130,7 @@ fn a_lost_slot_and_used_up_slots_are_found() {
         findings(&cluster, &wanted("old", &["p"])),
         [(Code::SlotLost, Blocks)]
     );
-    let recreating = Wanted {
+    let recreating = Requirements {
         recreate_slot: true,
         ..creating("old", &["p"])
     };
@@ -177,7 +177,7 @@ fn what_is_wrong_with_publications_and_tables_is_found() {
             ]
         );
     }
-    let as_role = |role: &str, wanted: &Wanted| {
+    let as_role = |role: &str, wanted: &Requirements| {
         let url = cluster.url("postgres").replace("postgres@", &format!("{role}@"));
         let findings = check(&info(&url), wanted).unwrap();
         findings
@@ -270,8 +270,8 @@ fn a_server_that_cannot_decode_is_found() {
     assert_eq!(refused.unwrap_err().sqlstate(), Some("28000"));
 }
 
-fn with_wal2json(slot: &str) -> Wanted {
-    Wanted {
+fn with_wal2json(slot: &str) -> Requirements {
+    Requirements {
         plugin: Plugin::Wal2json,
         ..creating(slot, &["p"])
     }

@@ -103,8 +103,8 @@ pub(crate) fn view(mut query: Value) -> View {
     }
 }
 
-/// True if the log may leave open which rows are in the result: the predicate needs more than the key, and whole rows are
-/// not logged of all.
+/// True if the log may leave open which rows are in the result: the predicate needs more than the key, and whole rows
+/// are not logged of all.
 fn depends(view: &View) -> bool {
     view.must_know()
         && ["state", "n", "code", "note"]
@@ -112,7 +112,8 @@ fn depends(view: &View) -> bool {
             .any(|column| view.names(column))
 }
 
-/// A view that must know what becomes of rows may be refused at any time: new partitions have the identity that they have.
+/// A view that must know what becomes of rows may be refused at any time: new partitions have the identity that they
+/// have.
 const UNDECIDED: Forgiven = Forgiven {
     code: "replica_identity",
     table: "ledger",

@@ -1,15 +1,15 @@
 //! Everything at once: writers, clients and faults at random, and an oracle that knows what must come of it.
 //!
 //! Between rounds the writers pause, and each client's view has to be its query's result; strictly folded all along, no
-//! change may come twice, out of order or to a row that is not there. At the end each has to have got, change for change,
-//! what a client gets that reads all of it at once. A client may be told to start again only after a fault that no
-//! history survives, or because of what was done to its table, and then for that reason: a column that its query goes by
-//! has another type or is another one, a key is another one, a partition has a replica identity that leaves open what it
-//! must know. No writer may be held up.
+//! change may come twice, out of order or to a row that is not there. At the end each has to have got, change for
+//! change, what a client gets that reads all of it at once. A client may be told to start again only after a fault
+//! that no history survives, or because of what was done to its table, and then for that reason: a column that its
+//! query goes by has another type or is another one, a key is another one, a partition has a replica identity that
+//! leaves open what it must know. No writer may be held up.
 //!
-//! Beside the workload's tables there are messages in savepoints ([`said`]), a partitioned table ([`ledger`]), one whose
-//! columns change places ([`person`]), and publications of the shape that the run draws ([`shapes`]). Somebody changes
-//! what is set for walcast's role, and which commits wait for it ([`settings`]).
+//! Beside the workload's tables there are messages in savepoints ([`said`]), a partitioned table ([`ledger`]), one
+//! whose columns change places ([`person`]), and publications of the shape that the run draws ([`shapes`]). Somebody
+//! changes what is set for walcast's role, and which commits wait for it ([`settings`]).
 //!
 //! The seed is printed; `WALCAST_SEED` sets it. `WALCAST_TORTURE` sets how long it goes on, in seconds, and
 //! `WALCAST_FAULTS` which faults there are, by their names.
@@ -92,8 +92,8 @@ impl Clients {
                 7..10 => return ground.shape.view(rng, &id),
                 _ => query(rng, &id),
             };
-            // From the start of the history everything was empty; once it broke, only the rows tell, and who names a column
-            // that had another type does not get through it.
+            // From the start of the history everything was empty; once it broke, only the rows tell, and who names a
+            // column that had another type does not get through it.
             let is_retyped = ground.has_retyped() && RETYPED.iter().any(|[_, column]| names(&query, column));
             let gets_through =
                 !(ground.has_broken() || is_retyped || query["table"] == "person" && ground.has_swapped());

@@ -22,13 +22,14 @@ const DATABASE: &str = "shop";
 const PAUSE_MS: std::ops::Range<u64> = 20..110;
 const RETRY: Duration = Duration::from_secs(1);
 
-/// A throwaway server with the shop's database. Dropping it stops the server and removes its files, and blocks meanwhile.
+/// A throwaway server with the shop's database. Dropping it stops the server and removes its files, and blocks
+/// meanwhile.
 #[derive(Debug)]
 pub(super) struct Shop(Cluster);
 
 impl Shop {
-    /// Starts the server and prepares the database: the tables are empty, the slot is there. So the journal will hold the
-    /// whole history, and clients that start with the earliest change see every row. Blocking.
+    /// Starts the server and prepares the database: the tables are empty, the slot is there. So the journal will hold
+    /// the whole history, and clients that start with the earliest change see every row. Blocking.
     pub(super) fn open() -> anyhow::Result<Shop> {
         let options = Options {
             settings: [

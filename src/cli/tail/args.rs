@@ -59,15 +59,15 @@ pub(crate) struct Args {
     /// Print the rows that are there first, as "op": "snapshot". If the connection is lost meanwhile, they come anew.
     #[arg(long, env = "WALCAST_SNAPSHOT", conflicts_with = "from")]
     pub(super) snapshot: bool,
-    /// Start after this position (16/B374D848, or 16/B374D848:17 inside a transaction), or with the earliest that is kept.
-    /// Otherwise it starts now.
+    /// Start after this position (16/B374D848, or 16/B374D848:17 inside a transaction), or with the earliest that is
+    /// kept. Otherwise it starts now.
     #[arg(long, env = "WALCAST_FROM", value_name = "POSITION|earliest", value_parser = start)]
     pub(super) from: Option<Start>,
     /// The epoch that --from is of: refused if it is not the server's.
     #[arg(long, env = "WALCAST_EPOCH", value_name = "EPOCH", requires = "from")]
     pub(super) epoch: Option<String>,
-    /// What now() is in --where, as an earlier tail said: needed with --from where --where asks for it. [default: when the
-    /// subscription is made]
+    /// What now() is in --where, as an earlier tail said: needed with --from where --where asks for it. [default: when
+    /// the subscription is made]
     #[arg(long, env = "WALCAST_NOW", value_name = "TIME")]
     pub(super) now: Option<String>,
     /// What becomes of changes for which the log cannot decide if their row belongs to the result. [default: the

@@ -3,8 +3,8 @@
 use crate::event::TableName;
 use crate::lsn::Lsn;
 
-/// The reason why a message cannot stand where it came, or a relation not for the one described. The stream's order is lost:
-/// the caller drops the connection and the open transaction, and starts again from the journal's head.
+/// The reason why a message cannot stand where it came, or a relation not for the one described. The stream's order is
+/// lost: the caller drops the connection and the open transaction, and starts again from the journal's head.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// A change or a commit without a begin.

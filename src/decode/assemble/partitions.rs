@@ -1,11 +1,11 @@
 //! [`Partitions`]: what old rows of a partitioned table hold, whose partitions wrote them.
 //!
 //! Published by its root, a partition's rows come as the root's: with the root's OID, and an old row is tagged by the
-//! root's replica identity, but holds what the partition's own has the server log. The server describes the root, then the
-//! partition, before the partition's first row and after each change to the partition; which of the partitions described
-//! so far wrote a row is not said. The columns of an identity other than `FULL` are never null, which tells: an old row
-//! with a value outside of any partition's identity is whole. Otherwise, if some partitions log whole rows and others do
-//! not, a null may be one or may not have been logged, and counts as the latter.
+//! root's replica identity, but holds what the partition's own has the server log. The server describes the root, then
+//! the partition, before the partition's first row and after each change to the partition; which of the partitions
+//! described so far wrote a row is not said. The columns of an identity other than `FULL` are never null, which tells:
+//! an old row with a value outside of any partition's identity is whole. Otherwise, if some partitions log whole rows
+//! and others do not, a null may be one or may not have been logged, and counts as the latter.
 
 use std::sync::Arc;
 

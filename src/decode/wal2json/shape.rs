@@ -44,8 +44,8 @@ pub(super) fn fits(
 /// True if the row has the columns of this version of the table, in its order, and no others that are published. In an
 /// update, TOASTed values may be missing.
 ///
-/// The order is what tells columns apart that have changed places under their names: wal2json writes them in the order of
-/// their numbers.
+/// The order is what tells columns apart that have changed places under their names: wal2json writes them in the order
+/// of their numbers.
 pub(super) fn fits_columns(version: &Published, record: &Record<'_>, action: Action) -> bool {
     let row = match action {
         Action::Delete | Action::Truncate => true,

@@ -50,8 +50,8 @@ impl Known {
         self.published.as_deref()
     }
 
-    /// Learns what the catalogs say, asked for a row that commits at `commit`. Returns false if there is no such table, and
-    /// none was known.
+    /// Learns what the catalogs say, asked for a row that commits at `commit`. Returns false if there is no such
+    /// table, and none was known.
     pub(super) fn learn(&mut self, as_of: Lsn, found: Lookup, commit: Lsn) -> bool {
         self.as_of = as_of;
         self.former.retain(|former| former.until > commit);

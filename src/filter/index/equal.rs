@@ -4,7 +4,7 @@ use hashbrown::HashTable;
 use slab::Slab;
 
 use super::Item;
-use super::level::{Filing, Found, Posting, Search, Under};
+use super::level::{Candidates, Filing, Found, Posting, Search};
 use super::plan::Conjunction;
 use super::record::Test;
 use super::source::{Key, SourceId, Sources};
@@ -216,7 +216,7 @@ impl Equalities {
         match key {
             Place::Nowhere => {}
             Place::Anywhere => self.each(&mut |item| search.find(item)),
-            Place::Under { key, is_same } => self.search_under(key, is_same, search),
+            Place::Candidates { key, is_same } => self.search_under(key, is_same, search),
         }
     }
 
@@ -226,7 +226,7 @@ impl Equalities {
         let mut is_same = true;
         for &source in &self.sources {
             match search.under(source) {
-                Under::Value(value) => {
+                Candidates::Value(value) => {
                     let Ok(next) = search.seen.key(source, value) else {
                         return Place::Anywhere;
                     };
@@ -236,11 +236,11 @@ impl Equalities {
                     });
                     is_same = is_same && search.is_same(source, value);
                 }
-                Under::Everything => return Place::Anywhere,
-                Under::Null | Under::Nothing => return Place::Nowhere,
+                Candidates::Everything => return Place::Anywhere,
+                Candidates::Null | Candidates::Nothing => return Place::Nowhere,
             }
         }
-        key.map_or(Place::Nowhere, |key| Place::Under { key, is_same })
+        key.map_or(Place::Nowhere, |key| Place::Candidates { key, is_same })
     }
 
     fn search_under(&self, key: Key, is_same: bool, search: &mut Search<'_, '_>) {
@@ -282,7 +282,7 @@ enum Place {
     Nowhere,
     /// That is not known.
     Anywhere,
-    Under {
+    Candidates {
         key: Key,
         is_same: bool,
     },

@@ -1,7 +1,7 @@
 //! [`Level`]: predicates by the conditions that they are filed under.
 //!
-//! What has the same value under an equality comes to lie in one [`Posting`]; where many do, the posting becomes a level
-//! of its own, by their other conditions.
+//! What has the same value under an equality comes to lie in one [`Posting`]; where many do, the posting becomes a
+//! level of its own, by their other conditions.
 
 use std::collections::BTreeSet;
 
@@ -11,10 +11,11 @@ use super::intervals::{Interval, Intervals};
 use super::plan::{Access, Conjunction, conjunctions};
 use super::record::Records;
 use super::source::{Known, Seen, SourceId, Sources};
-use super::tally::Charges;
+use super::tally::WorkShares;
 use crate::types::{Abbreviated, Work};
 
-/// The number of sets of columns that a level tells apart at most, apart from single ones: each costs a look-up per row.
+/// The number of sets of columns that a level tells apart at most, apart from single ones: each costs a look-up per
+/// row.
 const MAX_SETS: usize = 16;
 
 /// Items by their conditions.
@@ -56,7 +57,7 @@ pub(super) struct Search<'s, 'r> {
     pub(super) found: &'s mut Vec<Found>,
     pub(super) work: &'r Work,
     /// The work of the search, by whom it is done for.
-    pub(super) charges: &'s mut Charges,
+    pub(super) charges: &'s mut WorkShares,
 }
 
 /// The matches that are wanted of a version of a row.
@@ -99,7 +100,7 @@ impl Wanted {
 
 /// The items that a value of a row leads to, of those that are filed by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Under {
+pub(super) enum Candidates {
     Value(Abbreviated),
     Null,
     /// None of them is wanted.
@@ -138,15 +139,15 @@ impl Search<'_, '_> {
     }
 
     /// The items that a source's value leads to, of those that are filed by it.
-    pub(super) fn under(&mut self, source: SourceId) -> Under {
+    pub(super) fn under(&mut self, source: SourceId) -> Candidates {
         match self.known(source) {
-            Known::Value(value) => Under::Value(value),
-            Known::Null => Under::Null,
+            Known::Value(value) => Candidates::Value(value),
+            Known::Null => Candidates::Null,
             known => self.without_value(known),
         }
     }
 
-    fn without_value(&self, known: Known) -> Under {
+    fn without_value(&self, known: Known) -> Candidates {
         let is_wanted = match known {
             Known::Fails => self.wanted.failing,
             // Each finds out for itself what becomes of it.
@@ -154,17 +155,17 @@ impl Search<'_, '_> {
             _ => self.wanted.possible,
         };
         if is_wanted {
-            Under::Everything
+            Candidates::Everything
         } else {
-            Under::Nothing
+            Candidates::Nothing
         }
     }
 
     /// The same of items that are filed under null.
-    fn under_null(&mut self, source: SourceId) -> Under {
+    fn under_null(&mut self, source: SourceId) -> Candidates {
         match self.known(source) {
-            Known::Null => Under::Null,
-            Known::Value(_) | Known::Unknown => Under::Nothing,
+            Known::Null => Candidates::Null,
+            Known::Value(_) | Known::Unknown => Candidates::Nothing,
             known => self.without_value(known),
         }
     }
@@ -362,10 +363,10 @@ impl Level {
         for (source, intervals) in &self.ranges {
             let begun = search.work.done();
             match search.under(*source) {
-                Under::Value(value) if search.is_same(*source, value) => {}
-                Under::Value(value) => intervals.stab(value.place, &mut |item| search.find(item)),
-                Under::Everything => intervals.all(&mut |item| search.find(item)),
-                Under::Null | Under::Nothing => {}
+                Candidates::Value(value) if search.is_same(*source, value) => {}
+                Candidates::Value(value) => intervals.stab(value.place, &mut |item| search.find(item)),
+                Candidates::Everything => intervals.all(&mut |item| search.find(item)),
+                Candidates::Null | Candidates::Nothing => {}
             }
             let units = search.work.done() - begun;
             search.charges.share(units, intervals.len(), |each| {
@@ -374,13 +375,13 @@ impl Level {
         }
         for (source, posting) in &self.nulls {
             match search.under_null(*source) {
-                Under::Null => {
+                Candidates::Null => {
                     let before = search.before.as_mut();
                     let is_same = before.is_some_and(|seen| seen.known(*source) == Known::Null);
                     search.below(is_same, |search| posting.search(search));
                 }
-                Under::Everything => posting.each(&mut |item| search.find(item)),
-                Under::Value(_) | Under::Nothing => {}
+                Candidates::Everything => posting.each(&mut |item| search.find(item)),
+                Candidates::Value(_) | Candidates::Nothing => {}
             }
         }
         if with_scan {

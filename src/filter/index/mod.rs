@@ -1,15 +1,16 @@
 //! [`Index`]: all predicates on one table, so that a change costs what it matches, and not what it does not.
 //!
-//! A predicate is a bounded disjunction of conjunctions ([`plan`]); each is filed under one of its conditions: in a hash
-//! table over some values, columns' or computed ones, as an interval in a tree, under null, or else in a list that every
-//! change is held against ([`level`]). A change looks up its row, or both versions of it; what that finds is decided by the
-//! predicate itself ([`record`]). After Fabret et al., "Filtering Algorithms and Implementation for Very Fast
-//! Publish/Subscribe Systems" (SIGMOD 2001), but with conditions below conditions where many predicates share one.
+//! A predicate is a bounded disjunction of conjunctions ([`plan`]); each is filed under one of its conditions: in a
+//! hash table over some values, columns' or computed ones, as an interval in a tree, under null, or else in a list
+//! that every change is held against ([`level`]). A change looks up its row, or both versions of it; what that finds
+//! is decided by the predicate itself ([`record`]). After Fabret et al., "Filtering Algorithms and Implementation for
+//! Very Fast Publish/Subscribe Systems" (SIGMOD 2001), but with conditions below conditions where many predicates
+//! share one.
 //!
-//! Where the row is not known, the index finds whatever may match: [`membership()`](super::membership()) says the same of
-//! each predicate alone. The exception is a row that may have left a result by an update, which under the default replica
-//! identity may be any row and any result: only predicates whose owners want to know of that are looked at for it, by a
-//! second filing of their own.
+//! Where the row is not known, the index finds whatever may match: [`membership()`](super::membership()) says the same
+//! of each predicate alone. The exception is a row that may have left a result by an update, which under the default
+//! replica identity may be any row and any result: only predicates whose owners want to know of that are looked at for
+//! it, by a second filing of their own.
 
 mod equal;
 mod intervals;
@@ -26,10 +27,10 @@ use self::level::{Filing, Found, Level, Search, Wanted};
 use self::plan::conjunctions;
 use self::record::{Records, Version};
 use self::source::{Key, Known, Seen, Sources};
-use self::tally::Charges;
+use self::tally::WorkShares;
 pub use self::tally::{Allowance, Failure, Tally};
 use super::matcher::{Matcher, Verdict};
-use super::membership::{Membership, Operation, is_same, old_row, versions};
+use super::membership::{Operation, ResultChange, is_same, old_row, versions};
 use super::row::Row;
 use crate::event::{OldTuple, Op, Relation, Tuple};
 use crate::types::Work;
@@ -48,7 +49,8 @@ impl Item {
     }
 }
 
-/// Predicates on one version of one relation, by numbers that the caller chose; numbers that are used again keep it small.
+/// Predicates on one version of one relation, by numbers that the caller chose; numbers that are used again keep it
+/// small.
 #[derive(Debug, Default)]
 pub struct Index {
     records: Records,
@@ -70,7 +72,7 @@ pub struct Index {
     columns: Vec<usize>,
     /// The work that may be done for a change.
     allowance: Allowance,
-    charges: Charges,
+    charges: WorkShares,
     /// The work that the last change took.
     tally: Tally,
 }
@@ -91,8 +93,8 @@ impl Index {
         self.root.large().next().is_some()
     }
 
-    /// Adds a predicate under the number `entry`, in place of what had it. `watches` says whether its owner wants to know
-    /// of rows that may have left the result by an update, where the relation's identity does not tell.
+    /// Adds a predicate under the number `entry`, in place of what had it. `watches` says whether its owner wants to
+    /// know of rows that may have left the result by an update, where the relation's identity does not tell.
     pub fn insert(&mut self, entry: u32, matcher: &Matcher, watches: bool) {
         self.remove(entry);
         self.records.insert(entry, matcher.node(), &mut self.sources);
@@ -146,8 +148,8 @@ impl Index {
 
     /// Hands the numbers of the predicates whose results the change concerns to `each`, once each and in no order, and
     /// what it means for them: the same as [`membership()`](super::membership()) says. Of rows that [may have
-    /// left](Membership::may_have_left) results it tells those who want to know, and may tell others.
-    pub fn matches(&mut self, relation: &Relation, op: &Op<'_>, mut each: impl FnMut(u32, Membership)) {
+    /// left](ResultChange::may_have_left) results it tells those who want to know, and may tell others.
+    pub fn matches(&mut self, relation: &Relation, op: &Op<'_>, mut each: impl FnMut(u32, ResultChange)) {
         self.change += 1;
         self.found.clear();
         self.tally.clear();
@@ -165,7 +167,7 @@ impl Index {
             Op::Truncate => {
                 self.records
                     .entries()
-                    .for_each(|entry| each(entry, Membership::TRUNCATE));
+                    .for_each(|entry| each(entry, ResultChange::TRUNCATE));
             }
         }
         self.tally.done = work.done();
@@ -210,7 +212,7 @@ impl Index {
         row: Row<'_>,
         work: &Work,
         version: Version,
-        each: &mut impl FnMut(u32, Membership),
+        each: &mut impl FnMut(u32, ResultChange),
     ) {
         let Index {
             records,
@@ -239,7 +241,7 @@ impl Index {
                     Some(records.verdict(found.entry, version, &mut seen, *change))
                 }),
             };
-            let membership = verdict.and_then(|verdict| Membership::of_one(operation, verdict));
+            let membership = verdict.and_then(|verdict| ResultChange::of_one(operation, verdict));
             if let Some(membership) = membership {
                 each(found.entry, membership);
             }
@@ -252,7 +254,7 @@ impl Index {
         relation: &Relation,
         (old_tuple, new_tuple): (Option<OldTuple<'_>>, Tuple<'_>),
         work: &Work,
-        each: &mut impl FnMut(u32, Membership),
+        each: &mut impl FnMut(u32, ResultChange),
     ) {
         let Index {
             records,
@@ -296,7 +298,7 @@ impl Index {
                     let mut columns = columns.iter();
                     columns.all(|&column| is_same(relation, old_tuple, new_tuple, column))
                 };
-                Membership::of_update(before, after, is_same)
+                ResultChange::of_update(before, after, is_same)
             });
             if let Some(membership) = membership {
                 each(found.entry, membership);
@@ -310,7 +312,7 @@ impl Index {
 struct Finder<'f, 'r> {
     found: &'f mut Vec<Found>,
     work: &'r Work,
-    charges: &'f mut Charges,
+    charges: &'f mut WorkShares,
 }
 
 impl<'r> Finder<'_, 'r> {

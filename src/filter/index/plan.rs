@@ -1,12 +1,13 @@
 //! [`conjunctions`]: what a row must be like for a predicate to hold, as far as an index can use it.
 //!
-//! A predicate is a bounded disjunction of conjunctions of conditions on single values: columns, and what is computed of
-//! them. Each condition is necessary for its conjunction, but not all of them together need be sufficient: what has no form
-//! here (`<>`, `LIKE`, one column against another) is left out, and the predicate itself decides about what the index finds.
+//! A predicate is a bounded disjunction of conjunctions of conditions on single values: columns, and what is computed
+//! of them. Each condition is necessary for its conjunction, but not all of them together need be sufficient: what has
+//! no form here (`<>`, `LIKE`, one column against another) is left out, and the predicate itself decides about what
+//! the index finds.
 //!
-//! A value that cannot be made of a row, such as a cast's, is as good as any: the row is held against all that are filed
-//! by it, so that the failure is noticed for each of them. Where another condition of a conjunction is false or null, that
-//! decides, whatever fails; except below `IS TRUE`, where null does not.
+//! A value that cannot be made of a row, such as a cast's, is as good as any: the row is held against all that are
+//! filed by it, so that the failure is noticed for each of them. Where another condition of a conjunction is false or
+//! null, that decides, whatever fails; except below `IS TRUE`, where null does not.
 
 use super::record::{Records, Test};
 use super::source::{Key, SourceId, Sources};
@@ -242,8 +243,8 @@ fn compare(comparison: Comparison, source: SourceId, place: u64, key: Key) -> Op
     })
 }
 
-/// The conjunctions of what holds where all parts do. Of parts that are disjunctions at most one is used: the others are
-/// left to the predicate itself.
+/// The conjunctions of what holds where all parts do. Of parts that are disjunctions at most one is used: the others
+/// are left to the predicate itself.
 fn all(parts: Vec<Option<Vec<Conjunction>>>, sources: &Sources) -> Option<Vec<Conjunction>> {
     let mut common = Conjunction::default();
     let mut alternatives: Option<Vec<Conjunction>> = None;
@@ -305,13 +306,13 @@ impl Conjunction {
 /// not use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Access {
-    /// Under the value of each of these sources.
+    /// Candidates the value of each of these sources.
     Equal(Vec<(SourceId, Key)>),
-    /// Under each of these values.
+    /// Candidates each of these values.
     List(SourceId, Vec<Key>),
     /// By a range of places.
     Range(SourceId, u64, u64),
-    /// Under null.
+    /// Candidates null.
     Null(SourceId),
     /// Nowhere in particular.
     Scan,

@@ -18,8 +18,8 @@ use crate::types::{Abbreviated, Datum, Exhausted, Failure, Reading, Work};
 /// The number of a source: a value of a row that predicates compare.
 pub(super) type SourceId = u16;
 
-/// The values that predicates read: columns, each by each reading that they compare it as, and what is computed of them; and
-/// how values are hashed.
+/// The values that predicates read: columns, each by each reading that they compare it as, and what is computed of
+/// them; and how values are hashed.
 #[derive(Debug, Default)]
 pub(super) struct Sources {
     list: Vec<Held>,

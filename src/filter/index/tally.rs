@@ -10,7 +10,8 @@ use crate::types::Work;
 pub struct Allowance {
     /// For one predicate.
     pub each: u64,
-    /// For all together. Beyond it each has only [a little](Allowance::LITTLE), and after a thousand times that nothing.
+    /// For all together. Beyond it each has only [a little](Allowance::LITTLE), and after a thousand times that
+    /// nothing.
     pub all: u64,
 }
 
@@ -69,18 +70,18 @@ const LONG: u64 = 1_000;
 
 /// The work of finding predicates, which those share whose values are read for it.
 #[derive(Debug, Default)]
-pub(super) struct Charges {
+pub(super) struct WorkShares {
     pub(super) allowance: Allowance,
     long: Vec<(u32, u64)>,
 }
 
-impl Charges {
+impl WorkShares {
     /// Allows as much for the next value as a predicate may take.
     pub(super) fn allow(&self, work: &Work) {
         work.allow(self.allowance.after(work.done()));
     }
 
-    /// Charges work to so many items, unless each has but little of it.
+    /// WorkShares work to so many items, unless each has but little of it.
     pub(super) fn share(&mut self, units: u64, items: usize, each: impl FnOnce(&mut dyn FnMut(Item))) {
         let share = units / (items as u64).max(1);
         if share >= LONG {
@@ -91,7 +92,7 @@ impl Charges {
 
 impl Tally {
     /// Takes what predicates were charged for.
-    pub(super) fn take(&mut self, charges: &mut Charges) {
+    pub(super) fn take(&mut self, charges: &mut WorkShares) {
         self.long.append(&mut charges.long);
     }
 

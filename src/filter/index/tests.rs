@@ -259,7 +259,7 @@ fn watches(entry: u32) -> bool {
 }
 
 /// True if it is to be told of a change by an index, and not only may be. (Without an identity there are no updates.)
-fn is_due(entry: u32, matcher: &Matcher, relation: &Relation, membership: Membership) -> bool {
+fn is_due(entry: u32, matcher: &Matcher, relation: &Relation, membership: ResultChange) -> bool {
     let is_decided = || decides(matcher, relation) && relation.replica_identity != ReplicaIdentity::Nothing;
     !membership.may_have_left() || watches(entry) || is_decided()
 }
@@ -268,7 +268,7 @@ fn one_by_one(
     matchers: &BTreeMap<u32, Matcher>,
     relation: &Relation,
     op: &Op<'_>,
-) -> BTreeMap<u32, Membership> {
+) -> BTreeMap<u32, ResultChange> {
     let all = matchers.iter();
     let all = all.filter_map(|(entry, matcher)| Some((*entry, membership(matcher, relation, op)?)));
     all.filter(|(entry, membership)| is_due(*entry, &matchers[entry], relation, *membership))

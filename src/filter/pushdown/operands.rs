@@ -53,8 +53,8 @@ impl Writer<'_> {
         Ok(beside.map(|beside| Context { place, beside }))
     }
 
-    /// An operand of which, should it be a parameter, the type is given by its context: the same value stands for it there
-    /// each time.
+    /// An operand of which, should it be a parameter, the type is given by its context: the same value stands for it
+    /// there each time.
     pub(super) fn operand_in(
         &mut self,
         context: &Option<Context>,

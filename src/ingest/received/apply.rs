@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::super::confirm::{self, Pace, Progress};
-use super::super::frames::Heard;
+use super::super::frames::StreamContext;
 use super::super::incoming::Incoming;
 use super::super::upcoming::Upcoming;
-use super::super::witness::Witness;
+use super::super::verifier::PositionVerifier;
 use super::super::{Error, FINISH, Ingest, Started};
 use super::{Log, Receiving, came_before, tidy};
 use crate::decode::wal2json::Translator;
 use crate::decode::{Boundary, Message};
 use crate::event::{Op, RowChange, Value};
-use crate::journal::{self, Append, Entries, Entry, History, Journal, Keep, Piece};
+use crate::journal::{self, Append, Entries, Entry, History, Journal, Piece, RetentionHold};
 use crate::lsn::{Done, Lsn, Position, Start};
 use crate::postgres::{Plugin, ReplicationStream};
 use crate::telemetry::chain;
@@ -30,7 +30,8 @@ const WAIT: Duration = Duration::from_millis(20);
 const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<W: Append, H: History> Ingest<W, H> {
-    /// Takes the stream into the log, and the log into the journal, until either ends. `Ok` if that was because of `stop`.
+    /// Takes the stream into the log, and the log into the journal, until either ends. `Ok` if that was because of
+    /// `stop`.
     pub(in crate::ingest) fn stream_by_log(
         &mut self,
         started: Started,
@@ -46,7 +47,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             ..
         } = started;
         let journal = log.journal.clone();
-        let (progress, witness) = (Progress::new(confirmed), Witness::new(written));
+        let (progress, verifier) = (Progress::new(confirmed), PositionVerifier::new(written));
         let read = AtomicU64::new(self.writer.head().0);
         let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
         let options = self.options.clone();
@@ -59,17 +60,17 @@ impl<W: Append, H: History> Ingest<W, H> {
         let reader = thread::current();
         let ended = thread::scope(|scope| {
             let confirming =
-                scope.spawn(|| confirm::run(&sender, (&progress, &witness), &journal, &metrics, &pace));
+                scope.spawn(|| confirm::run(&sender, (&progress, &verifier), &journal, &metrics, &pace));
             let confirmer = confirming.thread().clone();
-            let (asking, conninfo, claims, heard) =
-                (&witness, &options.conninfo, &progress, confirmer.clone());
-            scope.spawn(move || asking.run(conninfo, claims, &heard, true));
+            let (asking, conninfo, claims, context) =
+                (&verifier, &options.conninfo, &progress, confirmer.clone());
+            scope.spawn(move || asking.run(conninfo, claims, &context, true));
             let receiving = Receiving {
                 log: &mut log,
                 plugin: options.plugin,
-                heard: Heard {
+                context: StreamContext {
                     progress: &progress,
-                    witness: &witness,
+                    verifier: &verifier,
                     metrics: &metrics,
                     conninfo: &options.conninfo,
                 },
@@ -90,7 +91,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             let received = receiving
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-            witness.stop();
+            verifier.stop();
             // What is durable by now is confirmed with the last update.
             progress.end();
             confirmer.unpark();

@@ -8,10 +8,10 @@ use std::thread::Thread;
 use tokio_util::sync::CancellationToken;
 
 use super::super::drain::Drain;
-use super::super::frames::{Data, Heard, Taker, take_frames, unless_draining};
+use super::super::frames::{Data, FrameHandler, StreamContext, take_frames, unless_draining};
 use super::super::incoming::Passed;
 use super::super::stream::FULL_PAUSE;
-use super::super::witness::check_end;
+use super::super::verifier::check_end;
 use super::super::{Error, FINAL_SYNC, pause};
 use super::{AS_IT_CAME, DESCRIBED_BEFORE, Log, messages};
 use crate::decode::{Boundary, assemble};
@@ -26,7 +26,7 @@ use crate::telemetry::chain;
 pub(in crate::ingest) struct Receiving<'a> {
     pub(in crate::ingest) log: &'a mut Log,
     pub(in crate::ingest) plugin: Plugin,
-    pub(in crate::ingest) heard: Heard<'a>,
+    pub(in crate::ingest) context: StreamContext<'a>,
     pub(in crate::ingest) readiness: &'a Readiness,
     /// The position up to which the log has been read.
     pub(in crate::ingest) read: &'a AtomicU64,
@@ -52,7 +52,7 @@ struct State {
     row: Vec<u8>,
 }
 
-/// Both together, as the taker of one connection's frames.
+/// Both together, as the handler of one connection's frames.
 struct Keeping<'r, 'a> {
     receiving: &'r mut Receiving<'a>,
     state: State,
@@ -82,17 +82,17 @@ impl Receiving<'_> {
             described_before: messages(DESCRIBED_BEFORE),
             row: Vec::new(),
         };
-        let heard = self.heard;
+        let context = self.context;
         let mut keeping = Keeping {
             receiving: &mut self,
             state,
         };
-        let received = take_frames(receiver, &mut keeping, heard, over);
+        let received = take_frames(receiver, &mut keeping, context, over);
         self.log.writer.rollback()?;
         received?;
         self.flush(over)?;
         let durable = self.log.journal.sync_now(FINAL_SYNC)?;
-        self.heard.witness.until_shown(durable);
+        self.context.verifier.until_shown(durable);
         Ok(())
     }
 
@@ -227,7 +227,7 @@ impl Receiving<'_> {
             if over.is_cancelled() {
                 break;
             }
-            unless_draining(self.heard.conninfo, &mut drain)?;
+            unless_draining(self.context.conninfo, &mut drain)?;
             pause(FULL_PAUSE, over);
             acted = self.log.writer.flush();
         }
@@ -239,7 +239,7 @@ impl Receiving<'_> {
     }
 }
 
-impl Taker for Keeping<'_, '_> {
+impl FrameHandler for Keeping<'_, '_> {
     fn has_room(&mut self) -> Result<bool, Error> {
         let read = Lsn(self.receiving.read.load(Ordering::Relaxed));
         Ok(self.state.head.bytes_since(read) <= self.receiving.max_ahead)

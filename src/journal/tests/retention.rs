@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use super::support::*;
-use crate::journal::{Error, Keep, Retention};
+use crate::journal::{Error, Retention, RetentionHold};
 use crate::lsn::{Epoch, Lsn, Position, Start};
 
 fn at_most(max_bytes: u64) -> Retention {

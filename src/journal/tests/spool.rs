@@ -1,10 +1,10 @@
 //! Transactions that are put aside.
 
 use super::support::{Bed, small};
-use crate::journal::spool::{LENGTH, READ_BYTES};
-use crate::journal::{Error, Spools};
+use crate::journal::in_progress::{LENGTH, READ_BYTES};
+use crate::journal::{Error, InProgressTransactions};
 
-fn all(spools: &mut Spools, xid: u32) -> Vec<String> {
+fn all(spools: &mut InProgressTransactions, xid: u32) -> Vec<String> {
     let mut spooled = spools.take(xid).unwrap();
     let mut messages = Vec::new();
     while let Some(message) = spooled.next_message().unwrap() {
@@ -13,7 +13,7 @@ fn all(spools: &mut Spools, xid: u32) -> Vec<String> {
     messages
 }
 
-fn bed() -> (Bed, Spools) {
+fn bed() -> (Bed, InProgressTransactions) {
     let bed = Bed::new(small());
     let spools = bed.spools();
     (bed, spools)

@@ -9,7 +9,9 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::super::files::{Disk, Entry as FileEntry, Files, LogFile};
-use super::super::{Entry, Error, Identity, Journal, Options, Reader, Spools, Writer, recover};
+use super::super::{
+    Entry, Error, Identity, InProgressTransactions, Journal, Options, Reader, Writer, recover,
+};
 use crate::event::{
     Collation, Column, OldTuple, Op, Relation, ReplicaIdentity, TableName, Timestamp, Transaction, Tuple,
     Value, encode_values,
@@ -290,8 +292,8 @@ impl Bed {
     }
 
     /// Room for transactions that still run.
-    pub(super) fn spools(&self) -> Spools {
-        Spools::on(self.files(), self.dir.path().join("spool"))
+    pub(super) fn spools(&self) -> InProgressTransactions {
+        InProgressTransactions::on(self.files(), self.dir.path().join("spool"))
     }
 
     fn files(&self) -> Arc<dyn Files> {

@@ -1,8 +1,9 @@
 //! [`Answers`]: tables that the stream is about to describe, asked for ahead.
 //!
-//! A question takes a millisecond or two, whether it is about one table or about a hundred, and the stream waits for it.
-//! An answer is good for every transaction that could be seen when the question was asked: asking later would show what the
-//! transaction did no better. So the caller names the [`Moment`] of its newest snapshot, and gets no older answer.
+//! A question takes a millisecond or two, whether it is about one table or about a hundred, and the stream waits for
+//! it. An answer is good for every transaction that could be seen when the question was asked: asking later would show
+//! what the transaction did no better. So the caller names the [`Moment`] of its newest snapshot, and gets no older
+//! answer.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use super::*;
 pub struct Moment {
     /// The number of the newest snapshot that was taken before.
     pub snapshot: u64,
-    /// The number of times that all tables were asked for by somebody else: what they found is not to be followed by less.
+    /// The number of times that all tables were asked for by somebody else: what they found is not to be followed by
+    /// less.
     pub refreshed: u64,
 }
 
@@ -65,8 +67,8 @@ impl Catalog {
         self.answers.has(oid, moment)
     }
 
-    /// Asks for tables, and for what their columns are made of, at that moment. [`Catalog::describe_at`] has the answers at
-    /// the same moment.
+    /// Asks for tables, and for what their columns are made of, at that moment. [`Catalog::describe_at`] has the
+    /// answers at the same moment.
     pub fn look_ahead(&mut self, oids: &[u32], moment: Moment) -> Result<(), Error> {
         self.answers.keep(Some(moment));
         let is_new = |oid: &u32| !self.answers.has(*oid, moment);

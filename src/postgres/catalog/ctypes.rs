@@ -1,8 +1,8 @@
-//! The side of collations that predicates need: how they fold letters, by the server's tables, and whether they order by
-//! code points.
+//! The side of collations that predicates need: how they fold letters, by the server's tables, and whether they order
+//! by code points.
 
 use super::*;
-use crate::types::{CaseMap, Ctype, LibraryOrder, Unasked};
+use crate::types::{CaseMap, CollationQuestion, Ctype, LibraryOrder};
 
 /// The first version whose folding was not read in its sources (`str_tolower` in `formatting.c`, and what it calls).
 const UNREAD: u32 = 190_000;
@@ -60,15 +60,15 @@ pub(super) fn read(name: Option<&str>) -> Ctype {
 }
 
 impl Catalog {
-    /// Asks the server what a predicate depends on, and keeps it for as long as the process runs. A question that failed
-    /// leaves nothing behind.
+    /// Asks the server what a predicate depends on, and keeps it for as long as the process runs. A question that
+    /// failed leaves nothing behind.
     ///
     /// # Errors
     /// The server cannot be asked, or refuses to answer.
-    pub fn learn(&mut self, unasked: &Unasked) -> Result<(), Error> {
-        match unasked {
-            Unasked::Letters(name) => self.learn_letters(name),
-            Unasked::Order => self.learn_order(),
+    pub fn learn(&mut self, question: &CollationQuestion) -> Result<(), Error> {
+        match question {
+            CollationQuestion::Letters(name) => self.learn_letters(name),
+            CollationQuestion::Order => self.learn_order(),
         }
     }
 
@@ -127,9 +127,9 @@ impl Catalog {
         Ok(())
     }
 
-    /// True if texts are ordered by code point under a collation, named as in SQL, of which it is known that it orders texts
-    /// character by character: this looks at each character and the next. What comes behind them must not count, as it
-    /// would if they were told apart by more than their first weight.
+    /// True if texts are ordered by code point under a collation, named as in SQL, of which it is known that it orders
+    /// texts character by character: this looks at each character and the next. What comes behind them must not count,
+    /// as it would if they were told apart by more than their first weight.
     ///
     /// # Errors
     /// The server cannot be asked, or refuses to answer.

@@ -129,8 +129,9 @@ impl Facts {
     }
 }
 
-/// The expression of the facts of the table `c` of `pg_class`. `ours` are our publications, as SQL constants. Partitions
-/// are found without a lock on any, which `pg_partition_tree` takes; not those of the tables `without_writers`.
+/// The expression of the facts of the table `c` of `pg_class`. `ours` are our publications, as SQL constants.
+/// Partitions are found without a lock on any, which `pg_partition_tree` takes; not those of the tables
+/// `without_writers`.
 pub(super) fn sql(ours: &str, version: u32, without_writers: &[u32]) -> String {
     let ours = if ours.is_empty() { "NULL" } else { ours };
     let related =
@@ -218,8 +219,8 @@ pub(super) fn sql(ours: &str, version: u32, without_writers: &[u32]) -> String {
     )
 }
 
-/// The condition that changes of `c` of `pg_class` are published as an ancestor's: of all that our publications publish by
-/// their root, whatever another of them has of the partition itself.
+/// The condition that changes of `c` of `pg_class` are published as an ancestor's: of all that our publications
+/// publish by their root, whatever another of them has of the partition itself.
 pub(super) fn as_root(ours: &str, version: u32) -> String {
     let ours = if ours.is_empty() { "NULL" } else { ours };
     let by_schema = match version {

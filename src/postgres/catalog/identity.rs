@@ -1,8 +1,8 @@
 //! The one rule for what clients are told of a table's old rows and key, and for what arrives of them. Pure.
 //!
-//! What an old row holds is decided by the table that wrote it. Of a partitioned table that is published by its root these
-//! are the partitions, whatever identity the root has: what is told is the weakest of theirs. A key is told only if the log
-//! holds all of its columns, of every row that it has anything of.
+//! What an old row holds is decided by the table that wrote it. Of a partitioned table that is published by its root
+//! these are the partitions, whatever identity the root has: what is told is the weakest of theirs. A key is told only
+//! if the log holds all of its columns, of every row that it has anything of.
 
 use std::collections::HashSet;
 
@@ -45,8 +45,8 @@ pub(super) fn of(own: ReplicaIdentity, columns: &[&str], keys: &Keys<'_>, facts:
     told(own, columns, keys, &identified, facts)
 }
 
-/// The answer about a table that is not partitioned, as the stream describes it: it knows which of the published columns
-/// old rows hold. The table may have changed since: then the keys are not those of the description.
+/// The answer about a table that is not partitioned, as the stream describes it: it knows which of the published
+/// columns old rows hold. The table may have changed since: then the keys are not those of the description.
 pub(super) fn of_streamed(
     own: ReplicaIdentity,
     columns: &[&str],

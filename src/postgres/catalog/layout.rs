@@ -1,9 +1,9 @@
 //! [`Layout`]: a table's columns by their numbers at a moment; [`numbers`]: which of them a row of the stream has.
 //!
 //! The stream describes a table by the names that its columns had when a row was written, in the order of their numbers
-//! (`attnum`), which it leaves out. The catalogs know the numbers, but by the names of now. A column keeps its number for
-//! as long as it lives, and no other ever gets it; so the names of a moment before the row and those of now tell the
-//! numbers, except where the table changed more than once in between.
+//! (`attnum`), which it leaves out. The catalogs know the numbers, but by the names of now. A column keeps its number
+//! for as long as it lives, and no other ever gets it; so the names of a moment before the row and those of now tell
+//! the numbers, except where the table changed more than once in between.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -71,8 +71,8 @@ impl Layout {
     }
 }
 
-/// The layouts that tables were found to have, for as long as the stream may have rows from before. Cheap to clone: what
-/// several connections find is shared.
+/// The layouts that tables were found to have, for as long as the stream may have rows from before. Cheap to clone:
+/// what several connections find is shared.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Layouts(Arc<Mutex<HashMap<u32, Vec<Found>>>>);
 
@@ -165,8 +165,8 @@ impl Layouts {
     }
 }
 
-/// The numbers of the columns that the stream describes: of a table that was `before` at some moment before the rows were
-/// written, and is `now`. Without a moment before, it is taken to have been as it is now.
+/// The numbers of the columns that the stream describes: of a table that was `before` at some moment before the rows
+/// were written, and is `now`. Without a moment before, it is taken to have been as it is now.
 pub(super) fn numbers(stream: &[StreamColumn], before: Option<&Layout>, now: Option<&Layout>) -> Vec<Attnum> {
     let Some(now) = now.or(before) else {
         return vec![Attnum::UNKNOWN; stream.len()];
@@ -244,7 +244,8 @@ impl Alignment {
     }
 
     /// The number of each column, if there is a way to give all of them one; uncertain where there are several. If the
-    /// stream has all columns, none that lived throughout is missing, nor one that has come before another that is there.
+    /// stream has all columns, none that lived throughout is missing, nor one that has come before another that is
+    /// there.
     fn numbers(&self, has_all: bool) -> Option<Vec<Attnum>> {
         let columns = self.candidates.len();
         let width = columns + 1;

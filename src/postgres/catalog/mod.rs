@@ -52,8 +52,8 @@ pub struct Catalog {
     read_at: Lsn,
 }
 
-/// The time that an answer about the partitions of a table holds. They are many, and the stream describes their root again
-/// with each that it comes to.
+/// The time that an answer about the partitions of a table holds. They are many, and the stream describes their root
+/// again with each that it comes to.
 const WRITERS_AGE: Duration = Duration::from_secs(1);
 
 /// A table as the stream describes it, completed.
@@ -237,8 +237,8 @@ impl Catalog {
         })
     }
 
-    /// The relation with the numbers that columns of these names have now, where it could not be told which they had; and
-    /// from where on rows are surely of those, unless the stream describes the table anew.
+    /// The relation with the numbers that columns of these names have now, where it could not be told which they had;
+    /// and from where on rows are surely of those, unless the stream describes the table anew.
     pub(crate) fn settled(&self, relation: &Relation) -> (Lsn, Relation) {
         let mut settled = relation.clone();
         let Some((written, layout)) = self.layouts.newest(relation.oid) else {

@@ -7,8 +7,8 @@ use crate::event::{Lookup, Published};
 use crate::lsn::Lsn;
 
 impl Catalog {
-    /// The part that the publications have of the table of that name now, and how far the server had written before that was
-    /// asked: no transaction up to there changed it. It is asked because of a row that commits at `commit`.
+    /// The part that the publications have of the table of that name now, and how far the server had written before
+    /// that was asked: no transaction up to there changed it. It is asked because of a row that commits at `commit`.
     pub fn published_as(
         &mut self,
         publications: &[Publication],

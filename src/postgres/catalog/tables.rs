@@ -11,8 +11,8 @@ use crate::types::{Attnum, Ctype};
 
 /// Which tables to read.
 pub(super) enum Scope<'a> {
-    /// These, with all of their columns, as these publications have them; and those of them whose partitions are not to be
-    /// asked for.
+    /// These, with all of their columns, as these publications have them; and those of them whose partitions are not
+    /// to be asked for.
     Oids(&'a [u32], &'a [Publication], &'a [u32]),
     /// Those of the publications, or the one of that name among them, with the columns that are published.
     Published(&'a [Publication], Option<&'a TableName>),
@@ -60,8 +60,8 @@ impl Table {
         self.oid
     }
 
-    /// The keys that the table has by its indexes, each in the order of its index, without one that has a column which is
-    /// not among the table's: of that nothing can be told.
+    /// The keys that the table has by its indexes, each in the order of its index, without one that has a column which
+    /// is not among the table's: of that nothing can be told.
     pub(super) fn keys(&self, identity: ReplicaIdentity) -> Keys<'_> {
         let name = |attnum: &i16| {
             let column = self.columns.iter().find(|c| c.attnum == *attnum);

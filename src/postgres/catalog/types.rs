@@ -64,8 +64,8 @@ enum Nature {
     Other,
 }
 
-/// The depth to which domains, arrays and composites of one another are followed. The journal holds kinds as JSON, whose
-/// reader follows 128 levels of it; a composite takes four.
+/// The depth to which domains, arrays and composites of one another are followed. The journal holds kinds as JSON,
+/// whose reader follows 128 levels of it; a composite takes four.
 const MAX_DEPTH: u32 = 24;
 
 impl Types {

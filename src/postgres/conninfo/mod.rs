@@ -124,7 +124,8 @@ impl fmt::Debug for Password {
 pub struct Host {
     /// A host name or address, or the directory of a unix socket (starts with `/`, or with `@` if abstract).
     pub name: String,
-    /// The address to connect to instead of asking the name service (`hostaddr`). The certificate must still be for `name`.
+    /// The address to connect to instead of asking the name service (`hostaddr`). The certificate must still be for
+    /// `name`.
     pub address: Option<IpAddr>,
     /// The port; for a unix socket the number in its name.
     pub port: u16,
@@ -178,12 +179,12 @@ pub struct Keepalives {
     pub user_timeout: Option<Duration>,
 }
 
-/// The setting that all sessions have in common, as one of them found it: `lc_monetary`, which prints values of `money`. It
-/// is the role's, the database's or the server's own, and may be changed while sessions run.
+/// The setting that all sessions have in common, as one of them found it: `lc_monetary`, which prints values of
+/// `money`. It is the role's, the database's or the server's own, and may be changed while sessions run.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Agreed(Arc<OnceLock<String>>);
+pub(super) struct SharedMonetary(Arc<OnceLock<String>>);
 
-impl Agreed {
+impl SharedMonetary {
     pub(super) fn lc_monetary(&self) -> Option<&str> {
         self.0.get().map(String::as_str)
     }
@@ -195,13 +196,13 @@ impl Agreed {
 }
 
 /// It is no part of what was asked for.
-impl PartialEq for Agreed {
-    fn eq(&self, _: &Agreed) -> bool {
+impl PartialEq for SharedMonetary {
+    fn eq(&self, _: &SharedMonetary) -> bool {
         true
     }
 }
 
-impl Eq for Agreed {}
+impl Eq for SharedMonetary {}
 
 /// The address of a database, with what a session needs to log in. `Debug` and `Display` do not show the password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -230,7 +231,7 @@ pub struct ConnInfo {
     /// TCP's own watch over a silent connection.
     pub keepalives: Keepalives,
     /// Shared with all clones of it.
-    pub(super) agreed: Agreed,
+    pub(super) agreed: SharedMonetary,
 }
 
 /// The directory in which Debian's servers, and its libpq, have their unix socket.
@@ -270,7 +271,7 @@ impl ConnInfo {
                 .choose("target_session_attrs", &TARGET_SESSIONS)?
                 .unwrap_or(TargetSession::Any),
             keepalives: given.keepalives()?,
-            agreed: Agreed::default(),
+            agreed: SharedMonetary::default(),
         })
     }
 

@@ -19,16 +19,16 @@ impl Inspection<'_> {
         self.endangered_among("true")
     }
 
-    /// The SQL that creates a publication of all tables, behind the statements by which the endangered ones can still be
-    /// updated.
+    /// The SQL that creates a publication of all tables, behind the statements by which the endangered ones can still
+    /// be updated.
     pub(super) fn creation(&self, name: &Publication, endangered: &[Endangered]) -> String {
         let create = publication_of_all_tables(name, self.sql.server_version_num());
         let first = endangered.iter().map(|endangered| endangered.cure.as_str());
         first.chain([create.as_str()]).collect::<Vec<_>>().join("\n")
     }
 
-    /// The SQL that has a publication of some operations publish all of them, behind the statements by which its tables can
-    /// still be updated.
+    /// The SQL that has a publication of some operations publish all of them, behind the statements by which its
+    /// tables can still be updated.
     pub(super) fn completion(&mut self, publication: &str) -> Result<String, Error> {
         let name = quote_literal(publication);
         let of_it = format!(
@@ -56,8 +56,9 @@ impl Inspection<'_> {
         Ok(first.chain([complete.as_str()]).collect::<Vec<_>>().join("\n"))
     }
 
-    /// Of the tables that `scope`, a condition on `c` of `pg_class`, holds for (`CheckCmdReplicaIdentity` in the server's
-    /// source says what fails): those without a replica identity, and those of which FULL would hold virtual columns.
+    /// Of the tables that `scope`, a condition on `c` of `pg_class`, holds for (`CheckCmdReplicaIdentity` in the
+    /// server's source says what fails): those without a replica identity, and those of which FULL would hold virtual
+    /// columns.
     fn endangered_among(&mut self, scope: &str) -> Result<Vec<Endangered>, Error> {
         let has_virtual = match self.sql.server_version_num() {
             180_000.. => {

@@ -1,5 +1,5 @@
-//! The reason why a test fails, said once more behind all that it prints meanwhile: what shows a failed run mostly shows its
-//! end.
+//! The reason why a test fails, said once more behind all that it prints meanwhile: what shows a failed run mostly
+//! shows its end.
 
 use std::cell::RefCell;
 use std::sync::Once;

@@ -305,8 +305,8 @@ impl Follower {
         }
     }
 
-    /// An error that may be: of a history that broke or a column that has another type, after which the view starts again;
-    /// or of a question that the database was not there to answer, which is asked again.
+    /// An error that may be: of a history that broke or a column that has another type, after which the view starts
+    /// again; or of a question that the database was not there to answer, which is asked again.
     fn refused(&mut self, message: &Value) {
         let Some(mishaps) = self.mishaps.clone() else {
             panic!("{message}");

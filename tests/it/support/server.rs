@@ -108,7 +108,8 @@ impl Setup {
         self
     }
 
-    /// With a disk of two megabytes. A limit on the size of files stands for one: the kernel refuses writes all the same.
+    /// With a disk of two megabytes. A limit on the size of files stands for one: the kernel refuses writes all the
+    /// same.
     pub fn on_a_small_disk(self) -> Setup {
         self.after("ulimit -S -f 2048")
     }

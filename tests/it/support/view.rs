@@ -117,18 +117,18 @@ pub struct View {
     complete: bool,
     /// It began with a snapshot, once that was over: from then on it resumes.
     established: bool,
-    /// True if every row that comes to it is one that it does not hold, and every row that leaves it one that it does: where
-    /// it asked to be told of what the log leaves open, rows that it does not hold leave it, too.
+    /// True if every row that comes to it is one that it does not hold, and every row that leaves it one that it does:
+    /// where it asked to be told of what the log leaves open, rows that it does not hold leave it, too.
     decided: bool,
     /// The source that Postgres is asked for in the table's place, if the publication leaves something of it out.
     source: Option<String>,
-    /// True if it may hold more than the result: rows that left it without a word, as it asked for, or that the publication
-    /// tells nothing more of.
+    /// True if it may hold more than the result: rows that left it without a word, as it asked for, or that the
+    /// publication tells nothing more of.
     may_keep: bool,
     /// True if it may lack what was there and left before it began: of such rows nothing tells any more.
     may_lack: bool,
-    /// True if changes may be read before it is found that their table was changed, and what they mean: labels change places
-    /// without a word. Then it ends.
+    /// True if changes may be read before it is found that their table was changed, and what they mean: labels change
+    /// places without a word. Then it ends.
     may_end_late: bool,
     /// Rows of which the log does not tell whether they are in the result.
     open_rows: BTreeSet<String>,

@@ -127,8 +127,8 @@ struct Writer {
 /// A statement on a table that is not the workload's, now and then.
 pub type Further = fn(&mut Rng) -> Option<String>;
 
-/// The time that a transaction may take at most. It is far more than any takes: beyond it something holds the writers up, a
-/// commit that waits for a synchronous standby for example.
+/// The time that a transaction may take at most. It is far more than any takes: beyond it something holds the writers
+/// up, a commit that waits for a synchronous standby for example.
 const LONGEST: Duration = Duration::from_secs(30);
 
 impl Writer {

@@ -18,7 +18,7 @@ fn with_table() -> Cluster {
 #[test]
 fn a_slot_is_made_freed_and_dropped_as_check_says() {
     let cluster = with_table();
-    let given = Wanted {
+    let given = Requirements {
         create_slot: false,
         ..wanted()
     };

@@ -1,4 +1,5 @@
-//! Cures that have the log hold more of old rows, on every kind of table that it is said for, and the script that does it.
+//! Cures that have the log hold more of old rows, on every kind of table that it is said for, and the script that does
+//! it.
 
 use walcast::cluster::Cluster;
 use walcast::event::{Relation, TableName};
@@ -265,7 +266,7 @@ fn the_script_that_prepares_a_database_leaves_the_application_writing() {
     assert_eq!(identity("part"), "f");
     let usage = cluster.psql("SELECT has_schema_privilege('walcast', 'Odd s', 'USAGE')");
     assert_eq!(usage, "t");
-    let wanted = Wanted {
+    let wanted = Requirements {
         slot: SlotName::new("prepared").unwrap(),
         publications: vec![Publication::new("walcast").unwrap()],
         create_slot: false,

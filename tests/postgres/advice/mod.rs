@@ -1,4 +1,5 @@
-//! Everything that we tell people to run is run, in each situation that it is said for; then the application goes on writing.
+//! Everything that we tell people to run is run, in each situation that it is said for; then the application goes on
+//! writing.
 
 mod findings;
 mod identities;
@@ -23,8 +24,8 @@ fn version(cluster: &Cluster) -> u32 {
 }
 
 /// The setup that is to work: the publication `p`, and a slot `s` that serve makes.
-fn wanted() -> Wanted {
-    Wanted {
+fn wanted() -> Requirements {
+    Requirements {
         slot: SlotName::new("s").unwrap(),
         publications: vec![Publication::new("p").unwrap()],
         plugin: Plugin::Pgoutput,
@@ -34,12 +35,12 @@ fn wanted() -> Wanted {
     }
 }
 
-fn found(cluster: &Cluster, wanted: &Wanted) -> Vec<Finding> {
+fn found(cluster: &Cluster, wanted: &Requirements) -> Vec<Finding> {
     check(&info(&cluster.url("postgres")), wanted).unwrap()
 }
 
 /// The finding of that kind, if there is one.
-fn of_kind(cluster: &Cluster, wanted: &Wanted, code: Code) -> Option<Finding> {
+fn of_kind(cluster: &Cluster, wanted: &Requirements, code: Code) -> Option<Finding> {
     let found = found(cluster, wanted);
     found.into_iter().find(|finding| finding.code == code)
 }
@@ -53,7 +54,7 @@ fn statements(cure: &str) -> Vec<&str> {
 }
 
 /// Runs what a finding of that kind says, which it has to find; then it finds it no more.
-fn cure(cluster: &Cluster, wanted: &Wanted, code: Code) -> Finding {
+fn cure(cluster: &Cluster, wanted: &Requirements, code: Code) -> Finding {
     let finding = of_kind(cluster, wanted, code);
     let finding = finding.unwrap_or_else(|| panic!("no {code:?}: {:?}", found(cluster, wanted)));
     println!("{finding}");
@@ -65,7 +66,7 @@ fn cure(cluster: &Cluster, wanted: &Wanted, code: Code) -> Finding {
     finding
 }
 
-fn assert_cured(cluster: &Cluster, wanted: &Wanted, code: Code) {
+fn assert_cured(cluster: &Cluster, wanted: &Requirements, code: Code) {
     assert_eq!(of_kind(cluster, wanted, code), None);
 }
 

@@ -76,8 +76,9 @@ fn with_tables() -> (Cluster, Vec<(&'static str, bool)>) {
     (cluster, names.collect())
 }
 
-/// Checks that serve would work, and that the application writes: `keyed` has no key that its changes could be told apart by.
-fn assert_fine(cluster: &Cluster, wanted: &Wanted) {
+/// Checks that serve would work, and that the application writes: `keyed` has no key that its changes could be told
+/// apart by.
+fn assert_fine(cluster: &Cluster, wanted: &Requirements) {
     let found = found(cluster, wanted);
     assert!(
         found.iter().all(|finding| finding.code == Code::RowsUnnamed),
@@ -88,7 +89,7 @@ fn assert_fine(cluster: &Cluster, wanted: &Wanted) {
 #[test]
 fn a_publication_of_all_tables_is_made_only_where_the_application_goes_on_writing() {
     let (cluster, tables) = with_tables();
-    let creating = Wanted {
+    let creating = Requirements {
         create_publication: true,
         ..wanted()
     };
@@ -131,7 +132,7 @@ fn a_publication_that_is_missing_is_made_as_check_says_and_the_application_goes_
     write(&cluster, "keyless");
     // A role that may not is told the same.
     cluster.psql("DROP PUBLICATION p; CREATE ROLE plain LOGIN REPLICATION");
-    let creating = Wanted {
+    let creating = Requirements {
         create_publication: true,
         ..wanted()
     };
@@ -198,7 +199,7 @@ fn column_lists_and_row_filters_are_given_up_as_check_says_and_other_tables_stay
     write_all();
     // Lists that conflict.
     cluster.psql("CREATE PUBLICATION q FOR TABLE t, other; ALTER PUBLICATION p SET TABLE t (id, state), other, \"Root\" (id, area)");
-    let both = Wanted {
+    let both = Requirements {
         publications: ["p", "q"].map(|name| Publication::new(name).unwrap()).to_vec(),
         ..wanted()
     };
@@ -218,7 +219,7 @@ fn column_lists_and_row_filters_are_given_up_as_check_says_and_other_tables_stay
     write_all();
     // By wal2json, which knows no row filters.
     cluster.psql("DROP PUBLICATION q; ALTER PUBLICATION p SET TABLE t WHERE (id > 0), other; ALTER PUBLICATION p SET (publish = 'insert, update, delete, truncate')");
-    let by_wal2json = Wanted {
+    let by_wal2json = Requirements {
         plugin: Plugin::Wal2json,
         ..wanted()
     };
@@ -271,7 +272,7 @@ fn a_publication_younger_than_the_slot_is_read_without_a_loss_first() {
         keeps.is_some() && keeps < loses && loses < finding.cure.find("SELECT"),
         "{finding}"
     );
-    let older = Wanted {
+    let older = Requirements {
         publications: vec![Publication::new("old").unwrap()],
         ..wanted()
     };

@@ -1,4 +1,5 @@
-//! No statement is printed or documented that no test runs: those found in the sources and in the documentation are these.
+//! No statement is printed or documented that no test runs: those found in the sources and in the documentation are
+//! these.
 
 use std::collections::BTreeMap;
 use std::fs;

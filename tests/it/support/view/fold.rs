@@ -126,7 +126,8 @@ impl View {
         Some(self.key_of(key.unwrap()))
     }
 
-    /// The place of a row: under its key, or, in a table without one, under all of its values and its number among equal rows.
+    /// The place of a row: under its key, or, in a table without one, under all of its values and its number among
+    /// equal rows.
     pub(super) fn place_of(&self, row: &Map<String, Value>) -> String {
         if !self.key.is_empty() {
             return self.key_of(row);

@@ -1,0 +1,18 @@
+//! Delivery: from the journal to the outboxes of connections.
+//!
+//! The [`Router`] serves everybody at the head of the journal; a [`ReplayCursor`] reads the past for subscriptions
+//! that are not there yet. Both match by a registry of [`crate::matching`], and so deliver the same bytes for the same
+//! change.
+
+mod handle;
+mod outbox;
+mod outboxes;
+mod replay_cursor;
+#[cfg(test)]
+mod replay_cursor_tests;
+mod router;
+
+pub use handle::{ActiveSubscription, Handle, Registration, Stopped};
+pub use outbox::{Delivery, Outbox, Received, Refused};
+pub use replay_cursor::{Found, ReplayCursor, ReplayFilter, ReplaySink, ResumePoint};
+pub use router::{Error, Options, Router};

@@ -1,0 +1,406 @@
+//! [`ReplayCursor`]: reads the journal for one connection, for one subscription that catches up alone, or for many of
+//! them at once.
+//!
+//! It is the same matching and framing as at the head, over another reader: what a client gets does not depend on
+//! how it gets it.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::handle::ActiveSubscription;
+use super::outbox::Delivery;
+use crate::journal::{self, Batch, Entry, History, Read};
+use crate::lsn::{Done, Position, Start};
+use crate::matching::{ConnectionId, Lane, Sink, Subscription, SubscriptionRegistry};
+use crate::protocol::{ErrorMessage, Frame};
+use crate::snapshot::SnapshotBoundary;
+
+/// A place in the journal, and those that are read for.
+pub struct ReplayCursor<H: History> {
+    reader: H::Reader,
+    registry: SubscriptionRegistry,
+    readings: Readings,
+    /// The part that the one subscription has by its snapshot.
+    boundary: Option<Arc<SnapshotBoundary>>,
+    /// Everything up to here has been read.
+    at: Position,
+    /// The batch that was read from the journal but is not yet taken, and how many of its entries are.
+    rest: Option<(Batch, usize)>,
+    /// The work that is enough for a step.
+    enough: u64,
+}
+
+/// A request to a scan.
+pub struct ReplayFilter<'w> {
+    /// For these.
+    pub subscriptions: &'w [ActiveSubscription],
+    /// The one that catches up alone, if it is no whole connection.
+    pub only: Option<&'w Subscription>,
+    /// From here on.
+    pub from: ResumePoint,
+    /// Up to here, if not to the head.
+    pub until: Option<Position>,
+}
+
+/// The place where a reading goes on.
+#[derive(Clone, Copy, Debug)]
+pub struct ResumePoint {
+    /// Everything up to here was delivered.
+    pub position: Position,
+    /// The client was told that more of the transaction at hand follows.
+    pub open: bool,
+}
+
+impl ResumePoint {
+    /// From where the client says that it is, or where the last frame that it was sent ends.
+    pub fn told(position: Position) -> ResumePoint {
+        ResumePoint {
+            position,
+            open: position.done != Done::Commit,
+        }
+    }
+}
+
+/// The finds of one step for somebody.
+#[derive(Debug)]
+pub struct Found {
+    /// The items that the client gets, in order.
+    pub items: Vec<Delivery>,
+    /// The place where it goes on.
+    pub next: ResumePoint,
+    /// True if there is nothing more to read now, or not up to where it was to read.
+    pub done: bool,
+    /// True if the scan is further on, and of no use to go on with.
+    pub is_cut: bool,
+}
+
+/// Who else comes in as the scan comes to their places, and who hears what was found.
+pub trait ReplaySink {
+    /// The place where the next of the others goes on.
+    fn next(&self) -> Option<Position>;
+    /// The next of the others joins the scan.
+    fn join(&mut self, joins: impl FnOnce(&ReplayFilter<'_>));
+    /// Something was found for the one of that number: they are numbered from 0 on as they joined. Whether it is read
+    /// for no more by this scan.
+    fn found(&mut self, number: usize, found: Found) -> bool;
+}
+
+/// The finds for one who is read for alone.
+struct Alone(Option<Found>);
+
+impl ReplaySink for Alone {
+    fn next(&self) -> Option<Position> {
+        None
+    }
+
+    fn join(&mut self, _: impl FnOnce(&ReplayFilter<'_>)) {}
+
+    fn found(&mut self, _: usize, found: Found) -> bool {
+        let before = self.0.replace(found);
+        debug_assert!(before.is_none(), "one step finds one thing");
+        false
+    }
+}
+
+/// The amount of the journal that is read at a time, in bytes.
+const BATCH_BYTES: usize = if cfg!(test) { 3_000 } else { 64 * 1024 };
+/// The amount of the journal that one step reads at most, in bytes, however little of it matches: others want their
+/// turn.
+const STEP_BYTES: usize = if cfg!(test) { 20_000 } else { 4 * 1024 * 1024 };
+/// The work that one step does at most, but for one change.
+const STEP_WORK: u64 = 20_000_000;
+/// The amount that one step finds at most, in bytes, but for the first who joined: what several are sent counts once.
+const FOUND_BYTES: usize = if cfg!(test) { 4_000 } else { 8 * 1024 * 1024 };
+
+impl<H: History> ReplayCursor<H> {
+    /// Reads from `start` on, for nobody yet, with frames of about `max_frame_bytes`. In a step each gets a frame or
+    /// two.
+    pub fn new(
+        history: &H,
+        start: Position,
+        boundary: Option<Arc<SnapshotBoundary>>,
+        max_frame_bytes: usize,
+    ) -> Result<ReplayCursor<H>, journal::Error> {
+        Ok(ReplayCursor {
+            reader: history.reader(Start::After(start))?,
+            registry: SubscriptionRegistry::for_each(max_frame_bytes),
+            readings: Readings {
+                max_bytes: max_frame_bytes,
+                ..Readings::default()
+            },
+            boundary,
+            at: start,
+            rest: None,
+            enough: 0,
+        })
+    }
+
+    /// Reads for one more, who goes on where the scan is or further on.
+    pub fn join(&mut self, wanted: &ReplayFilter<'_>) {
+        let number = match wanted.only {
+            Some(subscription) => self.registry.connect_only(&subscription.id),
+            None => self.registry.connect(),
+        };
+        let ResumePoint { position, open } = wanted.from;
+        if open {
+            self.registry.open(number, position);
+        }
+        for ActiveSubscription { subscription, after } in wanted.subscriptions {
+            self.registry
+                .subscribe(number, subscription, (*after).max(position));
+        }
+        self.readings.all.push(Reading {
+            items: Vec::new(),
+            bytes: 0,
+            next: wanted.from,
+            until: wanted.until,
+            waits: true,
+            is_cut: false,
+        });
+        self.readings.waiting += 1;
+    }
+
+    /// Reads on for one who has heard what was found.
+    pub fn go_on(&mut self, number: usize, until: Option<Position>) {
+        if let Some(reading) = self.readings.all.get_mut(number).filter(|reading| !reading.waits) {
+            (reading.until, reading.waits) = (until, true);
+            self.readings.waiting += 1;
+        }
+    }
+
+    /// Reads no more for a subscription.
+    pub fn leave_out(&mut self, number: usize, subscription: &Arc<Subscription>) {
+        self.registry.unsubscribe(number, subscription);
+    }
+
+    /// Reads on for the one who joined, where nobody else did: what was found.
+    pub fn step_alone(&mut self, lane: Lane) -> Result<Option<Found>, journal::Error> {
+        let mut alone = Alone(None);
+        self.step(&mut alone, lane)?;
+        Ok(alone.0)
+    }
+
+    /// Reads on until everybody has heard something, or long enough.
+    pub fn step(&mut self, audience: &mut impl ReplaySink, lane: Lane) -> Result<(), journal::Error> {
+        self.readings.kept = 0;
+        self.registry.bound(lane, Instant::now());
+        self.enough = self.registry.worked().saturating_add(STEP_WORK);
+        let mut read = 0;
+        self.tell_reached(audience);
+        while self.readings.waiting > 0 {
+            let (batch, taken) = match self.rest.take() {
+                Some(rest) => rest,
+                None => match self.reader.next(BATCH_BYTES)? {
+                    Some(batch) => {
+                        read += batch.len();
+                        (batch, 0)
+                    }
+                    None => {
+                        self.let_in(audience, None);
+                        self.tell_all(true, audience);
+                        return Ok(());
+                    }
+                },
+            };
+            for (index, entry) in batch.entries().enumerate().skip(taken) {
+                let done = self.read(entry?, audience)?;
+                if self.readings.waiting == 0 || self.has_enough() {
+                    self.rest = Some((batch.clone(), index + usize::from(done)));
+                    break;
+                }
+            }
+            if read >= STEP_BYTES || self.has_enough() {
+                self.tell_all(false, audience);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads an entry, or so much of it as is enough; whether all of it.
+    fn read(&mut self, entry: Entry<'_>, audience: &mut impl ReplaySink) -> Result<bool, journal::Error> {
+        let mut piece = match entry {
+            Entry::Position(lsn) => {
+                self.pass(Position::after(lsn), audience);
+                return Ok(true);
+            }
+            Entry::Piece(piece) => piece,
+        };
+        if self
+            .boundary
+            .as_ref()
+            .is_some_and(|boundary| boundary.saw(&piece.transaction))
+        {
+            self.pass(piece.end_position(), audience);
+            return Ok(true);
+        }
+        self.let_in(audience, Some(piece.end_position()));
+        if self.at.end == piece.transaction.end
+            && let Done::Change(seq) = self.at.done
+        {
+            piece.changes = piece.changes.from_seq(seq.saturating_add(1))?;
+        }
+        loop {
+            let done = self.registry.deliver(&mut piece, &mut self.readings)?;
+            self.pass(piece.position(), audience);
+            if done || self.readings.waiting == 0 || self.has_enough() {
+                return Ok(done);
+            }
+        }
+    }
+
+    /// True if a step has found or done enough.
+    fn has_enough(&self) -> bool {
+        self.readings.kept >= FOUND_BYTES || self.registry.worked() >= self.enough
+    }
+
+    /// The fan-out that it reads with, for what that counts.
+    pub fn registry(&mut self) -> &mut SubscriptionRegistry {
+        &mut self.registry
+    }
+
+    /// Has those join whose places come before `end`, or all.
+    fn let_in(&mut self, audience: &mut impl ReplaySink, end: Option<Position>) {
+        let comes = |next: Position| end.is_none_or(|end| next < end);
+        while audience.next().is_some_and(comes) {
+            audience.join(|wanted| self.join(wanted));
+            self.tell_if_reached(self.readings.all.len() - 1, audience);
+        }
+    }
+
+    /// Everything up to `at` was delivered: those who have enough hear what there is.
+    fn pass(&mut self, at: Position, audience: &mut impl ReplaySink) {
+        self.at = self.at.max(at);
+        while let Some(number) = self.readings.full.pop() {
+            self.tell(number, false, audience);
+        }
+        if self.readings.next_until.is_some_and(|until| self.at >= until) {
+            self.tell_reached(audience);
+        }
+    }
+
+    /// Tells those who have come to where they were to read.
+    fn tell_reached(&mut self, audience: &mut impl ReplaySink) {
+        self.readings.next_until = None;
+        for number in 0..self.readings.all.len() {
+            self.tell_if_reached(number, audience);
+        }
+    }
+
+    /// Tells one who has come to where it was to read, by its own place or because nothing came between that and where
+    /// the scan is. Where another reads no further is noted.
+    fn tell_if_reached(&mut self, number: usize, audience: &mut impl ReplaySink) {
+        let reading = self.readings.all.get(number).filter(|reading| reading.waits);
+        let Some((until, next)) = reading.and_then(|reading| Some((reading.until?, reading.next))) else {
+            return;
+        };
+        if self.at.max(next.position) >= until {
+            self.tell(number, true, audience);
+        } else {
+            self.readings.stop_at(until);
+        }
+    }
+
+    fn tell_all(&mut self, done: bool, audience: &mut impl ReplaySink) {
+        for number in 0..self.readings.all.len() {
+            self.tell(number, done, audience);
+        }
+    }
+
+    fn tell(&mut self, number: usize, done: bool, audience: &mut impl ReplaySink) {
+        let Some(reading) = self.readings.all.get_mut(number).filter(|reading| reading.waits) else {
+            return;
+        };
+        if !reading.is_cut {
+            reading.next.position = reading.next.position.max(self.at);
+        }
+        let next = reading.next;
+        let found = Found {
+            items: std::mem::take(&mut reading.items),
+            next,
+            is_cut: reading.is_cut,
+            done: done && !reading.is_cut || reading.until.is_some_and(|until| next.position >= until),
+        };
+        (reading.waits, reading.bytes) = (false, 0);
+        self.readings.waiting -= 1;
+        if audience.found(number, found) {
+            self.registry.unsubscribe_all(number);
+        }
+    }
+}
+
+/// The finds for each, by their numbers.
+#[derive(Debug, Default)]
+struct Readings {
+    all: Vec<Reading>,
+    /// The number of those that wait to hear.
+    waiting: usize,
+    /// Those who have enough.
+    full: Vec<usize>,
+    /// The first place where somebody reads no further.
+    next_until: Option<Position>,
+    /// The amount that is enough, in bytes.
+    max_bytes: usize,
+    /// The amount that was found in this step, in bytes.
+    kept: usize,
+    /// The place where the last text lies that was counted.
+    counted: usize,
+}
+
+impl Readings {
+    fn stop_at(&mut self, until: Position) {
+        self.next_until = Some(self.next_until.map_or(until, |next| next.min(until)));
+    }
+}
+
+#[derive(Debug)]
+struct Reading {
+    items: Vec<Delivery>,
+    bytes: usize,
+    /// The place where it goes on, by what was found.
+    next: ResumePoint,
+    until: Option<Position>,
+    waits: bool,
+    /// Not everything up to where the scan is was kept.
+    is_cut: bool,
+}
+
+impl Sink for Readings {
+    fn frame(&mut self, number: ConnectionId, frame: &Frame) {
+        let Some(reading) = self.all.get_mut(number).filter(|reading| reading.waits) else {
+            return;
+        };
+        // Whoever joined first gets on in any case.
+        if reading.is_cut || self.kept >= FOUND_BYTES && number > 0 {
+            reading.is_cut = true;
+            return;
+        }
+        let text = frame.text.as_str();
+        if self.counted != text.as_ptr().addr() {
+            self.counted = text.as_ptr().addr();
+            self.kept += text.len();
+        }
+        let had_enough = reading.bytes >= self.max_bytes;
+        reading.bytes += text.len();
+        reading.next = ResumePoint::told(frame.position);
+        reading.items.push(Delivery::Frame(frame.clone()));
+        if !had_enough && reading.bytes >= self.max_bytes {
+            self.full.push(number);
+        }
+    }
+
+    fn put_apart(&mut self, number: ConnectionId) {
+        if let Some(reading) = self.all.get_mut(number).filter(|reading| reading.waits) {
+            reading.is_cut = true;
+            self.full.push(number);
+        }
+    }
+
+    fn ended(&mut self, number: ConnectionId, subscription: &Arc<Subscription>, error: ErrorMessage) {
+        if let Some(reading) = self.all.get_mut(number) {
+            reading.items.push(Delivery::Ended {
+                subscription: Arc::clone(subscription),
+                error: Box::new(error),
+            });
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! [`Router`]: reads the journal at its head and puts each connection's frames into its outbox.
+//!
+//! It is the one place that decides from which transaction on a subscription is live. A session that joins learns
+//! the router's position: it reads the journal up to exactly there, and goes on with its outbox.
+
+#[cfg(test)]
+#[path = "router_tests.rs"]
+mod tests;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::handle::{ActiveSubscription, Add, Command, Handle, MAX_COMMANDS, Registration};
+use super::outboxes::Outboxes;
+use crate::event::{Relation, TableName};
+use crate::journal::{Entry, History, Piece, Read, RetentionHold};
+use crate::lsn::{Lsn, Position, Start};
+use crate::matching::{ConnectionId, Lane, SubscriptionRegistry};
+use crate::telemetry::Metrics;
+
+/// Bounds on the router.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// About how large a frame may grow, in bytes.
+    pub max_frame_bytes: usize,
+}
+
+/// The amount of the journal that is read at a time, in bytes.
+const BATCH_BYTES: usize = 256 * 1024;
+/// The time to wait for file descriptors before it is tried again.
+const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
+/// The work that is done until sessions and commands have their turn.
+const YIELD_WORK: u64 = 1_000_000;
+
+/// An error that stops the router before it is told to stop.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read the journal")]
+pub struct Error(#[from] crate::journal::Error);
+
+/// The router's loop and what it owns.
+pub struct Router<H: History> {
+    history: H,
+    registry: SubscriptionRegistry,
+    outboxes: Outboxes,
+    commands: mpsc::Receiver<Command>,
+    /// Everything up to here was delivered; inside a large transaction it is the last change of the piece.
+    at: Position,
+    position: Arc<AtomicU64>,
+    /// Subscriptions that were not there at the last look, or whose sessions are further on: at most one of each
+    /// session.
+    adding: Vec<Add>,
+    /// Tables whose subscriptions end, and where.
+    gone: Vec<(Vec<(TableName, u32)>, Lsn)>,
+    /// Tables whose columns are others, and where that is known.
+    changed: Vec<(Vec<Arc<Relation>>, Lsn)>,
+    metrics: Arc<Metrics>,
+    heads: watch::Receiver<Lsn>,
+    /// The work that had been done when others last had their turn.
+    yielded_at: u64,
+    reader: H::Reader,
+    /// Keeps what the reader has not come to yet.
+    pin: H::Pin,
+}
+
+impl<H: History> Router<H> {
+    /// A router that starts at the head that `history` has now, and the handle to it. It reads from here on: a history
+    /// that is replaced before the router runs is noticed as any other.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub fn new(history: H, options: Options, metrics: Arc<Metrics>) -> Result<(Router<H>, Handle), Error> {
+        let (sender, commands) = mpsc::channel(MAX_COMMANDS);
+        let heads = history.head_changes();
+        let (at, pin, reader) = begin(&history, History::head)?;
+        let position = Arc::new(AtomicU64::new(at.end.0));
+        let handle = Handle {
+            commands: sender,
+            position: Arc::clone(&position),
+        };
+        let router = Router {
+            registry: SubscriptionRegistry::new(options.max_frame_bytes),
+            outboxes: Outboxes::default(),
+            commands,
+            at,
+            position,
+            adding: Vec::new(),
+            gone: Vec::new(),
+            changed: Vec::new(),
+            metrics,
+            yielded_at: 0,
+            history,
+            heads,
+            reader,
+            pin,
+        };
+        Ok((router, handle))
+    }
+
+    /// Delivers until `stop`.
+    ///
+    /// # Errors
+    /// The journal cannot be read.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), Error> {
+        loop {
+            self.apply_waiting();
+            self.heads.mark_unchanged();
+            match self.reader.next(BATCH_BYTES) {
+                Ok(Some(batch)) => {
+                    for entry in batch.entries() {
+                        self.deliver(entry.map_err(crate::journal::Error::from)?, &stop)
+                            .await?;
+                        if stop.is_cancelled() {
+                            break;
+                        }
+                    }
+                    self.pin.advance(self.at.end);
+                    self.count();
+                    // Sessions and commands get their turn between batches.
+                    tokio::task::yield_now().await;
+                }
+                Ok(None) => tokio::select! {
+                    changed = self.heads.changed() => if changed.is_err() { return Ok(()) },
+                    command = self.commands.recv() => match command {
+                        Some(command) => self.apply(command),
+                        None => return Ok(()),
+                    },
+                    () = stop.cancelled() => return Ok(()),
+                },
+                Err(crate::journal::Error::EpochChanged) => {
+                    self.outboxes.end_epoch();
+                    self.unsubscribe_refused();
+                    // The new history may begin before the place that the old one had come to.
+                    match begin(&self.history, History::earliest) {
+                        Err(error) if error.is_exhaustion() => {
+                            exhausted(&error).await;
+                            continue;
+                        }
+                        begun => (self.at, self.pin, self.reader) = begun?,
+                    }
+                    self.position.store(self.at.end.0, Ordering::Release);
+                }
+                Err(error) if error.is_exhaustion() => exhausted(&error).await,
+                Err(error) => return Err(error.into()),
+            }
+            if stop.is_cancelled() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Ends the subscriptions to tables that are gone, where everything before that is delivered.
+    fn end_gone(&mut self) {
+        let at = self.at.end;
+        for (tables, _) in self.gone.extract_if(.., |(_, seen_at)| *seen_at <= at) {
+            for (table, oid) in tables {
+                self.registry.end_table(&table, oid, &mut self.outboxes);
+            }
+        }
+        for (tables, _) in self.changed.extract_if(.., |(_, seen_at)| *seen_at <= at) {
+            for relation in tables {
+                self.registry.end_changed(&relation, &mut self.outboxes);
+            }
+        }
+        self.drop_refused();
+    }
+
+    async fn deliver(
+        &mut self,
+        entry: Entry<'_>,
+        stop: &CancellationToken,
+    ) -> Result<(), crate::journal::Error> {
+        match entry {
+            Entry::Position(lsn) => self.at = Position::after(lsn),
+            Entry::Piece(mut piece) => loop {
+                let done = self.deliver_some(&mut piece)?;
+                self.at = if done {
+                    piece.end_position()
+                } else {
+                    piece.position()
+                };
+                self.drop_refused();
+                if self.registry.worked() - self.yielded_at > YIELD_WORK {
+                    self.yielded_at = self.registry.worked();
+                    // Whoever comes, goes or stops waits for no more than this.
+                    self.apply_waiting();
+                    tokio::task::yield_now().await;
+                }
+                if done || stop.is_cancelled() {
+                    break;
+                }
+            },
+        }
+        if self.at == Position::after(self.at.end) {
+            self.position.store(self.at.end.0, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Delivers a piece, or the beginning of it; whether all of it. Should that panic, every session reads the piece
+    /// for itself from the journal: whom the defect concerns ends then, and nobody else.
+    fn deliver_some(&mut self, piece: &mut Piece<'_>) -> Result<bool, crate::journal::Error> {
+        self.registry.bound(Lane::SHARED, Instant::now());
+        let deliver = AssertUnwindSafe(|| self.registry.deliver(piece, &mut self.outboxes));
+        match catch_unwind(deliver) {
+            Ok(delivered) => Ok(delivered?),
+            Err(_) => {
+                self.have_all_read();
+                Ok(true)
+            }
+        }
+    }
+
+    /// Has every session read for itself from the journal what could not be delivered.
+    fn have_all_read(&mut self) {
+        tracing::error!("delivering a transaction panicked: all connections read it for themselves");
+        self.registry.forget_all();
+        self.outboxes.put_all_behind();
+    }
+
+    /// Adds what was done to what is counted.
+    fn count(&mut self) {
+        let metrics = &self.metrics;
+        metrics.undecided(self.registry.take_undecided());
+        self.registry
+            .take_work(|table, units| metrics.match_work(&table.schema, &table.name, units));
+        let before = metrics.put_apart.get();
+        metrics
+            .put_apart
+            .inc_by(self.registry.times_put_apart().saturating_sub(before));
+    }
+
+    /// Applies the commands that wait.
+    fn apply_waiting(&mut self) {
+        while let Ok(command) = self.commands.try_recv() {
+            self.apply(command);
+        }
+        self.add_reached();
+        self.end_gone();
+    }
+
+    /// Connections that fell behind get nothing more.
+    fn drop_refused(&mut self) {
+        self.metrics
+            .fell_behind
+            .inc_by(self.outboxes.refused.len() as u64);
+        self.unsubscribe_refused();
+    }
+
+    /// Connections whose outboxes take nothing more get nothing more. Their numbers stay theirs until they give up
+    /// their registrations.
+    fn unsubscribe_refused(&mut self) {
+        while let Some(connection) = self.outboxes.refused.pop() {
+            self.registry.unsubscribe_all(connection);
+        }
+    }
+
+    fn apply(&mut self, command: Command) {
+        match command {
+            Command::Join {
+                outbox,
+                subscriptions,
+                after,
+                router,
+                reply,
+            } => {
+                let connection = self.registry.connect();
+                self.outboxes.put(connection, &outbox);
+                self.open(connection, after);
+                for ActiveSubscription { subscription, after } in subscriptions {
+                    self.registry.subscribe(connection, &subscription, after);
+                }
+                // Should nobody wait for the registration any more, it is given up at once.
+                drop(reply.send((
+                    Registration {
+                        connection,
+                        router,
+                        outbox,
+                    },
+                    self.at,
+                )));
+            }
+            Command::Add(add) => self.adding.push(add),
+            Command::Remove {
+                connection,
+                subscription,
+                reply,
+            } => {
+                self.registry.unsubscribe(connection, &subscription);
+                let _gone = reply.send(());
+            }
+            Command::Gone { tables, seen_at } => self.gone.push((tables, seen_at)),
+            Command::Changed { tables, seen_at } => self.changed.push((tables, seen_at)),
+            Command::Leave { connection } => {
+                self.adding.retain(|add| add.connection != connection);
+                self.registry.disconnect(connection);
+                self.outboxes.remove(connection);
+            }
+        }
+        self.metrics.queries.set(self.registry.queries() as i64);
+    }
+
+    /// Adds the subscriptions whose sessions are not further on, or not any more. Whoever gets nothing more, having
+    /// fallen behind or in another epoch, learns that once it is answered.
+    fn add_reached(&mut self) {
+        let is_early = |add: &Add| add.after > self.at && self.outboxes.has(add.connection);
+        let reached: Vec<Add> = self.adding.extract_if(.., |add| !is_early(add)).collect();
+        for Add {
+            connection,
+            subscription,
+            after,
+            reply,
+        } in reached
+        {
+            self.registry.subscribe(connection, &subscription, after);
+            self.open(connection, after);
+            // A session that does not wait for the answer is gone, and says so.
+            let _gone = reply.send(self.at);
+            self.metrics.queries.set(self.registry.queries() as i64);
+        }
+    }
+
+    /// A session that has everything up to `after` reads on up to where the router is. If that is inside a transaction,
+    /// it may tell the client of a part of it, and the router of its end. A session that is further than the router is
+    /// so by whole transactions: the journal shows no others.
+    fn open(&mut self, connection: ConnectionId, after: Position) {
+        self.registry.open(connection, self.at.max(after));
+    }
+}
+
+/// Waits for file descriptors, of which the system has run out.
+async fn exhausted(error: &crate::journal::Error) {
+    tracing::warn!(
+        error = crate::telemetry::chain(error),
+        "the journal cannot be read now"
+    );
+    tokio::time::sleep(EXHAUSTED_PAUSE).await;
+}
+
+/// A reader of the current history at the `place` that this has, and what keeps all that is to be read. The history may
+/// be replaced, or shortened, meanwhile: then it is looked at again.
+fn begin<H: History>(
+    history: &H,
+    place: impl Fn(&H) -> Lsn,
+) -> Result<(Position, H::Pin, H::Reader), crate::journal::Error> {
+    loop {
+        let (epoch, lsn) = (history.epoch(), place(history));
+        let pin = history.pin(lsn);
+        let at = Position::after(lsn);
+        match history.reader(Start::After(at)) {
+            Ok(reader) if history.epoch() == epoch => return Ok((at, pin, reader)),
+            Ok(_) | Err(crate::journal::Error::Expired { .. }) => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

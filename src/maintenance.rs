@@ -1,0 +1,235 @@
+//! Regular care: the journal's size, the slot's lag, the publications, the tables.
+
+mod lag;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::delivery::Handle;
+use crate::event::{Relation, TableName};
+use crate::ingest::{SlotCheckRequest, Standbys};
+use crate::journal::{Journal, Retention};
+use crate::lsn::Lsn;
+use crate::postgres::{Absent, ConnInfo, Connection, Error, Publication, Purpose, SlotName, SlotState};
+use crate::schema::Tables;
+use crate::snapshot::Snapshots;
+use crate::telemetry::{Metrics, chain};
+
+/// The interval between two rounds.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// The things that are looked after.
+#[derive(Clone)]
+pub struct Maintenance {
+    /// The server.
+    pub conninfo: ConnInfo,
+    /// The slot.
+    pub slot: SlotName,
+    /// The publications.
+    pub publications: Vec<Publication>,
+    /// The amount of WAL that the server may keep for the slot, in bytes.
+    pub max_slot_lag: Option<u64>,
+    /// Has ingest look at the slot.
+    pub nudge: SlotCheckRequest,
+    /// Those who wait to take the slot over.
+    pub standbys: Standbys,
+    /// The history that the journal keeps.
+    pub retention: Retention,
+    /// The journal.
+    pub journal: Journal,
+    /// The published tables.
+    pub tables: Arc<Tables>,
+    /// Snapshots' connections.
+    pub snapshots: Arc<Snapshots<Journal>>,
+    /// Hears of tables that are gone.
+    pub router: Handle,
+    /// Everything counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// Something that is not as it should be.
+struct Problem {
+    /// The problem: said again only when it has changed.
+    kind: String,
+    /// The words.
+    words: String,
+}
+
+impl Problem {
+    fn new(words: String) -> Problem {
+        Problem {
+            kind: words.clone(),
+            words,
+        }
+    }
+}
+
+/// The finds of a look at the database.
+struct Seen {
+    /// The problem, if there is one.
+    problems: Vec<Problem>,
+    /// True if the slot is there.
+    has_slot: bool,
+    /// Tables that are not there any more.
+    gone: Vec<(TableName, u32)>,
+    /// Tables whose columns are others than before.
+    changed: Vec<Arc<Relation>>,
+    /// The position up to which the server had written by then.
+    written: Lsn,
+}
+
+impl Maintenance {
+    /// Looks after it until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut said, mut had_slot) = (Vec::<String>::new(), false);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            let this = self.clone();
+            let looked = tokio::task::spawn_blocking(move || {
+                this.keep_in_bounds();
+                this.look(had_slot)
+            });
+            // Said once per change of state.
+            let problems = match looked.await {
+                Ok(Ok(seen)) => {
+                    if !self.end_gone(&seen).await || !self.end_changed(&seen).await {
+                        return;
+                    }
+                    had_slot |= seen.has_slot;
+                    seen.problems
+                }
+                Ok(Err(error)) => vec![Problem::new(chain(&error))],
+                Err(error) => vec![Problem::new(error.to_string())],
+            };
+            for problem in problems.iter().filter(|problem| !said.contains(&problem.kind)) {
+                tracing::warn!(problem = problem.words, "the database needs a look");
+            }
+            said = problems.into_iter().map(|problem| problem.kind).collect();
+        }
+    }
+
+    /// Ends the subscriptions to tables that are gone; whether there is a router to do so.
+    async fn end_gone(&self, seen: &Seen) -> bool {
+        if seen.gone.is_empty() {
+            return true;
+        }
+        let ended = self.router.end_tables(seen.gone.clone(), seen.written).await;
+        self.tables.told(&seen.gone);
+        ended.is_ok()
+    }
+
+    /// Ends the subscriptions that need columns which are others now; whether there is a router to do so.
+    async fn end_changed(&self, seen: &Seen) -> bool {
+        if seen.changed.is_empty() {
+            return true;
+        }
+        let ended = self.router.end_changed(seen.changed.clone(), seen.written).await;
+        self.tables.told_changed(&seen.changed);
+        ended.is_ok()
+    }
+
+    fn keep_in_bounds(&self) {
+        self.snapshots.tidy();
+        match self.journal.retain(&self.retention, SystemTime::now()) {
+            Ok(0) => {}
+            Ok(bytes) => {
+                tracing::info!(bytes, earliest = %self.journal.earliest(), "journal segments removed")
+            }
+            Err(error) => tracing::warn!(error = chain(&error), "journal segments could not be removed"),
+        }
+        self.metrics.journal_bytes.set(self.journal.size_bytes());
+    }
+
+    /// Reads the slot's state and the tables. `had_slot`: there was a slot before; at the start it may still be made.
+    fn look(&self, had_slot: bool) -> Result<Seen, Error> {
+        let mut connection = Connection::connect(&self.conninfo, Purpose::Query)?;
+        let slot = connection.slot(&self.slot)?;
+        let has_slot = slot.is_some();
+        let gone = self.tables.refresh_and_miss()?;
+        let changed = self.tables.changed();
+        // After the tables were read: whatever they lack was written by then.
+        let written = connection.written()?;
+        let missing = connection.missing_publications(&self.publications)?;
+        let mut problems = Vec::new();
+        for publication in &missing {
+            problems.push(Problem::new(format!(
+                "the publication {publication} is gone: the stream breaks at the next change, and does not pass what is \
+                 changed until it is there again"
+            )));
+        }
+        let standbys = connection.standbys(&self.slot)?;
+        self.standbys.set(standbys > 0);
+        self.metrics.standbys.set(standbys.into());
+        self.metrics.publications_missing.set(missing.len() as i64);
+        self.metrics
+            .slot_lost
+            .set(slot.as_ref().map_or(had_slot, SlotState::is_lost).into());
+        match &slot {
+            None if had_slot => problems.push(Problem::new(format!("the slot {} is gone", self.slot))),
+            None => {}
+            Some(slot) => {
+                problems.extend(self.look_at_lag(&mut connection, slot, written)?);
+                problems.extend(self.look_at_decoding(&mut connection, slot)?);
+                problems.extend(self.look_at_standbys(&mut connection, slot)?);
+            }
+        }
+        connection.close();
+        Ok(Seen {
+            problems,
+            has_slot,
+            gone,
+            changed,
+            written,
+        })
+    }
+
+    /// Looks whether the server holds changes back for a standby that does not hear of them.
+    fn look_at_standbys(
+        &self,
+        connection: &mut Connection,
+        slot: &SlotState,
+    ) -> Result<Option<Problem>, Error> {
+        if !slot.failover {
+            return Ok(None);
+        }
+        let absent = connection.absent_standbys()?;
+        Ok(absent.map(|Absent { names, others }| {
+            Problem::new(format!(
+                "the server sends no change for the slot {} before the standbys of synchronized_standby_slots have it, and of \
+                 these {}: start the standby, or make its slot; if it is gone for good: \
+                 ALTER SYSTEM SET synchronized_standby_slots = '{others}'; SELECT pg_reload_conf();",
+                self.slot,
+                names.join(", ")
+            ))
+        }))
+    }
+
+    /// Looks whether the server itself cannot go on: its process waits for a lock.
+    fn look_at_decoding(
+        &self,
+        connection: &mut Connection,
+        slot: &SlotState,
+    ) -> Result<Option<Problem>, Error> {
+        let Some(reader) = slot.active_pid else {
+            return Ok(None);
+        };
+        let holders = connection.holders_of_what_decoding_waits_for(reader)?;
+        let Some(holder) = holders.first() else {
+            return Ok(None);
+        };
+        Ok(Some(Problem::new(format!(
+            "the server's process {reader}, which decodes for the slot {}, waits for a lock that the process {holder} holds. If \
+             that one's commit waits for walcast (synchronous_standby_names; a commit that altered a composite type and \
+             wrote such values does), neither goes on: SELECT pg_cancel_backend({holder}) lets it commit without waiting",
+            self.slot
+        ))))
+    }
+}

@@ -1,0 +1,290 @@
+//! [`Bound`]: a query bound to one version of its table, ready to write the rows that it matches.
+
+use std::collections::HashMap;
+use std::io::Write as _;
+use std::sync::Arc;
+
+use super::query::Query;
+use crate::event::{OldTuple, Op, Projection, Relation, RowChange, Tuple, Value};
+use crate::filter::{self, Decision, Matcher, Operation, ResultChange};
+use crate::protocol::{ErrorCode, ErrorMessage, Ops, Undecided};
+use crate::types::Kind as TypeKind;
+use crate::types::json::{self, Numbers};
+
+/// A query bound to one version of its table, apart from its predicate.
+#[derive(Debug)]
+pub struct Bound {
+    ops: Ops,
+    /// It is not told of rows that may have left the result.
+    withholds: bool,
+    /// It wants to know of them, and the log leaves some open.
+    pub watches: bool,
+    /// The shape of the rows that it wants.
+    pub wanted: Arc<RowShape>,
+}
+
+impl Bound {
+    /// Binds a query and its predicate, sharing the projections of its table's other queries.
+    ///
+    /// # Errors
+    /// A column is unknown, or the predicate does not fit the columns' types; the key is not the one that the client
+    /// goes by; the changes that it wants do not tell which rows they are of; the replica identity does not decide what
+    /// the query must know.
+    pub fn new(
+        query: &Query,
+        relation: &Arc<Relation>,
+        shared: &mut ShapeCache,
+    ) -> Result<(Bound, Arc<Matcher>), ErrorMessage> {
+        let matcher = query.matcher(relation)?;
+        if let Some(key) = &query.key {
+            check_key(key, relation)?;
+        }
+        if relation.logging.unnamed && (query.ops.update || query.ops.delete) {
+            return Err(unnamed(relation));
+        }
+        let undecided = query.leaves_open(&matcher, relation);
+        if let (Undecided::Refuse, Some(undecided)) = (query.undecided, &undecided) {
+            return Err(ErrorMessage::new(ErrorCode::ReplicaIdentity, undecided.refusal()));
+        }
+        let wanted = shared.get(query, relation)?;
+        let withholds = query.undecided == Undecided::Withhold;
+        let bound = Bound {
+            ops: query.ops,
+            withholds,
+            watches: !withholds && query.ops.delete && !filter::decides(&matcher, relation),
+            wanted,
+        };
+        Ok((bound, matcher))
+    }
+
+    /// True if the query wants to know of such a change of its result.
+    pub fn wants(&self, membership: ResultChange) -> bool {
+        match membership.op {
+            Operation::Insert => self.ops.insert,
+            Operation::Update => self.ops.update,
+            Operation::Delete => self.ops.delete && !(self.withholds && membership.may_have_left()),
+            Operation::Truncate => self.ops.truncate,
+            Operation::Failure => true,
+        }
+    }
+
+    /// True if clients tell the rows by their values alone, and have to take them away again.
+    pub(super) fn keeps_rows_without_key(&self) -> bool {
+        let keeps = self.ops.update || self.ops.delete;
+        keeps && self.wanted.key_columns.is_empty() && !self.wanted.messages
+    }
+}
+
+/// The shape of the rows that a query wants, bound to one version of its table.
+#[derive(Debug)]
+pub struct RowShape {
+    /// The columns that are sent, in the relation's order.
+    pub columns: Vec<usize>,
+    row: Projection,
+    key: Projection,
+    key_columns: Vec<usize>,
+    old: bool,
+    /// The rows are logical messages.
+    messages: bool,
+}
+
+/// The shapes that the queries on one version of a table want, one of each kind.
+#[derive(Debug, Default)]
+pub struct ShapeCache {
+    kinds: HashMap<Kind, Arc<RowShape>>,
+    /// The number of those that were there when those that no query wants were last dropped.
+    swept: usize,
+}
+
+/// The key that tells them apart: the columns, whether old rows are wanted, and how numbers are written.
+type Kind = (Option<Vec<String>>, bool, Numbers);
+
+impl ShapeCache {
+    fn get(&mut self, query: &Query, relation: &Relation) -> Result<Arc<RowShape>, ErrorMessage> {
+        let kind = (query.columns.clone(), query.old, query.numbers);
+        if let Some(wanted) = self.kinds.get(&kind) {
+            return Ok(Arc::clone(wanted));
+        }
+        let wanted = Arc::new(RowShape::new(query, relation)?);
+        self.forget_unused();
+        self.kinds.insert(kind, Arc::clone(&wanted));
+        Ok(wanted)
+    }
+
+    /// Drops what no query wants any more, whenever there is twice as much as what was wanted the last time.
+    fn forget_unused(&mut self) {
+        if self.kinds.len() > 2 * self.swept {
+            self.kinds.retain(|_, wanted| Arc::strong_count(wanted) > 1);
+            self.swept = self.kinds.len();
+        }
+    }
+}
+
+impl RowShape {
+    fn new(query: &Query, relation: &Relation) -> Result<RowShape, ErrorMessage> {
+        let columns = query.columns_of(relation)?;
+        Ok(RowShape {
+            row: Projection::new(relation, &columns, query.numbers),
+            key: Projection::new(relation, &relation.key, query.numbers),
+            key_columns: relation.key.clone(),
+            columns,
+            // Without a key only the old row says which row it was.
+            old: query.old || relation.key.is_empty(),
+            messages: relation.table.messages().is_some(),
+        })
+    }
+
+    /// Writes a change as a subscription sees it: its JSON object without the opening brace and the `id`.
+    pub fn write(&self, change: &RowChange<'_>, membership: ResultChange, out: &mut Vec<u8>) {
+        if self.messages {
+            return write_message(change, out);
+        }
+        let (old, new) = match change.op {
+            Op::Insert { new } => (None, Some(new)),
+            Op::Update { old, new } => (old, Some(new)),
+            Op::Delete { old } => (Some(old), None),
+            Op::Truncate => (None, None),
+        };
+        let start = write!(
+            out,
+            ",\"seq\":{},\"op\":\"{}\"",
+            change.seq,
+            membership.op.as_str()
+        );
+        start.expect("writing to memory does not fail");
+        if membership.by_update {
+            out.extend_from_slice(b",\"cause\":\"update\"");
+        }
+        if let Decision::MayBe { as_before } = membership.decision {
+            out.extend_from_slice(b",\"undecided\":true");
+            // Of a row that was too large it is not known what changed.
+            if as_before && !change.oversize {
+                out.extend_from_slice(b",\"as_before\":true");
+            }
+        }
+        if change.oversize {
+            self.write_oversize(old.map(|old| old.tuple()), new, membership.op, out);
+            out.push(b'}');
+            return;
+        }
+        match (membership.op, new) {
+            (Operation::Insert | Operation::Update, Some(new)) => {
+                self.write_row(new, old.map(|old| old.tuple()), out);
+                let changed = old
+                    .filter(|old| membership.op == Operation::Update && self.key_changed(old.tuple(), new));
+                if let Some(old) = changed {
+                    self.write_key(old.tuple(), out);
+                }
+            }
+            (Operation::Delete, _) => {
+                if let Some(tuple) = old.map(|old| old.tuple()).or(new) {
+                    self.write_key(tuple, out);
+                }
+            }
+            _ => {}
+        }
+        if let Some(OldTuple::Full(tuple)) = old.filter(|_| self.old && membership.op != Operation::Insert) {
+            out.extend_from_slice(b",\"old\":");
+            self.row.write_row(tuple, None, out);
+        }
+        out.push(b'}');
+    }
+
+    /// Writes what is said of a row that was too large: which one it is, under its old key and its new one.
+    fn write_oversize(
+        &self,
+        old: Option<Tuple<'_>>,
+        new: Option<Tuple<'_>>,
+        operation: Operation,
+        out: &mut Vec<u8>,
+    ) {
+        out.extend_from_slice(b",\"oversize\":true");
+        let row = match operation {
+            Operation::Insert => new,
+            _ => old.or(new),
+        };
+        if let Some(row) = row {
+            self.write_key(row, out);
+        }
+        if let (Operation::Update, Some(old), Some(new)) = (operation, old, new)
+            && self.key_changed(old, new)
+        {
+            out.extend_from_slice(b",\"new_key\":");
+            self.key.write_row(new, Some(old), out);
+        }
+    }
+
+    fn write_row(&self, new: Tuple<'_>, fill: Option<Tuple<'_>>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"row\":");
+        let unchanged = self.row.write_row(new, fill, out);
+        if unchanged > 0 {
+            out.extend_from_slice(b",\"unchanged\":");
+            self.row.write_unchanged(new, fill, out);
+        }
+    }
+
+    fn write_key(&self, tuple: Tuple<'_>, out: &mut Vec<u8>) {
+        out.extend_from_slice(b",\"key\":");
+        self.key.write_row(tuple, None, out);
+    }
+
+    fn key_changed(&self, old: Tuple<'_>, new: Tuple<'_>) -> bool {
+        self.key_columns.iter().any(|&column| {
+            let new = new.get(column);
+            new != Some(Value::Unchanged) && old.get(column) != new
+        })
+    }
+}
+
+/// Writes a logical message. What is no text is written as `bytea` is, and says so; so does one that was too large.
+fn write_message(change: &RowChange<'_>, out: &mut Vec<u8>) {
+    let start = write!(out, ",\"seq\":{},\"op\":\"message\",\"content\":", change.seq);
+    start.expect("writing to memory does not fail");
+    let content = match change.op {
+        Op::Insert { new } => new.get(0),
+        _ => None,
+    };
+    let column = change.relation.columns.first();
+    let is_text = column.is_some_and(|content| content.ty.kind == TypeKind::Text);
+    match content {
+        Some(Value::Text(text)) if text.is_ascii() || (is_text && std::str::from_utf8(text).is_ok()) => {
+            json::write_string(text, out);
+        }
+        Some(Value::Text(bytes)) => {
+            out.extend_from_slice(br#""\\x"#);
+            for byte in bytes {
+                write!(out, "{byte:02x}").expect("writing to memory does not fail");
+            }
+            out.extend_from_slice(br#"","encoding":"hex""#);
+        }
+        _ => out.extend_from_slice(br#"null,"oversize":true"#),
+    }
+    out.push(b'}');
+}
+
+/// True if the relation's key is the one that the client goes by.
+fn check_key(key: &[String], relation: &Relation) -> Result<(), ErrorMessage> {
+    let names = relation.key_names();
+    if names == key {
+        return Ok(());
+    }
+    let (names, key) = (names.join(", "), key.join(", "));
+    let message = format!("the key of {} is ({names}), not ({key})", relation.table);
+    Err(ErrorMessage::new(ErrorCode::SchemaChanged, message))
+}
+
+/// The reason why changes cannot be told to anybody: nobody would know of which row.
+fn unnamed(relation: &Relation) -> ErrorMessage {
+    let columns: Vec<&str> = relation
+        .columns
+        .iter()
+        .map(|column| column.name.as_str())
+        .collect();
+    let message = format!(
+        "updates and deletes of {} do not tell which row they are of: the log holds no key of it in full; subscribe to \
+         \"ops\": [\"insert\", \"truncate\"], or fix: {}",
+        relation.table,
+        relation.cure(&columns)
+    );
+    ErrorMessage::new(ErrorCode::ReplicaIdentity, message)
+}

@@ -1,0 +1,488 @@
+//! From a transaction's changes to the frames of the connections that they concern. Pure.
+//!
+//! Subscriptions to the same query share one entry, which is matched and encoded once per change; within it, those
+//! that also go by the same id share their frames. The cost of a change is that of its matches: an index finds these
+//! ([`crate::filter::Index`]), and a table that nobody subscribed to is skipped by one look-up of its relation.
+
+mod binding;
+mod bound;
+mod deliver;
+mod meter;
+mod query;
+mod route;
+mod shown;
+mod strain;
+mod table;
+#[cfg(test)]
+pub(crate) mod tests;
+mod undecided;
+
+pub use bound::Bound;
+pub use meter::{Lane, Meter};
+pub use query::{Change, Query, Subscription};
+pub use route::{changed_message, gone_message, unfit_message};
+pub use undecided::Undecided;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use hashbrown::HashTable;
+use slab::Slab;
+
+use crate::event::{Relation, TableName};
+use crate::lsn::{Done, Position};
+use crate::protocol::{ErrorMessage, Frame};
+use meter::Spare;
+use table::Table;
+use undecided::Told;
+
+/// A connection's number in a [`SubscriptionRegistry`], used again after it left.
+pub type ConnectionId = usize;
+
+/// The place where frames go.
+pub trait Sink {
+    /// A frame for a connection, in order.
+    fn frame(&mut self, connection: ConnectionId, frame: &Frame);
+
+    /// A subscription of a connection ended, because the table's schema no longer bears its query. It is gone.
+    fn ended(&mut self, connection: ConnectionId, subscription: &Arc<Subscription>, error: ErrorMessage);
+
+    /// A connection gets nothing more, and nothing of the changes at hand: it has a query that takes too long for those
+    /// beside it, and is to be served apart from where it is.
+    fn put_apart(&mut self, connection: ConnectionId);
+}
+
+/// Who gets what: connections, their subscriptions, and the index of what these match.
+#[derive(Debug)]
+pub struct SubscriptionRegistry {
+    connections: Slab<Connection>,
+    /// Those that somebody subscribed to.
+    tables: Slab<Table>,
+    by_name: HashMap<TableName, usize>,
+    /// Which table each relation that passed by belongs to, by address; the relations are held so that no address is
+    /// used again.
+    relations: HashMap<usize, (Arc<Relation>, Option<usize>)>,
+    /// The number of them that there were when those that are gone were last dropped.
+    relations_swept: usize,
+    groups: Slab<Group>,
+    /// The place where each group stands, by its query and id.
+    by_id: HashTable<u32>,
+    hasher: RandomState,
+    /// The connections whose last frame said that more of the transaction at hand would follow.
+    open: Vec<ConnectionId>,
+    max_frame_bytes: usize,
+    /// About how much is made for one connection at a time, in bytes: so much more is delivered to one that cannot take
+    /// it.
+    delivery_bytes: usize,
+    scratch: Scratch,
+    /// The changes that were told although the log does not decide them.
+    undecided: Told,
+    /// The most subscriptions that a connection has had.
+    widest: usize,
+    lane: Lane,
+    spare: Spare,
+    now: Instant,
+    /// The work that was done.
+    worked: u64,
+    /// The number of times that a query was put apart.
+    put_apart: u64,
+}
+
+#[derive(Debug, Default)]
+struct Connection {
+    /// By their groups.
+    memberships: HashTable<GroupMember>,
+    /// The groups with hits in the piece at hand.
+    touched: Vec<usize>,
+    /// True if it is among [`SubscriptionRegistry::open`].
+    open: bool,
+    /// The one subscription that its frames say they concern, as a JSON string.
+    only: Option<Box<str>>,
+}
+
+/// A connection's place in a group.
+#[derive(Clone, Debug)]
+struct GroupMember {
+    group: u32,
+    slot: u32,
+    subscription: Arc<Subscription>,
+}
+
+impl GroupMember {
+    /// Groups are numbered by us, so nobody chooses which ones collide.
+    fn hash(group: u32) -> u64 {
+        u64::from(group).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+}
+
+/// The subscriptions that share a query and an id, and therefore every byte of their frames.
+#[derive(Debug)]
+struct Group {
+    table: usize,
+    entry: usize,
+    /// The place where it stands among the groups of the query.
+    place: u32,
+    /// The size of the hits, in bytes.
+    bytes: u32,
+    /// The id as a JSON string.
+    id_json: Box<str>,
+    members: Vec<Member>,
+    hits: Vec<Hit>,
+    /// The number of them that the log does not decide.
+    undecided: Undecided,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    connection: u32,
+    /// The table that it was made to.
+    oid: u32,
+    /// The place up to which the subscription has everything already.
+    after: Position,
+}
+
+/// A change that a group matched: its seq, and where its encoding lies.
+#[derive(Clone, Debug)]
+struct Hit {
+    seq: u32,
+    rest: Range<usize>,
+}
+
+/// Space that is used again for each piece.
+#[derive(Debug, Default)]
+struct Scratch {
+    encoded: Vec<u8>,
+    groups: Vec<usize>,
+    connections: Vec<ConnectionId>,
+    /// Some of them have a part of the transaction already.
+    resuming: bool,
+}
+
+/// The amount that is encoded at a time, in bytes.
+const ENCODED_BYTES: usize = 1024 * 1024;
+/// The amount of [`Scratch::encoded`] that is kept for the next piece, in bytes: more only where a row was as large.
+const SCRATCH_BYTES: usize = 4 * 1024 * 1024;
+
+impl Scratch {
+    /// Clears what was encoded, and gives back what a large row took.
+    fn forget_encoded(&mut self) {
+        self.encoded.clear();
+        self.encoded.shrink_to(SCRATCH_BYTES);
+    }
+}
+
+impl SubscriptionRegistry {
+    /// Nobody, with frames of about `max_frame_bytes` at most.
+    pub fn new(max_frame_bytes: usize) -> SubscriptionRegistry {
+        let now = Instant::now();
+        SubscriptionRegistry {
+            connections: Slab::new(),
+            tables: Slab::new(),
+            by_name: HashMap::new(),
+            relations: HashMap::new(),
+            relations_swept: route::FEW_RELATIONS,
+            groups: Slab::new(),
+            by_id: HashTable::new(),
+            hasher: RandomState::new(),
+            open: Vec::new(),
+            max_frame_bytes,
+            delivery_bytes: ENCODED_BYTES,
+            scratch: Scratch::default(),
+            undecided: Told::default(),
+            widest: 1,
+            lane: Lane::UNBOUNDED,
+            spare: Spare::new(now),
+            now,
+            worked: 0,
+            put_apart: 0,
+        }
+    }
+
+    /// The same for connections that take a frame or two at a time.
+    pub fn for_each(max_frame_bytes: usize) -> SubscriptionRegistry {
+        SubscriptionRegistry {
+            delivery_bytes: max_frame_bytes,
+            ..SubscriptionRegistry::new(max_frame_bytes)
+        }
+    }
+
+    /// Bounds the work for each change from `now` on.
+    pub fn bound(&mut self, lane: Lane, now: Instant) {
+        (self.lane, self.now) = (lane, now);
+    }
+
+    /// The work that was done to match changes.
+    pub fn worked(&self) -> u64 {
+        self.worked
+    }
+
+    /// The number of times that a query was put apart.
+    pub fn times_put_apart(&self) -> u64 {
+        self.put_apart
+    }
+
+    /// Hands out what each table's changes took since this was last asked for.
+    pub fn take_work(&mut self, mut each: impl FnMut(&TableName, u64)) {
+        for (name, &table) in &self.by_name {
+            if let Some(table) = self.tables.get_mut(table)
+                && table.work > 0
+            {
+                each(name, std::mem::take(&mut table.work));
+            }
+        }
+    }
+
+    /// Forgets all subscriptions, whatever state they are in; connections keep their numbers.
+    pub fn forget_all(&mut self) {
+        let connections = std::mem::take(&mut self.connections);
+        let numbers = connections
+            .iter()
+            .map(|(number, _)| (number, Connection::default()));
+        let connections = numbers.collect();
+        *self = SubscriptionRegistry {
+            connections,
+            lane: self.lane,
+            now: self.now,
+            delivery_bytes: self.delivery_bytes,
+            worked: self.worked,
+            put_apart: self.put_apart,
+            ..SubscriptionRegistry::new(self.max_frame_bytes)
+        };
+    }
+
+    /// A new connection, without subscriptions.
+    pub fn connect(&mut self) -> ConnectionId {
+        self.connections.insert(Connection::default())
+    }
+
+    /// The same for the subscription of that id alone, while it catches up: its frames say so.
+    pub fn connect_only(&mut self, id: &str) -> ConnectionId {
+        self.connections.insert(Connection {
+            only: Some(json_string(id)),
+            ..Connection::default()
+        })
+    }
+
+    /// Notes that a connection was told that more of a transaction will follow, if `at`, up to where everything was
+    /// delivered, lies inside one. It hears of its end.
+    pub fn open(&mut self, connection: ConnectionId, at: Position) {
+        if at.done == Done::Commit {
+            return;
+        }
+        if let Some(held) = self.connections.get_mut(connection).filter(|held| !held.open) {
+            held.open = true;
+            self.open.push(connection);
+        }
+    }
+
+    /// Takes all of a connection's subscriptions out of force.
+    pub fn unsubscribe_all(&mut self, connection: ConnectionId) {
+        let held = self.connections.get(connection);
+        let memberships = held.into_iter().flat_map(|held| held.memberships.iter());
+        let groups: Vec<u32> = memberships.map(|membership| membership.group).collect();
+        for group in groups {
+            self.take(connection, group, |_| true);
+        }
+    }
+
+    /// Removes a connection and its subscriptions.
+    pub fn disconnect(&mut self, connection: ConnectionId) {
+        self.unsubscribe_all(connection);
+        self.connections.try_remove(connection);
+        self.open.retain(|&open| open != connection);
+    }
+
+    /// Puts a subscription in force: its changes after `after` go to `connection` from now on.
+    ///
+    /// Should the query not fit the table as rows of it last came by, it may fit those to come: the table may have
+    /// changed since. It ends if another row like that comes.
+    pub fn subscribe(&mut self, connection: ConnectionId, subscription: &Arc<Subscription>, after: Position) {
+        let table = self.table_of(&subscription.query.table);
+        let Some(routes) = self.tables.get_mut(table) else {
+            return;
+        };
+        let entry = routes.enter(&subscription.query);
+        let group = self.group_of(table, entry, &subscription.id);
+        let (Some(held), Some(group_held)) =
+            (self.connections.get_mut(connection), self.groups.get_mut(group))
+        else {
+            return;
+        };
+        let membership = GroupMember {
+            group: group as u32,
+            slot: group_held.members.len() as u32,
+            subscription: Arc::clone(subscription),
+        };
+        if group_held.members.is_empty() {
+            // Most have but one.
+            group_held.members.reserve_exact(1);
+        }
+        group_held.members.push(Member {
+            connection: connection as u32,
+            oid: subscription.oid,
+            after,
+        });
+        let hash = GroupMember::hash(membership.group);
+        held.memberships
+            .insert_unique(hash, membership, |held| GroupMember::hash(held.group));
+        self.widest = self.widest.max(held.memberships.len());
+    }
+
+    /// Takes a subscription out of force. One that is not in force is none of its business.
+    pub fn unsubscribe(&mut self, connection: ConnectionId, subscription: &Arc<Subscription>) {
+        let query = &subscription.query;
+        let table = self.by_name.get(&query.table).copied();
+        let place = table.and_then(|table| Some((table, self.tables.get(table)?.entry(query)?)));
+        let Some((table, entry)) = place else { return };
+        if let Some(group) = self.find_group(table, entry, &json_string(&subscription.id)) {
+            self.take(connection, group, |held| {
+                Arc::ptr_eq(&held.subscription, subscription)
+            });
+        }
+    }
+
+    /// Takes a connection out of a group, and returns the subscription that it was in it by.
+    fn take(
+        &mut self,
+        connection: ConnectionId,
+        group: u32,
+        is_it: impl Fn(&GroupMember) -> bool,
+    ) -> Option<Arc<Subscription>> {
+        let held = self.connections.get_mut(connection)?;
+        let is_it = |membership: &GroupMember| membership.group == group && is_it(membership);
+        let found = held
+            .memberships
+            .find_entry(GroupMember::hash(group), is_it)
+            .ok()?;
+        let (membership, _) = found.remove();
+        if held.memberships.len() < held.memberships.capacity() / 8 {
+            held.memberships
+                .shrink_to_fit(|held| GroupMember::hash(held.group));
+        }
+        self.leave(&membership);
+        Some(membership.subscription)
+    }
+
+    /// The number of subscriptions of a connection.
+    pub fn subscriptions(&self, connection: ConnectionId) -> usize {
+        self.connections
+            .get(connection)
+            .map_or(0, |held| held.memberships.len())
+    }
+
+    /// Takes the counts of what was told since the last time although the log does not decide it, by table.
+    pub fn take_undecided(&mut self) -> impl Iterator<Item = (TableName, Undecided)> {
+        self.undecided.take()
+    }
+
+    /// The number of distinct queries.
+    pub fn queries(&self) -> usize {
+        self.tables.iter().map(|(_, table)| table.len()).sum()
+    }
+
+    fn table_of(&mut self, name: &TableName) -> usize {
+        if let Some(&table) = self.by_name.get(name) {
+            return table;
+        }
+        let table = self.tables.insert(Table::default());
+        self.by_name.insert(name.clone(), table);
+        // Relations of this name that were passed over belong to a table now.
+        self.relations.retain(|_, (known, _)| known.table != *name);
+        table
+    }
+
+    fn group_of(&mut self, table: usize, entry: usize, id: &str) -> usize {
+        let id_json = json_string(id);
+        if let Some(group) = self.find_group(table, entry, &id_json) {
+            return group as usize;
+        }
+        let Some(routes) = self.tables.get_mut(table) else {
+            return usize::MAX;
+        };
+        let hash = self.hasher.hash_one((table, entry, &id_json));
+        let vacant = self.groups.vacant_entry();
+        let group = vacant.key();
+        vacant.insert(Group {
+            table,
+            entry,
+            place: routes.add_group(entry, group) as u32,
+            bytes: 0,
+            id_json,
+            members: Vec::new(),
+            hits: Vec::new(),
+            undecided: Undecided::default(),
+        });
+        let (groups, hasher) = (&self.groups, &self.hasher);
+        let hash_of = |group: &u32| {
+            let group = groups.get(*group as usize);
+            group.map_or(0, |group| {
+                hasher.hash_one((group.table, group.entry, &group.id_json))
+            })
+        };
+        self.by_id.insert_unique(hash, group as u32, hash_of);
+        group
+    }
+
+    fn find_group(&self, table: usize, entry: usize, id_json: &str) -> Option<u32> {
+        let hash = self.hasher.hash_one((table, entry, id_json));
+        let is_it = |group: &u32| {
+            let group = self.groups.get(*group as usize);
+            group.is_some_and(|group| (group.table, group.entry, &*group.id_json) == (table, entry, id_json))
+        };
+        self.by_id.find(hash, is_it).copied()
+    }
+
+    /// Removes a member from its group, and what that leaves empty.
+    fn leave(&mut self, membership: &GroupMember) {
+        let (index, slot) = (membership.group as usize, membership.slot as usize);
+        let Some(group) = self
+            .groups
+            .get_mut(index)
+            .filter(|group| slot < group.members.len())
+        else {
+            return;
+        };
+        group.members.swap_remove(slot);
+        if let Some(moved) = group.members.get(slot) {
+            let last = group.members.len() as u32;
+            let is_it = |m: &GroupMember| m.group == membership.group && m.slot == last;
+            let held = self.connections.get_mut(moved.connection as usize);
+            let hash = GroupMember::hash(membership.group);
+            if let Some(place) = held.and_then(|held| held.memberships.find_mut(hash, is_it)) {
+                place.slot = membership.slot;
+            }
+        }
+        if group.members.is_empty() {
+            self.remove_group(index);
+        }
+    }
+
+    fn remove_group(&mut self, index: usize) {
+        let Some(group) = self.groups.try_remove(index) else {
+            return;
+        };
+        let hash = self.hasher.hash_one((group.table, group.entry, &group.id_json));
+        if let Ok(found) = self.by_id.find_entry(hash, |held| *held as usize == index) {
+            found.remove();
+        }
+        let Some(table) = self.tables.get_mut(group.table) else {
+            return;
+        };
+        let moved = table.remove_group(group.entry, group.place as usize);
+        if let Some(moved) = moved.and_then(|moved| self.groups.get_mut(moved)) {
+            moved.place = group.place;
+        }
+        if table.len() == 0 {
+            self.tables.remove(group.table);
+            self.by_name.retain(|_, table| *table != group.table);
+            self.relations.retain(|_, (_, table)| *table != Some(group.table));
+        }
+    }
+}
+
+fn json_string(text: &str) -> Box<str> {
+    serde_json::Value::from(text).to_string().into_boxed_str()
+}

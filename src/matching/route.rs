@@ -1,0 +1,289 @@
+//! From a relation to the queries on its table; and the ends of subscriptions whose table is not what it was.
+
+use std::cell::Cell;
+use std::sync::Arc;
+
+use super::query::{Change, Query};
+use super::strain::Strain;
+use super::table::End;
+use super::{GroupMember, Member, Sink, Subscription, SubscriptionRegistry};
+use crate::event::{Column, Relation, TableName};
+use crate::lsn::{Lsn, Position};
+use crate::protocol::{Detail, ErrorCode, ErrorMessage};
+
+/// The message about a table that is not there any more under its name, or not published.
+pub fn gone_message(name: &TableName) -> ErrorMessage {
+    schema_changed(format!(
+        "{name} was dropped, renamed or replaced, or is not published any more: start anew"
+    ))
+}
+
+/// The message to a client whose query needs a column that is not the one in this version of the table; `None` if it
+/// is.
+pub fn changed_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
+    if let Some((told, here, change)) = query.changed_in(relation) {
+        return Some(message_of(relation, told, here, &change));
+    }
+    let (here, change) = query.shown_otherwise(relation)?;
+    Some(message_of(relation, here, here, &change))
+}
+
+fn message_of(relation: &Relation, told: &Column, here: &Column, change: &Change) -> ErrorMessage {
+    let (name, table) = (&here.name, &relation.table);
+    schema_changed(match change {
+        Change::Type => format!(
+            "the column {name:?} of {table} is of type {} here, and was of type {} when it was subscribed to: start anew",
+            here.ty.name, told.ty.name
+        ),
+        Change::Column => format!(
+            "the column that is called {name:?} in {table} here is not the one that was when it was subscribed to: start \
+             anew"
+        ),
+        Change::Uncertain => format!(
+            "{table} was changed, and it cannot be told whether its column {name:?} is the one that was subscribed to: \
+             start anew"
+        ),
+        Change::Parts(altered) => format!(
+            "the type {} of the column {name:?} of {table} was changed, {altered}: start anew",
+            here.ty.name
+        ),
+        Change::Letters => format!(
+            "the collation of the column {name:?} of {table} is another one than when it was subscribed to: start anew"
+        ),
+    })
+}
+
+/// The message to a client whose query cannot go on in a version of its table that was found in the database: a column
+/// that it needs is another one there, or is gone. `None` if it can.
+pub fn unfit_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
+    changed_message(query, relation).or_else(|| gone_column_message(query, relation))
+}
+
+/// The reason why a query cannot go on in a version of its table that lacks a column which it needs; `None` if that
+/// has them all.
+pub(super) fn gone_column_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
+    let (gone, table) = (&query.gone_in(relation)?.name, &relation.table);
+    Some(schema_changed(format!(
+        "{table} has no column {gone:?} any more: subscribe without it"
+    )))
+}
+
+fn failed_message(table: &TableName) -> ErrorMessage {
+    let message = format!(
+        "the predicate fails for a row of {table} that was written now, as the SELECT does: a value cannot be cast, is \
+         out of range, or is divided by zero; mend the row, or put a condition before the cast that leaves out such rows"
+    );
+    ErrorMessage::new(ErrorCode::BadPredicate, message)
+}
+
+fn unnamed_message(table: &TableName) -> ErrorMessage {
+    let message = format!(
+        "a row of {table} was written or deleted that is larger than the server sends (--max-row-bytes), and without a key \
+         it cannot be told which one: give the table a primary key, and start anew"
+    );
+    ErrorMessage::new(ErrorCode::LimitExceeded, message).with(Detail::Limit("row_bytes"))
+}
+
+/// So many relations are not worth sweeping.
+pub(super) const FEW_RELATIONS: usize = if cfg!(test) { 16 } else { 2048 };
+
+fn schema_changed(message: String) -> ErrorMessage {
+    ErrorMessage::new(ErrorCode::SchemaChanged, message)
+}
+
+impl SubscriptionRegistry {
+    /// The table that a relation belongs to, if anybody subscribed to it. The first row of a new version of the
+    /// relation binds the table's queries anew.
+    pub(super) fn route(&mut self, relation: &Arc<Relation>, sink: &mut impl Sink) -> Option<usize> {
+        if let Some((_, table)) = self.relations.get(&Arc::as_ptr(relation).addr()) {
+            return *table;
+        }
+        let table = self.by_name.get(&relation.table).copied();
+        self.end_renamed(table, relation, sink);
+        if let Some(index) = table {
+            self.end_replaced(index, relation, sink);
+        }
+        // The table is gone if all of its subscriptions have ended.
+        let table = self.by_name.get(&relation.table).copied();
+        let puts_apart = self.lane.puts_apart;
+        let rebound = table.and_then(|index| Some(self.tables.get_mut(index)?.rebind(relation, puts_apart)));
+        let long = rebound.unwrap_or_default();
+        self.relieve(&long, Strain::Apart, sink);
+        let table = self.by_name.get(&relation.table).copied();
+        // Whatever version was bound before is not any more: should its rows come again, they bind it again.
+        self.relations
+            .retain(|_, (known, _)| known.table != relation.table);
+        self.forget_relations();
+        self.relations
+            .insert(Arc::as_ptr(relation).addr(), (Arc::clone(relation), table));
+        table
+    }
+
+    /// Drops the relations that nobody subscribed to, or that only we still know, such as dropped partitions', whenever
+    /// there are twice as many as were left the last time. One whose rows go on coming is looked up by its name again.
+    fn forget_relations(&mut self) {
+        if self.relations.len() > 2 * self.relations_swept {
+            self.relations
+                .retain(|_, (relation, table)| table.is_some() && Arc::strong_count(relation) > 1);
+            self.relations_swept = self.relations.len().max(FEW_RELATIONS);
+        }
+    }
+
+    /// Ends the subscriptions to a table by its name, as far as they are to the one of that OID: there is no such table
+    /// any more, or it is not published.
+    pub fn end_table(&mut self, name: &TableName, oid: u32, sink: &mut impl Sink) {
+        let Some(&table) = self.by_name.get(name) else {
+            return;
+        };
+        self.end_subscriptions(table, &gone_message(name), |member| member.oid == oid, sink);
+    }
+
+    /// Ends the subscriptions to a table that need a column which this version of it, found in the database, does not
+    /// have or has otherwise than they were told.
+    pub fn end_changed(&mut self, relation: &Relation, sink: &mut impl Sink) {
+        let Some(&table) = self.by_name.get(&relation.table) else {
+            return;
+        };
+        let changed = |member: &Member, subscription: &Subscription| {
+            let message = unfit_message(&subscription.query, relation)?;
+            (member.oid == relation.oid).then_some(message)
+        };
+        let groups = self.tables.get(table).map(super::table::Table::groups);
+        for group in groups.into_iter().flatten() {
+            self.end_members(group, changed, sink);
+        }
+    }
+
+    /// Ends the subscriptions that a row which ends at `end` is news to and which it does not fit: their query does
+    /// not, or a column that it needs is not what they were told.
+    pub(super) fn end_unfit(&mut self, index: usize, end: Lsn, sink: &mut impl Sink) {
+        let end = Position::after(end);
+        let Some(table) = self.tables.get_mut(index) else {
+            return;
+        };
+        let Some(relation) = table.relation().cloned() else {
+            return;
+        };
+        table.has_unfit = false;
+        let has_later = Cell::new(false);
+        let is_news = |member: &Member| {
+            has_later.set(has_later.get() || member.after >= end);
+            member.after < end
+        };
+        let changed = |member: &Member, subscription: &Subscription| {
+            if !is_news(member) {
+                return None;
+            }
+            let message = changed_message(&subscription.query, &relation);
+            if message.is_none() {
+                subscription.query.note_shown(&relation);
+            }
+            message
+        };
+        for group in table.groups() {
+            self.end_members(group, changed, sink);
+        }
+        let unfit = self.tables.get(index).map(super::table::Table::unfit);
+        for (groups, error) in unfit.into_iter().flatten() {
+            for group in groups {
+                self.end_members(group, |member, _| is_news(member).then(|| error.clone()), sink);
+            }
+        }
+        if let Some(table) = self.tables.get_mut(index) {
+            table.has_unfit = has_later.get();
+        }
+    }
+
+    /// Ends the subscriptions that cannot go on behind a row of a transaction that ends at `end` and is news to them.
+    pub(super) fn end_failed(&mut self, index: usize, end: Lsn, sink: &mut impl Sink) {
+        let groups = self.tables.get(index).map(super::table::Table::failed);
+        let end = Position::after(end);
+        for (group, because) in groups.into_iter().flatten() {
+            let why = |member: &Member, subscription: &Subscription| {
+                let message = match because {
+                    End::Fails => failed_message,
+                    End::Unnamed => unnamed_message,
+                };
+                (member.after < end).then(|| message(&subscription.query.table))
+            };
+            self.end_members(group, why, sink);
+        }
+    }
+
+    /// Ends the subscriptions to other names that the table had.
+    fn end_renamed(&mut self, table: Option<usize>, relation: &Relation, sink: &mut impl Sink) {
+        if relation.table.messages().is_some() {
+            return;
+        }
+        let tables = self.tables.iter();
+        let others =
+            tables.filter(|(index, other)| Some(*index) != table && other.oid() == Some(relation.oid));
+        let renamed: Vec<usize> = others.map(|(index, _)| index).collect();
+        for index in renamed {
+            let message = format!("the table is called {} now: start anew", relation.table);
+            self.end_subscriptions(
+                index,
+                &schema_changed(message),
+                |member| member.oid == relation.oid,
+                sink,
+            );
+        }
+    }
+
+    /// Ends the subscriptions to another table that had the name. One that was made to this table stays, unless rows
+    /// of the other one came since.
+    fn end_replaced(&mut self, index: usize, relation: &Relation, sink: &mut impl Sink) {
+        let Some(table) = self.tables.get(index) else {
+            return;
+        };
+        let (before, touched) = (table.oid(), table.touched);
+        if before == Some(relation.oid) {
+            return;
+        }
+        let is_of_other =
+            |member: &Member| member.oid != relation.oid || before.is_some() && member.after.end < touched;
+        let message = format!("another table is called {} now: start anew", relation.table);
+        self.end_subscriptions(index, &schema_changed(message), is_of_other, sink);
+    }
+
+    fn end_subscriptions(
+        &mut self,
+        table: usize,
+        error: &ErrorMessage,
+        ends: impl Fn(&Member) -> bool + Copy,
+        sink: &mut impl Sink,
+    ) {
+        let groups = self.tables.get(table).map(super::table::Table::groups);
+        for group in groups.into_iter().flatten() {
+            self.end_members(group, |member, _| ends(member).then(|| error.clone()), sink);
+        }
+    }
+
+    /// Ends the members of a group that there is a reason for.
+    pub(super) fn end_members(
+        &mut self,
+        group: usize,
+        why: impl Fn(&Member, &Subscription) -> Option<ErrorMessage>,
+        sink: &mut impl Sink,
+    ) {
+        let mut slot = 0;
+        while let Some(member) = self.groups.get(group).and_then(|held| held.members.get(slot)) {
+            let connection = member.connection as usize;
+            let is_it = |membership: &GroupMember| {
+                (membership.group as usize, membership.slot as usize) == (group, slot)
+            };
+            let held = self.connections.get(connection);
+            let held = held.and_then(|held| held.memberships.find(GroupMember::hash(group as u32), is_it));
+            let Some(error) = held.and_then(|held| why(member, &held.subscription)) else {
+                slot += 1;
+                continue;
+            };
+            // The last member comes to stand in its place.
+            let Some(subscription) = self.take(connection, group as u32, is_it) else {
+                return;
+            };
+            let error = error.about(&*subscription.id);
+            sink.ended(connection, &subscription, error);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! [`Shown`]: the columns that rows of a subscription showed, and that the client was not told of when it subscribed.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::query::Change;
+use crate::event::{Column, Relation};
+
+/// Columns that were added or renamed since the client was told of the table, as rows showed them last. What a client
+/// holds has their names: another column that takes one of them would be taken for it.
+#[derive(Debug, Default)]
+pub(super) struct Shown(Mutex<Vec<Column>>);
+
+impl Shown {
+    fn columns(&self) -> MutexGuard<'_, Vec<Column>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes the columns of this version by names that are not in the one that was told.
+    pub(super) fn note(&self, told: &Relation, relation: &Relation) {
+        if !is_other(told, relation) {
+            return;
+        }
+        let mut columns = self.columns();
+        for column in untold(told, relation) {
+            match columns.iter_mut().find(|known| known.name == column.name) {
+                None => columns.push(column.clone()),
+                Some(known) if known.attnum.number().is_none() => *known = column.clone(),
+                Some(_) => {}
+            }
+        }
+    }
+
+    /// True if there are some that are not noted.
+    pub(super) fn lacks(&self, told: &Relation, relation: &Relation) -> bool {
+        is_other(told, relation) && {
+            let columns = self.columns();
+            let is_known = |column: &Column| columns.iter().any(|known| known.name == column.name);
+            untold(told, relation).any(|column| !is_known(column))
+        }
+    }
+
+    /// The first column of this version that is surely another one than that which was shown by its name. Who reads the
+    /// past meets names that the table has no more, and of which it may not be known whose they were.
+    pub(super) fn changed_in<'r>(&self, relation: &'r Relation) -> Option<(&'r Column, Change)> {
+        let columns = self.columns();
+        columns.iter().find_map(|shown| {
+            let (_, here) = relation.column(&shown.name)?;
+            let change = Change::of(shown, here)?;
+            let matters = matches!(change, Change::Column | Change::Parts(_));
+            matters.then_some((here, change))
+        })
+    }
+}
+
+fn is_other(told: &Relation, relation: &Relation) -> bool {
+    !std::ptr::eq(told, relation) && told.columns != relation.columns
+}
+
+fn untold<'r>(told: &Relation, relation: &'r Relation) -> impl Iterator<Item = &'r Column> {
+    let columns = relation.columns.iter();
+    columns.filter(|column| told.column(&column.name).is_none())
+}

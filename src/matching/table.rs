@@ -1,0 +1,339 @@
+//! [`Table`]: the queries on one table, matched and encoded once each.
+
+use std::collections::HashMap;
+use std::iter;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Instant;
+
+use slab::Slab;
+
+use super::bound::{Bound, RowShape, ShapeCache};
+use super::meter::{LONG, Lane};
+use super::query::Query;
+use super::route::gone_column_message;
+use super::strain::Strain;
+use crate::event::{Op, Relation, RowChange};
+use crate::filter::{Allowance, Index, Operation, ResultChange};
+use crate::journal::Changes;
+use crate::lsn::Lsn;
+use crate::protocol::{ErrorCode, ErrorMessage};
+
+/// The number of changes that are looked up at once in a large index.
+pub(super) const AHEAD: usize = 16;
+
+/// The queries that are subscribed to on one table.
+#[derive(Debug, Default)]
+pub(super) struct Table {
+    /// The version that the queries are bound to: the one under which the table's last row was written. `None` before
+    /// the first one, and when a query has come that does not fit it.
+    relation: Option<Arc<Relation>>,
+    /// The end of the last transaction that had a row of the table.
+    pub(super) touched: Lsn,
+    /// True if a subscription may not fit the version at hand.
+    pub(super) has_unfit: bool,
+    /// The work that its changes took and nobody has asked for.
+    pub(super) work: u64,
+    entries: Slab<Entry>,
+    by_query: HashMap<Arc<Query>, usize>,
+    /// The predicates of the entries that are bound, by the entries' numbers.
+    index: Index,
+    shared: ShapeCache,
+    encodings: Vec<Encoding>,
+    /// The entries that cannot go on behind the change that was matched last.
+    failed: Vec<(usize, End)>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    query: Arc<Query>,
+    binding: Binding,
+    groups: Vec<usize>,
+}
+
+/// The way in which a query stands to the version at hand.
+#[derive(Debug)]
+enum Binding {
+    /// No row has come by.
+    Unbound,
+    Bound(Bound),
+    /// It was made for a later version. Should another row of this one come, it ends.
+    Unfit(Box<ErrorMessage>),
+}
+
+/// A change as it is written for some queries; a change is encoded once for all queries that want the same of it.
+#[derive(Debug)]
+struct Encoding {
+    wanted: Arc<RowShape>,
+    membership: ResultChange,
+    bytes: Range<usize>,
+}
+
+impl Table {
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// The entry of a query, if it has one.
+    pub(super) fn entry(&self, query: &Query) -> Option<usize> {
+        self.by_query.get(query).copied()
+    }
+
+    /// The entry of a query, made if it is new.
+    pub(super) fn enter(&mut self, query: &Arc<Query>) -> usize {
+        // Equal queries may have been told of different versions.
+        let relation = self.relation.as_deref();
+        self.has_unfit |= relation
+            .is_some_and(|relation| query.changed_in(relation).is_some() || query.shows_more(relation));
+        if let Some(&entry) = self.by_query.get(query) {
+            return entry;
+        }
+        let entry = self.entries.insert(Entry {
+            query: Arc::clone(query),
+            binding: Binding::Unbound,
+            groups: Vec::new(),
+        });
+        self.by_query.insert(Arc::clone(query), entry);
+        self.bind(entry);
+        entry
+    }
+
+    /// Binds an entry to the version at hand, if there is one.
+    fn bind(&mut self, entry: usize) {
+        let (Some(relation), Some(held)) = (&self.relation, self.entries.get_mut(entry)) else {
+            return;
+        };
+        held.binding = match Bound::new(&held.query, relation, &mut self.shared) {
+            Ok((bound, matcher)) => {
+                self.index.insert(entry as u32, &matcher, bound.watches);
+                Binding::Bound(bound)
+            }
+            Err(error) => {
+                self.has_unfit = true;
+                let error = gone_column_message(&held.query, relation).unwrap_or_else(|| unfit(error));
+                Binding::Unfit(Box::new(error))
+            }
+        };
+    }
+
+    /// The version under which the table's last row was written.
+    pub(super) fn relation(&self) -> Option<&Arc<Relation>> {
+        self.relation.as_ref()
+    }
+
+    /// The OID of the table whose row came last.
+    pub(super) fn oid(&self) -> Option<u32> {
+        self.relation.as_ref().map(|relation| relation.oid)
+    }
+
+    /// Every group.
+    pub(super) fn groups(&self) -> Vec<usize> {
+        let entries = self.entries.iter();
+        entries
+            .flat_map(|(_, entry)| entry.groups.iter().copied())
+            .collect()
+    }
+
+    /// The groups of queries that do not fit the version at hand, and why.
+    pub(super) fn unfit(&self) -> Vec<(Vec<usize>, ErrorMessage)> {
+        let unfit = self.entries.iter().filter_map(|(_, entry)| match &entry.binding {
+            Binding::Unfit(error) => Some((entry.groups.clone(), (**error).clone())),
+            _ => None,
+        });
+        unfit.collect()
+    }
+
+    /// True if a query cannot go on behind the change that was matched last.
+    pub(super) fn has_failed(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
+    /// The groups of the queries that cannot go on behind it, and why.
+    pub(super) fn failed(&self) -> Vec<(usize, End)> {
+        let groups = |(entry, end): &(usize, End)| {
+            let end = *end;
+            let entry = self.entries.get(*entry)?;
+            Some(entry.groups.iter().map(move |group| (*group, end)))
+        };
+        self.failed.iter().filter_map(groups).flatten().collect()
+    }
+
+    /// Adds a group to an entry, and returns its place there.
+    pub(super) fn add_group(&mut self, entry: usize, group: usize) -> usize {
+        let Some(entry) = self.entries.get_mut(entry) else {
+            return 0;
+        };
+        if entry.groups.is_empty() {
+            // Most have but one.
+            entry.groups.reserve_exact(1);
+        }
+        entry.groups.push(group);
+        entry.groups.len() - 1
+    }
+
+    /// Removes the group of that place from an entry, and with the last one the entry. Returns the group that has the
+    /// place now, if one does.
+    pub(super) fn remove_group(&mut self, entry: usize, place: usize) -> Option<usize> {
+        let held = self.entries.get_mut(entry)?;
+        if place < held.groups.len() {
+            held.groups.swap_remove(place);
+        }
+        let moved = held.groups.get(place).copied();
+        if held.groups.is_empty() {
+            let held = self.entries.remove(entry);
+            self.by_query.remove(&held.query);
+            self.index.remove(entry as u32);
+        }
+        moved
+    }
+
+    /// Binds the queries to another version of the relation, as far as they fit it. With `puts_apart` those are left
+    /// out that it would take long: their groups are returned, to be served where nobody else waits for that.
+    pub(super) fn rebind(&mut self, relation: &Arc<Relation>, puts_apart: bool) -> Vec<usize> {
+        if self.relation.as_deref() == Some(relation) {
+            return Vec::new();
+        }
+        self.relation = Some(Arc::clone(relation));
+        self.shared = ShapeCache::default();
+        self.index = Index::default();
+        self.has_unfit = true;
+        let mut long = Vec::new();
+        let mut short = Vec::with_capacity(self.entries.len());
+        for (number, entry) in &mut self.entries {
+            if puts_apart && entry.query.binds_long(relation) {
+                entry.binding = Binding::Unbound;
+                long.extend_from_slice(&entry.groups);
+            } else {
+                short.push(number);
+            }
+        }
+        for entry in short {
+            self.bind(entry);
+        }
+        long
+    }
+
+    /// Has what a change and those after it will look up brought from memory at once, if that is worth the while.
+    pub(super) fn warm<'c>(&mut self, first: &RowChange<'c>, next: Changes<'c>) {
+        if !self.index.is_large() {
+            return;
+        }
+        let mut ops = [Op::Truncate; AHEAD];
+        let next = next.map_while(Result::ok);
+        let same = next.take_while(|next| Arc::ptr_eq(next.relation, first.relation));
+        let all = iter::once(first.op).chain(same.map(|next| next.op));
+        for (place, op) in ops.iter_mut().zip(all) {
+            *place = op;
+        }
+        self.index.warm(&ops);
+    }
+
+    /// Counts what the change at hand took of each query, and says which of them cannot be served so.
+    pub(super) fn count(
+        &mut self,
+        lane: Lane,
+        now: Instant,
+        mut each: impl FnMut(Vec<usize>, Strain),
+    ) -> u64 {
+        let Table { entries, index, .. } = self;
+        let tally = index.tally();
+        for &(entry, units) in &tally.long {
+            let Some(held) = entries.get(entry as usize) else {
+                continue;
+            };
+            let meter = &held.query.meter;
+            if !meter.take(units, now) {
+                each(held.groups.clone(), Strain::TooMuch);
+            } else if units >= LONG && !lane.puts_apart {
+                meter.put_apart(now);
+            }
+        }
+        for &(entry, failure) in &tally.failed {
+            if let Some(held) = entries.get(entry as usize) {
+                each(held.groups.clone(), Strain::of(failure, lane));
+            }
+        }
+        self.work = self.work.saturating_add(tally.done);
+        tally.done
+    }
+
+    /// Bounds the work for each change from now on.
+    pub(super) fn allow(&mut self, allowance: Allowance) {
+        self.index.allow(allowance);
+    }
+
+    /// Hands the groups of each query that `change` concerns to `each`, with the place of its encoding in `encoded`.
+    pub(super) fn matches(
+        &mut self,
+        change: &RowChange<'_>,
+        encoded: &mut Vec<u8>,
+        mut each: impl FnMut(&[usize], &Range<usize>, ResultChange),
+    ) {
+        let Table {
+            relation: Some(relation),
+            entries,
+            index,
+            encodings,
+            failed,
+            ..
+        } = self
+        else {
+            return;
+        };
+        encodings.clear();
+        failed.clear();
+        index.matches(relation, &change.op, |number, membership| {
+            let Some(entry) = entries.get(number as usize) else {
+                return;
+            };
+            if membership.op == Operation::Failure {
+                failed.push((number as usize, End::Fails));
+                return;
+            }
+            let Binding::Bound(bound) = &entry.binding else {
+                return;
+            };
+            if !bound.wants(membership) {
+                return;
+            }
+            if change.oversize && bound.keeps_rows_without_key() {
+                failed.push((number as usize, End::Unnamed));
+                return;
+            }
+            let same =
+                |e: &&Encoding| e.membership.is_told_as(&membership) && Arc::ptr_eq(&e.wanted, &bound.wanted);
+            if let Some(encoding) = encodings.iter().find(same) {
+                each(&entry.groups, &encoding.bytes, membership);
+                return;
+            }
+            let start = encoded.len();
+            bound.wanted.write(change, membership, encoded);
+            let bytes = start..encoded.len();
+            each(&entry.groups, &bytes, membership);
+            encodings.push(Encoding {
+                wanted: Arc::clone(&bound.wanted),
+                membership,
+                bytes,
+            });
+        });
+    }
+}
+
+/// The reason why a query cannot go on behind a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// Its predicate fails for the row.
+    Fails,
+    /// The row is too large to be sent, and has no key by which to say which one it is.
+    Unnamed,
+}
+
+/// The reason why a query that fitted its table as the client was told of it does not fit it as it is now. That the log
+/// leaves open what it must know keeps its code.
+fn unfit(error: ErrorMessage) -> ErrorMessage {
+    let code = match error.code {
+        ErrorCode::ReplicaIdentity => ErrorCode::ReplicaIdentity,
+        _ => ErrorCode::SchemaChanged,
+    };
+    ErrorMessage { code, ..error }
+}

@@ -1,0 +1,477 @@
+//! [`Tables`]: the published tables as they are now, for those who subscribe.
+//!
+//! Rows come with the version of their table that they were written under. This is the newest one, which a new
+//! subscription is checked against before any row of the table has come by.
+
+mod current;
+mod describe;
+mod history;
+mod names;
+mod questions;
+mod renames;
+mod roots;
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use crate::event::{Lookup, Relation, TableName};
+use crate::lsn::{Epoch, Lsn, Position};
+use crate::postgres::{Catalog, ConnInfo, Error, Horizon, Layouts, Publication, Snapshot};
+
+use current::Current;
+pub use describe::DescribeError;
+use history::{History, Version};
+pub use names::Holder;
+use names::Names;
+pub use questions::AskError;
+use questions::{ANSWER_TIMEOUT, FailedToLearn, LastWritten};
+use renames::Renames;
+use roots::Roots;
+
+/// The published tables. Its blocking methods ask the database; the others answer from memory.
+#[derive(Debug)]
+pub struct Tables {
+    conninfo: ConnInfo,
+    publications: Vec<Publication>,
+    /// The logical messages that can be subscribed to, as if they were tables.
+    messages: Vec<Arc<Relation>>,
+    current: RwLock<Current>,
+    /// For ingest, which must not wait behind what clients ask.
+    described: Mutex<Catalog>,
+    names: Mutex<Names>,
+    history: Mutex<History>,
+    layouts: Layouts,
+    /// Tables whose columns were found to be others than before, until somebody asks for them.
+    changed: Mutex<HashMap<u32, Arc<Relation>>>,
+    renames: Mutex<Renames>,
+    roots: Mutex<Roots>,
+    /// Tables that were known and are not any more, by name and OID, until somebody asks for them.
+    missed: Mutex<Vec<(TableName, u32)>>,
+    asked: Mutex<Asked>,
+    types_changed: AtomicU64,
+    /// The number of times that the database was asked for all tables.
+    refreshed: AtomicU64,
+    /// The end of the server's log when it was last asked. One asks, the others wait for the answer.
+    written: tokio::sync::Mutex<LastWritten>,
+    /// When the database was last asked for all tables because a client was refused. One asks, the others wait.
+    renewed: tokio::sync::Mutex<LastRenewed>,
+    /// True if the database's encoding is known to be UTF-8. It never changes, but another database may take its place.
+    is_utf8: AtomicBool,
+    /// When it was last said in the log why a table is not published.
+    explained: Mutex<Option<Instant>>,
+    /// The last question about collations that failed. One asks, the others wait.
+    learning: tokio::sync::Mutex<Option<FailedToLearn>>,
+    /// Held by whoever asks, until the answer is there.
+    learner: Arc<Mutex<()>>,
+    /// Questions by clients that may be under way, each with a thread: a database that does not answer must not take
+    /// those that the journal is read by.
+    questions: Arc<Semaphore>,
+}
+
+#[derive(Debug, Default)]
+struct LastRenewed {
+    tried: Option<Instant>,
+    answered: Option<Instant>,
+}
+
+#[derive(Debug)]
+struct Asked {
+    catalog: Catalog,
+}
+
+/// Clients that ask for tables that are not there make us ask the database at most this often.
+const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
+/// The number of questions of clients' that may be under way.
+const MAX_QUESTIONS: usize = 2;
+/// The interval at which to look whether the stream has begun anew.
+pub const RENAME_POLL: Duration = Duration::from_millis(20);
+
+impl Tables {
+    /// The tables of these publications, none of them known yet but by the names that they had in `epoch`, which are
+    /// kept in the journal's directory; and the logical messages of these prefixes.
+    ///
+    /// # Errors
+    /// The file of names cannot be read or written.
+    pub fn open(
+        conninfo: ConnInfo,
+        publications: Vec<Publication>,
+        messages: &[String],
+        data_dir: &Path,
+        epoch: Epoch,
+    ) -> Result<Arc<Tables>, std::io::Error> {
+        let layouts = Layouts::default();
+        let history = History::open(&data_dir.join("columns.jsonl"), epoch.clone())?;
+        for version in history.versions() {
+            layouts.remember(&version.relation, version.highest, version.seen);
+        }
+        let asked = Asked {
+            catalog: Catalog::sharing(conninfo.clone(), &layouts),
+        };
+        Ok(Arc::new(Tables {
+            names: Mutex::new(Names::open(&data_dir.join("tables.jsonl"), epoch)?),
+            described: Mutex::new(
+                Catalog::sharing(conninfo.clone(), &layouts).with_publications(publications.clone()),
+            ),
+            history: Mutex::new(history),
+            layouts,
+            changed: Mutex::default(),
+            asked: Mutex::new(asked),
+            types_changed: AtomicU64::new(0),
+            refreshed: AtomicU64::new(0),
+            written: tokio::sync::Mutex::default(),
+            renewed: tokio::sync::Mutex::default(),
+            is_utf8: AtomicBool::new(false),
+            explained: Mutex::default(),
+            learning: tokio::sync::Mutex::default(),
+            learner: Arc::default(),
+            questions: Arc::new(Semaphore::new(MAX_QUESTIONS)),
+            current: RwLock::default(),
+            renames: Mutex::default(),
+            roots: Mutex::default(),
+            missed: Mutex::default(),
+            publications,
+            messages: messages
+                .iter()
+                .map(|prefix| Arc::new(Relation::of_messages(prefix, true)))
+                .collect(),
+            conninfo,
+        }))
+    }
+
+    /// The snapshot of the questions that follow, of the methods that ingest uses. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+        lock(&self.described).snapshot()
+    }
+
+    /// True if the server's `synchronous_standby_names` names us. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn are_commits_waiting_for_us(&self) -> Result<bool, Error> {
+        lock(&self.described).names_us_synchronous()
+    }
+
+    /// The transactions that may be written by now and not visible yet. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn horizon(&self) -> Result<Option<Horizon>, Error> {
+        lock(&self.described).horizon()
+    }
+
+    /// Notes the names that the tables have, as far as is known when the server has written up to `written`: of a
+    /// history that is read elsewhere, for the case that it is to be gone on with.
+    ///
+    /// # Errors
+    /// The names cannot be kept.
+    pub fn hold_names(&self, epoch: &Epoch, written: Lsn) -> Result<(), DescribeError> {
+        let tables = self
+            .current
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .names();
+        let mut names = lock(&self.names);
+        for (table, oid) in tables {
+            names.note(epoch, &table, oid, written)?;
+        }
+        Ok(())
+    }
+
+    /// Forgets what is known of types, collations and the encoding: another database has taken the place of the one
+    /// that it was known of.
+    pub fn forget_database(&self) {
+        self.layouts.forget();
+        self.is_utf8.store(false, Ordering::Release);
+        let anew = || Catalog::sharing(self.conninfo.clone(), &self.layouts);
+        *lock(&self.described) = anew().with_publications(self.publications.clone());
+        lock(&self.asked).catalog = anew();
+    }
+
+    /// A stream begins: what it calls the tables will be their names.
+    pub fn stream_begins(&self) {
+        lock(&self.renames).begin();
+        lock(&self.roots).begin();
+        lock(&self.described).forget_answers();
+    }
+
+    /// True if the stream, which has come to `head`, calls a table by a name that it does not have any more, or is
+    /// read with less of a root's old rows than its partitions log, and would go on doing so: it is to begin anew.
+    pub fn is_outdated(&self, head: Lsn) -> bool {
+        lock(&self.renames).is_due(head) || lock(&self.roots).is_due(head)
+    }
+
+    /// The rows of a partitioned table are read by this from now on.
+    pub fn read_by(&self, root: &Relation) {
+        lock(&self.roots).read_by(root);
+    }
+
+    /// Waits until the stream calls the table by the name that the database says it has. Returns whether it did not:
+    /// then rows may be on their way by the other name.
+    ///
+    /// # Errors
+    /// It takes too long.
+    pub async fn settled(&self, oid: u32) -> Result<bool, AskError> {
+        let is_renamed = || lock(&self.renames).is_renamed(oid);
+        if !is_renamed() {
+            return Ok(false);
+        }
+        let settled = async {
+            while is_renamed() {
+                tokio::time::sleep(RENAME_POLL).await;
+            }
+        };
+        let waited = tokio::time::timeout(ANSWER_TIMEOUT, settled).await;
+        waited.map(|()| true).map_err(|_| AskError::Timeout)
+    }
+
+    /// The table that the stream last showed under a name.
+    pub fn holder(&self, epoch: &Epoch, name: &TableName) -> Option<Holder> {
+        lock(&self.names).holder(epoch, name)
+    }
+
+    /// The names of the tables that can be subscribed to, as far as is known, in order.
+    pub fn names(&self) -> Vec<TableName> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let mut names: Vec<TableName> = current.names().into_iter().map(|(name, _)| name).collect();
+        names.sort();
+        names
+    }
+
+    /// True if the table of that OID has the name, as far as is known.
+    pub fn has(&self, name: &TableName, oid: u32) -> bool {
+        name.messages().is_some() || self.known(name).is_some_and(|relation| relation.oid == oid)
+    }
+
+    /// Asks the database for all tables, and returns those that were known and are gone: dropped, renamed, not
+    /// published any more. They are returned until [`Tables::told`]. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn refresh_and_miss(&self) -> Result<Vec<(TableName, u32)>, Error> {
+        let mut asked = lock(&self.asked);
+        self.refresh_by(&mut asked)?;
+        if !lock(&self.missed).is_empty() {
+            // What the stream described meanwhile may be newer than the answer: it is in the next one.
+            self.refresh_by(&mut asked)?;
+        }
+        let seen = lock(&self.missed).clone();
+        let (back, missed): (Vec<_>, Vec<_>) = seen.into_iter().partition(|(name, oid)| self.has(name, *oid));
+        self.told(&back);
+        Ok(missed)
+    }
+
+    /// Whoever subscribed to these tables has been told that they are gone.
+    pub fn told(&self, missed: &[(TableName, u32)]) {
+        lock(&self.missed).retain(|table| !missed.contains(table));
+    }
+
+    /// The part that the publications have of the table of that name now, and a position up to which at least that
+    /// holds: asked because of a row that commits at `commit`. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn published_as(&self, name: &TableName, commit: Lsn) -> Result<(Lsn, Lookup), Error> {
+        lock(&self.described).published_as(&self.publications, name, commit)
+    }
+
+    /// A number that grows when composite types changed that [`Tables::describe`] met: what it said before of tables
+    /// with composites is then to be asked again. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn generation(&self) -> Result<u64, Error> {
+        lock(&self.described).generation()
+    }
+
+    /// A position behind which rows surely have the types of this version of a table, which was just described.
+    /// Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn types_since(&self, relation: &Relation) -> Result<Lsn, Error> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let since = current.types_since(relation);
+        drop(current);
+        match since {
+            Some(since) => Ok(since),
+            None => lock(&self.described).seen(),
+        }
+    }
+
+    /// A number that changes when labels or attributes of types were found to have changed, by whatever question.
+    pub fn types_changed(&self) -> u64 {
+        self.types_changed.load(Ordering::Acquire)
+    }
+
+    /// Asks the database for all tables. Blocking.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub fn refresh(&self) -> Result<(), Error> {
+        self.refresh_by(&mut lock(&self.asked))
+    }
+
+    /// Asks the database for all tables, on another thread.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn renew(self: &Arc<Self>) -> Result<(), AskError> {
+        let tables = Arc::clone(self);
+        self.ask(move || tables.refresh()).await
+    }
+
+    /// Sees to it that the tables are known as they were at a moment or later, asking the database, on another thread,
+    /// if need be. Whoever comes again and again waits.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn renew_since(self: &Arc<Self>, moment: Instant) -> Result<(), AskError> {
+        let renewed = async {
+            let mut last = self.renewed.lock().await;
+            if last.answered.is_some_and(|asked| asked >= moment) {
+                return Ok(());
+            }
+            if let Some(tried) = last.tried {
+                tokio::time::sleep(REFRESH_INTERVAL.saturating_sub(tried.elapsed())).await;
+            }
+            let asked = Instant::now();
+            last.tried = Some(asked);
+            self.renew().await?;
+            last.answered = Some(asked);
+            Ok(())
+        };
+        let renewed = tokio::time::timeout(ANSWER_TIMEOUT, renewed).await;
+        renewed.unwrap_or(Err(AskError::Timeout))
+    }
+
+    /// The table of that name, asking the database if it is not known. Who asks for tables that are not there again and
+    /// again waits for that.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn find(self: &Arc<Self>, name: &TableName) -> Result<Option<Arc<Relation>>, AskError> {
+        if let Some(relation) = self.known(name) {
+            return Ok(Some(relation));
+        }
+        if name.messages().is_some() {
+            return Ok(self.messages.iter().find(|known| known.table == *name).cloned());
+        }
+        self.renew_since(Instant::now()).await?;
+        let known = self.known(name);
+        if known.is_none() {
+            self.explain(name);
+        }
+        Ok(known)
+    }
+
+    fn known(&self, name: &TableName) -> Option<Arc<Relation>> {
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.get(name)
+    }
+
+    fn remember(&self, relation: &Arc<Relation>, former: Option<&TableName>) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let missed = current.describe(relation, former);
+        drop(current);
+        lock(&self.missed).extend(missed);
+    }
+
+    fn refresh_by(&self, asked: &mut Asked) -> Result<(), Error> {
+        let current = || self.current.read().unwrap_or_else(PoisonError::into_inner);
+        let before = current().descriptions();
+        let tables = asked.catalog.tables(&self.publications)?;
+        let seen = asked.catalog.seen()?;
+        // Before anybody is told of them: rows are read by them from here on.
+        let generation = asked.catalog.last_generation();
+        let types_before = self.types_changed.swap(generation, Ordering::AcqRel);
+        // Types are read after the columns.
+        let read_at = match types_before == generation {
+            true => asked.catalog.read_at(),
+            false => seen,
+        };
+        self.find_renames(asked, &tables)?;
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        let replaced = current.replace(tables, before, seen);
+        drop(current);
+        self.refreshed.fetch_add(1, Ordering::AcqRel);
+        lock(&self.missed).extend(replaced.missed);
+        if let Err(error) = self.note_versions(replaced.taken, read_at) {
+            tracing::error!(%error, "cannot write columns.jsonl in the data directory");
+        }
+        Ok(())
+    }
+}
+
+impl Tables {
+    fn note_versions(&self, relations: Vec<Arc<Relation>>, read_at: Lsn) -> std::io::Result<()> {
+        let published: HashSet<u32> = relations.iter().map(|relation| relation.oid).collect();
+        let version = |relation: Arc<Relation>| Version {
+            seen: read_at,
+            highest: self.layouts.highest(relation.oid),
+            relation,
+        };
+        let versions = relations.into_iter().map(version).collect();
+        let mut history = lock(&self.history);
+        let news = history.note(versions)?;
+        history.sync()?;
+        history.retain(&published)?;
+        drop(history);
+        let news = news.into_iter().map(|relation| (relation.oid, relation));
+        lock(&self.changed).extend(news);
+        Ok(())
+    }
+
+    /// The versions of a table that a client may have been told of whose state is the one at `from`, or that came
+    /// since; `None` if that is not known any more.
+    pub fn versions_since(&self, oid: u32, from: Position) -> Option<Vec<Arc<Relation>>> {
+        lock(&self.history).since(oid, from)
+    }
+
+    /// The newest version of a table that was found.
+    pub fn newest_version(&self, oid: u32) -> Option<Arc<Relation>> {
+        lock(&self.history).last(oid).cloned()
+    }
+
+    /// The tables whose columns were found to be others than before, until [`Tables::told_changed`].
+    pub fn changed(&self) -> Vec<Arc<Relation>> {
+        lock(&self.changed).values().cloned().collect()
+    }
+
+    /// Whoever subscribed to these tables has been told that they changed.
+    pub fn told_changed(&self, told: &[Arc<Relation>]) {
+        let is_told = |relation: &Arc<Relation>| told.iter().any(|told| Arc::ptr_eq(told, relation));
+        lock(&self.changed).retain(|_, relation| !is_told(relation));
+    }
+
+    /// Before the names are known to those who subscribe: they would wait for rows that come by another.
+    fn find_renames(&self, asked: &mut Asked, tables: &[Relation]) -> Result<(), Error> {
+        let is_renamed = |relation: &&Relation| lock(&self.renames).differs(relation.oid, &relation.table);
+        let renamed: Vec<&Relation> = tables.iter().filter(is_renamed).collect();
+        let is_outdated =
+            |relation: &&Relation| relation.logging.partitioned && lock(&self.roots).differs(relation);
+        let outdated: Vec<&Relation> = tables.iter().filter(is_outdated).collect();
+        if renamed.is_empty() && outdated.is_empty() {
+            return Ok(());
+        }
+        let written = asked.catalog.written()?;
+        for relation in renamed {
+            lock(&self.renames).find(relation.oid, &relation.table, written);
+        }
+        for relation in outdated {
+            lock(&self.roots).find(relation, written);
+        }
+        Ok(())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,250 @@
+//! Questions that clients have the database asked: a few questions at a time, none of which is waited for without a
+//! bound.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::{REFRESH_INTERVAL, Tables};
+use crate::event::TableName;
+use crate::lsn::Lsn;
+use crate::postgres::{Catalog, Connection, Error, Purpose, Unpublished};
+use crate::types::CollationQuestion;
+
+#[derive(Debug, Default)]
+pub(super) struct LastWritten {
+    tried: Option<Instant>,
+    answer: Option<Written>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Written {
+    lsn: Lsn,
+    asked: Instant,
+}
+
+/// The reason why the database did not answer a client's question.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    /// It refused, or cannot be reached.
+    #[error("the database cannot be asked")]
+    Postgres(#[from] Error),
+    /// It takes too long.
+    #[error("the database does not answer")]
+    Timeout,
+    /// Somebody else asked the same, and was answered so while this one waited.
+    #[error(transparent)]
+    Shared(Arc<AskError>),
+}
+
+impl AskError {
+    /// The SQLSTATE with which the database refused.
+    pub fn sqlstate(&self) -> Option<&str> {
+        match self {
+            AskError::Postgres(error) => error.sqlstate(),
+            AskError::Shared(error) => error.sqlstate(),
+            AskError::Timeout => None,
+        }
+    }
+}
+
+/// The last question about collations that failed.
+#[derive(Debug)]
+pub(super) struct FailedToLearn {
+    question: CollationQuestion,
+    ended: Instant,
+    error: Arc<AskError>,
+}
+
+/// Clients that resume beyond the head make us ask how far the server is at most this often.
+const WRITTEN_INTERVAL: Duration = Duration::from_millis(100);
+/// The time that a client waits for the database's answer.
+pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+
+impl Tables {
+    /// True if the server's log goes as far as `lsn`, on disk or not: if not, how far it goes. Asks the database, on
+    /// another thread, unless the last answer says it.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn has_inserted(&self, lsn: Lsn) -> Result<Result<(), Lsn>, AskError> {
+        let written = tokio::time::timeout(ANSWER_TIMEOUT, self.inserted_since(Instant::now(), lsn)).await;
+        let written = written.unwrap_or(Err(AskError::Timeout))?;
+        Ok(if lsn <= written { Ok(()) } else { Err(written) })
+    }
+
+    /// The end of the server's log: by an answer to a question asked after `since`, or by a recent one
+    /// that goes beyond `lsn`.
+    async fn inserted_since(&self, since: Instant, lsn: Lsn) -> Result<Lsn, AskError> {
+        let mut last = self.written.lock().await;
+        let known = last.answer.filter(|answer| {
+            let recent = answer.asked.elapsed() < REFRESH_INTERVAL;
+            lsn <= answer.lsn && recent || answer.asked >= since
+        });
+        if let Some(answer) = known {
+            return Ok(answer.lsn);
+        }
+        if let Some(tried) = last.tried {
+            tokio::time::sleep(WRITTEN_INTERVAL.saturating_sub(tried.elapsed())).await;
+        }
+        let asked = Instant::now();
+        last.tried = Some(asked);
+        let conninfo = self.conninfo.clone();
+        let position = self.ask(move || {
+            let mut connection = Connection::connect(&conninfo, Purpose::Query)?;
+            let position = connection.inserted()?;
+            connection.close();
+            Ok(position)
+        });
+        let lsn = position.await?;
+        last.answer = Some(Written { lsn, asked });
+        Ok(lsn)
+    }
+
+    /// True if the database's encoding has all characters of a text. Asks the database, on another thread, unless the
+    /// text is ASCII or the database known to be UTF-8.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn can_hold(&self, text: &str) -> Result<bool, AskError> {
+        if text.is_ascii() || self.is_utf8.load(Ordering::Acquire) {
+            return Ok(true);
+        }
+        let (conninfo, text) = (self.conninfo.clone(), text.to_owned());
+        let (is_utf8, can_hold) = self
+            .ask(move || {
+                let mut connection = Connection::connect(&conninfo, Purpose::Query)?;
+                let is_utf8 = connection.parameter("server_encoding") == Some("UTF8");
+                let can_hold = is_utf8 || connection.can_hold(&text)?;
+                connection.close();
+                Ok((is_utf8, can_hold))
+            })
+            .await?;
+        if is_utf8 {
+            self.is_utf8.store(true, Ordering::Release);
+        }
+        Ok(can_hold)
+    }
+
+    /// True if `COLLATE "C"`, the order of the bytes in the database's encoding, is that of UTF-8's. Asks the
+    /// database, on another thread, unless it is known to be UTF-8. If not, the encoding's name.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn orders_bytes_as_utf8(&self) -> Result<Result<(), String>, AskError> {
+        if self.is_utf8.load(Ordering::Acquire) {
+            return Ok(Ok(()));
+        }
+        let conninfo = self.conninfo.clone();
+        let encoding = self
+            .ask(move || {
+                let connection = Connection::connect(&conninfo, Purpose::Query)?;
+                let encoding = connection
+                    .parameter("server_encoding")
+                    .unwrap_or("unknown")
+                    .to_owned();
+                connection.close();
+                Ok(encoding)
+            })
+            .await?;
+        if encoding == "UTF8" {
+            self.is_utf8.store(true, Ordering::Release);
+        }
+        Ok(match encoding.as_str() {
+            // A byte of LATIN1 is its code point; what SQL_ASCII has comes as it is.
+            "UTF8" | "LATIN1" | "SQL_ASCII" => Ok(()),
+            _ => Err(encoding),
+        })
+    }
+
+    /// Asks the database, on another thread, what a predicate depends on, unless it was asked meanwhile. Whoever needs
+    /// the same waits for the same answer; only what was answered is kept.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn learn(&self, question: &CollationQuestion) -> Result<(), AskError> {
+        let came = Instant::now();
+        let learnt = async {
+            let mut failed = self.learning.lock().await;
+            if question.is_answered() {
+                return Ok(());
+            }
+            if let Some(failed) = failed
+                .as_ref()
+                .filter(|failed| failed.ended >= came && failed.question == *question)
+            {
+                return Err(AskError::Shared(Arc::clone(&failed.error)));
+            }
+            let (conninfo, learner, asking) =
+                (self.conninfo.clone(), Arc::clone(&self.learner), question.clone());
+            let asked = self.ask(move || {
+                // One whose client has gone may still be under way.
+                let _turn = super::lock(&learner);
+                match asking.is_answered() {
+                    true => Ok(()),
+                    false => Catalog::new(conninfo).learn(&asking),
+                }
+            });
+            asked.await.map_err(|error| {
+                let error = Arc::new(error);
+                *failed = Some(FailedToLearn {
+                    question: question.clone(),
+                    ended: Instant::now(),
+                    error: Arc::clone(&error),
+                });
+                AskError::Shared(error)
+            })
+        };
+        let learnt = tokio::time::timeout(ANSWER_TIMEOUT, learnt).await;
+        learnt.unwrap_or(Err(AskError::Timeout))
+    }
+
+    /// Has said in the log, to those who run the server, why a table that a client asked for is none of the
+    /// publications'; now and then. The client hears of published tables alone, and does not wait for it.
+    pub(super) fn explain(self: &Arc<Self>, wanted: &TableName) {
+        let mut explained = super::lock(&self.explained);
+        if explained.is_some_and(|at| at.elapsed() < REFRESH_INTERVAL) {
+            return;
+        }
+        *explained = Some(Instant::now());
+        let (tables, wanted) = (Arc::clone(self), wanted.clone());
+        tokio::spawn(async move {
+            let (asker, name) = (Arc::clone(&tables), wanted.clone());
+            let why = tables.ask(move || {
+                super::lock(&asker.asked)
+                    .catalog
+                    .why_unpublished(&asker.publications, &name)
+            });
+            match why.await {
+                Ok(Unpublished { what, cure }) => {
+                    let cure = cure.map(|cure| cure.replace('\n', " "));
+                    tracing::info!(table = %wanted, cure, "a client asked for a table that is not published: {what}");
+                }
+                Err(error) => tracing::debug!(%error, "it was not asked why a table is not published"),
+            }
+        });
+    }
+
+    pub(super) async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce() -> Result<T, Error> + Send + 'static,
+    ) -> Result<T, AskError> {
+        let answer = async {
+            let permit = Arc::clone(&self.questions).acquire_owned().await;
+            let answered = tokio::task::spawn_blocking(move || {
+                let answer = question();
+                // Held by the thread, which goes on when nobody waits for it any more.
+                drop(permit);
+                answer
+            });
+            match answered.await {
+                Ok(answer) => Ok(answer?),
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                // The runtime ends.
+                Err(_) => Err(AskError::Timeout),
+            }
+        };
+        let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
+        answer.unwrap_or(Err(AskError::Timeout))
+    }
+}

@@ -1,0 +1,113 @@
+//! [`Roots`]: partitioned tables whose rows the stream is still read with less of than they have by now.
+//!
+//! The stream describes a partition again when that is altered, but says nothing when it is detached or dropped, or
+//! when another one is altered that has written no row since. So what is known of a root's old rows, the weakest of
+//! its partitions', may be too little for ever. A stream that begins anew, past where this was found, knows only the
+//! partitions that there are.
+
+use std::collections::HashMap;
+
+use crate::event::{Relation, ReplicaIdentity};
+use crate::lsn::Lsn;
+
+/// The relations that roots' rows are read by, and for which of them that is outdated.
+#[derive(Debug, Default)]
+pub(super) struct Roots {
+    read: HashMap<u32, Held>,
+    /// The position up to which the server had written when it was found.
+    found: HashMap<u32, (Held, Lsn)>,
+    /// For what the stream has begun anew. It does so once for each.
+    tried: HashMap<u32, Held>,
+}
+
+/// Everything that is known of a root's old rows: the identity, the columns that it always holds, the key.
+type Held = (ReplicaIdentity, Vec<String>, Vec<usize>);
+
+fn held(relation: &Relation) -> Held {
+    let columns = relation.columns.iter().filter(|column| column.identity);
+    let columns = columns.map(|column| column.name.clone()).collect();
+    (relation.replica_identity, columns, relation.key.clone())
+}
+
+impl Roots {
+    /// A stream begins: it has shown no rows yet.
+    pub(super) fn begin(&mut self) {
+        self.read.clear();
+        for (oid, (held, _)) in self.found.drain() {
+            self.tried.insert(oid, held);
+        }
+    }
+
+    /// Rows of a root are read by this from now on.
+    pub(super) fn read_by(&mut self, relation: &Relation) {
+        let held = held(relation);
+        if self
+            .found
+            .get(&relation.oid)
+            .is_some_and(|(found, _)| *found == held)
+        {
+            self.found.remove(&relation.oid);
+        }
+        self.read.insert(relation.oid, held);
+    }
+
+    /// True if rows of the root are read by something else than the database says, for which the stream has not begun
+    /// anew yet.
+    pub(super) fn differs(&self, relation: &Relation) -> bool {
+        let Some(read) = self.read.get(&relation.oid) else {
+            return false;
+        };
+        let held = held(relation);
+        *read != held && self.tried.get(&relation.oid) != Some(&held)
+    }
+
+    /// The database, which had written up to `written`, says so of a root.
+    pub(super) fn find(&mut self, relation: &Relation, written: Lsn) {
+        let held = held(relation);
+        if self
+            .found
+            .get(&relation.oid)
+            .is_none_or(|(found, _)| *found != held)
+        {
+            self.found.insert(relation.oid, (held, written));
+        }
+    }
+
+    /// True if there is such a root, and the stream has come past where that was found.
+    pub(super) fn is_due(&self, head: Lsn) -> bool {
+        self.found.values().any(|(_, written)| *written <= head)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Relation;
+
+    #[test]
+    fn a_root_is_due_once_for_each_thing_that_the_database_says_of_it() {
+        let mut weak = Relation::of_messages("p", true);
+        weak.oid = 7;
+        weak.replica_identity = ReplicaIdentity::Default;
+        let full = Relation {
+            replica_identity: ReplicaIdentity::Full,
+            ..weak.clone()
+        };
+        let mut roots = Roots::default();
+        assert!(!roots.differs(&full), "no row has come");
+        roots.read_by(&weak);
+        assert!(roots.differs(&full) && !roots.differs(&weak));
+        roots.find(&full, Lsn(10));
+        roots.find(&full, Lsn(20));
+        assert!(!roots.is_due(Lsn(9)) && roots.is_due(Lsn(10)));
+        roots.begin();
+        roots.read_by(&weak);
+        assert!(!roots.differs(&full) && !roots.is_due(Lsn(99)));
+        // The stream may have come to it by itself.
+        let mut other = full.clone();
+        other.key = vec![0];
+        roots.find(&other, Lsn(30));
+        roots.read_by(&other);
+        assert!(!roots.is_due(Lsn(99)));
+    }
+}

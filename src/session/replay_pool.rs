@@ -1,0 +1,442 @@
+//! [`ReplayPool`]: who catches up, and the threads that read the journal for them.
+//!
+//! A few threads read. As long as not many wait for one, each is read for alone and keeps its scan. Where many wait, as
+//! thousands do that come back at once, they are read for together: a thread that is free goes to the place of the one
+//! who waits the longest, and reads on from there for all whose places it comes to.
+//!
+//! Those who have a query that takes long are read for apart, by a thread of their own, so that only they wait for it.
+//! Of them the one is read for next who took the least work, so that who takes much has no more of that thread than
+//! any other.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use super::Services;
+use super::job::JobOutcome;
+use super::replay::{Replay, Step, count};
+use crate::delivery::{Found, ReplayCursor, ReplayFilter, ReplaySink};
+use crate::journal::{self, History};
+use crate::lsn::{self, Position};
+use crate::matching::Lane;
+
+/// The number of threads that read the journal at the same moment.
+const MAX_THREADS: usize = 2;
+/// The number of further ones for those who are read for apart.
+const MAX_APART_THREADS: usize = 1;
+/// For how many something may have been read that their sessions did not come to yet. The others wait: with thousands
+/// of sessions that are to run, those that are live would wait for theirs, and what was read takes memory.
+const MAX_SENDING: usize = 128;
+/// Once so many more may, or all who wait, reading begins again.
+const ENOUGH_ROOM: usize = 32;
+/// A session that does not come to it for so long waits for its client, and is in nobody's way.
+const AWAY_AFTER: Duration = Duration::from_secs(1);
+/// With fewer than so many who wait, each is read for alone and keeps its scan, which costs less than to begin anew
+/// for all of them at each step.
+const FEW: usize = 8;
+/// The distance by which somebody may be ahead to be read for together with another, in bytes of WAL: further on than
+/// one step of a scan comes, it would wait for nothing.
+const REACH: u64 = 64 * 1024 * 1024;
+
+/// The one who catches up.
+pub struct ReplayPool<H: History>(Mutex<Queue<H>>);
+
+struct Queue<H: History> {
+    /// In the order in which they asked.
+    waiting: VecDeque<ReplayRequest<H>>,
+    /// The same of those who are read for apart.
+    apart: VecDeque<ReplayRequest<H>>,
+    /// The work that the one of them had taken whose turn it was last.
+    apart_taken: u64,
+    /// The number of those that have asked.
+    asked: u64,
+    threads: usize,
+    apart_threads: usize,
+    /// Those who are read for, or did not come to send what was read.
+    sending: Shares,
+}
+
+/// The shares of [`MAX_SENDING`], by their numbers and when each was taken.
+#[derive(Default)]
+struct Shares {
+    taken: VecDeque<(u64, Instant)>,
+    next: u64,
+}
+
+impl Shares {
+    /// The number of further ones.
+    fn room(&mut self, now: Instant) -> usize {
+        let is_away = |(_, since): &(u64, Instant)| now.duration_since(*since) >= AWAY_AFTER;
+        while self.taken.front().is_some_and(is_away) {
+            self.taken.pop_front();
+        }
+        MAX_SENDING.saturating_sub(self.taken.len())
+    }
+
+    fn take(&mut self, now: Instant) -> u64 {
+        self.next += 1;
+        self.taken.push_back((self.next, now));
+        self.next
+    }
+
+    fn give_back(&mut self, number: u64) {
+        if let Ok(place) = self.taken.binary_search_by_key(&number, |(number, _)| *number) {
+            self.taken.remove(place);
+        }
+    }
+}
+
+/// Somebody to be read for.
+struct ReplayRequest<H: History> {
+    /// The number of those that had asked before.
+    number: u64,
+    replay: Box<Replay<H>>,
+    answer: oneshot::Sender<JobOutcome<H>>,
+    /// While it is read for.
+    sending: Option<Sending<H>>,
+}
+
+impl<H: History> Default for ReplayPool<H> {
+    fn default() -> ReplayPool<H> {
+        ReplayPool(Mutex::new(Queue {
+            waiting: VecDeque::new(),
+            apart: VecDeque::new(),
+            apart_taken: 0,
+            asked: 0,
+            threads: 0,
+            apart_threads: 0,
+            sending: Shares::default(),
+        }))
+    }
+}
+
+impl<H: History> std::fmt::Debug for ReplayPool<H> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReplayPool")
+            .field("waiting", &self.queue().waiting.len())
+            .finish()
+    }
+}
+
+impl<H: History> ReplayPool<H> {
+    fn queue(&self) -> MutexGuard<'_, Queue<H>> {
+        // Nothing that it holds is ever half changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Has one step read for `replay`.
+pub(super) async fn read<H: History>(shared: &Arc<Services<H>>, replay: Box<Replay<H>>) -> JobOutcome<H> {
+    let answered = shared.readers.queue().ask(replay);
+    start_threads(shared, 1);
+    let mut answered = pin!(answered);
+    loop {
+        match tokio::time::timeout(AWAY_AFTER, answered.as_mut()).await {
+            Ok(answer) => return answer.unwrap_or(JobOutcome::Panicked),
+            // Should all shares be with sessions that are away, nobody gives one back.
+            Err(_) => start_threads(shared, 1),
+        }
+    }
+}
+
+/// A share of [`MAX_SENDING`], until it is dropped.
+pub(super) struct Sending<H: History> {
+    shared: Arc<Services<H>>,
+    number: u64,
+}
+
+impl<H: History> Sending<H> {
+    /// Does what is left to do, which begins when the session has its turn, and gives the share up once that waits for
+    /// the client.
+    pub(super) async fn during<T>(self, sends: impl Future<Output = T>) -> T {
+        let mut sends = pin!(sends);
+        let mut share = Some(self);
+        poll_fn(|cx| {
+            let sent = sends.as_mut().poll(cx);
+            share = None;
+            sent
+        })
+        .await
+    }
+}
+
+impl<H: History> Drop for Sending<H> {
+    fn drop(&mut self) {
+        self.shared.readers.queue().sending.give_back(self.number);
+        start_threads(&self.shared, ENOUGH_ROOM);
+    }
+}
+
+/// Starts the threads that are missing, if there is room for so many.
+fn start_threads<H: History>(shared: &Arc<Services<H>>, room: usize) {
+    for lane in [Lane::SHARED, Lane::APART] {
+        if shared.readers.queue().takes_thread(lane, room) {
+            let shared = Arc::clone(shared);
+            // It ends once nobody waits, or too many have something to send.
+            drop(tokio::task::spawn_blocking(move || read_for_all(&shared, lane)));
+        }
+    }
+}
+
+/// Reads for those who wait, as long as there are any who may.
+fn read_for_all<H: History>(shared: &Arc<Services<H>>, lane: Lane) {
+    loop {
+        let (mut together, shares) = {
+            let mut queue = shared.readers.queue();
+            match queue.next(lane) {
+                Some(together) => together,
+                None => {
+                    *queue.lane(lane).1 -= 1;
+                    return;
+                }
+            }
+        };
+        for (waiting, number) in together.ahead.iter_mut().zip(shares) {
+            waiting.sending = Some(Sending {
+                shared: Arc::clone(shared),
+                number,
+            });
+        }
+        match together.ahead.len() {
+            1 => together
+                .ahead
+                .into_iter()
+                .for_each(|waiting| waiting.read(shared, lane)),
+            _ => {
+                // Should it fail, each is read for alone, and hears of what concerns it.
+                match catch_unwind(AssertUnwindSafe(|| together.read(shared))) {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::debug!(%error, "a reading for many failed"),
+                    Err(_) => tracing::error!("a reading for many panicked: each is read for alone"),
+                }
+                let left = together.left();
+                shared.readers.queue().put_back(left);
+            }
+        }
+    }
+}
+
+impl<H: History> Queue<H> {
+    /// One more waits for the next step of a reading.
+    fn ask(&mut self, mut replay: Box<Replay<H>>) -> oneshot::Receiver<JobOutcome<H>> {
+        let (answer, answered) = oneshot::channel();
+        let waiting = match replay.is_apart() {
+            true => {
+                // It saves up nothing while it is away.
+                replay.taken = replay.taken.max(self.apart_taken);
+                &mut self.apart
+            }
+            false => &mut self.waiting,
+        };
+        waiting.push_back(ReplayRequest {
+            number: self.asked,
+            replay,
+            answer,
+            sending: None,
+        });
+        self.asked += 1;
+        answered
+    }
+
+    /// True if one more thread is to read, which counts from here on: if somebody waits, and there is room for so many.
+    fn takes_thread(&mut self, lane: Lane, room: usize) -> bool {
+        let has_room = self.sending.room(Instant::now()) >= room;
+        let (waiting, threads, most) = self.lane(lane);
+        let takes = !waiting.is_empty() && *threads < most && has_room;
+        *threads += usize::from(takes);
+        takes
+    }
+
+    /// Those who wait to be read for so, the threads that do, and how many may.
+    fn lane(&mut self, lane: Lane) -> (&mut VecDeque<ReplayRequest<H>>, &mut usize, usize) {
+        match lane.puts_apart {
+            true => (&mut self.waiting, &mut self.threads, MAX_THREADS),
+            false => (&mut self.apart, &mut self.apart_threads, MAX_APART_THREADS),
+        }
+    }
+
+    /// The one who waits the longest, with those who can be read for together with it, and a share for each.
+    fn next(&mut self, lane: Lane) -> Option<(ReplayGroup<H>, Vec<u64>)> {
+        let now = Instant::now();
+        self.lane(lane).0.retain(|waiting| !waiting.answer.is_closed());
+        let room = self.sending.room(now);
+        if lane == Lane::APART {
+            let waiting = self.apart.iter().enumerate().filter(|_| room > 0);
+            let (place, _) = waiting.min_by_key(|(_, waiting)| (waiting.replay.taken, waiting.number))?;
+            let first = self.apart.remove(place)?;
+            self.apart_taken = first.replay.taken;
+            let share = self.sending.take(now);
+            return Some((ReplayGroup::of(first), vec![share]));
+        }
+        // Not for a few of many at a time.
+        if room < self.waiting.len().min(ENOUGH_ROOM) {
+            return None;
+        }
+        let first = self.waiting.pop_front()?;
+        let place = first.replay.at();
+        let mut ahead = VecDeque::new();
+        if self.waiting.len() >= FEW && first.replay.is_shareable() {
+            let mut left = room - 1;
+            let mut joins = |other: &ReplayRequest<H>| {
+                let joins = left > 0 && other.is_ahead_of(place);
+                left -= usize::from(joins);
+                joins
+            };
+            (ahead, self.waiting) = std::mem::take(&mut self.waiting)
+                .into_iter()
+                .partition(&mut joins);
+            ahead.make_contiguous().sort_by_key(|waiting| waiting.replay.at());
+        }
+        ahead.push_front(first);
+        let shares = (0..ahead.len()).map(|_| self.sending.take(now)).collect();
+        let together = ReplayGroup {
+            ahead,
+            joined: Vec::new(),
+        };
+        Some((together, shares))
+    }
+
+    /// Takes back who was not read for, each to where it waited.
+    fn put_back(&mut self, left: Vec<ReplayRequest<H>>) {
+        self.waiting.extend(left);
+        self.waiting
+            .make_contiguous()
+            .sort_by_key(|waiting| waiting.number);
+    }
+}
+
+impl<H: History> ReplayRequest<H> {
+    /// True if a scan comes soon to its place from another. In the middle of a transaction it comes only from there.
+    fn is_ahead_of(&self, place: Position) -> bool {
+        let at = self.replay.at();
+        let is_ahead = at == place || at > place && at.done == lsn::Done::Commit;
+        is_ahead && at.end.0 - place.end.0 <= REACH && self.replay.is_shareable()
+    }
+
+    fn read(mut self, shared: &Services<H>, lane: Lane) {
+        // A panic in one session ends that session: whoever waits for the answer finds it gone.
+        let read = catch_unwind(AssertUnwindSafe(|| self.replay.read(shared, lane)));
+        if let Ok(step) = read {
+            self.answer(step);
+        }
+    }
+
+    fn answer(self, step: Result<Step, journal::Error>) {
+        // Whoever does not wait any more has gone.
+        drop(
+            self.answer
+                .send(JobOutcome::Stepped(self.replay, step, self.sending)),
+        );
+    }
+}
+
+/// Some that are read for by one scan.
+struct ReplayGroup<H: History> {
+    /// Those whose places it has not come to, in their order.
+    ahead: VecDeque<ReplayRequest<H>>,
+    /// The others, until they are answered.
+    joined: Vec<Option<ReplayRequest<H>>>,
+}
+
+impl<H: History> ReplayGroup<H> {
+    fn of(one: ReplayRequest<H>) -> ReplayGroup<H> {
+        ReplayGroup {
+            ahead: VecDeque::from([one]),
+            joined: Vec::new(),
+        }
+    }
+
+    /// Those whose places the scan did not come to, and those for whom it failed.
+    fn left(self) -> Vec<ReplayRequest<H>> {
+        let failed = self.joined.into_iter().flatten().map(|mut waiting| {
+            waiting.replay.share_no_more();
+            waiting
+        });
+        let mut left: Vec<ReplayRequest<H>> = failed.chain(self.ahead).collect();
+        for waiting in &mut left {
+            waiting.sending = None;
+        }
+        left
+    }
+
+    fn read(&mut self, shared: &Services<H>) -> Result<(), journal::Error> {
+        // Whatever fails from here on concerns the first at least.
+        self.joined.extend(self.ahead.pop_front().map(Some));
+        let Some(Some(first)) = self.joined.first() else {
+            return Ok(());
+        };
+        let (place, max_frame_bytes) = (first.replay.at(), shared.options.max_frame_bytes);
+        let mut scan = ReplayCursor::new(&shared.history, place, None, max_frame_bytes)?;
+        scan.join(&first.replay.wanted());
+        let answering = &mut Answering {
+            together: self,
+            shared,
+        };
+        let read = scan.step(answering, Lane::SHARED);
+        count(&mut scan, &shared.metrics);
+        read
+    }
+}
+
+struct Answering<'t, H: History> {
+    together: &'t mut ReplayGroup<H>,
+    shared: &'t Services<H>,
+}
+
+impl<H: History> ReplaySink for Answering<'_, H> {
+    fn next(&self) -> Option<Position> {
+        self.together.ahead.front().map(|waiting| waiting.replay.at())
+    }
+
+    fn join(&mut self, joins: impl FnOnce(&ReplayFilter<'_>)) {
+        let joined = &mut self.together.joined;
+        joined.extend(self.together.ahead.pop_front().map(Some));
+        if let Some(Some(waiting)) = joined.last() {
+            joins(&waiting.replay.wanted());
+        }
+    }
+
+    fn found(&mut self, number: usize, found: Found) -> bool {
+        let waiting = self.together.joined.get_mut(number).and_then(Option::take);
+        if let Some(mut waiting) = waiting {
+            // Its own scan, if it had one, is not where it is any more.
+            waiting.replay.let_go();
+            let step = waiting.replay.took(self.shared, found);
+            waiting.answer(Ok(step));
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+#[path = "replay_pool_tests.rs"]
+mod panic_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_are_counted_until_they_are_given_back_or_nobody_comes_to_them() {
+        let mut shares = Shares::default();
+        let began = Instant::now();
+        let first: Vec<u64> = (0..MAX_SENDING - 1).map(|_| shares.take(began)).collect();
+        assert_eq!(shares.room(began), 1);
+        let later = began + AWAY_AFTER / 2;
+        let last = shares.take(later);
+        assert_eq!(shares.room(later), 0);
+        shares.give_back(first[5]);
+        assert_eq!(shares.room(later), 1);
+        // Who took the first ones is away; the last one is not yet.
+        assert_eq!(shares.room(began + AWAY_AFTER), MAX_SENDING - 1);
+        shares.give_back(first[6]);
+        shares.give_back(last);
+        shares.give_back(last);
+        assert_eq!(shares.room(began + AWAY_AFTER), MAX_SENDING);
+    }
+}
