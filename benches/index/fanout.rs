@@ -1,5 +1,6 @@
 //! A million connections on a hundred distinct predicates; and what a subscription costs the fan-out in memory.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput};
@@ -8,12 +9,19 @@ use walcast::event::{Op, Relation, Timestamp, Transaction, Tuple};
 use walcast::journal::{Entry, Identity, Journal, Options, Piece};
 use walcast::lsn::{Done, Lsn, Position, Start};
 use walcast::matching::{ConnectionId, Query, Sink, Subscription, SubscriptionRegistry};
-use walcast::protocol::{ClientMessage, ErrorMessage, Frame};
+use walcast::protocol::{Caller, ClientMessage, ErrorMessage, Frame};
 use walcast::types::json::Numbers;
 
 use crate::memory;
 use crate::orders;
 use crate::workload::{Row, Rows};
+
+/// A client that reads numbers as they are.
+const CALLER: Caller = Caller {
+    connection: 1,
+    peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1),
+    numbers: Numbers::Native,
+};
 
 const CONNECTIONS: usize = 1_000_000;
 const PREDICATES: usize = 100;
@@ -42,7 +50,7 @@ fn subscription(tenant: usize) -> Arc<Subscription> {
     };
     Arc::new(Subscription {
         id: "orders".into(),
-        query: Arc::new(Query::new(&subscribe, Numbers::Native).unwrap()),
+        query: Arc::new(Query::new(&subscribe, &CALLER).unwrap()),
         oid: 1,
     })
 }

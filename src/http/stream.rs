@@ -21,7 +21,8 @@ use super::origin::{Noted, Origins};
 use super::server::Arrival;
 use crate::health::Readiness;
 use crate::journal::History;
-use crate::session::{self, Client, Session, Socket};
+use crate::protocol::Caller;
+use crate::session::{self, Session, Socket};
 use crate::types::json::Numbers;
 
 /// The subprotocol that a client may offer.
@@ -146,11 +147,12 @@ async fn upgrade<H: History>(
         let Some(socket) = websocket(on_upgrade).await else {
             return;
         };
-        let client = Client {
+        let caller = Caller {
             connection: arrival.number,
             peer: arrival.peer,
+            numbers,
         };
-        Box::pin(Session::new(socket, Arc::clone(&gate.shared), client, numbers).run(stop)).await;
+        Box::pin(Session::new(socket, Arc::clone(&gate.shared), caller).run(stop)).await;
         drop(arrival);
     });
     response

@@ -8,7 +8,7 @@ use super::meter::Meter;
 use super::shown::Shown;
 use crate::event::{Column, Relation, TableName, Timestamp};
 use crate::filter::{self, Matcher, Predicate};
-use crate::protocol::{ErrorCode, ErrorMessage, Ops, Subscribe, Undecided};
+use crate::protocol::{Caller, ErrorCode, ErrorMessage, Ops, Subscribe, Undecided};
 use crate::types::json::Numbers;
 use crate::types::{Altered, CollationQuestion};
 
@@ -54,7 +54,7 @@ impl Query {
     ///
     /// # Errors
     /// The predicate does not parse.
-    pub fn new(subscribe: &Subscribe, numbers: Numbers) -> Result<Query, ErrorMessage> {
+    pub fn new(subscribe: &Subscribe, caller: &Caller) -> Result<Query, ErrorMessage> {
         let text = subscribe.predicate.as_deref();
         let predicate = text.map(Predicate::parse).transpose()?;
         if predicate.is_none() && !subscribe.params.is_empty() {
@@ -77,7 +77,7 @@ impl Query {
             columns,
             ops: subscribe.ops,
             old: subscribe.old,
-            numbers,
+            numbers: caller.numbers,
             key: None,
             told: None,
             undecided: subscribe.undecided,

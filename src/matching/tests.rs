@@ -1,4 +1,5 @@
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use proptest::prelude::*;
 use serde_json::{Value as Json, json};
@@ -9,9 +10,16 @@ use crate::event::{
 };
 use crate::journal::{Entry, Identity, Journal, Options, Piece, Writer};
 use crate::lsn::{Lsn, Start};
-use crate::protocol::{ClientMessage, ErrorCode};
+use crate::protocol::{Caller, ClientMessage, ErrorCode};
 use crate::types::json::Numbers;
 use crate::types::{Kind, Type};
+
+/// A client that reads numbers as they are.
+const CALLER: Caller = Caller {
+    connection: 1,
+    peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1),
+    numbers: Numbers::Native,
+};
 
 /// A journal in a directory of its own: pieces are what a reader of one returns.
 pub(crate) struct Log {
@@ -120,7 +128,7 @@ pub(crate) fn subscription(id: &str, predicate: Option<&str>) -> Arc<Subscriptio
     let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(&message.to_string()) else {
         panic!("not a subscribe: {message}");
     };
-    let query = Query::new(&subscribe, Numbers::Native).unwrap();
+    let query = Query::new(&subscribe, &CALLER).unwrap();
     Arc::new(Subscription {
         id: id.into(),
         query: Arc::new(query),

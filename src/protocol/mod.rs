@@ -4,12 +4,14 @@
 //! subscription that shows something else than was asked for; what it sends may grow, so clients ignore what they do
 //! not know.
 
+mod caller;
 mod client;
 mod error;
 mod fields;
 mod frame;
 mod server;
 
+pub use caller::Caller;
 pub use client::{ClientMessage, Opening, Ops, Subscribe, Token, Undecided};
 pub use error::{CloseCode, Detail, ErrorCode, ErrorMessage};
 pub use frame::{Frame, Framing, Part};

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
+use super::Session;
 use super::wire::Lost;
-use super::{Client, Session};
 use crate::delivery;
 use crate::journal::History;
-use crate::protocol::CloseCode;
+use crate::protocol::{Caller, CloseCode};
 
 /// The reason why a session ends.
 #[derive(Debug)]
@@ -60,7 +60,7 @@ impl<H: History> Session<H> {
         let metrics = Arc::clone(&self.shared.metrics);
         metrics.connections.inc();
         metrics.connections_opened.inc();
-        let Client { connection, peer } = self.client;
+        let Caller { connection, peer, .. } = self.caller;
         tracing::debug!(connection, %peer, "a client connected");
         let end = match self.serve(&stop).await {
             Ok(never) => match never {},

@@ -138,9 +138,9 @@ impl<H: History> Session<H> {
                 if !self.machine.holds(&id) {
                     return;
                 }
-                let numbers = self.numbers;
+                let caller = self.caller;
                 self.work = Some(Box::pin(async move {
-                    let prepared = Prepared::new(&shared, Arc::clone(&id), &subscribe, numbers).await;
+                    let prepared = Prepared::new(&shared, Arc::clone(&id), &subscribe, &caller).await;
                     let prepared = prepared.map(|mut prepared| {
                         prepared.message = (prepared.start == Beginning::Snapshot).then_some((subscribe, 0));
                         Box::new(prepared)
@@ -149,13 +149,13 @@ impl<H: History> Session<H> {
                 }));
             }
             Job::Snapshot(rows) => {
-                let numbers = self.numbers;
+                let caller = self.caller;
                 // What the client asks for waits behind each of those that wait for rows, one after the other.
                 let others = match self.jobs.iter().any(Job::is_asked_for) {
                     true => None,
                     false => Some(self.jobs.len()),
                 };
-                self.work = Some(Box::pin(super::snapshot::step(shared, rows, numbers, others)));
+                self.work = Some(Box::pin(super::snapshot::step(shared, rows, caller, others)));
             }
             Job::Replay(replay) => self.work = Some(Box::pin(step(shared, replay))),
             Job::Rejoin => {
@@ -268,7 +268,7 @@ impl<H: History> Session<H> {
         subscription: Arc<Subscription>,
         position: Position,
     ) -> Result<(), End> {
-        let (connection, table) = (self.client.connection, &subscription.query.table);
+        let (connection, table) = (self.caller.connection, &subscription.query.table);
         tracing::debug!(connection, id = &*subscription.id, %table, "a subscription is live");
         let live = ServerMessage::Live {
             id: &subscription.id,
@@ -312,7 +312,7 @@ impl<H: History> Session<H> {
 
     /// Logs that a subscription is over.
     pub(super) fn log_end(&self, id: &str, why: &str) {
-        let connection = self.client.connection;
+        let connection = self.caller.connection;
         tracing::debug!(connection, id, why, "a subscription ended");
     }
 }

@@ -20,7 +20,6 @@ mod wire;
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -40,11 +39,10 @@ pub use socket::Socket;
 use crate::delivery::{self, ActiveSubscription, Delivery, Received, Registration};
 use crate::journal::History;
 use crate::lsn::{self, Epoch, Lsn, Position};
-use crate::protocol::{CloseCode, ErrorCode, ErrorMessage, Hello, ServerMessage};
+use crate::protocol::{Caller, CloseCode, ErrorCode, ErrorMessage, Hello, ServerMessage};
 use crate::schema::Tables;
 use crate::snapshot::Snapshots;
 use crate::telemetry::Metrics;
-use crate::types::json::Numbers;
 use end::End;
 use job::{Job, JobOutcome, Turns};
 use machine::{Due, Machine};
@@ -133,23 +131,13 @@ enum Event<H: History> {
 
 type Work<H> = Pin<Box<dyn Future<Output = JobOutcome<H>> + Send>>;
 
-/// Who a client is, for the log and for taking turns.
-#[derive(Clone, Copy, Debug)]
-pub struct Client {
-    /// Its connection's number, since walcast was started.
-    pub connection: u64,
-    /// The address that it connects from.
-    pub peer: SocketAddr,
-}
-
 /// One client.
 pub struct Session<H: History> {
     shared: Arc<Services<H>>,
-    client: Client,
+    caller: Caller,
     wire: Wire<WebSocketStream<Socket>>,
     /// A ping of the client's may not have been answered yet.
     owes_pong: bool,
-    numbers: Numbers,
     /// The history that the client was told of. Positions of another mean nothing to it.
     epoch: Epoch,
     machine: Machine,
@@ -175,20 +163,14 @@ pub struct Session<H: History> {
 
 impl<H: History> Session<H> {
     /// A session on a websocket whose handshake is done.
-    pub fn new(
-        socket: WebSocketStream<Socket>,
-        shared: Arc<Services<H>>,
-        client: Client,
-        numbers: Numbers,
-    ) -> Session<H> {
+    pub fn new(socket: WebSocketStream<Socket>, shared: Arc<Services<H>>, caller: Caller) -> Session<H> {
         Session {
-            client,
+            caller,
             owes_pong: false,
             wire: Wire::new(socket, Arc::clone(&shared.metrics), shared.options.stall_timeout),
             machine: Machine::new(shared.options.limits, Instant::now()),
             epoch: shared.history.epoch(),
             shared,
-            numbers,
             registration: None,
             behind: false,
             rejoining: false,

@@ -12,8 +12,8 @@ use super::subscribe::Prepared;
 use super::{End, Services, Session};
 use crate::journal::History;
 use crate::lsn::Position;
+use crate::protocol::Caller;
 use crate::snapshot::{self, Cursor, Next, SnapshotBoundary};
-use crate::types::json::Numbers;
 
 /// Rows on their way.
 pub(super) struct Snapshot {
@@ -50,7 +50,7 @@ const MAX_CHECKS: usize = 5;
 pub(super) async fn step<H: History>(
     shared: Arc<Services<H>>,
     mut rows: Box<Snapshot>,
-    numbers: Numbers,
+    caller: Caller,
     others: Option<usize>,
 ) -> JobOutcome<H> {
     let has_begun = rows.boundary.is_some();
@@ -80,7 +80,7 @@ pub(super) async fn step<H: History>(
                 message.now = rows.prepared.subscription.query.now().or(message.now);
                 let id = Arc::clone(&rows.prepared.subscription.id);
                 drop(rows);
-                return check_again(shared, id, (message, checks + 1), numbers).await;
+                return check_again(shared, id, (message, checks + 1), caller).await;
             }
             _ => Err(error),
         },
@@ -93,13 +93,13 @@ async fn check_again<H: History>(
     shared: Arc<Services<H>>,
     id: Arc<str>,
     message: (Box<crate::protocol::Subscribe>, usize),
-    numbers: Numbers,
+    caller: Caller,
 ) -> JobOutcome<H> {
     if let Err(error) = shared.tables.renew().await {
         let error = shared.unanswered(&error).about(&*id);
         return JobOutcome::Prepared(id, Err(error));
     }
-    let prepared = Prepared::new(&shared, Arc::clone(&id), &message.0, numbers).await;
+    let prepared = Prepared::new(&shared, Arc::clone(&id), &message.0, &caller).await;
     let prepared = prepared.map(|mut prepared| {
         prepared.message = Some(message);
         Box::new(prepared)
@@ -114,7 +114,7 @@ impl<H: History> Session<H> {
         match self
             .shared
             .snapshots
-            .open(&subscription.query, self.client.connection)
+            .open(&subscription.query, self.caller.connection)
         {
             Ok(cursor) => {
                 let id = serde_json::Value::from(&*subscription.id);

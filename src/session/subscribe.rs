@@ -13,10 +13,9 @@ use crate::journal::History;
 use crate::lsn::{Lsn, Position, Start};
 use crate::matching::{Bound, Query, Subscription, changed_message};
 use crate::protocol::{
-    ColumnInfo, Detail, ErrorCode, ErrorMessage, Opening, ServerMessage, Subscribe, Subscribed,
+    Caller, ColumnInfo, Detail, ErrorCode, ErrorMessage, Opening, ServerMessage, Subscribe, Subscribed,
 };
 use crate::schema::{Holder, RENAME_POLL};
-use crate::types::json::Numbers;
 use crate::types::{Kind, moments};
 
 /// A subscription that fits its table, and where it starts.
@@ -50,14 +49,14 @@ impl Prepared {
         shared: &Services<H>,
         id: Arc<str>,
         subscribe: &Subscribe,
-        numbers: Numbers,
+        caller: &Caller,
     ) -> Result<Prepared, ErrorMessage> {
         let moment = Instant::now();
-        let mut prepared = Prepared::check(shared, &id, subscribe, numbers).await;
+        let mut prepared = Prepared::check(shared, &id, subscribe, caller).await;
         // Postgres sends no word of a cure before the table's next row: the database may be ahead of what is known.
         if matches!(&prepared, Err(error) if error.code == ErrorCode::ReplicaIdentity) {
             match shared.tables.renew_since(moment).await {
-                Ok(()) => prepared = Prepared::check(shared, &id, subscribe, numbers).await,
+                Ok(()) => prepared = Prepared::check(shared, &id, subscribe, caller).await,
                 Err(error) => {
                     tracing::debug!(%error, "the replica identity of a refused table was not looked at again")
                 }
@@ -70,16 +69,16 @@ impl Prepared {
         shared: &Services<H>,
         id: &Arc<str>,
         subscribe: &Subscribe,
-        numbers: Numbers,
+        caller: &Caller,
     ) -> Result<Prepared, ErrorMessage> {
         let long = is_long(subscribe);
         let mut query = match long {
             true => {
-                let subscribe = subscribe.clone();
-                let parsed = apart(move || Query::new(&subscribe, numbers)).await;
+                let (subscribe, caller) = (subscribe.clone(), *caller);
+                let parsed = apart(move || Query::new(&subscribe, &caller)).await;
                 parsed.map_err(|error| shared.internal(&error))??
             }
-            false => Query::new(subscribe, numbers)?,
+            false => Query::new(subscribe, caller)?,
         };
         if query.asks_the_clock() {
             query.set_now(time_of(subscribe)?);
