@@ -153,7 +153,9 @@ fn texts_are_ordered_as_there_under_each_collation_that_orders_by_code_points() 
         "pg_unicode_fast",
     ];
     let collations: Vec<&str> = named.into_iter().filter(|name| exists(&cluster, name)).collect();
-    assert!(collations.len() >= 5, "{collations:?}");
+    let version: u32 = cluster.psql("SHOW server_version_num").parse().unwrap();
+    let builtin = u32::from(version >= 170_000) + u32::from(version >= 180_000);
+    assert_eq!(collations.len() as u32, 5 + builtin, "{collations:?}");
     let relation = fill(&cluster, &mut rng, &collations);
     let mut all: Vec<String> = (0..collations.len())
         .flat_map(|at| conditions(&format!("c{at}")))
@@ -183,6 +185,12 @@ fn texts_are_ordered_as_there_in_databases_whose_own_collation_orders_by_code_po
     let mut locales = vec!["--locale=C --encoding=UTF8"];
     if version >= 170_000 {
         locales.push("--locale=C --encoding=UTF8 --locale-provider=builtin --builtin-locale=C.UTF-8");
+        locales.push("--locale=C.UTF-8 --encoding=UTF8 --locale-provider=builtin --builtin-locale=C");
+    }
+    if version >= 180_000 {
+        locales.push(
+            "--locale=C.UTF-8 --encoding=UTF8 --locale-provider=builtin --builtin-locale=PG_UNICODE_FAST",
+        );
     }
     drop(cluster);
     for locale in locales {
@@ -190,6 +198,10 @@ fn texts_are_ordered_as_there_in_databases_whose_own_collation_orders_by_code_po
         let relation = fill(&cluster, &mut rng, &["default"]);
         let mut all = conditions("c0");
         all.extend(of_types());
+        if locale.ends_with("PG_UNICODE_FAST") {
+            // Its folding looks at a letter's neighbours, so no citext compares: tests/filter/letters.rs.
+            all.retain(|condition| !condition.split(' ').any(|word| word == "i"));
+        }
         compare(&cluster, &mut rng, &relation, &all);
     }
 }

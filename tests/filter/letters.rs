@@ -22,8 +22,31 @@ fn refusal(relation: &Relation, text: &str) -> Option<String> {
 #[test]
 fn lower_maps_each_character_by_itself_wherever_it_stands() {
     let (cluster, mut rng) = cluster(seed());
+    let builtin = builtin_locales(&cluster).contains(&"C.UTF-8");
+    is_mapped_by_itself(&cluster, &mut rng);
+    drop(cluster);
+    if builtin {
+        is_mapped_by_itself(&cluster_of(&of_builtin("C.UTF-8")), &mut rng);
+    }
+}
+
+/// The locales of the builtin provider that this server has.
+fn builtin_locales(cluster: &Cluster) -> &'static [&'static str] {
+    match cluster.psql("SHOW server_version_num").parse().unwrap() {
+        180_000.. => &["C.UTF-8", "PG_UNICODE_FAST"],
+        170_000.. => &["C.UTF-8"],
+        0_u32.. => &[],
+    }
+}
+
+/// The options of a cluster whose databases have a locale of the builtin provider.
+fn of_builtin(locale: &str) -> String {
+    format!("--locale=C --encoding=UTF8 --locale-provider=builtin --builtin-locale={locale}")
+}
+
+fn is_mapped_by_itself(cluster: &Cluster, rng: &mut fastrand::Rng) {
     cluster.psql(DEFINITION);
-    let relation = relation(&cluster);
+    let relation = relation(cluster);
     let (_, column) = relation.column("ci").unwrap();
     let Kind::Citext(ctype) = &column.ty.kind else {
         panic!("{column:?}");
@@ -43,7 +66,7 @@ fn lower_maps_each_character_by_itself_wherever_it_stands() {
     let texts: Vec<String> = (0..20_000)
         .map(|_| {
             (0..rng.usize(1..20))
-                .filter_map(|_| char::from_u32(code(&mut rng)))
+                .filter_map(|_| char::from_u32(code(rng)))
                 .collect()
         })
         .collect();
@@ -120,8 +143,24 @@ fn a_database_of_icu_compares_no_citext() {
     drop(cluster);
     let cluster = cluster_of("--locale=C.UTF-8 --locale-provider=icu --icu-locale=tr-TR");
     assert_eq!(cluster.psql("SELECT lower('I'), lower('ΑΣ')"), "ı|ας");
+    is_without_citext(&cluster);
+}
+
+#[test]
+fn a_database_whose_letters_depend_on_those_around_them_compares_no_citext() {
+    let (cluster, _) = cluster(seed());
+    if !builtin_locales(&cluster).contains(&"PG_UNICODE_FAST") {
+        return;
+    }
+    drop(cluster);
+    let cluster = cluster_of(&of_builtin("PG_UNICODE_FAST"));
+    assert_eq!(cluster.psql("SELECT lower('I'), lower('ΑΣ')"), "i|ας");
+    is_without_citext(&cluster);
+}
+
+fn is_without_citext(cluster: &Cluster) {
     cluster.psql(DEFINITION);
-    let relation = relation(&cluster);
+    let relation = relation(cluster);
     for text in [
         "ci = 'A'",
         "ci2 = 'A'",
@@ -212,8 +251,12 @@ fn with_letter(condition: &str, letter: &str) -> String {
 #[test]
 fn every_letter_compares_as_it_does_there_in_every_way() {
     let (mut cluster, mut rng) = cluster(seed());
-    for locale in ["--locale=C.UTF-8", "--locale=C"] {
-        if locale != "--locale=C.UTF-8" {
+    let mut locales = vec!["--locale=C.UTF-8".to_owned(), "--locale=C".to_owned()];
+    if builtin_locales(&cluster).contains(&"C.UTF-8") {
+        locales.push(of_builtin("C.UTF-8"));
+    }
+    for locale in &locales {
+        if *locale != locales[0] {
             cluster = cluster_of(locale);
         }
         cluster.psql(&table(&mut rng));
