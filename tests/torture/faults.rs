@@ -157,6 +157,8 @@ pub(crate) struct Ground<'a> {
     /// Columns that were added: the table, and the name, which none has twice.
     added: Vec<(&'static str, String)>,
     names: usize,
+    /// The time at which the round began, as clients write it.
+    pub(crate) now: String,
     /// The publications of this run.
     pub(crate) shape: Shape,
     partitions: Partitions,
@@ -203,11 +205,20 @@ impl<'a> Ground<'a> {
             retyped: false,
             added: Vec::new(),
             names: 0,
+            now: String::new(),
             shape,
             partitions: Partitions::default(),
             witness: None,
             swapped: false,
         }
+    }
+
+    /// Looks at the clock.
+    pub(crate) fn tell_time(&mut self) {
+        let form = "YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"";
+        self.now = self
+            .database
+            .value(&format!("SELECT to_char(now() AT TIME ZONE 'UTC', '{form}')"));
     }
 
     /// The address at which clients find walcast.
@@ -367,6 +378,13 @@ impl<'a> Ground<'a> {
             .rng
             .choice(&["int", "text DEFAULT 'x'", "int DEFAULT 7"])
             .unwrap();
+        // Of a table that logs whole rows it would have updates fail.
+        let ty = match table {
+            "entry" if self.shape.with_generated && self.rng.bool() => {
+                "bigint GENERATED ALWAYS AS (n * 2) VIRTUAL"
+            }
+            _ => ty,
+        };
         self.names += 1;
         let column = format!("extra{}", self.names);
         self.alter(&format!("ALTER TABLE {table} ADD COLUMN {column} {ty}"));

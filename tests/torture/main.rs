@@ -101,6 +101,11 @@ impl Clients {
             if !from_start {
                 query["snapshot"] = json!(true);
             }
+            // From a position only a time that was told is one; those who say the same one share a query.
+            let asks_for_time = query["where"].as_str().is_some_and(|text| text.contains("now()"));
+            if asks_for_time && (from_start || rng.bool()) {
+                query["now"] = json!(ground.now);
+            }
             let has_labels = query["table"] == "person";
             let view = match from_start {
                 true => View::new(query, json!("earliest"), true).in_epoch(&ground.epoch),
@@ -170,6 +175,7 @@ fn every_client_holds_its_querys_result_whatever_happens() {
     let (mut rounds, mut committed) = (0, 0);
     while rounds == 0 || began.elapsed() < Duration::from_secs(seconds) {
         rounds += 1;
+        ground.tell_time();
         clients.renew(&ground);
         let goal = Goal::default();
         let following = clients.follow(&goal);

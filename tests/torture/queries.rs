@@ -62,6 +62,9 @@ fn simple(rng: &mut Rng, table: &str) -> String {
             "note IS NULL".into(),
             "price IS NOT NULL".into(),
             format!("id > {}", n * 50),
+            "at > now()".into(),
+            format!("at <= now() - interval '{} seconds'", n.abs()),
+            format!("at BETWEEN now() - interval '{owner} minutes' AND now() + interval '5 seconds'"),
         ],
         "part" => &[
             format!("a < {n}"),

@@ -37,8 +37,8 @@ pub(crate) struct Shape {
     sieve: Option<String>,
     /// Births alone are published.
     only_births: bool,
-    /// Generated columns are, too.
-    with_generated: bool,
+    /// Generated columns are, too, but for virtual ones, which no publication can have: both since 18.
+    pub(crate) with_generated: bool,
 }
 
 impl Shape {
@@ -50,14 +50,19 @@ impl Shape {
             false => "",
         };
         // Before 18 the log has nothing of a generated column: without whole rows nobody could tell which row it is of.
-        let identities = match with_generated {
-            true => "",
+        // Since then there are virtual ones, here between others.
+        let tables = match with_generated {
+            true => {
+                "ALTER TABLE derived DROP COLUMN tag, ADD COLUMN twice int GENERATED ALWAYS AS (n * 2) VIRTUAL,
+                     ADD COLUMN tag text;
+                 ALTER TABLE derived_key ADD COLUMN long text GENERATED ALWAYS AS (url || '/' || n) VIRTUAL;"
+            }
             false => "ALTER TABLE derived_key REPLICA IDENTITY FULL;",
         };
         if rng.u32(0..3) == 0 {
             return Shape {
                 sql: format!(
-                    "{identities} DROP PUBLICATION pub, said, ledger, person;
+                    "{tables} DROP PUBLICATION pub, said, ledger, person;
                      CREATE PUBLICATION pub FOR ALL TABLES WITH (publish_via_partition_root = true{generated})"
                 ),
                 publications: vec!["pub"],
@@ -97,7 +102,7 @@ impl Shape {
             ),
         };
         let sql = format!(
-            "{identities}
+            "{tables}
              CREATE PUBLICATION listed FOR TABLE listed {list}, crowd;
              CREATE PUBLICATION sieved FOR TABLE sieved {filter};
              CREATE PUBLICATION born FOR TABLE born WITH (publish = 'insert');

@@ -96,7 +96,7 @@ fn place_in(rows: &BTreeMap<String, Map<String, Value>>, row: &Map<String, Value
 #[derive(Clone, Debug)]
 pub struct View {
     pub id: String,
-    /// The subscribe message, without `from` and `epoch`.
+    /// The subscribe message, without `from` and `epoch`. Once it was told what now() is, it says so too.
     query: Value,
     /// The place to begin, until it has begun: a position, `earliest`, or null for now.
     from: Value,
@@ -260,7 +260,10 @@ impl View {
             (self.from, self.complete) = (Value::Null, false);
         }
         self.open_rows.clear();
-        self.query.as_object_mut().unwrap().remove("epoch");
+        // What now() is belongs to the rows that it held.
+        for field in ["epoch", "now"] {
+            self.query.as_object_mut().unwrap().remove(field);
+        }
         (self.established, self.live, self.open) = (false, false, None);
         (self.at, self.begun, self.start) = (None, None, None);
         self.rows.clear();
@@ -281,6 +284,15 @@ impl View {
         let mut whole = View::new(query, json!(self.start.unwrap().to_string()), false);
         whole.decided = self.decided;
         whole
+    }
+
+    /// Its condition, as Postgres is asked for it.
+    fn condition(&self) -> String {
+        let condition = self.query["where"].as_str().unwrap_or("true");
+        match self.query["now"].as_str() {
+            Some(now) => condition.replace("now()", &format!("timestamptz '{now}'")),
+            None => condition.to_owned(),
+        }
     }
 
     /// True if its query names a column.
@@ -340,6 +352,11 @@ impl View {
             names.map(|name| name.as_str().unwrap().to_owned()).collect()
         };
         let position = At::read(&message["position"]);
+        if let Some(now) = self.query.get("now") {
+            assert_eq!(message["now"], *now, "{}: another time", self.id);
+        } else if let Some(now) = message.get("now") {
+            self.query["now"] = now.clone();
+        }
         self.key = names(&message["key"], |name| name);
         self.columns = names(&message["columns"], |column| &column["name"]);
         self.live = false;

@@ -19,7 +19,7 @@ impl View {
         let is_there = |name: &&String| there.iter().any(|row| row.get(0) == Some(name));
         let names: Vec<&String> = self.known.iter().filter(is_there).collect();
         let columns = names.iter().map(|name| format!("\"{name}\""));
-        let condition = self.query["where"].as_str().unwrap_or("true");
+        let condition = self.condition();
         let columns = columns.collect::<Vec<_>>().join(", ");
         let select = |source: &str| format!("SELECT {columns} FROM {source} WHERE {condition}");
         let sql = select(self.source.as_deref().unwrap_or(table));
