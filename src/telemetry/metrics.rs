@@ -1,0 +1,268 @@
+//! [`Metrics`]: everything that is counted and measured, registered once, named after Prometheus' conventions.
+//!
+//! Labels are closed sets: error codes, operations and published tables; never a client's words, a value or a token.
+
+use std::sync::Arc;
+
+use prometheus::core::{AtomicU64, Collector, GenericGauge};
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::event::TableName;
+use crate::matching::Undecided;
+
+/// A position or a number of bytes: any number of 64 bits without a sign.
+pub type UintGauge = GenericGauge<AtomicU64>;
+
+/// The upper bounds of the buckets of [`Metrics::journal_fsync_seconds`].
+const FSYNC_SECONDS: [f64; 10] = [0.0001, 0.0003, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0];
+/// The upper bounds of the buckets of [`Metrics::commit_to_send_seconds`].
+const SEND_SECONDS: [f64; 13] = [
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0,
+];
+const BY_TABLE: [&str; 2] = ["schema", "table"];
+const BY_TABLE_AND_OPERATION: [&str; 3] = ["schema", "table", "op"];
+
+/// Declares [`Metrics`] and [`Metrics::new`] from one table. A line is a field, its kind, its name without the prefix
+/// `walcast_`, its labels or buckets if it has some, and its help, which is also the field's documentation and how its
+/// line in docs/operations.md begins.
+macro_rules! metrics {
+    ($($visibility:vis $field:ident: $kind:ident($name:literal $(, $extra:expr)?) = $help:literal;)+) => {
+        /// Everything that walcast counts and measures.
+        ///
+        /// Cheap to update from any thread. Hot loops keep the counter of a label set (see [`Metrics::table`]) instead
+        /// of looking it up per change.
+        #[derive(Debug)]
+        pub struct Metrics {
+            registry: Registry,
+            $(#[doc = concat!($help, ".")] $visibility $field: $kind,)+
+        }
+
+        impl Metrics {
+            /// All metrics at zero, in a registry of their own.
+            pub fn new() -> Arc<Metrics> {
+                let registry = Registry::new_custom(Some("walcast".into()), None);
+                let registry = registry.expect("the prefix is a valid name");
+                Arc::new(Metrics {
+                    $($field: register(&registry, metrics!(@new $kind $name, $help $(, $extra)?)),)+
+                    registry,
+                })
+            }
+
+            /// Each metric's name, kind and help.
+            #[cfg(test)]
+            pub(crate) const DESCRIBED: &[[&str; 3]] = &[$([concat!("walcast_", $name), stringify!($kind), $help]),+];
+        }
+    };
+    (@new Histogram $name:literal, $help:literal, $buckets:expr) => {
+        Histogram::with_opts(HistogramOpts::new($name, $help).buckets($buckets.to_vec()))
+    };
+    (@new IntCounterVec $name:literal, $help:literal, $labels:expr) => {
+        IntCounterVec::new(Opts::new($name, $help), &$labels)
+    };
+    (@new $kind:ident $name:literal, $help:literal) => {
+        $kind::new($name, $help)
+    };
+}
+
+metrics! {
+    // The slot and the replication stream.
+    pub received_lsn: UintGauge("received_lsn") = "Newest position received from Postgres";
+    pub journaled_lsn: UintGauge("journaled_lsn") = "End of the last transaction in the journal";
+    pub confirmed_lsn: UintGauge("confirmed_lsn") = "Position confirmed to Postgres";
+    pub slot_lag_bytes: UintGauge("slot_lag_bytes") =
+        "WAL between the slot's confirmed position and the server's end of WAL, in bytes";
+    pub slot_retained_bytes: UintGauge("slot_retained_wal_bytes") = "WAL that the server retains for the slot, in bytes";
+    pub slot_safe_bytes: IntGauge("slot_safe_wal_bytes") =
+        "WAL that can be written before the server may invalidate the slot, in bytes; -1 without a limit";
+    pub slot_budget_used: Gauge("slot_budget_used_ratio") =
+        "WAL retained for the slot as a fraction of --max-slot-lag or max_slot_wal_keep_size, whichever is nearer; \
+         0 without either";
+    pub slot_lost: IntGauge("slot_lost") = "1 while the slot is invalidated or missing";
+    pub slots_given_up: IntCounter("slots_given_up_total") = "Slots dropped because they exceeded --max-slot-lag";
+    pub oldest_transaction_seconds: IntGauge("oldest_transaction_age_seconds") =
+        "Age of the oldest open or prepared transaction on the server that has written";
+    pub standby: IntGauge("standby") = "1 while this instance is a standby: another walcast reads the slot";
+    pub standbys: IntGauge("standbys") = "Standby instances that wait for the slot";
+    pub replication_stuck: IntGauge("replication_stuck") = "1 while the server repeatedly fails to decode the same change";
+    pub publications_missing: IntGauge("publications_missing") = "Configured publications that do not exist";
+    pub replication_up: IntGauge("replication_up") = "1 while the replication stream is connected";
+    pub replication_connects: IntCounter("replication_connects_total") = "Replication connections established";
+    pub replication_received_bytes: IntCounter("replication_received_bytes_total") =
+        "Bytes received on the replication stream";
+    pub synchronous: IntGauge("synchronous") =
+        "1 if synchronous_standby_names includes walcast, so that commits wait for it";
+    pub catalog_questions: IntCounter("catalog_questions_total") = "Catalog queries that the replication stream waited for";
+
+    // Transactions and the journal.
+    pub transactions: IntCounter("transactions_total") = "Transactions journaled";
+    pub transactions_deduplicated: IntCounter("transactions_deduplicated_total") =
+        "Transactions received again and discarded";
+    pub transactions_streamed: IntCounter("transactions_streamed_total") =
+        "Transactions journaled that were partly received before their commit";
+    pub transactions_reread: IntCounter("transactions_reread_total") =
+        "Streamed transactions read a second time after their commit, to tell which messages were rolled back";
+    pub spooled_transactions: IntGauge("spooled_transactions") = "Transactions in progress that are partly received";
+    pub spooled_bytes: UintGauge("spooled_bytes") = "Disk space used by transactions in progress, in bytes";
+    pub spool_overflows: IntCounter("spool_overflows_total") =
+        "Times that transactions in progress did not fit on disk or exceeded --max-spool-bytes";
+    changes: IntCounterVec("changes_total", BY_TABLE_AND_OPERATION) = "Row changes journaled, by table and operation";
+    pub oversize_changes: IntCounter("oversize_changes_total") = "Changes with a row larger than --max-row-bytes";
+    pub epoch_changes: IntCounter("epoch_changes_total") = "New epochs begun because the history was not continuous";
+    pub journal_bytes: UintGauge("journal_size_bytes") = "Size of the journal on disk";
+    pub journal_fsync_seconds: Histogram("journal_fsync_duration_seconds", FSYNC_SECONDS) =
+        "Duration of one fsync of the journal";
+
+    // Clients and their subscriptions.
+    pub commit_to_send_seconds: Histogram("commit_to_send_duration_seconds", SEND_SECONDS) =
+        "Time from the commit (the server's clock) until the change is written to the client's socket (walcast's clock)";
+    pub connections: IntGauge("connections") = "Open websocket connections";
+    pub connections_opened: IntCounter("connections_opened_total") = "Websocket connections accepted";
+    closed: IntCounterVec("connections_closed_total", ["code"]) = "Websocket connections ended, by close code";
+    refused: IntCounterVec("connections_refused_total", ["reason"]) =
+        "Connections refused before the websocket upgrade, by reason";
+    pub subscriptions: IntGauge("subscriptions") = "Active subscriptions";
+    pub queries: IntGauge("queries") = "Distinct queries among the active subscriptions";
+    match_work: IntCounterVec("match_work_total", BY_TABLE) =
+        "Work spent on finding the queries that match changes, by table, in units of about a nanosecond";
+    pub put_apart: IntCounter("queries_put_apart_total") =
+        "Times that a query was separated from the others because matching a row took it too long";
+    pub catching_up: IntGauge("catching_up") = "Connections and subscriptions that are replaying the journal";
+    pub stalled: IntGauge("stalled") = "Connections whose clients read nothing of what was sent to them";
+    pub fell_behind: IntCounter("fell_behind_total") = "Times that a connection exceeded --send-buffer-bytes";
+    pub sent_bytes: IntCounter("sent_bytes_total") = "Bytes of messages sent to clients";
+    pub sent_messages: IntCounter("sent_messages_total") = "Messages sent to clients";
+    undecided_deletes: IntCounterVec("undecided_deletes_total", BY_TABLE) =
+        "Deletes sent for rows that an update may have removed from a result, by table, once per subscription";
+    undecided_changes: IntCounterVec("undecided_changes_total", BY_TABLE) =
+        "Changes sent for rows that may be in a result, by table, once per subscription";
+    errors: IntCounterVec("errors_total", ["code"]) = "Errors sent to clients, by code";
+
+    // Snapshots.
+    pub snapshots: IntCounter("snapshots_total") = "Snapshots read from the database";
+    pub snapshots_shared: IntCounter("snapshots_shared_total") =
+        "Snapshots served from a read that another subscription had requested";
+    pub snapshots_reading: IntGauge("snapshots_reading") = "Snapshots being read";
+    pub snapshots_waiting: IntGauge("snapshots_waiting") = "Snapshots waiting for a connection";
+    pub snapshot_rows: IntCounter("snapshot_rows_total") = "Rows read for snapshots";
+    pub snapshot_bytes: UintGauge("snapshot_bytes") =
+        "Disk space used by snapshots that clients have not yet received, in bytes";
+}
+
+/// The counters of one table's changes, by operation.
+#[derive(Clone, Debug)]
+pub struct TableCounters {
+    /// Inserted rows.
+    pub insert: IntCounter,
+    /// Updated rows.
+    pub update: IntCounter,
+    /// Deleted rows.
+    pub delete: IntCounter,
+    /// Truncates.
+    pub truncate: IntCounter,
+}
+
+impl Metrics {
+    /// The counters of a published table.
+    pub fn table(&self, schema: &str, table: &str) -> TableCounters {
+        let of = |op| self.changes.with_label_values(&[schema, table, op]);
+        TableCounters {
+            insert: of("insert"),
+            update: of("update"),
+            delete: of("delete"),
+            truncate: of("truncate"),
+        }
+    }
+
+    /// Counts messages sent to subscriptions although the log does not decide whether their rows match.
+    pub fn undecided(&self, sent: impl Iterator<Item = (TableName, Undecided)>) {
+        let add = |counter: &IntCounterVec, table: &TableName, count| {
+            if count > 0 {
+                let labels: [&str; 2] = [&table.schema, &table.name];
+                counter.with_label_values(&labels).inc_by(count);
+            }
+        };
+        for (table, Undecided { deletes, changes }) in sent {
+            add(&self.undecided_deletes, &table, deletes);
+            add(&self.undecided_changes, &table, changes);
+        }
+    }
+
+    /// Counts the work that a table's changes took.
+    pub fn match_work(&self, schema: &str, table: &str, units: u64) {
+        self.match_work.with_label_values(&[schema, table]).inc_by(units);
+    }
+
+    /// Counts an error sent to a client.
+    pub fn error(&self, code: &str) {
+        self.errors.with_label_values(&[code]).inc();
+    }
+
+    /// Shows an error code's counter from the start, at zero: a rate needs the value before the first one.
+    pub fn know_error(&self, code: &str) {
+        drop(self.errors.with_label_values(&[code]));
+    }
+
+    /// Counts the end of a connection: the close code, ours or the client's, or `lost` where the client just went away.
+    pub fn closed(&self, code: &str) {
+        self.closed.with_label_values(&[code]).inc();
+    }
+
+    /// Counts a connection that got no websocket: `limit`, `origin` or `unready`.
+    pub fn refused(&self, reason: &str) {
+        self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// All of it in Prometheus' text format.
+    pub fn render(&self) -> String {
+        let mut out = Vec::new();
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut out) {
+            tracing::error!(%error, "metrics could not be encoded");
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+}
+
+fn register<T: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<T>) -> T {
+    let metric = metric.expect("names and labels are literals of this file");
+    registry
+        .register(Box::new(metric.clone()))
+        .expect("each name is registered once");
+    metric
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metrics_render_with_prefix_labels_and_help() {
+        let metrics = Metrics::new();
+        metrics.table("public", "orders").insert.inc_by(3);
+        metrics.error("bad_request");
+        metrics.closed("1001");
+        let text = metrics.render();
+        assert!(
+            text.contains(r#"walcast_changes_total{op="insert",schema="public",table="orders"} 3"#),
+            "{text}"
+        );
+        assert!(
+            text.contains(r#"walcast_errors_total{code="bad_request"} 1"#),
+            "{text}"
+        );
+        assert!(text.contains("# HELP walcast_slot_lag_bytes "), "{text}");
+    }
+
+    #[test]
+    fn a_position_beyond_half_of_all_is_shown_as_one() {
+        let metrics = Metrics::new();
+        metrics.received_lsn.set(0xF000_0000_0000_0000);
+        let text = metrics.render();
+        assert!(
+            text.contains("\nwalcast_received_lsn 17293822569102705000\n"),
+            "{text}"
+        );
+    }
+}
