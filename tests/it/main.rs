@@ -23,6 +23,7 @@ mod labels;
 mod letters;
 mod messages;
 mod now;
+mod old_data;
 mod operations;
 mod pooler;
 mod protocol;
