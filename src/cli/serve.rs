@@ -219,8 +219,8 @@ struct Snapshots {
         value_name = "URL"
     )]
     snapshot_url: Option<String>,
-    /// Snapshots read at once, each on a connection of its own; further ones wait their turn, of which clients have one
-    /// after the other. The last connection is for whoever has none.
+    /// Snapshots read at once, each on a connection of its own. Further ones wait: clients have turns, one snapshot each,
+    /// and the last free connection goes to a client that has none.
     #[arg(
         long,
         env = "WALCAST_MAX_SNAPSHOTS",

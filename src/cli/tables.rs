@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::look::look;
 use super::serve::Source;
 use crate::event::{Relation, ReplicaIdentity, TableName};
+use crate::filter::nearest_table;
 use crate::postgres::Catalog;
 
 /// List the tables that can be subscribed to: those of the publications, with their keys, columns and replica
@@ -38,7 +39,12 @@ pub(crate) fn run(args: &Args) -> ExitCode {
         let is_there = |name: &&TableName| tables.iter().any(|table| table.table == **name);
         let mut others = Vec::new();
         for name in args.names.iter().filter(|name| !is_there(name)) {
-            others.push((name, catalog.why_unpublished(&wanted.publications, name)?));
+            let mut why = catalog.why_unpublished(&wanted.publications, name)?;
+            let published: Vec<&TableName> = tables.iter().map(|table| &table.table).collect();
+            if let (true, Some(meant)) = (why.is_missing, nearest_table(name, &published)) {
+                why.what = format!("the database has no such table: did you mean {meant}?");
+            }
+            others.push((name, why));
         }
         tables.retain(|table| args.names.contains(&table.table));
         Ok((tables, others))

@@ -47,7 +47,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Why a connection ended, and what to do about it.
+/// The end of a connection, and what to do about it.
 #[derive(Debug)]
 enum Ended {
     /// Nothing more is wanted: enough changes, or nobody reads them.
@@ -60,10 +60,10 @@ struct Tail {
     url: String,
     feed: Feed,
     raw: bool,
-    /// How many changes are still wanted.
+    /// The number of changes that are still wanted.
     left: Option<u64>,
     reconnect: bool,
-    /// Whether a connection may be tried again: it was there before, or may come.
+    /// True if a connection may be tried again: it was there before, or may come.
     patient: bool,
 }
 
@@ -165,9 +165,11 @@ impl Tail {
                     _ => bail!("{why}"),
                 }
             }
-            Err(error) if self.patient && !matches!(error, SocketError::Url(_)) => {
-                Ok(Err(Ended::Lost(error.to_string(), Duration::ZERO)))
+            Err(error @ SocketError::Url(_)) => {
+                let written = "write it as in ws://127.0.0.1:8080/v1/stream";
+                bail!("--url {}: {error}: {written}", self.url)
             }
+            Err(error) if self.patient => Ok(Err(Ended::Lost(error.to_string(), Duration::ZERO))),
             // Its own words hold those of its cause.
             Err(error) => bail!(
                 "cannot connect to {}: {error}: is `walcast serve` running there (--listen)? --url names another \
@@ -248,7 +250,7 @@ impl Tail {
     }
 }
 
-/// What follows from a message that was printed.
+/// The consequence of a message that was printed.
 enum Printed {
     /// More is wanted.
     More,
@@ -269,7 +271,7 @@ fn refusal(status: StatusCode, words: &str) -> String {
     }
 }
 
-/// Writes to standard output; whether somebody still reads it.
+/// Writes to standard output. False if nobody reads it any more.
 fn write(lines: &str) -> anyhow::Result<bool> {
     let mut out = io::stdout().lock();
     match out.write_all(lines.as_bytes()).and_then(|()| out.flush()) {
@@ -279,7 +281,7 @@ fn write(lines: &str) -> anyhow::Result<bool> {
     }
 }
 
-/// What a close frame asks for (docs/protocol.md, "Errors and close codes").
+/// The end that a close frame asks for (docs/protocol.md, "Errors and close codes").
 fn closed(frame: Option<CloseFrame>) -> anyhow::Result<Ended> {
     let Some(CloseFrame { code, reason }) = frame else {
         return Ok(Ended::Lost(
@@ -289,7 +291,7 @@ fn closed(frame: Option<CloseFrame>) -> anyhow::Result<Ended> {
     };
     let code = u16::from(code);
     let why = format!("the server closed the connection: {code} {reason}");
-    if code >= 4500 || code == 1009 {
+    if code >= 4500 || [1002, 1007, 1009].contains(&code) {
         bail!("{why}");
     }
     let spread = reason.strip_prefix("spread=").filter(|_| code == 1001);
@@ -297,7 +299,7 @@ fn closed(frame: Option<CloseFrame>) -> anyhow::Result<Ended> {
     Ok(Ended::Lost(why, Duration::from_secs(seconds)))
 }
 
-/// How long to wait before attempt `attempts`: doubling, and at random, so that not all clients come at once.
+/// The time to wait before attempt `attempts`: doubling, and at random, so that not all clients come at once.
 fn delay(attempts: u32, spread: Duration, random: f64) -> Duration {
     let doubled = FIRST_DELAY.saturating_mul(1 << attempts.min(16)).min(MAX_DELAY);
     doubled / 2 + doubled.max(spread).mul_f64(random / 2.0)
@@ -345,7 +347,7 @@ mod tests {
             assert_eq!(spread, Duration::from_secs(wait), "{code}");
             assert!(why.contains(reason));
         }
-        for code in [1009, 4500, 4501, 4999] {
+        for code in [1002, 1007, 1009, 4500, 4501, 4999] {
             let error = close(code, "the server's words").unwrap_err().to_string();
             assert!(error.contains("the server's words"), "{error}");
         }

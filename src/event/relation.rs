@@ -173,8 +173,15 @@ impl Column {
     /// out of line (TOAST). That depends on the type alone: with `SET STORAGE PLAIN` values that were stored before
     /// stay out of line.
     pub fn may_be_left_out(&self) -> bool {
-        /// The type `name`, which has a fixed length.
-        const NAME: u32 = 19;
+        /// Types of a fixed length that are known here by their text alone: "char", name, the object identifiers, tid,
+        /// xid, cid, xid8, point, lseg, box, line, circle, money and aclitem (`pg_type.typlen`, of 14 to 18).
+        const FIXED: [u32; 25] = [
+            18, 19, 24, 26, 27, 28, 29, 600, 601, 603, 628, 718, 790, 1033, 2202, 2203, 2204, 2205, 2206,
+            3734, 3769, 4089, 4096, 4191, 5069,
+        ];
+        if FIXED.contains(&self.ty.oid) {
+            return false;
+        }
         match self.ty.kind {
             Kind::Bool | Kind::Int2 | Kind::Int4 | Kind::Int8 | Kind::Float4 | Kind::Float8 => false,
             Kind::Date | Kind::Time | Kind::TimeTz | Kind::Timestamp | Kind::TimestampTz | Kind::Interval => {
@@ -187,7 +194,6 @@ impl Column {
                 let precision = (self.typmod - 4) >> 16;
                 self.typmod < 4 || 8 + (precision + 6) / 4 * 2 > TOAST_POINTER_BYTES
             }
-            Kind::Text => self.ty.oid != NAME,
             _ => true,
         }
     }
@@ -327,6 +333,8 @@ mod tests {
             (column(Kind::UnlabelledEnum, 0, -1), false),
             (column(Kind::Text, 19, -1), false),
             (column(Kind::Text, 25, -1), true),
+            (column(Kind::Other, 790, -1), false),
+            (column(Kind::Other, 3904, -1), true),
             (column(Kind::Array(Box::new(Kind::Int4)), 1007, -1), true),
             (column(Kind::Numeric, 1700, -1), true),
             (numeric(10), false),

@@ -4,6 +4,7 @@ use super::Error;
 use super::ast::Operator;
 use super::collations::check_collation;
 use super::compare::{compare, domain, gather, is_null, leaf};
+use super::hints;
 use super::leaf::{ArrayOperator, ArraySide, ElementsAs, Item, Test};
 use super::matcher::{Comparison, Node};
 use super::scalar::{Scalar, text_of};
@@ -69,13 +70,21 @@ fn any_of_constant(
     left.check_names_of_array(&array)?;
     array.close(&Kind::Array(Box::new(element.clone())))?;
     let Typed::Array {
-        value: Some(array), ..
+        value: Some(array),
+        declared,
+        ..
     } = array.typed
     else {
         return Ok(computed_for_nothing(left, Truth::Null));
     };
     // The types are checked even where there is nothing to compare.
-    compare(left.clone(), comparison, Term::constant(element, None, offset))?;
+    let checked = compare(left.clone(), comparison, Term::constant(element, None, offset));
+    checked.map_err(|error| match error {
+        Error::Type { .. } if declared && *element == Kind::Text => {
+            Error::ty(hints::of_texts(left), left.offset)
+        }
+        error => error,
+    })?;
     if array.elements().is_empty() {
         return Ok(computed_for_nothing(left, Truth::False));
     }
@@ -177,7 +186,12 @@ pub(super) fn operate(left: Term<'_>, operator: Operator, right: Term<'_>) -> Re
 fn between(mut left: Term<'_>, operator: ArrayOperator, mut right: Term<'_>) -> Result<Node, Error> {
     let kind = left.kind().or(right.kind()).cloned();
     let Some(Kind::Array(element)) = &kind else {
-        return Err(Error::ty("the operator needs arrays", left.offset));
+        let message = format!(
+            "values of type {} and {} cannot be compared: one of several values is asked for by IN ('a', 'b')",
+            left.type_name(),
+            right.array_name()
+        );
+        return Err(Error::ty(message, left.offset));
     };
     left.check_names_of_array(&right)?;
     right.check_names_of_array(&left)?;

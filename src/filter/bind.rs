@@ -301,8 +301,12 @@ impl<'a> Binder<'a> {
     pub(super) fn parameter_json(&mut self, number: usize, offset: usize) -> Result<&'a Json, Error> {
         let index = number.wrapping_sub(1);
         let (Some(json), Some(used)) = (self.parameters.get(index), self.used.get_mut(index)) else {
-            let given = self.parameters.len();
-            let message = format!("${number} has no value: {given} parameters were given, counted from $1");
+            let given = match self.parameters.len() {
+                0 => "no parameters were given".to_owned(),
+                1 => "one parameter was given, $1".to_owned(),
+                given => format!("{given} parameters were given, $1 to ${given}"),
+            };
+            let message = format!("${number} has no value: {given}");
             return Err(Error::Parameter { message, offset });
         };
         *used = true;

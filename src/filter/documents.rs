@@ -188,7 +188,8 @@ fn between(mut left: Term<'_>, operator: DocumentOperator, mut right: Term<'_>) 
     right.close(&Kind::Jsonb)?;
     if left.kind() != right.kind() {
         let message = format!(
-            "values of type {} and {} cannot be compared",
+            "values of type {} and {} cannot be compared: take a part of a document as text, data ->> 'key', and that as \
+             a number, (data ->> 'key')::numeric",
             left.type_name(),
             right.type_name()
         );

@@ -1,7 +1,7 @@
 //! Words for mistakes that people make first.
 
 use super::term::Term;
-use crate::event::{Relation, quote_identifier};
+use crate::event::{Relation, TableName, quote_identifier};
 use crate::types::Kind;
 
 /// The hint beside a name that no column has.
@@ -45,7 +45,8 @@ pub(super) fn of_function(name: &str) -> &'static str {
         "date_part" => " (compare the column itself, as in at >= '2024-01-01')",
         "make_interval" => " (write the interval, as in interval '7 days')",
         name if is_clock(name) => " (the time is now(), the day current_date)",
-        _ => "",
+        "lower" | "upper" | "coalesce" => "",
+        _ => " (there are lower, upper, coalesce and now())",
     }
 }
 
@@ -94,6 +95,7 @@ pub(super) fn of_word(word: &str) -> String {
         "ORDER" | "LIMIT" | "GROUP" | "OFFSET" | "FETCH" | "HAVING" | "RETURNING" => {
             "; a predicate is the condition behind WHERE alone".to_owned()
         }
+        "ISNULL" => "; write IS NULL".to_owned(),
         word => match nearest(word, OPERATORS.into_iter()) {
             Some(near) => format!("; did you mean {near}?"),
             None => String::new(),
@@ -142,6 +144,27 @@ pub(super) fn of_types(left: (&Term<'_>, &Kind), right: (&Term<'_>, &Kind)) -> &
         }
         _ => "",
     }
+}
+
+/// The hint for `ANY (ARRAY['a', 'b'])` of what is no text.
+pub(super) fn of_texts(left: &Term<'_>) -> String {
+    format!(
+        "values of type {} and text cannot be compared: ARRAY['a', 'b'] is a text[]; '{{a,b}}' takes the type of what it \
+         is compared with",
+        left.type_name()
+    )
+}
+
+/// The table that was probably meant by a name that no table has: the same in other letters or another schema, or else
+/// the most like it.
+pub fn nearest_table<'n>(wanted: &TableName, tables: &[&'n TableName]) -> Option<&'n TableName> {
+    let folded = |table: &TableName| table.name.to_lowercase();
+    let same = tables.iter().find(|table| folded(table) == folded(wanted));
+    let near = || {
+        let near = nearest(&wanted.name, tables.iter().map(|table| table.name.as_str()))?;
+        tables.iter().find(|table| table.name == near)
+    };
+    same.or_else(near).copied()
 }
 
 /// The one of the names that is most like `name`, if one is like it.

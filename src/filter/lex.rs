@@ -95,6 +95,10 @@ impl<'a> Text<'a> {
             {
                 return Err(Error::syntax("NOT NULL without IS", offset));
             }
+            Token::Colon | Token::Sharp => return Err(Error::syntax(PARAMETER, offset)),
+            Token::Question | Token::Mod if begins_operand(before[1]) => {
+                return Err(Error::syntax(PARAMETER, offset));
+            }
             Token::Word(_) | Token::SingleQuotedString(_) | Token::Placeholder(_) => {}
             Token::Eq | Token::Neq | Token::Lt | Token::Gt | Token::LtEq | Token::GtEq => {}
             Token::LParen | Token::RParen | Token::Comma | Token::Period | Token::DoubleColon => {}
@@ -183,6 +187,22 @@ impl<'a> Shape<'a> {
             return too_large("tokens in a comparison", MAX_RUN);
         }
         Ok(())
+    }
+}
+
+/// The hint for the ways in which drivers and other databases write parameters: `?`, `:name`, `%s`, `#{name}`.
+const PARAMETER: &str = "a parameter is written $1, $2 and so on, and its value stands in params";
+
+/// True if an operand begins behind this token, so that no operator between two can come.
+fn begins_operand(token: &Token) -> bool {
+    match token {
+        Token::Word(word) => matches!(
+            word.keyword,
+            Keyword::AND | Keyword::OR | Keyword::NOT | Keyword::LIKE | Keyword::ILIKE | Keyword::BETWEEN
+        ),
+        Token::EOF | Token::LParen | Token::Comma => true,
+        Token::Eq | Token::Neq | Token::Lt | Token::Gt | Token::LtEq | Token::GtEq => true,
+        _ => false,
     }
 }
 

@@ -44,7 +44,7 @@ mod undecided;
 pub use bind::parameters_size;
 pub use cost::{Cost, MAX_BYTES, MAX_COST};
 pub use error::Error;
-pub use hints::nearest;
+pub use hints::{nearest, nearest_table};
 pub use index::{Allowance, Failure, Index, Tally};
 pub use matcher::{Matcher, Verdict};
 pub use membership::{Decision, Operation, ResultChange, membership};

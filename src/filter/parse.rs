@@ -124,6 +124,7 @@ fn parser_error(text: &Text<'_>, limits: &Limits, error: ParserError) -> Error {
                 Some((what.to_owned(), text.offset(Location { line, column })))
             });
             let (message, offset) = place.unwrap_or((message, text.end()));
+            let message = message.replace("found: EOF", "found: the end");
             // The parser has it behind a name and behind parentheses.
             if message.starts_with("No infix parser") && message.contains("keyword: COLLATE") {
                 let what =

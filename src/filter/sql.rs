@@ -204,6 +204,7 @@ pub(super) fn describe(sql: &Sql) -> String {
         | Sql::IsNotDistinctFrom(..)
         | Sql::InList { .. }
         | Sql::Between { .. } => "a condition as an operand".into(),
+        Sql::CompoundFieldAccess { .. } => "a subscript (of a document write data -> 'key')".into(),
         _ => "this kind of expression".into(),
     }
 }

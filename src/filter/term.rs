@@ -266,7 +266,7 @@ impl Term<'_> {
             },
             (Typed::OpenList(_), _) => {
                 let message = format!(
-                    "the parameter is an array where a value of type {} is needed",
+                    "the parameter is an array where a value of type {} is needed: one of its items is asked for by = ANY ($1)",
                     kind.name()
                 );
                 return Err(Error::ty(message, self.offset));

@@ -156,7 +156,10 @@ impl Query {
         for name in names {
             let found = relation.column(name);
             let (index, _) = found.ok_or_else(|| {
-                let message = format!("{} has no column {name:?}", relation.table);
+                let names = relation.columns.iter().map(|column| column.name.as_str());
+                let hint = filter::nearest(name, names).map(|near| format!(": did you mean {near}?"));
+                let hint = hint.unwrap_or_default();
+                let message = format!("{} has no column {name:?}{hint}", relation.table);
                 ErrorMessage::new(ErrorCode::UnknownColumn, message)
             })?;
             columns.push(index);

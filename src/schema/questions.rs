@@ -216,7 +216,7 @@ impl Tables {
                     .why_unpublished(&asker.publications, &name)
             });
             match why.await {
-                Ok(Unpublished { what, cure }) => {
+                Ok(Unpublished { what, cure, .. }) => {
                     let cure = cure.map(|cure| cure.replace('\n', " "));
                     tracing::info!(table = %wanted, cure, "a client asked for a table that is not published: {what}");
                 }

@@ -286,13 +286,7 @@ fn texts(subscribe: &Subscribe) -> String {
 /// The hint beside the name of a table that is not there: the one that was meant, or those that there are.
 fn hint(wanted: &TableName, names: &[TableName]) -> String {
     const SHOWN: usize = 10;
-    let folded = |name: &TableName| name.name.to_lowercase();
-    let same = names.iter().find(|name| folded(name) == folded(wanted));
-    let near = || {
-        let near = filter::nearest(&wanted.name, names.iter().map(|name| name.name.as_str()))?;
-        names.iter().find(|name| name.name == near)
-    };
-    if let Some(meant) = same.or_else(near) {
+    if let Some(meant) = filter::nearest_table(wanted, &names.iter().collect::<Vec<_>>()) {
         return format!(": did you mean {meant}?");
     }
     let mut shown: Vec<String> = names.iter().take(SHOWN).map(ToString::to_string).collect();

@@ -50,6 +50,7 @@ fn each_bad_subscription_is_refused_by_its_code_and_the_connection_stays() {
             json!({"table": "t", "where": "owner = $1", "params": [[1]]}),
             "bad_predicate",
         ),
+        (json!({"table": "t", "columns": ["ownr"]}), "unknown_column"),
         (json!({"table": "t", "from": "here"}), "resume_invalid"),
         (json!({"table": "t", "from": "0/0:x"}), "resume_invalid"),
         (json!({"table": "t", "from": "FFFF/0"}), "resume_invalid"),
@@ -76,6 +77,13 @@ fn each_bad_subscription_is_refused_by_its_code_and_the_connection_stays() {
         }
         let error = client.subscribe_refused(subscribe);
         assert_eq!(error["code"], code, "{wrong}: {error}");
+        if wrong["columns"] == json!(["ownr"]) {
+            let message = error["message"].as_str().unwrap();
+            assert!(
+                message.ends_with("no column \"ownr\": did you mean owner?"),
+                "{message}"
+            );
+        }
         if code == "resume_expired" {
             assert_eq!(error["earliest"], client.hello["earliest"]);
         }

@@ -35,6 +35,7 @@ fn why_a_table_cannot_be_subscribed_to_is_said_with_what_mends_it() {
     for (name, words) in [
         ("nowhere", "the database has no such table"),
         ("customer", "did you mean crm.customer?"),
+        ("listd", "did you mean public.listed?"),
         ("leaf", "subscribe to public.root"),
         ("seen", "it is a view"),
         ("kept", "it is a materialized view"),

@@ -401,7 +401,9 @@ impl Subscription {
 /// What somebody at a terminal can do about a refusal, beyond the server's words.
 fn hint(code: &str) -> Option<&'static str> {
     match code {
-        "unknown_table" => Some("`walcast tables` lists the tables that can be followed"),
+        "unknown_table" => Some(
+            "`walcast tables` lists the tables that can be followed, and `walcast tables NAME` says why NAME is not one",
+        ),
         "resume_expired" | "resume_invalid" => {
             Some("begin again, with --snapshot for the rows that are there, or without --from")
         }

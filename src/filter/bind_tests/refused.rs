@@ -343,6 +343,30 @@ fn what_people_write_first_is_answered_with_what_to_write() {
             ": to compare a text as a number cast it, (…)::numeric",
         ),
         (
+            "doc -> 'n' = 5",
+            ": take a part of a document as text, data ->> 'key', and that as a number, (data ->> 'key')::numeric",
+        ),
+        (
+            "doc['n'] = '5'",
+            "a subscript (of a document write data -> 'key')",
+        ),
+        (
+            "name = ARRAY['x']",
+            "text and text[] cannot be compared: one of several values is asked for by IN ('a', 'b')",
+        ),
+        (
+            "state = ANY (ARRAY['ok', 'sad'])",
+            ": ARRAY['a', 'b'] is a text[]; '{a,b}' takes the type of what it is compared with",
+        ),
+        ("id = ?", "a parameter is written $1"),
+        ("id IN (?, ?)", "a parameter is written $1"),
+        ("id = :id", "a parameter is written $1"),
+        ("name LIKE %s", "a parameter is written $1"),
+        ("id = #{id}", "a parameter is written $1"),
+        ("name ISNULL", "; write IS NULL"),
+        ("length(name) > 3", "(there are lower, upper, coalesce and now())"),
+        ("id =", "found: the end"),
+        (
             "tags = ARRAY[1]",
             "an array that is written '{…}' has the type of the other",
         ),

@@ -10,6 +10,8 @@ use crate::event::{Refusal, quote_identifier};
 pub struct Unpublished {
     /// The kind of thing that it is, or the place of one of its name.
     pub what: String,
+    /// True if the database has no table of that name, in whatever schema.
+    pub is_missing: bool,
     /// The SQL that makes it one of the publications' tables, with its conditions, if anything does.
     pub cure: Option<String>,
 }
@@ -18,6 +20,7 @@ impl Unpublished {
     fn new(what: impl Into<String>) -> Unpublished {
         Unpublished {
             what: what.into(),
+            is_missing: false,
             cure: None,
         }
     }
@@ -25,6 +28,7 @@ impl Unpublished {
     fn with(what: impl Into<String>, cure: impl Into<String>) -> Unpublished {
         Unpublished {
             what: what.into(),
+            is_missing: false,
             cure: Some(cure.into()),
         }
     }
@@ -55,13 +59,17 @@ impl Catalog {
         let found = rows.iter().map(read).collect::<Result<Vec<Found>, Error>>()?;
         let Some(found) = found.iter().find(|found| found.name == *table) else {
             let others: Vec<String> = found.iter().map(|found| found.name.to_string()).collect();
-            return Ok(Unpublished::new(match others.as_slice() {
-                [] => "the database has no such table, or not with these capitals".to_owned(),
-                others => format!(
-                    "the database has no {table}: did you mean {}?",
-                    others.join(" or ")
-                ),
-            }));
+            return Ok(Unpublished {
+                what: match others.as_slice() {
+                    [] => "the database has no such table, or not with these capitals".to_owned(),
+                    others => format!(
+                        "the database has no {table}: did you mean {}?",
+                        others.join(" or ")
+                    ),
+                },
+                is_missing: others.is_empty(),
+                cure: None,
+            });
         };
         if let Some(root) = &found.root {
             let what =
