@@ -91,6 +91,12 @@ SELECT format('DO $walcast$ BEGIN RAISE WARNING %L; END $walcast$', format(
     '%s keeps its replica identity: FULL would make UPDATE and DELETE fail, since a publication leaves out some of its columns%s',
     name, CASE WHEN NOT is_optional THEN '; it has none, so they fail until it has a primary key' ELSE '' END))
 FROM walcast_identities WHERE fails AND (is_wanted OR NOT is_optional) \gexec
+SELECT format('DO $walcast$ BEGIN RAISE WARNING %L; END $walcast$',
+    format('%s stands in full but not in tables: it is left as it is', named))
+FROM (SELECT btrim(name)::regclass AS named FROM unnest(string_to_array(:'full', ',')) name) names
+WHERE NOT EXISTS (SELECT FROM pg_publication p JOIN pg_publication_rel r ON r.prpubid = p.oid
+    CROSS JOIN LATERAL (SELECT r.prrelid AS relid UNION SELECT relid FROM pg_partition_tree(r.prrelid)) listed
+    WHERE p.pubname = :'publication' AND listed.relid = named) \gexec
 COMMIT;
 
 -- The slot: from here on the server keeps its log until walcast has it on its own disk. An abandoned slot therefore

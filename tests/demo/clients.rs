@@ -111,6 +111,39 @@ fn the_readmes_page_keeps_values_that_an_update_did_not_touch() {
     page.wait(&shown(2));
 }
 
+/// A script that has the page's next two subscriptions refused as by a server that is busy.
+const BUSY: &str = "{
+    const send = WebSocket.prototype.send;
+    const left = [{ code: 'internal' }, { code: 'limit_exceeded', limit: 'snapshots' }];
+    globalThis.refused = [];
+    WebSocket.prototype.send = function (text) {
+        const { type, id } = JSON.parse(text);
+        const error = type === 'subscribe' ? left.shift() : undefined;
+        if (!error) return send.call(this, text);
+        globalThis.refused.push(error.code);
+        const data = JSON.stringify({ type: 'error', id, message: 'try again later', ...error });
+        this.dispatchEvent(new MessageEvent('message', { data }));
+    };
+}";
+
+#[test]
+fn clients_ask_a_server_that_is_busy_again() {
+    let demo = demo();
+    let html = example().replace("<script type", &format!("<script>{BUSY}</script><script type"));
+    let mut page = open(&demo, &html);
+    wait_for("the README's page to agree with the database", || {
+        let here = ids(&mut page);
+        (!here.is_empty() && here == paid(&demo)).then_some(())
+    });
+    assert_eq!(page.eval("refused.length"), 2);
+
+    let mut page = with_stream(&demo, "orders", 10_000);
+    page.eval(&format!("{BUSY} 0"));
+    page.eval("globalThis.other = new Query('other', 'customers', ''); stream.add(other); 0");
+    page.wait("globalThis.other.live && globalThis.other.rows.size > 0");
+    assert_eq!(page.eval("refused.length"), 2);
+}
+
 /// A page with a `Stream` of the demo's client on it, and a query as `query`.
 fn with_stream(demo: &Demo, table: &str, silence: u32) -> Page {
     with_query(demo, &format!("'q', '{table}', ''"), silence)

@@ -330,7 +330,8 @@ export class Stream {
       return this.again(query, 0);
     }
     // The database could not be asked just now: its place is still good.
-    if (error.code === "internal") return this.again(query, BACKOFF_MS.first);
+    const isBusy = error.code === "internal" || error.limit === "snapshots";
+    if (isBusy) return this.again(query, BACKOFF_MS.first);
     if (error.code === "rate_limited") return this.again(query, error.retry_after_ms ?? BACKOFF_MS.first);
     this.queries.delete(query);
     this.on.refused(query, error);

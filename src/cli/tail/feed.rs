@@ -39,6 +39,8 @@ pub(super) struct Query {
 pub(super) enum Output {
     /// A change, or a row that was there, as a line of text.
     Change(String),
+    /// The rows that were printed are void, since they come once more: as a line of text.
+    Anew(String),
     /// Something for people.
     Note(String),
 }
@@ -76,6 +78,8 @@ struct Subscription {
     start: Start,
     /// The rows that were there are still coming: if they are cut short, they come again.
     begins: bool,
+    /// Some of it was given out since it last began.
+    given: bool,
     /// Moves with the connection: frames without an `id` concern it.
     live: bool,
     /// The server has accepted it on this connection.
@@ -152,6 +156,7 @@ impl Feed {
             table: table.clone(),
             start,
             begins: query.snapshot,
+            given: false,
             live: false,
             accepted: false,
             epoch: epoch.cloned(),
@@ -195,6 +200,8 @@ impl Feed {
             "snapshot" => return self.snapshot(&read(text)?, out),
             _ => {}
         }
+        let format = self.format;
+        let several = self.subscriptions.len() > 1;
         let mut note = |text: String| out.push(Output::Note(text));
         match read(text)? {
             Message::Hello {
@@ -220,6 +227,10 @@ impl Feed {
                 subscription.advance(position, current.as_ref());
                 note(format!("subscribed to {} after {position}", subscription.table));
                 warnings.iter().for_each(|w| note(format!("warning: {w}")));
+                if subscription.begins && std::mem::take(&mut subscription.given) {
+                    let table = several.then_some(&*subscription.table);
+                    out.push(Output::Anew(line::anew(table, format)));
+                }
             }
             Message::Live { id, position } => {
                 let current = self.current.clone();
@@ -238,7 +249,8 @@ impl Feed {
         Ok(())
     }
 
-    fn snapshot(&self, snapshot: &Snapshot<'_>, out: &mut Vec<Output>) -> Result<(), Error> {
+    fn snapshot(&mut self, snapshot: &Snapshot<'_>, out: &mut Vec<Output>) -> Result<(), Error> {
+        self.subscription(&snapshot.id)?.given = true;
         let table = self.table_of(&snapshot.id)?;
         for row in &snapshot.rows {
             let line = line::of_row(row, table, self.format);
@@ -260,6 +272,7 @@ impl Feed {
                 false => Position::after_change(tx.position.end, seq),
             };
             self.advance(tx.id.as_deref(), after);
+            self.subscription(&id)?.given = true;
             let line = Line {
                 position: self.position(),
                 seq,

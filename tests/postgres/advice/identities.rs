@@ -243,14 +243,16 @@ fn the_script_that_prepares_a_database_leaves_the_application_writing() {
             .args(["-v", &format!("full={full}"), "-v", "slot=prepared", "-f", script])
             .output()
             .unwrap();
-        assert!(
-            output.status.success(),
-            "{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        let told = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{told}");
+        told
     };
     let all = "\"Odd s\".t, keyless, generated, root, kept";
-    run("kept, keyless", "");
+    let told = run("kept, keyless", "root");
+    assert!(
+        told.contains("root stands in full but not in tables: it is left as it is"),
+        "{told}"
+    );
     let identity = |table: &str| {
         cluster.psql(&format!(
             "SELECT relreplident FROM pg_class WHERE oid = '{table}'::regclass"
@@ -258,7 +260,8 @@ fn the_script_that_prepares_a_database_leaves_the_application_writing() {
     };
     assert_eq!((identity("kept"), identity("keyless")), ("d".into(), "f".into()));
     for _ in 0..2 {
-        run(all, "generated, root");
+        let told = run(all, "generated, root");
+        assert!(!told.contains("stands in full"), "{told}");
         for table in ["\"Odd s\".t", "keyless", "generated", "root", "kept"] {
             write(&cluster, table);
         }
