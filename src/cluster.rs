@@ -27,6 +27,9 @@ pub enum Error {
         "found no Postgres server: looked in $PG_BIN, /usr/lib/postgresql/*/bin and $PATH (Debian: apt-get install postgresql)"
     )]
     NoServer,
+    /// There are none where `PG_BIN` says.
+    #[error("there is no postgres in {}: set PG_BIN to the directory of the server's programs, or leave it out", .0.display())]
+    NoServerIn(PathBuf),
     /// A file or a process could not be handled.
     #[error("{0}")]
     Io(String, #[source] io::Error),
@@ -446,7 +449,11 @@ fn succeeded(program: &'static str, output: io::Result<Output>) -> Result<Output
 /// The directory of the server's programs: `$PG_BIN`, else the newest of Debian's, else that of `postgres` in `$PATH`.
 fn find_bin() -> Result<PathBuf, Error> {
     if let Some(bin) = std::env::var_os("PG_BIN").filter(|bin| !bin.is_empty()) {
-        return Ok(bin.into());
+        let bin = PathBuf::from(bin);
+        return match bin.join("postgres").exists() {
+            true => Ok(bin),
+            false => Err(Error::NoServerIn(bin)),
+        };
     }
     let debian = fs::read_dir("/usr/lib/postgresql")
         .into_iter()

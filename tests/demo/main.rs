@@ -124,6 +124,16 @@ fn a_port_in_use_is_said_before_anything_is_started() {
 }
 
 #[test]
+fn a_server_that_is_not_where_it_was_said_to_be_is_named() {
+    let mut command = walcast();
+    command.args(["demo", "--listen", "127.0.0.1:0"]);
+    let output = command.env("PG_BIN", "/nowhere").output().unwrap();
+    assert!(!output.status.success());
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(words.contains("no postgres in /nowhere: set PG_BIN"), "{words}");
+}
+
+#[test]
 fn a_demo_that_is_killed_leaves_no_server_behind_and_its_files_to_the_next() {
     let temp = Rc::new(tempfile::tempdir().unwrap());
     let demo = Demo::start_in(Rc::clone(&temp));
