@@ -31,6 +31,8 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// The largest message that is taken: one row, as large as Postgres could send it.
 const MAX_MESSAGE: usize = 1 << 30;
 
+const EXAMPLE_URL: &str = "ws://127.0.0.1:8080/v1/stream";
+
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -72,6 +74,9 @@ impl Tail {
         let mut url = args.url;
         if url.starts_with("wss://") {
             bail!("--url {url}: only ws:// is supported for now");
+        }
+        if !url.starts_with("ws://") {
+            bail!("--url {url}: write it as in {EXAMPLE_URL}");
         }
         if args.numbers == Numbers::String {
             url.push(if url.contains('?') { '&' } else { '?' });
@@ -166,8 +171,7 @@ impl Tail {
                 }
             }
             Err(error @ SocketError::Url(_)) => {
-                let written = "write it as in ws://127.0.0.1:8080/v1/stream";
-                bail!("--url {}: {error}: {written}", self.url)
+                bail!("--url {}: {error}: write it as in {EXAMPLE_URL}", self.url)
             }
             Err(error) if self.patient => Ok(Err(Ended::Lost(error.to_string(), Duration::ZERO))),
             // Its own words hold those of its cause.

@@ -171,15 +171,17 @@ fn a_refusal_comes_with_what_to_do() {
     let words = String::from_utf8(output.stderr).unwrap();
     assert!(words.contains("nowhere: unknown_table: "), "{words}");
     assert!(words.contains("hint: `walcast tables`"), "{words}");
-    let output = Command::new(PROGRAM)
-        .args(["tail", "a", "--url", "http://127.0.0.1:8080"])
-        .output()
-        .unwrap();
-    let words = String::from_utf8(output.stderr).unwrap();
-    assert!(
-        words.contains("write it as in ws://127.0.0.1:8080/v1/stream"),
-        "{words}"
-    );
+    for url in ["http://127.0.0.1:8080", "127.0.0.1:8080/v1/stream"] {
+        let output = Command::new(PROGRAM)
+            .args(["tail", "a", "--url", url])
+            .output()
+            .unwrap();
+        let words = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            words.contains("write it as in ws://127.0.0.1:8080/v1/stream"),
+            "{words}"
+        );
+    }
     eventually("the server goes on", || walcast.ready().ok());
 }
 
