@@ -46,6 +46,7 @@ pub(super) fn of_function(name: &str) -> &'static str {
         "make_interval" => " (write the interval, as in interval '7 days')",
         name if is_clock(name) => " (the time is now(), the day current_date)",
         "lower" | "upper" | "coalesce" => "",
+        name if name.contains('.') => "",
         _ => " (there are lower, upper, coalesce and now())",
     }
 }
