@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value as Json, json};
 use walcast::event::{
-    Collation, Column, OldTuple, Op, Relation, ReplicaIdentity, TableName, Tuple, Value, encode_values,
+    Collation, Column, OldTuple, Op, Relation, ReplicaIdentity, TableName, Tuple, Value, View, encode_values,
 };
 use walcast::filter::{Index, Predicate};
 use walcast::protocol::ClientMessage;
@@ -67,7 +67,9 @@ impl Bed {
             index: Index::default(),
         };
         for (entry, (text, params)) in predicates.enumerate() {
-            let matcher = Predicate::parse(&text).unwrap().bind(&bed.relation, &params);
+            let matcher = Predicate::parse(&text)
+                .unwrap()
+                .bind(View::whole(&bed.relation), &params);
             bed.index.insert(entry as u32, &matcher.unwrap(), false);
         }
         bed
@@ -136,7 +138,7 @@ fn patterns() {
     for (what, pattern) in patterns {
         let mut bed = match Predicate::parse("body LIKE $1")
             .unwrap()
-            .bind(&relation(ReplicaIdentity::Full), &[json!(pattern)])
+            .bind(View::whole(&relation(ReplicaIdentity::Full)), &[json!(pattern)])
         {
             Ok(_) => Bed::of("body LIKE $1", vec![json!(pattern)]),
             Err(error) => {
@@ -274,7 +276,9 @@ fn undecided() {
         };
         for entry in 0..queries {
             let predicate = Predicate::parse("email = $1").unwrap();
-            let matcher = predicate.bind(&relation, &[json!(format!("u{entry}"))]).unwrap();
+            let matcher = predicate
+                .bind(View::whole(&relation), &[json!(format!("u{entry}"))])
+                .unwrap();
             bed.index.insert(entry, &matcher, watching);
         }
         let took = bed.change(&op);
@@ -338,7 +342,8 @@ fn subscribes() {
         let json = least(|| drop(black_box(ClientMessage::parse(black_box(&message)))));
         let mut outcome = String::new();
         let took = least(|| {
-            let bound = Predicate::parse(&text).and_then(|predicate| predicate.bind(&relation, &params));
+            let bound =
+                Predicate::parse(&text).and_then(|predicate| predicate.bind(View::whole(&relation), &params));
             outcome = match black_box(bound) {
                 Ok(_) => "bound".to_owned(),
                 Err(error) => error.to_string().chars().take(60).collect(),

@@ -1,7 +1,7 @@
 //! Subscriptions and rows.
 
 use serde_json::{Value as Json, json};
-use walcast::event::{Relation, Tuple, Value, encode_values};
+use walcast::event::{Relation, Tuple, Value, View, encode_values};
 use walcast::filter::{Index, Matcher, Predicate};
 
 pub(crate) const SEED: u64 = 4;
@@ -56,7 +56,7 @@ impl Workload {
                     json!(format!("{}.24", key * 100 + 1000)),
                 ],
             };
-            predicate.bind(relation, &params).expect("it fits")
+            predicate.bind(View::whole(relation), &params).expect("it fits")
         })
     }
 

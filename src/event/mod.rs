@@ -8,6 +8,7 @@ mod quote;
 mod relation;
 mod transaction;
 mod tuple;
+mod view;
 
 pub use logging::{Caveat, Logging, Obstacle, Refusal};
 pub use name::NameError;
@@ -17,3 +18,4 @@ pub use quote::{quote_identifier, quote_literal};
 pub use relation::{Collation, Column, Relation, ReplicaIdentity, StreamColumn, StreamRelation, TableName};
 pub use transaction::{OldTuple, Op, RowChange, Timestamp, Transaction};
 pub use tuple::{Truncated, Tuple, Value, Values, encode_values};
+pub use view::{View, Visible};

@@ -7,7 +7,7 @@ use super::{Relation, Tuple};
 use crate::lsn::Lsn;
 
 /// Microseconds since 2000-01-01 00:00:00 UTC, as Postgres counts time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(pub i64);
 
 impl Timestamp {

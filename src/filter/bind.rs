@@ -20,16 +20,16 @@ use super::parse::Predicate;
 use super::term::{Place, Term, Typed, text_of_json};
 use super::truth::Truth;
 use super::typing::common_type;
-use crate::event::{Relation, Timestamp};
+use crate::event::{Timestamp, View};
 use crate::types::{Datum, Kind, Reading, literal};
 
 impl Predicate {
-    /// Binds the predicate to a relation's columns and to its parameters.
+    /// Binds the predicate to the columns of a view and to its parameters.
     ///
     /// A parameter is as if the same literal stood in its place, quoted: it takes its type from there. A JSON string
     /// gives its text, a number its digits, true and false those words, null a null. A list gives an array of such, and
     /// for a `jsonb` a list or an object is that JSON.
-    pub fn bind(&self, relation: &Relation, parameters: &[Json]) -> Result<Matcher, Error> {
+    pub fn bind(&self, view: View<'_>, parameters: &[Json]) -> Result<Matcher, Error> {
         if parameters_size(parameters) > MAX_PARAMETER_BYTES {
             return Err(Error::TooLarge {
                 of: "bytes of parameters",
@@ -37,7 +37,7 @@ impl Predicate {
                 offset: 0,
             });
         }
-        let mut binder = Binder::new(relation, parameters, self.now);
+        let mut binder = Binder::new(view, parameters, self.now);
         let root = self.worked_out(&mut binder)?;
         let node = binder.boolean(&root)?;
         match binder.used.iter().position(|used| !used) {
@@ -87,7 +87,7 @@ fn size(json: &Json) -> usize {
 
 /// Gives a predicate's operands their types.
 pub(super) struct Binder<'a> {
-    relation: &'a Relation,
+    view: View<'a>,
     parameters: &'a [Json],
     used: Vec<bool>,
     /// The value of `now()`.
@@ -98,9 +98,9 @@ pub(super) struct Binder<'a> {
 }
 
 impl<'a> Binder<'a> {
-    pub(super) fn new(relation: &'a Relation, parameters: &'a [Json], now: Option<Timestamp>) -> Binder<'a> {
+    pub(super) fn new(view: View<'a>, parameters: &'a [Json], now: Option<Timestamp>) -> Binder<'a> {
         Binder {
-            relation,
+            view,
             parameters,
             used: vec![false; parameters.len()],
             now,
@@ -235,7 +235,7 @@ impl<'a> Binder<'a> {
                 term.typed
             }
             Value::Function { function, arguments } => {
-                functions::call(self.relation, *function, self.terms(arguments)?, offset)?
+                functions::call(self.view.relation(), *function, self.terms(arguments)?, offset)?
             }
             Value::Arithmetic {
                 left,
@@ -278,17 +278,17 @@ impl<'a> Binder<'a> {
         quoted: bool,
         offset: usize,
     ) -> Result<Typed<'a>, Error> {
-        let table = &self.relation.table;
+        let table = self.view.table();
         let own = match qualifiers {
             [] => true,
             [name] => *name == table.name,
             [schema, name] => *schema == table.schema && *name == table.name,
             _ => false,
         };
-        match self.relation.column(name) {
+        match self.view.column(name) {
             Some((index, column)) if own => Ok(Typed::Place(Place::new(index, column))),
             _ => {
-                let hint = hints::of_column(self.relation, qualifiers, name, quoted);
+                let hint = hints::of_column(self.view, qualifiers, name, quoted);
                 let mut parts = qualifiers.to_vec();
                 parts.push(name.to_owned());
                 let name = parts.join(".");

@@ -1,7 +1,9 @@
 use serde_json::json;
 
 use super::*;
-use crate::event::{Collation, Column, ReplicaIdentity, Tuple, Value as Field, encode_values};
+use crate::event::{
+    Collation, Column, Relation, ReplicaIdentity, Tuple, Value as Field, View, encode_values,
+};
 use crate::filter::testing::{column, table};
 use crate::filter::{Row, Verdict};
 use crate::types::{CollationQuestion, Ctype};
@@ -69,7 +71,7 @@ fn relation() -> Relation {
 }
 
 fn bind(text: &str, parameters: &[Json]) -> Result<Matcher, Error> {
-    Predicate::parse(text)?.bind(&relation(), parameters)
+    Predicate::parse(text)?.bind(View::whole(&relation()), parameters)
 }
 
 /// The verdict over a row with these values, the others null.
@@ -462,7 +464,7 @@ fn names_are_measured_one_by_one_also_in_an_array() {
         // Of type `name`, whose values Postgres cuts.
         column.ty.oid = 19;
     }
-    let bind = |text: &str| Predicate::parse(text).unwrap().bind(&relation, &[]);
+    let bind = |text: &str| Predicate::parse(text).unwrap().bind(View::whole(&relation), &[]);
     let (short, long) = ("x".repeat(63), "x".repeat(64));
     assert!(bind(&format!("name = '{short}'")).is_ok());
     assert!(bind(&format!("name = ANY ('{{{short},{short}}}')")).is_ok());

@@ -1,7 +1,7 @@
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::event::{Relation, ReplicaIdentity};
+use crate::event::{Relation, ReplicaIdentity, View};
 use crate::filter::Matcher;
 use crate::filter::testing::{column, table};
 
@@ -25,8 +25,8 @@ const NOW: Timestamp = Timestamp(765_196_200_500_000);
 fn bind(text: &str, parameters: &[Json]) -> Result<Matcher, Error> {
     let mut predicate = Predicate::parse(text)?;
     predicate.set_now(NOW);
-    let pushed = predicate.to_sql(&relation(), parameters);
-    let bound = predicate.bind(&relation(), parameters);
+    let pushed = predicate.to_sql(View::whole(&relation()), parameters);
+    let bound = predicate.bind(View::whole(&relation()), parameters);
     assert!(pushed.is_ok() || bound.is_err(), "{text}");
     bound
 }
@@ -351,13 +351,13 @@ fn what_has_no_value_is_refused_and_says_what_to_write() {
 fn the_clock_is_asked_once_and_not_at_all_where_nothing_says_the_time() {
     let predicate = Predicate::parse("at > now()").unwrap();
     assert!(predicate.asks_the_clock());
-    assert!(predicate.bind(&relation(), &[]).is_err());
-    assert!(predicate.to_sql(&relation(), &[]).is_err());
+    assert!(predicate.bind(View::whole(&relation()), &[]).is_err());
+    assert!(predicate.to_sql(View::whole(&relation()), &[]).is_err());
     let collated = "((id + (current_date - '2024-01-01'::date))::text) COLLATE \"C\" < '5'";
     assert!(Predicate::parse(collated).unwrap().asks_the_clock());
     let constant = Predicate::parse("day = '2024-03-01'::date - 1 AND id = 1 + 1").unwrap();
     assert!(!constant.asks_the_clock());
-    assert!(constant.bind(&relation(), &[]).is_ok());
+    assert!(constant.bind(View::whole(&relation()), &[]).is_ok());
 }
 
 #[test]
@@ -365,7 +365,9 @@ fn the_server_is_asked_for_the_same_constants() {
     let pushed = |text: &str| {
         let mut predicate = Predicate::parse(text).unwrap();
         predicate.set_now(NOW);
-        let pushed = predicate.to_sql(&relation(), &[json!("2 hours")]).unwrap();
+        let pushed = predicate
+            .to_sql(View::whole(&relation()), &[json!("2 hours")])
+            .unwrap();
         (pushed.sql, pushed.values)
     };
     let some = |texts: &[&str]| {

@@ -1,7 +1,7 @@
 use serde_json::{Value as Json, json};
 
 use super::*;
-use crate::event::{Collation, Column, Relation, ReplicaIdentity};
+use crate::event::{Collation, Column, Relation, ReplicaIdentity, View};
 use crate::filter::Predicate;
 use crate::filter::testing::{column, table};
 use crate::types::{Ctype, Kind};
@@ -26,7 +26,7 @@ fn relation() -> Relation {
 }
 
 fn bind(text: &str, parameters: &[Json]) -> Result<Matcher, Error> {
-    Predicate::parse(text)?.bind(&relation(), parameters)
+    Predicate::parse(text)?.bind(View::whole(&relation()), parameters)
 }
 
 fn limit(bound: Result<Matcher, Error>) -> &'static str {

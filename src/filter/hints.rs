@@ -1,22 +1,22 @@
 //! Words for mistakes that people make first.
 
 use super::term::Term;
-use crate::event::{Relation, TableName, quote_identifier};
+use crate::event::{TableName, View, quote_identifier};
 use crate::types::Kind;
 
 /// The hint beside a name that no column has.
-pub(super) fn of_column(relation: &Relation, qualifiers: &[String], name: &str, quoted: bool) -> String {
-    let names = || relation.columns.iter().map(|column| column.name.as_str());
+pub(super) fn of_column(view: View<'_>, qualifiers: &[String], name: &str, quoted: bool) -> String {
+    let names = || view.columns().map(|(_, column)| column.name.as_str());
     if let [document] = qualifiers
-        && let Some((_, column)) = relation.column(document)
+        && let Some((_, column)) = view.column(document)
         && matches!(column.ty.kind, Kind::Json | Kind::Jsonb)
     {
         return format!(": a member of a document is written {document} ->> '{name}'");
     }
     if let [.., table] = qualifiers
-        && *table != relation.table.name
+        && *table != view.table().name
     {
-        return format!(": the only table is {}", relation.table);
+        return format!(": the only table is {}", view.table());
     }
     if let Some(other) = names().find(|other| *other != name && other.eq_ignore_ascii_case(name)) {
         let other = quote_identifier(other);

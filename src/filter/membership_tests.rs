@@ -1,5 +1,5 @@
 use super::*;
-use crate::event::{Collation, Column, ReplicaIdentity, Value, encode_values};
+use crate::event::{Collation, Column, ReplicaIdentity, Value, View, encode_values};
 use crate::filter::testing::{column, table};
 use crate::filter::{Predicate, Undecided, decides};
 use crate::types::Kind;
@@ -38,7 +38,10 @@ fn updated(predicate: &str, old: &str, new: &str) -> String {
     } else {
         ReplicaIdentity::Default
     });
-    let matcher = Predicate::parse(predicate).unwrap().bind(&relation, &[]).unwrap();
+    let matcher = Predicate::parse(predicate)
+        .unwrap()
+        .bind(View::whole(&relation), &[])
+        .unwrap();
     let (old_bytes, new_bytes) = (encoded(old.get(4..).unwrap_or_default().trim()), encoded(new));
     let old_tuple = Tuple::parse(&old_bytes).unwrap().0;
     let old = match old.get(..4) {
@@ -185,7 +188,10 @@ fn an_update_whose_old_row_is_not_known_misses_nothing_and_says_what_is_not_cert
 fn inserts_deletes_and_truncates_mean_what_they_say() {
     let matched = |predicate: &str, identity, op: &dyn Fn(Tuple<'static>) -> Op<'static>, row: &str| {
         let relation = relation(identity);
-        let matcher = Predicate::parse(predicate).unwrap().bind(&relation, &[]).unwrap();
+        let matcher = Predicate::parse(predicate)
+            .unwrap()
+            .bind(View::whole(&relation), &[])
+            .unwrap();
         let bytes: &'static [u8] = encoded(row).leak();
         told(membership(
             &matcher,
@@ -239,8 +245,11 @@ fn inserts_deletes_and_truncates_mean_what_they_say() {
 
 #[test]
 fn a_predicate_outside_the_identity_is_undecided_and_its_words_end_with_the_fix() {
-    let bound =
-        |predicate: &str, relation: &Relation| Predicate::parse(predicate).unwrap().bind(relation, &[]);
+    let bound = |predicate: &str, relation: &Relation| {
+        Predicate::parse(predicate)
+            .unwrap()
+            .bind(View::whole(relation), &[])
+    };
     let by_key = relation(ReplicaIdentity::Default);
     let open = bound("state = 'open' AND id > 1 AND body IS NULL", &by_key).unwrap();
     assert!(!decides(&open, &by_key));

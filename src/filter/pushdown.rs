@@ -17,7 +17,7 @@ use super::cost::MAX_BYTES;
 use super::matcher::Comparison;
 use super::parse::Predicate;
 use super::truth::Truth;
-use crate::event::Relation;
+use crate::event::View;
 
 /// A condition that Postgres can evaluate, over the columns of one table.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,10 +33,10 @@ impl Predicate {
     ///
     /// # Errors
     /// As for [`Predicate::bind`].
-    pub fn to_sql(&self, relation: &Relation, parameters: &[Json]) -> Result<Pushed, Error> {
+    pub fn to_sql(&self, view: View<'_>, parameters: &[Json]) -> Result<Pushed, Error> {
         let mut writer = Writer {
-            binder: Binder::new(relation, parameters, self.now),
-            relation,
+            binder: Binder::new(view, parameters, self.now),
+            view,
             pushed: Pushed::default(),
             shared: HashMap::new(),
             bytes: 0,
@@ -52,7 +52,7 @@ const MAX_VALUES_BYTES: usize = 2 * MAX_BYTES;
 
 struct Writer<'a> {
     binder: Binder<'a>,
-    relation: &'a Relation,
+    view: View<'a>,
     pushed: Pushed,
     /// Which value stands for a parameter where it has a type: it is sent once, however often it is used so.
     shared: HashMap<(Context, usize, ListAs), usize>,

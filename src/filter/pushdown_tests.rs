@@ -1,5 +1,5 @@
 use super::*;
-use crate::event::{Collation, Column, ReplicaIdentity};
+use crate::event::{Collation, Column, Relation, ReplicaIdentity, View};
 use crate::filter::testing::{column, table};
 use crate::types::{Ctype, Kind};
 
@@ -24,7 +24,7 @@ fn relation() -> Relation {
 fn pushed(text: &str, parameters: &Json) -> (String, Vec<Option<String>>) {
     let predicate = Predicate::parse(text).unwrap();
     let parameters = parameters.as_array().unwrap();
-    let Pushed { sql, values } = predicate.to_sql(&relation(), parameters).unwrap();
+    let Pushed { sql, values } = predicate.to_sql(View::whole(&relation()), parameters).unwrap();
     (sql, values)
 }
 
@@ -70,7 +70,9 @@ fn what_the_database_would_get_is_bounded() {
     let uses: Vec<String> = (0..100).map(|_| "$1 IN ('a', 'b')".to_owned()).collect();
     let predicate = Predicate::parse(&uses.join(" OR ")).unwrap();
     let parameters = [serde_json::json!("x".repeat(50_000))];
-    let error = predicate.to_sql(&relation(), &parameters).unwrap_err();
+    let error = predicate
+        .to_sql(View::whole(&relation()), &parameters)
+        .unwrap_err();
     assert_eq!(error, Error::too_many_bytes(error.offset()));
 }
 

@@ -4,8 +4,9 @@ use std::collections::HashMap;
 use std::io::Write as _;
 use std::sync::Arc;
 
+use super::key::QueryKey;
 use super::query::Query;
-use crate::event::{OldTuple, Op, Projection, Relation, RowChange, Tuple, Value};
+use crate::event::{OldTuple, Op, Projection, Relation, RowChange, Tuple, Value, View};
 use crate::filter::{self, Decision, Matcher, Operation, ResultChange};
 use crate::protocol::{ErrorCode, ErrorMessage, Ops, Undecided};
 use crate::types::Kind as TypeKind;
@@ -36,22 +37,27 @@ impl Bound {
         shared: &mut ShapeCache,
     ) -> Result<(Bound, Arc<Matcher>), ErrorMessage> {
         let matcher = query.matcher(relation)?;
-        if let Some(key) = &query.key {
-            check_key(key, relation)?;
+        let key = query.key();
+        let view = key.view(relation);
+        if view.hidden_key().is_some() {
+            return Err(hidden_key(relation));
         }
-        if relation.logging.unnamed && (query.ops.update || query.ops.delete) {
-            return Err(unnamed(relation));
+        if let Some(row_key) = &key.row_key {
+            check_key(row_key, relation)?;
         }
-        let undecided = query.leaves_open(&matcher, relation);
-        if let (Undecided::Refuse, Some(undecided)) = (query.undecided, &undecided) {
+        if relation.logging.unnamed && (key.ops.update || key.ops.delete) {
+            return Err(unnamed(view));
+        }
+        let undecided = key.leaves_open(&matcher, relation);
+        if let (Undecided::Refuse, Some(undecided)) = (key.undecided, &undecided) {
             return Err(ErrorMessage::new(ErrorCode::ReplicaIdentity, undecided.refusal()));
         }
-        let wanted = shared.get(query, relation)?;
-        let withholds = query.undecided == Undecided::Withhold;
+        let wanted = shared.get(key, relation)?;
+        let withholds = key.undecided == Undecided::Withhold;
         let bound = Bound {
-            ops: query.ops,
+            ops: key.ops,
             withholds,
-            watches: !withholds && query.ops.delete && !filter::decides(&matcher, relation),
+            watches: !withholds && key.ops.delete && !filter::decides(&matcher, relation),
             wanted,
         };
         Ok((bound, matcher))
@@ -91,47 +97,55 @@ pub struct RowShape {
 /// The shapes that the queries on one version of a table want, one of each kind.
 #[derive(Debug, Default)]
 pub struct ShapeCache {
-    kinds: HashMap<Kind, Arc<RowShape>>,
+    shapes: HashMap<ShapeKey, Arc<RowShape>>,
     /// The number of those that were there when those that no query wants were last dropped.
     swept: usize,
 }
 
-/// The key that tells them apart: the columns, whether old rows are wanted, and how numbers are written.
-type Kind = (Option<Vec<String>>, bool, Numbers);
+/// The part of a query's key that shapes its rows.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct ShapeKey {
+    columns: Vec<usize>,
+    old: bool,
+    numbers: Numbers,
+}
 
 impl ShapeCache {
-    fn get(&mut self, query: &Query, relation: &Relation) -> Result<Arc<RowShape>, ErrorMessage> {
-        let kind = (query.columns.clone(), query.old, query.numbers);
-        if let Some(wanted) = self.kinds.get(&kind) {
-            return Ok(Arc::clone(wanted));
+    fn get(&mut self, query: &QueryKey, relation: &Relation) -> Result<Arc<RowShape>, ErrorMessage> {
+        let key = ShapeKey {
+            columns: query.columns_of(relation)?,
+            old: query.old,
+            numbers: query.numbers,
+        };
+        if let Some(shape) = self.shapes.get(&key) {
+            return Ok(Arc::clone(shape));
         }
-        let wanted = Arc::new(RowShape::new(query, relation)?);
+        let shape = Arc::new(RowShape::new(&key, relation));
         self.forget_unused();
-        self.kinds.insert(kind, Arc::clone(&wanted));
-        Ok(wanted)
+        self.shapes.insert(key, Arc::clone(&shape));
+        Ok(shape)
     }
 
     /// Drops what no query wants any more, whenever there is twice as much as what was wanted the last time.
     fn forget_unused(&mut self) {
-        if self.kinds.len() > 2 * self.swept {
-            self.kinds.retain(|_, wanted| Arc::strong_count(wanted) > 1);
-            self.swept = self.kinds.len();
+        if self.shapes.len() > 2 * self.swept {
+            self.shapes.retain(|_, shape| Arc::strong_count(shape) > 1);
+            self.swept = self.shapes.len();
         }
     }
 }
 
 impl RowShape {
-    fn new(query: &Query, relation: &Relation) -> Result<RowShape, ErrorMessage> {
-        let columns = query.columns_of(relation)?;
-        Ok(RowShape {
-            row: Projection::new(relation, &columns, query.numbers),
-            key: Projection::new(relation, &relation.key, query.numbers),
+    fn new(key: &ShapeKey, relation: &Relation) -> RowShape {
+        RowShape {
+            row: Projection::new(relation, &key.columns, key.numbers),
+            key: Projection::new(relation, &relation.key, key.numbers),
             key_columns: relation.key.clone(),
-            columns,
+            columns: key.columns.clone(),
             // Without a key only the old row says which row it was.
-            old: query.old || relation.key.is_empty(),
+            old: key.old || relation.key.is_empty(),
             messages: relation.table.messages().is_some(),
-        })
+        }
     }
 
     /// Writes a change as a subscription sees it: its JSON object without the opening brace and the `id`.
@@ -273,13 +287,16 @@ fn check_key(key: &[String], relation: &Relation) -> Result<(), ErrorMessage> {
     Err(ErrorMessage::new(ErrorCode::SchemaChanged, message))
 }
 
+/// The refusal of a client that may not see the key: it could not tell which row a change is of.
+fn hidden_key(relation: &Relation) -> ErrorMessage {
+    let message = format!("the key of {} is not visible to this client", relation.table);
+    ErrorMessage::new(ErrorCode::Forbidden, message)
+}
+
 /// The reason why changes cannot be told to anybody: nobody would know of which row.
-fn unnamed(relation: &Relation) -> ErrorMessage {
-    let columns: Vec<&str> = relation
-        .columns
-        .iter()
-        .map(|column| column.name.as_str())
-        .collect();
+fn unnamed(view: View<'_>) -> ErrorMessage {
+    let columns: Vec<&str> = view.columns().map(|(_, column)| column.name.as_str()).collect();
+    let relation = view.relation();
     let message = format!(
         "updates and deletes of {} do not tell which row they are of: the log holds no key of it in full; subscribe to \
          \"ops\": [\"insert\", \"truncate\"], or fix: {}",

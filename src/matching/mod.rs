@@ -7,6 +7,7 @@
 mod binding;
 mod bound;
 mod deliver;
+mod key;
 mod meter;
 mod query;
 mod route;
@@ -18,6 +19,7 @@ pub(crate) mod tests;
 mod undecided;
 
 pub use bound::Bound;
+pub use key::QueryKey;
 pub use meter::{Lane, Meter};
 pub use query::{Change, Query, Subscription};
 pub use route::{changed_message, gone_message, unfit_message};
@@ -300,7 +302,7 @@ impl SubscriptionRegistry {
     /// Should the query not fit the table as rows of it last came by, it may fit those to come: the table may have
     /// changed since. It ends if another row like that comes.
     pub fn subscribe(&mut self, connection: ConnectionId, subscription: &Arc<Subscription>, after: Position) {
-        let table = self.table_of(&subscription.query.table);
+        let table = self.table_of(subscription.query.table());
         let Some(routes) = self.tables.get_mut(table) else {
             return;
         };
@@ -334,7 +336,7 @@ impl SubscriptionRegistry {
     /// Takes a subscription out of force. One that is not in force is none of its business.
     pub fn unsubscribe(&mut self, connection: ConnectionId, subscription: &Arc<Subscription>) {
         let query = &subscription.query;
-        let table = self.by_name.get(&query.table).copied();
+        let table = self.by_name.get(query.table()).copied();
         let place = table.and_then(|table| Some((table, self.tables.get(table)?.entry(query)?)));
         let Some((table, entry)) = place else { return };
         if let Some(group) = self.find_group(table, entry, &json_string(&subscription.id)) {

@@ -1,44 +1,27 @@
 //! [`Query`]: what a subscription asks for, apart from its name and its place in the history.
 
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use super::binding::Bindings;
+use super::key::QueryKey;
 use super::meter::Meter;
 use super::shown::Shown;
-use crate::event::{Column, Relation, TableName, Timestamp};
+use crate::event::{Column, Relation, TableName, Timestamp, View, Visible};
 use crate::filter::{self, Matcher, Predicate};
-use crate::protocol::{Caller, ErrorCode, ErrorMessage, Ops, Subscribe, Undecided};
-use crate::types::json::Numbers;
+use crate::protocol::{Caller, ErrorCode, ErrorMessage, Subscribe};
 use crate::types::{Altered, CollationQuestion};
 
-/// A live query: one table, a predicate, a set of columns. Equal queries are matched and encoded once.
+/// A live query: one table, a predicate, a set of columns. Queries with equal keys are matched and encoded once.
 #[derive(Clone, Debug)]
 pub struct Query {
-    /// The table.
-    pub table: TableName,
-    /// The rows, all of them if there is none.
-    pub predicate: Option<Predicate>,
-    /// The values of the predicate's parameters.
-    pub params: Vec<serde_json::Value>,
-    /// The columns, all of them if `None`; the key's are always included.
-    pub columns: Option<Vec<String>>,
-    /// The operations.
-    pub ops: Ops,
-    /// True if old rows are wanted where they are known.
-    pub old: bool,
-    /// The way in which numbers beyond a double's precision are sent.
-    pub numbers: Numbers,
-    /// The names of the key's columns, as the client was told; `None` until they are known.
-    pub key: Option<Vec<String>>,
-    /// The table as it was when the client was told of it.
+    key: Arc<QueryKey>,
+    /// The key's predicate, parsed.
+    predicate: Option<Predicate>,
+    /// The key's parameters.
+    params: Vec<serde_json::Value>,
+    /// The table as it was when the client was told of it. It ends this client's subscription and nobody else's.
     told: Option<Arc<Relation>>,
-    /// The way in which it treats changes of which the log does not tell whether they concern it.
-    pub undecided: Undecided,
-    /// The value of `now()` in the predicate, if that asks for it and it was said.
-    now: Option<Timestamp>,
-    /// The text that tells queries apart: the above as the client wrote it.
-    identity: Box<str>,
+    /// The predicate, bound: made of the key and a version of the table alone.
     bindings: Arc<Bindings>,
     /// Columns that rows showed besides those that the client was told of.
     shown: Arc<Shown>,
@@ -69,23 +52,58 @@ impl Query {
             columns.dedup();
         }
         let params = serde_json::Value::from(subscribe.params.clone()).to_string();
-        Ok(Query {
-            identity: format!("{text:?} {params} {columns:?}").into_boxed_str(),
+        let key = QueryKey {
             table: subscribe.table.clone(),
-            predicate,
-            params: subscribe.params.clone(),
+            predicate: text.map(Into::into),
+            params: params.into(),
+            now: None,
             columns,
+            visible: Visible::All,
             ops: subscribe.ops,
             old: subscribe.old,
-            numbers: caller.numbers,
-            key: None,
-            told: None,
             undecided: subscribe.undecided,
-            now: None,
+            numbers: caller.numbers,
+            row_key: None,
+        };
+        Ok(Query {
+            key: Arc::new(key),
+            predicate,
+            params: subscribe.params.clone(),
+            told: None,
             bindings: Arc::default(),
             shown: Arc::default(),
             meter: Arc::default(),
         })
+    }
+
+    /// Everything that shapes what its subscribers are sent.
+    pub fn key(&self) -> &Arc<QueryKey> {
+        &self.key
+    }
+
+    /// The table's name.
+    pub fn table(&self) -> &TableName {
+        &self.key.table
+    }
+
+    /// The predicate, if it has one.
+    pub fn predicate(&self) -> Option<&Predicate> {
+        self.predicate.as_ref()
+    }
+
+    /// The values of the predicate's parameters.
+    pub fn params(&self) -> &[serde_json::Value] {
+        &self.params
+    }
+
+    /// A version of the table as the client sees it.
+    pub fn view<'r>(&'r self, relation: &'r Relation) -> View<'r> {
+        self.key.view(relation)
+    }
+
+    /// Restricts the query to the columns that exist for its client.
+    pub fn restrict(&mut self, visible: Visible) {
+        Arc::make_mut(&mut self.key).visible = visible;
     }
 }
 
@@ -93,7 +111,7 @@ impl Query {
     /// Holds the query to the key that the client is told: it ends when the table's key is another one.
     pub fn hold_to_key(&mut self, relation: &Arc<Relation>) {
         let names = relation.key_names().into_iter();
-        self.key = Some(names.map(str::to_owned).collect());
+        Arc::make_mut(&mut self.key).row_key = Some(names.map(str::to_owned).collect());
         self.told = Some(Arc::clone(relation));
     }
 
@@ -106,14 +124,13 @@ impl Query {
     pub fn set_now(&mut self, now: Timestamp) {
         if let Some(predicate) = &mut self.predicate {
             predicate.set_now(now);
-            self.now = Some(now);
-            self.identity = format!("{} {}", self.identity, now.0).into_boxed_str();
+            Arc::make_mut(&mut self.key).now = Some(now);
         }
     }
 
     /// The value of `now()` in the predicate, if that was said.
     pub fn now(&self) -> Option<Timestamp> {
-        self.now
+        self.key.now
     }
 
     /// The predicate, bound to a version of its table. It is bound once for all versions that are the same to it.
@@ -124,7 +141,7 @@ impl Query {
         match &self.predicate {
             Some(predicate) => self
                 .bindings
-                .get(relation, || predicate.bind(relation, &self.params)),
+                .get(relation, || predicate.bind(self.view(relation), &self.params)),
             None => Ok(Arc::new(Matcher::all())),
         }
     }
@@ -136,37 +153,13 @@ impl Query {
 
     /// True if [`Query::matcher`] takes longer than many rows do.
     pub fn binds_long(&self, relation: &Relation) -> bool {
-        self.identity.len() > LONG && self.bindings.known(relation).is_none()
+        let bytes = self.key.predicate.as_deref().map_or(0, str::len) + self.key.params.len();
+        bytes > LONG && self.bindings.known(relation).is_none()
     }
 
     /// The table as it was when the client was told of it, once it was.
     pub fn relation(&self) -> Option<&Arc<Relation>> {
         self.told.as_ref()
-    }
-
-    /// The indexes of the columns that are sent, in the relation's order: all, or those of its list and the key's.
-    ///
-    /// # Errors
-    /// A column of its list is unknown.
-    pub fn columns_of(&self, relation: &Relation) -> Result<Vec<usize>, ErrorMessage> {
-        let Some(names) = &self.columns else {
-            return Ok((0..relation.columns.len()).collect());
-        };
-        let mut columns = relation.key.clone();
-        for name in names {
-            let found = relation.column(name);
-            let (index, _) = found.ok_or_else(|| {
-                let names = relation.columns.iter().map(|column| column.name.as_str());
-                let hint = filter::nearest(name, names).map(|near| format!(": did you mean {near}?"));
-                let hint = hint.unwrap_or_default();
-                let message = format!("{} has no column {name:?}{hint}", relation.table);
-                ErrorMessage::new(ErrorCode::UnknownColumn, message)
-            })?;
-            columns.push(index);
-        }
-        columns.sort_unstable();
-        columns.dedup();
-        Ok(columns)
     }
 
     /// The first column that it needs, and that is not in this version of the table what the client was told: as it was
@@ -179,7 +172,7 @@ impl Query {
         // Mostly it is the same one.
         let differs = |told: &Relation| !std::ptr::eq(told, relation) && told != relation;
         let told = self.told.as_ref().filter(|told| differs(told))?;
-        let changed = told.columns.iter().filter_map(|told| {
+        let changed = self.view(told).columns().filter_map(|(_, told)| {
             let (_, here) = relation.column(&told.name)?;
             Some((told, here, Change::of(told, here)?))
         });
@@ -195,7 +188,7 @@ impl Query {
                 Change::Type => is_named,
                 Change::Letters => named.predicate.contains(name),
                 Change::Column | Change::Uncertain | Change::Parts(_) => {
-                    is_named || self.columns.is_none() || key.contains(name)
+                    is_named || self.key.columns.is_none() || key.contains(name)
                 }
             }
         })
@@ -204,15 +197,15 @@ impl Query {
     /// Notes that rows of this version of the table are sent: without `columns`, they show columns that were added or
     /// renamed since the client was told of the table.
     pub fn note_shown(&self, relation: &Relation) {
-        if let Some(told) = self.told.as_ref().filter(|_| self.columns.is_none()) {
-            self.shown.note(told, relation);
+        if let Some(told) = self.told.as_ref().filter(|_| self.key.columns.is_none()) {
+            self.shown.note(told, self.view(relation));
         }
     }
 
     /// True if rows of this version show columns that were not noted.
     pub fn shows_more(&self, relation: &Relation) -> bool {
-        let told = self.told.as_ref().filter(|_| self.columns.is_none());
-        told.is_some_and(|told| self.shown.lacks(told, relation))
+        let told = self.told.as_ref().filter(|_| self.key.columns.is_none());
+        told.is_some_and(|told| self.shown.lacks(told, self.view(relation)))
     }
 
     /// The first column of this version whose name rows showed another column by, which the client was not told of.
@@ -223,8 +216,9 @@ impl Query {
     /// The first column that it names or that is of its key, and that this version of the table does not have.
     pub fn gone_in(&self, relation: &Relation) -> Option<&Column> {
         let told = self.told.as_ref()?;
+        let seen = self.view(told).columns().map(|(_, column)| column);
         let is_gone = |column: &&Column| relation.column(&column.name).is_none();
-        let mut gone = told.columns.iter().filter(is_gone).peekable();
+        let mut gone = seen.filter(is_gone).peekable();
         gone.peek()?;
         let (named, key) = (self.columns_named(told), told.key_names());
         gone.find(|column| {
@@ -237,7 +231,7 @@ impl Query {
     fn columns_named<'q>(&'q self, relation: &'q Arc<Relation>) -> Named<'q> {
         let matcher = self.matcher(relation);
         let mut named = Named {
-            listed: self.columns.iter().flatten().map(String::as_str).collect(),
+            listed: self.key.columns.iter().flatten().map(String::as_str).collect(),
             predicate: Vec::new(),
         };
         if let Ok(matcher) = &matcher {
@@ -289,25 +283,6 @@ impl Change {
         }
         let are_known = !told.ctype.is_unknown() && !here.ctype.is_unknown();
         (are_known && told.ctype != here.ctype).then_some(Change::Letters)
-    }
-}
-
-impl PartialEq for Query {
-    fn eq(&self, other: &Query) -> bool {
-        self.identity == other.identity
-            && self.table == other.table
-            && self.key == other.key
-            && (self.ops, self.old, self.numbers, self.undecided)
-                == (other.ops, other.old, other.numbers, other.undecided)
-    }
-}
-
-impl Eq for Query {}
-
-impl Hash for Query {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.identity.hash(state);
-        self.table.hash(state);
     }
 }
 

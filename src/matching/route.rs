@@ -204,7 +204,7 @@ impl SubscriptionRegistry {
                     End::Fails => failed_message,
                     End::Unnamed => unnamed_message,
                 };
-                (member.after < end).then(|| message(&subscription.query.table))
+                (member.after < end).then(|| message(subscription.query.table()))
             };
             self.end_members(group, why, sink);
         }

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::query::Change;
-use crate::event::{Column, Relation};
+use crate::event::{Column, Relation, View};
 
 /// Columns that were added or renamed since the client was told of the table, as rows showed them last. What a client
 /// holds has their names: another column that takes one of them would be taken for it.
@@ -16,12 +16,12 @@ impl Shown {
     }
 
     /// Notes the columns of this version by names that are not in the one that was told.
-    pub(super) fn note(&self, told: &Relation, relation: &Relation) {
-        if !is_other(told, relation) {
+    pub(super) fn note(&self, told: &Relation, view: View<'_>) {
+        if !is_other(told, view.relation()) {
             return;
         }
         let mut columns = self.columns();
-        for column in untold(told, relation) {
+        for column in untold(told, view) {
             match columns.iter_mut().find(|known| known.name == column.name) {
                 None => columns.push(column.clone()),
                 Some(known) if known.attnum.number().is_none() => *known = column.clone(),
@@ -31,11 +31,11 @@ impl Shown {
     }
 
     /// True if there are some that are not noted.
-    pub(super) fn lacks(&self, told: &Relation, relation: &Relation) -> bool {
-        is_other(told, relation) && {
+    pub(super) fn lacks(&self, told: &Relation, view: View<'_>) -> bool {
+        is_other(told, view.relation()) && {
             let columns = self.columns();
             let is_known = |column: &Column| columns.iter().any(|known| known.name == column.name);
-            untold(told, relation).any(|column| !is_known(column))
+            untold(told, view).any(|column| !is_known(column))
         }
     }
 
@@ -56,7 +56,7 @@ fn is_other(told: &Relation, relation: &Relation) -> bool {
     !std::ptr::eq(told, relation) && told.columns != relation.columns
 }
 
-fn untold<'r>(told: &Relation, relation: &'r Relation) -> impl Iterator<Item = &'r Column> {
-    let columns = relation.columns.iter();
+fn untold<'r>(told: &Relation, view: View<'r>) -> impl Iterator<Item = &'r Column> {
+    let columns = view.columns().map(|(_, column)| column);
     columns.filter(|column| told.column(&column.name).is_none())
 }

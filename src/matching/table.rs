@@ -9,6 +9,7 @@ use std::time::Instant;
 use slab::Slab;
 
 use super::bound::{Bound, RowShape, ShapeCache};
+use super::key::QueryKey;
 use super::meter::{LONG, Lane};
 use super::query::Query;
 use super::route::gone_column_message;
@@ -35,7 +36,7 @@ pub(super) struct Table {
     /// The work that its changes took and nobody has asked for.
     pub(super) work: u64,
     entries: Slab<Entry>,
-    by_query: HashMap<Arc<Query>, usize>,
+    by_key: HashMap<Arc<QueryKey>, usize>,
     /// The predicates of the entries that are bound, by the entries' numbers.
     index: Index,
     shared: ShapeCache,
@@ -76,7 +77,7 @@ impl Table {
 
     /// The entry of a query, if it has one.
     pub(super) fn entry(&self, query: &Query) -> Option<usize> {
-        self.by_query.get(query).copied()
+        self.by_key.get(query.key()).copied()
     }
 
     /// The entry of a query, made if it is new.
@@ -85,7 +86,7 @@ impl Table {
         let relation = self.relation.as_deref();
         self.has_unfit |= relation
             .is_some_and(|relation| query.changed_in(relation).is_some() || query.shows_more(relation));
-        if let Some(&entry) = self.by_query.get(query) {
+        if let Some(&entry) = self.by_key.get(query.key()) {
             return entry;
         }
         let entry = self.entries.insert(Entry {
@@ -93,7 +94,7 @@ impl Table {
             binding: Binding::Unbound,
             groups: Vec::new(),
         });
-        self.by_query.insert(Arc::clone(query), entry);
+        self.by_key.insert(Arc::clone(query.key()), entry);
         self.bind(entry);
         entry
     }
@@ -181,7 +182,7 @@ impl Table {
         let moved = held.groups.get(place).copied();
         if held.groups.is_empty() {
             let held = self.entries.remove(entry);
-            self.by_query.remove(&held.query);
+            self.by_key.remove(held.query.key());
             self.index.remove(entry as u32);
         }
         moved

@@ -15,7 +15,7 @@ use crate::types::json::Numbers;
 use crate::types::{Kind, Type};
 
 /// A client that reads numbers as they are.
-const CALLER: Caller = Caller {
+pub(crate) const CALLER: Caller = Caller {
     connection: 1,
     peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1),
     numbers: Numbers::Native,
@@ -490,17 +490,4 @@ proptest! {
         prop_assert_eq!((registry.queries(), registry.groups.len()), (0, 0));
         prop_assert!(registry.tables.is_empty() && registry.by_name.is_empty() && registry.by_id.is_empty());
     }
-}
-
-#[test]
-fn the_same_query_at_another_time_is_another_one() {
-    let at = |micros| {
-        let subscription = subscription("a", Some("id > 1 AND now() > '2024-01-01'"));
-        let mut query = Query::clone(&subscription.query);
-        assert!(query.asks_the_clock());
-        query.set_now(Timestamp(micros));
-        query
-    };
-    assert_eq!(at(1), at(1));
-    assert_ne!(at(1), at(2));
 }

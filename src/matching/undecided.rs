@@ -1,12 +1,12 @@
 //! Gaps that the log leaves in queries' results: the words for it, and [`Undecided`], counts of what subscriptions are
 //! told although the log does not decide it.
 
-use super::query::Query;
+use super::key::QueryKey;
 use crate::event::{Relation, TableName};
 use crate::filter::{self, Decision, Matcher, ResultChange};
 use crate::protocol;
 
-impl Query {
+impl QueryKey {
     /// The gaps that the log leaves in the result, as far as the operations that it wants depend on that. Where no
     /// updates are published, a delete may be of a row that was not in the result, and nothing else is open.
     pub fn leaves_open<'r>(

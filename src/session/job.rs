@@ -268,7 +268,7 @@ impl<H: History> Session<H> {
         subscription: Arc<Subscription>,
         position: Position,
     ) -> Result<(), End> {
-        let (connection, table) = (self.caller.connection, &subscription.query.table);
+        let (connection, table) = (self.caller.connection, subscription.query.table());
         tracing::debug!(connection, id = &*subscription.id, %table, "a subscription is live");
         let live = ServerMessage::Live {
             id: &subscription.id,

@@ -321,7 +321,7 @@ impl<H: History> Replay<H> {
     fn end_gone(&mut self, shared: &Services<H>, step: &mut Step) {
         let is_gone = |placed: &&ActiveSubscription| {
             let Subscription { query, oid, .. } = &*placed.subscription;
-            !shared.tables.has(&query.table, *oid)
+            !shared.tables.has(query.table(), *oid)
         };
         let changed = |placed: &ActiveSubscription| {
             let Subscription { query, oid, .. } = &*placed.subscription;
@@ -334,7 +334,7 @@ impl<H: History> Replay<H> {
                 continue;
             }
             let error = match is_gone(&placed) {
-                true => gone_message(&subscription.query.table),
+                true => gone_message(subscription.query.table()),
                 false => match changed(placed) {
                     Some(error) => error,
                     None => continue,

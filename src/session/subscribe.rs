@@ -101,7 +101,7 @@ impl Prepared {
         };
         let found = shared
             .tables
-            .find(&query.table)
+            .find(query.table())
             .await
             .map_err(|error| shared.unanswered(&error))?;
         let relation = found.ok_or_else(unknown)?;
@@ -121,7 +121,7 @@ impl Prepared {
             let message = "where or params have a character that the database's encoding does not have";
             return Err(ErrorMessage::new(ErrorCode::BadPredicate, message));
         }
-        if query.predicate.as_ref().is_some_and(Predicate::collates) {
+        if query.predicate().is_some_and(Predicate::collates) {
             let ordered = shared.tables.orders_bytes_as_utf8().await;
             if let Err(encoding) = ordered.map_err(|error| shared.unanswered(&error))? {
                 let message = format!(
@@ -134,7 +134,7 @@ impl Prepared {
         let mut oid = relation.oid;
         // Its past is that of the table that the stream has under the name: the database may be ahead of it.
         if let Beginning::After(from) = &mut start
-            && let Some(holder) = shared.tables.holder(&shared.history.epoch(), &query.table)
+            && let Some(holder) = shared.tables.holder(&shared.history.epoch(), query.table())
         {
             *from = since(holder, *from, subscribe)?;
             oid = holder.oid;
@@ -168,7 +168,7 @@ impl Prepared {
             check_versions(&query, shared.tables.versions_since(oid, from))?;
         }
         let (bound, matcher) = Bound::new(&query, &relation, &mut Default::default())?;
-        let mut warnings = query.warnings(&matcher, &relation);
+        let mut warnings = query.key().warnings(&matcher, &relation);
         warnings.extend(query.now().map(time_warning));
         warnings.extend(relation.logging.caveats.iter().map(ToString::to_string));
         let subscription = Subscription {
@@ -269,7 +269,7 @@ fn is_long(subscribe: &Subscribe) -> bool {
 /// Refuses a subscription that goes on from where its client was told of columns that are others now.
 fn check_versions(query: &Query, since: Option<Vec<Arc<Relation>>>) -> Result<(), ErrorMessage> {
     let Some(since) = since else {
-        let message = format!("{} was changed too often since: start anew", query.table);
+        let message = format!("{} was changed too often since: start anew", query.table());
         return Err(ErrorMessage::new(ErrorCode::SchemaChanged, message));
     };
     let mut changes = since.iter().filter_map(|version| changed_message(query, version));

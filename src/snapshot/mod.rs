@@ -25,9 +25,10 @@ use std::time::{Duration, Instant};
 
 use deadpool::managed::{Object, PoolError};
 
+use crate::event::Relation;
 use crate::journal::History;
 use crate::lsn::Lsn;
-use crate::matching::Query;
+use crate::matching::{Query, QueryKey};
 use crate::postgres::{self, Catalog, ConnInfo, Connection, Publication, Purpose};
 use crate::telemetry::Metrics;
 use pool::Pool;
@@ -173,11 +174,18 @@ pub struct Snapshots<H: History> {
     pool: Pool,
     budget: Arc<Budget>,
     queue: Mutex<Waiting>,
-    reads: Mutex<HashMap<Arc<Query>, Weak<Read>>>,
+    reads: Mutex<HashMap<Arc<QueryKey>, Shared>>,
     /// Asked whether a table is still what it was.
     catalog: Mutex<Catalog>,
     wal_flush_requested_at: Mutex<Option<Instant>>,
     metrics: Arc<Metrics>,
+}
+
+/// A reading that others with the same key may join, as long as their table is the same version.
+#[derive(Debug)]
+struct Shared {
+    relation: Option<Arc<Relation>>,
+    read: Weak<Read>,
 }
 
 /// The readings that wait for a connection.
@@ -247,11 +255,11 @@ impl<H: History> Snapshots<H> {
     /// Too many wait.
     pub fn open(self: &Arc<Self>, query: &Arc<Query>, owner: u64) -> Result<Cursor, Error> {
         let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
-        // As the same query of a table that was another then is not the same.
+        // Rows of another version of the table are not this query's.
         let same = reads
-            .get_key_value(query)
-            .filter(|(known, _)| known.relation() == query.relation())
-            .and_then(|(_, read)| read.upgrade());
+            .get(query.key())
+            .filter(|shared| shared.relation.as_ref() == query.relation())
+            .and_then(|shared| shared.read.upgrade());
         let joined = same.and_then(|read| Some((read.join(&self.history.epoch())?, read)));
         if let Some((cursor, read)) = joined {
             drop(reads);
@@ -266,11 +274,13 @@ impl<H: History> Snapshots<H> {
         let (read, cursor) = Read::new();
         self.waiting().push(owner, &read, query)?;
         if reads.len() >= 2 * self.options.max_connections {
-            reads.retain(|_, read| read.strong_count() > 0);
+            reads.retain(|_, shared| shared.read.strong_count() > 0);
         }
-        // The key is the newest query's, which insert alone would not replace.
-        reads.remove(query);
-        reads.insert(Arc::clone(query), Arc::downgrade(&read));
+        let shared = Shared {
+            relation: query.relation().cloned(),
+            read: Arc::downgrade(&read),
+        };
+        reads.insert(Arc::clone(query.key()), shared);
         drop(reads);
         self.metrics.snapshots.inc();
         self.dispatch();

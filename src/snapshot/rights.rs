@@ -79,7 +79,7 @@ impl<H: History> Snapshots<H> {
         let Some(relation) = query.relation() else {
             return refusal.into();
         };
-        let row = connection.query_one("the role's rights", &statement::rights(relation));
+        let row = connection.query_one("the role's rights", &statement::rights(query.view(relation)));
         let denied = row.ok().and_then(|row| Denied::read(&relation.table, &row));
         denied.map_or(refusal.into(), Error::Denied)
     }

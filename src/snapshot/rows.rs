@@ -32,15 +32,18 @@ impl<H: History> Snapshots<H> {
             &self.pending_visibility,
             is_wanted,
         )?;
-        let columns = query.columns_of(relation).map_err(|_| Error::TableChanged)?;
+        let columns = query
+            .key()
+            .columns_of(relation)
+            .map_err(|_| Error::TableChanged)?;
         self.check_table(relation)?;
         let version = connection.server_version_num();
         let facts = statement::facts(relation.oid, &self.options.publications, version);
         let row = connection.query_one("the table's publications", &facts)?;
         let facts = statement::Facts::read(&row);
-        let predicate = query.predicate.as_ref();
-        let pushed = predicate
-            .map(|predicate| predicate.to_sql(relation, &query.params))
+        let pushed = query
+            .predicate()
+            .map(|predicate| predicate.to_sql(query.view(relation), query.params()))
             .transpose()
             .map_err(Error::Predicate)?;
         let sql = statement::select(relation, &columns, &facts, pushed.as_ref());
@@ -85,7 +88,7 @@ impl<H: History> Snapshots<H> {
     ) -> Result<(), Error> {
         let is_wanted = || turn.is_on();
         let mut writer = Writer {
-            projection: Projection::all(relation, query.numbers),
+            projection: Projection::all(relation, query.key().numbers),
             spool: Spool::new(&self.options.dir, &self.budget),
             turn,
             rows: Vec::new(),

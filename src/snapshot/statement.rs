@@ -1,6 +1,6 @@
 //! The SQL of a snapshot. Pure.
 
-use crate::event::{Relation, TableName};
+use crate::event::{Relation, TableName, View};
 use crate::filter::Pushed;
 use crate::postgres::{
     NAMES_IN_VALUES, Publication, Row, publication_tables, quote_identifier, quote_literal,
@@ -37,11 +37,10 @@ pub(super) const OWN_TIMEOUT: &str = "SET LOCAL statement_timeout TO DEFAULT";
 
 /// Asks what the role lacks to read the columns of a table: its name, whether it may use the schema, whether row-level
 /// security applies to it, which of the columns it may not read, and whether it may read none of the table.
-pub(super) fn rights(relation: &Relation) -> String {
-    let columns: Vec<String> = relation
-        .columns
-        .iter()
-        .map(|column| quote_literal(&column.name))
+pub(super) fn rights(view: View<'_>) -> String {
+    let columns: Vec<String> = view
+        .columns()
+        .map(|(_, column)| quote_literal(&column.name))
         .collect();
     format!(
         "SELECT current_user, pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE'), \
@@ -53,7 +52,7 @@ pub(super) fn rights(relation: &Relation) -> String {
          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
          WHERE c.oid = {oid} GROUP BY c.oid, c.relnamespace",
         columns = columns.join(", "),
-        oid = relation.oid,
+        oid = view.relation().oid,
     )
 }
 

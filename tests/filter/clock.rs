@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use walcast::cluster::Cluster;
-use walcast::event::{Relation, ReplicaIdentity, TableName, Timestamp};
+use walcast::event::{Relation, ReplicaIdentity, TableName, Timestamp, View};
 use walcast::filter::{Error, Predicate};
 use walcast::types::{Datum, Kind, literal};
 
@@ -263,8 +263,8 @@ fn ours(expression: &str, now: Timestamp) -> Result<String, Error> {
     };
     let mut predicate = Predicate::parse(&format!("({expression}) IS NULL"))?;
     predicate.set_now(now);
-    predicate.bind(&relation, &[])?;
-    let pushed = predicate.to_sql(&relation, &[])?;
+    predicate.bind(View::whole(&relation), &[])?;
+    let pushed = predicate.to_sql(View::whole(&relation), &[])?;
     let (_, sql) = pushed
         .sql
         .split_once("CAST(")

@@ -1,7 +1,7 @@
 //! Order: texts are ordered here as there under every collation that orders by code points, and under no other.
 
 use walcast::cluster::Cluster;
-use walcast::event::{Relation, Tuple};
+use walcast::event::{Relation, Tuple, View};
 use walcast::filter::{Error, Predicate, Row, Verdict};
 use walcast::postgres::{Catalog, ConnInfo};
 
@@ -97,7 +97,7 @@ fn compare(cluster: &Cluster, rng: &mut fastrand::Rng, relation: &Relation, cond
     }
     let answers = answers(cluster, &written.iter().collect::<Vec<_>>());
     for (Written { ours, .. }, answer) in written.iter().zip(answers) {
-        let bound = Predicate::parse(ours).and_then(|predicate| predicate.bind(relation, &[]));
+        let bound = Predicate::parse(ours).and_then(|predicate| predicate.bind(View::whole(relation), &[]));
         let matcher = bound.unwrap_or_else(|error| panic!("{ours}: {error}"));
         let holds = |row: &[u8]| matcher.eval(&Row::new(Tuple::parse(row).unwrap().0)) == Verdict::Matches;
         let found = rows.iter().enumerate().filter(|(_, row)| holds(row));
@@ -130,7 +130,7 @@ fn of_types() -> Vec<String> {
 }
 
 fn refused(relation: &Relation, text: &str) {
-    let bound = Predicate::parse(text).unwrap().bind(relation, &[]);
+    let bound = Predicate::parse(text).unwrap().bind(View::whole(relation), &[]);
     match bound {
         Err(Error::Collation { message, .. }) if message.contains("COLLATE \"C\"") => {}
         other => panic!("{text}: {other:?}"),

@@ -2,7 +2,7 @@
 //! taken.
 
 use walcast::cluster::Cluster;
-use walcast::event::{Relation, Tuple};
+use walcast::event::{Relation, Tuple, View};
 use walcast::filter::{Predicate, Row, Verdict};
 use walcast::types::{CaseMap, Kind};
 
@@ -15,7 +15,7 @@ const DEFINITION: &str = "CREATE EXTENSION citext; CREATE TABLE t (id int, ci ci
      ti text COLLATE \"en-x-icu\"); CREATE PUBLICATION pub FOR TABLE t";
 
 fn refusal(relation: &Relation, text: &str) -> Option<String> {
-    let bound = Predicate::parse(text).unwrap().bind(relation, &[]);
+    let bound = Predicate::parse(text).unwrap().bind(View::whole(relation), &[]);
     bound.err().map(|error| error.to_string())
 }
 
@@ -283,7 +283,8 @@ fn every_letter_compares_as_it_does_there_in_every_way() {
             .collect();
         let answers = answers(&cluster, &written.iter().collect::<Vec<_>>());
         for (Written { ours, .. }, answer) in written.iter().zip(answers) {
-            let bound = Predicate::parse(ours).and_then(|predicate| predicate.bind(&relation, &[]));
+            let bound =
+                Predicate::parse(ours).and_then(|predicate| predicate.bind(View::whole(&relation), &[]));
             let matcher = bound.unwrap_or_else(|error| panic!("{ours}: {error}"));
             let holds =
                 |row: &[u8]| matcher.eval(&Row::new(Tuple::parse(row).unwrap().0)) == Verdict::Matches;

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use walcast::cluster::{Cluster, Options};
-use walcast::event::{Projection, Relation, Tuple, Value, encode_values};
+use walcast::event::{Projection, Relation, Tuple, Value, View, encode_values};
 use walcast::filter::{Error, Matcher, Predicate, Pushed, Row, Verdict};
 use walcast::postgres::{ConnInfo, Connection, PINNED, Purpose};
 use walcast::types::LiteralError;
@@ -275,7 +275,7 @@ fn try_table(cluster: &Cluster, rng: &mut fastrand::Rng, tally: &mut Tally) {
         }
         let bound = parsed
             .clone()
-            .and_then(|predicate| predicate.bind(&relation, parameters));
+            .and_then(|predicate| predicate.bind(View::whole(&relation), parameters));
         let matcher = match bound {
             Ok(matcher) => matcher,
             Err(error) => {
@@ -321,7 +321,10 @@ fn try_table(cluster: &Cluster, rng: &mut fastrand::Rng, tally: &mut Tally) {
                 }
             }
         }
-        let pushed = parsed.unwrap().to_sql(&relation, parameters).unwrap();
+        let pushed = parsed
+            .unwrap()
+            .to_sql(View::whole(&relation), parameters)
+            .unwrap();
         match selected(&mut connection, &pushed) {
             Some(mut selected) => {
                 selected.retain(|id| !failed.contains(id));

@@ -22,7 +22,7 @@ const STATEMENTS: usize = 180;
 const JUDGED_EVERY: usize = 60;
 
 /// A query, and which rows it holds, by their `id`.
-struct View {
+struct ClientView {
     written: Written,
     matcher: Matcher,
     /// True if the log always tells what was in the result.
@@ -141,7 +141,7 @@ fn id_of(tuple: Tuple<'_>) -> i64 {
     }
 }
 
-impl View {
+impl ClientView {
     /// Applies what the change is to the query.
     fn apply(&mut self, relation: &Relation, op: &Op<'_>) {
         if self.has_ended {
@@ -199,7 +199,7 @@ fn ids_of(op: &Op<'_>) -> (Option<i64>, Option<i64>) {
     }
 }
 
-impl View {
+impl ClientView {
     /// Applies it for who is told of all that is undecided.
     fn tell(&mut self, membership: Option<ResultChange>, op: &Op<'_>) {
         if matches!(op, Op::Truncate) {
@@ -282,14 +282,14 @@ fn changes(cluster: &Cluster, messages: &[Vec<u8>], mut each: impl FnMut(&Relati
 }
 
 /// The views of random predicates that can be had on both sides.
-fn views(cluster: &Cluster, rng: &mut fastrand::Rng, relation: &Relation) -> Vec<View> {
+fn views(cluster: &Cluster, rng: &mut fastrand::Rng, relation: &Relation) -> Vec<ClientView> {
     let written = (0..VIEWS).map(|_| predicate(rng));
     let bound = written.filter_map(|written| {
         let matcher = Predicate::parse(&written.ours)
-            .and_then(|predicate| predicate.bind(relation, &written.parameters))
+            .and_then(|predicate| predicate.bind(walcast::event::View::whole(relation), &written.parameters))
             .ok()?;
         let is_exact = decides(&matcher, relation);
-        Some(View {
+        Some(ClientView {
             written,
             matcher,
             is_exact,
@@ -299,7 +299,7 @@ fn views(cluster: &Cluster, rng: &mut fastrand::Rng, relation: &Relation) -> Vec
             has_ended: false,
         })
     });
-    let mut views: Vec<View> = bound.collect();
+    let mut views: Vec<ClientView> = bound.collect();
     let written: Vec<&Written> = views.iter().map(|view| &view.written).collect();
     let answers = answers(cluster, &written);
     for (view, answer) in views.iter_mut().zip(answers) {

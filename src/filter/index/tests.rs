@@ -4,7 +4,7 @@ use std::ops::Range;
 use proptest::prelude::*;
 
 use super::*;
-use crate::event::{Collation, Column, OldTuple, ReplicaIdentity, Tuple, Value, encode_values};
+use crate::event::{Collation, Column, OldTuple, ReplicaIdentity, Tuple, Value, View, encode_values};
 use crate::filter::testing::{column, table};
 use crate::filter::{Predicate, decides, membership};
 use crate::types::{Ctype, Kind};
@@ -282,7 +282,7 @@ fn run(identity: ReplicaIdentity, steps: Vec<Step>) {
         match step {
             Step::Insert(entry, text) => {
                 // Some have no meaning, such as comparing with NaN as an integer, or an order of json.
-                let Ok(matcher) = Predicate::parse(&text).unwrap().bind(&relation, &[]) else {
+                let Ok(matcher) = Predicate::parse(&text).unwrap().bind(View::whole(&relation), &[]) else {
                     continue;
                 };
                 index.insert(entry, &matcher, watches(entry) && !relation.is_full());

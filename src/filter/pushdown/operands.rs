@@ -43,7 +43,7 @@ impl Writer<'_> {
     ) -> Result<Option<Context>, Error> {
         let column = match &operand.value {
             Value::Collate(operand) => return self.context(place, operand),
-            Value::Column { name, .. } => self.relation.columns.iter().find(|column| column.name == *name),
+            Value::Column { name, .. } => self.view.column(name).map(|(_, column)| column),
             _ => None,
         };
         let beside = match column {
