@@ -14,6 +14,10 @@ pub struct Logging {
     /// True if updates and deletes come that do not tell which row they are of: the log holds no whole old rows, and
     /// the table has no key that it holds in full.
     pub unnamed: bool,
+    /// True if the table was dropped before it could be looked at: what the stream itself does not say of it, such as its
+    /// key under `REPLICA IDENTITY FULL`, is not known.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub dropped: bool,
     /// True if the table is partitioned. Each partition has a replica identity of its own and inherits none.
     pub partitioned: bool,
     /// The reason why `REPLICA IDENTITY FULL` alone would make the application's UPDATE and DELETE fail.
@@ -259,6 +263,7 @@ mod tests {
         relation.table = super::super::TableName::new("public", "It's");
         relation.key = vec![0];
         relation.logging = Logging {
+            dropped: false,
             unnamed: false,
             partitioned,
             obstacle,

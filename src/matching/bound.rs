@@ -283,7 +283,12 @@ fn check_key(key: &[String], relation: &Relation) -> Result<(), ErrorMessage> {
         return Ok(());
     }
     let (names, key) = (names.join(", "), key.join(", "));
-    let message = format!("the key of {} is ({names}), not ({key})", relation.table);
+    let table = &relation.table;
+    let message = match (relation.logging.dropped, names.as_str()) {
+        (true, _) => format!("{table} was dropped: start anew"),
+        (false, "") => format!("the key of {table} is gone, and was ({key}): start anew"),
+        (false, _) => format!("the key of {table} is ({names}), not ({key})"),
+    };
     Err(ErrorMessage::new(ErrorCode::SchemaChanged, message))
 }
 

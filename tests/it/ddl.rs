@@ -150,7 +150,7 @@ fn a_change_of_the_key_ends_what_goes_by_the_old_one() {
         (
             "ALTER TABLE t DROP CONSTRAINT t_pkey",
             "INSERT INTO t VALUES (3, 'c', 3)",
-            "is (), not (code, ident)",
+            "is gone, and was (code, ident)",
         ),
     ] {
         let mut client = walcast.connect();
@@ -383,4 +383,32 @@ fn a_table_whose_schema_or_root_was_renamed_is_followed_by_its_new_name() {
     let code = json!("schema_changed");
     assert_eq!(ended, [(json!("root"), code.clone()), (json!("x"), code)]);
     assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
+}
+
+#[test]
+fn a_row_of_a_table_that_was_dropped_meanwhile_ends_what_goes_by_its_key_and_says_so() {
+    let database = Database::new(
+        "CREATE TABLE t (id int PRIMARY KEY, v int); ALTER TABLE t REPLICA IDENTITY FULL;
+         CREATE PUBLICATION pub FOR ALL TABLES",
+    );
+    let setup = Setup::new(&database);
+    let walcast = setup.start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "s", "table": "t"}));
+    // The row is read by a stream that never knew the table.
+    walcast.pause(true);
+    database.sql("INSERT INTO t VALUES (1, 1)");
+    let sender = format!(
+        "(SELECT active_pid FROM pg_replication_slots WHERE slot_name = '{}')",
+        setup.slot
+    );
+    database.sql(&format!("SELECT pg_terminate_backend({sender})"));
+    eventually("the stream has ended", || {
+        (database.value(&format!("SELECT {sender} IS NULL")) == "t").then_some(())
+    });
+    database.sql("DROP TABLE t");
+    walcast.pause(false);
+    let ended = client.error();
+    assert_eq!(ended["code"], "schema_changed", "{ended}");
+    assert_eq!(ended["message"], "public.t was dropped: start anew");
 }

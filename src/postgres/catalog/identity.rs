@@ -155,6 +155,7 @@ fn told(
             .collect(),
         key,
         logging: Logging {
+            dropped: false,
             unnamed,
             partitioned: facts.partitioned,
             obstacle: facts.obstacle(),

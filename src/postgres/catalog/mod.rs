@@ -25,7 +25,7 @@ use super::slot::Publication;
 use super::snapshot::{Horizon, Snapshot};
 use super::synchronous;
 use crate::event::quote_literal;
-use crate::event::{Collation, Column, Relation, StreamColumn, StreamRelation, TableName};
+use crate::event::{Collation, Column, Logging, Relation, StreamColumn, StreamRelation, TableName};
 use crate::lsn::Lsn;
 use crate::types::{Attnum, Ctype, Kind, Type};
 use answers::Answers;
@@ -233,7 +233,13 @@ impl Catalog {
         Ok(match now {
             Some(now) if now.facts.as_root => Described::AsRoot(relation),
             Some(_) => Described::Known(relation),
-            None => Described::Dropped(relation),
+            None => {
+                let logging = Logging {
+                    dropped: true,
+                    ..relation.logging
+                };
+                Described::Dropped(Relation { logging, ..relation })
+            }
         })
     }
 
