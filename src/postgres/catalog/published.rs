@@ -6,6 +6,10 @@ use super::*;
 use crate::event::{Lookup, Published};
 use crate::lsn::Lsn;
 
+/// The number of times that a partition is looked at which is altered meanwhile. After that the stream begins anew at the
+/// journal's head, as after any other question that failed, and asks again.
+const LOOKS: usize = 20;
+
 impl Catalog {
     /// The part that the publications have of the table of that name now, and how far the server had written before
     /// that was asked: no transaction up to there changed it. It is asked because of a row that commits at `commit`.
@@ -37,7 +41,7 @@ impl Catalog {
         if publications.is_empty() {
             return Ok(Lookup::Unpublished);
         }
-        loop {
+        for _ in 0..LOOKS {
             let found = self.session.ask(|version| sql(&names, table, version))?;
             let Some(row) = found.first() else {
                 let exists = self.session.ask(|_| exists_sql(table))?;
@@ -64,6 +68,10 @@ impl Catalog {
             }
             return Ok(Lookup::Published(self.published_by(row, published, commit)?));
         }
+        Err(Error::Answer {
+            question: "what is published of a partition",
+            problem: format!("{table} was altered between two questions each of {LOOKS} times"),
+        })
     }
 
     fn published_by(&self, row: &Row, published: Table, commit: Lsn) -> Result<Published, Error> {
