@@ -29,7 +29,7 @@ use history::{History, Version};
 pub use names::Holder;
 use names::Names;
 pub use questions::AskError;
-use questions::{ANSWER_TIMEOUT, FailedToLearn, LastWritten};
+use questions::{ANSWER_TIMEOUT, LastWritten, Learning};
 use renames::Renames;
 use roots::Roots;
 
@@ -64,8 +64,8 @@ pub struct Tables {
     is_utf8: AtomicBool,
     /// When it was last said in the log why a table is not published.
     explained: Mutex<Option<Instant>>,
-    /// The last question about collations that failed. One asks, the others wait.
-    learning: tokio::sync::Mutex<Option<FailedToLearn>>,
+    /// What became of questions about collations. One asks, the others wait.
+    learning: tokio::sync::Mutex<Learning>,
     /// Held by whoever asks, until the answer is there.
     learner: Arc<Mutex<()>>,
     /// Questions by clients that may be under way, each with a thread: a database that does not answer must not take

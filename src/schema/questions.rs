@@ -9,6 +9,7 @@ use super::{REFRESH_INTERVAL, Tables};
 use crate::event::TableName;
 use crate::lsn::Lsn;
 use crate::postgres::{Catalog, Connection, Error, Purpose, Unpublished};
+use crate::telemetry::{CLIENT_CHARS, Excerpt};
 use crate::types::CollationQuestion;
 
 #[derive(Debug, Default)]
@@ -48,13 +49,42 @@ impl AskError {
     }
 }
 
-/// The last question about collations that failed.
+/// The questions about collations that have no answer.
+#[derive(Debug, Default)]
+pub(super) struct Learning {
+    /// The last one that failed.
+    failed: Option<FailedToLearn>,
+    /// Those to which the database said, at that time, that it has no such collation.
+    in_vain: Vec<(CollationQuestion, Instant)>,
+}
+
 #[derive(Debug)]
-pub(super) struct FailedToLearn {
+struct FailedToLearn {
     question: CollationQuestion,
     ended: Instant,
     error: Arc<AskError>,
 }
+
+impl Learning {
+    /// True if the database has said of late that there is nothing to know.
+    fn is_in_vain(&self, question: &CollationQuestion, now: Instant) -> bool {
+        let is_recent = |asked: Instant| now.saturating_duration_since(asked) < IN_VAIN_AGE;
+        self.in_vain
+            .iter()
+            .any(|(known, asked)| known == question && is_recent(*asked))
+    }
+
+    fn note_in_vain(&mut self, question: &CollationQuestion, now: Instant) {
+        let is_other = |known: &CollationQuestion, asked: Instant| {
+            known != question && now.saturating_duration_since(asked) < IN_VAIN_AGE
+        };
+        self.in_vain.retain(|(known, asked)| is_other(known, *asked));
+        self.in_vain.push((question.clone(), now));
+    }
+}
+
+/// The time that it is believed that the database has no collation of a kind. One may be made.
+const IN_VAIN_AGE: Duration = Duration::from_secs(10);
 
 /// Clients that resume beyond the head make us ask how far the server is at most this often.
 const WRITTEN_INTERVAL: Duration = Duration::from_millis(100);
@@ -157,19 +187,21 @@ impl Tables {
         })
     }
 
-    /// Asks the database, on another thread, what a predicate depends on, unless it was asked meanwhile. Whoever needs
-    /// the same waits for the same answer; only what was answered is kept.
+    /// Asks the database, on another thread, what a predicate depends on, unless it was asked meanwhile. Whoever needs the
+    /// same waits for the same answer; only what was answered is kept, and for a while that there is nothing to know,
+    /// because no collation is of the kind any more.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn learn(&self, question: &CollationQuestion) -> Result<(), AskError> {
         let came = Instant::now();
         let learnt = async {
-            let mut failed = self.learning.lock().await;
-            if question.is_answered() {
+            let mut learning = self.learning.lock().await;
+            if question.is_answered() || learning.is_in_vain(question, came) {
                 return Ok(());
             }
-            if let Some(failed) = failed
+            if let Some(failed) = learning
+                .failed
                 .as_ref()
                 .filter(|failed| failed.ended >= came && failed.question == *question)
             {
@@ -185,15 +217,19 @@ impl Tables {
                     false => Catalog::new(conninfo).learn(&asking),
                 }
             });
-            asked.await.map_err(|error| {
+            if let Err(error) = asked.await {
                 let error = Arc::new(error);
-                *failed = Some(FailedToLearn {
+                learning.failed = Some(FailedToLearn {
                     question: question.clone(),
                     ended: Instant::now(),
                     error: Arc::clone(&error),
                 });
-                AskError::Shared(error)
-            })
+                return Err(AskError::Shared(error));
+            }
+            if !question.is_answered() {
+                learning.note_in_vain(question, Instant::now());
+            }
+            Ok(())
         };
         let learnt = tokio::time::timeout(ANSWER_TIMEOUT, learnt).await;
         learnt.unwrap_or(Err(AskError::Timeout))
@@ -218,7 +254,8 @@ impl Tables {
             match why.await {
                 Ok(Unpublished { what, cure, .. }) => {
                     let cure = cure.map(|cure| cure.replace('\n', " "));
-                    tracing::info!(table = %wanted, cure, "a client asked for a table that is not published: {what}");
+                    let (table, what) = (wanted.to_string(), Excerpt::of(&what, 2 * CLIENT_CHARS));
+                    tracing::info!(table = %Excerpt::new(&table), cure, "a client asked for a table that is not published: {what}");
                 }
                 Err(error) => tracing::debug!(%error, "it was not asked why a table is not published"),
             }

@@ -6,6 +6,12 @@ use std::thread;
 
 use serde_json::{Value, json};
 
+use walcast::cluster::Shutdown;
+use walcast::lsn::Epoch;
+use walcast::postgres::ConnInfo;
+use walcast::schema::Tables;
+use walcast::types::CollationQuestion;
+
 use crate::support::{Client, Database, Setup, left_out};
 
 const SCHEMA: &str = "CREATE EXTENSION citext;
@@ -221,4 +227,24 @@ fn in_an_encoding_whose_order_is_another_no_text_is_ordered() {
         let rows: Vec<Value> = result(&mut client, condition).into_values().collect();
         assert_eq!(rows, expected, "{condition}");
     }
+}
+
+#[test]
+fn a_collation_that_is_not_there_is_not_asked_for_again_and_again() {
+    let database = Database::on_its_own_server("", &[]);
+    let dir = tempfile::tempdir().unwrap();
+    let info = ConnInfo::parse(database.url()).unwrap();
+    let tables = Tables::open(info, Vec::new(), &[], dir.path(), Epoch("e".into())).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let learn = |name: &str| runtime.block_on(tables.learn(&CollationQuestion::Letters(name.into())));
+    learn("libc xx_XX.utf8").unwrap();
+    database.server().stop(Shutdown::Fast).unwrap();
+    learn("libc xx_XX.utf8").unwrap();
+    // A question that failed leaves nothing behind.
+    learn("libc yy_YY.utf8").unwrap_err();
+    database.server().resume().unwrap();
+    learn("libc yy_YY.utf8").unwrap();
 }
