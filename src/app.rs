@@ -29,7 +29,7 @@ use crate::protocol::ErrorCode;
 use crate::schema::Tables;
 use crate::session;
 use crate::snapshot::{self, PendingVisibility, Snapshots};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, chain};
 
 /// All that `serve` needs to know, checked.
 #[derive(Clone, Debug)]
@@ -113,7 +113,7 @@ const ADMIN: http::Options = http::Options {
 pub async fn serve(
     config: Config,
     page: Option<Routes>,
-    bound: Option<oneshot::Sender<(SocketAddr, SocketAddr)>>,
+    mut bound: Option<oneshot::Sender<(SocketAddr, SocketAddr)>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let metrics = Metrics::new();
@@ -139,16 +139,36 @@ pub async fn serve(
         admin.with_context(|| format!("cannot listen on {} (--admin-listen)", config.admin_listen))?;
     let addresses = (front.local_addr()?, admin.local_addr()?);
 
-    let prepared = tokio::task::spawn_blocking({
-        let (config, metrics) = (config.clone(), Arc::clone(&metrics));
-        move || prepare(&config, &metrics)
+    stages.serve({
+        let routes = http::admin(Arc::clone(&metrics), readiness.clone());
+        let (metrics, stop) = (Arc::clone(&metrics), stages.rest.clone());
+        endless(async move { admin.run(routes, metrics, stop).await })
     });
-    let Prepared {
+    let mut is_announced = false;
+    let mut announce = || {
+        if !std::mem::replace(&mut is_announced, true) {
+            tracing::info!(listen = %addresses.0, admin_listen = %addresses.1, "listening");
+            if let Some(bound) = bound.take() {
+                // Whoever wanted to know may have stopped waiting.
+                let _gone = bound.send(addresses);
+            }
+        }
+    };
+    let unready = http::unready(readiness.clone(), Arc::clone(&metrics));
+    let prepared = tokio::select! {
+        prepared = prepare_once_there(&config, &metrics, &readiness, &mut announce) => Some(prepared?),
+        () = front.run(unready, Arc::clone(&metrics), stop.clone()) => None,
+    };
+    let Some(Prepared {
         writer,
         journal,
         tables,
         pending_visibility,
-    } = prepared.await??;
+    }) = prepared
+    else {
+        readiness.unready("stopping");
+        return stages.stop(config.drain_timeout, None).await;
+    };
 
     let (router, handle) = Router::new(
         journal.clone(),
@@ -230,22 +250,11 @@ pub async fn serve(
     };
     stages.serve(endless(upkeep.run(stages.rest.clone())));
     let routes = http::stream(gate).merge(page.unwrap_or_default());
-    stages.feed(endless(front.run(
-        routes,
-        Arc::clone(&metrics),
-        stages.clients.clone(),
-    )));
-    let admin = admin.run(
-        http::admin(Arc::clone(&metrics), readiness.clone()),
-        metrics,
-        stages.rest.clone(),
-    );
-    stages.serve(endless(admin));
-    tracing::info!(listen = %addresses.0, admin_listen = %addresses.1, "listening");
-    if let Some(bound) = bound {
-        // Whoever wanted to know may have stopped waiting.
-        let _gone = bound.send(addresses);
-    }
+    let stop_accepting = stages.clients.clone();
+    stages.feed(endless(async move {
+        front.run(routes, metrics, stop_accepting).await
+    }));
+    announce();
 
     let failed = tokio::select! {
         () = stop.cancelled() => None,
@@ -285,6 +294,47 @@ impl Config {
     }
 }
 
+/// The pause between two looks whether a server is there again.
+const SERVER_PAUSE: Duration = Duration::from_millis(500);
+
+/// [`prepare`], as soon as the server is there: one that starts, stops or has been stopped is waited for, as it is later on.
+/// `announce` is called before the first wait.
+async fn prepare_once_there(
+    config: &Config,
+    metrics: &Arc<Metrics>,
+    readiness: &Readiness,
+    announce: &mut impl FnMut(),
+) -> anyhow::Result<Prepared> {
+    let mut said = String::new();
+    loop {
+        let (config, metrics) = (config.clone(), Arc::clone(metrics));
+        let error = match tokio::task::spawn_blocking(move || prepare(&config, &metrics)).await? {
+            Err(error) if is_of_an_absent_server(&error) => error,
+            prepared => return prepared,
+        };
+        let words = format!("{error:#}").replace("\n    ", "; ");
+        if words != said {
+            announce();
+            tracing::warn!("waiting for the database server: {words}");
+            readiness.unready(format!("waiting for the database server: {words}"));
+            said = words;
+        }
+        tokio::time::sleep(SERVER_PAUSE).await;
+    }
+}
+
+/// True if a server was not there, and may be soon.
+fn is_of_an_absent_server(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let unreachable = cause
+            .downcast_ref::<Unreachable>()
+            .map(|unreachable| &unreachable.error);
+        unreachable
+            .or_else(|| cause.downcast_ref())
+            .is_some_and(postgres::Error::is_absence)
+    })
+}
+
 /// Checks the database, opens the journal and reads the tables. Blocking.
 fn prepare(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Prepared> {
     let wanted = Requirements {
@@ -295,8 +345,8 @@ fn prepare(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Prepared> 
         recreate_slot: config.recreate_slot,
         create_publication: config.create_publication,
     };
-    let findings =
-        postgres::check(&config.conninfo, &wanted).map_err(|error| cannot_look(error, &config.conninfo))?;
+    let findings = postgres::check(&config.conninfo, &wanted)
+        .map_err(|error| Unreachable::new(error, &config.conninfo))?;
     let (blocking, others): (Vec<_>, Vec<_>) = findings
         .into_iter()
         .partition(|finding| finding.severity == Severity::Blocks);
@@ -387,13 +437,19 @@ fn note_written(
     Ok(())
 }
 
-/// That the database cannot be looked at, with what to do about it.
-pub(crate) fn cannot_look(error: postgres::Error, info: &ConnInfo) -> anyhow::Error {
-    let next_step = postgres::next_step(&error, info);
-    let error = anyhow::Error::new(error).context("cannot look at the database");
-    match next_step {
-        Some(step) => anyhow!("{error:#}\n    {step}"),
-        None => error,
+/// A database that cannot be looked at, with what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot look at the database: {}{}", chain(.error), .cure.as_ref().map(|cure| format!("\n    {cure}")).unwrap_or_default())]
+pub(crate) struct Unreachable {
+    error: postgres::Error,
+    cure: Option<String>,
+}
+
+impl Unreachable {
+    /// The server of `info` answered with `error`, or not at all.
+    pub(crate) fn new(error: postgres::Error, info: &ConnInfo) -> Unreachable {
+        let cure = postgres::next_step(&error, info);
+        Unreachable { error, cure }
     }
 }
 

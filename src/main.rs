@@ -2,14 +2,17 @@
 
 use std::process::ExitCode;
 
-use walcast::cli::Cli;
+use walcast::cli::{Cli, WrongFlags};
 
 fn main() -> ExitCode {
     match Cli::from_args().run() {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            match error.is::<WrongFlags>() {
+                true => ExitCode::from(WrongFlags::EXIT_CODE),
+                false => ExitCode::FAILURE,
+            }
         }
     }
 }

@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
+use super::WrongFlags;
 use super::serve::Source;
-use crate::app::cannot_look;
+use crate::app::Unreachable;
 use crate::postgres::{ConnInfo, Error, Requirements};
 
-/// The exit code if a flag's value cannot be used, as clap has it.
-const WRONG_FLAGS: u8 = 2;
 /// The exit code if the database cannot be reached.
 const UNREACHABLE: u8 = 3;
 
@@ -22,6 +21,8 @@ pub(super) fn look<T>(
         ExitCode::from(code)
     };
     let wanted = source.wanted();
-    let info = source.conninfo().map_err(|error| failed(&error, WRONG_FLAGS))?;
-    question(&info, &wanted).map_err(|error| failed(&cannot_look(error, &info), UNREACHABLE))
+    let info = source
+        .conninfo()
+        .map_err(|error| failed(&error, WrongFlags::EXIT_CODE))?;
+    question(&info, &wanted).map_err(|error| failed(&Unreachable::new(error, &info).into(), UNREACHABLE))
 }

@@ -11,6 +11,7 @@ mod values;
 
 use std::process::ExitCode;
 
+use anyhow::anyhow;
 use clap::{Parser, Subcommand};
 
 use crate::telemetry::{self, LogFormat};
@@ -65,7 +66,7 @@ impl Cli {
         };
         let log = self.log.as_deref().unwrap_or(usual);
         telemetry::start_logging(self.log_format, log)
-            .map_err(|error| anyhow::anyhow!("{log:?} is no log filter (--log): {error}"))?;
+            .map_err(|error| WrongFlags(anyhow!("{log:?} is no log filter (--log): {error}")))?;
         match self.command {
             Command::Serve(args) => serve::run(*args),
             Command::Tail(args) => tail::run(*args),
@@ -74,6 +75,16 @@ impl Cli {
             Command::Demo(args) => demo::run(&args),
         }
     }
+}
+
+/// Flags that cannot be used as they are, by a rule that clap does not know.
+#[derive(Debug, thiserror::Error)]
+#[error("{0:#}")]
+pub struct WrongFlags(anyhow::Error);
+
+impl WrongFlags {
+    /// The exit code, which is clap's for others.
+    pub const EXIT_CODE: u8 = 2;
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use clap::ValueEnum;
 use tokio_util::sync::CancellationToken;
 
 use super::signals::{Hangup, cancel_on_signals};
-use super::values;
+use super::{WrongFlags, values};
 use crate::app::{self, Config};
 use crate::http;
 use crate::journal::Retention;
@@ -324,7 +324,11 @@ impl Source {
 
 impl Args {
     /// The same, checked and ready to be used.
-    pub(super) fn config(self) -> anyhow::Result<Config> {
+    pub(super) fn config(self) -> Result<Config, WrongFlags> {
+        self.checked().map_err(WrongFlags)
+    }
+
+    fn checked(self) -> anyhow::Result<Config> {
         let Args {
             source,
             reading,

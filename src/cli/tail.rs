@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
@@ -21,6 +21,7 @@ use tungstenite::{Error as SocketError, Message};
 pub(crate) use self::args::Args;
 use self::args::{Numbers, Undecided};
 use self::feed::{Feed, Output, Query};
+use super::WrongFlags;
 use crate::lsn::{Epoch, Start};
 
 /// The longest wait before the connection is tried again; the first is [`FIRST_DELAY`].
@@ -36,13 +37,14 @@ const EXAMPLE_URL: &str = "ws://127.0.0.1:8080/v1/stream";
 type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let tail = Tail::new(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("cannot start the runtime")?;
     runtime.block_on(async {
         tokio::select! {
-            ended = Tail::new(args)?.follow() => ended,
+            ended = tail.follow() => ended,
             interrupted = tokio::signal::ctrl_c() => interrupted.context("cannot listen for SIGINT"),
         }
     })?;
@@ -70,10 +72,12 @@ struct Tail {
 }
 
 impl Tail {
-    fn new(args: Args) -> anyhow::Result<Tail> {
+    fn new(args: Args) -> Result<Tail, WrongFlags> {
         let mut url = args.url;
-        if url.starts_with("wss://") {
-            bail!("--url {url}: only ws:// is supported for now");
+        if !url.starts_with("ws://") {
+            return Err(WrongFlags(anyhow!(
+                "--url {url}: only ws:// is supported for now"
+            )));
         }
         if !url.starts_with("ws://") {
             bail!("--url {url}: write it as in {EXAMPLE_URL}");

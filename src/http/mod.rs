@@ -8,4 +8,4 @@ mod stream;
 pub use admin::admin;
 pub use origin::{Allowed, BadOrigin, Noted, Origin, Origins, Refused};
 pub use server::{Options, Server};
-pub use stream::{Gate, stream};
+pub use stream::{Gate, stream, unready};

@@ -77,8 +77,8 @@ impl Server {
     }
 
     /// Accepts connections and serves them with `router` until `stop`. What was accepted goes on by itself.
-    pub async fn run(self, router: Router, metrics: Arc<Metrics>, stop: CancellationToken) {
-        let Server { listener, options } = self;
+    pub async fn run(&self, router: Router, metrics: Arc<Metrics>, stop: CancellationToken) {
+        let (listener, options) = (&self.listener, self.options);
         let places = Arc::new(Semaphore::new(options.max_connections));
         let refusing = Arc::new(Semaphore::new(MAX_REFUSING));
         let full = Router::new().fallback(full);

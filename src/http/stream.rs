@@ -23,6 +23,7 @@ use crate::health::Readiness;
 use crate::journal::History;
 use crate::protocol::Caller;
 use crate::session::{self, Session, Socket};
+use crate::telemetry::Metrics;
 use crate::types::json::Numbers;
 
 /// The subprotocol that a client may offer.
@@ -223,6 +224,14 @@ fn offers_subprotocol(headers: &HeaderMap) -> bool {
         .filter_map(|offer| offer.to_str().ok())
         .flat_map(|offer| offer.split(','))
         .any(|o| o.trim() == SUBPROTOCOL)
+}
+
+/// Routes for clients that come before there is anything to serve: each is told when to come again, and why.
+pub fn unready(readiness: Readiness, metrics: Arc<Metrics>) -> Router {
+    Router::new().fallback(async move || {
+        metrics.refused("unready");
+        unavailable(&readiness.get().err().unwrap_or_default())
+    })
 }
 
 fn unavailable(reason: &str) -> Response {

@@ -17,7 +17,7 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use super::auth::{Login, Progress, Step};
 use super::connection::Connection;
 use super::conninfo::{ConnInfo, Host, Keepalives, SslMode, TargetSession};
-use super::error::{Attempt, Error};
+use super::error::{Attempt, CONNECTING, Error};
 use super::link::{self, Deadline, Link};
 use super::tls;
 use super::wire::Message;
@@ -308,7 +308,7 @@ fn resolve(host: &Host) -> Result<Vec<SockAddr>, Error> {
 }
 
 fn open_socket(address: &SockAddr, keepalives: &Keepalives, deadline: Deadline) -> Result<Socket, Error> {
-    let connecting = Error::io("connecting");
+    let connecting = Error::io(CONNECTING);
     let socket = new_socket(address.domain()).map_err(&connecting)?;
     match deadline {
         // A unix socket answers at once, or its server's queue is full.

@@ -102,6 +102,30 @@ impl Error {
         }
     }
 
+    /// True if the server may be there soon: it starts or stops, has crashed, or nothing listens where it is to be. Where
+    /// several hosts were tried, that is so of one, and of the others it is all the same or they are of another kind than
+    /// was asked for.
+    pub fn is_absence(&self) -> bool {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, NotFound};
+        match self {
+            Error::Server(error) => matches!(error.code.as_str(), "57P01" | "57P02" | "57P03"),
+            // The file of a unix socket comes with its server.
+            Error::Io { doing, source } if source.kind() == NotFound => *doing == CONNECTING,
+            Error::Io { source, .. } => matches!(
+                source.kind(),
+                BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset
+            ),
+            Error::Closed => true,
+            Error::Connect(attempts) => {
+                let may_pass = |attempt: &Attempt| {
+                    attempt.error.is_absence() || matches!(attempt.error, Error::SessionAttributes(_))
+                };
+                attempts.iter().any(|attempt| attempt.error.is_absence()) && attempts.iter().all(may_pass)
+            }
+            _ => false,
+        }
+    }
+
     /// Tells errors of a system that has run out of file descriptors, or of memory for sockets.
     pub fn is_exhaustion(&self) -> bool {
         match self {
@@ -124,6 +148,9 @@ impl Error {
         move |source| Error::Io { doing, source }
     }
 }
+
+/// The action of [`Error::Io`] that makes a connection.
+pub(super) const CONNECTING: &str = "connecting";
 
 /// The answer of one host.
 #[derive(Debug)]

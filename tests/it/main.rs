@@ -37,6 +37,7 @@ mod slow;
 mod snapshot;
 mod sources;
 mod standby;
+mod starting;
 mod streaming;
 mod support;
 mod synchronous;
