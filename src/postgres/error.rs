@@ -135,6 +135,11 @@ impl Error {
         }
     }
 
+    /// True if the server sent a message that is longer than the connection takes.
+    pub fn is_too_long(&self) -> bool {
+        matches!(self, Error::Wire(WireError::TooLong { .. }))
+    }
+
     /// True if the connection is of no further use: every error but those with which the server answers a statement.
     pub fn is_fatal(&self) -> bool {
         match self {

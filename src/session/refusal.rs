@@ -42,6 +42,11 @@ impl<H: History> Session<H> {
         match error {
             Error::Busy | Error::GivenWay => limit("snapshots"),
             Error::TimedOut(_) => limit("snapshot_timeout"),
+            Error::RowTooLarge(_) => limit("row_bytes"),
+            Error::Locked => {
+                tracing::warn!(%error, "a snapshot was given up: pg_locks says who has the lock");
+                ErrorMessage::new(ErrorCode::Internal, format!("{error}: try again later"))
+            }
             Error::TableChanged => {
                 ErrorMessage::new(ErrorCode::SchemaChanged, format!("{error}: start anew"))
             }

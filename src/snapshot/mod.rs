@@ -51,7 +51,7 @@ pub struct Options {
     pub timeout: Duration,
     /// The amount that may be kept on disk of what clients have not taken yet, in bytes.
     pub max_bytes: u64,
-    /// Rows beyond this fail the snapshot, in bytes.
+    /// A row beyond this fails the snapshot, in bytes of the text of what is selected of it.
     pub max_row_bytes: usize,
     /// About how large a message with rows grows, in bytes.
     pub max_frame_bytes: usize,
@@ -89,6 +89,17 @@ pub enum Error {
     #[error("the server does not take a value of the predicate")]
     Values(#[source] postgres::Error),
 
+    /// A row of the result is larger than one may be.
+    #[error(
+        "a row of the result is larger than the {0} bytes that this server sends (--max-row-bytes): leave it out by \"where\", or \
+         its large columns by \"columns\""
+    )]
+    RowTooLarge(usize),
+    /// Others have locked it for too long.
+    #[error(
+        "the table, a partition of it or an index has been locked for long (as by ALTER TABLE, TRUNCATE or REINDEX)"
+    )]
+    Locked,
     /// The table is another than it was when the subscription was checked.
     #[error("the table was changed meanwhile")]
     TableChanged,

@@ -11,6 +11,8 @@ use crate::postgres::{ConnInfo, Connection, Error, Purpose};
 pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// The bytes of a message beside its row, at most.
 const MESSAGE_OVERHEAD: usize = 64 * 1024;
+/// The bytes that a message may have however small rows have to be: answers about the table come by the same connection.
+const ANSWER: usize = 1024 * 1024;
 
 pub(super) type Pool = managed::Pool<Connections>;
 
@@ -39,7 +41,7 @@ impl Manager for Connections {
         let (conninfo, max_row_bytes) = (self.conninfo.clone(), self.max_row_bytes);
         let connecting = tokio::task::spawn_blocking(move || {
             let mut connection = Connection::connect(&conninfo, Purpose::Snapshot)?;
-            connection.allow_rows_of(max_row_bytes.saturating_add(MESSAGE_OVERHEAD));
+            connection.allow_rows_of(max_row_bytes.max(ANSWER).saturating_add(MESSAGE_OVERHEAD));
             Ok(connection)
         });
         match connecting.await {

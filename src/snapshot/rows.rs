@@ -1,7 +1,10 @@
 //! Reading a query's rows under a snapshot, and writing them as clients get them.
 
 use std::sync::PoisonError;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use super::boundary::SnapshotBoundary;
 use super::read::Turn;
 use super::spool::Spool;
 use super::take::take;
@@ -13,6 +16,15 @@ use crate::postgres::{self, Connection, Fetched, Field};
 
 /// The number of rows that are asked for at a time.
 const ROWS: u32 = 2_000;
+/// The time that a reading waits for others' locks in all.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Between two tries to have them all.
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// SQLSTATE: a lock was not to be had in time.
+const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// SQLSTATE: the statement was cancelled.
+const CANCELLED: &str = "57014";
 
 impl<H: History> Snapshots<H> {
     pub(super) fn read_on(
@@ -25,17 +37,43 @@ impl<H: History> Snapshots<H> {
         let Some(relation) = query.relation() else {
             return Err(Error::TableChanged);
         };
+        let columns = query
+            .key()
+            .columns_of(relation)
+            .map_err(|_| Error::TableChanged)?;
+        let mut waited = Duration::ZERO;
+        let boundary = loop {
+            match self.begin(query, relation, &columns, connection, is_wanted) {
+                Err(Error::Postgres(error)) if error.sqlstate() == Some(LOCK_NOT_AVAILABLE) => {
+                    waited +=
+                        wait_for_locks(connection, relation, PATIENCE.saturating_sub(waited), is_wanted)?;
+                }
+                begun => break begun?,
+            }
+        };
+        turn.read.begin(boundary);
+        self.write_rows(turn, connection, &narrowed(relation, &columns), query)
+    }
+
+    /// Begins the transaction that reads the rows, as far as its first row. It waits for no lock.
+    ///
+    /// # Errors
+    /// The server's with [`LOCK_NOT_AVAILABLE`] if somebody has or wants a lock that excludes reading.
+    fn begin(
+        &self,
+        query: &Query,
+        relation: &Relation,
+        columns: &[usize],
+        connection: &mut Connection,
+        is_wanted: impl Fn() -> bool,
+    ) -> Result<SnapshotBoundary, Error> {
         let boundary = take(
             connection,
             relation,
             &self.history,
             &self.pending_visibility,
-            is_wanted,
+            &is_wanted,
         )?;
-        let columns = query
-            .key()
-            .columns_of(relation)
-            .map_err(|_| Error::TableChanged)?;
         self.check_table(relation)?;
         let version = connection.server_version_num();
         let facts = statement::facts(relation.oid, &self.options.publications, version);
@@ -46,20 +84,20 @@ impl<H: History> Snapshots<H> {
             .map(|predicate| predicate.to_sql(query.view(relation), query.params()))
             .transpose()
             .map_err(Error::Predicate)?;
-        let sql = statement::select(relation, &columns, &facts, pushed.as_ref());
+        let sql = statement::select(relation, columns, &facts, pushed.as_ref());
         connection.query(statement::WITH_CITEXT)?;
         let values = pushed.map(|pushed| pushed.values).unwrap_or_default();
         connection.query(statement::OWN_TIMEOUT)?;
         let fields = connection
             .open_portal(&sql, &values, is_wanted)
             .map_err(of_values)?;
-        if !fits(&fields, relation, &columns, &facts) {
+        if !fits(&fields, relation, columns, &facts) {
             return Err(Error::TableChanged);
         }
+        connection.query(statement::WAIT_BRIEFLY)?;
         // All names in it were looked up.
         connection.query(&statement::names_in_values())?;
-        turn.read.begin(boundary);
-        self.write_rows(turn, connection, &narrowed(relation, &columns), query)
+        Ok(boundary)
     }
 
     /// True if the table, which the transaction holds as it is, is the one that the client was told of.
@@ -93,6 +131,7 @@ impl<H: History> Snapshots<H> {
             turn,
             rows: Vec::new(),
             max_bytes: self.options.max_frame_bytes,
+            max_row_bytes: self.options.max_row_bytes,
             failure: None,
         };
         loop {
@@ -100,6 +139,10 @@ impl<H: History> Snapshots<H> {
             let fetched = connection.fetch(ROWS, is_wanted, |tuple| {
                 count += 1;
                 writer.row(tuple);
+            });
+            let fetched = fetched.map_err(|error| match error.is_too_long() {
+                true => Error::RowTooLarge(self.options.max_row_bytes),
+                false => error.into(),
             })?;
             self.metrics.snapshot_rows.inc_by(count);
             self.metrics.snapshot_bytes.set(self.budget.used());
@@ -113,6 +156,29 @@ impl<H: History> Snapshots<H> {
                 return writer.write();
             }
         }
+    }
+}
+
+/// Waits until the locks can be had that were not, for so long at most, having none meanwhile; for how long it did.
+fn wait_for_locks(
+    connection: &mut Connection,
+    relation: &Relation,
+    patience: Duration,
+    is_wanted: impl Fn() -> bool,
+) -> Result<Duration, Error> {
+    connection.query("ROLLBACK")?;
+    let began = Instant::now();
+    if patience.is_zero() {
+        return Err(Error::Locked);
+    }
+    // Whoever has a lock for a moment, again and again, leaves it to others in between.
+    thread::sleep(LOCK_PAUSE);
+    let is_patient = || is_wanted() && began.elapsed() < patience;
+    match connection.query_while(&statement::wait(relation.oid, patience), is_patient) {
+        Err(error) if is_wanted() && matches!(error.sqlstate(), Some(LOCK_NOT_AVAILABLE | CANCELLED)) => {
+            Err(Error::Locked)
+        }
+        waited => waited.map(|_| began.elapsed()).map_err(Error::from),
     }
 }
 
@@ -150,6 +216,7 @@ struct Writer<'a> {
     /// A JSON array that is not closed yet; empty if there are no rows.
     rows: Vec<u8>,
     max_bytes: usize,
+    max_row_bytes: usize,
     failure: Option<Error>,
 }
 
@@ -162,6 +229,11 @@ impl Writer<'_> {
             self.failure = Some(Error::TableChanged);
             return;
         };
+        // As the stream measures rows.
+        if tuple.encoded_len() > self.max_row_bytes {
+            self.failure = Some(Error::RowTooLarge(self.max_row_bytes));
+            return;
+        }
         self.rows.push(if self.rows.is_empty() { b'[' } else { b',' });
         self.projection.write_row(tuple, None, &mut self.rows);
         if self.rows.len() >= self.max_bytes {

@@ -1,18 +1,45 @@
 //! The SQL of a snapshot. Pure.
 
+use std::time::Duration;
+
 use crate::event::{Relation, TableName, View};
 use crate::filter::Pushed;
 use crate::postgres::{
     NAMES_IN_VALUES, Publication, Row, publication_tables, quote_identifier, quote_literal,
 };
 
-/// Begins the transaction that a snapshot reads in. None of this takes the transaction's snapshot yet. Row security
-/// would hide rows without a word: with it off they are an error.
+/// Begins the transaction that a snapshot reads in. None of this takes the transaction's snapshot yet. Row security would
+/// hide rows without a word: with it off they are an error.
+///
+/// A lock that is not to be had at once is not waited for: the transaction holds others by then, and an application that
+/// holds the one and wants the others (`ALTER TABLE` of a partition, then of its root) would be in a deadlock with it, from
+/// which the server frees itself by aborting either.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
      SET LOCAL row_security = off; \
      SET LOCAL search_path = pg_catalog; \
      SET LOCAL idle_in_transaction_session_timeout = 0; \
-     SET LOCAL lock_timeout = '10s'";
+     SET LOCAL lock_timeout = '1ms'";
+
+/// Waits for the locks that [`hold`] could not have at once, those of the table, its partitions and their indexes, up to
+/// `patience` for each. It has one at a time, since `pg_relation_size` lets go of its lock, so nobody waits for it who
+/// is waited for. The tree is read from the catalogs, as `pg_partition_tree` locks all of it.
+pub(super) fn wait(oid: u32, patience: Duration) -> String {
+    format!(
+        "BEGIN READ ONLY; SET LOCAL lock_timeout = {patience}; \
+         WITH RECURSIVE tree(oid) AS (SELECT {oid}::pg_catalog.oid UNION \
+             SELECT i.inhrelid FROM tree JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid) \
+         SELECT pg_catalog.count(pg_catalog.pg_relation_size(r.oid)) FROM (SELECT tree.oid FROM tree UNION ALL \
+             SELECT x.indexrelid FROM tree JOIN pg_catalog.pg_index x ON x.indrelid = tree.oid) r; COMMIT",
+        patience = patience.as_millis().max(1)
+    )
+}
+
+/// Bounds the waits for locks of the transaction from here on, which has all that it needs but for those of values that are
+/// stored apart (TOAST): a vacuum may hold these for a moment. Whoever comes to wait for the transaction meanwhile is not
+/// looked at for a deadlock before it has given up.
+pub(super) const WAIT_BRIEFLY: &str = "SELECT pg_catalog.set_config('lock_timeout', \
+     GREATEST(s.setting::pg_catalog.int4 / 2, 1)::text, true) \
+     FROM pg_catalog.pg_settings s WHERE s.name = 'deadlock_timeout'";
 
 /// Keeps the table, and its partitions, as they are until the transaction ends. `LOCK TABLE` would ask for the right to
 /// read all columns, where a publication's column list needs some; to run the statement would connect to the servers of

@@ -21,6 +21,7 @@ mod faults;
 mod identities;
 mod labels;
 mod letters;
+mod locks;
 mod messages;
 mod now;
 mod old_data;

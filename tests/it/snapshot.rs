@@ -455,3 +455,46 @@ fn what_waited_for_a_standby_before_the_history_began_is_in_every_snapshot() {
         assert_eq!(rows, [json!({"id": 0}), json!({"id": 1})]);
     });
 }
+
+#[test]
+fn a_row_that_is_too_large_to_be_sent_refuses_the_snapshot_and_takes_no_memory() {
+    let database = Database::new(
+        "CREATE TABLE t (id int PRIMARY KEY, body text); CREATE PUBLICATION pub FOR TABLE t;
+         INSERT INTO t SELECT 1, repeat('x', 96 * 1024 * 1024); INSERT INTO t VALUES (3, 'short');
+         INSERT INTO t SELECT 2, repeat('x', 1024 * 1024)",
+    );
+    let walcast = Setup::new(&database).flag("--max-row-bytes", "1MiB").start();
+    let before = walcast.peak_resident_bytes();
+    let mut client = walcast.connect();
+    for condition in ["id = 1", "id = 2", "true"] {
+        let subscribe =
+            json!({"id": "s", "table": "t", "where": condition, "undecided": "withhold", "snapshot": true});
+        client.send(&{
+            let mut subscribe = subscribe;
+            subscribe["type"] = json!("subscribe");
+            subscribe
+        });
+        let refusal = eventually("it is refused", || {
+            let message = client.next();
+            (message["type"] == "error").then_some(message)
+        });
+        assert_eq!(
+            (&refusal["code"], &refusal["limit"]),
+            (&json!("limit_exceeded"), &json!("row_bytes")),
+            "{refusal}"
+        );
+        assert!(
+            refusal["message"].as_str().unwrap().contains("--max-row-bytes"),
+            "{refusal}"
+        );
+    }
+    let taken = walcast.peak_resident_bytes() - before;
+    assert!(taken < 32 * 1024 * 1024, "{taken}");
+    for subscribe in [
+        json!({"id": "a", "table": "t", "where": "id = 3"}),
+        json!({"id": "b", "table": "t", "columns": ["id"], "where": "id > 1"}),
+    ] {
+        let (_, rows) = snapshot(&mut client, subscribe);
+        assert!(rows.iter().any(|row| row["id"] == 3), "{rows:?}");
+    }
+}
