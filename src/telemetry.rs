@@ -1,11 +1,13 @@
 //! Logs and [`Metrics`].
 
+mod excerpt;
 mod metrics;
 
 use std::io::IsTerminal;
 
 use tracing_subscriber::EnvFilter;
 
+pub use excerpt::{CLIENT_CHARS, Excerpt};
 pub use metrics::{Metrics, TableCounters, UintGauge};
 
 /// The form of log lines.

@@ -23,7 +23,7 @@ use crate::health::Readiness;
 use crate::journal::History;
 use crate::protocol::Caller;
 use crate::session::{self, Session, Socket};
-use crate::telemetry::Metrics;
+use crate::telemetry::{CLIENT_CHARS, Excerpt, Metrics};
 use crate::types::json::Numbers;
 
 /// The subprotocol that a client may offer.
@@ -106,9 +106,11 @@ async fn upgrade<H: History>(
     };
     if let Err(refused) = gate.origins.check(request.headers()) {
         gate.shared.metrics.refused("origin");
+        let words = refused.to_string();
+        let words = Excerpt::of(&words, 2 * CLIENT_CHARS);
         match gate.refused.is_new(&refused) {
-            true => tracing::warn!(%refused, "a page was refused"),
-            false => tracing::debug!(%refused, "a page was refused"),
+            true => tracing::warn!(refused = %words, "a page was refused"),
+            false => tracing::debug!(refused = %words, "a page was refused"),
         }
         return (StatusCode::FORBIDDEN, format!("{refused}\n")).into_response();
     }

@@ -14,6 +14,7 @@ use crate::lsn::Position;
 use crate::matching::Subscription;
 use crate::protocol::{CloseCode, ErrorCode, ErrorMessage, ServerMessage, Subscribe};
 use crate::snapshot;
+use crate::telemetry::Excerpt;
 
 /// Something to be done.
 pub(super) enum Job<H: History> {
@@ -269,7 +270,8 @@ impl<H: History> Session<H> {
         position: Position,
     ) -> Result<(), End> {
         let (connection, table) = (self.caller.connection, subscription.query.table());
-        tracing::debug!(connection, id = &*subscription.id, %table, "a subscription is live");
+        let id = Excerpt::new(&subscription.id);
+        tracing::debug!(connection, %id, %table, "a subscription is live");
         let live = ServerMessage::Live {
             id: &subscription.id,
             position,
@@ -313,6 +315,6 @@ impl<H: History> Session<H> {
     /// Logs that a subscription is over.
     pub(super) fn log_end(&self, id: &str, why: &str) {
         let connection = self.caller.connection;
-        tracing::debug!(connection, id, why, "a subscription ended");
+        tracing::debug!(connection, id = %Excerpt::new(id), why, "a subscription ended");
     }
 }

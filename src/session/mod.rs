@@ -42,7 +42,7 @@ use crate::lsn::{self, Epoch, Lsn, Position};
 use crate::protocol::{Caller, CloseCode, ErrorCode, ErrorMessage, Hello, ServerMessage};
 use crate::schema::Tables;
 use crate::snapshot::Snapshots;
-use crate::telemetry::Metrics;
+use crate::telemetry::{self, CLIENT_CHARS, Excerpt, Metrics};
 use end::End;
 use job::{Job, JobOutcome, Turns};
 use machine::{Due, Machine};
@@ -114,7 +114,9 @@ impl<H: History> Services<H> {
 /// Logs an error whole, and returns the number under which it did.
 fn logged(error: &(dyn std::error::Error + 'static)) -> String {
     let id = format!("{:08x}", fastrand::u32(..));
-    tracing::error!(id, error = crate::telemetry::chain(error), "a request failed");
+    // The database's words repeat the client's.
+    let error = telemetry::chain(error);
+    tracing::error!(id, error = %Excerpt::of(&error, 5 * CLIENT_CHARS), "a request failed");
     id
 }
 

@@ -98,3 +98,36 @@ fn a_client_hears_nothing_of_tables_that_are_not_published_and_the_log_why() {
         "it is published"
     );
 }
+
+#[test]
+fn a_client_s_words_stay_on_their_line_of_the_log_and_are_cut() {
+    let database = Database::new("CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t");
+    let walcast = Setup::new(&database).flag("--log", "debug").start();
+    let mut client = walcast.connect();
+    let name = format!("\"x\n2026-01-01 ERROR forged\u{1b}[2J{}\".t", "y".repeat(30_000));
+    let refusal = client.subscribe_refused(json!({"id": "a\nb", "table": name}));
+    assert_eq!(refusal["code"], "unknown_table", "{refusal}");
+    client.subscribe_live(json!({"id": "c\nd\u{1b}", "table": "t"}));
+    let fields = |message: &str| {
+        eventually(message, || {
+            let log = walcast.log();
+            let line = log.lines().find(|line| line.contains(message))?;
+            Some(serde_json::from_str::<Value>(line).unwrap()["fields"].clone())
+        })
+    };
+    let asked = fields("a client asked for a table that is not published");
+    assert!(asked["table"].as_str().unwrap().contains("x\\n2026"), "{asked}");
+    for fields in [
+        asked,
+        fields("a subscription is live"),
+        fields("a subscription ended"),
+    ] {
+        for (name, text) in fields.as_object().unwrap() {
+            let text = text.as_str().unwrap_or_default();
+            assert!(
+                text.len() < 700 && !text.contains(char::is_control),
+                "{name}: {text:?}"
+            );
+        }
+    }
+}
