@@ -74,13 +74,13 @@ struct Tail {
 impl Tail {
     fn new(args: Args) -> Result<Tail, WrongFlags> {
         let mut url = args.url;
-        if !url.starts_with("ws://") {
+        if url.starts_with("wss://") {
             return Err(WrongFlags(anyhow!(
                 "--url {url}: only ws:// is supported for now"
             )));
         }
         if !url.starts_with("ws://") {
-            bail!("--url {url}: write it as in {EXAMPLE_URL}");
+            return Err(WrongFlags(anyhow!("--url {url}: write it as in {EXAMPLE_URL}")));
         }
         if args.numbers == Numbers::String {
             url.push(if url.contains('?') { '&' } else { '?' });

@@ -181,6 +181,7 @@ fn a_refusal_comes_with_what_to_do() {
             words.contains("write it as in ws://127.0.0.1:8080/v1/stream"),
             "{words}"
         );
+        assert_eq!(output.status.code(), Some(2));
     }
     eventually("the server goes on", || walcast.ready().ok());
 }
