@@ -2,8 +2,9 @@
 
 use sqlparser::ast::{BinaryOperator, Expr as Sql, Spanned, UnaryOperator};
 use sqlparser::dialect::PostgreSqlDialect;
+use sqlparser::keywords::Keyword;
 use sqlparser::parser::{Parser, ParserError};
-use sqlparser::tokenizer::{Location, Token};
+use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
 use super::Error;
 use super::ast::Expr;
@@ -73,8 +74,13 @@ impl Predicate {
         let mut parser = Parser::new(&PostgreSqlDialect {})
             .with_recursion_limit(limits.max_depth.saturating_mul(2).saturating_add(8))
             .with_tokens_with_locations(text.tokens(limits)?);
-        let sql = parser.parse_expr().map_err(|e| parser_error(&text, limits, e))?;
+        let mut sql = parser.parse_expr();
         let end = parser.peek_token();
+        // What cannot be parsed behind a NOT makes the parser take that for a column and stop: it is asked for the reason.
+        if end.token != Token::EOF && is_not(parser.get_current_token()) {
+            sql = sql.and_then(|sql| parser.parse_expr().map(|_| sql));
+        }
+        let sql = sql.map_err(|e| parser_error(&text, limits, e))?;
         if end.token != Token::EOF {
             let hint = match &end.token {
                 Token::Word(word) => hints::of_word(&word.value),
@@ -112,6 +118,10 @@ impl Predicate {
     pub fn collates(&self) -> bool {
         self.collates
     }
+}
+
+fn is_not(token: &TokenWithSpan) -> bool {
+    matches!(&token.token, Token::Word(word) if word.keyword == Keyword::NOT && word.quote_style.is_none())
 }
 
 fn parser_error(text: &Text<'_>, limits: &Limits, error: ParserError) -> Error {

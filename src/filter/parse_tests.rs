@@ -163,6 +163,11 @@ fn what_is_not_supported_is_named_with_its_place() {
             "the operator == (write =) is not supported in a predicate",
         ),
         (
+            "b AND NOT NOT a::text COLLATE \"C\" LIKE ''",
+            "COLLATE",
+            "COLLATE behind a cast or operator (put that in parentheses: (a::text) COLLATE \"C\") is not supported in a predicate",
+        ),
+        (
             "a COLLATE \"de_DE\" < 'x'",
             "a COLLATE",
             "COLLATE \"de_DE\" (COLLATE \"C\" is, in double quotes) is not supported in a predicate",
