@@ -118,6 +118,10 @@ fn values_of_all_kinds_are_the_same_through_both_plugins() {
     if !has_wal2json() {
         return;
     }
+    if database.connect().server_version_num() >= 180_000 {
+        // There the application's UPDATE fails if whole rows are logged and the publication lacks a column of them.
+        database.sql("ALTER PUBLICATION pub SET (publish_generated_columns = stored)");
+    }
     let both = Both::start(&database);
     database.sql(
         r#"INSERT INTO "T é" VALUES (1, -32768, 9223372036854775807, 4294967295,

@@ -183,11 +183,18 @@ fn start(settings: &[&str]) -> Cluster {
         "max_replication_slots = 200".to_owned(),
     ];
     lines.extend(settings.iter().map(|&line| line.to_owned()));
-    Cluster::start(&Options {
+    let cluster = Cluster::start(&Options {
         settings: lines,
         ..Options::default()
     })
-    .unwrap()
+    .unwrap();
+    // The minor versions since August 2026 load only the output plugins that are named; earlier ones do not know the setting.
+    let allows_some = "SELECT 1 FROM pg_settings WHERE name = 'output_plugin_libraries'";
+    if cluster.psql(allows_some) == "1" {
+        cluster.psql("ALTER SYSTEM SET output_plugin_libraries = 'pgoutput', 'test_decoding', 'wal2json'");
+        cluster.psql("SELECT pg_reload_conf()");
+    }
+    cluster
 }
 
 fn lock(server: &Mutex<Cluster>) -> MutexGuard<'_, Cluster> {
