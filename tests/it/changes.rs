@@ -455,6 +455,8 @@ fn a_row_beyond_the_bound_that_no_key_names_ends_whoever_keeps_rows() {
             "{told:?}"
         );
         database.sql("DELETE FROM t WHERE owner = 2");
+        // The next client begins behind it.
+        assert_eq!(client.change()["op"], "delete");
     }
 }
 
