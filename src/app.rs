@@ -15,7 +15,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use self::stages::Stages;
-use crate::delivery::{self, Router};
+use crate::delivery::{self, ReplayPool, Router};
 use crate::health::Readiness;
 use crate::http::{self, Gate, Server};
 use crate::ingest::{self, Ingest};
@@ -193,7 +193,11 @@ pub async fn serve(
         metrics: Arc::clone(&metrics),
         database: config.conninfo.database.clone(),
         options: config.session,
-        readers: session::ReplayPool::default(),
+        replays: ReplayPool::new(
+            journal.clone(),
+            config.session.max_frame_bytes,
+            Arc::clone(&metrics),
+        ),
         spool_readers: Semaphore::new(MAX_SPOOL_READERS),
     };
     let gate = Gate {

@@ -10,9 +10,13 @@ mod outboxes;
 mod replay_cursor;
 #[cfg(test)]
 mod replay_cursor_tests;
+mod replay_pool;
+mod replay_request;
 mod router;
 
 pub use handle::{ActiveSubscription, Handle, Registration, Stopped};
 pub use outbox::{Delivery, Outbox, Received, Refused};
 pub use replay_cursor::{Found, ReplayCursor, ReplayFilter, ReplaySink, ResumePoint};
+pub use replay_pool::{ReplayPool, Share};
+pub use replay_request::{Panicked, ReplayRequest, ReplayResult, Standing};
 pub use router::{Error, Options, Router};

@@ -74,6 +74,18 @@ pub struct Found {
     pub is_cut: bool,
 }
 
+impl Found {
+    /// Nothing, and nothing more to be read now from there on.
+    pub fn nothing(from: ResumePoint) -> Found {
+        Found {
+            items: Vec::new(),
+            next: from,
+            done: true,
+            is_cut: false,
+        }
+    }
+}
+
 /// Who else comes in as the scan comes to their places, and who hears what was found.
 pub trait ReplaySink {
     /// The place where the next of the others goes on.

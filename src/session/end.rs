@@ -105,6 +105,8 @@ impl<H: History> Session<H> {
 
     fn leave(&mut self) {
         self.registration = None;
-        self.shared.metrics.subscriptions.sub(self.live.len() as i64);
+        let metrics = &self.shared.metrics;
+        metrics.subscriptions.sub(self.counted.live as i64);
+        metrics.catching_up.sub(self.counted.replays as i64);
     }
 }

@@ -166,11 +166,6 @@ impl Machine {
         self.counted(Request::Refuse(ErrorMessage::new(ErrorCode::BadRequest, message)))
     }
 
-    /// True if the subscription that took this id still holds it.
-    pub(super) fn holds(&self, id: &Arc<str>) -> bool {
-        self.ids.iter().any(|held| Arc::ptr_eq(held, id))
-    }
-
     /// Frees the id of a subscription that ended, of which the client is told now.
     pub(super) fn free(&mut self, id: &Arc<str>) {
         self.ids.retain(|held| !Arc::ptr_eq(held, id));
@@ -285,6 +280,11 @@ mod tests {
         (Machine::new(LIMITS, now), now)
     }
 
+    /// True if the subscription that took this id still holds it.
+    fn holds(machine: &Machine, id: &Arc<str>) -> bool {
+        machine.ids().iter().any(|held| Arc::ptr_eq(held, id))
+    }
+
     fn code(request: Request) -> Option<ErrorCode> {
         match request {
             Request::Refuse(error) | Request::Close(error, ..) => Some(error.code),
@@ -300,11 +300,11 @@ mod tests {
         let Request::Subscribe(id, _) = machine.text(subscribe) else {
             panic!("refused")
         };
-        assert!(machine.holds(&id));
+        assert!(holds(&machine, &id));
         assert_eq!(code(machine.text(subscribe)), Some(ErrorCode::DuplicateId));
         assert!(matches!(machine.text(unsubscribe), Request::Unsubscribe(freed) if Arc::ptr_eq(&freed, &id)));
         // Until the client is told, messages of it may come.
-        assert!(!machine.holds(&id));
+        assert!(!holds(&machine, &id));
         for again in [subscribe, unsubscribe] {
             let Request::Refuse(error) = machine.text(again) else {
                 panic!("not refused")
@@ -318,7 +318,7 @@ mod tests {
         assert_eq!(code(machine.text(unsubscribe)), Some(ErrorCode::UnknownId));
         // The same name again is another subscription.
         assert!(matches!(machine.text(subscribe), Request::Subscribe(again, _) if !Arc::ptr_eq(&again, &id)));
-        assert!(!machine.holds(&id));
+        assert!(!holds(&machine, &id));
     }
 
     #[test]

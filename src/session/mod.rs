@@ -4,21 +4,19 @@
 //! the outbox overflows, the session reads on from the journal at the client's pace, and joins again at the head. A
 //! subscription that starts in the past reads the journal alone, until it moves with the connection.
 
-mod deliver;
+mod cursor;
 mod end;
-mod hand_over;
-mod job;
 mod machine;
+mod perform;
 mod receive;
 mod refusal;
 mod replay;
-mod replay_pool;
 mod snapshot;
 mod socket;
 mod subscribe;
 mod wire;
+mod work;
 
-use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -33,20 +31,21 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tungstenite::Message;
 
 pub use machine::Limits;
-pub use replay_pool::ReplayPool;
 pub use socket::Socket;
 
-use crate::delivery::{self, ActiveSubscription, Delivery, Received, Registration};
+use crate::delivery::{self, Delivery, Received, Registration, ReplayCursor, ReplayPool};
 use crate::journal::History;
-use crate::lsn::{self, Epoch, Lsn, Position};
+use crate::lsn::Epoch;
 use crate::protocol::{Caller, CloseCode, ErrorCode, ErrorMessage, Hello, ServerMessage};
 use crate::schema::Tables;
 use crate::snapshot::Snapshots;
 use crate::telemetry::{self, CLIENT_CHARS, Excerpt, Metrics};
+use cursor::{Cursor, Input, ReplayId};
 use end::End;
-use job::{Job, JobOutcome, Turns};
 use machine::{Due, Machine};
+use snapshot::Snapshot;
 use wire::Wire;
+use work::{Outcome, Work};
 
 /// The largest message that a client may send, in bytes.
 pub const MAX_CLIENT_MESSAGE_BYTES: usize = 64 * 1024;
@@ -85,8 +84,8 @@ pub struct Services<H: History> {
     pub database: String,
     /// Bounds and habits.
     pub options: Options,
-    /// The one who catches up.
-    pub readers: ReplayPool<H>,
+    /// Those who read the past.
+    pub replays: Arc<ReplayPool<H>>,
     /// The number of sessions that may read what is kept of snapshots at the same moment: the others wait their turn.
     pub spool_readers: Semaphore,
 }
@@ -126,12 +125,10 @@ enum Event<H: History> {
     Message(Option<tungstenite::Result<Message>>),
     /// A message has more fragments than it may have.
     TooBig,
-    Done(JobOutcome<H>),
+    Done(Outcome<H>),
     Tick,
     Stop,
 }
-
-type Work<H> = Pin<Box<dyn Future<Output = JobOutcome<H>> + Send>>;
 
 /// One client.
 pub struct Session<H: History> {
@@ -143,24 +140,25 @@ pub struct Session<H: History> {
     /// The history that the client was told of. Positions of another mean nothing to it.
     epoch: Epoch,
     machine: Machine,
-    /// The place at the router, with the outbox. None before the first subscription, while the whole connection reads
-    /// the journal, and while what is handed over has it: what the outbox holds is sent after that.
-    registration: Option<Registration>,
-    /// It fell behind and gave up its registration. It rejoins before anything else is done at the router: a
-    /// registration without all of the live subscriptions would tell of a progress that they have not made.
-    behind: bool,
-    /// It reads the journal as a whole, to rejoin.
-    rejoining: bool,
-    /// When it last heard how far it is while it was served apart.
-    progressed: Option<Instant>,
-    /// Whose turn it is meanwhile.
-    turns: Turns,
-    /// The subscriptions that move with the connection.
-    live: Vec<ActiveSubscription>,
-    /// They are complete up to here.
-    at: Position,
-    jobs: VecDeque<Job<H>>,
+    /// What is to be done, and when.
+    cursor: Cursor,
+    /// The place at the router, with the outbox.
+    registration: Option<Arc<Registration>>,
+    /// Space for what the outbox has.
+    items: Vec<Delivery>,
+    /// Where the replays are that go on from there.
+    replays: Vec<(ReplayId, ReplayCursor<H>)>,
+    /// Rows that subscriptions begin with, unless one of them is at work.
+    rows: Vec<Snapshot>,
     work: Option<Work<H>>,
+    counted: Counted,
+}
+
+/// The numbers by which a session counts in the metrics.
+#[derive(Debug, Default)]
+struct Counted {
+    live: usize,
+    replays: usize,
 }
 
 impl<H: History> Session<H> {
@@ -172,16 +170,14 @@ impl<H: History> Session<H> {
             wire: Wire::new(socket, Arc::clone(&shared.metrics), shared.options.stall_timeout),
             machine: Machine::new(shared.options.limits, Instant::now()),
             epoch: shared.history.epoch(),
+            cursor: Cursor::new(shared.options.progress_interval),
             shared,
             registration: None,
-            behind: false,
-            rejoining: false,
-            progressed: None,
-            turns: Turns::default(),
-            live: Vec::new(),
-            at: Position::after(Lsn::ZERO),
-            jobs: VecDeque::new(),
+            items: Vec::new(),
+            replays: Vec::new(),
+            rows: Vec::new(),
             work: None,
+            counted: Counted::default(),
         }
     }
 
@@ -191,13 +187,12 @@ impl<H: History> Session<H> {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
         let mut stopped = pin!(stop.cancelled());
-        let mut items = Vec::new();
         let mut took = false;
         loop {
             let event = poll_fn(|cx| {
                 // What the router has comes first, since most wake-ups are for it; but not twice in a row.
                 let first = !std::mem::take(&mut took);
-                if first && let Poll::Ready(taken) = self.poll_take(cx, &mut items) {
+                if first && let Poll::Ready(taken) = self.poll_take(cx) {
                     took = true;
                     return Poll::Ready(Event::Received(taken));
                 }
@@ -207,29 +202,34 @@ impl<H: History> Session<H> {
                 if first {
                     return Poll::Pending;
                 }
-                self.poll_take(cx, &mut items).map(Event::Received)
+                self.poll_take(cx).map(Event::Received)
             });
             match event.await {
-                Event::Received(taken) => self.taken(taken, &mut items).await?,
+                Event::Received(received) => {
+                    let items = std::mem::take(&mut self.items);
+                    self.feed(Input::Outbox(received, items)).await?;
+                }
                 Event::Message(message) => self.received(message).await?,
                 Event::TooBig => return Err(End::Close(CloseCode::TooBig)),
                 // In a box: it is large, and seldom.
                 Event::Done(done) => Box::pin(self.done(done)).await?,
-                Event::Tick => self.ticked(&mut items).await?,
+                Event::Tick => self.ticked().await?,
                 Event::Stop => {
                     let spread = self.shared.options.spread;
                     return Err(End::Close(CloseCode::GoingAway { spread }));
                 }
             }
-            self.start_work();
+            self.start_work().await?;
         }
     }
 
     /// The contents of the outbox, once it has some.
-    fn poll_take(&self, cx: &mut Context<'_>, items: &mut Vec<Delivery>) -> Poll<Received> {
+    fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         match &self.registration {
-            Some(registration) => registration.outbox.poll_take(cx, items),
-            None => Poll::Pending,
+            Some(registration) if self.cursor.is_registered() => {
+                registration.outbox.poll_take(cx, &mut self.items)
+            }
+            _ => Poll::Pending,
         }
     }
 
@@ -279,38 +279,7 @@ impl<H: History> Session<H> {
             .max(Duration::from_millis(10))
     }
 
-    async fn taken(&mut self, taken: Received, items: &mut Vec<Delivery>) -> Result<(), End> {
-        match taken {
-            Received::Items => {
-                let delivered = self.send_items(items).await?;
-                if delivered.stalled {
-                    // Whatever was not sent is read again. Until then its place must not seem to be past.
-                    self.fall_behind();
-                    self.wire.flush().await?;
-                }
-                Ok(())
-            }
-            Received::Behind => {
-                self.fall_behind();
-                Ok(())
-            }
-            Received::EpochChanged => Err(self.epoch_changed().await?),
-        }
-    }
-
-    /// Gives up the place at the router, to rejoin from where the client is.
-    fn fall_behind(&mut self) {
-        self.registration = None;
-        self.behind = true;
-    }
-
-    /// Takes a registration at the router, or the one back that the work at hand had.
-    fn attach(&mut self, registration: Registration) {
-        self.wire.patience.outbox = Arc::downgrade(&registration.outbox);
-        self.registration = Some(registration);
-    }
-
-    async fn ticked(&mut self, items: &mut Vec<Delivery>) -> Result<(), End> {
+    async fn ticked(&mut self) -> Result<(), End> {
         let now = Instant::now();
         let stall_timeout = self.shared.options.stall_timeout;
         if self.unfinished().is_older_than(stall_timeout, now) {
@@ -325,52 +294,8 @@ impl<H: History> Session<H> {
                 None => return Err(End::Close(CloseCode::NoPong)),
             },
         }
-        let Some(registration) = self.registration.as_ref().filter(|_| !self.live.is_empty()) else {
-            return Ok(());
-        };
-        // The position first: whatever it covers is in the outbox by now.
+        // The position first: whatever it covers is in the outbox by then.
         let reached = self.shared.router.position();
-        if let Some(taken) = registration.outbox.try_take(items) {
-            self.taken(taken, items).await?;
-        }
-        match self.registration {
-            Some(_) => self.progress(Position::after(reached)).await,
-            None => Ok(()),
-        }
-    }
-
-    /// The live subscriptions are complete up to a place: the client hears of it if it lies beyond what it was sent,
-    /// and not inside a transaction.
-    async fn progress(&mut self, to: Position) -> Result<(), End> {
-        if to <= self.at {
-            return Ok(());
-        }
-        self.at = to;
-        if to.done == lsn::Done::Commit && !self.live.is_empty() {
-            let progress = ServerMessage::Progress { position: to.end };
-            self.wire.send(progress.to_json()).await?;
-        }
-        Ok(())
-    }
-
-    /// Makes sure that the history is still the one that the client was told of.
-    async fn same_epoch(&mut self) -> Result<(), End> {
-        if self.shared.history.epoch() == self.epoch {
-            return Ok(());
-        }
-        Err(self.epoch_changed().await?)
-    }
-
-    /// Tells every subscription that its history is over.
-    async fn epoch_changed(&mut self) -> Result<End, End> {
-        let message = "the history broke and a new epoch has begun: reconnect, and read the rows anew";
-        for id in self.machine.ids().to_vec() {
-            self.wire
-                .error(&ErrorMessage::new(ErrorCode::ResumeInvalid, message).about(&*id))
-                .await?;
-        }
-        Ok(End::Close(CloseCode::GoingAway {
-            spread: Duration::ZERO,
-        }))
+        self.feed(Input::Tick { reached }).await
     }
 }

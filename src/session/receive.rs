@@ -1,6 +1,5 @@
 //! Messages of a client: read, counted and handed on, or the end of the connection.
 
-use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
@@ -8,7 +7,7 @@ use futures_util::{SinkExt, StreamExt};
 use tungstenite::error::ProtocolError;
 use tungstenite::{Error, Message};
 
-use super::job::Job;
+use super::cursor::Input;
 use super::machine::Request;
 use super::{End, Event, MAX_CLIENT_MESSAGE_BYTES, Session};
 use crate::journal::History;
@@ -24,7 +23,7 @@ impl<H: History> Session<H> {
     /// The next message of the client. As long as it does not take the answers to its pings, nothing more is read from
     /// it: they would have to be kept.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Event<H>> {
-        if self.jobs.iter().filter(|job| job.is_asked_for()).count() >= MAX_WAITING_REQUESTS {
+        if self.cursor.waiting_requests() >= MAX_WAITING_REQUESTS {
             // Read on once one of them is done: work is under way, whose end wakes us.
             return Poll::Pending;
         }
@@ -86,27 +85,10 @@ impl<H: History> Session<H> {
                 self.wire.error(&error).await?;
                 return Err(End::Close(code));
             }
-            Request::Subscribe(id, subscribe) => self.jobs.push_back(Job::Subscribe(id, subscribe)),
-            Request::Unsubscribe(id) => self.unsubscribe(id),
+            Request::Subscribe(id, subscribe) => self.feed(Input::Subscribe(id, subscribe)).await?,
+            Request::Unsubscribe(id) => self.feed(Input::Unsubscribe(id)).await?,
         }
         Ok(())
-    }
-
-    /// Ends a subscription once nothing more of it can come: a job that is about it finds its id gone, and sends
-    /// nothing.
-    fn unsubscribe(&mut self, id: Arc<str>) {
-        let live = self
-            .live
-            .iter()
-            .position(|placed| Arc::ptr_eq(&placed.subscription.id, &id));
-        let job = match live {
-            Some(index) => {
-                self.shared.metrics.subscriptions.dec();
-                Job::Unsubscribe(self.live.swap_remove(index).subscription)
-            }
-            None => Job::Over(id),
-        };
-        self.jobs.push_back(job);
     }
 }
 

@@ -6,9 +6,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::job::{Job, JobOutcome};
-use super::replay::Replay;
+use super::cursor::{Input, Preparation, Rows};
 use super::subscribe::Prepared;
+use super::work::Outcome;
 use super::{End, Services, Session};
 use crate::journal::History;
 use crate::lsn::Position;
@@ -52,7 +52,7 @@ pub(super) async fn step<H: History>(
     mut rows: Box<Snapshot>,
     caller: Caller,
     others: Option<usize>,
-) -> JobOutcome<H> {
+) -> Outcome<H> {
     let has_begun = rows.boundary.is_some();
     let share = others.and_then(|others| u32::try_from(others).ok()?.checked_add(1));
     let turn = share.map_or(SHORTEST_POLL, |share| (POLL / share).max(SHORTEST_POLL));
@@ -64,7 +64,7 @@ pub(super) async fn step<H: History>(
         Ok(Ok(Next::Rows(chunk))) => {
             let before = rows.before.clone();
             let Ok(permit) = shared.spool_readers.acquire().await else {
-                return JobOutcome::Stopped;
+                return Outcome::Stopped;
             };
             let read = tokio::task::spawn_blocking(move || chunk.read(&before, "}")).await;
             drop(permit);
@@ -72,7 +72,7 @@ pub(super) async fn step<H: History>(
                 Ok(read) => read
                     .map(Found::Message)
                     .map_err(|error| Arc::new(snapshot::Error::Spool(error))),
-                Err(_) => return JobOutcome::Panicked,
+                Err(_) => return Outcome::Panicked,
             }
         }
         Ok(Err(error)) => match (&*error, rows.prepared.message.take()) {
@@ -85,7 +85,7 @@ pub(super) async fn step<H: History>(
             _ => Err(error),
         },
     };
-    JobOutcome::Snapshot(rows, found)
+    Outcome::Rows(rows, found)
 }
 
 /// Checks a subscription against its table once more.
@@ -94,84 +94,75 @@ async fn check_again<H: History>(
     id: Arc<str>,
     message: (Box<crate::protocol::Subscribe>, usize),
     caller: Caller,
-) -> JobOutcome<H> {
+) -> Outcome<H> {
     if let Err(error) = shared.tables.renew().await {
         let error = shared.unanswered(&error).about(&*id);
-        return JobOutcome::Prepared(id, Err(error));
+        return Outcome::Prepared(id, Err(error));
     }
     let prepared = Prepared::new(&shared, Arc::clone(&id), &message.0, &caller).await;
     let prepared = prepared.map(|mut prepared| {
         prepared.message = Some(message);
         Box::new(prepared)
     });
-    JobOutcome::Prepared(id, prepared)
+    Outcome::Prepared(id, prepared)
+}
+
+impl Snapshot {
+    /// The id of the subscription that begins with them.
+    pub(super) fn id(&self) -> &Arc<str> {
+        &self.prepared.subscription.id
+    }
 }
 
 impl<H: History> Session<H> {
     /// Asks for the rows.
-    pub(super) async fn open_snapshot(&mut self, prepared: Box<Prepared>) -> Result<(), End> {
+    pub(super) fn open_snapshot(&mut self, prepared: Box<Prepared>) -> Preparation {
         let subscription = &prepared.subscription;
-        match self
-            .shared
-            .snapshots
-            .open(&subscription.query, self.caller.connection)
-        {
+        let snapshots = &self.shared.snapshots;
+        match snapshots.open(&subscription.query, self.caller.connection) {
             Ok(cursor) => {
                 let id = serde_json::Value::from(&*subscription.id);
-                self.jobs.push_back(Job::Snapshot(Box::new(Snapshot {
+                self.rows.push(Snapshot {
                     before: format!("{{\"type\":\"snapshot\",\"id\":{id},\"rows\":"),
                     prepared,
                     cursor,
                     boundary: None,
-                })));
-                Ok(())
+                });
+                Preparation::Rows
             }
-            Err(error) => {
-                let refusal = self.refusal(&error).about(&*subscription.id);
-                self.refuse(&subscription.id, &refusal).await
-            }
+            Err(error) => Preparation::Refused(Box::new(self.refusal(&error).about(&*subscription.id))),
         }
     }
 
     /// Goes on from what a step came to.
-    pub(super) async fn snapshot(
+    pub(super) async fn has_rows(
         &mut self,
         mut rows: Box<Snapshot>,
         found: Result<Found, Arc<snapshot::Error>>,
     ) -> Result<(), End> {
-        let subscription = Arc::clone(&rows.prepared.subscription);
         self.same_epoch().await?;
-        if !self.machine.holds(&subscription.id) {
-            return Ok(());
-        }
-        match (found, &rows.boundary) {
-            (Ok(Found::Nothing), _) => {}
+        let id = Arc::clone(rows.id());
+        let found = match (found, &rows.boundary) {
+            _ if !self.cursor.awaits(&id) => Ok(Rows::Nothing),
+            (Ok(Found::Nothing), _) => Ok(Rows::Nothing),
             (Ok(Found::Begun(boundary)), _) if boundary.epoch != self.epoch => {
-                let refusal = self.refusal(&snapshot::Error::Unsettled).about(&*subscription.id);
-                return self.refuse(&subscription.id, &refusal).await;
+                Err(self.refusal(&snapshot::Error::Unsettled))
             }
             (Ok(Found::Begun(boundary)), _) => {
                 let start = Position::after(boundary.after);
                 rows.boundary = Some(boundary);
-                self.wire.send(rows.prepared.subscribed(start)).await?;
+                Ok(Rows::Message(rows.prepared.subscribed(start)))
             }
-            (Ok(Found::Message(text)), _) => self.wire.send(text).await?,
+            (Ok(Found::Message(text)), _) => Ok(Rows::Message(text)),
             (Ok(Found::End), Some(boundary)) => {
-                let (start, boundary) = (Position::after(boundary.after), Some(Arc::clone(boundary)));
-                let replay = Replay::alone(&self.shared, subscription, start, boundary);
-                self.jobs.push_back(Job::Replay(replay));
-                return Ok(());
+                let subscription = Arc::clone(&rows.prepared.subscription);
+                Ok(Rows::End(subscription, Arc::clone(boundary)))
             }
-            (Ok(Found::End), None) => {
-                let refusal = self.refusal(&snapshot::Error::Unsettled).about(&*subscription.id);
-                return self.refuse(&subscription.id, &refusal).await;
-            }
-            (Err(error), _) => {
-                let refusal = self.refusal(&error).about(&*subscription.id);
-                return self.refuse(&subscription.id, &refusal).await;
-            }
-        }
-        self.jobs.push_back(Job::Snapshot(rows));
-        Ok(())
+            (Ok(Found::End), None) => Err(self.refusal(&snapshot::Error::Unsettled)),
+            (Err(error), _) => Err(self.refusal(&error)),
+        };
+        self.rows.push(*rows);
+        let found = found.unwrap_or_else(|refusal| Rows::Refused(Box::new(refusal.about(&*id))));
+        self.feed(Input::Rows(id, found)).await
     }
 }

@@ -2,18 +2,11 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::sync::Semaphore;
-
 use super::*;
-use crate::delivery::{self, Delivery, Router};
+use crate::delivery::{ActiveSubscription, Delivery, ResumePoint, Standing};
 use crate::journal::{Batch, Identity, Journal};
 use crate::lsn::{Epoch, Lsn, Start};
 use crate::matching::tests::{Log, relation, subscription};
-use crate::postgres::ConnInfo;
-use crate::schema::Tables;
-use crate::session::{Limits, Options};
-use crate::snapshot::{self, Snapshots};
-use crate::telemetry::Metrics;
 
 /// A journal of which the so many-th piece that is read next panics, if any.
 #[derive(Clone)]
@@ -84,68 +77,36 @@ impl History for Brittle {
     }
 }
 
-/// The state that sessions share, without a database: nobody asks it here.
-fn shared(history: &Brittle, dir: &std::path::Path) -> Arc<Services<Brittle>> {
-    let metrics = Metrics::new();
-    let conninfo = ConnInfo::parse_with("postgresql://nobody@localhost/none", |_| None).unwrap();
-    let options = Options {
-        limits: Limits {
-            max_subscriptions: 1,
-            ping_interval: Duration::from_secs(1),
-            pong_timeout: Duration::from_secs(1),
-        },
-        outbox_bytes: 1024,
-        max_frame_bytes: 1024,
-        progress_interval: Duration::from_secs(1),
-        stall_timeout: Duration::from_secs(1),
-        spread: Duration::ZERO,
-    };
-    let routing = delivery::Options {
-        max_frame_bytes: 1024,
-    };
-    let (_, router) = Router::new(history.clone(), routing, Arc::clone(&metrics)).unwrap();
-    let snapshots = snapshot::Options {
-        conninfo: conninfo.clone(),
-        primary: conninfo.clone(),
-        publications: Vec::new(),
-        max_connections: 1,
-        timeout: Duration::from_secs(1),
-        max_bytes: 0,
-        max_row_bytes: 0,
-        max_frame_bytes: 1024,
-        dir: dir.to_owned(),
-    };
-    Arc::new(Services {
-        history: history.clone(),
-        snapshots: Snapshots::new(history.clone(), Arc::default(), snapshots, Arc::clone(&metrics)),
-        router,
-        tables: Tables::open(conninfo, Vec::new(), &[], dir, history.epoch()).unwrap(),
-        metrics,
-        database: "none".into(),
-        options,
-        readers: ReplayPool::default(),
-        spool_readers: Semaphore::new(1),
+/// A request for everything.
+fn request(id: &str) -> Box<ReplayRequest<Brittle>> {
+    let start = Position::after(Lsn::ZERO);
+    let subscription = subscription(id, None);
+    Box::new(ReplayRequest {
+        subscriptions: vec![ActiveSubscription {
+            subscription: Arc::clone(&subscription),
+            after: start,
+        }],
+        only: Some(subscription),
+        from: ResumePoint::told(start),
+        until: None,
+        boundary: None,
+        standing: Standing::default(),
+        cursor: None,
     })
 }
 
-/// Somebody who asks for a reading of everything.
-fn asks(shared: &Arc<Services<Brittle>>) -> oneshot::Receiver<JobOutcome<Brittle>> {
-    let start = Position::after(Lsn::ZERO);
-    let replay = Replay::alone(shared, subscription("s", None), start, None);
-    shared.readers.queue().ask(replay)
+fn pool(history: &Brittle) -> Arc<ReplayPool<Brittle>> {
+    ReplayPool::new(history.clone(), 1024, Metrics::new())
 }
 
-/// The number of frames that were read for somebody, and whether it is read for alone from now on; `None` if its
+/// The number of frames that were read for somebody, and whether it is read for with others from now on; `None` if its
 /// reading broke.
-async fn heard(answered: oneshot::Receiver<JobOutcome<Brittle>>) -> Option<(usize, bool)> {
-    match answered.await.ok()? {
-        JobOutcome::Stepped(replay, step, _) => {
-            let items = step.unwrap().items;
-            let is_frame = |item: &&Delivery| matches!(item, Delivery::Frame(_));
-            Some((items.iter().filter(is_frame).count(), replay.is_shareable()))
-        }
-        _ => panic!("something else was done"),
-    }
+async fn heard(answered: oneshot::Receiver<ReplayResult<Brittle>>) -> Option<(usize, bool)> {
+    let result = answered.await.ok()?;
+    let items = result.found.unwrap().items;
+    let is_frame = |item: &&Delivery| matches!(item, Delivery::Frame(_));
+    let frames = items.iter().filter(is_frame).count();
+    Some((frames, !result.standing.is_unshared))
 }
 
 #[tokio::test]
@@ -158,13 +119,13 @@ async fn a_reading_for_many_that_panics_is_made_for_each_alone_and_ends_only_who
         journal: log.journal.clone(),
         breaks: Arc::default(),
     };
-    let dir = tempfile::tempdir().unwrap();
-    let shared = shared(&history, dir.path());
+    let pool = pool(&history);
+    let asks = || pool.queue().ask(request("s"));
     let read_all = || {
-        shared.readers.queue().threads += 1;
-        read_for_all(&shared, Lane::SHARED);
+        pool.queue().threads += 1;
+        read_for_all(&pool, Lane::SHARED);
     };
-    let many: Vec<_> = (0..=FEW).map(|_| asks(&shared)).collect();
+    let many: Vec<_> = (0..=FEW).map(|_| asks()).collect();
     // Once all have joined, by what was read first.
     history.breaks.store(2, Ordering::SeqCst);
     read_all();
@@ -173,7 +134,7 @@ async fn a_reading_for_many_that_panics_is_made_for_each_alone_and_ends_only_who
         assert_eq!(heard(answered).await, Some((3, false)));
     }
     // Nobody else is there to be read for, so that it ends who asked.
-    let (broken, next) = (asks(&shared), asks(&shared));
+    let (broken, next) = (asks(), asks());
     history.breaks.store(1, Ordering::SeqCst);
     read_all();
     assert_eq!(heard(broken).await, None);
@@ -187,28 +148,26 @@ async fn who_took_much_apart_has_its_turn_when_the_others_have_taken_as_much() {
         journal: log.journal.clone(),
         breaks: Arc::default(),
     };
-    let dir = tempfile::tempdir().unwrap();
-    let shared = shared(&history, dir.path());
-    let mut queue = shared.readers.queue();
+    let pool = pool(&history);
+    let mut queue = pool.queue();
     let mut answers = Vec::new();
     let mut asks = |queue: &mut Queue<Brittle>, taken| {
-        let start = Position::after(Lsn::ZERO);
-        let mut replay = Replay::alone(&shared, subscription("s", None), start, None);
-        replay.taken = taken;
+        let mut request = request("s");
+        request.standing.taken = taken;
         let (answer, answered) = oneshot::channel();
         answers.push(answered);
         let number = queue.asked;
         queue.asked += 1;
-        queue.apart.push_back(ReplayRequest {
+        queue.apart.push_back(Waiting {
             number,
-            replay,
+            request,
             answer,
-            sending: None,
+            share: None,
         });
     };
     let next = |queue: &mut Queue<Brittle>| {
         let (mut together, _) = queue.next(Lane::APART).unwrap();
-        together.ahead.pop_front().unwrap().replay.taken
+        together.ahead.pop_front().unwrap().request.standing.taken
     };
     // The hostile one has asked first, and had a step before.
     asks(&mut queue, 2_000);

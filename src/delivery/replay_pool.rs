@@ -17,13 +17,13 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::Services;
-use super::job::JobOutcome;
-use super::replay::{Replay, Step, count};
-use crate::delivery::{Found, ReplayCursor, ReplayFilter, ReplaySink};
+use super::replay_cursor::{Found, ReplayCursor, ReplayFilter, ReplaySink};
+use super::replay_request::{Panicked, ReplayRequest, ReplayResult};
 use crate::journal::{self, History};
 use crate::lsn::{self, Position};
 use crate::matching::Lane;
+use crate::snapshot::SnapshotBoundary;
+use crate::telemetry::Metrics;
 
 /// The number of threads that read the journal at the same moment.
 const MAX_THREADS: usize = 2;
@@ -43,14 +43,19 @@ const FEW: usize = 8;
 /// one step of a scan comes, it would wait for nothing.
 const REACH: u64 = 64 * 1024 * 1024;
 
-/// The one who catches up.
-pub struct ReplayPool<H: History>(Mutex<Queue<H>>);
+/// The threads that read the journal for those who are not at its head, and those who wait for them.
+pub struct ReplayPool<H: History> {
+    history: H,
+    metrics: Arc<Metrics>,
+    max_frame_bytes: usize,
+    queue: Mutex<Queue<H>>,
+}
 
 struct Queue<H: History> {
     /// In the order in which they asked.
-    waiting: VecDeque<ReplayRequest<H>>,
+    waiting: VecDeque<Waiting<H>>,
     /// The same of those who are read for apart.
-    apart: VecDeque<ReplayRequest<H>>,
+    apart: VecDeque<Waiting<H>>,
     /// The work that the one of them had taken whose turn it was last.
     apart_taken: u64,
     /// The number of those that have asked.
@@ -91,28 +96,14 @@ impl Shares {
     }
 }
 
-/// Somebody to be read for.
-struct ReplayRequest<H: History> {
+/// Somebody who waits to be read for.
+struct Waiting<H: History> {
     /// The number of those that had asked before.
     number: u64,
-    replay: Box<Replay<H>>,
-    answer: oneshot::Sender<JobOutcome<H>>,
+    request: Box<ReplayRequest<H>>,
+    answer: oneshot::Sender<ReplayResult<H>>,
     /// While it is read for.
-    sending: Option<Sending<H>>,
-}
-
-impl<H: History> Default for ReplayPool<H> {
-    fn default() -> ReplayPool<H> {
-        ReplayPool(Mutex::new(Queue {
-            waiting: VecDeque::new(),
-            apart: VecDeque::new(),
-            apart_taken: 0,
-            asked: 0,
-            threads: 0,
-            apart_threads: 0,
-            sending: Shares::default(),
-        }))
-    }
+    share: Option<Share<H>>,
 }
 
 impl<H: History> std::fmt::Debug for ReplayPool<H> {
@@ -124,36 +115,84 @@ impl<H: History> std::fmt::Debug for ReplayPool<H> {
 }
 
 impl<H: History> ReplayPool<H> {
+    /// A pool that reads `history`, with frames of about `max_frame_bytes`.
+    pub fn new(history: H, max_frame_bytes: usize, metrics: Arc<Metrics>) -> Arc<ReplayPool<H>> {
+        Arc::new(ReplayPool {
+            history,
+            metrics,
+            max_frame_bytes,
+            queue: Mutex::new(Queue {
+                waiting: VecDeque::new(),
+                apart: VecDeque::new(),
+                apart_taken: 0,
+                asked: 0,
+                threads: 0,
+                apart_threads: 0,
+                sending: Shares::default(),
+            }),
+        })
+    }
+
+    /// Has one step read.
+    ///
+    /// # Errors
+    /// Reading panicked, where it was for this request alone.
+    pub async fn read(self: &Arc<Self>, request: Box<ReplayRequest<H>>) -> Result<ReplayResult<H>, Panicked> {
+        let answered = self.queue().ask(request);
+        self.start_threads(1);
+        let mut answered = pin!(answered);
+        loop {
+            match tokio::time::timeout(AWAY_AFTER, answered.as_mut()).await {
+                Ok(answer) => return answer.map_err(|_| Panicked),
+                // Should all shares be with sessions that are away, nobody gives one back.
+                Err(_) => self.start_threads(1),
+            }
+        }
+    }
+
     fn queue(&self) -> MutexGuard<'_, Queue<H>> {
         // Nothing that it holds is ever half changed.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// Has one step read for `replay`.
-pub(super) async fn read<H: History>(shared: &Arc<Services<H>>, replay: Box<Replay<H>>) -> JobOutcome<H> {
-    let answered = shared.readers.queue().ask(replay);
-    start_threads(shared, 1);
-    let mut answered = pin!(answered);
-    loop {
-        match tokio::time::timeout(AWAY_AFTER, answered.as_mut()).await {
-            Ok(answer) => return answer.unwrap_or(JobOutcome::Panicked),
-            // Should all shares be with sessions that are away, nobody gives one back.
-            Err(_) => start_threads(shared, 1),
+    /// Starts the threads that are missing, if there is room for so many.
+    fn start_threads(self: &Arc<Self>, room: usize) {
+        for lane in [Lane::SHARED, Lane::APART] {
+            if self.queue().takes_thread(lane, room) {
+                let pool = Arc::clone(self);
+                // It ends once nobody waits, or too many have something to send.
+                drop(tokio::task::spawn_blocking(move || read_for_all(&pool, lane)));
+            }
         }
+    }
+
+    /// A cursor over the journal from a place, for nobody yet.
+    pub(super) fn cursor(
+        &self,
+        place: Position,
+        boundary: Option<Arc<SnapshotBoundary>>,
+    ) -> Result<ReplayCursor<H>, journal::Error> {
+        ReplayCursor::new(&self.history, place, boundary, self.max_frame_bytes)
+    }
+
+    /// Adds what a cursor took to what is counted.
+    pub(super) fn count(&self, cursor: &mut ReplayCursor<H>) {
+        let registry = cursor.registry();
+        self.metrics.undecided(registry.take_undecided());
+        registry.take_work(|table, units| self.metrics.match_work(&table.schema, &table.name, units));
     }
 }
 
 /// A share of [`MAX_SENDING`], until it is dropped.
-pub(super) struct Sending<H: History> {
-    shared: Arc<Services<H>>,
+pub struct Share<H: History> {
+    pool: Arc<ReplayPool<H>>,
     number: u64,
 }
 
-impl<H: History> Sending<H> {
+impl<H: History> Share<H> {
     /// Does what is left to do, which begins when the session has its turn, and gives the share up once that waits for
     /// the client.
-    pub(super) async fn during<T>(self, sends: impl Future<Output = T>) -> T {
+    pub async fn during<T>(self, sends: impl Future<Output = T>) -> T {
         let mut sends = pin!(sends);
         let mut share = Some(self);
         poll_fn(|cx| {
@@ -165,29 +204,18 @@ impl<H: History> Sending<H> {
     }
 }
 
-impl<H: History> Drop for Sending<H> {
+impl<H: History> Drop for Share<H> {
     fn drop(&mut self) {
-        self.shared.readers.queue().sending.give_back(self.number);
-        start_threads(&self.shared, ENOUGH_ROOM);
-    }
-}
-
-/// Starts the threads that are missing, if there is room for so many.
-fn start_threads<H: History>(shared: &Arc<Services<H>>, room: usize) {
-    for lane in [Lane::SHARED, Lane::APART] {
-        if shared.readers.queue().takes_thread(lane, room) {
-            let shared = Arc::clone(shared);
-            // It ends once nobody waits, or too many have something to send.
-            drop(tokio::task::spawn_blocking(move || read_for_all(&shared, lane)));
-        }
+        self.pool.queue().sending.give_back(self.number);
+        self.pool.start_threads(ENOUGH_ROOM);
     }
 }
 
 /// Reads for those who wait, as long as there are any who may.
-fn read_for_all<H: History>(shared: &Arc<Services<H>>, lane: Lane) {
+fn read_for_all<H: History>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
     loop {
         let (mut together, shares) = {
-            let mut queue = shared.readers.queue();
+            let mut queue = pool.queue();
             match queue.next(lane) {
                 Some(together) => together,
                 None => {
@@ -197,8 +225,8 @@ fn read_for_all<H: History>(shared: &Arc<Services<H>>, lane: Lane) {
             }
         };
         for (waiting, number) in together.ahead.iter_mut().zip(shares) {
-            waiting.sending = Some(Sending {
-                shared: Arc::clone(shared),
+            waiting.share = Some(Share {
+                pool: Arc::clone(pool),
                 number,
             });
         }
@@ -206,16 +234,16 @@ fn read_for_all<H: History>(shared: &Arc<Services<H>>, lane: Lane) {
             1 => together
                 .ahead
                 .into_iter()
-                .for_each(|waiting| waiting.read(shared, lane)),
+                .for_each(|waiting| waiting.read(pool, lane)),
             _ => {
                 // Should it fail, each is read for alone, and hears of what concerns it.
-                match catch_unwind(AssertUnwindSafe(|| together.read(shared))) {
+                match catch_unwind(AssertUnwindSafe(|| together.read(pool))) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::debug!(%error, "a reading for many failed"),
                     Err(_) => tracing::error!("a reading for many panicked: each is read for alone"),
                 }
                 let left = together.left();
-                shared.readers.queue().put_back(left);
+                pool.queue().put_back(left);
             }
         }
     }
@@ -223,21 +251,21 @@ fn read_for_all<H: History>(shared: &Arc<Services<H>>, lane: Lane) {
 
 impl<H: History> Queue<H> {
     /// One more waits for the next step of a reading.
-    fn ask(&mut self, mut replay: Box<Replay<H>>) -> oneshot::Receiver<JobOutcome<H>> {
+    fn ask(&mut self, mut request: Box<ReplayRequest<H>>) -> oneshot::Receiver<ReplayResult<H>> {
         let (answer, answered) = oneshot::channel();
-        let waiting = match replay.is_apart() {
+        let waiting = match request.is_apart() {
             true => {
                 // It saves up nothing while it is away.
-                replay.taken = replay.taken.max(self.apart_taken);
+                request.standing.taken = request.standing.taken.max(self.apart_taken);
                 &mut self.apart
             }
             false => &mut self.waiting,
         };
-        waiting.push_back(ReplayRequest {
+        waiting.push_back(Waiting {
             number: self.asked,
-            replay,
+            request,
             answer,
-            sending: None,
+            share: None,
         });
         self.asked += 1;
         answered
@@ -253,7 +281,7 @@ impl<H: History> Queue<H> {
     }
 
     /// Those who wait to be read for so, the threads that do, and how many may.
-    fn lane(&mut self, lane: Lane) -> (&mut VecDeque<ReplayRequest<H>>, &mut usize, usize) {
+    fn lane(&mut self, lane: Lane) -> (&mut VecDeque<Waiting<H>>, &mut usize, usize) {
         match lane.puts_apart {
             true => (&mut self.waiting, &mut self.threads, MAX_THREADS),
             false => (&mut self.apart, &mut self.apart_threads, MAX_APART_THREADS),
@@ -267,9 +295,10 @@ impl<H: History> Queue<H> {
         let room = self.sending.room(now);
         if lane == Lane::APART {
             let waiting = self.apart.iter().enumerate().filter(|_| room > 0);
-            let (place, _) = waiting.min_by_key(|(_, waiting)| (waiting.replay.taken, waiting.number))?;
+            let (place, _) =
+                waiting.min_by_key(|(_, waiting)| (waiting.request.standing.taken, waiting.number))?;
             let first = self.apart.remove(place)?;
-            self.apart_taken = first.replay.taken;
+            self.apart_taken = first.request.standing.taken;
             let share = self.sending.take(now);
             return Some((ReplayGroup::of(first), vec![share]));
         }
@@ -278,11 +307,11 @@ impl<H: History> Queue<H> {
             return None;
         }
         let first = self.waiting.pop_front()?;
-        let place = first.replay.at();
+        let place = first.request.at();
         let mut ahead = VecDeque::new();
-        if self.waiting.len() >= FEW && first.replay.is_shareable() {
+        if self.waiting.len() >= FEW && first.request.is_shareable() {
             let mut left = room - 1;
-            let mut joins = |other: &ReplayRequest<H>| {
+            let mut joins = |other: &Waiting<H>| {
                 let joins = left > 0 && other.is_ahead_of(place);
                 left -= usize::from(joins);
                 joins
@@ -290,7 +319,9 @@ impl<H: History> Queue<H> {
             (ahead, self.waiting) = std::mem::take(&mut self.waiting)
                 .into_iter()
                 .partition(&mut joins);
-            ahead.make_contiguous().sort_by_key(|waiting| waiting.replay.at());
+            ahead
+                .make_contiguous()
+                .sort_by_key(|waiting| waiting.request.at());
         }
         ahead.push_front(first);
         let shares = (0..ahead.len()).map(|_| self.sending.take(now)).collect();
@@ -302,7 +333,7 @@ impl<H: History> Queue<H> {
     }
 
     /// Takes back who was not read for, each to where it waited.
-    fn put_back(&mut self, left: Vec<ReplayRequest<H>>) {
+    fn put_back(&mut self, left: Vec<Waiting<H>>) {
         self.waiting.extend(left);
         self.waiting
             .make_contiguous()
@@ -310,41 +341,44 @@ impl<H: History> Queue<H> {
     }
 }
 
-impl<H: History> ReplayRequest<H> {
+impl<H: History> Waiting<H> {
     /// True if a scan comes soon to its place from another. In the middle of a transaction it comes only from there.
     fn is_ahead_of(&self, place: Position) -> bool {
-        let at = self.replay.at();
+        let at = self.request.at();
         let is_ahead = at == place || at > place && at.done == lsn::Done::Commit;
-        is_ahead && at.end.0 - place.end.0 <= REACH && self.replay.is_shareable()
+        is_ahead && at.end.0 - place.end.0 <= REACH && self.request.is_shareable()
     }
 
-    fn read(mut self, shared: &Services<H>, lane: Lane) {
+    fn read(mut self, pool: &ReplayPool<H>, lane: Lane) {
         // A panic in one session ends that session: whoever waits for the answer finds it gone.
-        let read = catch_unwind(AssertUnwindSafe(|| self.replay.read(shared, lane)));
-        if let Ok(step) = read {
-            self.answer(step);
+        let read = catch_unwind(AssertUnwindSafe(|| self.request.step(pool, lane)));
+        if let Ok(found) = read {
+            self.answer(found);
         }
     }
 
-    fn answer(self, step: Result<Step, journal::Error>) {
+    fn answer(self, found: Result<Found, journal::Error>) {
+        let ReplayRequest { standing, cursor, .. } = *self.request;
         // Whoever does not wait any more has gone.
-        drop(
-            self.answer
-                .send(JobOutcome::Stepped(self.replay, step, self.sending)),
-        );
+        drop(self.answer.send(ReplayResult {
+            found,
+            standing,
+            cursor,
+            share: self.share,
+        }));
     }
 }
 
 /// Some that are read for by one scan.
 struct ReplayGroup<H: History> {
     /// Those whose places it has not come to, in their order.
-    ahead: VecDeque<ReplayRequest<H>>,
+    ahead: VecDeque<Waiting<H>>,
     /// The others, until they are answered.
-    joined: Vec<Option<ReplayRequest<H>>>,
+    joined: Vec<Option<Waiting<H>>>,
 }
 
 impl<H: History> ReplayGroup<H> {
-    fn of(one: ReplayRequest<H>) -> ReplayGroup<H> {
+    fn of(one: Waiting<H>) -> ReplayGroup<H> {
         ReplayGroup {
             ahead: VecDeque::from([one]),
             joined: Vec::new(),
@@ -352,62 +386,55 @@ impl<H: History> ReplayGroup<H> {
     }
 
     /// Those whose places the scan did not come to, and those for whom it failed.
-    fn left(self) -> Vec<ReplayRequest<H>> {
+    fn left(self) -> Vec<Waiting<H>> {
         let failed = self.joined.into_iter().flatten().map(|mut waiting| {
-            waiting.replay.share_no_more();
+            waiting.request.standing.is_unshared = true;
             waiting
         });
-        let mut left: Vec<ReplayRequest<H>> = failed.chain(self.ahead).collect();
+        let mut left: Vec<Waiting<H>> = failed.chain(self.ahead).collect();
         for waiting in &mut left {
-            waiting.sending = None;
+            waiting.share = None;
         }
         left
     }
 
-    fn read(&mut self, shared: &Services<H>) -> Result<(), journal::Error> {
+    fn read(&mut self, pool: &ReplayPool<H>) -> Result<(), journal::Error> {
         // Whatever fails from here on concerns the first at least.
         self.joined.extend(self.ahead.pop_front().map(Some));
         let Some(Some(first)) = self.joined.first() else {
             return Ok(());
         };
-        let (place, max_frame_bytes) = (first.replay.at(), shared.options.max_frame_bytes);
-        let mut scan = ReplayCursor::new(&shared.history, place, None, max_frame_bytes)?;
-        scan.join(&first.replay.wanted());
-        let answering = &mut Answering {
-            together: self,
-            shared,
-        };
-        let read = scan.step(answering, Lane::SHARED);
-        count(&mut scan, &shared.metrics);
+        let mut scan = pool.cursor(first.request.at(), None)?;
+        scan.join(&first.request.filter());
+        let read = scan.step(&mut Answering { together: self }, Lane::SHARED);
+        pool.count(&mut scan);
         read
     }
 }
 
 struct Answering<'t, H: History> {
     together: &'t mut ReplayGroup<H>,
-    shared: &'t Services<H>,
 }
 
 impl<H: History> ReplaySink for Answering<'_, H> {
     fn next(&self) -> Option<Position> {
-        self.together.ahead.front().map(|waiting| waiting.replay.at())
+        self.together.ahead.front().map(|waiting| waiting.request.at())
     }
 
     fn join(&mut self, joins: impl FnOnce(&ReplayFilter<'_>)) {
         let joined = &mut self.together.joined;
         joined.extend(self.together.ahead.pop_front().map(Some));
         if let Some(Some(waiting)) = joined.last() {
-            joins(&waiting.replay.wanted());
+            joins(&waiting.request.filter());
         }
     }
 
     fn found(&mut self, number: usize, found: Found) -> bool {
         let waiting = self.together.joined.get_mut(number).and_then(Option::take);
         if let Some(mut waiting) = waiting {
-            // Its own scan, if it had one, is not where it is any more.
-            waiting.replay.let_go();
-            let step = waiting.replay.took(self.shared, found);
-            waiting.answer(Ok(step));
+            // Its own cursor, if it had one, is not where it is any more.
+            waiting.request.cursor = None;
+            waiting.answer(Ok(found));
         }
         true
     }

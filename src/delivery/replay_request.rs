@@ -1,0 +1,114 @@
+//! [`ReplayRequest`]: what a session asks of the [`ReplayPool`], and what that answers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::handle::ActiveSubscription;
+use super::replay_cursor::{Found, ReplayCursor, ReplayFilter, ResumePoint};
+use super::replay_pool::{ReplayPool, Share};
+use crate::journal::{self, History};
+use crate::lsn::Position;
+use crate::matching::{Lane, Subscription};
+use crate::snapshot::SnapshotBoundary;
+
+/// A request for one step of a replay: where it goes on, and for whom.
+pub struct ReplayRequest<H: History> {
+    /// The subscriptions that are read for.
+    pub subscriptions: Vec<ActiveSubscription>,
+    /// The one that is read for alone, if it is no whole connection.
+    pub only: Option<Arc<Subscription>>,
+    /// From here on.
+    pub from: ResumePoint,
+    /// Up to here, if not to the head.
+    pub until: Option<Position>,
+    /// The part that the one subscription has by its snapshot.
+    pub boundary: Option<Arc<SnapshotBoundary>>,
+    /// What the pool remembers of earlier steps of this replay.
+    pub standing: Standing,
+    /// The cursor that an earlier step answered, if nothing was rewound since.
+    pub cursor: Option<ReplayCursor<H>>,
+}
+
+/// What the pool remembers of a replay from step to step.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Standing {
+    /// It is read for alone, because a step for it and others failed.
+    pub is_unshared: bool,
+    /// The work that its steps took where it is read for apart, from what the others there had taken when it came.
+    pub taken: u64,
+}
+
+/// The outcome of one step of a replay.
+pub struct ReplayResult<H: History> {
+    /// What was found.
+    pub found: Result<Found, journal::Error>,
+    /// To be handed back with the next request.
+    pub standing: Standing,
+    /// To be handed back with the next request, if that goes on where this one ended.
+    pub cursor: Option<ReplayCursor<H>>,
+    /// The share that what was found holds of the pool until it is sent.
+    pub share: Option<Share<H>>,
+}
+
+/// Reading panicked: a defect, which is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("reading the journal failed")]
+pub struct Panicked;
+
+/// The least work that a step counts for: it reads of the journal.
+const STEP: u64 = 1_000_000;
+
+impl<H: History> ReplayRequest<H> {
+    /// The part of the history that is to be read.
+    pub(super) fn filter(&self) -> ReplayFilter<'_> {
+        ReplayFilter {
+            subscriptions: &self.subscriptions,
+            only: self.only.as_deref(),
+            from: self.from,
+            until: self.until,
+        }
+    }
+
+    pub(super) fn at(&self) -> Position {
+        self.from.position
+    }
+
+    /// True if it is to be read for apart: it has a query that takes long.
+    pub(super) fn is_apart(&self) -> bool {
+        let now = Instant::now();
+        let mut queries = self.subscriptions.iter().map(|placed| &placed.subscription.query);
+        queries.any(|query| query.meter.is_apart(now))
+    }
+
+    /// True if it can be read for together with others. Up to a snapshot's boundary it is read for by itself: the
+    /// others need what the snapshot holds.
+    pub(super) fn is_shareable(&self) -> bool {
+        let is_before = |boundary: &Arc<SnapshotBoundary>| self.at() < Position::after(boundary.until);
+        !self.standing.is_unshared && !self.boundary.as_ref().is_some_and(is_before) && !self.is_apart()
+    }
+
+    /// Reads one step for it alone.
+    pub(super) fn step(&mut self, pool: &ReplayPool<H>, lane: Lane) -> Result<Found, journal::Error> {
+        let mut cursor = match self.cursor.take() {
+            Some(mut cursor) => {
+                cursor.go_on(0, self.until);
+                cursor
+            }
+            None => {
+                let mut cursor = pool.cursor(self.at(), self.boundary.clone())?;
+                cursor.join(&self.filter());
+                cursor
+            }
+        };
+        let before = cursor.registry().worked();
+        let found = cursor.step_alone(lane);
+        let worked = cursor.registry().worked() - before;
+        self.standing.taken = self.standing.taken.saturating_add(worked).saturating_add(STEP);
+        pool.count(&mut cursor);
+        let found = found?.unwrap_or_else(|| Found::nothing(self.from));
+        if !found.is_cut {
+            self.cursor = Some(cursor);
+        }
+        Ok(found)
+    }
+}

@@ -1,0 +1,157 @@
+//! The jobs of a connection, which are done one at a time, and whose turn it is.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::replay::Replay;
+use super::{Action, Cursor, Registered, Work};
+use crate::matching::Subscription;
+use crate::protocol::Subscribe;
+
+/// Something to be done.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Look whether a subscription can be, and from where.
+    Subscribe(Arc<str>, Box<Subscribe>),
+    /// Send the rows that the subscription of this id begins with.
+    Rows(Arc<str>),
+    /// Read on for what is not at the head.
+    Replay(Box<Replay>),
+    /// The whole connection fell behind: read on for it, then join again.
+    Rejoin,
+    /// Take a subscription out of force, and tell the client.
+    Unsubscribe(Arc<Subscription>),
+    /// Tell the client that a subscription is over which never was in force, or not any more.
+    Over(Arc<str>),
+}
+
+impl Job {
+    /// True if a client's message asked for it, and so that of how many there are is for the client to say.
+    fn is_asked_for(&self) -> bool {
+        matches!(self, Job::Subscribe(..) | Job::Unsubscribe(_) | Job::Over(_))
+    }
+}
+
+/// Turns of jobs beside the reading that a connection rejoins by: they have a quarter of the time.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    /// When the last one began, while it goes on.
+    began: Option<Instant>,
+    /// When the next one may begin.
+    next: Option<Instant>,
+}
+
+impl Turns {
+    /// True if one of them has its turn now, the last one being over.
+    fn are_others(&mut self, now: Instant) -> bool {
+        if let Some(began) = self.began.take() {
+            self.next = Some(now + 3 * now.duration_since(began));
+        }
+        self.next.is_none_or(|next| now >= next)
+    }
+
+    fn begin(&mut self, now: Instant) {
+        self.began = Some(now);
+    }
+}
+
+impl Cursor {
+    /// The number of the client's requests that wait for their turn.
+    pub(in crate::session) fn waiting_requests(&self) -> usize {
+        self.jobs.iter().filter(|job| job.is_asked_for()).count()
+    }
+
+    /// Begins the next job, if nothing is being done. To be called once everything was performed that an input led to.
+    pub(in crate::session) fn start(&mut self, now: Instant) -> Vec<Action> {
+        debug_assert!(
+            matches!(self.pending, super::Pending::Nothing),
+            "an answer is owed"
+        );
+        while self.work.is_none() {
+            let Some(job) = self.next_job(now) else { break };
+            self.begin(job, now);
+        }
+        std::mem::take(&mut self.actions)
+    }
+
+    /// The next job. A connection that is behind rejoins first, since whatever needs a registration waits for that; but
+    /// under constant load it may be behind for ever, so that what needs none has its turns in between.
+    fn next_job(&mut self, now: Instant) -> Option<Job> {
+        if !self.is_behind() {
+            self.behind = false;
+            self.turns = Turns::default();
+            return self.jobs.pop_front();
+        }
+        if self.turns.are_others(now)
+            && let Some(other) = self.needs_no_registration()
+        {
+            self.turns.begin(now);
+            return self.jobs.remove(other);
+        }
+        if self.rejoining {
+            let is_whole = |job: &Job| matches!(job, Job::Replay(replay) if replay.is_of_all());
+            let whole = self.jobs.iter().position(is_whole);
+            return whole.and_then(|whole| self.jobs.remove(whole));
+        }
+        self.behind = false;
+        self.rejoining = true;
+        Some(Job::Rejoin)
+    }
+
+    /// True if what is live waits for the connection to rejoin.
+    pub(super) fn is_behind(&self) -> bool {
+        self.rejoining || self.behind && !self.live.is_empty()
+    }
+
+    /// The first job that can be done without a registration. What the client asked for is looked at in the order in
+    /// which it did.
+    fn needs_no_registration(&self) -> Option<usize> {
+        let asked = self.jobs.iter().position(Job::is_asked_for);
+        let mut jobs = self.jobs.iter().enumerate();
+        let found = jobs.find(|(at, job)| match job {
+            Job::Subscribe(..) | Job::Over(_) => asked == Some(*at),
+            Job::Rows(_) => true,
+            Job::Replay(replay) => !replay.is_of_all(),
+            _ => false,
+        });
+        found.map(|(at, _)| at)
+    }
+
+    fn begin(&mut self, job: Job, now: Instant) {
+        match job {
+            // It was unsubscribed before it was looked at.
+            Job::Subscribe(id, _) if !self.awaits(&id) => {}
+            Job::Subscribe(id, subscribe) => {
+                self.work = Some(Work::Prepare);
+                self.actions.push(Action::Prepare(id, subscribe));
+            }
+            Job::Rows(id) => {
+                self.work = Some(Work::Rows);
+                // What the client asks for waits behind each of those that wait for rows, one after the other.
+                let is_asked_for = self.jobs.iter().any(Job::is_asked_for);
+                let others = (!is_asked_for).then_some(self.jobs.len());
+                self.actions.push(Action::ReadRows { id, others });
+            }
+            Job::Replay(replay) => self.read(replay, now),
+            Job::Rejoin => {
+                let replay = self.begin_replay(self.live.clone(), None, self.at, None);
+                self.read(replay, now);
+            }
+            Job::Unsubscribe(subscription) if self.registered == Registered::Here => {
+                self.registered = Registered::Lent;
+                self.actions.push(Action::Remove(Arc::clone(&subscription)));
+                self.work = Some(Work::Remove(subscription));
+            }
+            // Without a place at the router nothing of it can come any more.
+            Job::Unsubscribe(subscription) => self
+                .actions
+                .push(Action::Unsubscribed(Arc::clone(&subscription.id))),
+            Job::Over(id) => self.actions.push(Action::Unsubscribed(id)),
+        }
+    }
+
+    fn read(&mut self, replay: Box<Replay>, now: Instant) {
+        self.actions.push(Action::Read(Box::new(replay.request(now))));
+        self.work = Some(Work::Read(replay));
+    }
+}

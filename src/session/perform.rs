@@ -1,0 +1,185 @@
+//! The actions of the cursor, performed in their order.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::cursor::{Action, Delivered, Input};
+use super::wire::Pace;
+use super::{End, Session};
+use crate::delivery::Delivery;
+use crate::event::Timestamp;
+use crate::journal::History;
+use crate::protocol::{CloseCode, ErrorCode, ErrorMessage, ServerMessage};
+use crate::telemetry::Excerpt;
+
+impl<H: History> Session<H> {
+    /// Tells the cursor that something happened, and does what it says.
+    pub(super) async fn feed(&mut self, input: Input) -> Result<(), End> {
+        let mut actions = VecDeque::from(self.cursor.on(input, Instant::now()));
+        while let Some(action) = actions.pop_front() {
+            let answer = match action {
+                Action::Deliver(items) => Some(Input::Sent(self.deliver(items).await?)),
+                // In a box: it is large, and seldom.
+                action => Box::pin(self.perform(action)).await?,
+            };
+            if let Some(answer) = answer {
+                debug_assert!(actions.is_empty(), "what is to be answered is the last");
+                actions.extend(self.cursor.on(answer, Instant::now()));
+            }
+        }
+        self.count();
+        Ok(())
+    }
+
+    /// Begins the next job, if nothing is being done.
+    pub(super) async fn start_work(&mut self) -> Result<(), End> {
+        if self.work.is_none() {
+            for action in self.cursor.start(Instant::now()) {
+                let answer = Box::pin(self.perform(action)).await?;
+                debug_assert!(answer.is_none(), "a job begins without an answer");
+            }
+            self.count();
+        }
+        Ok(())
+    }
+
+    /// Does what an action says; the answer, if there is one at once.
+    async fn perform(&mut self, action: Action) -> Result<Option<Input>, End> {
+        match action {
+            Action::Deliver(items) => return Ok(Some(Input::Sent(self.deliver(items).await?))),
+            Action::Take => {
+                let mut items = std::mem::take(&mut self.items);
+                let registration = self.registration.as_ref();
+                let taken = registration.and_then(|registration| registration.outbox.try_take(&mut items));
+                return Ok(Some(Input::Taken(taken, items)));
+            }
+            Action::Flush => self.wire.flush().await?,
+            Action::Send(text) => self.wire.send(text).await?,
+            Action::Live(subscription, position) => {
+                let connection = self.caller.connection;
+                let (id, table) = (&subscription.id, subscription.query.table());
+                let shown = Excerpt::new(id);
+                tracing::debug!(connection, id = %shown, %table, "a subscription is live");
+                self.wire
+                    .send(ServerMessage::Live { id, position }.to_json())
+                    .await?;
+            }
+            Action::Unsubscribed(id) => {
+                self.machine.free(&id);
+                self.log_end(&id, "unsubscribed");
+                let over = ServerMessage::Unsubscribed { id: &id };
+                self.wire.send(over.to_json()).await?;
+            }
+            Action::Refuse(id, error) => {
+                self.machine.free(&id);
+                self.log_end(&id, error.code.as_str());
+                self.wire.error(&error).await?;
+            }
+            Action::Progress(position) => {
+                self.wire
+                    .send(ServerMessage::Progress { position }.to_json())
+                    .await?;
+            }
+            Action::EndEpoch => return Err(self.epoch_changed().await?),
+            Action::Close(error, code) => {
+                if let Some(error) = error {
+                    self.wire.error(&error).await?;
+                }
+                return Err(End::Close(code));
+            }
+            Action::Leave => self.registration = None,
+            Action::ForgetRows(id) => self.rows.retain(|rows| !Arc::ptr_eq(rows.id(), &id)),
+            Action::LetGo(replay) => self.replays.retain(|(other, _)| *other != replay),
+            Action::LeaveOut(replay, subscription) => {
+                for (_, cursor) in self.replays.iter_mut().filter(|(other, _)| *other == replay) {
+                    cursor.leave_out(0, &subscription);
+                }
+            }
+            work @ (Action::Prepare(..)
+            | Action::ReadRows { .. }
+            | Action::Read(_)
+            | Action::Join(..)
+            | Action::Add(..)
+            | Action::Remove(_)) => self.begin(work),
+        }
+        Ok(None)
+    }
+
+    /// Sends items in as few writes as it takes. Once the client stalls, the rest is dropped: it is read again when the
+    /// client goes on.
+    async fn deliver(&mut self, mut items: Vec<Delivery>) -> Result<Delivered, End> {
+        let mut delivered = Delivered::default();
+        let now = Timestamp::now();
+        for item in items.iter() {
+            if self.wire.item(item, now).await? == Pace::Stalled {
+                delivered.stalled = true;
+                break;
+            }
+            match item {
+                Delivery::Frame(frame) => delivered.position = Some(frame.position),
+                Delivery::Ended { subscription, error } => {
+                    self.machine.free(&subscription.id);
+                    self.log_end(&subscription.id, error.code.as_str());
+                    delivered.ended.push(Arc::clone(subscription));
+                }
+            }
+        }
+        delivered.is_cut = delivered.stalled;
+        delivered.stalled = delivered.stalled || self.wire.flush_unless_stalled().await? == Pace::Stalled;
+        items.clear();
+        // What one burst needed is not kept for ever: connections are many.
+        items.shrink_to(64);
+        if items.capacity() > self.items.capacity() {
+            self.items = items;
+        }
+        Ok(delivered)
+    }
+
+    /// Makes sure that the history is still the one that the client was told of.
+    pub(super) async fn same_epoch(&mut self) -> Result<(), End> {
+        if self.shared.history.epoch() == self.epoch {
+            return Ok(());
+        }
+        self.feed(Input::EpochChanged).await
+    }
+
+    /// Tells every subscription that its history is over.
+    async fn epoch_changed(&mut self) -> Result<End, End> {
+        let message = "the history broke and a new epoch has begun: reconnect, and read the rows anew";
+        for id in self.machine.ids().to_vec() {
+            self.wire
+                .error(&ErrorMessage::new(ErrorCode::ResumeInvalid, message).about(&*id))
+                .await?;
+        }
+        Ok(End::Close(CloseCode::GoingAway {
+            spread: Duration::ZERO,
+        }))
+    }
+
+    /// Logs that a subscription is over.
+    fn log_end(&self, id: &str, why: &str) {
+        let connection = self.caller.connection;
+        tracing::debug!(connection, id = %Excerpt::new(id), why, "a subscription ended");
+    }
+
+    /// Keeps what is counted of all sessions up to date.
+    fn count(&mut self) {
+        let live = self.cursor.live();
+        if live != self.counted.live {
+            self.shared
+                .metrics
+                .subscriptions
+                .add(live as i64 - self.counted.live as i64);
+            self.counted.live = live;
+        }
+        let replays = self.cursor.replays();
+        if replays != self.counted.replays {
+            self.shared
+                .metrics
+                .catching_up
+                .add(replays as i64 - self.counted.replays as i64);
+            self.counted.replays = replays;
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! The work of a session besides reading and writing its socket: one thing at a time, none of which blocks the socket.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use super::cursor::{Action, Input, Preparation, Reading, ReplayId};
+use super::snapshot::{Found, Snapshot};
+use super::subscribe::{Beginning, Prepared, now};
+use super::{End, Session, replay};
+use crate::delivery::{Panicked, Registration, ReplayResult, Stopped};
+use crate::journal::{self, History};
+use crate::lsn::Position;
+use crate::protocol::{CloseCode, Detail, ErrorCode, ErrorMessage};
+use crate::snapshot;
+
+/// Work that is being done.
+pub(super) type Work<H> = Pin<Box<dyn Future<Output = Outcome<H>> + Send>>;
+
+/// The outcome of it.
+pub(super) enum Outcome<H: History> {
+    Prepared(Arc<str>, Result<Box<Prepared>, ErrorMessage>),
+    Rows(Box<Snapshot>, Result<Found, Arc<snapshot::Error>>),
+    Read(ReplayId, Box<ReplayResult<H>>),
+    /// The place to read from is not there yet.
+    NotYet,
+    /// There was no file descriptor to read with.
+    Exhausted,
+    Joined(Registration, Position),
+    Added(Position),
+    Removed,
+    Stopped,
+    /// Reading panicked: a defect.
+    Panicked,
+}
+
+impl<H: History> From<Stopped> for Outcome<H> {
+    fn from(_: Stopped) -> Outcome<H> {
+        Outcome::Stopped
+    }
+}
+
+impl<H: History> From<Panicked> for Outcome<H> {
+    fn from(_: Panicked) -> Outcome<H> {
+        Outcome::Panicked
+    }
+}
+
+impl<H: History> Session<H> {
+    /// Begins the work that an action asks for.
+    pub(super) fn begin(&mut self, action: Action) {
+        let shared = Arc::clone(&self.shared);
+        let caller = self.caller;
+        let registration = self.registration.clone();
+        let work: Work<H> = match action {
+            Action::Prepare(id, subscribe) => Box::pin(async move {
+                let prepared = Prepared::new(&shared, Arc::clone(&id), &subscribe, &caller).await;
+                let prepared = prepared.map(|mut prepared| {
+                    prepared.message = (prepared.start == Beginning::Snapshot).then_some((subscribe, 0));
+                    Box::new(prepared)
+                });
+                Outcome::Prepared(id, prepared)
+            }),
+            Action::ReadRows { id, others } => {
+                let Some(place) = self.rows.iter().position(|rows| Arc::ptr_eq(rows.id(), &id)) else {
+                    debug_assert!(false, "rows are read that were never asked for");
+                    return;
+                };
+                let rows = Box::new(self.rows.swap_remove(place));
+                Box::pin(super::snapshot::step(shared, rows, caller, others))
+            }
+            Action::Read(request) => {
+                let place = self.replays.iter().position(|(id, _)| *id == request.replay);
+                let cursor = place.map(|place| self.replays.swap_remove(place).1);
+                Box::pin(replay::step(shared, *request, cursor))
+            }
+            Action::Join(subscriptions, at) => Box::pin(async move {
+                match shared
+                    .router
+                    .join(shared.options.outbox_bytes, subscriptions, at)
+                    .await
+                {
+                    Ok((registration, position)) => Outcome::Joined(registration, position),
+                    Err(stopped) => stopped.into(),
+                }
+            }),
+            Action::Add(subscription, at) => Box::pin(async move {
+                let Some(registration) = registration else {
+                    return Outcome::Stopped;
+                };
+                match shared.router.add(&registration, &subscription, at).await {
+                    Ok(position) => Outcome::Added(position),
+                    Err(stopped) => stopped.into(),
+                }
+            }),
+            Action::Remove(subscription) => Box::pin(async move {
+                let Some(registration) = registration else {
+                    return Outcome::Stopped;
+                };
+                match shared.router.remove(&registration, &subscription).await {
+                    Ok(()) => Outcome::Removed,
+                    Err(stopped) => stopped.into(),
+                }
+            }),
+            other => {
+                debug_assert!(false, "{other:?} is no work");
+                return;
+            }
+        };
+        debug_assert!(self.work.is_none(), "one thing at a time");
+        self.work = Some(work);
+    }
+
+    /// Goes on from what the work at hand came to.
+    pub(super) async fn done(&mut self, outcome: Outcome<H>) -> Result<(), End> {
+        match outcome {
+            Outcome::Prepared(id, prepared) => self.prepared(id, prepared).await,
+            Outcome::Rows(rows, found) => self.has_rows(rows, found).await,
+            Outcome::Read(replay, result) => self.has_read(replay, *result).await,
+            Outcome::NotYet => self.reading(Reading::NotYet).await,
+            Outcome::Exhausted => self.reading(Reading::Exhausted).await,
+            Outcome::Joined(registration, position) => {
+                self.wire.patience.outbox = Arc::downgrade(&registration.outbox);
+                self.registration = Some(Arc::new(registration));
+                self.handed_over(position).await
+            }
+            Outcome::Added(position) => self.handed_over(position).await,
+            Outcome::Removed => self.feed(Input::Removed).await,
+            Outcome::Panicked => {
+                let message = "reading the journal failed; this is our fault, and it is logged";
+                self.wire
+                    .error(&ErrorMessage::new(ErrorCode::Internal, message))
+                    .await?;
+                let spread = self.shared.options.spread;
+                Err(End::Close(CloseCode::GoingAway { spread }))
+            }
+            Outcome::Stopped => {
+                self.same_epoch().await?;
+                Err(Stopped.into())
+            }
+        }
+    }
+
+    async fn prepared(
+        &mut self,
+        id: Arc<str>,
+        prepared: Result<Box<Prepared>, ErrorMessage>,
+    ) -> Result<(), End> {
+        self.same_epoch().await?;
+        let preparation = match prepared {
+            _ if !self.cursor.awaits(&id) => Preparation::Unneeded,
+            Ok(prepared) => self.preparation(prepared),
+            Err(error) => Preparation::Refused(Box::new(error)),
+        };
+        self.feed(Input::Prepared(id, preparation)).await
+    }
+
+    /// From where a subscription that was checked starts, if it may.
+    fn preparation(&mut self, prepared: Box<Prepared>) -> Preparation {
+        let id = &prepared.subscription.id;
+        if let Err(error) = self.machine.weigh(id, prepared.cost) {
+            return Preparation::Refused(Box::new(error.about(&**id)));
+        }
+        let start = match prepared.start {
+            Beginning::Snapshot => return self.open_snapshot(prepared),
+            Beginning::After(start) => start,
+            Beginning::Now => {
+                let history = &self.shared.history;
+                now(self.shared.router.position(), history.earliest(), history.head())
+            }
+        };
+        let is_now = prepared.start == Beginning::Now;
+        Preparation::From {
+            subscribed: prepared.subscribed(start),
+            start,
+            at_head: is_now && self.shared.history.head() <= start.end,
+            subscription: prepared.subscription,
+        }
+    }
+
+    async fn has_read(&mut self, replay: ReplayId, result: ReplayResult<H>) -> Result<(), End> {
+        let ReplayResult {
+            found,
+            standing,
+            cursor,
+            share,
+        } = result;
+        let reading = match found {
+            Ok(found) => {
+                let gone = if found.done {
+                    replay::gone(&self.shared.tables, self.cursor.at_work())
+                } else {
+                    Vec::new()
+                };
+                self.replays.extend(cursor.map(|cursor| (replay, cursor)));
+                Reading::Found {
+                    found,
+                    gone,
+                    standing,
+                }
+            }
+            Err(error) => {
+                drop(share);
+                return self.unreadable(&error).await;
+            }
+        };
+        let goes_on = self.reading(reading);
+        match share {
+            Some(share) => share.during(goes_on).await,
+            None => goes_on.await,
+        }
+    }
+
+    async fn unreadable(&mut self, error: &journal::Error) -> Result<(), End> {
+        let reading = match error {
+            journal::Error::EpochChanged => return self.feed(Input::EpochChanged).await,
+            journal::Error::Expired { earliest } => {
+                let message =
+                    format!("the journal holds nothing before {earliest} any more: read the rows anew");
+                let error =
+                    ErrorMessage::new(ErrorCode::ResumeExpired, message).with(Detail::Earliest(*earliest));
+                Reading::Expired(Box::new(error))
+            }
+            error => Reading::Failed(Box::new(self.shared.internal(error))),
+        };
+        self.feed(Input::Read(reading, self.shared.router.position()))
+            .await
+    }
+
+    async fn reading(&mut self, reading: Reading) -> Result<(), End> {
+        self.same_epoch().await?;
+        self.feed(Input::Read(reading, self.shared.router.position()))
+            .await
+    }
+
+    async fn handed_over(&mut self, position: Position) -> Result<(), End> {
+        self.same_epoch().await?;
+        let gone = replay::gone(&self.shared.tables, self.cursor.at_work());
+        self.feed(Input::HandedOver { position, gone }).await
+    }
+}
