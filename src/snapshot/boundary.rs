@@ -165,6 +165,19 @@ impl Drop for PendingSnapshot<'_> {
 }
 
 #[cfg(test)]
+impl SnapshotBoundary {
+    /// A boundary between two places, in between of which nothing was seen.
+    pub(crate) fn between(after: Lsn, until: Lsn) -> SnapshotBoundary {
+        SnapshotBoundary {
+            epoch: Epoch("e".into()),
+            after,
+            until,
+            view: Snapshot::default(),
+        }
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::event::Timestamp;

@@ -1,0 +1,124 @@
+//! Random scripts drive a cursor against models of the journal, the router, the outbox and the client, which knows of
+//! every transaction what it must be sent. What comes is checked message by message; and once nothing goes wrong any
+//! more, everything must come to the head and be live there.
+//!
+//! A failure prints the seed of its script: `WALCAST_SEED=<seed> cargo test --lib session::cursor -- --nocapture` runs
+//! that alone, and prints what happened. `WALCAST_SCRIPTS` runs another number of them.
+
+mod client;
+mod log;
+mod router;
+mod world;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::{Cursor, Pending};
+use crate::matching::Subscription;
+use crate::matching::tests::subscription;
+use crate::protocol::{ClientMessage, Subscribe};
+use world::{TOPICS, World};
+
+const SCRIPTS: u64 = 100_000;
+
+impl Cursor {
+    /// True if nothing is under way.
+    fn is_idle(&self) -> bool {
+        self.work.is_none()
+            && self.jobs.is_empty()
+            && self.replays == 0
+            && self.joining.is_empty()
+            && matches!(self.pending, Pending::Nothing)
+    }
+}
+
+fn message() -> Subscribe {
+    match ClientMessage::parse(r#"{"type":"subscribe","id":"s","table":"t"}"#) {
+        Ok(ClientMessage::Subscribe(message)) => *message,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Some subscriptions for each topic, which is the last character of their ids.
+fn subscriptions() -> Vec<Arc<Subscription>> {
+    let ids = (0..3).flat_map(|number| (0..TOPICS).map(move |topic| format!("s{number}of{topic}")));
+    ids.map(|id| subscription(&id, None)).collect()
+}
+
+/// Runs the script of a seed.
+fn run(seed: u64, subscriptions: &[Arc<Subscription>], message: &Subscribe, traces: bool) {
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut some = subscriptions.to_vec();
+    rng.shuffle(&mut some);
+    some.truncate(rng.usize(1..=6));
+    let mut world = World::new(rng.fork(), some, message.clone(), traces);
+    for _ in 0..rng.usize(10..100) {
+        if world.closed.is_some() {
+            return;
+        }
+        world.step();
+    }
+    world.settle();
+    // What is written from here on comes, too.
+    world.settle();
+}
+
+fn number(variable: &str) -> Option<u64> {
+    let number = std::env::var(variable).ok()?;
+    Some(number.parse().expect("a number"))
+}
+
+#[test]
+fn whatever_happens_every_change_comes_once_and_in_order_and_everything_becomes_live() {
+    let (subscriptions, message) = (subscriptions(), message());
+    if let Some(seed) = number("WALCAST_SEED") {
+        return run(seed, &subscriptions, &message, true);
+    }
+    let scripts = number("WALCAST_SCRIPTS").unwrap_or(SCRIPTS);
+    let next = AtomicU64::new(0);
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= scripts {
+                        return;
+                    }
+                    let runs = || run(seed, &subscriptions, &message, false);
+                    if catch_unwind(AssertUnwindSafe(runs)).is_err() {
+                        next.store(scripts, Ordering::Relaxed);
+                        panic!("the script of WALCAST_SEED={seed} fails");
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn what_is_subscribed_gets_on_beside_a_connection_that_stays_behind() {
+    let subscriptions = subscriptions();
+    for seed in 0..100 {
+        let some = subscriptions[..2].to_vec();
+        let rng = fastrand::Rng::with_seed(seed);
+        let mut world = World::new(rng, some, message(), false);
+        world.subscribe();
+        world.settle();
+        world.overflow();
+        world.outbox();
+        world.subscribe();
+        for _ in 0..400 {
+            // More than is read of it.
+            (0..8).for_each(|_| world.write());
+            world.now += Duration::from_millis(20);
+            world.work();
+            world.work();
+            world.route();
+        }
+        assert!(world.cursor.is_behind(), "seed {seed}: it came to the head");
+        let new = world.client.subscriptions.last().unwrap();
+        assert!(new.has_some(), "seed {seed}: {new:?} waits");
+    }
+}
