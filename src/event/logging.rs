@@ -41,6 +41,8 @@ pub enum Caveat {
     },
     /// The publications leave out these operations.
     LeftOut(Vec<String>),
+    /// The publications have these operations of some partitions, and leave them out of others.
+    LeftOutOfSome(Vec<String>),
     /// The publications have other row filters for one operation than for another.
     UnevenFilters,
     /// Partitions log no changes: they are foreign or unlogged.
@@ -104,6 +106,11 @@ impl fmt::Display for Caveat {
             Caveat::LeftOut(operations) => write!(
                 f,
                 "the publications leave out {}: the rows grow stale",
+                operations.join(", ")
+            ),
+            Caveat::LeftOutOfSome(operations) => write!(
+                f,
+                "the publications leave out {} of some partitions: their rows grow stale",
                 operations.join(", ")
             ),
             Caveat::UnevenFilters => f.write_str(

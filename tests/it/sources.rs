@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Client, Database, Setup, eventually, left_out};
+use crate::support::{Client, Database, Setup, eventually, has_wal2json, left_out};
 
 /// The rows of a snapshot, and what the answer to the subscription was.
 fn snapshot(client: &mut Client, id: &str, table: &str) -> (Value, Vec<Value>) {
@@ -138,6 +138,61 @@ fn a_partition_that_is_published_by_itself_and_by_its_root_comes_as_its_root() {
         database.sql("DELETE FROM leaf");
         assert_eq!(client.change()["key"], json!({"id": 1, "area": "a"}));
     }
+}
+
+#[test]
+fn operations_that_publications_have_of_partitions_alone_come_as_the_roots_and_are_reckoned_with() {
+    of_partitions_alone("pgoutput");
+    if has_wal2json() {
+        of_partitions_alone("wal2json");
+    }
+}
+
+fn of_partitions_alone(plugin: &str) {
+    let database = Database::new(
+        "CREATE TABLE keyed (id int, area text, v int, PRIMARY KEY (id, area)) PARTITION BY LIST (area);
+         CREATE TABLE keyed_a PARTITION OF keyed FOR VALUES IN ('a');
+         CREATE TABLE keyed_b PARTITION OF keyed FOR VALUES IN ('b');
+         CREATE TABLE keyless (id int, area text) PARTITION BY LIST (area);
+         CREATE TABLE keyless_a PARTITION OF keyless FOR VALUES IN ('a'); ALTER TABLE keyless_a ADD PRIMARY KEY (id);
+         INSERT INTO keyed VALUES (1, 'a', 1), (2, 'b', 1);
+         CREATE PUBLICATION pub FOR TABLE keyed, keyless WITH (publish_via_partition_root = true, publish = 'insert');
+         CREATE PUBLICATION parts FOR TABLE keyed_a, keyless_a WITH (publish = 'insert, update, delete')",
+    );
+    let setup = Setup::new(&database)
+        .flag("--plugin", plugin)
+        .publications(&["pub", "parts"]);
+    let walcast = setup.start();
+    let mut client = walcast.connect();
+    for query in [
+        json!({"id": "k", "table": "keyed", "where": "v = 1"}),
+        json!({"id": "l", "table": "keyless", "undecided": "send"}),
+    ] {
+        let refused = client.subscribe_refused(query);
+        assert_eq!(refused["code"], "replica_identity", "{refused}");
+    }
+    client.subscribe_live(json!({"id": "i", "table": "keyless", "ops": ["insert"]}));
+    let subscribed =
+        client.subscribe_live(json!({"id": "k", "table": "keyed", "where": "v = 1", "undecided": "send"}));
+    let said = warnings(&subscribed);
+    assert!(
+        said.contains("leave out update, delete of some partitions") && said.contains("leave out truncate:"),
+        "{said}"
+    );
+    database.sql("UPDATE keyed SET v = 2");
+    assert_eq!(
+        client.change(),
+        json!({"id": "k", "seq": 0, "op": "delete", "cause": "update", "key": {"id": 1, "area": "a"}})
+    );
+    database.sql(
+        "INSERT INTO keyless VALUES (1, 'a'); UPDATE keyless SET id = 2; INSERT INTO keyless VALUES (3, 'a')",
+    );
+    let rows: Vec<Value> = client
+        .changes()
+        .iter()
+        .map(|change| change["row"]["id"].clone())
+        .collect();
+    assert_eq!(rows, [1, 3]);
 }
 
 #[test]

@@ -15,6 +15,9 @@ pub(super) struct Facts {
     pub(super) as_root: bool,
     /// Which operations our publications have of it, with their row filters.
     pub(super) ours: Vec<Ours>,
+    /// Which operations those have that publish partitions of it alone. The server publishes a partition's changes as its
+    /// root's if one publication does, and of each what any publication has of it.
+    pub(super) of_partitions: Vec<Ours>,
     /// The column lists of publications, anybody's, that have its updates or deletes.
     pub(super) lists: Option<Vec<(String, Vec<String>)>>,
     /// The columns of such publications' row filters.
@@ -123,9 +126,10 @@ impl Facts {
             .map(|publication| Refusal::Generated(publication.clone()))
     }
 
-    /// True if our publications have updates or deletes of it.
+    /// True if our publications have updates or deletes of it, or of any partition.
     pub(super) fn has_updates_or_deletes(&self) -> bool {
-        self.ours.iter().any(|ours| ours.update || ours.delete)
+        let mut all = self.ours.iter().chain(&self.of_partitions);
+        all.any(|ours| ours.update || ours.delete)
     }
 }
 
@@ -197,6 +201,18 @@ pub(super) fn sql(ours: &str, version: u32, without_writers: &[u32]) -> String {
         }
         _ => "NULL",
     };
+    let part_schemas = match version {
+        150_000.. => {
+            "OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication_namespace s JOIN pg_catalog.pg_class u \
+                 ON u.relnamespace = s.pnnspid AND u.relispartition WHERE s.pnpubid = p.oid \
+                 AND c.oid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(u.oid)))"
+        }
+        _ => "",
+    };
+    let has_parts = format!(
+        "(EXISTS (SELECT 1 FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid \
+             AND c.oid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(r.prrelid))) {part_schemas})"
+    );
     let as_root = as_root(ours, version);
     let writers = match without_writers {
         [] => WRITERS.to_owned(),
@@ -210,6 +226,11 @@ pub(super) fn sql(ours: &str, version: u32, without_writers: &[u32]) -> String {
          'ours', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('insert', p.pubinsert, \
              'update', p.pubupdate, 'delete', p.pubdelete, 'truncate', p.pubtruncate, 'filter', {filter})), '[]') \
              FROM pg_catalog.pg_publication p WHERE p.pubname IN ({ours}) AND {has_it}), \
+         'of_partitions', CASE WHEN c.relkind = 'p' THEN (SELECT coalesce(pg_catalog.json_agg( \
+             pg_catalog.json_build_object('insert', p.pubinsert, 'update', p.pubupdate, 'delete', p.pubdelete, \
+                 'truncate', p.pubtruncate)), '[]') \
+             FROM pg_catalog.pg_publication p WHERE p.pubname IN ({ours}) AND NOT {has_it} AND {has_parts}) \
+             ELSE '[]' END, \
          'lists', {lists}, 'filters', {filters}, 'ungenerated', {ungenerated}, \
          'publications', (SELECT pg_catalog.json_agg(p.pubname ORDER BY p.pubname) FROM pg_catalog.pg_publication p \
              WHERE (p.pubupdate OR p.pubdelete) AND {has_it}), \

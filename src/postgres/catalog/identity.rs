@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 
-use super::facts::{Facts, Holds, Writers};
+use super::facts::{Facts, Holds, Ours, Writers};
 use crate::event::{Caveat, Logging, ReplicaIdentity};
 
 /// The answer about a table.
@@ -164,6 +164,17 @@ fn told(
     }
 }
 
+/// The question whether a publication has an operation.
+type Has = fn(&Ours) -> bool;
+
+/// The operations that a publication may have, or not.
+const OPERATIONS: [(&str, Has); 4] = [
+    ("insert", |ours| ours.insert),
+    ("update", |ours| ours.update),
+    ("delete", |ours| ours.delete),
+    ("truncate", |ours| ours.truncate),
+];
+
 /// Caveats that subscribers are told.
 fn caveats(facts: &Facts) -> Vec<Caveat> {
     let mut caveats = Vec::new();
@@ -179,19 +190,19 @@ fn caveats(facts: &Facts) -> Vec<Caveat> {
             caveats.push(Caveat::WritesFail { partitions, reason });
         }
     }
-    let mut left_out = Vec::new();
-    for (has, name) in [
-        (facts.ours.iter().any(|ours| ours.insert), "insert"),
-        (facts.ours.iter().any(|ours| ours.update), "update"),
-        (facts.ours.iter().any(|ours| ours.delete), "delete"),
-        (facts.ours.iter().any(|ours| ours.truncate), "truncate"),
-    ] {
-        if !has {
-            left_out.push(name.to_owned());
+    if !facts.ours.is_empty() {
+        let (mut left_out, mut of_some) = (Vec::new(), Vec::new());
+        for (operation, has) in OPERATIONS {
+            if facts.ours.iter().any(has) {
+                continue;
+            }
+            match facts.of_partitions.iter().any(has) {
+                true => of_some.push(operation.to_owned()),
+                false => left_out.push(operation.to_owned()),
+            }
         }
-    }
-    if !facts.ours.is_empty() && !left_out.is_empty() {
-        caveats.push(Caveat::LeftOut(left_out));
+        caveats.extend((!left_out.is_empty()).then_some(Caveat::LeftOut(left_out)));
+        caveats.extend((!of_some.is_empty()).then_some(Caveat::LeftOutOfSome(of_some)));
     }
     if has_uneven_filters(facts) {
         caveats.push(Caveat::UnevenFilters);
@@ -201,16 +212,17 @@ fn caveats(facts: &Facts) -> Vec<Caveat> {
 
 /// True if different rows are published of inserts, updates and deletes.
 fn has_uneven_filters(facts: &Facts) -> bool {
-    let filters = |has: fn(&super::facts::Ours) -> bool| {
+    let filters = |has: Has| {
+        // What only publications of partitions have of a root is not filtered.
+        facts.ours.iter().find(|ours| has(ours))?;
         let having = facts.ours.iter().filter(|ours| has(ours));
         let filters: Option<HashSet<&str>> = having.map(|ours| ours.filter.as_deref()).collect();
         filters
     };
-    let [insert, update, delete]: [fn(&super::facts::Ours) -> bool; 3] =
-        [|ours| ours.insert, |ours| ours.update, |ours| ours.delete];
+    let [insert, update, delete]: [Has; 3] = [|ours| ours.insert, |ours| ours.update, |ours| ours.delete];
     let mut different: Vec<_> = [insert, update, delete]
         .into_iter()
-        .filter(|has| facts.ours.iter().any(has))
+        .filter(|has| facts.ours.iter().chain(&facts.of_partitions).any(has))
         .map(filters)
         .collect();
     different.dedup();
@@ -234,7 +246,7 @@ mod tests {
     }
 
     fn facts(partitioned: bool, writers: Vec<Writers>) -> Facts {
-        let ours = super::super::facts::Ours {
+        let ours = Ours {
             insert: true,
             update: true,
             delete: true,

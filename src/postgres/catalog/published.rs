@@ -129,7 +129,8 @@ fn own_columns(json: &str) -> Result<Vec<String>, Error> {
     })
 }
 
-/// The table itself or the topmost of its ancestors that the publications list: what its changes are published as.
+/// The table itself or the topmost of its ancestors that the publications list: what its changes are published as. The
+/// operations are those that publications have of any of them.
 fn sql(publications: &str, table: &TableName, version: u32) -> String {
     let (schema, name) = (quote_literal(&table.schema), quote_literal(&table.name));
     let row_filter = match version {
@@ -138,8 +139,8 @@ fn sql(publications: &str, table: &TableName, version: u32) -> String {
     };
     format!(
         "SELECT n.nspname, c.relname, c.oid <> named.oid, {row_filter}, \
-             pg_catalog.bool_or(p.pubinsert), pg_catalog.bool_or(p.pubupdate), \
-             pg_catalog.bool_or(p.pubdelete), pg_catalog.bool_or(p.pubtruncate), \
+             pg_catalog.bool_or(pg_catalog.bool_or(p.pubinsert)) OVER (), pg_catalog.bool_or(pg_catalog.bool_or(p.pubupdate)) OVER (), \
+             pg_catalog.bool_or(pg_catalog.bool_or(p.pubdelete)) OVER (), pg_catalog.bool_or(pg_catalog.bool_or(p.pubtruncate)) OVER (), \
              (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
               WHERE a.attrelid = named.oid AND a.attnum > 0 AND NOT a.attisdropped) \
          FROM (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \

@@ -145,7 +145,7 @@ impl Inspection<'_> {
                 },
             },
             // It is said once for each publication.
-            Caveat::LeftOut(_) => return Ok(None),
+            Caveat::LeftOut(_) | Caveat::LeftOutOfSome(_) => return Ok(None),
         }))
     }
 
