@@ -1,12 +1,13 @@
-//! Delivery of a piece of a transaction: match, gather by connection, frame.
+//! Delivery of a piece of a transaction: match, encode, gather by connection, frame.
 
 use std::sync::Arc;
 
 use hashbrown::HashTable;
 
+use super::encode::Encoder;
 use super::table::{AHEAD, Table};
 use super::undecided::Undecided;
-use super::{ENCODED_BYTES, Group, GroupMember, Hit, Sink, SubscriptionRegistry};
+use super::{ENCODED_BYTES, Encoded, Group, GroupMember, Scratch, Sink, SubscriptionRegistry};
 use crate::event::Transaction;
 use crate::journal::{Malformed, Piece};
 use crate::lsn::{Done, Position};
@@ -36,19 +37,19 @@ impl SubscriptionRegistry {
         if framing.last {
             self.close(&framing, sink);
         }
-        self.scratch.forget_encoded();
+        self.scratch.encoder.clear();
         Ok(done)
     }
 
     fn match_changes(&mut self, piece: &mut Piece<'_>, sink: &mut impl Sink) -> Result<(), Malformed> {
-        self.scratch.forget_encoded();
+        self.scratch.encoder.clear();
         let mut last: Option<(usize, Option<usize>)> = None;
         let mut ahead = 0;
         let mut most = 0;
         let mut strained = Vec::new();
         let enough = self.worked.saturating_add(PIECE_WORK);
         // A connection gets a change once for each of its subscriptions that it concerns.
-        while self.scratch.encoded.len() < ENCODED_BYTES
+        while self.scratch.encoder.len() < ENCODED_BYTES
             && self.worked < enough
             && (most as usize).saturating_mul(self.widest) < self.delivery_bytes
         {
@@ -75,21 +76,28 @@ impl SubscriptionRegistry {
                 ahead = AHEAD;
             }
             ahead -= 1;
-            let (groups, touched) = (&mut self.groups, &mut self.scratch.groups);
-            table.matches(&change, &mut self.scratch.encoded, |matched, rest, membership| {
-                for &index in matched {
+            let Scratch {
+                encoder,
+                groups: touched,
+                ..
+            } = &mut self.scratch;
+            let groups = &mut self.groups;
+            encoder.begin_change();
+            table.matches(&change, |hit| {
+                let place = encoder.encode(&change, &hit);
+                for &index in hit.groups {
                     let Some(group) = groups.get_mut(index) else {
                         continue;
                     };
                     if group.hits.is_empty() {
                         touched.push(index);
                     }
-                    group.bytes = group.bytes.saturating_add(rest.len() as u32);
-                    group.undecided.add(membership);
+                    group.bytes = group.bytes.saturating_add(place.len() as u32);
+                    group.undecided.add(hit.result);
                     most = most.max(group.bytes);
-                    group.hits.push(Hit {
+                    group.hits.push(Encoded {
                         seq: change.seq,
-                        rest: rest.clone(),
+                        place: place.clone(),
                     });
                 }
             });
@@ -163,12 +171,12 @@ impl SubscriptionRegistry {
                 made.forget();
                 made.make(
                     &framing,
-                    groups.flat_map(|(index, group)| group.parts(&self.scratch.encoded, after(index, group))),
+                    groups.flat_map(|(index, group)| group.parts(&self.scratch.encoder, after(index, group))),
                 );
             } else if made.groups != connection.touched || made.only != connection.only {
                 made.make(
                     &framing,
-                    groups.flat_map(|(_, group)| group.parts(&self.scratch.encoded, None)),
+                    groups.flat_map(|(_, group)| group.parts(&self.scratch.encoder, None)),
                 );
                 made.groups.clone_from(&connection.touched);
                 made.only.clone_from(&connection.only);
@@ -258,13 +266,13 @@ fn resumes_inside(
 }
 
 impl Group {
-    fn parts<'p>(&'p self, encoded: &'p [u8], after: Option<u32>) -> impl Iterator<Item = Part<'p>> {
+    fn parts<'p>(&'p self, encoder: &'p Encoder, after: Option<u32>) -> impl Iterator<Item = Part<'p>> {
         let later = self
             .hits
             .iter()
             .filter(move |hit| after.is_none_or(|seq| hit.seq > seq));
         later.filter_map(move |hit| {
-            let rest = encoded.get(hit.rest.clone())?;
+            let rest = encoder.get(hit.place.clone())?;
             Some(Part {
                 seq: hit.seq,
                 id: &self.id_json,

@@ -132,7 +132,7 @@ fn a_hidden_column_answers_as_one_that_does_not_exist() {
             relation,
             &mut Default::default(),
         );
-        bound.map(|(bound, _)| bound.wanted.columns.clone())
+        bound.map(|(bound, _)| bound.encoder.columns().to_vec())
     };
     for fields in [
         json!({}),
@@ -152,7 +152,7 @@ fn a_hidden_column_answers_as_one_that_does_not_exist() {
     // For one who sees it these are other answers.
     let seen = query(json!({"where": "secret = 1"}));
     let (bound, _) = Bound::new(&seen, &whole, &mut Default::default()).unwrap();
-    assert_eq!(bound.wanted.columns, [0, 1, 2]);
+    assert_eq!(bound.encoder.columns(), [0, 1, 2]);
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn no_part_of_a_change_shows_a_hidden_column() {
                 decision: Decision::Decided,
             };
             let mut text = Vec::new();
-            bound.wanted.write(&change, told, &mut text);
+            bound.encoder.write(&change, told, &mut text);
             let text = String::from_utf8(text).unwrap();
             assert!(!text.contains("secret") && !text.contains("4711"), "{text}");
         }

@@ -7,6 +7,7 @@
 mod binding;
 mod bound;
 mod deliver;
+mod encode;
 mod key;
 mod meter;
 mod query;
@@ -36,7 +37,9 @@ use slab::Slab;
 
 use crate::event::{Relation, TableName};
 use crate::lsn::{Done, Position};
+use crate::protocol::v1::quoted_id;
 use crate::protocol::{ErrorMessage, Frame};
+use encode::Encoder;
 use meter::Spare;
 use table::Table;
 use undecided::Told;
@@ -132,7 +135,7 @@ struct Group {
     /// The id as a JSON string.
     id_json: Box<str>,
     members: Vec<Member>,
-    hits: Vec<Hit>,
+    hits: Vec<Encoded>,
     /// The number of them that the log does not decide.
     undecided: Undecided,
 }
@@ -146,17 +149,17 @@ struct Member {
     after: Position,
 }
 
-/// A change that a group matched: its seq, and where its encoding lies.
+/// A change for a group: its seq, and where its encoding lies.
 #[derive(Clone, Debug)]
-struct Hit {
+struct Encoded {
     seq: u32,
-    rest: Range<usize>,
+    place: Range<usize>,
 }
 
 /// Space that is used again for each piece.
 #[derive(Debug, Default)]
 struct Scratch {
-    encoded: Vec<u8>,
+    encoder: Encoder,
     groups: Vec<usize>,
     connections: Vec<ConnectionId>,
     /// Some of them have a part of the transaction already.
@@ -165,17 +168,6 @@ struct Scratch {
 
 /// The amount that is encoded at a time, in bytes.
 const ENCODED_BYTES: usize = 1024 * 1024;
-/// The amount of [`Scratch::encoded`] that is kept for the next piece, in bytes: more only where a row was as large.
-const SCRATCH_BYTES: usize = 4 * 1024 * 1024;
-
-impl Scratch {
-    /// Clears what was encoded, and gives back what a large row took.
-    fn forget_encoded(&mut self) {
-        self.encoded.clear();
-        self.encoded.shrink_to(SCRATCH_BYTES);
-    }
-}
-
 impl SubscriptionRegistry {
     /// Nobody, with frames of about `max_frame_bytes` at most.
     pub fn new(max_frame_bytes: usize) -> SubscriptionRegistry {
@@ -263,7 +255,7 @@ impl SubscriptionRegistry {
     /// The same for the subscription of that id alone, while it catches up: its frames say so.
     pub fn connect_only(&mut self, id: &str) -> ConnectionId {
         self.connections.insert(Connection {
-            only: Some(json_string(id)),
+            only: Some(quoted_id(id)),
             ..Connection::default()
         })
     }
@@ -339,7 +331,7 @@ impl SubscriptionRegistry {
         let table = self.by_name.get(query.table()).copied();
         let place = table.and_then(|table| Some((table, self.tables.get(table)?.entry(query)?)));
         let Some((table, entry)) = place else { return };
-        if let Some(group) = self.find_group(table, entry, &json_string(&subscription.id)) {
+        if let Some(group) = self.find_group(table, entry, &quoted_id(&subscription.id)) {
             self.take(connection, group, |held| {
                 Arc::ptr_eq(&held.subscription, subscription)
             });
@@ -397,7 +389,7 @@ impl SubscriptionRegistry {
     }
 
     fn group_of(&mut self, table: usize, entry: usize, id: &str) -> usize {
-        let id_json = json_string(id);
+        let id_json = quoted_id(id);
         if let Some(group) = self.find_group(table, entry, &id_json) {
             return group as usize;
         }
@@ -483,8 +475,4 @@ impl SubscriptionRegistry {
             self.relations.retain(|_, (_, table)| *table != Some(group.table));
         }
     }
-}
-
-fn json_string(text: &str) -> Box<str> {
-    serde_json::Value::from(text).to_string().into_boxed_str()
 }

@@ -1,21 +1,21 @@
-//! [`Table`]: the queries on one table, matched and encoded once each.
+//! [`Table`]: the queries on one table, each matched once.
 
 use std::collections::HashMap;
 use std::iter;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Instant;
 
 use slab::Slab;
 
-use super::bound::{Bound, RowShape, ShapeCache};
+use super::bound::{Bound, ShapeCache};
+use super::encode::Hit;
 use super::key::QueryKey;
 use super::meter::{LONG, Lane};
 use super::query::Query;
 use super::route::gone_column_message;
 use super::strain::Strain;
 use crate::event::{Op, Relation, RowChange};
-use crate::filter::{Allowance, Index, Operation, ResultChange};
+use crate::filter::{Allowance, Index, Operation};
 use crate::journal::Changes;
 use crate::lsn::Lsn;
 use crate::protocol::{ErrorCode, ErrorMessage};
@@ -40,7 +40,6 @@ pub(super) struct Table {
     /// The predicates of the entries that are bound, by the entries' numbers.
     index: Index,
     shared: ShapeCache,
-    encodings: Vec<Encoding>,
     /// The entries that cannot go on behind the change that was matched last.
     failed: Vec<(usize, End)>,
 }
@@ -60,14 +59,6 @@ enum Binding {
     Bound(Bound),
     /// It was made for a later version. Should another row of this one come, it ends.
     Unfit(Box<ErrorMessage>),
-}
-
-/// A change as it is written for some queries; a change is encoded once for all queries that want the same of it.
-#[derive(Debug)]
-struct Encoding {
-    wanted: Arc<RowShape>,
-    membership: ResultChange,
-    bytes: Range<usize>,
 }
 
 impl Table {
@@ -263,58 +254,41 @@ impl Table {
         self.index.allow(allowance);
     }
 
-    /// Hands the groups of each query that `change` concerns to `each`, with the place of its encoding in `encoded`.
-    pub(super) fn matches(
-        &mut self,
-        change: &RowChange<'_>,
-        encoded: &mut Vec<u8>,
-        mut each: impl FnMut(&[usize], &Range<usize>, ResultChange),
-    ) {
+    /// Hands each query that `change` concerns to `each`.
+    pub(super) fn matches(&mut self, change: &RowChange<'_>, mut each: impl FnMut(Hit<'_>)) {
         let Table {
             relation: Some(relation),
             entries,
             index,
-            encodings,
             failed,
             ..
         } = self
         else {
             return;
         };
-        encodings.clear();
         failed.clear();
-        index.matches(relation, &change.op, |number, membership| {
+        index.matches(relation, &change.op, |number, result| {
             let Some(entry) = entries.get(number as usize) else {
                 return;
             };
-            if membership.op == Operation::Failure {
+            if result.op == Operation::Failure {
                 failed.push((number as usize, End::Fails));
                 return;
             }
             let Binding::Bound(bound) = &entry.binding else {
                 return;
             };
-            if !bound.wants(membership) {
+            if !bound.wants(result) {
                 return;
             }
             if change.oversize && bound.keeps_rows_without_key() {
                 failed.push((number as usize, End::Unnamed));
                 return;
             }
-            let same =
-                |e: &&Encoding| e.membership.is_told_as(&membership) && Arc::ptr_eq(&e.wanted, &bound.wanted);
-            if let Some(encoding) = encodings.iter().find(same) {
-                each(&entry.groups, &encoding.bytes, membership);
-                return;
-            }
-            let start = encoded.len();
-            bound.wanted.write(change, membership, encoded);
-            let bytes = start..encoded.len();
-            each(&entry.groups, &bytes, membership);
-            encodings.push(Encoding {
-                wanted: Arc::clone(&bound.wanted),
-                membership,
-                bytes,
+            each(Hit {
+                groups: &entry.groups,
+                result,
+                rows: &bound.encoder,
             });
         });
     }

@@ -4,8 +4,6 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
-
 use crate::filter;
 use crate::lsn::Lsn;
 
@@ -102,14 +100,8 @@ impl fmt::Display for ErrorCode {
     }
 }
 
-impl Serialize for ErrorCode {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(self.as_str())
-    }
-}
-
 /// The `error` message.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{code}: {message}")]
 pub struct ErrorMessage {
     /// The kind of the error, for programs.
@@ -117,16 +109,13 @@ pub struct ErrorMessage {
     /// The problem and the cure, for people. Never a row's value or a token.
     pub message: String,
     /// The subscription that it concerns, which then does not exist.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     /// The details that some codes add.
-    #[serde(flatten)]
     pub detail: Option<Detail>,
 }
 
 /// A detail that some codes add to the message, each as a field of its name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Detail {
     /// With [`ErrorCode::BadPredicate`]: the place in `where`, in bytes.
     Offset(usize),
@@ -254,41 +243,6 @@ impl CloseCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::ServerMessage;
-
-    #[test]
-    fn an_error_carries_its_details_by_their_names() {
-        let json = |error: ErrorMessage| ServerMessage::Error(error).to_json();
-        assert_eq!(
-            json(ErrorMessage::new(ErrorCode::BadRequest, "say \"what\"")),
-            r#"{"type":"error","code":"bad_request","message":"say \"what\""}"#
-        );
-        let about = |code| ErrorMessage::new(code, "m").about("a");
-        for (error, rest) in [
-            (
-                about(ErrorCode::BadPredicate).with(Detail::Offset(7)),
-                r#""offset":7"#,
-            ),
-            (
-                about(ErrorCode::ResumeExpired).with(Detail::Earliest(Lsn(0x16_0000_00FF))),
-                r#""earliest":"16/FF""#,
-            ),
-            (
-                about(ErrorCode::LimitExceeded).with(Detail::Limit("subscriptions")),
-                r#""limit":"subscriptions""#,
-            ),
-            (
-                about(ErrorCode::RateLimited).with(Detail::RetryAfterMs(250)),
-                r#""retry_after_ms":250"#,
-            ),
-        ] {
-            let code = error.code;
-            assert_eq!(
-                json(error),
-                format!(r#"{{"type":"error","code":"{code}","message":"m","id":"a",{rest}}}"#)
-            );
-        }
-    }
 
     #[test]
     fn every_code_has_a_name_of_its_own() {

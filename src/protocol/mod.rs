@@ -1,18 +1,14 @@
-//! Messages between the server and its clients, version 1: `docs/protocol.md` as types. Pure.
+//! What clients ask and are told. Pure.
 //!
-//! The one thing to know: the server is strict with what it is sent, because a typo that is silently ignored is a
-//! subscription that shows something else than was asked for; what it sends may grow, so clients ignore what they do
-//! not know.
+//! Here is what every dialect has in common: requests, errors, closes, and who calls. Each dialect has a module of its own,
+//! which alone knows how that is written: [`v1`] is `docs/protocol.md`.
 
 mod caller;
-mod client;
 mod error;
-mod fields;
-mod frame;
-mod server;
+mod request;
+pub mod v1;
 
 pub use caller::Caller;
-pub use client::{ClientMessage, Opening, Ops, Subscribe, Token, Undecided};
 pub use error::{CloseCode, Detail, ErrorCode, ErrorMessage};
-pub use frame::{Frame, Framing, Part};
-pub use server::{ColumnInfo, Hello, ServerMessage, Subscribed};
+pub use request::{ClientMessage, Opening, Ops, Subscribe, Token, Undecided};
+pub use v1::{ColumnInfo, Frame, Framing, Hello, Part, ServerMessage, Subscribed};

@@ -13,6 +13,7 @@ use super::{End, Services, Session};
 use crate::journal::History;
 use crate::lsn::Position;
 use crate::protocol::Caller;
+use crate::protocol::v1::SnapshotMessage;
 use crate::snapshot::{self, Cursor, Next, SnapshotBoundary};
 
 /// Rows on their way.
@@ -21,8 +22,7 @@ pub(super) struct Snapshot {
     cursor: Cursor,
     /// Their end, once they have begun.
     boundary: Option<Arc<SnapshotBoundary>>,
-    /// The text before the rows of a message.
-    before: String,
+    message: SnapshotMessage,
 }
 
 /// The outcome of a step.
@@ -62,11 +62,13 @@ pub(super) async fn step<H: History>(
         Ok(Ok(Next::Begun(boundary))) => Ok(Found::Begun(boundary)),
         Ok(Ok(Next::End)) => Ok(Found::End),
         Ok(Ok(Next::Rows(chunk))) => {
-            let before = rows.before.clone();
+            let message = rows.message.clone();
             let Ok(permit) = shared.spool_readers.acquire().await else {
                 return Outcome::Stopped;
             };
-            let read = tokio::task::spawn_blocking(move || chunk.read(&before, "}")).await;
+            let read =
+                tokio::task::spawn_blocking(move || chunk.read(message.before(), SnapshotMessage::AFTER))
+                    .await;
             drop(permit);
             match read {
                 Ok(read) => read
@@ -121,9 +123,8 @@ impl<H: History> Session<H> {
         let snapshots = &self.shared.snapshots;
         match snapshots.open(&subscription.query, self.caller.connection) {
             Ok(cursor) => {
-                let id = serde_json::Value::from(&*subscription.id);
                 self.rows.push(Snapshot {
-                    before: format!("{{\"type\":\"snapshot\",\"id\":{id},\"rows\":"),
+                    message: SnapshotMessage::new(&subscription.id),
                     prepared,
                     cursor,
                     boundary: None,

@@ -181,7 +181,7 @@ impl Prepared {
             subscription: Arc::new(subscription),
             start,
             message: None,
-            columns: bound.wanted.columns.clone(),
+            columns: bound.encoder.columns().to_vec(),
             relation,
             warnings,
         })

@@ -13,6 +13,7 @@ use crate::event::{Column, Projection, Relation, Tuple};
 use crate::journal::History;
 use crate::matching::Query;
 use crate::postgres::{self, Connection, Fetched, Field};
+use crate::protocol::v1::Rows;
 
 /// The number of rows that are asked for at a time.
 const ROWS: u32 = 2_000;
@@ -129,7 +130,7 @@ impl<H: History> Snapshots<H> {
             projection: Projection::all(relation, query.key().numbers),
             spool: Spool::new(&self.options.dir, &self.budget),
             turn,
-            rows: Vec::new(),
+            rows: Rows::default(),
             max_bytes: self.options.max_frame_bytes,
             max_row_bytes: self.options.max_row_bytes,
             failure: None,
@@ -213,8 +214,7 @@ struct Writer<'a> {
     projection: Projection,
     spool: Spool,
     turn: &'a Turn<'a>,
-    /// A JSON array that is not closed yet; empty if there are no rows.
-    rows: Vec<u8>,
+    rows: Rows,
     max_bytes: usize,
     max_row_bytes: usize,
     failure: Option<Error>,
@@ -234,8 +234,7 @@ impl Writer<'_> {
             self.failure = Some(Error::RowTooLarge(self.max_row_bytes));
             return;
         }
-        self.rows.push(if self.rows.is_empty() { b'[' } else { b',' });
-        self.projection.write_row(tuple, None, &mut self.rows);
+        self.rows.push(tuple, &self.projection);
         if self.rows.len() >= self.max_bytes {
             self.failure = self.write().err();
         }
@@ -246,12 +245,10 @@ impl Writer<'_> {
         if self.rows.is_empty() {
             return Ok(());
         }
-        self.rows.push(b']');
         let (kept, is_wanted) = (|| self.turn.read.kept(), || self.turn.is_on());
-        let written = self.spool.write(&self.rows, kept, is_wanted);
+        let written = self.spool.write(self.rows.close(), kept, is_wanted);
         let chunk = written.map_err(Error::Spool)?.ok_or(Error::Abandoned)?;
-        self.rows.clear();
-        self.rows.shrink_to(4 * self.max_bytes);
+        self.rows.clear(4 * self.max_bytes);
         self.turn.read.push(chunk);
         Ok(())
     }

@@ -6,7 +6,7 @@ use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_json::value::RawValue;
 
-use super::{ErrorCode, ErrorMessage};
+use crate::protocol::{ErrorCode, ErrorMessage};
 
 /// More fields than any message has: beyond it there is no need to read on.
 const MAX_FIELDS: usize = 32;

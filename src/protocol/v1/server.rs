@@ -1,12 +1,12 @@
-//! [`ServerMessage`]: what the server sends, except the frames that hold rows, which are written by hand where they
-//! are made.
+//! [`ServerMessage`]: what the server sends, but for the messages that hold rows.
 
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 use serde_json::value::RawValue;
 
-use super::ErrorMessage;
 use crate::event::ReplicaIdentity;
 use crate::lsn::{Epoch, Lsn, Position};
+use crate::protocol::{Detail, ErrorMessage};
 
 /// A message to a client.
 #[derive(Clone, Debug, Serialize)]
@@ -47,6 +47,25 @@ impl ServerMessage<'_> {
     /// The message as the text of a frame.
     pub fn to_json(&self) -> String {
         serde_json::to_string(self).expect("texts, numbers and lists of them have a JSON form")
+    }
+}
+
+impl Serialize for ErrorMessage {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut fields = serializer.serialize_map(None)?;
+        fields.serialize_entry("code", self.code.as_str())?;
+        fields.serialize_entry("message", &self.message)?;
+        if let Some(id) = &self.id {
+            fields.serialize_entry("id", id)?;
+        }
+        match &self.detail {
+            Some(Detail::Offset(offset)) => fields.serialize_entry("offset", offset)?,
+            Some(Detail::Earliest(position)) => fields.serialize_entry("earliest", position)?,
+            Some(Detail::Limit(name)) => fields.serialize_entry("limit", name)?,
+            Some(Detail::RetryAfterMs(time)) => fields.serialize_entry("retry_after_ms", time)?,
+            None => {}
+        }
+        fields.end()
     }
 }
 
@@ -105,6 +124,7 @@ pub struct ColumnInfo<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::ErrorCode;
 
     #[test]
     fn messages_are_written_in_the_order_of_the_documentation() {
@@ -173,6 +193,40 @@ mod tests {
             (pong(None), r#"{"type":"pong"}"#),
         ] {
             assert_eq!(message.to_json(), json);
+        }
+    }
+
+    #[test]
+    fn an_error_carries_its_details_by_their_names() {
+        let json = |error: ErrorMessage| ServerMessage::Error(error).to_json();
+        assert_eq!(
+            json(ErrorMessage::new(ErrorCode::BadRequest, "say \"what\"")),
+            r#"{"type":"error","code":"bad_request","message":"say \"what\""}"#
+        );
+        let about = |code| ErrorMessage::new(code, "m").about("a");
+        for (error, rest) in [
+            (
+                about(ErrorCode::BadPredicate).with(Detail::Offset(7)),
+                r#""offset":7"#,
+            ),
+            (
+                about(ErrorCode::ResumeExpired).with(Detail::Earliest(Lsn(0x16_0000_00FF))),
+                r#""earliest":"16/FF""#,
+            ),
+            (
+                about(ErrorCode::LimitExceeded).with(Detail::Limit("subscriptions")),
+                r#""limit":"subscriptions""#,
+            ),
+            (
+                about(ErrorCode::RateLimited).with(Detail::RetryAfterMs(250)),
+                r#""retry_after_ms":250"#,
+            ),
+        ] {
+            let code = error.code;
+            assert_eq!(
+                json(error),
+                format!(r#"{{"type":"error","code":"{code}","message":"m","id":"a",{rest}}}"#)
+            );
         }
     }
 }
