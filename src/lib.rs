@@ -14,7 +14,7 @@
 //! | logic | [`decode`], [`filter`], [`protocol`], [`matching`] | functions from bytes and values to values |
 //! | edges | [`postgres`], [`journal`], [`telemetry`], [`health`], [`schema`], [`snapshot`] | sockets, files, counters |
 //! | loops | [`ingest`], [`delivery`], [`session`], [`maintenance`] | one thread or task each |
-//! | front, house | [`cluster`] for throwaway servers; [`http`], [`app`], [`cli`] | they know everybody, nobody knows them |
+//! | front, house | [`cluster`] for throwaway servers; [`http`], [`bridge`], [`app`], [`cli`] | they know everybody, nobody knows them |
 //!
 //! (`matching` reads the journal's batches, which are values; it does no I/O.)
 
@@ -56,6 +56,8 @@ pub mod session;
 pub mod maintenance;
 
 pub mod http;
+
+pub mod bridge;
 
 pub mod app;
 

@@ -10,10 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::delivery::Handle;
 use crate::event::{Relation, TableName};
-use crate::ingest::{SlotCheckRequest, Standbys};
+use crate::ingest::{self, SlotCheckRequest, Standbys};
 use crate::journal::{Journal, Retention};
 use crate::lsn::Lsn;
-use crate::postgres::{Absent, ConnInfo, Connection, Error, Publication, Purpose, SlotName, SlotState};
+use crate::postgres::{Absent, Connection, Error, Purpose, SlotState};
 use crate::schema::Tables;
 use crate::snapshot::Snapshots;
 use crate::telemetry::{Metrics, chain};
@@ -24,16 +24,10 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// The things that are looked after.
 #[derive(Clone)]
 pub struct Maintenance {
-    /// The server.
-    pub conninfo: ConnInfo,
-    /// The slot.
-    pub slot: SlotName,
-    /// The publications.
-    pub publications: Vec<Publication>,
-    /// The amount of WAL that the server may keep for the slot, in bytes.
-    pub max_slot_lag: Option<u64>,
+    /// The slot and the publications.
+    pub source: Arc<ingest::Options>,
     /// Has ingest look at the slot.
-    pub nudge: SlotCheckRequest,
+    pub slot_check: SlotCheckRequest,
     /// Those who wait to take the slot over.
     pub standbys: Standbys,
     /// The history that the journal keeps.
@@ -150,14 +144,14 @@ impl Maintenance {
 
     /// Reads the slot's state and the tables. `had_slot`: there was a slot before; at the start it may still be made.
     fn look(&self, had_slot: bool) -> Result<Seen, Error> {
-        let mut connection = Connection::connect(&self.conninfo, Purpose::Query)?;
-        let slot = connection.slot(&self.slot)?;
+        let mut connection = Connection::connect(&self.source.conninfo, Purpose::Query)?;
+        let slot = connection.slot(&self.source.slot)?;
         let has_slot = slot.is_some();
         let gone = self.tables.refresh_and_miss()?;
         let changed = self.tables.changed();
         // After the tables were read: whatever they lack was written by then.
         let written = connection.written()?;
-        let missing = connection.missing_publications(&self.publications)?;
+        let missing = connection.missing_publications(&self.source.publications)?;
         let mut problems = Vec::new();
         for publication in &missing {
             problems.push(Problem::new(format!(
@@ -165,7 +159,7 @@ impl Maintenance {
                  changed until it is there again"
             )));
         }
-        let standbys = connection.standbys(&self.slot)?;
+        let standbys = connection.standbys(&self.source.slot)?;
         self.standbys.set(standbys > 0);
         self.metrics.standbys.set(standbys.into());
         self.metrics.publications_missing.set(missing.len() as i64);
@@ -173,7 +167,7 @@ impl Maintenance {
             .slot_lost
             .set(slot.as_ref().map_or(had_slot, SlotState::is_lost).into());
         match &slot {
-            None if had_slot => problems.push(Problem::new(format!("the slot {} is gone", self.slot))),
+            None if had_slot => problems.push(Problem::new(format!("the slot {} is gone", self.source.slot))),
             None => {}
             Some(slot) => {
                 problems.extend(self.look_at_lag(&mut connection, slot, written)?);
@@ -206,7 +200,7 @@ impl Maintenance {
                 "the server sends no change for the slot {} before the standbys of synchronized_standby_slots have it, and of \
                  these {}: start the standby, or make its slot; if it is gone for good: \
                  ALTER SYSTEM SET synchronized_standby_slots = '{others}'; SELECT pg_reload_conf();",
-                self.slot,
+                self.source.slot,
                 names.join(", ")
             ))
         }))
@@ -229,7 +223,7 @@ impl Maintenance {
             "the server's process {reader}, which decodes for the slot {}, waits for a lock that the process {holder} holds. If \
              that one's commit waits for walcast (synchronous_standby_names; a commit that altered a composite type and \
              wrote such values does), neither goes on: SELECT pg_cancel_backend({holder}) lets it commit without waiting",
-            self.slot
+            self.source.slot
         ))))
     }
 }

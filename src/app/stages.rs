@@ -1,138 +1,59 @@
-//! [`Stages`]: the tasks that make up walcast, watched and ended in order.
+//! [`Stages`]: everything that runs, and the order in which it is stopped.
 
 use std::time::Duration;
 
-use anyhow::anyhow;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
+use futures_util::future::OptionFuture;
 use tokio_util::task::TaskTracker;
 
-/// The tasks that make up walcast, and what tells each to stop. None of them ends before it is told to: if one does,
-/// by an error or a panic, walcast ends.
-#[derive(Debug, Default)]
+use crate::bridge::{self, Stage};
+
+/// Everything that runs until walcast stops, in the order in which it is stopped.
+#[derive(Default)]
 pub(super) struct Stages {
-    /// Stops accepting, and closes the sessions.
-    pub(super) clients: CancellationToken,
+    /// The clients' listener. Its token also closes the sessions.
+    pub(super) clients: Stage,
     /// Every open session's task.
     pub(super) sessions: TaskTracker,
-    /// Lets ingest sync and confirm.
-    pub(super) ingest: CancellationToken,
-    /// Stops what served those.
-    pub(super) rest: CancellationToken,
-    feeding: JoinSet<anyhow::Result<()>>,
-    serving: JoinSet<anyhow::Result<()>>,
+    /// `None` until the database has been opened.
+    pub(super) bridge: Option<bridge::Running>,
+    /// The admin listener, which answers to the last.
+    pub(super) admin: Stage,
 }
 
 impl Stages {
-    /// Starts a task that ends with [`Stages::clients`] or [`Stages::ingest`].
-    pub(super) fn feed(&mut self, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
-        self.feeding.spawn(task);
-    }
-
-    /// Starts a task that the others need to the last, and that ends with [`Stages::rest`].
-    pub(super) fn serve(&mut self, task: impl Future<Output = anyhow::Result<()>> + Send + 'static) {
-        self.serving.spawn(task);
-    }
-
-    /// Waits for a task to end by itself, which none should.
+    /// Waits for a part to end by itself, which none should.
     pub(super) async fn failed(&mut self) -> anyhow::Error {
-        let ended = tokio::select! {
-            Some(ended) = self.feeding.join_next() => ended,
-            Some(ended) = self.serving.join_next() => ended,
-            else => return anyhow!("there is nothing to wait for"),
-        };
-        match flat(ended) {
-            Ok(()) => anyhow!("a task ended before it was told to"),
-            Err(error) => error,
+        tokio::select! {
+            failed = self.clients.failed() => failed,
+            Some(failed) = OptionFuture::from(self.bridge.as_mut().map(bridge::Running::failed)) => failed,
+            failed = self.admin.failed() => failed,
         }
     }
 
-    /// Stops accepting and closes the sessions, then lets ingest sync and confirm, then the rest. Returns what had
+    /// Stops accepting and closes the sessions, then stops the bridge, then the admin listener. Returns what had
     /// `failed`, or what fails meanwhile.
     pub(super) async fn stop(
-        mut self,
+        self,
         drain_timeout: Duration,
         failed: Option<anyhow::Error>,
     ) -> anyhow::Result<()> {
         tracing::info!(sessions = self.sessions.len(), "stopping");
-        self.clients.cancel();
+        self.clients.token().cancel();
         self.sessions.close();
         let drained = tokio::time::timeout(drain_timeout, self.sessions.wait()).await;
         if drained.is_err() {
             let sessions = self.sessions.len();
             tracing::warn!(sessions, "clients did not take their close frames in time");
         }
-        let mut result = failed.map_or(Ok(()), Err);
-        self.ingest.cancel();
-        while let Some(ended) = self.feeding.join_next().await {
-            result = result.and(flat(ended));
-        }
-        self.rest.cancel();
-        while let Some(ended) = self.serving.join_next().await {
-            result = result.and(flat(ended));
-        }
-        tracing::info!("stopped");
-        result
-    }
-}
-
-fn flat(ended: Result<anyhow::Result<()>, tokio::task::JoinError>) -> anyhow::Result<()> {
-    ended.unwrap_or_else(|error| Err(anyhow!("a task failed: {error}")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SOON: Duration = Duration::from_secs(60);
-
-    async fn until(stop: CancellationToken) -> anyhow::Result<()> {
-        stop.cancelled().await;
-        Ok(())
-    }
-
-    fn running() -> Stages {
-        let mut stages = Stages::default();
-        stages.feed(until(stages.clients.clone()));
-        stages.feed(until(stages.ingest.clone()));
-        stages.serve(until(stages.rest.clone()));
-        stages
-    }
-
-    #[tokio::test]
-    async fn a_task_that_panics_or_ends_by_itself_ends_all_with_an_error() {
-        let panics = || async { panic!("a defect") };
-        for feeds in [true, false] {
-            let mut stages = running();
-            match feeds {
-                true => stages.feed(panics()),
-                false => stages.serve(panics()),
+        let bridge = async {
+            match self.bridge {
+                Some(bridge) => bridge.stop().await,
+                None => Ok(()),
             }
-            let failed = stages.failed().await;
-            let ended = stages.stop(SOON, Some(failed)).await.unwrap_err();
-            assert!(ended.to_string().contains("a defect"), "{ended}");
-        }
-        let mut stages = running();
-        stages.serve(async { Ok(()) });
-        assert!(
-            stages
-                .failed()
-                .await
-                .to_string()
-                .contains("before it was told to")
-        );
-    }
-
-    #[tokio::test]
-    async fn a_stop_in_order_is_no_error_and_one_that_fails_meanwhile_is() {
-        assert!(running().stop(SOON, None).await.is_ok());
-        let mut stages = running();
-        let stop = stages.ingest.clone();
-        stages.feed(async move {
-            stop.cancelled().await;
-            Err(anyhow!("the last sync failed"))
-        });
-        let error = stages.stop(SOON, None).await.unwrap_err();
-        assert_eq!(error.to_string(), "the last sync failed");
+        };
+        let (clients, bridge) = tokio::join!(self.clients.stop(), bridge);
+        let admin = self.admin.stop().await;
+        tracing::info!("stopped");
+        failed.map_or(Ok(()), Err).and(clients).and(bridge).and(admin)
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use super::WrongFlags;
 use super::serve::Source;
-use crate::app::Unreachable;
+use crate::bridge::Unreachable;
 use crate::postgres::{ConnInfo, Error, Requirements};
 
 /// The exit code if the database cannot be reached.

@@ -68,7 +68,7 @@ impl Cli {
         telemetry::start_logging(self.log_format, log)
             .map_err(|error| WrongFlags(anyhow!("{log:?} is no log filter (--log): {error}")))?;
         match self.command {
-            Command::Serve(args) => serve::run(*args),
+            Command::Serve(args) => serve::run(&args),
             Command::Tail(args) => tail::run(*args),
             Command::Check(args) => Ok(check::run(&args)),
             Command::Tables(args) => Ok(tables::run(&args)),

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -13,10 +14,9 @@ use tokio_util::sync::CancellationToken;
 use super::signals::{Hangup, cancel_on_signals};
 use super::{WrongFlags, values};
 use crate::app::{self, Config};
-use crate::http;
-use crate::journal::Retention;
+use crate::journal::{self, Retention};
 use crate::postgres::{ConnInfo, Plugin, Requirements, SlotName};
-use crate::session;
+use crate::{bridge, http, ingest, session, snapshot};
 
 /// Read a replication slot and serve live queries over websockets.
 ///
@@ -324,92 +324,140 @@ impl Source {
 
 impl Args {
     /// The same, checked and ready to be used.
-    pub(super) fn config(self) -> Result<Config, WrongFlags> {
+    pub(super) fn config(&self) -> Result<Config, WrongFlags> {
         self.checked().map_err(WrongFlags)
     }
 
-    fn checked(self) -> anyhow::Result<Config> {
-        let Args {
-            source,
-            reading,
-            listen,
-            journal,
-            snapshots,
-            clients,
-        } = self;
+    fn checked(&self) -> anyhow::Result<Config> {
+        Ok(Config {
+            listen: self.listen.listen,
+            admin_listen: self.listen.admin_listen,
+            origins: http::Origins::new(self.listen.allow_origin.clone()),
+            http: self.listen.options(),
+            drain_timeout: self.clients.drain_timeout,
+            bridge: self.bridge()?,
+        })
+    }
+
+    fn bridge(&self) -> anyhow::Result<bridge::Options> {
+        let session = self.clients.options()?;
+        let ingest = self.ingest()?;
+        Ok(bridge::Options {
+            create_publication: self.source.create_publication,
+            data_dir: self.journal.data_dir.clone(),
+            journal: journal::Options {
+                segment_bytes: self.journal.segment_bytes.as_u64(),
+                database_made_anew: ingest.recreate_slot,
+                ..journal::Options::default()
+            },
+            retention: Retention {
+                max_bytes: Some(self.journal.retention_bytes.as_u64()),
+                max_age: Some(self.journal.retention_age),
+            },
+            snapshots: self.snapshots(&ingest, &session)?,
+            session,
+            ingest: Arc::new(ingest),
+        })
+    }
+
+    fn ingest(&self) -> anyhow::Result<ingest::Options> {
         let Requirements {
             slot,
             publications,
             plugin,
             create_slot,
             recreate_slot,
-            create_publication,
-        } = source.wanted();
+            create_publication: _,
+        } = self.source.wanted();
+        let messages: Vec<String> = self
+            .reading
+            .messages
+            .iter()
+            .flat_map(|names| names.0.clone())
+            .collect();
         anyhow::ensure!(
-            reading.messages.is_empty() || plugin == Plugin::Pgoutput,
+            messages.is_empty() || plugin == Plugin::Pgoutput,
             "--messages needs --plugin pgoutput: wal2json is not asked for logical messages"
         );
-        let limits = session::Limits {
-            max_subscriptions: clients.max_subscriptions,
-            ping_interval: clients.ping_interval,
-            pong_timeout: clients.pong_timeout,
-        };
-        anyhow::ensure!(
-            limits.ping_interval < limits.pong_timeout,
-            "--ping-interval must be below --pong-timeout"
-        );
-        let conninfo = source.conninfo()?;
-        let url = snapshots.snapshot_url.as_deref();
-        let snapshot_conninfo = url.map(ConnInfo::parse).transpose().context("--snapshot-url")?;
-        let snapshot_conninfo = snapshot_conninfo.map(|info| info.agreeing_with(&conninfo));
-        Ok(Config {
-            snapshots: app::SnapshotConfig {
-                conninfo: snapshot_conninfo.unwrap_or_else(|| conninfo.clone()),
-                max_connections: snapshots.max_snapshots,
-                timeout: snapshots.snapshot_timeout,
-                max_bytes: snapshots.max_snapshot_bytes.as_u64(),
-            },
-            conninfo,
+        Ok(ingest::Options {
+            conninfo: self.source.conninfo()?,
             slot,
             plugin,
             create_slot,
             recreate_slot,
-            standby_window: reading.standby_window,
-            max_slot_lag: reading.max_slot_lag.map(|size| size.as_u64()),
+            max_slot_lag: self.reading.max_slot_lag.map(|size| size.as_u64()),
+            standby_window: self.reading.standby_window,
             publications,
-            create_publication,
-            streaming: reading.streaming == Switch::On,
-            messages: reading.messages.into_iter().flat_map(|names| names.0).collect(),
-            listen: listen.listen,
-            admin_listen: listen.admin_listen,
-            origins: http::Origins::new(listen.allow_origin),
-            http: http::Options {
-                max_connections: listen.max_connections,
-                handshake_timeout: listen.handshake_timeout,
-                send_buffer_bytes: SOCKET_SEND_BUFFER,
-            },
-            data_dir: journal.data_dir,
-            retention: Retention {
-                max_bytes: Some(journal.retention_bytes.as_u64()),
-                max_age: Some(journal.retention_age),
-            },
-            max_row_bytes: journal.max_row_bytes.as_u64().try_into().unwrap_or(usize::MAX),
-            max_spool_bytes: journal.max_spool_bytes.as_u64(),
-            segment_bytes: journal.segment_bytes.as_u64(),
-            session: session::Options {
-                limits,
-                outbox_bytes: clients.send_buffer_bytes.as_u64() as usize,
-                max_frame_bytes: clients.max_frame_bytes.as_u64() as usize,
-                progress_interval: clients.progress_interval,
-                stall_timeout: clients.stall_timeout,
-                spread: clients.reconnect_spread,
-            },
-            drain_timeout: clients.drain_timeout,
+            spool_dir: self.journal.data_dir.join("spool"),
+            received_dir: self.journal.data_dir.join("received"),
+            streaming: self.reading.streaming == Switch::On,
+            max_spool_bytes: self.journal.max_spool_bytes.as_u64(),
+            messages,
+            max_row_bytes: self
+                .journal
+                .max_row_bytes
+                .as_u64()
+                .try_into()
+                .unwrap_or(usize::MAX),
+        })
+    }
+
+    /// Snapshots are of the rows that ingest delivers, in frames like a session's.
+    fn snapshots(
+        &self,
+        ingest: &ingest::Options,
+        session: &session::Options,
+    ) -> anyhow::Result<snapshot::Options> {
+        let flags = &self.snapshots;
+        let url = flags.snapshot_url.as_deref();
+        let standby = url.map(ConnInfo::parse).transpose().context("--snapshot-url")?;
+        let standby = standby.map(|info| info.agreeing_with(&ingest.conninfo));
+        Ok(snapshot::Options {
+            conninfo: standby.unwrap_or_else(|| ingest.conninfo.clone()),
+            primary: ingest.conninfo.clone(),
+            publications: ingest.publications.clone(),
+            max_connections: flags.max_snapshots,
+            timeout: flags.snapshot_timeout,
+            max_bytes: flags.max_snapshot_bytes.as_u64(),
+            max_row_bytes: ingest.max_row_bytes,
+            max_frame_bytes: session.max_frame_bytes,
+            dir: self.journal.data_dir.join("snapshots"),
         })
     }
 }
 
-pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+impl Listen {
+    fn options(&self) -> http::Options {
+        http::Options {
+            max_connections: self.max_connections,
+            handshake_timeout: self.handshake_timeout,
+            send_buffer_bytes: SOCKET_SEND_BUFFER,
+        }
+    }
+}
+
+impl Clients {
+    fn options(&self) -> anyhow::Result<session::Options> {
+        anyhow::ensure!(
+            self.ping_interval < self.pong_timeout,
+            "--ping-interval must be below --pong-timeout"
+        );
+        Ok(session::Options {
+            limits: session::Limits {
+                max_subscriptions: self.max_subscriptions,
+                ping_interval: self.ping_interval,
+                pong_timeout: self.pong_timeout,
+            },
+            outbox_bytes: self.send_buffer_bytes.as_u64() as usize,
+            max_frame_bytes: self.max_frame_bytes.as_u64() as usize,
+            progress_interval: self.progress_interval,
+            stall_timeout: self.stall_timeout,
+            spread: self.reconnect_spread,
+        })
+    }
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let config = args.config()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let served = runtime.block_on(async {

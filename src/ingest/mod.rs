@@ -63,10 +63,9 @@ pub struct Options {
     pub recreate_slot: bool,
     /// The slot is given up rather than have the server keep more WAL for it, in bytes.
     pub max_slot_lag: Option<u64>,
-    /// Has the slot looked at.
-    pub nudge: SlotCheckRequest,
-    /// Those who wait to take the slot over.
-    pub standbys: Standbys,
+    /// The time for which confirmations are held back while a standby waits for the slot, so that it gets again what
+    /// its clients may lack.
+    pub standby_window: Duration,
     /// The publications.
     pub publications: Vec<Publication>,
     /// The directory in which transactions that still run are kept.
@@ -275,7 +274,10 @@ struct Started {
 
 /// The ingest loop and what it owns.
 pub struct Ingest<W: Append, H: History> {
-    options: Options,
+    options: Arc<Options>,
+    slot_check: SlotCheckRequest,
+    /// Those who wait to take the slot over.
+    standbys: Standbys,
     writer: W,
     journal: H,
     /// The journaled transactions that snapshots may not see.
@@ -316,8 +318,9 @@ const FINISH: Duration = Duration::from_secs(2);
 impl<W: Append, H: History> Ingest<W, H> {
     /// An ingest into `writer`'s journal.
     pub fn new(
-        options: Options,
-        (mut writer, journal): (W, H),
+        options: Arc<Options>,
+        mut writer: W,
+        journal: H,
         pending_visibility: Arc<PendingVisibility>,
         tables: Arc<Tables>,
         metrics: Arc<Metrics>,
@@ -329,6 +332,8 @@ impl<W: Append, H: History> Ingest<W, H> {
             received: Received::new(options.received_dir.clone()),
             receives_first: false,
             is_synchronous: false,
+            slot_check: SlotCheckRequest::default(),
+            standbys: Standbys::none(options.standby_window),
             options,
             writer,
             journal,
@@ -343,6 +348,16 @@ impl<W: Append, H: History> Ingest<W, H> {
             own_pid: 0,
             sighting: None,
         }
+    }
+
+    /// The way to have it look at its slot.
+    pub fn slot_check(&self) -> SlotCheckRequest {
+        self.slot_check.clone()
+    }
+
+    /// The place where it is noted whether others wait to take the slot over.
+    pub fn standbys(&self) -> Standbys {
+        self.standbys.clone()
     }
 
     /// Reads until `stop`, then syncs, confirms and says goodbye.

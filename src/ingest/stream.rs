@@ -33,7 +33,7 @@ struct Reading<'a, W: Append, H: History> {
 
 impl<W: Append, H: History> FrameHandler for Reading<'_, W, H> {
     fn has_room(&mut self) -> Result<bool, Error> {
-        match self.ingest.options.nudge.take() {
+        match self.ingest.slot_check.take() {
             true => Err(Error::Nudged),
             false => Ok(true),
         }
@@ -117,7 +117,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         let (journal, metrics) = (self.journal.clone(), Arc::clone(&self.metrics));
         let pace = Pace {
             interval: status_interval,
-            standbys: self.options.standbys.clone(),
+            standbys: self.standbys.clone(),
             at_once: false,
         };
         let ended = thread::scope(|scope| {
@@ -402,7 +402,7 @@ impl<W: Append, H: History> Ingest<W, H> {
             if stop.is_cancelled() {
                 break;
             }
-            if self.options.nudge.take() {
+            if self.slot_check.take() {
                 return Err(Error::Nudged);
             }
             unless_draining(&self.options.conninfo, &mut drain)?;

@@ -85,7 +85,7 @@ impl<W: Append, H: History> Ingest<W, H> {
                 self.readiness.unready(reason);
                 said = true;
             }
-            if self.options.nudge.take() {
+            if self.slot_check.take() {
                 return Err(Error::Nudged);
             }
             // What came before it is not held up.

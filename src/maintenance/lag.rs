@@ -46,18 +46,18 @@ impl Maintenance {
         slot: &SlotState,
         written: Lsn,
     ) -> Result<Option<Problem>, Error> {
-        let name = &self.slot;
+        let name = &self.source.slot;
         let retained = slot.retained(written).unwrap_or(0);
         let unconfirmed = slot.confirmed_flush_lsn.map_or(0, |lsn| written.bytes_since(lsn));
-        let budget = tightest(retained, self.max_slot_lag, slot.safe_wal_size);
+        let budget = tightest(retained, self.source.max_slot_lag, slot.safe_wal_size);
         self.measure(slot, (retained, unconfirmed), budget);
         let oldest = connection.oldest_transaction()?.as_secs();
         self.metrics.oldest_transaction_seconds.set(oldest.cast_signed());
         if let Some(reason) = slot.loss() {
             return Ok(Some(Problem::new(format!("the slot {name} is lost ({reason})"))));
         }
-        if self.max_slot_lag.is_some_and(|bound| retained > bound) && slot.active_pid.is_some() {
-            self.nudge.give();
+        if self.source.max_slot_lag.is_some_and(|bound| retained > bound) && slot.active_pid.is_some() {
+            self.slot_check.give();
         }
         let endangered = slot.wal_status.as_deref() == Some("unreserved");
         let Some(budget) = budget.filter(|budget| endangered || budget.used() >= WARNED_FROM) else {

@@ -50,10 +50,10 @@ impl<W: Append, H: History> Ingest<W, H> {
         let (progress, verifier) = (Progress::new(confirmed), PositionVerifier::new(written));
         let read = AtomicU64::new(self.writer.head().0);
         let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
-        let options = self.options.clone();
+        let options = Arc::clone(&self.options);
         let pace = Pace {
             interval: status_interval,
-            standbys: options.standbys.clone(),
+            standbys: self.standbys.clone(),
             at_once: true,
         };
         let over = stop.child_token();
@@ -137,7 +137,7 @@ impl<W: Append, H: History> Ingest<W, H> {
         let mut incoming = Incoming::new(&self.options, is_utf8, head, &self.tables, &self.metrics);
         let mut tidied = Instant::now();
         while !over.is_cancelled() {
-            if self.options.nudge.take() {
+            if self.slot_check.take() {
                 return Err(Error::Nudged);
             }
             match reader.next(BATCH_BYTES).map_err(damaged)? {

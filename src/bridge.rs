@@ -1,0 +1,239 @@
+//! [`Bridge`]: one database, from its replication slot to the outboxes of those who subscribed to its tables.
+//!
+//! It owns ingest, journal, schema, snapshots, router and maintenance, and starts and stops them in the order of the
+//! flow. It knows no listener: sessions reach it by [`Bridge::services`].
+
+mod open;
+mod stage;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::thread;
+
+use anyhow::{Context, anyhow};
+use tokio::sync::{Semaphore, oneshot};
+use tokio_util::sync::CancellationToken;
+
+pub(crate) use self::open::Unreachable;
+use self::open::{Opened, open_once_there};
+pub(crate) use self::stage::Stage;
+use crate::delivery::{self, ReplayPool, Router};
+use crate::health::Readiness;
+use crate::ingest::{self, Ingest};
+use crate::journal::{self, Journal, Retention, Writer};
+use crate::maintenance::Maintenance;
+use crate::session;
+use crate::snapshot::{self, Snapshots};
+use crate::telemetry::Metrics;
+
+/// The options of a bridge, which are those of its parts.
+#[derive(Clone)]
+pub struct Options {
+    /// The database, its slot and its publications, and how they are read.
+    pub ingest: Arc<ingest::Options>,
+    /// True if missing publications are created, of all tables.
+    pub create_publication: bool,
+    /// The directory of the journal.
+    pub data_dir: PathBuf,
+    /// How the journal is written. Its observer is the bridge's.
+    pub journal: journal::Options,
+    /// The history that the journal keeps.
+    pub retention: Retention,
+    /// The server that snapshots are read from, and bounds on them.
+    pub snapshots: snapshot::Options,
+    /// Bounds and habits of the sessions that use it.
+    pub session: session::Options,
+}
+
+/// The number of sessions that read the files of snapshots at the same moment; each has a thread meanwhile.
+const MAX_SPOOL_READERS: usize = 4;
+
+/// One database, ready to be served.
+pub struct Bridge {
+    ingest: Ingest<Writer, Journal>,
+    router: Router<Journal>,
+    maintenance: Maintenance,
+    services: Arc<session::Services<Journal>>,
+}
+
+/// A bridge that has been started.
+pub(crate) struct Running {
+    /// Stopped first: it syncs the journal, and confirms it to Postgres.
+    ingest: Stage,
+    rest: Stage,
+}
+
+impl Bridge {
+    /// Checks the database, opens the journal and reads the published tables. `readiness` hears whether changes flow.
+    /// A server that is not there is waited for; `waiting` is called before that is logged.
+    ///
+    /// # Errors
+    /// The reason why the bridge cannot be started, with what to do about it.
+    pub async fn open(
+        options: Options,
+        metrics: &Arc<Metrics>,
+        readiness: Readiness,
+        waiting: impl FnMut(),
+    ) -> anyhow::Result<Bridge> {
+        let Opened {
+            writer,
+            journal,
+            tables,
+            pending_visibility,
+        } = open_once_there(&options, metrics, &readiness, waiting).await?;
+
+        let routing = delivery::Options {
+            max_frame_bytes: options.session.max_frame_bytes,
+        };
+        let (router, handle) =
+            Router::new(journal.clone(), routing, Arc::clone(metrics)).context("the router cannot start")?;
+        let snapshots = Snapshots::new(
+            journal.clone(),
+            Arc::clone(&pending_visibility),
+            options.snapshots,
+            Arc::clone(metrics),
+        );
+        let ingest = Ingest::new(
+            Arc::clone(&options.ingest),
+            writer,
+            journal.clone(),
+            pending_visibility,
+            Arc::clone(&tables),
+            Arc::clone(metrics),
+            readiness,
+        );
+        let maintenance = Maintenance {
+            source: Arc::clone(&options.ingest),
+            slot_check: ingest.slot_check(),
+            standbys: ingest.standbys(),
+            retention: options.retention,
+            journal: journal.clone(),
+            tables: Arc::clone(&tables),
+            snapshots: Arc::clone(&snapshots),
+            router: handle.clone(),
+            metrics: Arc::clone(metrics),
+        };
+        let services = session::Services {
+            history: journal.clone(),
+            snapshots,
+            router: handle,
+            tables,
+            metrics: Arc::clone(metrics),
+            database: options.ingest.conninfo.database.clone(),
+            options: options.session,
+            replays: ReplayPool::new(journal, options.session.max_frame_bytes, Arc::clone(metrics)),
+            spool_readers: Semaphore::new(MAX_SPOOL_READERS),
+        };
+        Ok(Bridge {
+            ingest,
+            router,
+            maintenance,
+            services: Arc::new(services),
+        })
+    }
+
+    /// Everything that sessions need of it.
+    pub fn services(&self) -> Arc<session::Services<Journal>> {
+        Arc::clone(&self.services)
+    }
+
+    /// Starts ingest, then the router, then maintenance.
+    ///
+    /// # Errors
+    /// The system has no thread left.
+    pub(crate) fn start(self) -> anyhow::Result<Running> {
+        let mut running = Running {
+            ingest: Stage::default(),
+            rest: Stage::default(),
+        };
+        let ingest = on_a_thread(self.ingest, running.ingest.token())?;
+        running.ingest.spawn(ingest);
+        let routing = self.router.run(running.rest.token());
+        running
+            .rest
+            .spawn(async { routing.await.context("the router failed") });
+        let maintenance = self.maintenance.run(running.rest.token());
+        running.rest.spawn_infallible(maintenance);
+        Ok(running)
+    }
+}
+
+impl Running {
+    /// Waits for a part to end by itself, which none should.
+    pub(crate) async fn failed(&mut self) -> anyhow::Error {
+        tokio::select! {
+            failed = self.ingest.failed() => failed,
+            failed = self.rest.failed() => failed,
+        }
+    }
+
+    /// Lets ingest sync and confirm, then stops the rest. Returns the first error.
+    pub(crate) async fn stop(self) -> anyhow::Result<()> {
+        let ingest = self.ingest.stop().await;
+        ingest.and(self.rest.stop().await)
+    }
+}
+
+/// Ingest on a thread of its own, and the future of its end.
+fn on_a_thread(
+    ingest: Ingest<Writer, Journal>,
+    stop: CancellationToken,
+) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + 'static> {
+    let (ended, end) = oneshot::channel();
+    let run = move || {
+        // Nobody may be waiting any more.
+        drop(ended.send(ingest.run(&stop)));
+    };
+    thread::Builder::new()
+        .name("ingest".into())
+        .spawn(run)
+        .context("cannot start a thread")?;
+    Ok(async {
+        match end.await {
+            Ok(ended) => ended.context("ingest failed"),
+            Err(_) => Err(anyhow!("ingest panicked")),
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ingest_has_stopped_before_the_rest_is_told_to() {
+        let mut running = Running {
+            ingest: Stage::default(),
+            rest: Stage::default(),
+        };
+        let (stop_ingest, stop_rest) = (running.ingest.token(), running.rest.token());
+        let rest = stop_rest.clone();
+        running.ingest.spawn(async move {
+            stop_ingest.cancelled().await;
+            tokio::task::yield_now().await;
+            anyhow::ensure!(!rest.is_cancelled(), "the rest was stopped first");
+            Ok(())
+        });
+        running
+            .rest
+            .spawn_infallible(async move { stop_rest.cancelled().await });
+        running.stop().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_failure_of_any_part_is_noticed() {
+        for part in ["ingest", "rest"] {
+            let mut running = Running {
+                ingest: Stage::default(),
+                rest: Stage::default(),
+            };
+            let stage = if part == "ingest" {
+                &mut running.ingest
+            } else {
+                &mut running.rest
+            };
+            stage.spawn(async move { Err(anyhow!("{part} failed")) });
+            assert_eq!(running.failed().await.to_string(), format!("{part} failed"));
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! Everything that must be there before a bridge runs: a database that is ready, the journal, the published tables, and
+//! which journaled transactions snapshots may not see yet.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+
+use super::Options;
+use crate::health::Readiness;
+use crate::ingest;
+use crate::journal::{self, Entry, Identity, Journal, Observer, Writer};
+use crate::lsn::{Lsn, Position, Start};
+use crate::postgres::{self, ConnInfo, Connection, Finding, Purpose, Requirements, Severity};
+use crate::schema::Tables;
+use crate::snapshot::PendingVisibility;
+use crate::telemetry::{Metrics, chain};
+
+/// The parts that exist before anything runs.
+pub(super) struct Opened {
+    pub(super) writer: Writer,
+    pub(super) journal: Journal,
+    pub(super) tables: Arc<Tables>,
+    pub(super) pending_visibility: Arc<PendingVisibility>,
+}
+
+/// The amount of the journal that is read at the start, in bytes.
+const RECENT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The pause between two looks whether a server is there again.
+const SERVER_PAUSE: Duration = Duration::from_millis(500);
+
+/// [`open`], as soon as the server is there: one that starts, stops or has been stopped is waited for, as it is later
+/// on. `waiting` is called before each change of the reason to wait.
+pub(super) async fn open_once_there(
+    options: &Options,
+    metrics: &Arc<Metrics>,
+    readiness: &Readiness,
+    mut waiting: impl FnMut(),
+) -> anyhow::Result<Opened> {
+    let mut said = String::new();
+    loop {
+        let (options, metrics) = (options.clone(), Arc::clone(metrics));
+        let error = match tokio::task::spawn_blocking(move || open(&options, &metrics)).await? {
+            Err(error) if is_of_an_absent_server(&error) => error,
+            opened => return opened,
+        };
+        let words = format!("{error:#}").replace("\n    ", "; ");
+        if words != said {
+            waiting();
+            tracing::warn!("waiting for the database server: {words}");
+            readiness.unready(format!("waiting for the database server: {words}"));
+            said = words;
+        }
+        tokio::time::sleep(SERVER_PAUSE).await;
+    }
+}
+
+/// True if a server was not there, and may be soon.
+fn is_of_an_absent_server(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let unreachable = cause
+            .downcast_ref::<Unreachable>()
+            .map(|unreachable| &unreachable.error);
+        unreachable
+            .or_else(|| cause.downcast_ref())
+            .is_some_and(postgres::Error::is_absence)
+    })
+}
+
+/// Checks the database, opens the journal and reads the tables.
+fn open(options: &Options, metrics: &Arc<Metrics>) -> anyhow::Result<Opened> {
+    check(options)?;
+    create_publications(options)?;
+    let (writer, journal) = open_journal(options, &identify(options)?, metrics)?;
+    let tables = open_tables(options, &journal)?;
+    let pending_visibility = pending_visibility(&journal, &tables)?;
+    Ok(Opened {
+        writer,
+        journal,
+        tables,
+        pending_visibility: Arc::new(pending_visibility),
+    })
+}
+
+/// Logs what is not as one might expect, and fails if something keeps the bridge from working.
+fn check(options: &Options) -> anyhow::Result<()> {
+    let source = &options.ingest;
+    let wanted = Requirements {
+        slot: source.slot.clone(),
+        publications: source.publications.clone(),
+        plugin: source.plugin,
+        create_slot: source.create_slot,
+        recreate_slot: source.recreate_slot,
+        create_publication: options.create_publication,
+    };
+    let findings = postgres::check(&source.conninfo, &wanted)
+        .map_err(|error| Unreachable::new(error, &source.conninfo))?;
+    let (blocking, others): (Vec<_>, Vec<_>) = findings
+        .into_iter()
+        .partition(|finding| finding.severity == Severity::Blocks);
+    for finding in others {
+        tracing::warn!(cure = finding.cure.replace('\n', " "), "{}", finding.what);
+    }
+    if !blocking.is_empty() {
+        let list: Vec<String> = blocking.iter().map(Finding::in_words).collect();
+        bail!("the database is not ready for walcast:\n{}", list.join("\n"));
+    }
+    Ok(())
+}
+
+fn create_publications(options: &Options) -> anyhow::Result<()> {
+    if !options.create_publication {
+        return Ok(());
+    }
+    let mut connection = Connection::connect(&options.ingest.conninfo, Purpose::Query)?;
+    for publication in connection.missing_publications(&options.ingest.publications)? {
+        tracing::info!(%publication, "creating the publication, of all tables");
+        connection.create_publication(&publication)?;
+    }
+    connection.close();
+    Ok(())
+}
+
+/// Asks the database whose history it is.
+fn identify(options: &Options) -> anyhow::Result<Identity> {
+    let mut connection = Connection::connect(&options.ingest.conninfo, Purpose::Replication)?;
+    let (identity, _) = ingest::identify(&mut connection, &options.ingest.slot)?;
+    connection.close();
+    Ok(identity)
+}
+
+fn open_journal(
+    options: &Options,
+    identity: &Identity,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(Writer, Journal)> {
+    let journal = journal::Options {
+        observer: Arc::new(Syncs(Arc::clone(metrics))),
+        ..options.journal.clone()
+    };
+    Journal::open(&options.data_dir, journal, identity).context("cannot open the journal")
+}
+
+fn open_tables(options: &Options, journal: &Journal) -> anyhow::Result<Arc<Tables>> {
+    let source = &options.ingest;
+    let tables = Tables::open(
+        source.conninfo.clone(),
+        source.publications.clone(),
+        &source.messages,
+        &options.data_dir,
+        journal.epoch(),
+    )
+    .context("cannot open tables.jsonl in the data directory")?;
+    tables.refresh().context("cannot read the published tables")?;
+    Ok(tables)
+}
+
+/// The transactions in the journal that snapshots may not see yet.
+fn pending_visibility(journal: &Journal, tables: &Tables) -> anyhow::Result<PendingVisibility> {
+    let (pending_visibility, from) = recently_written(journal).context("cannot read the journal")?;
+    if from > journal.start() {
+        // A transaction from before the part that was read, which still waits for a standby, is not among them.
+        pending_visibility.require(tables.horizon().context("cannot look what is visible")?);
+    }
+    pending_visibility.forget(&tables.snapshot().context("cannot look what is visible")?);
+    Ok(pending_visibility)
+}
+
+/// The transactions that the journal ends with, and from where on: some of them may wait for a synchronous standby
+/// since before we started. What is damaged is found now, and left out.
+fn recently_written(journal: &Journal) -> Result<(PendingVisibility, Lsn), journal::Error> {
+    loop {
+        let from = journal.recent(RECENT_BYTES);
+        let pending_visibility = PendingVisibility::default();
+        match note_written(journal, from, &pending_visibility) {
+            Ok(()) => return Ok((pending_visibility, from)),
+            Err(journal::Error::Expired { earliest }) if earliest > from => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn note_written(
+    journal: &Journal,
+    from: Lsn,
+    pending_visibility: &PendingVisibility,
+) -> Result<(), journal::Error> {
+    const BATCH_BYTES: usize = 1024 * 1024;
+    let mut reader = journal.reader(Start::After(Position::after(from)))?;
+    while let Some(batch) = reader.next(BATCH_BYTES)? {
+        for entry in batch.entries() {
+            if let Entry::Piece(piece) = entry?
+                && piece.last
+                && piece.transaction.xid != 0
+            {
+                pending_visibility.note(piece.transaction.end, piece.transaction.xid);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A database that cannot be looked at, with what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot look at the database: {}{}", chain(.error), .cure.as_ref().map(|cure| format!("\n    {cure}")).unwrap_or_default())]
+pub(crate) struct Unreachable {
+    error: postgres::Error,
+    cure: Option<String>,
+}
+
+impl Unreachable {
+    /// The server of `info` answered with `error`, or not at all.
+    pub(crate) fn new(error: postgres::Error, info: &ConnInfo) -> Unreachable {
+        let cure = postgres::next_step(&error, info);
+        Unreachable { error, cure }
+    }
+}
+
+/// Counts the journal's syncs.
+struct Syncs(Arc<Metrics>);
+
+impl Observer for Syncs {
+    fn synced(&self, took: Duration, _bytes: u64) {
+        self.0.journal_fsync_seconds.observe(took.as_secs_f64());
+    }
+}
