@@ -5,9 +5,11 @@
 //! A failure prints the seed of its script: `WALCAST_SEED=<seed> cargo test --lib session::cursor -- --nocapture` runs
 //! that alone, and prints what happened. `WALCAST_SCRIPTS` runs another number of them.
 
+mod answers;
 mod client;
 mod log;
 mod router;
+mod script;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,7 +21,8 @@ use super::{Cursor, Pending};
 use crate::matching::Subscription;
 use crate::matching::tests::subscription;
 use crate::protocol::{ClientMessage, Subscribe};
-use world::{TOPICS, World};
+use script::TOPICS;
+use world::World;
 
 const SCRIPTS: u64 = 100_000;
 
@@ -104,6 +107,7 @@ fn what_is_subscribed_gets_on_beside_a_connection_that_stays_behind() {
         let some = subscriptions[..2].to_vec();
         let rng = fastrand::Rng::with_seed(seed);
         let mut world = World::new(rng, some, message(), false);
+        world.has_faults = false;
         world.subscribe();
         world.settle();
         world.overflow();

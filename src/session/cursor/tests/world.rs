@@ -7,22 +7,18 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 use super::client::{Client, Frames, State, Subscribed};
-use super::log::{Log, Matching, Reader, Transaction};
+use super::log::{Log, Reader};
 use super::router::{Command, Router};
 use crate::delivery::{Delivery, Found, Received, Standing};
 use crate::lsn::{Lsn, Position};
 use crate::matching::Subscription;
-use crate::protocol::{ErrorCode, ErrorMessage, Subscribe};
-use crate::session::cursor::{
-    Action, Cursor, Delivered, Input, Preparation, ReadRequest, Reading, ReplayId, Rows, Wait,
-};
+use crate::protocol::Subscribe;
+use crate::session::cursor::{Action, Cursor, Delivered, Input, ReadRequest, Reading, ReplayId, Wait};
 use crate::snapshot::SnapshotBoundary;
-
-pub(super) const TOPICS: u8 = 4;
 
 /// What the session has under way beside the client.
 #[derive(Debug)]
-enum Work {
+pub(super) enum Work {
     Prepare(Arc<str>),
     Rows(Arc<str>),
     Read(Box<ReadRequest>),
@@ -33,7 +29,7 @@ enum Work {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum ReadFailure {
+pub(super) enum ReadFailure {
     NotYet,
     Exhausted,
     Expired,
@@ -43,10 +39,10 @@ enum ReadFailure {
 
 /// The rows of a snapshot on their way.
 #[derive(Debug)]
-struct RowsOnTheirWay {
-    subscription: Arc<Subscription>,
-    boundary: Option<Arc<SnapshotBoundary>>,
-    seen: Arc<[Lsn]>,
+pub(super) struct RowsOnTheirWay {
+    pub(super) subscription: Arc<Subscription>,
+    pub(super) boundary: Option<Arc<SnapshotBoundary>>,
+    pub(super) seen: Arc<[Lsn]>,
 }
 
 /// How a connection ended.
@@ -66,26 +62,26 @@ pub(super) struct World {
     pub(super) closed: Option<Closed>,
     /// Things go wrong, and the client stalls.
     pub(super) has_faults: bool,
-    frames: Frames,
-    work: Option<Work>,
+    pub(super) frames: Frames,
+    pub(super) work: Option<Work>,
     /// The session holds the registration.
-    is_registered: bool,
-    readers: Vec<(ReplayId, Reader)>,
-    rows: Vec<RowsOnTheirWay>,
-    boundaries: Vec<(Arc<SnapshotBoundary>, Arc<[Lsn]>)>,
-    epoch_changed: bool,
+    pub(super) is_registered: bool,
+    pub(super) readers: Vec<(ReplayId, Reader)>,
+    pub(super) rows: Vec<RowsOnTheirWay>,
+    pub(super) boundaries: Vec<(Arc<SnapshotBoundary>, Arc<[Lsn]>)>,
+    pub(super) epoch_changed: bool,
     /// A read has failed for good.
-    has_failed: bool,
+    pub(super) has_failed: bool,
     /// What a client may subscribe to.
-    unused: Vec<Arc<Subscription>>,
-    message: Subscribe,
-    opening: Vec<(Arc<str>, Opening)>,
+    pub(super) unused: Vec<Arc<Subscription>>,
+    pub(super) message: Subscribe,
+    pub(super) opening: Vec<(Arc<str>, Opening)>,
     /// What happens is printed.
     traces: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Opening {
+pub(super) enum Opening {
     Now,
     After(Position),
     Rows,
@@ -121,18 +117,18 @@ impl World {
         }
     }
 
-    fn note(&self, what: impl FnOnce() -> String) {
+    pub(super) fn note(&self, what: impl FnOnce() -> String) {
         if self.traces {
             eprintln!("{}", what());
         }
     }
 
-    fn chance(&mut self, of: u32) -> bool {
+    pub(super) fn chance(&mut self, of: u32) -> bool {
         self.has_faults && self.rng.u32(0..of) == 0
     }
 
     /// Something happened; everything that it leads to is performed.
-    fn feed(&mut self, input: Input) {
+    pub(super) fn feed(&mut self, input: Input) {
         self.note(|| format!("  {input:?}"));
         let mut actions = VecDeque::from(self.cursor.on(input, self.now));
         while let Some(action) = actions.pop_front()
@@ -153,6 +149,7 @@ impl World {
 
     fn perform(&mut self, action: Action) -> Option<Input> {
         self.note(|| format!("    -> {action:?}"));
+        self.meanwhile();
         let log = &self.log;
         match action {
             Action::Deliver(items) => return Some(Input::Sent(self.deliver(items))),
@@ -223,6 +220,16 @@ impl World {
         None
     }
 
+    /// The session waits for its client, and others go on.
+    fn meanwhile(&mut self) {
+        match self.rng.u32(0..24) {
+            0 => self.write(),
+            1..5 => self.route(),
+            5 => self.drop_table(),
+            _ => {}
+        }
+    }
+
     fn begin(&mut self, work: Work) {
         assert!(self.work.is_none(), "one thing at a time");
         self.work = Some(work);
@@ -251,155 +258,6 @@ impl World {
         }
         delivered.stalled = self.chance(20);
         delivered
-    }
-
-    /// A step of a script. False if there was nothing to be done of the kind that was drawn.
-    pub(super) fn step(&mut self) {
-        self.now += Duration::from_millis(self.rng.u64(0..40));
-        match self.rng.u32(0..100) {
-            0..8 => self.subscribe(),
-            8..11 => self.unsubscribe(),
-            11..27 => self.write(),
-            27..29 => self.drop_table(),
-            29..50 => self.route(),
-            50..58 => self.tick(),
-            58..72 => self.outbox(),
-            72..73 => self.lose(),
-            _ => self.work(),
-        }
-    }
-
-    /// The client subscribes to something.
-    pub(super) fn subscribe(&mut self) {
-        let Some(subscription) = self.unused.pop() else {
-            return;
-        };
-        let opening = match self.rng.u32(0..4) {
-            0 => Opening::Rows,
-            1 => Opening::Now,
-            2 if self.rng.u32(0..4) == 0 => {
-                // It has come to where the history is not yet.
-                Opening::After(Position::after(Lsn(self.log.head().0 + self.rng.u64(0..15))))
-            }
-            _ if self.log.transactions.is_empty() => Opening::After(Position::after(Lsn(100))),
-            _ => {
-                let transaction = &self.log.transactions[self.rng.usize(..self.log.transactions.len())];
-                let count = self.rng.usize(..=transaction.topics.len());
-                Opening::After(match count {
-                    0 => Position::after(Lsn(transaction.end.0 - 5)),
-                    count => transaction.place_behind(count),
-                })
-            }
-        };
-        let id = Arc::clone(&subscription.id);
-        self.note(|| format!("subscribe {id} {opening:?}"));
-        self.opening.push((Arc::clone(&id), opening));
-        self.client.subscriptions.push(Subscribed::new(subscription));
-        self.feed(Input::Subscribe(id, Box::new(self.message.clone())));
-    }
-
-    fn unsubscribe(&mut self) {
-        let subscriptions = self.client.subscriptions.iter();
-        let there: Vec<Arc<str>> = subscriptions
-            .filter(|subscribed| subscribed.state != State::Over && !subscribed.is_unsubscribed)
-            .map(|subscribed| Arc::clone(&subscribed.subscription.id))
-            .collect();
-        if there.is_empty() {
-            return;
-        }
-        let id = Arc::clone(&there[self.rng.usize(..there.len())]);
-        self.note(|| format!("unsubscribe {id}"));
-        self.client.find(&id).is_unsubscribed = true;
-        self.feed(Input::Unsubscribe(id));
-    }
-
-    /// One more transaction.
-    pub(super) fn write(&mut self) {
-        let end = Lsn(self.log.head().0 + 10);
-        let count = match self.rng.u32(0..6) {
-            0 => 0,
-            1 => self.rng.usize(5..12),
-            _ => self.rng.usize(1..4),
-        };
-        let drops = self
-            .chance(30)
-            .then(|| self.rng.u8(0..TOPICS))
-            .filter(|topic| !self.log.gone.contains(topic));
-        self.log.gone.extend(drops);
-        let mut topics = Vec::new();
-        for _ in 0..count {
-            let topic = self.rng.u8(0..TOPICS);
-            if !self.log.gone.contains(&topic) {
-                topics.push(topic);
-            }
-        }
-        let transaction = Transaction { end, topics, drops };
-        self.note(|| format!("write {transaction:?}"));
-        self.log.transactions.push(transaction);
-    }
-
-    /// A table is found gone, of which the log says nothing.
-    fn drop_table(&mut self) {
-        let topic = self.rng.u8(0..TOPICS);
-        if self.has_faults && self.router.position == self.log.head() && !self.log.gone.contains(&topic) {
-            self.note(|| format!("drop {topic}"));
-            self.log.gone.push(topic);
-            self.router.end(topic);
-        }
-    }
-
-    /// The router goes on.
-    pub(super) fn route(&mut self) {
-        if let Some(Work::Command(command)) = &self.work
-            && self.rng.bool()
-        {
-            // Sessions that fall behind do so early here, but not all.
-            let capacity = if self.has_faults {
-                self.rng.usize(1..6)
-            } else {
-                usize::MAX
-            };
-            let applied = self.router.apply(command, capacity);
-            self.note(|| format!("the router did so: {applied:?}"));
-            self.work = match (self.work.take(), applied) {
-                (Some(Work::Command(Command::Remove(_))), Some(_)) => Some(Work::Removed),
-                (_, Some(position)) => Some(Work::HandedOver(position)),
-                (work, None) => work,
-            };
-        } else if self.router.step(&self.log, &mut self.rng, &mut self.frames) {
-            let at = self.router.at;
-            self.note(|| format!("the router is at {at}"));
-        }
-    }
-
-    pub(super) fn tick(&mut self) {
-        let reached = self.router.position;
-        self.feed(Input::Tick { reached });
-    }
-
-    pub(super) fn outbox(&mut self) {
-        if !self.cursor.is_registered() {
-            return;
-        }
-        assert!(
-            self.is_registered,
-            "the cursor has a registration that is given up"
-        );
-        let registration = self.router.registration.as_mut().unwrap();
-        if let Some((received, items)) = registration.take() {
-            self.feed(Input::Outbox(received, items));
-        }
-    }
-
-    /// Something that ends much, seldom.
-    fn lose(&mut self) {
-        if self.chance(10) {
-            self.note(|| "the epoch changes".to_owned());
-            self.epoch_changed = true;
-            if let Some(registration) = &mut self.router.registration {
-                registration.give_up(Received::EpochChanged);
-            }
-        }
     }
 
     /// The work at hand goes on.
@@ -441,138 +299,6 @@ impl World {
             // The router has to come to it.
             Work::Command(_) => self.work = Some(work),
         }
-    }
-
-    fn refusal(&self) -> Box<ErrorMessage> {
-        Box::new(ErrorMessage::new(ErrorCode::Internal, "no"))
-    }
-
-    fn prepare(&mut self, id: &Arc<str>) -> Preparation {
-        if !self.cursor.awaits(id) {
-            return Preparation::Unneeded;
-        }
-        let (_, opening) = self
-            .opening
-            .iter()
-            .find(|(other, _)| Arc::ptr_eq(other, id))
-            .unwrap();
-        let opening = *opening;
-        let subscribed = self.client.find(id);
-        let subscription = Arc::clone(&subscribed.subscription);
-        if self.log.is_gone(&subscription) {
-            return Preparation::Refused(self.refusal());
-        }
-        let start = match opening {
-            Opening::Rows => {
-                self.rows.push(RowsOnTheirWay {
-                    subscription,
-                    boundary: None,
-                    seen: Arc::default(),
-                });
-                return Preparation::Rows;
-            }
-            Opening::After(start) => start,
-            Opening::Now => Position::after(self.router.position.min(self.log.head())),
-        };
-        subscribed.starts(start, Arc::default());
-        Preparation::From {
-            subscription,
-            start,
-            subscribed: "subscribed".to_owned(),
-            at_head: matches!(opening, Opening::Now) && self.log.head() <= start.end,
-        }
-    }
-
-    fn read_rows(&mut self, id: &Arc<str>) -> Rows {
-        if !self.cursor.awaits(id) {
-            return Rows::Nothing;
-        }
-        if self.chance(20) {
-            return Rows::Refused(self.refusal());
-        }
-        let place = self
-            .rows
-            .iter()
-            .position(|rows| Arc::ptr_eq(&rows.subscription.id, id));
-        let place = place.unwrap();
-        let rows = &mut self.rows[place];
-        match (&rows.boundary, self.rng.u32(0..3)) {
-            (_, 0) => Rows::Nothing,
-            (None, _) => {
-                // It saw everything up to a place, nothing behind another, and some of what lies in between.
-                let head = self.log.head();
-                let after = Lsn(head.0.saturating_sub(10 * self.rng.u64(0..4)).max(100));
-                let until = Lsn(head.0 + 10 * self.rng.u64(0..3));
-                let (rng, ends) = (&mut self.rng, (after.0 / 10 + 1..=until.0 / 10));
-                let between: Vec<Lsn> = ends.filter(|_| rng.bool()).map(|end| Lsn(end * 10)).collect();
-                rows.seen = between.into();
-                let boundary = Arc::new(SnapshotBoundary::between(after, until));
-                rows.boundary = Some(Arc::clone(&boundary));
-                let seen = Arc::clone(&rows.seen);
-                self.boundaries.push((boundary, Arc::clone(&seen)));
-                self.client.find(id).starts(Position::after(after), seen);
-                Rows::Message("subscribed".to_owned())
-            }
-            (Some(_), 1) => Rows::Message("rows".to_owned()),
-            (Some(boundary), _) => Rows::End(Arc::clone(&rows.subscription), Arc::clone(boundary)),
-        }
-    }
-
-    /// Reads a step, with the reader of the step before if there is one.
-    fn read(&mut self, request: &ReadRequest) -> Result<(Found, Reader), ReadFailure> {
-        if self.epoch_changed {
-            return Err(ReadFailure::EpochChanged);
-        }
-        if matches!(request.wait, Wait::Start(_)) && request.from.position.end > self.router.position {
-            self.now += Duration::from_millis(200);
-            if request.from.position.end > self.log.head() {
-                return Err(ReadFailure::NotYet);
-            }
-        }
-        if self.chance(20) {
-            return Err(ReadFailure::Exhausted);
-        }
-        if self.chance(150) {
-            self.has_failed = true;
-            return Err(if self.rng.bool() {
-                ReadFailure::Expired
-            } else {
-                ReadFailure::Failed
-            });
-        }
-        let place = self.readers.iter().position(|(id, _)| *id == request.replay);
-        let mut reader = match place {
-            // Somebody else may have read for it, too.
-            Some(place) => self.readers.swap_remove(place).1,
-            None => {
-                let mut subscriptions = request.subscriptions.clone();
-                for placed in &mut subscriptions {
-                    placed.after = placed.after.max(request.from.position);
-                }
-                Reader {
-                    matching: Matching {
-                        subscriptions,
-                        only: request.only.is_some(),
-                        open: request.from.open,
-                    },
-                    at: request.from.position,
-                    seen: self.seen_by(request.boundary.as_ref()),
-                }
-            }
-        };
-        let parts = self.rng.usize(1..6);
-        let found = reader.step(&self.log, request.until, parts, &mut self.rng, &mut self.frames);
-        Ok((found, reader))
-    }
-
-    fn seen_by(&self, boundary: Option<&Arc<SnapshotBoundary>>) -> Arc<[Lsn]> {
-        let mut boundaries = self.boundaries.iter();
-        let is_it = |(other, _): &&(Arc<SnapshotBoundary>, Arc<[Lsn]>)| {
-            boundary.is_some_and(|boundary| Arc::ptr_eq(other, boundary))
-        };
-        boundaries
-            .find(is_it)
-            .map_or_else(Arc::default, |(_, seen)| Arc::clone(seen))
     }
 
     fn has_read(
