@@ -107,7 +107,11 @@ pub(super) fn domain(
             Kind::MacAddr8,
         ];
         let is_refused = |kind| {
-            refused.contains(kind) || matches!(kind, Kind::Citext(_) | Kind::Other | Kind::Separated(_))
+            refused.contains(kind)
+                || matches!(
+                    kind,
+                    Kind::Citext(_) | Kind::Range(_) | Kind::Other | Kind::Separated(_)
+                )
         };
         if let (Kind::Citext(ctype), Kind::Citext(_)) = (left_kind, right_kind) {
             let source = LiteralError::Citext(ctype.clone());

@@ -32,7 +32,7 @@ pub(super) fn part<'a>(of: Term<'a>, extraction: Extraction, key: Term<'_>) -> R
     let form = match place.kind {
         Kind::Json => JsonForm::Json,
         Kind::Jsonb => JsonForm::Jsonb,
-        Kind::Hstore | Kind::Other => {
+        Kind::Hstore | Kind::Range(_) | Kind::Other => {
             let what = format!("a part of a value of type {}", place.type_name());
             return Err(Error::unsupported(what, of.offset));
         }

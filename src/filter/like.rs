@@ -43,7 +43,7 @@ pub(super) fn like(
         }
     };
     if !matches!(place.kind, Kind::Text | Kind::Bpchar | Kind::Citext(_)) {
-        if matches!(place.kind, Kind::Bytea | Kind::Other) {
+        if matches!(place.kind, Kind::Bytea | Kind::Range(_) | Kind::Other) {
             return Err(Error::unsupported(
                 format!("LIKE on {}", term.type_name()),
                 term.offset,

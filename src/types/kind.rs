@@ -95,6 +95,8 @@ pub enum Kind {
     },
     /// `hstore`, which the server prints by its cast to `json`.
     Hstore,
+    /// A range or multirange whose bounds hold labels of an enumeration. Known by its text alone, like other ranges.
+    Range(Box<Kind>),
     /// Any other type whose arrays separate their elements by this byte instead of a comma: `box`.
     Separated(u8),
     /// Any other type: known by its text alone.
@@ -189,7 +191,7 @@ impl Kind {
             Kind::Vector(_) => "vector",
             Kind::Composite { .. } => "composite",
             Kind::Hstore => "hstore",
-            Kind::Separated(_) | Kind::Other => "other",
+            Kind::Range(_) | Kind::Separated(_) | Kind::Other => "other",
         }
     }
 
@@ -214,7 +216,7 @@ impl Kind {
     /// True if values hold labels of an enumeration, which can be renamed without a word of it in the stream.
     pub fn has_labels(&self) -> bool {
         match self {
-            Kind::Array(element) => element.has_labels(),
+            Kind::Array(part) | Kind::Range(part) => part.has_labels(),
             Kind::Composite { attributes, .. } => {
                 attributes.iter().any(|attribute| attribute.kind.has_labels())
             }
@@ -241,7 +243,9 @@ impl Kind {
                 };
                 renamed.map(|label| Altered::Label(label.clone()))
             }
-            (Kind::Array(told), Kind::Array(now)) => told.altered_in(now),
+            (Kind::Array(told), Kind::Array(now)) | (Kind::Range(told), Kind::Range(now)) => {
+                told.altered_in(now)
+            }
             (
                 Kind::Composite { attributes, .. },
                 Kind::Composite {

@@ -89,6 +89,7 @@ impl Reading {
             | Kind::Vector(_)
             | Kind::Composite { .. }
             | Kind::Hstore
+            | Kind::Range(_)
             | Kind::Separated(_)
             | Kind::Other => return None,
         })

@@ -91,6 +91,30 @@ fn labels_change_places(plugin: &str) {
 }
 
 #[test]
+fn labels_in_ranges_are_labels_too() {
+    let database = Database::new(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy'); CREATE TYPE moods AS RANGE (SUBTYPE = mood, MULTIRANGE_TYPE_NAME = many);
+         CREATE TABLE t (id int PRIMARY KEY, moods moods, several moods[], many many, v int); CREATE PUBLICATION pub FOR TABLE t;",
+    );
+    let walcast = with("pgoutput", &database).start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "range", "table": "t", "columns": ["moods"]}));
+    client.subscribe_live(json!({"id": "array", "table": "t", "columns": ["several"]}));
+    client.subscribe_live(json!({"id": "multirange", "table": "t", "columns": ["many"]}));
+    client.subscribe_live(json!({"id": "v", "table": "t", "columns": ["v"]}));
+    database.sql("INSERT INTO t VALUES (1, '[sad,ok]', '{\"[sad,ok]\"}', '{[sad,ok]}', 1)");
+    let changes = client.changes();
+    let range = changes.iter().find(|change| change["id"] == "range").unwrap();
+    assert_eq!(range["row"]["moods"], "[sad,ok]");
+    database.sql("ALTER TYPE mood RENAME VALUE 'ok' TO 'fine'");
+    let (ids, message) = ended(&mut client, 3);
+    assert_eq!(ids, ["array", "multirange", "range"], "{message}");
+    assert!(message.contains("\"ok\""), "{message}");
+    database.sql("INSERT INTO t (id, v) VALUES (2, 1)");
+    assert_eq!(concerned(&mut client), ["v"]);
+}
+
+#[test]
 fn a_subscription_that_begins_after_labels_changed_places_goes_by_the_new_order_at_once() {
     labels_have_changed_places("pgoutput");
 }

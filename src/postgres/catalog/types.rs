@@ -55,6 +55,8 @@ enum Nature {
     /// A true array of this type; types like `point` have elements, too.
     Array(u32),
     Composite,
+    /// A range or multirange over this type.
+    Range(u32),
     /// A type that a function called `hstore_to_json` casts to `json`.
     Hstore,
     /// A type whose `=` is `citext_eq`.
@@ -115,7 +117,7 @@ impl Types {
             format!(
                 "SELECT t.oid, \
                      CASE WHEN t.typtype = 'e' THEN 'enum' WHEN t.typtype = 'd' THEN 'domain' \
-                          WHEN t.typtype = 'c' THEN 'composite' \
+                          WHEN t.typtype = 'c' THEN 'composite' WHEN t.typtype IN ('r', 'm') THEN 'range' \
                           WHEN t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc THEN 'array' \
                           WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_cast c JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc \
                               WHERE c.castsource = t.oid AND c.casttarget = 'json'::pg_catalog.regtype \
@@ -124,7 +126,10 @@ impl Types {
                               WHERE o.oprname = '=' AND o.oprleft = t.oid AND o.oprright = t.oid \
                               AND p.prosrc = 'citext_eq') THEN 'citext' \
                           WHEN t.typdelim <> ',' THEN 'separated' ELSE 'other' END, \
-                     CASE WHEN t.typtype = 'd' THEN t.typbasetype ELSE t.typelem END, \
+                     CASE t.typtype WHEN 'd' THEN t.typbasetype \
+                          WHEN 'r' THEN (SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid) \
+                          WHEN 'm' THEN (SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngmultitypid = t.oid) \
+                          ELSE t.typelem END, \
                      pg_catalog.ascii(t.typdelim::pg_catalog.text), t.typcollation <> 0 \
                  FROM pg_catalog.pg_type t WHERE t.oid IN ({list})"
             )
@@ -135,6 +140,7 @@ impl Types {
                 "enum" => Nature::Enum,
                 "domain" => Nature::Domain(part),
                 "composite" => Nature::Composite,
+                "range" => Nature::Range(part),
                 "array" => Nature::Array(part),
                 "hstore" => Nature::Hstore,
                 "citext" => Nature::Citext,
@@ -240,7 +246,7 @@ impl Types {
     /// The types that a type is made of.
     fn parts(&self, oid: u32) -> Vec<u32> {
         match self.nature(oid) {
-            Some(Nature::Domain(part) | Nature::Array(part)) => vec![part],
+            Some(Nature::Domain(part) | Nature::Array(part) | Nature::Range(part)) => vec![part],
             Some(Nature::Composite) => {
                 let composite = self.composites.get(&oid);
                 let attributes = composite.map(|composite| &composite.attributes);
@@ -287,6 +293,10 @@ impl Types {
                     only_grew: !composite.has_dropped,
                 }
             }
+            Nature::Range(bound) => match part(bound) {
+                bound if bound.has_labels() => Kind::Range(Box::new(bound)),
+                _ => Kind::Other,
+            },
             Nature::Hstore => Kind::Hstore,
             Nature::Citext => Kind::Citext(self.default_ctype.clone().unwrap_or_default()),
             Nature::Separated(delimiter) => Kind::Separated(delimiter),
