@@ -44,7 +44,13 @@ GRANT SELECT ON :tables TO :"role";
 -- at the time of each change: up to version 17, a change made before the publication existed could never be read.
 -- Partitions are published as the table that they are partitions of, and generated columns, from version 18 on, with the
 -- others. All in one transaction: a published table without a replica identity refuses UPDATE and DELETE.
+--
+-- A lock that an application has of one of the tables is waited for no longer than a part of the time after which the server
+-- looks for deadlocks: else it might abort that application's transaction. The script ends then, and nothing is done; run it
+-- again, at a quieter time.
 BEGIN;
+SELECT format('SET LOCAL lock_timeout = %s', greatest(setting::int / 4, 1)) FROM pg_settings
+WHERE name = 'deadlock_timeout' \gexec
 SELECT format('CREATE PUBLICATION %I', :'publication')
 WHERE NOT EXISTS (SELECT FROM pg_publication WHERE pubname = :'publication') \gexec
 ALTER PUBLICATION :"publication" SET TABLE :tables;

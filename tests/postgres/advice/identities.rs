@@ -288,3 +288,48 @@ fn the_script_that_prepares_a_database_leaves_the_application_writing() {
         .collect();
     assert!(rest.is_empty(), "{findings:?}");
 }
+
+#[test]
+fn the_script_that_prepares_a_database_gives_up_rather_than_wait_for_an_application() {
+    let cluster = start();
+    cluster.psql("CREATE TABLE busy (id int PRIMARY KEY); CREATE TABLE quiet (id int PRIMARY KEY)");
+    let url = cluster.url("postgres");
+    let mut application = Connection::connect(&ConnInfo::parse(&url).unwrap(), Purpose::Application).unwrap();
+    application.query("BEGIN; INSERT INTO busy VALUES (1)").unwrap();
+    let run = || {
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/sql/setup.sql");
+        let names = [
+            "-v",
+            "tables=quiet, busy",
+            "-v",
+            "full=quiet, busy",
+            "-v",
+            "slot=prepared",
+        ];
+        let mut psql = cluster.command("psql");
+        // So that a script that waits ends all the same.
+        psql.env("PGOPTIONS", "-c statement_timeout=60s");
+        psql.args(["-X", "-q", "-d", &url])
+            .args(names)
+            .args(["-f", script])
+            .output()
+            .unwrap()
+    };
+    let output = run();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        !output.status.success() && told.contains("lock timeout"),
+        "{told}"
+    );
+    application.query("INSERT INTO quiet VALUES (1); COMMIT").unwrap();
+    let identities =
+        "SELECT count(*) FROM pg_class WHERE relname IN ('quiet', 'busy') AND relreplident = 'f'";
+    assert_eq!(cluster.psql(identities), "0", "nothing is done by halves");
+    let output = run();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    assert_eq!(cluster.psql(identities), "2");
+}
