@@ -163,6 +163,25 @@ fn arrays() {
         let ids = black_box(&tags).trim_matches(['{', '}']).split(',');
         black_box(ids.map(|id| id.parse::<i64>().unwrap()).sum::<i64>());
     });
+    // The shortest elements there are, of which the text has the most.
+    let digits = format!("{{{}}}", vec!["7"; 100_000].join(","));
+    let short = self::row(["1", "e", "b", &digits, "{}"]);
+    for (what, predicate, param) in [
+        ("tags && <1,000 ids>", "tags && $1", json!(list(2_000))),
+        ("tags @> {8}", "tags @> $1", json!("{8}")),
+        ("8 = ANY (tags)", "$1 = ANY (tags)", json!(8)),
+        (
+            "tags = <itself>",
+            "tags = $1",
+            json!(digits[..20_000].trim_end_matches(',').to_owned() + "}"),
+        ),
+    ] {
+        print(
+            &format!("{what}, a row of 100,000 digits"),
+            Bed::of(predicate, vec![param]).insert(&short),
+            once,
+        );
+    }
     for queries in [1, 100] {
         let lists = (0..queries).map(|number| ("tags && $1".to_owned(), vec![json!(list(2_000 + number))]));
         print(

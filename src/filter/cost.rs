@@ -7,7 +7,7 @@ use super::Error;
 use super::leaf::{ArraySide, DocumentOperator, DocumentSide, Item, Leaf, Test};
 use super::matcher::{Matcher, Node, Source};
 use super::scalar::{Scalar, Step};
-use crate::types::{Array, Datum, Jsonb};
+use crate::types::{Array, ArraySize, Datum, Jsonb};
 
 /// The most bytes that a bound predicate may take: [`Cost::bytes`].
 pub const MAX_BYTES: usize = 1024 * 1024;
@@ -17,6 +17,12 @@ pub const MAX_COST: u64 = 2_000_000;
 
 /// The bytes of a value that the work is estimated for.
 const VALUE: usize = 1_000;
+
+/// An array of so many bytes.
+const ARRAY: ArraySize = ArraySize {
+    bytes: VALUE,
+    elements: VALUE / 8,
+};
 
 /// The cost of a predicate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,7 +144,7 @@ impl Leaf {
             Test::Label { among, known } => work(16) + labels_bytes(among) + labels_bytes(known),
             Test::Labels { right, labels, .. } => right.cost() + work(labels.len()) + labels_bytes(labels),
             Test::Any { item, .. } => {
-                work(VALUE)
+                work(ARRAY.reading() as usize)
                     + match item {
                         Item::Null => Cost::default(),
                         Item::Constant(item) => bytes(item.bytes()),
@@ -146,9 +152,9 @@ impl Leaf {
                     }
             }
             Test::Array { right, .. } => match right {
-                ArraySide::Constant(right) => work(VALUE) + bytes(array_bytes(right)),
-                ArraySide::Set(right) => work(right.work(VALUE)) + bytes(right.bytes()),
-                ArraySide::Column(_) => work(VALUE * 8),
+                ArraySide::Constant(right) => work(ARRAY.reading() as usize) + bytes(array_bytes(right)),
+                ArraySide::Set(right) => work(right.work(ARRAY) as usize) + bytes(right.bytes()),
+                ArraySide::Column(_) => work(ARRAY.comparing(ARRAY) as usize),
             },
             Test::Document { operator, right } => match right {
                 DocumentSide::Constant(right) => document_cost(*operator, right),

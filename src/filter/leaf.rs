@@ -8,7 +8,8 @@ use super::matcher::Comparison;
 use super::scalar::{Scalar, text_of};
 use super::truth::{Possible, Truth};
 use crate::types::{
-    Array, ArrayRef, ArraySet, ArrayText, Datum, Document, JsonForm, Jsonb, Malformed, Pattern, Reading,
+    Array, ArrayRef, ArraySet, ArraySize, ArrayText, Datum, Document, JsonForm, Jsonb, Malformed, Pattern,
+    Reading,
 };
 
 /// A test of one of a row's values.
@@ -201,15 +202,17 @@ impl Leaf {
                 elements,
             } => match right {
                 ArraySide::Constant(right) => text(&left, |left| {
-                    row.spend(left.len()).ok()?;
+                    row.spend(elements.size(left).reading() as usize).ok()?;
                     operator.holds(elements.of(left), ArrayRef::Constant(right))
                 }),
                 ArraySide::Set(right) => text(&left, |left| {
-                    row.spend(right.work(left.len())).ok()?;
+                    row.spend(right.work(elements.size(left)) as usize).ok()?;
                     operator.holds_for(elements.of(left), right)
                 }),
                 ArraySide::Column(column) => texts(&left, &operand(text_of(*column), row), |left, right| {
-                    row.spend((left.len() + right.len()).saturating_mul(4)).ok()?;
+                    let (of_left, of_right) = (elements.size(left), elements.size(right));
+                    row.spend(of_left.comparing(of_right).max(of_right.comparing(of_left)) as usize)
+                        .ok()?;
                     operator.holds(elements.of(left), elements.of(right))
                 }),
             },
@@ -297,7 +300,9 @@ fn any(
                 _ => Possible::NULL,
             };
         }
-        Operand::Value(Datum::Text(text)) if row.spend(text.len()).is_ok() => elements.of(text),
+        Operand::Value(Datum::Text(text)) if row.spend(elements.size(text).reading() as usize).is_ok() => {
+            elements.of(text)
+        }
         _ => return Possible::ANY,
     };
     let any = |item: &Datum<'_>| array.any(|element| holds(comparison, item.cmp(element)));
@@ -327,6 +332,10 @@ fn none(array: ArrayRef<'_>) -> Result<Option<bool>, Malformed> {
 impl ElementsAs {
     fn of(self, text: &[u8]) -> ArrayRef<'_> {
         ArrayRef::Text(ArrayText::new(text, self.delimiter), self.reading)
+    }
+
+    fn size(self, text: &[u8]) -> ArraySize {
+        ArraySize::of(text, self.delimiter)
     }
 }
 

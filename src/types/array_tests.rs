@@ -229,3 +229,39 @@ proptest! {
         );
     }
 }
+
+#[test]
+fn the_work_on_an_array_is_counted_by_its_elements_and_not_by_its_text_alone() {
+    assert_eq!(
+        ArraySize::of(b"{1,2,NULL}", b','),
+        ArraySize {
+            bytes: 10,
+            elements: 3
+        }
+    );
+    assert_eq!(ArraySize::of(b"{}", b',').elements, 1, "it may be one too many");
+    let digits = ArraySize {
+        bytes: 2_001,
+        elements: 1_000,
+    };
+    let words = ArraySize {
+        bytes: 2_001,
+        elements: 10,
+    };
+    let list = |length: i64| {
+        let elements = (0..length).map(|number| Some(Datum::Int(number)));
+        ArraySet::from(Array::new(elements.collect()))
+    };
+    assert!(digits.reading() > 10 * words.reading());
+    // A search takes a step more for twice as many.
+    let [few, many] = [64, 1_024].map(|length| list(length).work(digits) - digits.reading());
+    assert_eq!(many * 7, few * 11);
+    // To sort what it is compared to takes about as long as to find as many.
+    assert!(digits.comparing(words) < digits.comparing(digits));
+    assert!(digits.comparing(digits) > 2 * list(1_000).work(digits) - 2 * digits.reading());
+    let huge = ArraySize {
+        bytes: usize::MAX,
+        elements: usize::MAX,
+    };
+    assert_eq!(huge.comparing(huge), u64::MAX);
+}

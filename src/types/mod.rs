@@ -26,7 +26,7 @@ mod parse;
 mod reading;
 mod work;
 
-pub use array::{Array, ArrayRef, ArraySet};
+pub use array::{Array, ArrayRef, ArraySet, ArraySize};
 pub use array_text::{ArrayText, Dimension, Dimensions, Elements, Malformed};
 pub use attnum::Attnum;
 pub use collation_questions::{CollationQuestion, LibraryOrder};
