@@ -13,7 +13,8 @@ use walcast::event::{
     Collation, Column, Op, Relation, ReplicaIdentity, TableName, Timestamp, Transaction, Tuple, Value,
     encode_values,
 };
-use walcast::journal::{Entry, Identity, Journal, Options, Retention, Writer};
+use walcast::journal::{Journal, Options, Retention, Writer};
+use walcast::log::{Entry, Identity, Log, LogReader, LogWriter};
 use walcast::lsn::{Lsn, Start};
 use walcast::types::{Kind, Type};
 

@@ -11,12 +11,12 @@
 //! | row | modules | they are |
 //! |---|---|---|
 //! | words | [`lsn`], [`types`], [`event`], [`exhaustion`] | values: no clock, no I/O |
-//! | logic | [`decode`], [`filter`], [`protocol`], [`matching`] | functions from bytes and values to values |
-//! | edges | [`postgres`], [`journal`], [`telemetry`], [`health`], [`schema`], [`snapshot`] | sockets, files, counters |
+//! | logic | [`log`], [`decode`], [`filter`], [`protocol`], [`matching`] | functions from bytes and values to values |
+//! | edges | [`private_files`], [`postgres`], [`journal`], [`telemetry`], [`health`], [`schema`], [`snapshot`] | sockets, files, counters |
 //! | loops | [`ingest`], [`delivery`], [`session`], [`maintenance`] | one thread or task each |
 //! | front, house | [`cluster`] for throwaway servers; [`http`], [`bridge`], [`app`], [`cli`] | they know everybody, nobody knows them |
 //!
-//! (`matching` reads the journal's batches, which are values; it does no I/O.)
+//! ([`log`] holds the traits behind which a log does its I/O; the only one that implements them here is [`journal`].)
 
 // In the order of the flow, which rustfmt keeps within blank lines.
 pub mod lsn;
@@ -27,7 +27,11 @@ pub mod event;
 
 pub mod exhaustion;
 
+pub mod private_files;
+
 pub mod postgres;
+
+pub mod log;
 
 pub mod decode;
 

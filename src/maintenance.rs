@@ -12,6 +12,7 @@ use crate::delivery::Handle;
 use crate::event::{Relation, TableName};
 use crate::ingest::{self, SlotCheckRequest, Standbys};
 use crate::journal::{Journal, Retention};
+use crate::log::Log;
 use crate::lsn::Lsn;
 use crate::postgres::{Absent, Connection, Error, Purpose, SlotState};
 use crate::schema::Tables;

@@ -20,8 +20,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::Semaphore;
 
 use crate::event::{Lookup, Relation, TableName};
+use crate::log::{Horizon, PgSnapshot};
 use crate::lsn::{Epoch, Lsn, Position};
-use crate::postgres::{Catalog, ConnInfo, Error, Horizon, Layouts, Publication, Snapshot};
+use crate::postgres::{Catalog, ConnInfo, Error, Layouts, Publication};
 
 use current::Current;
 pub use describe::DescribeError;
@@ -147,7 +148,7 @@ impl Tables {
     ///
     /// # Errors
     /// The database does not answer.
-    pub fn snapshot(&self) -> Result<Snapshot, Error> {
+    pub fn snapshot(&self) -> Result<PgSnapshot, Error> {
         lock(&self.described).snapshot()
     }
 

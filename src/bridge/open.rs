@@ -9,11 +9,11 @@ use anyhow::{Context, bail};
 use super::Options;
 use crate::health::Readiness;
 use crate::ingest;
-use crate::journal::{self, Entry, Identity, Journal, Observer, Writer};
+use crate::journal::{self, Journal, Observer, Writer};
+use crate::log::{self, Entry, Identity, Log, LogReader, PendingVisibility};
 use crate::lsn::{Lsn, Position, Start};
 use crate::postgres::{self, ConnInfo, Connection, Finding, Purpose, Requirements, Severity};
 use crate::schema::Tables;
-use crate::snapshot::PendingVisibility;
 use crate::telemetry::{Metrics, chain};
 
 /// The parts that exist before anything runs.
@@ -169,13 +169,13 @@ fn pending_visibility(journal: &Journal, tables: &Tables) -> anyhow::Result<Pend
 
 /// The transactions that the journal ends with, and from where on: some of them may wait for a synchronous standby
 /// since before we started. What is damaged is found now, and left out.
-fn recently_written(journal: &Journal) -> Result<(PendingVisibility, Lsn), journal::Error> {
+fn recently_written(journal: &Journal) -> Result<(PendingVisibility, Lsn), log::Error> {
     loop {
         let from = journal.recent(RECENT_BYTES);
         let pending_visibility = PendingVisibility::default();
         match note_written(journal, from, &pending_visibility) {
             Ok(()) => return Ok((pending_visibility, from)),
-            Err(journal::Error::Expired { earliest }) if earliest > from => {}
+            Err(log::Error::Expired { earliest }) if earliest > from => {}
             Err(error) => return Err(error),
         }
     }
@@ -185,7 +185,7 @@ fn note_written(
     journal: &Journal,
     from: Lsn,
     pending_visibility: &PendingVisibility,
-) -> Result<(), journal::Error> {
+) -> Result<(), log::Error> {
     const BATCH_BYTES: usize = 1024 * 1024;
     let mut reader = journal.reader(Start::After(Position::after(from)))?;
     while let Some(batch) = reader.next(BATCH_BYTES)? {

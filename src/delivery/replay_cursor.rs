@@ -9,14 +9,13 @@ use std::time::Instant;
 
 use super::handle::ActiveSubscription;
 use super::outbox::Delivery;
-use crate::journal::{self, Batch, Entry, History, Read};
+use crate::log::{self, Batch, Entry, Log, LogReader, SnapshotBoundary};
 use crate::lsn::{Done, Position, Start};
 use crate::matching::{ConnectionId, Lane, Sink, Subscription, SubscriptionRegistry};
 use crate::protocol::{ErrorMessage, Frame};
-use crate::snapshot::SnapshotBoundary;
 
 /// A place in the journal, and those that are read for.
-pub struct ReplayCursor<H: History> {
+pub struct ReplayCursor<H: Log> {
     reader: H::Reader,
     registry: SubscriptionRegistry,
     readings: Readings,
@@ -124,7 +123,7 @@ const STEP_WORK: u64 = 20_000_000;
 /// The amount that one step finds at most, in bytes, but for the first who joined: what several are sent counts once.
 const FOUND_BYTES: usize = if cfg!(test) { 4_000 } else { 8 * 1024 * 1024 };
 
-impl<H: History> ReplayCursor<H> {
+impl<H: Log> ReplayCursor<H> {
     /// Reads from `start` on, for nobody yet, with frames of about `max_frame_bytes`. In a step each gets a frame or
     /// two.
     pub fn new(
@@ -132,7 +131,7 @@ impl<H: History> ReplayCursor<H> {
         start: Position,
         boundary: Option<Arc<SnapshotBoundary>>,
         max_frame_bytes: usize,
-    ) -> Result<ReplayCursor<H>, journal::Error> {
+    ) -> Result<ReplayCursor<H>, log::Error> {
         Ok(ReplayCursor {
             reader: history.reader(Start::After(start))?,
             registry: SubscriptionRegistry::for_each(max_frame_bytes),
@@ -186,14 +185,14 @@ impl<H: History> ReplayCursor<H> {
     }
 
     /// Reads on for the one who joined, where nobody else did: what was found.
-    pub fn step_alone(&mut self, lane: Lane) -> Result<Option<Found>, journal::Error> {
+    pub fn step_alone(&mut self, lane: Lane) -> Result<Option<Found>, log::Error> {
         let mut alone = Alone(None);
         self.step(&mut alone, lane)?;
         Ok(alone.0)
     }
 
     /// Reads on until everybody has heard something, or long enough.
-    pub fn step(&mut self, audience: &mut impl ReplaySink, lane: Lane) -> Result<(), journal::Error> {
+    pub fn step(&mut self, audience: &mut impl ReplaySink, lane: Lane) -> Result<(), log::Error> {
         self.readings.kept = 0;
         self.registry.bound(lane, Instant::now());
         self.enough = self.registry.worked().saturating_add(STEP_WORK);
@@ -229,7 +228,7 @@ impl<H: History> ReplayCursor<H> {
     }
 
     /// Reads an entry, or so much of it as is enough; whether all of it.
-    fn read(&mut self, entry: Entry<'_>, audience: &mut impl ReplaySink) -> Result<bool, journal::Error> {
+    fn read(&mut self, entry: Entry<'_>, audience: &mut impl ReplaySink) -> Result<bool, log::Error> {
         let mut piece = match entry {
             Entry::Position(lsn) => {
                 self.pass(Position::after(lsn), audience);

@@ -11,8 +11,9 @@ use serde_json::Value as Json;
 use super::replay_cursor::{Found, ReplayCursor, ReplayFilter, ReplaySink, ResumePoint};
 use crate::delivery::{ActiveSubscription, Delivery};
 use crate::journal::Journal;
+use crate::log::LogWriter;
 use crate::lsn::{Done, Lsn, Position};
-use crate::matching::tests::{Log, relation, subscription};
+use crate::matching::tests::{TestLog, relation, subscription};
 use crate::matching::{Lane, Subscription};
 
 const MAX_FRAME_BYTES: usize = 400;
@@ -200,7 +201,7 @@ fn wanted(client: &Client) -> ReplayFilter<'_> {
 }
 
 /// A history with transactions of one piece and of many, and places without any.
-fn history(log: &mut Log, rng: &mut Rng) -> Vec<Transaction> {
+fn history(log: &mut TestLog, rng: &mut Rng) -> Vec<Transaction> {
     let relation = relation(&["a", "b"]);
     let mut history = Vec::new();
     for _ in 0..rng.usize(5..40) {
@@ -282,7 +283,7 @@ proptest! {
     #[test]
     fn everybody_gets_what_it_asked_for_change_for_change(seed in any::<u64>()) {
         let mut rng = Rng::with_seed(seed);
-        let mut log = Log::new();
+        let mut log = TestLog::new();
         let history = history(&mut log, &mut rng);
         let count = rng.usize(1..30);
         let mut clients: Vec<Client> = (0..count).map(|_| Client::new(&mut rng, &history)).collect();
@@ -303,7 +304,7 @@ proptest! {
 
 #[test]
 fn clients_with_the_same_query_at_the_same_place_share_what_is_found() {
-    let mut log = Log::new();
+    let mut log = TestLog::new();
     log.commit(&relation(&["a", "b"]), &[vec!["1".into(), "1".into()]], |_| {});
     let query: Arc<Subscription> = subscription("s", Some("b = 1"));
     let client = |only| Client {

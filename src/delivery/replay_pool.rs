@@ -19,10 +19,9 @@ use tokio::sync::oneshot;
 
 use super::replay_cursor::{Found, ReplayCursor, ReplayFilter, ReplaySink};
 use super::replay_request::{Panicked, ReplayRequest, ReplayResult};
-use crate::journal::{self, History};
+use crate::log::{self, Log, SnapshotBoundary};
 use crate::lsn::{self, Position};
 use crate::matching::Lane;
-use crate::snapshot::SnapshotBoundary;
 use crate::telemetry::Metrics;
 
 /// The number of threads that read the journal at the same moment.
@@ -44,14 +43,14 @@ const FEW: usize = 8;
 const REACH: u64 = 64 * 1024 * 1024;
 
 /// The threads that read the journal for those who are not at its head, and those who wait for them.
-pub struct ReplayPool<H: History> {
+pub struct ReplayPool<H: Log> {
     history: H,
     metrics: Arc<Metrics>,
     max_frame_bytes: usize,
     queue: Mutex<Queue<H>>,
 }
 
-struct Queue<H: History> {
+struct Queue<H: Log> {
     /// In the order in which they asked.
     waiting: VecDeque<Waiting<H>>,
     /// The same of those who are read for apart.
@@ -97,7 +96,7 @@ impl Shares {
 }
 
 /// Somebody who waits to be read for.
-struct Waiting<H: History> {
+struct Waiting<H: Log> {
     /// The number of those that had asked before.
     number: u64,
     request: Box<ReplayRequest<H>>,
@@ -106,7 +105,7 @@ struct Waiting<H: History> {
     share: Option<Share<H>>,
 }
 
-impl<H: History> std::fmt::Debug for ReplayPool<H> {
+impl<H: Log> std::fmt::Debug for ReplayPool<H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ReplayPool")
             .field("waiting", &self.queue().waiting.len())
@@ -114,7 +113,7 @@ impl<H: History> std::fmt::Debug for ReplayPool<H> {
     }
 }
 
-impl<H: History> ReplayPool<H> {
+impl<H: Log> ReplayPool<H> {
     /// A pool that reads `history`, with frames of about `max_frame_bytes`.
     pub fn new(history: H, max_frame_bytes: usize, metrics: Arc<Metrics>) -> Arc<ReplayPool<H>> {
         Arc::new(ReplayPool {
@@ -171,7 +170,7 @@ impl<H: History> ReplayPool<H> {
         &self,
         place: Position,
         boundary: Option<Arc<SnapshotBoundary>>,
-    ) -> Result<ReplayCursor<H>, journal::Error> {
+    ) -> Result<ReplayCursor<H>, log::Error> {
         ReplayCursor::new(&self.history, place, boundary, self.max_frame_bytes)
     }
 
@@ -184,12 +183,12 @@ impl<H: History> ReplayPool<H> {
 }
 
 /// A share of [`MAX_SENDING`], until it is dropped.
-pub struct Share<H: History> {
+pub struct Share<H: Log> {
     pool: Arc<ReplayPool<H>>,
     number: u64,
 }
 
-impl<H: History> Share<H> {
+impl<H: Log> Share<H> {
     /// Does what is left to do, which begins when the session has its turn, and gives the share up once that waits for
     /// the client.
     pub async fn during<T>(self, sends: impl Future<Output = T>) -> T {
@@ -204,7 +203,7 @@ impl<H: History> Share<H> {
     }
 }
 
-impl<H: History> Drop for Share<H> {
+impl<H: Log> Drop for Share<H> {
     fn drop(&mut self) {
         self.pool.queue().sending.give_back(self.number);
         self.pool.start_threads(ENOUGH_ROOM);
@@ -212,7 +211,7 @@ impl<H: History> Drop for Share<H> {
 }
 
 /// Reads for those who wait, as long as there are any who may.
-fn read_for_all<H: History>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
+fn read_for_all<H: Log>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
     loop {
         let (mut together, shares) = {
             let mut queue = pool.queue();
@@ -249,7 +248,7 @@ fn read_for_all<H: History>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
     }
 }
 
-impl<H: History> Queue<H> {
+impl<H: Log> Queue<H> {
     /// One more waits for the next step of a reading.
     fn ask(&mut self, mut request: Box<ReplayRequest<H>>) -> oneshot::Receiver<ReplayResult<H>> {
         let (answer, answered) = oneshot::channel();
@@ -341,7 +340,7 @@ impl<H: History> Queue<H> {
     }
 }
 
-impl<H: History> Waiting<H> {
+impl<H: Log> Waiting<H> {
     /// True if a scan comes soon to its place from another. In the middle of a transaction it comes only from there.
     fn is_ahead_of(&self, place: Position) -> bool {
         let at = self.request.at();
@@ -357,7 +356,7 @@ impl<H: History> Waiting<H> {
         }
     }
 
-    fn answer(self, found: Result<Found, journal::Error>) {
+    fn answer(self, found: Result<Found, log::Error>) {
         let ReplayRequest { standing, cursor, .. } = *self.request;
         // Whoever does not wait any more has gone.
         drop(self.answer.send(ReplayResult {
@@ -370,14 +369,14 @@ impl<H: History> Waiting<H> {
 }
 
 /// Some that are read for by one scan.
-struct ReplayGroup<H: History> {
+struct ReplayGroup<H: Log> {
     /// Those whose places it has not come to, in their order.
     ahead: VecDeque<Waiting<H>>,
     /// The others, until they are answered.
     joined: Vec<Option<Waiting<H>>>,
 }
 
-impl<H: History> ReplayGroup<H> {
+impl<H: Log> ReplayGroup<H> {
     fn of(one: Waiting<H>) -> ReplayGroup<H> {
         ReplayGroup {
             ahead: VecDeque::from([one]),
@@ -398,7 +397,7 @@ impl<H: History> ReplayGroup<H> {
         left
     }
 
-    fn read(&mut self, pool: &ReplayPool<H>) -> Result<(), journal::Error> {
+    fn read(&mut self, pool: &ReplayPool<H>) -> Result<(), log::Error> {
         // Whatever fails from here on concerns the first at least.
         self.joined.extend(self.ahead.pop_front().map(Some));
         let Some(Some(first)) = self.joined.first() else {
@@ -412,11 +411,11 @@ impl<H: History> ReplayGroup<H> {
     }
 }
 
-struct Answering<'t, H: History> {
+struct Answering<'t, H: Log> {
     together: &'t mut ReplayGroup<H>,
 }
 
-impl<H: History> ReplaySink for Answering<'_, H> {
+impl<H: Log> ReplaySink for Answering<'_, H> {
     fn next(&self) -> Option<Position> {
         self.together.ahead.front().map(|waiting| waiting.request.at())
     }

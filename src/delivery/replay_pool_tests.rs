@@ -4,9 +4,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 use crate::delivery::{ActiveSubscription, Delivery, ResumePoint, Standing};
-use crate::journal::{Batch, Identity, Journal};
+use crate::journal::{Hold, Journal, Reader};
+use crate::log::{self, Batch, Identity, Log, LogReader};
 use crate::lsn::{Epoch, Lsn, Start};
-use crate::matching::tests::{Log, relation, subscription};
+use crate::matching::tests::{TestLog, relation, subscription};
 
 /// A journal of which the so many-th piece that is read next panics, if any.
 #[derive(Clone)]
@@ -16,12 +17,12 @@ struct Brittle {
 }
 
 struct BrittleReader {
-    reader: journal::Reader,
+    reader: Reader,
     breaks: Arc<AtomicUsize>,
 }
 
-impl journal::Read for BrittleReader {
-    fn next(&mut self, max_bytes: usize) -> Result<Option<Batch>, journal::Error> {
+impl LogReader for BrittleReader {
+    fn next(&mut self, max_bytes: usize) -> Result<Option<Batch>, log::Error> {
         let left = |left: usize| left.checked_sub(1);
         let left = self.breaks.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
         assert_ne!(left, Ok(1), "it breaks, as asked");
@@ -33,9 +34,9 @@ impl journal::Read for BrittleReader {
     }
 }
 
-impl History for Brittle {
+impl Log for Brittle {
     type Reader = BrittleReader;
-    type Pin = journal::Pin;
+    type Hold = Hold;
 
     fn identity(&self) -> Identity {
         self.journal.identity()
@@ -53,7 +54,7 @@ impl History for Brittle {
         self.journal.durable()
     }
 
-    fn sync_now(&self, timeout: Duration) -> Result<Lsn, journal::Error> {
+    fn sync_now(&self, timeout: Duration) -> Result<Lsn, log::Error> {
         self.journal.sync_now(timeout)
     }
 
@@ -65,11 +66,11 @@ impl History for Brittle {
         self.journal.head_changes()
     }
 
-    fn pin(&self, lsn: Lsn) -> journal::Pin {
-        self.journal.pin(lsn)
+    fn hold(&self, lsn: Lsn) -> Hold {
+        self.journal.hold(lsn)
     }
 
-    fn reader(&self, start: Start) -> Result<BrittleReader, journal::Error> {
+    fn reader(&self, start: Start) -> Result<BrittleReader, log::Error> {
         Ok(BrittleReader {
             reader: self.journal.reader(start)?,
             breaks: Arc::clone(&self.breaks),
@@ -111,7 +112,7 @@ async fn heard(answered: oneshot::Receiver<ReplayResult<Brittle>>) -> Option<(us
 
 #[tokio::test]
 async fn a_reading_for_many_that_panics_is_made_for_each_alone_and_ends_only_whom_it_concerns() {
-    let mut log = Log::new();
+    let mut log = TestLog::new();
     for number in 0..3 {
         log.commit(&relation(&["a"]), &[vec![number.to_string()]], |_| {});
     }
@@ -143,7 +144,7 @@ async fn a_reading_for_many_that_panics_is_made_for_each_alone_and_ends_only_who
 
 #[tokio::test]
 async fn who_took_much_apart_has_its_turn_when_the_others_have_taken_as_much() {
-    let log = Log::new();
+    let log = TestLog::new();
     let history = Brittle {
         journal: log.journal.clone(),
         breaks: Arc::default(),

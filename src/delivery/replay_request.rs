@@ -6,13 +6,12 @@ use std::time::Instant;
 use super::handle::ActiveSubscription;
 use super::replay_cursor::{Found, ReplayCursor, ReplayFilter, ResumePoint};
 use super::replay_pool::{ReplayPool, Share};
-use crate::journal::{self, History};
+use crate::log::{self, Log, SnapshotBoundary};
 use crate::lsn::Position;
 use crate::matching::{Lane, Subscription};
-use crate::snapshot::SnapshotBoundary;
 
 /// A request for one step of a replay: where it goes on, and for whom.
-pub struct ReplayRequest<H: History> {
+pub struct ReplayRequest<H: Log> {
     /// The subscriptions that are read for.
     pub subscriptions: Vec<ActiveSubscription>,
     /// The one that is read for alone, if it is no whole connection.
@@ -39,9 +38,9 @@ pub struct Standing {
 }
 
 /// The outcome of one step of a replay.
-pub struct ReplayResult<H: History> {
+pub struct ReplayResult<H: Log> {
     /// What was found.
-    pub found: Result<Found, journal::Error>,
+    pub found: Result<Found, log::Error>,
     /// To be handed back with the next request.
     pub standing: Standing,
     /// To be handed back with the next request, if that goes on where this one ended.
@@ -58,7 +57,7 @@ pub struct Panicked;
 /// The least work that a step counts for: it reads of the journal.
 const STEP: u64 = 1_000_000;
 
-impl<H: History> ReplayRequest<H> {
+impl<H: Log> ReplayRequest<H> {
     /// The part of the history that is to be read.
     pub(super) fn filter(&self) -> ReplayFilter<'_> {
         ReplayFilter {
@@ -88,7 +87,7 @@ impl<H: History> ReplayRequest<H> {
     }
 
     /// Reads one step for it alone.
-    pub(super) fn step(&mut self, pool: &ReplayPool<H>, lane: Lane) -> Result<Found, journal::Error> {
+    pub(super) fn step(&mut self, pool: &ReplayPool<H>, lane: Lane) -> Result<Found, log::Error> {
         let mut cursor = match self.cursor.take() {
             Some(mut cursor) => {
                 cursor.go_on(0, self.until);

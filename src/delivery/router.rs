@@ -18,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use super::handle::{ActiveSubscription, Add, Command, Handle, MAX_COMMANDS, Registration};
 use super::outboxes::Outboxes;
 use crate::event::{Relation, TableName};
-use crate::journal::{Entry, History, Piece, Read, RetentionHold};
+use crate::log::{Entry, Log, LogReader, Piece, RetentionHold};
 use crate::lsn::{Lsn, Position, Start};
 use crate::matching::{ConnectionId, Lane, SubscriptionRegistry};
 use crate::telemetry::Metrics;
@@ -40,10 +40,10 @@ const YIELD_WORK: u64 = 1_000_000;
 /// An error that stops the router before it is told to stop.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the journal")]
-pub struct Error(#[from] crate::journal::Error);
+pub struct Error(#[from] crate::log::Error);
 
 /// The router's loop and what it owns.
-pub struct Router<H: History> {
+pub struct Router<H: Log> {
     history: H,
     registry: SubscriptionRegistry,
     outboxes: Outboxes,
@@ -64,10 +64,10 @@ pub struct Router<H: History> {
     yielded_at: u64,
     reader: H::Reader,
     /// Keeps what the reader has not come to yet.
-    pin: H::Pin,
+    pin: H::Hold,
 }
 
-impl<H: History> Router<H> {
+impl<H: Log> Router<H> {
     /// A router that starts at the head that `history` has now, and the handle to it. It reads from here on: a history
     /// that is replaced before the router runs is noticed as any other.
     ///
@@ -76,7 +76,7 @@ impl<H: History> Router<H> {
     pub fn new(history: H, options: Options, metrics: Arc<Metrics>) -> Result<(Router<H>, Handle), Error> {
         let (sender, commands) = mpsc::channel(MAX_COMMANDS);
         let heads = history.head_changes();
-        let (at, pin, reader) = begin(&history, History::head)?;
+        let (at, pin, reader) = begin(&history, Log::head)?;
         let position = Arc::new(AtomicU64::new(at.end.0));
         let handle = Handle {
             commands: sender,
@@ -112,7 +112,7 @@ impl<H: History> Router<H> {
             match self.reader.next(BATCH_BYTES) {
                 Ok(Some(batch)) => {
                     for entry in batch.entries() {
-                        self.deliver(entry.map_err(crate::journal::Error::from)?, &stop)
+                        self.deliver(entry.map_err(crate::log::Error::from)?, &stop)
                             .await?;
                         if stop.is_cancelled() {
                             break;
@@ -131,11 +131,11 @@ impl<H: History> Router<H> {
                     },
                     () = stop.cancelled() => return Ok(()),
                 },
-                Err(crate::journal::Error::EpochChanged) => {
+                Err(crate::log::Error::EpochChanged) => {
                     self.outboxes.end_epoch();
                     self.unsubscribe_refused();
                     // The new history may begin before the place that the old one had come to.
-                    match begin(&self.history, History::earliest) {
+                    match begin(&self.history, Log::earliest) {
                         Err(error) if error.is_exhaustion() => {
                             exhausted(&error).await;
                             continue;
@@ -169,11 +169,7 @@ impl<H: History> Router<H> {
         self.drop_refused();
     }
 
-    async fn deliver(
-        &mut self,
-        entry: Entry<'_>,
-        stop: &CancellationToken,
-    ) -> Result<(), crate::journal::Error> {
+    async fn deliver(&mut self, entry: Entry<'_>, stop: &CancellationToken) -> Result<(), crate::log::Error> {
         match entry {
             Entry::Position(lsn) => self.at = Position::after(lsn),
             Entry::Piece(mut piece) => loop {
@@ -203,7 +199,7 @@ impl<H: History> Router<H> {
 
     /// Delivers a piece, or the beginning of it; whether all of it. Should that panic, every session reads the piece
     /// for itself from the journal: whom the defect concerns ends then, and nobody else.
-    fn deliver_some(&mut self, piece: &mut Piece<'_>) -> Result<bool, crate::journal::Error> {
+    fn deliver_some(&mut self, piece: &mut Piece<'_>) -> Result<bool, crate::log::Error> {
         self.registry.bound(Lane::SHARED, Instant::now());
         let deliver = AssertUnwindSafe(|| self.registry.deliver(piece, &mut self.outboxes));
         match catch_unwind(deliver) {
@@ -333,7 +329,7 @@ impl<H: History> Router<H> {
 }
 
 /// Waits for file descriptors, of which the system has run out.
-async fn exhausted(error: &crate::journal::Error) {
+async fn exhausted(error: &crate::log::Error) {
     tracing::warn!(
         error = crate::telemetry::chain(error),
         "the journal cannot be read now"
@@ -343,17 +339,17 @@ async fn exhausted(error: &crate::journal::Error) {
 
 /// A reader of the current history at the `place` that this has, and what keeps all that is to be read. The history may
 /// be replaced, or shortened, meanwhile: then it is looked at again.
-fn begin<H: History>(
+fn begin<H: Log>(
     history: &H,
     place: impl Fn(&H) -> Lsn,
-) -> Result<(Position, H::Pin, H::Reader), crate::journal::Error> {
+) -> Result<(Position, H::Hold, H::Reader), crate::log::Error> {
     loop {
         let (epoch, lsn) = (history.epoch(), place(history));
-        let pin = history.pin(lsn);
+        let pin = history.hold(lsn);
         let at = Position::after(lsn);
         match history.reader(Start::After(at)) {
             Ok(reader) if history.epoch() == epoch => return Ok((at, pin, reader)),
-            Ok(_) | Err(crate::journal::Error::Expired { .. }) => {}
+            Ok(_) | Err(crate::log::Error::Expired { .. }) => {}
             Err(error) => return Err(error),
         }
     }

@@ -9,7 +9,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::delivery::{Delivery, Received};
-use crate::journal::{self, Append, Identity, Journal, Writer};
+use crate::journal::{self, Journal, Writer};
+use crate::log::{Identity, LogWriter};
 use crate::lsn::{Lsn, Position};
 use crate::matching::tests::subscription;
 use crate::telemetry::Metrics;
@@ -43,7 +44,7 @@ impl Bed {
         let dir = tempfile::tempdir().unwrap();
         let (mut writer, journal) =
             Journal::open(dir.path(), journal::Options::default(), &identity()).unwrap();
-        Append::new_epoch(&mut writer, &identity(), start).unwrap();
+        LogWriter::new_epoch(&mut writer, &identity(), start).unwrap();
         let (router, handle) = Router::new(journal, OPTIONS, Metrics::new()).unwrap();
         let stop = CancellationToken::new();
         Bed {
@@ -74,8 +75,8 @@ async fn a_subscription_that_is_further_on_is_added_once_the_router_has_come_the
     // This is asked later, and answered.
     handle.join(1024, Vec::new(), at).await.unwrap();
     assert!(futures_util::poll!(&mut adding).is_pending());
-    Append::position(&mut bed.writer, Lsn(2000)).unwrap();
-    Append::flush(&mut bed.writer).unwrap();
+    LogWriter::position(&mut bed.writer, Lsn(2000)).unwrap();
+    LogWriter::flush(&mut bed.writer).unwrap();
     assert_eq!(adding.await.unwrap(), after);
     bed.ends().await;
 }
@@ -90,7 +91,7 @@ async fn a_subscription_that_was_further_on_in_another_history_is_answered() {
     let after = Position::after(Lsn(2000));
     let mut adding = pin!(handle.add(&registration, &subscription, after));
     assert!(futures_util::poll!(&mut adding).is_pending());
-    Append::new_epoch(&mut bed.writer, &identity(), Lsn(500)).unwrap();
+    LogWriter::new_epoch(&mut bed.writer, &identity(), Lsn(500)).unwrap();
     // Whether it was asked before the router noticed, or is after that.
     let new = Position::after(Lsn(500));
     assert_eq!(adding.await.unwrap(), new);
@@ -114,7 +115,7 @@ async fn a_history_that_is_replaced_before_the_router_runs_is_delivered_from_its
     for start in [Lsn(1000), Lsn(500)] {
         let (router, handle) = Router::new(journal.clone(), OPTIONS, Metrics::new()).unwrap();
         assert_eq!(handle.position(), journal.head());
-        Append::new_epoch(&mut writer, &identity(), start).unwrap();
+        LogWriter::new_epoch(&mut writer, &identity(), start).unwrap();
         let stop = CancellationToken::new();
         stop.cancel();
         router.run(stop).await.unwrap();
@@ -126,7 +127,7 @@ async fn a_history_that_is_replaced_before_the_router_runs_is_delivered_from_its
 async fn after_a_panic_in_delivery_all_who_are_there_read_for_themselves_and_others_are_served() {
     let dir = tempfile::tempdir().unwrap();
     let (mut writer, journal) = Journal::open(dir.path(), journal::Options::default(), &identity()).unwrap();
-    Append::new_epoch(&mut writer, &identity(), Lsn(1000)).unwrap();
+    LogWriter::new_epoch(&mut writer, &identity(), Lsn(1000)).unwrap();
     let (mut router, handle) = Router::new(journal, OPTIONS, Metrics::new()).unwrap();
     let at = Position::after(Lsn(1000));
     let placed = |id: &str| ActiveSubscription {
@@ -168,7 +169,7 @@ async fn after_a_panic_in_delivery_all_who_are_there_read_for_themselves_and_oth
         committed_at: crate::event::Timestamp(0),
     };
     writer.commit(&transaction).unwrap();
-    Append::flush(&mut writer).unwrap();
+    LogWriter::flush(&mut writer).unwrap();
     let mut items = Vec::new();
     while items.is_empty() {
         let mut taken = Vec::new();

@@ -20,7 +20,7 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 use super::origin::{Noted, Origins};
 use super::server::Arrival;
 use crate::health::Readiness;
-use crate::journal::History;
+use crate::log::Log;
 use crate::protocol::Caller;
 use crate::session::{self, Session, Socket};
 use crate::telemetry::{CLIENT_CHARS, Excerpt, Metrics};
@@ -38,7 +38,7 @@ const MAX_WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
 /// The state that every session gets, and the tracker by which they are waited for.
 #[derive(Debug)]
-pub struct Gate<H: History> {
+pub struct Gate<H: Log> {
     /// The state that sessions share.
     pub shared: Arc<session::Services<H>>,
     /// Keeps clients out until there is something to serve, and closes their sessions.
@@ -54,7 +54,7 @@ pub struct Gate<H: History> {
 }
 
 // Not derived: `H` need not be `Clone` for this.
-impl<H: History> Clone for Gate<H> {
+impl<H: Log> Clone for Gate<H> {
     fn clone(&self) -> Gate<H> {
         Gate {
             shared: Arc::clone(&self.shared),
@@ -68,7 +68,7 @@ impl<H: History> Clone for Gate<H> {
 }
 
 /// The route of the websocket.
-pub fn stream<H: History>(gate: Gate<H>) -> Router {
+pub fn stream<H: Log>(gate: Gate<H>) -> Router {
     Router::new()
         .route("/v1/stream", get(upgrade::<H>))
         .with_state(gate)
@@ -90,7 +90,7 @@ enum NumbersParameter {
     String,
 }
 
-async fn upgrade<H: History>(
+async fn upgrade<H: Log>(
     State(gate): State<Gate<H>>,
     Extension(arrival): Extension<Arrival>,
     parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::standby::Standbys;
 use super::verifier::PositionVerifier;
-use crate::journal::History;
+use crate::log::Log;
 use crate::lsn::Lsn;
 use crate::postgres::{StatusSender, StatusUpdate};
 use crate::telemetry::Metrics;
@@ -104,7 +104,7 @@ impl Trail {
 pub(super) fn run(
     sender: &StatusSender,
     (progress, verifier): (&Progress, &PositionVerifier),
-    journal: &impl History,
+    journal: &impl Log,
     metrics: &Metrics,
     pace: &Pace,
 ) {

@@ -7,11 +7,11 @@ use tokio_util::sync::CancellationToken;
 use super::continuity::{self, Break, Ours, Theirs};
 use super::slots::Acquired;
 use super::{Error, Ingest, Started, standby};
-use crate::journal::{Append, History, Identity};
+use crate::log::{Identity, Log, LogWriter};
 use crate::lsn::Lsn;
 use crate::postgres::{self, Connection, Plugin, Purpose, SlotName, StartReplication};
 
-impl<W: Append, H: History> Ingest<W, H> {
+impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// Connects, makes sure that the history continues, and starts the stream at the journal's head.
     pub(super) fn connect(&mut self, stop: &CancellationToken) -> Result<Started, Error> {
         let mut connection = Connection::connect(&self.options.conninfo, Purpose::Replication)?;

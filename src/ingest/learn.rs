@@ -7,12 +7,12 @@ use super::upcoming::Upcoming;
 use super::visible::Visible;
 use super::{Error, Ingest};
 use crate::event::StreamRelation;
-use crate::journal::{Append, History};
+use crate::log::{Log, LogWriter};
 
 /// The number of tables that one question asks for at most.
 const MAX_ASKED: usize = 512;
 
-impl<W: Append, H: History> Ingest<W, H> {
+impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// Asks the catalogs for the rest of a table's description.
     pub(super) fn learn(
         &mut self,

@@ -34,11 +34,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::decode;
 use crate::health::Readiness;
-use crate::journal::{self, Append, History};
+use crate::log::{self, Log, LogWriter, PendingVisibility};
 use crate::lsn::Lsn;
 use crate::postgres::{self, ConnInfo, Plugin, Publication, ReplicationStream, ServerError, SlotName};
 use crate::schema::{DescribeError, Tables};
-use crate::snapshot::PendingVisibility;
 use crate::telemetry::{Metrics, chain};
 pub use connect::identify;
 use failures::FailureTracker;
@@ -102,13 +101,13 @@ pub enum Error {
     Order(#[from] decode::assemble::Error),
     /// The journal does not take what came.
     #[error(transparent)]
-    Journal(#[from] journal::Error),
+    Journal(#[from] log::Error),
     /// Transactions that still run cannot be kept, or what is kept of them cannot be read.
     #[error("cannot keep transactions that still run")]
-    Spool(#[source] journal::Error),
+    Spool(#[source] log::Error),
     /// There is no space for the journal as long as transactions that still run take some.
     #[error("transactions that still run leave no space for the journal")]
-    SpaceTaken(#[source] journal::Error),
+    SpaceTaken(#[source] log::Error),
     /// Transactions that still run are larger than is allowed.
     #[error("transactions that still run take more than --max-spool-bytes ({0} bytes)")]
     SpoolBound(u64),
@@ -187,7 +186,7 @@ pub enum Error {
     Unreadable(&'static str),
     /// What was received cannot be read back.
     #[error("what was received cannot be read back")]
-    Malformed(#[from] journal::Malformed),
+    Malformed(#[from] log::Malformed),
     /// A table has another name than the stream calls it by, or its partitions log more than is known.
     #[error("a table was renamed, or its partitions changed, without a word in the stream")]
     Renamed,
@@ -205,7 +204,7 @@ pub enum Error {
 impl Error {
     /// True if trying again cannot help: the journal has failed, and must be opened anew, or the slot is gone.
     fn is_fatal(&self) -> bool {
-        use journal::Error::{Full, NotAfter};
+        use log::Error::{Full, NotAfter};
         match self {
             Error::Journal(error) => !matches!(error, Full { .. } | NotAfter { .. }),
             Error::SlotGone(_) => true,
@@ -273,7 +272,7 @@ struct Started {
 }
 
 /// The ingest loop and what it owns.
-pub struct Ingest<W: Append, H: History> {
+pub struct Ingest<W: LogWriter, H: Log> {
     options: Arc<Options>,
     slot_check: SlotCheckRequest,
     /// Those who wait to take the slot over.
@@ -315,7 +314,7 @@ const FINAL_SYNC: Duration = Duration::from_secs(10);
 /// The time that the server gets to end the stream when walcast stops.
 const FINISH: Duration = Duration::from_secs(2);
 
-impl<W: Append, H: History> Ingest<W, H> {
+impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// An ingest into `writer`'s journal.
     pub fn new(
         options: Arc<Options>,

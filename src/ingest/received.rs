@@ -38,13 +38,14 @@ pub(super) use receive::Receiving;
 
 use super::{Error, Ingest};
 use crate::event::{Relation, TableName};
-use crate::journal::{self, Append, History, Identity, Journal, Options, Retention, Writer};
+use crate::journal::{Journal, Options, Retention, Writer};
+use crate::log::{self, Identity, Log, LogWriter};
 use crate::lsn::{Epoch, Lsn};
 
 /// The messages of the server, kept as they came.
 pub(super) struct Received {
     dir: PathBuf,
-    log: Option<Log>,
+    log: Option<ReceivedLog>,
     /// True if the log cannot be read: what it holds is lost.
     is_unreadable: bool,
     /// Until when it is used although the server's setting does not name us.
@@ -52,7 +53,7 @@ pub(super) struct Received {
 }
 
 /// The open log.
-pub(super) struct Log {
+pub(super) struct ReceivedLog {
     writer: Writer,
     journal: Journal,
 }
@@ -81,7 +82,7 @@ impl Received {
     }
 
     /// Opens the log if there is one, so that it is known how far it goes.
-    pub(super) fn find(&mut self, identity: &Identity) -> Result<(), journal::Error> {
+    pub(super) fn find(&mut self, identity: &Identity) -> Result<(), log::Error> {
         if self.log.is_none() && self.dir.is_dir() {
             self.log = Some(open(&self.dir, identity)?);
         }
@@ -90,7 +91,7 @@ impl Received {
 
     /// The end of the history that this walcast holds: the journal's `head`, or the log's if it goes on from there.
     pub(super) fn head(&self, epoch: &Epoch, head: Lsn) -> Lsn {
-        let Some(Log { journal: log, .. }) = &self.log else {
+        let Some(ReceivedLog { journal: log, .. }) = &self.log else {
             return head;
         };
         match !self.is_unreadable && log.epoch() == *epoch && log.earliest() <= head {
@@ -117,7 +118,7 @@ impl Received {
     }
 
     /// Has the log go on where the history does that this walcast holds: it is made, or begun anew, if need be.
-    fn begin(&mut self, identity: &Identity, epoch: &Epoch, head: Lsn) -> Result<(), journal::Error> {
+    fn begin(&mut self, identity: &Identity, epoch: &Epoch, head: Lsn) -> Result<(), log::Error> {
         let goes_on = self.head(epoch, head);
         let log = match &mut self.log {
             Some(log) => log,
@@ -131,17 +132,17 @@ impl Received {
     }
 
     /// Takes the log for the time of a connection.
-    pub(super) fn take(&mut self) -> Option<Log> {
+    pub(super) fn take(&mut self) -> Option<ReceivedLog> {
         self.log.take()
     }
 
     /// Takes it back at the connection's end.
-    fn put_back(&mut self, log: Log) {
+    fn put_back(&mut self, log: ReceivedLog) {
         self.log = Some(log);
     }
 }
 
-fn open(dir: &Path, identity: &Identity) -> Result<Log, journal::Error> {
+fn open(dir: &Path, identity: &Identity) -> Result<ReceivedLog, log::Error> {
     let options = Options {
         segment_bytes: FILE_BYTES,
         window_bytes: WINDOW_BYTES,
@@ -151,7 +152,7 @@ fn open(dir: &Path, identity: &Identity) -> Result<Log, journal::Error> {
         ..Options::default()
     };
     let (writer, journal) = Journal::open(dir, options, identity)?;
-    Ok(Log { writer, journal })
+    Ok(ReceivedLog { writer, journal })
 }
 
 /// Removes what has been read.
@@ -175,7 +176,7 @@ fn came_before(table: &TableName) -> bool {
     table.messages() == Some(DESCRIBED_BEFORE)
 }
 
-impl<W: Append, H: History> Ingest<W, H> {
+impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// The end of the history that this walcast holds.
     pub(super) fn held(&self) -> Lsn {
         self.received.head(&self.journal.epoch(), self.journal.head())

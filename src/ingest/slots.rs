@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Error, Ingest, Options};
 use crate::health::Readiness;
-use crate::journal::{Append, History, Identity};
+use crate::log::{Identity, Log, LogWriter};
 use crate::lsn::Lsn;
 use crate::postgres::{Connection, Purpose, SlotState};
 use crate::telemetry::chain;
@@ -24,7 +24,7 @@ const EXPLAINED_AFTER: Duration = Duration::from_secs(1);
 /// The interval at which to look what it waits for.
 const EXPLAIN_INTERVAL: Duration = Duration::from_secs(2);
 
-impl<W: Append, H: History> Ingest<W, H> {
+impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// The slot, once nobody else reads it. It is made, or made anew, if that was asked for.
     pub(super) fn acquire(
         &mut self,

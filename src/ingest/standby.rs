@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Ingest, pause};
-use crate::journal::{Append, History, Identity};
+use crate::log::{Identity, Log, LogWriter};
 use crate::lsn::{Epoch, Lsn};
 use crate::postgres::{self, Connection, SlotReader};
 use crate::telemetry::chain;
@@ -112,7 +112,7 @@ pub(super) fn unless_refused(told: Result<(), postgres::Error>) -> Result<(), po
     }
 }
 
-impl<W: Append, H: History> Ingest<W, H> {
+impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// Waits until nobody reads the slot, and says meanwhile who does.
     pub(super) fn stand_by(
         &mut self,

@@ -16,7 +16,7 @@ use super::{Error, FINAL_SYNC, FINISH, Ingest, Started, pause};
 use crate::decode::wal2json::Translator;
 use crate::decode::{Changes, Message, Part, Routed, Step};
 use crate::event::Transaction;
-use crate::journal::{self, Append, History};
+use crate::log::{self, Log, LogWriter};
 use crate::lsn::Lsn;
 use crate::postgres::{Plugin, Receiver, ReplicationStream};
 use crate::telemetry::chain;
@@ -25,13 +25,13 @@ use crate::telemetry::chain;
 pub(super) const FULL_PAUSE: Duration = Duration::from_millis(500);
 
 /// Reads one connection's messages into the journal.
-struct Reading<'a, W: Append, H: History> {
+struct Reading<'a, W: LogWriter, H: Log> {
     ingest: &'a mut Ingest<W, H>,
     incoming: Incoming,
     translator: Option<Translator>,
 }
 
-impl<W: Append, H: History> FrameHandler for Reading<'_, W, H> {
+impl<W: LogWriter, H: Log> FrameHandler for Reading<'_, W, H> {
     fn has_room(&mut self) -> Result<bool, Error> {
         match self.ingest.slot_check.take() {
             true => Err(Error::Nudged),
@@ -96,7 +96,7 @@ impl<W: Append, H: History> FrameHandler for Reading<'_, W, H> {
     }
 }
 
-impl<W: Append, H: History> Ingest<W, H> {
+impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// Takes the stream into the journal until it ends. `Ok` if that was because of `stop`.
     pub(super) fn stream(&mut self, started: Started, stop: &CancellationToken) -> Result<(), Error> {
         if started.receives_first
@@ -368,7 +368,7 @@ impl<W: Append, H: History> Ingest<W, H> {
     pub(super) fn until_space(
         &mut self,
         stop: &CancellationToken,
-        act: impl FnOnce(&mut W) -> Result<(), journal::Error>,
+        act: impl FnOnce(&mut W) -> Result<(), log::Error>,
     ) -> Result<(), Error> {
         let acted = act(&mut self.writer);
         self.wait_for_space(stop, acted, W::flush)
@@ -380,12 +380,12 @@ impl<W: Append, H: History> Ingest<W, H> {
     fn wait_for_space(
         &mut self,
         stop: &CancellationToken,
-        mut acted: Result<(), journal::Error>,
-        mut again: impl FnMut(&mut W) -> Result<(), journal::Error>,
+        mut acted: Result<(), log::Error>,
+        mut again: impl FnMut(&mut W) -> Result<(), log::Error>,
     ) -> Result<(), Error> {
         let mut waited = false;
         let mut drain = Drain::default();
-        while let Err(full @ journal::Error::Full { .. }) = &acted {
+        while let Err(full @ log::Error::Full { .. }) = &acted {
             if self.spooling {
                 return Err(Error::SpaceTaken(full.clone()));
             }

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use crate::decode::Boundary;
 use crate::event::{Op, Value};
-use crate::journal::{Changes, Entries, Entry, Spooled};
+use crate::journal::Spooled;
+use crate::log::{Changes, Entries, Entry};
 use crate::postgres::Ahead;
 
 /// The messages behind the one at hand, by where they are.

@@ -6,14 +6,13 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Ingest, pause};
-use crate::journal::{Append, History};
-use crate::postgres::Snapshot;
+use crate::log::{Log, LogWriter, PgSnapshot};
 use crate::schema::Tables;
 
 /// The newest snapshot that the catalogs' answers are not older than.
 #[derive(Debug, Default)]
 pub(super) struct Visible {
-    newest: Option<Snapshot>,
+    newest: Option<PgSnapshot>,
     /// The number of times that there was a newer one.
     renewed: u64,
 }
@@ -50,7 +49,7 @@ impl Visible {
     }
 }
 
-impl<W: Append, H: History> Ingest<W, H> {
+impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// Waits until the catalogs show what a transaction did: it is decoded before it is visible. Under synchronous
     /// replication that may be long; nobody has been told that it committed until then.
     ///

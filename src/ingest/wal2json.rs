@@ -6,9 +6,9 @@ use super::incoming::Incoming;
 use super::upcoming::Upcoming;
 use super::{Error, Ingest};
 use crate::decode::wal2json::{Record, Translated, Translator};
-use crate::journal::{Append, History};
+use crate::log::{Log, LogWriter};
 
-impl<W: Append, H: History> Ingest<W, H> {
+impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// Takes one message of wal2json's.
     pub(super) fn wal2json_message(
         &mut self,

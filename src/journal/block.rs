@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::error::Error;
-use super::record::{self, CHUNK, COMMIT, END, POSITION, RELATION};
 use super::relations::LocalRelations;
 use super::segment::{MARK_EVERY, Mark};
 use crate::event::{Op, Relation, Transaction};
+use crate::log::Error;
+use crate::log::record::{self, CHUNK, COMMIT, END, POSITION, RELATION};
 use crate::lsn::Lsn;
 
 /// Records that are not yet in the file: whole ones, and after them the one that is being filled.

@@ -1,13 +1,14 @@
-//! [`Error`]: what the journal answers when it cannot do as asked.
+//! [`Error`]: what goes wrong with the files of a journal.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::exhaustion::is_exhaustion;
-use crate::lsn::Lsn;
+use crate::log::{self, Cause};
 
-/// The reason why the journal could not do as asked. Cheap to clone: a failure is told to everyone who waits.
+/// The reason why a journal cannot be opened, or its files not be read or written. Cheap to clone: a failure is told to
+/// everyone who waits. Who uses the journal as a [log](crate::log) gets it as the cause of a [`log::Error`].
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// Another process, or another part of this one, has the directory open.
@@ -64,7 +65,7 @@ pub enum Error {
         epoch: String,
     },
     /// No space is left, by the disk, a quota or a limit, or no file descriptor. Nothing is lost: what was given is
-    /// kept in memory, and [`Writer::flush`](super::Writer::flush) goes on once there is space again.
+    /// kept in memory, and [`LogWriter::flush`](log::LogWriter::flush) goes on once there is space again.
     #[error("no {} left to write {path}", lacking(source), path = path.display())]
     Full {
         /// The file that did not fit.
@@ -93,29 +94,6 @@ pub enum Error {
         /// The error of the system.
         source: Arc<io::Error>,
     },
-    /// The transaction does not end after the head: the history only moves forward.
-    #[error("a transaction that ends at {end} cannot follow {head}")]
-    NotAfter {
-        /// The end of the refused transaction.
-        end: Lsn,
-        /// The head.
-        head: Lsn,
-    },
-    /// A position mark came between a transaction's changes.
-    #[error("a position cannot be recorded inside a transaction")]
-    InTransaction,
-    /// The change, or the number of changes in the transaction, exceeds 32 bits.
-    #[error("the {0} is too large for the journal")]
-    TooLarge(&'static str),
-    /// The place is older than what the journal still holds.
-    #[error("the journal holds nothing before {earliest}")]
-    Expired {
-        /// The oldest place that can be read from.
-        earliest: Lsn,
-    },
-    /// The history that the reader was reading has ended; another one has begun.
-    #[error("the history was replaced by a new one")]
-    EpochChanged,
     /// The newest segment does not read back as it was written. Nothing of the damaged part is ever served.
     #[error("{path} is damaged at byte {offset}: {reason}", path = path.display())]
     Damaged {
@@ -126,12 +104,6 @@ pub enum Error {
         /// The problem there.
         reason: &'static str,
     },
-    /// A record that was written wrong, with the right checksum: a defect.
-    #[error("a record of the journal cannot be read")]
-    Malformed(#[from] super::Malformed),
-    /// It did not happen in the time given.
-    #[error("the journal was not synced in time")]
-    TimedOut,
 }
 
 impl Error {
@@ -159,8 +131,8 @@ impl Error {
         }
     }
 
-    /// True if it will pass because the system has only run out of file descriptors: wait, and try again.
-    pub fn is_exhaustion(&self) -> bool {
+    /// True if the system has run out of file descriptors.
+    pub(super) fn is_exhaustion(&self) -> bool {
         match self {
             Error::Full { source, .. } | Error::Failed { source, .. } | Error::Io { source, .. } => {
                 is_exhaustion(source)
@@ -174,6 +146,22 @@ impl Error {
             action,
             path: path.to_owned(),
             source: Arc::new(source),
+        }
+    }
+}
+
+impl From<Error> for log::Error {
+    fn from(error: Error) -> log::Error {
+        let is_exhaustion = error.is_exhaustion();
+        let is_full = matches!(error, Error::Full { .. });
+        let is_unread = matches!(error, Error::Io { .. });
+        let cause = Cause::new(error, is_exhaustion);
+        if is_full {
+            log::Error::Full(cause)
+        } else if is_unread && is_exhaustion {
+            log::Error::Unavailable(cause)
+        } else {
+            log::Error::Failed(cause)
         }
     }
 }

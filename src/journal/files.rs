@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use crate::exhaustion::is_exhaustion;
 
-use super::private;
+use crate::private_files;
 
 /// A directory's files.
 pub(super) trait Files: Send + Sync {
@@ -80,11 +80,11 @@ pub(super) struct Disk;
 
 impl Files for Disk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
-        Ok(Arc::new(private::create(path)?))
+        Ok(Arc::new(private_files::create(path)?))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn LogFile>> {
-        Ok(Arc::new(private::open(path)?))
+        Ok(Arc::new(private_files::open(path)?))
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use super::error::Error;
 use super::files::{Disk, Files, LogFile, read_up_to, write_all_at};
-use super::private;
+use crate::log;
+use crate::private_files;
 
 /// The amount that gathers before it is written.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -70,10 +71,10 @@ impl InProgressTransactions {
     /// by itself: a subtransaction, by its ID. It takes constant time, and 16 bytes of memory for each part.
     ///
     /// # Errors
-    /// [`Error::Full`]: the message was taken all the same, call [`flush`](InProgressTransactions::flush) when there
-    /// may be space. [`Error::TooLarge`] for a message beyond 4 GiB, [`Error::Io`] if there can be no file: it was not
+    /// [`log::Error::Full`]: the message was taken all the same, call [`flush`](InProgressTransactions::flush) when there
+    /// may be space. [`log::Error::TooLarge`] for a message beyond 4 GiB, another one if there can be no file: it was not
     /// taken.
-    pub fn append(&mut self, xid: u32, part: u32, message: &[&[u8]]) -> Result<(), Error> {
+    pub fn append(&mut self, xid: u32, part: u32, message: &[&[u8]]) -> Result<(), log::Error> {
         self.add(xid, Some(part), message)
     }
 
@@ -82,11 +83,11 @@ impl InProgressTransactions {
     ///
     /// # Errors
     /// Those of [`InProgressTransactions::append`].
-    pub fn append_unattributed(&mut self, xid: u32, message: &[&[u8]]) -> Result<(), Error> {
+    pub fn append_unattributed(&mut self, xid: u32, message: &[&[u8]]) -> Result<(), log::Error> {
         self.add(xid, None, message)
     }
 
-    fn add(&mut self, xid: u32, part: Option<u32>, message: &[&[u8]]) -> Result<(), Error> {
+    fn add(&mut self, xid: u32, part: Option<u32>, message: &[&[u8]]) -> Result<(), log::Error> {
         if !self.by_xid.contains_key(&xid) {
             let spool = self.create(xid)?;
             self.by_xid.insert(xid, spool);
@@ -95,7 +96,7 @@ impl InProgressTransactions {
             return Ok(());
         };
         let length: usize = message.iter().map(|bytes| bytes.len()).sum();
-        let length = u32::try_from(length).map_err(|_| Error::TooLarge("change"))?;
+        let length = u32::try_from(length).map_err(|_| log::Error::TooLarge("change"))?;
         // IDs are given in the order of first writes, a parent's before its children's. So one that is older than the
         // newest is known, or is that one's parent and is rolled back only with it, after it.
         let at = spool.end();
@@ -123,8 +124,8 @@ impl InProgressTransactions {
     /// Writes what was gathered.
     ///
     /// # Errors
-    /// [`Error::Full`]: nothing was lost, try again.
-    pub fn flush(&mut self) -> Result<(), Error> {
+    /// [`log::Error::Full`]: nothing was lost, try again.
+    pub fn flush(&mut self) -> Result<(), log::Error> {
         self.by_xid.values_mut().try_for_each(Spool::flush)
     }
 
@@ -133,7 +134,7 @@ impl InProgressTransactions {
     ///
     /// # Errors
     /// The file cannot be shortened.
-    pub fn roll_back(&mut self, xid: u32, part: u32) -> Result<(), Error> {
+    pub fn roll_back(&mut self, xid: u32, part: u32) -> Result<(), log::Error> {
         let Some(spool) = self.by_xid.get_mut(&xid) else {
             return Ok(());
         };
@@ -159,7 +160,7 @@ impl InProgressTransactions {
         spool
             .file
             .truncate(start)
-            .map_err(Error::io("truncate", &spool.path))
+            .map_err(|e| Error::io("truncate", &spool.path)(e).into())
     }
 
     /// Forgets a transaction.
@@ -202,7 +203,7 @@ impl InProgressTransactions {
     }
 
     fn create(&self, xid: u32) -> Result<Spool, Error> {
-        private::claim_directory(&self.dir).map_err(Error::io("use", &self.dir))?;
+        private_files::claim_directory(&self.dir).map_err(Error::io("use", &self.dir))?;
         let path = self.dir.join(format!("{xid}"));
         let file = self.files.create(&path).map_err(Error::io("create", &path))?;
         // The open file lives on without its name.
@@ -230,7 +231,7 @@ impl Spool {
         self.written + self.gathered.len() as u64
     }
 
-    fn flush(&mut self) -> Result<(), Error> {
+    fn flush(&mut self) -> Result<(), log::Error> {
         if self.gathered.is_empty() {
             return Ok(());
         }
@@ -257,7 +258,7 @@ impl Spooled {
     ///
     /// # Errors
     /// The file cannot be read, or is not as it was written.
-    pub fn next_message(&mut self) -> Result<Option<&[u8]>, Error> {
+    pub fn next_message(&mut self) -> Result<Option<&[u8]>, log::Error> {
         if !self.fill(LENGTH)? {
             return Ok(None);
         }
@@ -268,7 +269,7 @@ impl Spooled {
             .map_or(0, |length| u32::from_le_bytes(*length) as usize);
         if !self.fill(LENGTH + length)? {
             let cut = std::io::ErrorKind::UnexpectedEof.into();
-            return Err(Error::io("read", &self.spool.path)(cut));
+            return Err(Error::io("read", &self.spool.path)(cut).into());
         }
         let start = self.at + LENGTH;
         self.at = start + length;
@@ -287,7 +288,7 @@ impl Spooled {
     }
 
     /// Makes sure that there are so many bytes in the buffer, unless all of them have been read.
-    fn fill(&mut self, wanted: usize) -> Result<bool, Error> {
+    fn fill(&mut self, wanted: usize) -> Result<bool, log::Error> {
         if self.buffer.len() - self.at >= wanted {
             return Ok(true);
         }

@@ -1,39 +1,37 @@
-//! The durable history, and the only way from ingest to delivery.
+//! The [log](crate::log) on local files: the durable history of one walcast.
 //!
 //! One [`Writer`] appends whole transactions to segment files; many [`Reader`]s follow, each at its own pace, from any
-//! place that is still held. A transaction can be read once it is written and handed over by [`Writer::flush`]; it is
-//! [durable](Journal::durable) once its file is synced, which happens in groups on a thread of its own. Everything here
+//! place that is still held. A transaction can be read once it is written and handed over by [`flush`](crate::log::LogWriter::flush); it is
+//! [durable](crate::log::Log::durable) once its file is synced, which happens in groups on a thread of its own. Everything here
 //! blocks (on files, never on each other's pace) and knows no runtime.
 //!
 //! The one thing to know: the history moves at boundaries between transactions. Half a transaction is never visible,
 //! and a crash leaves at most a tail that opening cuts off at the last boundary. A segment is synced before the next
 //! one begins, so only the newest can have such a tail; damage anywhere else is damage. Then the segment and everything
-//! before it is set aside, never served: [`Journal::earliest`] moves behind it. What is cut or set aside at the end
+//! before it is set aside, never served: [`earliest`](crate::log::Log::earliest) moves behind it. What is cut or set aside at the end
 //! shows as a head behind what the slot has confirmed: the caller compares, and begins a [new
-//! epoch](Writer::new_epoch).
+//! epoch](crate::log::LogWriter::new_epoch).
 //!
 //! ```text
 //! LOCK                                  held by whoever has the directory open
 //! journal.json                          whose history it is: server, database, slot; epoch
-//! segments/0000000000000001.seg         see record.rs for what is inside
+//! segments/0000000000000001.seg         see log/record.rs for what is inside
 //! segments/0000000000000000.seg.aside   damaged, or older than a damaged one; kept until retention removes it
 //! spool/                                transactions that still run, in files without names
 //! ```
 
-mod batch;
 mod block;
+mod directory;
 mod error;
 mod files;
-mod identity;
+mod handle;
 mod in_progress;
-pub mod private;
+mod manifest;
 mod read_ahead;
 mod reader;
-mod record;
 mod recover;
 mod relations;
 mod retention;
-mod seam;
 mod segment;
 mod shared;
 mod sync;
@@ -45,16 +43,12 @@ mod writer;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-pub use batch::{Batch, Changes, Entries, Entry, Piece};
+pub use directory::Recovery;
 pub use error::Error;
-pub use identity::Identity;
+pub use handle::Journal;
 pub use in_progress::{InProgressTransactions, Spooled};
 pub use reader::Reader;
-pub use record::Malformed;
-pub use recover::Recovery;
-pub use retention::{Pin, Retention};
-pub use seam::{Append, History, Read, RetentionHold};
-pub use shared::Journal;
+pub use retention::{Hold, Retention};
 pub use sync::Observer;
 pub use writer::Writer;
 

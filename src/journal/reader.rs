@@ -4,15 +4,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::batch::Batch;
-use super::error::Error;
+use super::error::Error as FileError;
 use super::files::{LogFile, read_up_to};
 use super::lock;
-use super::record::{CHUNK, END, Frame, HEADER, RELATION, Record, record_len};
-use super::seam::Read;
 use super::segment::{Segment, read_records, whole_records};
 use super::shared::Shared;
 use crate::event::Transaction;
+use crate::log::record::{CHUNK, END, Frame, HEADER, RELATION, Record, record_len};
+use crate::log::{Batch, Error, LogReader};
 use crate::lsn::{Done, Lsn, Position, Start};
 
 /// Goes forward through the history. It keeps its segment's file open, so that retention can remove the segment and the
@@ -93,25 +92,6 @@ impl Reader {
         })
     }
 
-    /// The next part: whole records of about `max_bytes`, or one larger; `None` at the head.
-    ///
-    /// # Errors
-    /// [`Error::Expired`] if what comes next is no longer held, [`Error::EpochChanged`] if the history was replaced,
-    /// [`Error::Damaged`] if the newest segment is damaged there. Nothing is skipped: asked again, it answers the same.
-    pub fn next(&mut self, max_bytes: usize) -> Result<Option<Batch>, Error> {
-        while let Some((bytes, checked)) = self.fetch(max_bytes)? {
-            if let Some(batch) = self.accept(bytes, checked)? {
-                return Ok(Some(batch));
-            }
-        }
-        Ok(None)
-    }
-
-    /// The place after everything that was returned.
-    pub fn position(&self) -> Position {
-        self.position
-    }
-
     /// The next records, and whether they need no check because they were never out of memory; `None` at the head.
     fn fetch(&mut self, max_bytes: usize) -> Result<Option<(Bytes, bool)>, Error> {
         loop {
@@ -149,7 +129,7 @@ impl Reader {
             return Ok(Some((bytes, true)));
         }
         let bytes = read_records(&*self.file, self.offset, max_bytes, self.limit)
-            .map_err(Error::io("read", &self.segment.path))?;
+            .map_err(FileError::io("read", &self.segment.path))?;
         if bytes.is_empty() {
             return Err(self.damaged(self.offset, "a record is cut short"));
         }
@@ -199,11 +179,7 @@ impl Reader {
             .as_ref()
             .map(|contents| contents.relations.clone())
             .unwrap_or_default();
-        Ok(Some(Batch {
-            bytes: bytes.slice(wanted_from..),
-            relations,
-            large,
-        }))
+        Ok(Some(Batch::new(bytes.slice(wanted_from..), relations, large)))
     }
 
     /// Goes past the record at the current offset; whether it is one that the reader was asked for.
@@ -273,7 +249,7 @@ impl Reader {
     /// Finds the end of the large transaction whose first chunk is next: from header to header, without reading what is
     /// in between. The end says where its transaction starts, so a damaged length cannot lead to another one's.
     fn find_end(&self) -> Result<Transaction, Stop> {
-        let unreadable = |e| Stop::Error(Error::io("read", &self.segment.path)(e));
+        let unreadable = |e| Stop::Error(FileError::io("read", &self.segment.path)(e).into());
         let mut at = self.offset;
         loop {
             let damaged = |reason| Stop::Damaged(at, reason);
@@ -307,17 +283,19 @@ impl Reader {
         if self.segment.sealed.get().is_some() {
             return self.shared.set_aside(&self.segment, reason);
         }
-        Error::Damaged {
-            path: self.segment.path.clone(),
-            offset,
-            reason,
-        }
+        let path = self.segment.path.clone();
+        FileError::Damaged { path, offset, reason }.into()
     }
 }
 
-impl Read for Reader {
+impl LogReader for Reader {
     fn next(&mut self, max_bytes: usize) -> Result<Option<Batch>, Error> {
-        Reader::next(self, max_bytes)
+        while let Some((bytes, checked)) = self.fetch(max_bytes)? {
+            if let Some(batch) = self.accept(bytes, checked)? {
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
     }
 
     fn position(&self) -> Position {

@@ -5,7 +5,6 @@
 //! cannot be told apart, and Postgres sends again whatever was not confirmed.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::SystemTime;
@@ -13,40 +12,32 @@ use std::time::SystemTime;
 use tokio::sync::watch;
 
 use super::Options;
+use super::directory::{Recovery, SEGMENTS, check_contents, take_lock};
 use super::error::Error;
 use super::files::{Entry, Files};
-use super::identity::{Identity, Manifest};
-use super::private;
+use super::manifest::Manifest;
 use super::segment::{Header, Sealed, Segment, scan};
-use super::shared::{Aside, Journal, Shared, State, set_aside};
+use super::shared::{Aside, Shared, State, set_aside};
 use super::sync::Syncer;
 use super::window::Window;
 use super::writer::{Tail, Writer};
+use crate::log::Identity;
 use crate::lsn::{Epoch, Lsn};
+use crate::private_files;
 
-/// A report of what opening the journal found and did. It is logged as well.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Recovery {
-    /// The directory held no history yet.
-    pub created: bool,
-    /// The number of bytes that were cut off the newest segment: what came after the last whole transaction.
-    pub cut_bytes: u64,
-    /// Damaged segments, and segments that a damaged or missing one cuts off from the rest, by their new names.
-    pub set_aside: Vec<PathBuf>,
-}
-
+/// Opens the directory, or makes it one of an empty history.
 pub(super) fn open(
     files: Arc<dyn Files>,
     dir: &Path,
     options: Options,
     identity: &Identity,
-) -> Result<(Writer, Journal), Error> {
-    if private::check_directory(dir).map_err(Error::io("use", dir))? {
+) -> Result<(Writer, Arc<Shared>), Error> {
+    if private_files::check_directory(dir).map_err(Error::io("use", dir))? {
         check_contents(dir)?;
     }
     let segments_dir = dir.join(SEGMENTS);
     for directory in [dir, &segments_dir] {
-        private::claim_directory(directory).map_err(Error::io("use", directory))?;
+        private_files::claim_directory(directory).map_err(Error::io("use", directory))?;
     }
     let lock = take_lock(dir)?;
     let manifest = Manifest::read(&*files, dir, identity, options.database_made_anew)?;
@@ -68,8 +59,8 @@ pub(super) fn open(
         visible: tail.end,
         last_transaction: tail.last_transaction,
         window: Window::new(options.window_bytes),
-        pins: BTreeMap::new(),
-        next_pin: 0,
+        holds: BTreeMap::new(),
+        next_hold: 0,
         aside: std::mem::take(&mut directory.aside),
     };
     let recovery = directory.recovery;
@@ -97,66 +88,7 @@ pub(super) fn open(
         _lock: lock,
     });
     let thread = thread.map_err(Error::io("start the syncing thread for", dir))?;
-    Ok((
-        Writer::new(shared.clone(), &options, thread, tail),
-        Journal { shared },
-    ))
-}
-
-const LOCK: &str = "LOCK";
-const SEGMENTS: &str = "segments";
-/// The contents of a data directory, its manifest apart: of a first start that was cut short there may be some of it.
-const CONTENTS: [&str; 10] = [
-    LOCK,
-    SEGMENTS,
-    "journal.json.new",
-    "received",
-    "spool",
-    "snapshots",
-    "tables.jsonl",
-    "tables.new",
-    "columns.jsonl",
-    "columns.new",
-];
-
-/// True if a directory is a journal's, or empty.
-fn check_contents(dir: &Path) -> Result<(), Error> {
-    if dir.join("journal.json").exists() {
-        return Ok(());
-    }
-    let listing = || Error::io("list", dir);
-    for entry in fs::read_dir(dir).map_err(listing())? {
-        let name = entry.map_err(listing())?.file_name();
-        let name = name.to_string_lossy();
-        if !CONTENTS.contains(&&*name) {
-            return Err(Error::NotEmpty {
-                dir: dir.to_owned(),
-                holds: name.into_owned(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// The directory's lock, given up when it is dropped.
-pub(super) struct Lock(File);
-
-impl Drop for Lock {
-    fn drop(&mut self) {
-        // Closing is not enough: a process that is being started right now holds a copy of every open file until it
-        // runs its own program, and the lock with it. Should it fail, closing comes next anyway.
-        let _closed_next = self.0.unlock();
-    }
-}
-
-fn take_lock(dir: &Path) -> Result<Lock, Error> {
-    let path = dir.join(LOCK);
-    let file = private::open_or_create(&path).map_err(Error::io("open", &path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(Lock(file)),
-        Err(TryLockError::WouldBlock) => Err(Error::Locked(dir.to_owned())),
-        Err(TryLockError::Error(e)) => Err(Error::io("lock", &path)(e)),
-    }
+    Ok((Writer::new(shared.clone(), &options, thread, tail), shared))
 }
 
 /// The segments' directory while it is being opened.

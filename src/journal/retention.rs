@@ -1,15 +1,17 @@
-//! Retention: [`Journal::retain`] removes the oldest sealed segments, [`Pin`] keeps it from some.
+//! [`Retention`]: removes the oldest sealed segments; a [`Hold`] keeps it from some.
 
 use std::io;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use super::directory::SEGMENTS;
 use super::error::Error;
 use super::files::Files;
-use super::seam::RetentionHold;
-use super::shared::{Journal, State};
+use super::shared::{Shared, State};
+use crate::log::RetentionHold;
 use crate::lsn::Lsn;
 
-/// The amount of the history to keep. The newest segment, and what is pinned, is always kept.
+/// The amount of the history to keep. The newest segment, and what somebody holds, is always kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Retention {
     /// Remove the oldest segments while all of them take more than this.
@@ -18,60 +20,53 @@ pub struct Retention {
     pub max_age: Option<Duration>,
 }
 
-/// Keeps everything after a position from being removed, as long as it is held.
-pub struct Pin {
-    journal: Journal,
+/// Keeps everything after a position from being removed, as long as it lives.
+pub struct Hold {
+    shared: Arc<Shared>,
     id: u64,
 }
 
-impl RetentionHold for Pin {
+impl Hold {
+    pub(super) fn new(shared: &Arc<Shared>, lsn: Lsn) -> Hold {
+        let mut state = shared.state();
+        let id = state.next_hold;
+        state.next_hold += 1;
+        state.holds.insert(id, lsn);
+        let shared = Arc::clone(shared);
+        Hold { shared, id }
+    }
+}
+
+impl RetentionHold for Hold {
     fn advance(&self, lsn: Lsn) {
-        if let Some(pinned) = self.journal.shared.state().pins.get_mut(&self.id) {
-            *pinned = lsn.max(*pinned);
+        if let Some(held) = self.shared.state().holds.get_mut(&self.id) {
+            *held = lsn.max(*held);
         }
     }
 }
 
-impl Drop for Pin {
+impl Drop for Hold {
     fn drop(&mut self) {
-        self.journal.shared.state().pins.remove(&self.id);
+        self.shared.state().holds.remove(&self.id);
     }
 }
 
-impl Journal {
-    /// Keeps everything after `lsn` from being removed by retention. (A new epoch, and damage, respect no pin.)
-    pub fn pin(&self, lsn: Lsn) -> Pin {
-        let mut state = self.shared.state();
-        let id = state.next_pin;
-        state.next_pin += 1;
-        state.pins.insert(id, lsn);
-        Pin {
-            journal: self.clone(),
-            id,
-        }
-    }
-
-    /// Removes what need not be kept any more, oldest first, and returns how many bytes that were.
-    ///
-    /// # Errors
-    /// [`Error::Io`] if a file cannot be removed; the history has been shortened all the same.
-    pub fn retain(&self, retention: &Retention, now: SystemTime) -> Result<u64, Error> {
+impl Retention {
+    /// Removes what need not be kept any more, oldest first; how many bytes that were.
+    pub(super) fn apply(&self, shared: &Shared, now: SystemTime) -> Result<u64, Error> {
         let mut gone = Vec::new();
         {
-            let mut state = self.shared.state();
-            while let Some(file) = state.expire(retention, now) {
+            let mut state = shared.state();
+            while let Some(file) = state.expire(self, now) {
                 gone.push(file);
             }
         }
         for (path, _) in &gone {
-            remove(&*self.shared.files, path).map_err(Error::io("remove", path))?;
+            remove(&*shared.files, path).map_err(Error::io("remove", path))?;
         }
         if !gone.is_empty() {
-            let dir = self.shared.dir.join("segments");
-            self.shared
-                .files
-                .sync_dir(&dir)
-                .map_err(Error::io("sync", &dir))?;
+            let dir = shared.dir.join(SEGMENTS);
+            shared.files.sync_dir(&dir).map_err(Error::io("sync", &dir))?;
         }
         Ok(gone.iter().map(|(_, bytes)| bytes).sum())
     }
@@ -88,10 +83,10 @@ impl State {
         if self.aside.front().is_some_and(|aside| expired(aside.modified)) {
             return self.aside.pop_front().map(|aside| (aside.path, aside.bytes));
         }
-        let pinned = self.pins.values().min().copied().unwrap_or(Lsn(u64::MAX));
+        let held = self.holds.values().min().copied().unwrap_or(Lsn(u64::MAX));
         let oldest = self.segments.front()?;
         let sealed = *oldest.sealed.get()?;
-        if sealed.end > pinned || !expired(sealed.at) {
+        if sealed.end > held || !expired(sealed.at) {
             return None;
         }
         let path = oldest.path.clone();

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::SystemTime;
 
-use super::batch::Relations;
 use super::error::Error;
 use super::files::{Files, LogFile, read_up_to, write_all_at};
 use super::lock;
-use super::record::{self, Frame, HEADER, Malformed, Record, SEGMENT};
 use crate::event::Relation;
+use crate::log::record::{self, Frame, HEADER, Record, SEGMENT};
+use crate::log::{Malformed, Relations};
 use crate::lsn::Lsn;
 
 /// The beginning of a segment file, before its first record.

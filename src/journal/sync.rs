@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use super::error::Error;
 use super::files::LogFile;
 use super::lock;
+use crate::log;
 use crate::lsn::Lsn;
 
 /// Hears of the journal's syncs, for metrics.
@@ -141,7 +142,7 @@ impl Syncer {
     }
 
     /// Waits until everything that is written is durable, and hurries the thread.
-    pub(super) fn sync_now(&self, timeout: Duration) -> Result<Lsn, Error> {
+    pub(super) fn sync_now(&self, timeout: Duration) -> Result<Lsn, log::Error> {
         let deadline = Instant::now() + timeout;
         let mut state = lock(&self.state);
         let (wanted, turn) = (state.written, state.turn);
@@ -153,7 +154,7 @@ impl Syncer {
             }
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Error::TimedOut);
+                return Err(log::Error::TimedOut);
             }
             state.urgent = true;
             self.wake.notify_one();

@@ -5,21 +5,19 @@ use std::thread::JoinHandle;
 use std::time::SystemTime;
 
 use super::block::Block;
-use super::error::Error;
+use super::directory::SEGMENTS;
+use super::error::Error as FileError;
 use super::files::{LogFile, write_all_at};
-use super::identity::{Identity, Manifest};
-use super::seam::Append;
+use super::manifest::Manifest;
 use super::segment::{Header, Sealed, Segment};
 use super::shared::Shared;
 use super::{Options, lock};
 use crate::event::{Op, Relation, Transaction};
+use crate::log::{BeforeWriting, Error, Identity, LogWriter};
 use crate::lsn::{Epoch, Lsn};
 
-/// The one who appends. Dropping it stops the syncing thread; what was flushed but not synced is in the file.
-///
-/// Changes gather in a block, which [`flush`](Writer::flush) hands to the file in one write. The block flushes itself
-/// past a bound, so any call may answer [`Error::Full`]; what it was given has then been taken all the same: wait, call
-/// `flush` until it succeeds, and go on. After [`Error::Failed`] every call answers that.
+/// The one who appends. Changes gather in a block, which [`flush`](LogWriter::flush) hands to the file in one write.
+/// Dropping it stops the syncing thread; what was flushed but not synced is in the file.
 pub struct Writer {
     shared: Arc<Shared>,
     block_bytes: usize,
@@ -34,9 +32,6 @@ pub struct Writer {
     visible_relations: usize,
     before: BeforeWriting,
 }
-
-/// An action before each write.
-type BeforeWriting = Box<dyn FnMut() -> std::io::Result<()> + Send>;
 
 /// The place where a writer goes on.
 pub(super) struct Tail {
@@ -66,131 +61,6 @@ impl Writer {
         writer
     }
 
-    /// Adds a row's change to the open transaction, opening one if there is none. Its seq is the number of changes
-    /// before it in the transaction.
-    ///
-    /// # Errors
-    /// [`Error::TooLarge`] for a change beyond 2 GiB, or the 2³²nd; it was not taken.
-    #[inline]
-    pub fn change(&mut self, relation: &Arc<Relation>, op: &Op<'_>) -> Result<(), Error> {
-        self.shared.sync.check()?;
-        self.block.change(relation, op, false)?;
-        self.flush_if_due()
-    }
-
-    /// The same for a change whose row was [too large](crate::event::RowChange::oversize): what is given is what is
-    /// left of it.
-    ///
-    /// # Errors
-    /// Those of [`Writer::change`].
-    pub fn oversize_change(&mut self, relation: &Arc<Relation>, op: &Op<'_>) -> Result<(), Error> {
-        self.shared.sync.check()?;
-        self.block.change(relation, op, true)?;
-        self.flush_if_due()
-    }
-
-    /// Ends the open transaction, or notes one without changes.
-    ///
-    /// # Errors
-    /// [`Error::NotAfter`] if it does not end after the head: it stays open, to be [rolled back](Writer::rollback).
-    pub fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {
-        self.shared.sync.check()?;
-        if transaction.end <= self.head {
-            return Err(Error::NotAfter {
-                end: transaction.end,
-                head: self.head,
-            });
-        }
-        self.block.commit(transaction);
-        (self.head, self.last_transaction) = (transaction.end, transaction.end);
-        self.flush_if_due()
-    }
-
-    /// Notes that the stream got to `lsn` and that there was no transaction in between, so that `lsn` can be confirmed
-    /// to Postgres once it is durable. At or before the head there is nothing to note.
-    ///
-    /// # Errors
-    /// [`Error::InTransaction`]
-    pub fn position(&mut self, lsn: Lsn) -> Result<(), Error> {
-        self.shared.sync.check()?;
-        if self.in_transaction() {
-            return Err(Error::InTransaction);
-        }
-        if lsn <= self.head {
-            return Ok(());
-        }
-        self.block.position(lsn);
-        self.head = lsn;
-        self.flush_if_due()
-    }
-
-    /// Forgets the open transaction, also what of it is in the file already: its connection was lost.
-    ///
-    /// # Errors
-    /// [`Error::Failed`]
-    pub fn rollback(&mut self) -> Result<(), Error> {
-        self.shared.sync.check()?;
-        let written = self.block.offset();
-        self.block.rollback();
-        let offset = self.block.offset();
-        if offset < written {
-            self.file
-                .truncate(offset)
-                .map_err(|e| self.failed("truncate", e))?;
-            self.shared.state().window.truncate(self.segment.sequence, offset);
-        }
-        Ok(())
-    }
-
-    /// Writes what was gathered and makes every ended transaction visible to readers. Changes of an open transaction
-    /// stay unseen.
-    ///
-    /// # Errors
-    /// [`Error::Full`]: nothing was lost, call it again when there may be space. [`Error::Failed`]
-    pub fn flush(&mut self) -> Result<(), Error> {
-        self.shared.sync.check()?;
-        self.write()?;
-        if self.block.offset() >= self.segment_bytes && !self.in_transaction() {
-            self.roll()?;
-        }
-        Ok(())
-    }
-
-    /// Has something done each time before what was gathered is written, so that it survives a crash if that does. If
-    /// it fails, the journal has failed.
-    pub fn before_writing(&mut self, act: BeforeWriting) {
-        self.before = act;
-    }
-
-    /// The newest position that was noted, flushed or not: what comes next must end after it.
-    pub fn head(&self) -> Lsn {
-        self.head
-    }
-
-    /// True if a transaction is open.
-    pub fn in_transaction(&self) -> bool {
-        self.block.in_transaction()
-    }
-
-    /// Begins a new history, of a new epoch, that starts at `start`: the old one cannot be resumed any more and is
-    /// removed. Whatever was not flushed is forgotten.
-    ///
-    /// # Errors
-    /// [`Error::Full`]: nothing has changed, try again. [`Error::NotOurs`] if the identity is not this journal's, nor
-    /// that of the database that took its database's place.
-    pub fn new_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {
-        self.begin(identity, Epoch::random(), start)
-    }
-
-    /// Begins to hold, from `start` on, a history that another journal has held up to there: it keeps its name. What
-    /// this journal had before is removed.
-    ///
-    /// # Errors
-    /// Those of [`Writer::new_epoch`].
-    pub fn adopt_epoch(&mut self, identity: &Identity, epoch: &Epoch, start: Lsn) -> Result<(), Error> {
-        self.begin(identity, epoch.clone(), start)
-    }
-
     fn begin(&mut self, identity: &Identity, epoch: Epoch, start: Lsn) -> Result<(), Error> {
         self.shared.sync.check()?;
         self.shared
@@ -212,19 +82,6 @@ impl Writer {
         (self.head, self.last_transaction) = (start, start);
         let start = segment.start;
         self.go_on(segment, file, start);
-        Ok(())
-    }
-
-    /// Notes that the history goes on, unbroken, on another timeline.
-    ///
-    /// # Errors
-    /// [`Error::Full`]: nothing has changed, try again.
-    pub fn set_timeline(&mut self, timeline: u32) -> Result<(), Error> {
-        self.shared.sync.check()?;
-        let mut manifest = self.shared.state().manifest.clone();
-        manifest.identity.timeline = timeline;
-        self.replace_manifest(&manifest)?;
-        self.shared.state().manifest = manifest;
         Ok(())
     }
 
@@ -251,7 +108,7 @@ impl Writer {
             self.file
                 .truncate(offset)
                 .map_err(|e| self.failed("truncate", e))?;
-            return Err(self.fail(Error::write(&self.segment.path, e)));
+            return Err(self.fail(FileError::write(&self.segment.path, e)));
         }
         self.publish();
         Ok(())
@@ -328,7 +185,7 @@ impl Writer {
     }
 
     fn create(&self, header: &Header) -> Result<(Segment, Arc<dyn LogFile>), Error> {
-        let dir = self.shared.dir.join("segments");
+        let dir = self.shared.dir.join(SEGMENTS);
         Segment::create(&*self.shared.files, &dir, header).map_err(|e| self.fail(e))
     }
 
@@ -339,15 +196,108 @@ impl Writer {
     }
 
     fn failed(&self, action: &'static str, source: std::io::Error) -> Error {
-        self.fail(Error::failed(action, &self.segment.path, source))
+        self.fail(FileError::failed(action, &self.segment.path, source))
     }
 
     /// Makes a failure everyone's; other errors are the caller's alone.
-    fn fail(&self, error: Error) -> Error {
+    fn fail(&self, error: FileError) -> Error {
         match error {
-            Error::Failed { .. } => self.shared.sync.fail(error),
-            error => error,
+            FileError::Failed { .. } => self.shared.sync.fail(error).into(),
+            error => error.into(),
         }
+    }
+}
+
+impl LogWriter for Writer {
+    #[inline]
+    fn change(&mut self, relation: &Arc<Relation>, op: &Op<'_>) -> Result<(), Error> {
+        self.shared.sync.check()?;
+        self.block.change(relation, op, false)?;
+        self.flush_if_due()
+    }
+
+    fn oversize_change(&mut self, relation: &Arc<Relation>, op: &Op<'_>) -> Result<(), Error> {
+        self.shared.sync.check()?;
+        self.block.change(relation, op, true)?;
+        self.flush_if_due()
+    }
+
+    fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {
+        self.shared.sync.check()?;
+        if transaction.end <= self.head {
+            return Err(Error::NotAfter {
+                end: transaction.end,
+                head: self.head,
+            });
+        }
+        self.block.commit(transaction);
+        (self.head, self.last_transaction) = (transaction.end, transaction.end);
+        self.flush_if_due()
+    }
+
+    fn position(&mut self, lsn: Lsn) -> Result<(), Error> {
+        self.shared.sync.check()?;
+        if self.in_transaction() {
+            return Err(Error::InTransaction);
+        }
+        if lsn <= self.head {
+            return Ok(());
+        }
+        self.block.position(lsn);
+        self.head = lsn;
+        self.flush_if_due()
+    }
+
+    fn rollback(&mut self) -> Result<(), Error> {
+        self.shared.sync.check()?;
+        let written = self.block.offset();
+        self.block.rollback();
+        let offset = self.block.offset();
+        if offset < written {
+            self.file
+                .truncate(offset)
+                .map_err(|e| self.failed("truncate", e))?;
+            self.shared.state().window.truncate(self.segment.sequence, offset);
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        self.shared.sync.check()?;
+        self.write()?;
+        if self.block.offset() >= self.segment_bytes && !self.in_transaction() {
+            self.roll()?;
+        }
+        Ok(())
+    }
+
+    fn before_writing(&mut self, act: BeforeWriting) {
+        self.before = act;
+    }
+
+    fn head(&self) -> Lsn {
+        self.head
+    }
+
+    fn in_transaction(&self) -> bool {
+        self.block.in_transaction()
+    }
+
+    fn new_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {
+        self.begin(identity, Epoch::random(), start)
+    }
+
+    fn adopt_epoch(&mut self, identity: &Identity, epoch: &Epoch, start: Lsn) -> Result<(), Error> {
+        self.begin(identity, epoch.clone(), start)
+    }
+
+    fn set_timeline(&mut self, timeline: u32) -> Result<(), Error> {
+        self.shared.sync.check()?;
+        let mut manifest = self.shared.state().manifest.clone();
+        manifest.identity.timeline = timeline;
+        self.replace_manifest(&manifest)?;
+        self.shared.state().manifest = manifest;
+        Ok(())
     }
 }
 
@@ -358,55 +308,5 @@ impl Drop for Writer {
             // It logs what goes wrong with it.
             let _ = thread.join();
         }
-    }
-}
-
-impl Append for Writer {
-    fn before_writing(&mut self, act: BeforeWriting) {
-        Writer::before_writing(self, act);
-    }
-
-    fn change(&mut self, relation: &Arc<Relation>, op: &Op<'_>) -> Result<(), Error> {
-        Writer::change(self, relation, op)
-    }
-
-    fn oversize_change(&mut self, relation: &Arc<Relation>, op: &Op<'_>) -> Result<(), Error> {
-        Writer::oversize_change(self, relation, op)
-    }
-
-    fn commit(&mut self, transaction: &Transaction) -> Result<(), Error> {
-        Writer::commit(self, transaction)
-    }
-
-    fn position(&mut self, lsn: Lsn) -> Result<(), Error> {
-        Writer::position(self, lsn)
-    }
-
-    fn rollback(&mut self) -> Result<(), Error> {
-        Writer::rollback(self)
-    }
-
-    fn flush(&mut self) -> Result<(), Error> {
-        Writer::flush(self)
-    }
-
-    fn head(&self) -> Lsn {
-        Writer::head(self)
-    }
-
-    fn in_transaction(&self) -> bool {
-        Writer::in_transaction(self)
-    }
-
-    fn new_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {
-        Writer::new_epoch(self, identity, start)
-    }
-
-    fn adopt_epoch(&mut self, identity: &Identity, epoch: &Epoch, start: Lsn) -> Result<(), Error> {
-        Writer::adopt_epoch(self, identity, epoch, start)
-    }
-
-    fn set_timeline(&mut self, timeline: u32) -> Result<(), Error> {
-        Writer::set_timeline(self, timeline)
     }
 }

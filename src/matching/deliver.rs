@@ -9,7 +9,7 @@ use super::table::{AHEAD, Table};
 use super::undecided::Undecided;
 use super::{ENCODED_BYTES, Encoded, Group, GroupMember, Scratch, Sink, SubscriptionRegistry};
 use crate::event::Transaction;
-use crate::journal::{Malformed, Piece};
+use crate::log::{Malformed, Piece};
 use crate::lsn::{Done, Position};
 use crate::protocol::{Frame, Framing, Part};
 

@@ -5,7 +5,7 @@ use super::*;
 use crate::event::Relation;
 use crate::lsn::{Done, Lsn, Position};
 use crate::matching::Subscription;
-use crate::matching::tests::{Got, Log, relation, subscription};
+use crate::matching::tests::{Got, TestLog, relation, subscription};
 use crate::protocol::ErrorCode;
 use crate::types::{Ctype, Kind, Type};
 
@@ -37,7 +37,7 @@ fn long() -> String {
 }
 
 struct Bed {
-    log: Log,
+    log: TestLog,
     registry: SubscriptionRegistry,
     got: Got,
     relation: Arc<Relation>,
@@ -50,7 +50,7 @@ impl Bed {
         let now = Instant::now();
         registry.bound(lane, now);
         Bed {
-            log: Log::new(),
+            log: TestLog::new(),
             registry,
             got: Got::default(),
             relation: texts(),

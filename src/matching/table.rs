@@ -16,7 +16,7 @@ use super::route::gone_column_message;
 use super::strain::Strain;
 use crate::event::{Op, Relation, RowChange};
 use crate::filter::{Allowance, Index, Operation};
-use crate::journal::Changes;
+use crate::log::Changes;
 use crate::lsn::Lsn;
 use crate::protocol::{ErrorCode, ErrorMessage};
 

@@ -22,7 +22,6 @@ mod publication_tables;
 mod replication;
 mod session;
 mod slot;
-mod snapshot;
 mod standby_slots;
 mod stream;
 mod synchronous;
@@ -48,7 +47,6 @@ pub use publication_tables::publication_tables;
 pub use replication::StatusUpdate;
 pub use session::{NAMES_IN_VALUES, PINNED};
 pub use slot::{NameError, Plugin, Publication, SlotName, SlotState, SystemIdentity, TimelineSwitch};
-pub use snapshot::{Horizon, Snapshot};
 pub use standby_slots::Absent;
 pub use stream::{
     Ahead, Filled, Frame, Receiver, ReplicationStream, StartReplication, StatusSender, is_refused_option,

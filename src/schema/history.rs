@@ -14,9 +14,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Relation;
-use crate::journal::private;
 use crate::lsn::{Done, Epoch, Lsn, Position};
 use crate::matching::Change;
+use crate::private_files;
 
 /// The versions of the tables of one epoch.
 #[derive(Debug)]
@@ -209,7 +209,7 @@ impl History {
             write(&mut text, &self.epoch, version)?;
             lines += 1;
         }
-        let mut file = private::create(&draft)?;
+        let mut file = private_files::create(&draft)?;
         file.write_all(&text)?;
         file.sync_all()?;
         fs::rename(&draft, &self.path)?;

@@ -13,8 +13,8 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::event::TableName;
-use crate::journal::private;
 use crate::lsn::{Epoch, Lsn};
+use crate::private_files;
 
 /// The table that has a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ impl Names {
     /// Reads the file, if there is one, and what it says of `epoch`.
     pub(super) fn open(path: &Path, epoch: Epoch) -> io::Result<Names> {
         let mut text = String::new();
-        match private::open(path) {
+        match private_files::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             file => drop(file?.read_to_string(&mut text)?),
         }
@@ -57,7 +57,7 @@ impl Names {
         let lines: Vec<Line> = lines.filter(|line| line.epoch == epoch).collect();
         // Written anew without what does not count any more.
         let draft = path.with_extension("new");
-        let mut file = private::create(&draft)?;
+        let mut file = private_files::create(&draft)?;
         let mut names = HashMap::new();
         let mut holders = HashMap::new();
         for Line {
@@ -76,7 +76,7 @@ impl Names {
         file.sync_all()?;
         fs::rename(&draft, path)?;
         Ok(Names {
-            file: private::append(path)?,
+            file: private_files::append(path)?,
             epoch,
             holders,
             names,

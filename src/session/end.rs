@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 use super::Session;
 use super::wire::Lost;
 use crate::delivery;
-use crate::journal::History;
+use crate::log::Log;
 use crate::protocol::{Caller, CloseCode};
 
 /// The reason why a session ends.
@@ -54,7 +54,7 @@ fn client_code(code: u16) -> &'static str {
     }
 }
 
-impl<H: History> Session<H> {
+impl<H: Log> Session<H> {
     /// Serves the client until it goes, breaks the rules, or `stop`.
     pub async fn run(mut self, stop: CancellationToken) {
         let metrics = Arc::clone(&self.shared.metrics);

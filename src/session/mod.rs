@@ -34,7 +34,7 @@ pub use machine::Limits;
 pub use socket::Socket;
 
 use crate::delivery::{self, Delivery, Received, Registration, ReplayCursor, ReplayPool};
-use crate::journal::History;
+use crate::log::Log;
 use crate::lsn::Epoch;
 use crate::protocol::{Caller, CloseCode, ErrorCode, ErrorMessage, Hello, ServerMessage};
 use crate::schema::Tables;
@@ -69,7 +69,7 @@ pub struct Options {
 
 /// The state that all sessions share.
 #[derive(Debug)]
-pub struct Services<H: History> {
+pub struct Services<H: Log> {
     /// The journal.
     pub history: H,
     /// The rows that are there now.
@@ -90,7 +90,7 @@ pub struct Services<H: History> {
     pub spool_readers: Semaphore,
 }
 
-impl<H: History> Services<H> {
+impl<H: Log> Services<H> {
     /// An error of ours: logged whole under a number that the client is told.
     fn internal(&self, error: &(dyn std::error::Error + 'static)) -> ErrorMessage {
         let id = logged(error);
@@ -120,7 +120,7 @@ fn logged(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// The next thing that a session does.
-enum Event<H: History> {
+enum Event<H: Log> {
     Received(Received),
     Message(Option<tungstenite::Result<Message>>),
     /// A message has more fragments than it may have.
@@ -131,7 +131,7 @@ enum Event<H: History> {
 }
 
 /// One client.
-pub struct Session<H: History> {
+pub struct Session<H: Log> {
     shared: Arc<Services<H>>,
     caller: Caller,
     wire: Wire<WebSocketStream<Socket>>,
@@ -161,7 +161,7 @@ struct Counted {
     replays: usize,
 }
 
-impl<H: History> Session<H> {
+impl<H: Log> Session<H> {
     /// A session on a websocket whose handshake is done.
     pub fn new(socket: WebSocketStream<Socket>, shared: Arc<Services<H>>, caller: Caller) -> Session<H> {
         Session {

@@ -9,11 +9,11 @@ use super::wire::Pace;
 use super::{End, Session};
 use crate::delivery::Delivery;
 use crate::event::Timestamp;
-use crate::journal::History;
+use crate::log::Log;
 use crate::protocol::{CloseCode, ErrorCode, ErrorMessage, ServerMessage};
 use crate::telemetry::Excerpt;
 
-impl<H: History> Session<H> {
+impl<H: Log> Session<H> {
     /// Tells the cursor that something happened, and does what it says.
     pub(super) async fn feed(&mut self, input: Input) -> Result<(), End> {
         let mut actions = VecDeque::from(self.cursor.on(input, Instant::now()));

@@ -10,7 +10,7 @@ use tungstenite::{Error, Message};
 use super::cursor::Input;
 use super::machine::Request;
 use super::{End, Event, MAX_CLIENT_MESSAGE_BYTES, Session};
-use crate::journal::History;
+use crate::log::Log;
 use crate::protocol::CloseCode;
 
 /// The number of a client's requests that wait for their turn; with so many, nothing more is read from it.
@@ -19,7 +19,7 @@ const MAX_WAITING_REQUESTS: usize = 16;
 /// fragments.
 const MAX_UNFINISHED_BYTES: usize = 2 * MAX_CLIENT_MESSAGE_BYTES;
 
-impl<H: History> Session<H> {
+impl<H: Log> Session<H> {
     /// The next message of the client. As long as it does not take the answers to its pings, nothing more is read from
     /// it: they would have to be kept.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Event<H>> {

@@ -1,7 +1,7 @@
 //! The words to a client for rows that cannot be had: what it can do about it, if anything, by the code.
 
 use super::{Services, Session};
-use crate::journal::History;
+use crate::log::Log;
 use crate::postgres;
 use crate::protocol::{Detail, ErrorCode, ErrorMessage};
 use crate::schema::AskError;
@@ -33,7 +33,7 @@ fn kind(sqlstate: &str) -> Kind {
     }
 }
 
-impl<H: History> Session<H> {
+impl<H: Log> Session<H> {
     /// The words for what keeps a subscription from its rows.
     pub(super) fn refusal(&self, error: &snapshot::Error) -> ErrorMessage {
         use snapshot::Error;
@@ -66,7 +66,7 @@ impl<H: History> Session<H> {
     }
 }
 
-impl<H: History> Services<H> {
+impl<H: Log> Services<H> {
     /// The words for what the database said when it was asked for what a predicate depends on.
     pub(super) fn unlearnt(&self, error: &AskError) -> ErrorMessage {
         match error.sqlstate().map(|code| (code, kind(code))) {

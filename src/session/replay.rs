@@ -7,7 +7,7 @@ use super::Services;
 use super::cursor::{ReadRequest, Wait};
 use super::work::Outcome;
 use crate::delivery::{ActiveSubscription, Delivery, ReplayCursor, ReplayRequest};
-use crate::journal::History;
+use crate::log::Log;
 use crate::lsn::Lsn;
 use crate::matching::{Subscription, gone_message, unfit_message};
 use crate::schema::Tables;
@@ -24,7 +24,7 @@ const FUTURE_POLL: Duration = Duration::from_millis(200);
 const FUTURE_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Reads one step, with the cursor of the step before if there is one.
-pub(super) async fn step<H: History>(
+pub(super) async fn step<H: Log>(
     shared: Arc<Services<H>>,
     request: ReadRequest,
     cursor: Option<ReplayCursor<H>>,
@@ -55,7 +55,7 @@ pub(super) async fn step<H: History>(
 }
 
 /// Waits before a step that goes on from `at`, a moment at most. False if the place to start from is not there yet.
-async fn wait_for<H: History>(shared: &Services<H>, wait: Wait, at: Lsn) -> bool {
+async fn wait_for<H: Log>(shared: &Services<H>, wait: Wait, at: Lsn) -> bool {
     let mut heads = shared.history.head_changes();
     match wait {
         Wait::No => {}

@@ -10,11 +10,11 @@ use super::cursor::{Input, Preparation, Rows};
 use super::subscribe::Prepared;
 use super::work::Outcome;
 use super::{End, Services, Session};
-use crate::journal::History;
+use crate::log::{Log, SnapshotBoundary};
 use crate::lsn::Position;
 use crate::protocol::Caller;
 use crate::protocol::v1::SnapshotMessage;
-use crate::snapshot::{self, Cursor, Next, SnapshotBoundary};
+use crate::snapshot::{self, Cursor, Next};
 
 /// Rows on their way.
 pub(super) struct Snapshot {
@@ -47,7 +47,7 @@ const MAX_CHECKS: usize = 5;
 
 /// Waits for what comes next: while so many `others` of the connection's wait for theirs, or, without a number, no
 /// longer than a moment.
-pub(super) async fn step<H: History>(
+pub(super) async fn step<H: Log>(
     shared: Arc<Services<H>>,
     mut rows: Box<Snapshot>,
     caller: Caller,
@@ -91,7 +91,7 @@ pub(super) async fn step<H: History>(
 }
 
 /// Checks a subscription against its table once more.
-async fn check_again<H: History>(
+async fn check_again<H: Log>(
     shared: Arc<Services<H>>,
     id: Arc<str>,
     message: (Box<crate::protocol::Subscribe>, usize),
@@ -116,7 +116,7 @@ impl Snapshot {
     }
 }
 
-impl<H: History> Session<H> {
+impl<H: Log> Session<H> {
     /// Asks for the rows.
     pub(super) fn open_snapshot(&mut self, prepared: Box<Prepared>) -> Preparation {
         let subscription = &prepared.subscription;

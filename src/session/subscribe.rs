@@ -9,7 +9,7 @@ use tokio::task::JoinError;
 use super::Services;
 use crate::event::{Relation, TableName, Timestamp};
 use crate::filter::{self, Cost, Predicate};
-use crate::journal::History;
+use crate::log::Log;
 use crate::lsn::{Lsn, Position, Start};
 use crate::matching::{Bound, Query, Subscription, changed_message};
 use crate::protocol::{
@@ -45,7 +45,7 @@ pub(super) enum Beginning {
 
 impl Prepared {
     /// Checks a subscription against its table and the history.
-    pub(super) async fn new<H: History>(
+    pub(super) async fn new<H: Log>(
         shared: &Services<H>,
         id: Arc<str>,
         subscribe: &Subscribe,
@@ -65,7 +65,7 @@ impl Prepared {
         prepared.map_err(|error| error.about(&*id))
     }
 
-    async fn check<H: History>(
+    async fn check<H: Log>(
         shared: &Services<H>,
         id: &Arc<str>,
         subscribe: &Subscribe,
@@ -321,7 +321,7 @@ pub(super) fn now(router: Lsn, earliest: Lsn, head: Lsn) -> Position {
 }
 
 /// The place where a subscription starts: after a place that the history holds, or will reach.
-async fn start<H: History>(shared: &Services<H>, subscribe: &Subscribe) -> Result<Beginning, ErrorMessage> {
+async fn start<H: Log>(shared: &Services<H>, subscribe: &Subscribe) -> Result<Beginning, ErrorMessage> {
     let epoch = shared.history.epoch();
     if subscribe.epoch.as_ref().is_some_and(|theirs| *theirs != epoch) {
         let message =

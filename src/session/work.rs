@@ -9,7 +9,7 @@ use super::snapshot::{Found, Snapshot};
 use super::subscribe::{Beginning, Prepared, now};
 use super::{End, Session, replay};
 use crate::delivery::{Panicked, Registration, ReplayResult, Stopped};
-use crate::journal::{self, History};
+use crate::log::{self, Log};
 use crate::lsn::Position;
 use crate::protocol::{CloseCode, Detail, ErrorCode, ErrorMessage};
 use crate::snapshot;
@@ -18,7 +18,7 @@ use crate::snapshot;
 pub(super) type Work<H> = Pin<Box<dyn Future<Output = Outcome<H>> + Send>>;
 
 /// The outcome of it.
-pub(super) enum Outcome<H: History> {
+pub(super) enum Outcome<H: Log> {
     Prepared(Arc<str>, Result<Box<Prepared>, ErrorMessage>),
     Rows(Box<Snapshot>, Result<Found, Arc<snapshot::Error>>),
     Read(ReplayId, Box<ReplayResult<H>>),
@@ -34,19 +34,19 @@ pub(super) enum Outcome<H: History> {
     Panicked,
 }
 
-impl<H: History> From<Stopped> for Outcome<H> {
+impl<H: Log> From<Stopped> for Outcome<H> {
     fn from(_: Stopped) -> Outcome<H> {
         Outcome::Stopped
     }
 }
 
-impl<H: History> From<Panicked> for Outcome<H> {
+impl<H: Log> From<Panicked> for Outcome<H> {
     fn from(_: Panicked) -> Outcome<H> {
         Outcome::Panicked
     }
 }
 
-impl<H: History> Session<H> {
+impl<H: Log> Session<H> {
     /// Begins the work that an action asks for.
     pub(super) fn begin(&mut self, action: Action) {
         let shared = Arc::clone(&self.shared);
@@ -211,10 +211,10 @@ impl<H: History> Session<H> {
         }
     }
 
-    async fn unreadable(&mut self, error: &journal::Error) -> Result<(), End> {
+    async fn unreadable(&mut self, error: &log::Error) -> Result<(), End> {
         let reading = match error {
-            journal::Error::EpochChanged => return self.feed(Input::EpochChanged).await,
-            journal::Error::Expired { earliest } => {
+            log::Error::EpochChanged => return self.feed(Input::EpochChanged).await,
+            log::Error::Expired { earliest } => {
                 let message =
                     format!("the journal holds nothing before {earliest} any more: read the rows anew");
                 let error =

@@ -4,7 +4,6 @@
 //! the server gives them, wait in files, and are taken by each client at its own pace; clients that ask for the same
 //! query at the same time share one reading.
 
-mod boundary;
 mod pool;
 mod queue;
 mod read;
@@ -14,7 +13,6 @@ mod spool;
 mod statement;
 mod take;
 
-pub use boundary::{PendingVisibility, SnapshotBoundary};
 pub use read::{Cursor, Next, Rows};
 pub use rights::Denied;
 
@@ -26,7 +24,7 @@ use std::time::{Duration, Instant};
 use deadpool::managed::{Object, PoolError};
 
 use crate::event::Relation;
-use crate::journal::History;
+use crate::log::{Log, PendingVisibility};
 use crate::lsn::Lsn;
 use crate::matching::{Query, QueryKey};
 use crate::postgres::{self, Catalog, ConnInfo, Connection, Publication, Purpose};
@@ -70,7 +68,7 @@ pub enum Error {
     Spool(#[source] std::io::Error),
     /// The journal cannot be read.
     #[error(transparent)]
-    Journal(#[from] crate::journal::Error),
+    Journal(#[from] crate::log::Error),
     /// Too many wait already.
     #[error("{MAX_WAITING} snapshots wait to be read already")]
     Busy,
@@ -153,12 +151,12 @@ impl Error {
 }
 
 /// A place among those that are read at once, given back when it is dropped.
-struct Place<H: History> {
+struct Place<H: Log> {
     snapshots: Arc<Snapshots<H>>,
     place: queue::Place,
 }
 
-impl<H: History> Place<H> {
+impl<H: Log> Place<H> {
     /// True once it is to be given back before its time.
     fn is_asked_for(&self) -> bool {
         let now = Instant::now();
@@ -171,14 +169,14 @@ impl<H: History> Place<H> {
     }
 }
 
-impl<H: History> Drop for Place<H> {
+impl<H: Log> Drop for Place<H> {
     fn drop(&mut self) {
         self.snapshots.waiting().queue.give_back(self.place);
     }
 }
 
 /// Reads snapshots.
-pub struct Snapshots<H: History> {
+pub struct Snapshots<H: Log> {
     history: H,
     options: Options,
     pending_visibility: Arc<PendingVisibility>,
@@ -226,7 +224,7 @@ fn is_waiting((read, _): &(Arc<Read>, Arc<Query>)) -> bool {
     read.is_waiting()
 }
 
-impl<H: History> std::fmt::Debug for Snapshots<H> {
+impl<H: Log> std::fmt::Debug for Snapshots<H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Snapshots")
             .field("options", &self.options)
@@ -234,7 +232,7 @@ impl<H: History> std::fmt::Debug for Snapshots<H> {
     }
 }
 
-impl<H: History> Snapshots<H> {
+impl<H: Log> Snapshots<H> {
     /// Snapshots beside `history`, of whose transactions `pending_visibility` knows which may not be seen yet.
     pub fn new(
         history: H,

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
 use super::Error;
-use super::boundary::SnapshotBoundary;
 use super::spool::{Chunk, Kept};
+use crate::log::SnapshotBoundary;
 use crate::lsn::Epoch;
 
 /// The age that a reading may have for others to join it: they have to read as much of the history more.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{Error, Snapshots, statement};
 use crate::event::{TableName, quote_identifier};
-use crate::journal::History;
+use crate::log::Log;
 use crate::matching::Query;
 use crate::postgres::{self, Connection, Row};
 
@@ -68,7 +68,7 @@ impl fmt::Display for Denied {
     }
 }
 
-impl<H: History> Snapshots<H> {
+impl<H: Log> Snapshots<H> {
     /// Looks what the role lacks that was refused. Blocking.
     pub(super) fn denied(
         &self,

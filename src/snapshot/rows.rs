@@ -4,13 +4,12 @@ use std::sync::PoisonError;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::boundary::SnapshotBoundary;
 use super::read::Turn;
 use super::spool::Spool;
 use super::take::take;
 use super::{Error, Snapshots, statement};
 use crate::event::{Column, Projection, Relation, Tuple};
-use crate::journal::History;
+use crate::log::{Log, SnapshotBoundary};
 use crate::matching::Query;
 use crate::postgres::{self, Connection, Fetched, Field};
 use crate::protocol::v1::Rows;
@@ -27,7 +26,7 @@ const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// SQLSTATE: the statement was cancelled.
 const CANCELLED: &str = "57014";
 
-impl<H: History> Snapshots<H> {
+impl<H: Log> Snapshots<H> {
     pub(super) fn read_on(
         &self,
         turn: &Turn<'_>,

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::journal::private;
+use crate::private_files;
 
 use crate::exhaustion::is_exhaustion;
 
@@ -174,9 +174,9 @@ impl Spool {
     }
 
     fn begin(&self) -> io::Result<Part> {
-        private::claim_directory(&self.dir)?;
+        private_files::claim_directory(&self.dir)?;
         Ok(Part {
-            file: private::unnamed(&self.dir)?,
+            file: private_files::unnamed(&self.dir)?,
             bytes: Mutex::new(0),
             budget: Arc::clone(&self.budget),
         })

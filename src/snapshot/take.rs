@@ -7,12 +7,11 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{Error, PendingVisibility, statement};
+use super::{Error, statement};
 use crate::event::Relation;
-use crate::journal::{Entry, History, Identity, Read as _};
+use crate::log::{Entry, Identity, Log, LogReader, PendingVisibility, PgSnapshot, SnapshotBoundary};
 use crate::lsn::{Lsn, Position, Start};
-use crate::postgres::{self, Connection, Row, Snapshot};
-use crate::snapshot::SnapshotBoundary;
+use crate::postgres::{self, Connection, Row};
 
 /// The time that a standby, or the journal, may take to come as far as a snapshot needs.
 const CATCH_UP: Duration = Duration::from_secs(60);
@@ -25,7 +24,7 @@ const BATCH_BYTES: usize = 256 * 1024;
 
 /// A snapshot, and where it was taken.
 struct Taken {
-    view: Snapshot,
+    view: PgSnapshot,
     on_standby: bool,
     /// Nothing seen lies beyond this.
     position: Lsn,
@@ -69,7 +68,7 @@ impl Taken {
 
 /// Begins a transaction on `connection` that reads the table of `relation`, takes its snapshot, and holds the table as
 /// it is.
-pub(super) fn take<H: History>(
+pub(super) fn take<H: Log>(
     connection: &mut Connection,
     relation: &Relation,
     history: &H,
@@ -140,7 +139,7 @@ fn hold(
 }
 
 /// Waits until a standby has replayed what the journal holds, and says how far it has; `None` of a primary.
-fn wait_for_standby<H: History>(
+fn wait_for_standby<H: Log>(
     connection: &mut Connection,
     history: &H,
     mut is_wanted: impl FnMut() -> bool,
@@ -173,11 +172,11 @@ fn wait_for_standby<H: History>(
 
 /// Up to where it is to be looked what a snapshot on a standby saw, which had replayed up to `replayed` before; `None`
 /// if it cannot be told.
-fn untold<H: History>(
+fn untold<H: Log>(
     connection: &mut Connection,
     history: &H,
     replayed: Lsn,
-    view: &Snapshot,
+    view: &PgSnapshot,
     mut is_wanted: impl FnMut() -> bool,
 ) -> Result<Option<Lsn>, Error> {
     // A while later, so that the end of whatever was seen has been noted.
@@ -196,7 +195,7 @@ fn untold<H: History>(
     let mut reader = history.reader(Start::After(Position::after(replayed)))?;
     while let Some(batch) = reader.next(BATCH_BYTES)? {
         for entry in batch.entries() {
-            let Entry::Piece(piece) = entry.map_err(crate::journal::Error::from)? else {
+            let Entry::Piece(piece) = entry.map_err(crate::log::Error::from)? else {
                 continue;
             };
             let transaction = piece.transaction;

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use walcast::event::{OldTuple, Tuple};
 use walcast::event::{Op, Relation, TableName, Timestamp, Transaction, Value, encode_values};
-use walcast::journal::{Entry, Identity, Journal, Options, Piece, Writer};
+use walcast::journal::{Journal, Options, Writer};
+use walcast::log::{Entry, Identity, Log, LogReader, LogWriter, Piece};
 use walcast::lsn::{Lsn, Position, Start};
 use walcast::postgres::ConnInfo;
 use walcast::schema::Tables;

@@ -13,11 +13,12 @@ use super::super::incoming::Incoming;
 use super::super::upcoming::Upcoming;
 use super::super::verifier::PositionVerifier;
 use super::super::{Error, FINISH, Ingest, Started};
-use super::{Log, Receiving, came_before, tidy};
+use super::{ReceivedLog, Receiving, came_before, tidy};
 use crate::decode::wal2json::Translator;
 use crate::decode::{Boundary, Message};
 use crate::event::{Op, RowChange, Value};
-use crate::journal::{self, Append, Entries, Entry, History, Journal, Piece, RetentionHold};
+use crate::journal::Journal;
+use crate::log::{self, Entries, Entry, Log, LogReader, LogWriter, Piece, RetentionHold};
 use crate::lsn::{Done, Lsn, Position, Start};
 use crate::postgres::{Plugin, ReplicationStream};
 use crate::telemetry::chain;
@@ -29,13 +30,13 @@ const WAIT: Duration = Duration::from_millis(20);
 /// The interval at which what has been read is removed.
 const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 
-impl<W: Append, H: History> Ingest<W, H> {
+impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// Takes the stream into the log, and the log into the journal, until either ends. `Ok` if that was because of
     /// `stop`.
     pub(in crate::ingest) fn stream_by_log(
         &mut self,
         started: Started,
-        mut log: Log,
+        mut log: ReceivedLog,
         stop: &CancellationToken,
     ) -> Result<(), Error> {
         let Started {
@@ -126,11 +127,11 @@ impl<W: Append, H: History> Ingest<W, H> {
         let head = self.writer.head();
         let damaged = |error| match error {
             // The history is held only up to where the journal ends: it is compared with the slot once more.
-            journal::Error::Expired { .. } => Error::Unreadable("it is damaged, or gone"),
+            log::Error::Expired { .. } => Error::Unreadable("it is damaged, or gone"),
             error => Error::Journal(error),
         };
         let mut reader = log.reader(Start::After(Position::after(head))).map_err(damaged)?;
-        let kept = log.pin(head);
+        let kept = log.hold(head);
         let mut translator = (self.options.plugin == Plugin::Wal2json).then(Translator::new);
         self.tables.stream_begins();
         self.spooling = false;

@@ -13,18 +13,18 @@ use super::super::incoming::Passed;
 use super::super::stream::FULL_PAUSE;
 use super::super::verifier::check_end;
 use super::super::{Error, FINAL_SYNC, pause};
-use super::{AS_IT_CAME, DESCRIBED_BEFORE, Log, messages};
+use super::{AS_IT_CAME, DESCRIBED_BEFORE, ReceivedLog, messages};
 use crate::decode::{Boundary, assemble};
 use crate::event::{Op, Relation, Timestamp, Transaction, Tuple, Value, encode_values};
 use crate::health::Readiness;
-use crate::journal;
+use crate::log::{self, Log, LogWriter};
 use crate::lsn::Lsn;
 use crate::postgres::{Plugin, Receiver};
 use crate::telemetry::chain;
 
 /// Takes one connection's messages into the log.
 pub(in crate::ingest) struct Receiving<'a> {
-    pub(in crate::ingest) log: &'a mut Log,
+    pub(in crate::ingest) log: &'a mut ReceivedLog,
     pub(in crate::ingest) plugin: Plugin,
     pub(in crate::ingest) context: StreamContext<'a>,
     pub(in crate::ingest) readiness: &'a Readiness,
@@ -211,12 +211,12 @@ impl Receiving<'_> {
     fn until_space(
         &mut self,
         over: &CancellationToken,
-        act: impl FnOnce(&mut Log) -> Result<(), journal::Error>,
+        act: impl FnOnce(&mut ReceivedLog) -> Result<(), log::Error>,
     ) -> Result<(), Error> {
         let mut acted = act(self.log);
         let mut drain = Drain::default();
         let mut waited = false;
-        while let Err(full @ journal::Error::Full { .. }) = &acted {
+        while let Err(full @ log::Error::Full { .. }) = &acted {
             if !waited {
                 let reason = chain(full);
                 tracing::error!(error = reason, "the disk of --data-dir is full");

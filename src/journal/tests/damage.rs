@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 
 use super::support::*;
-use crate::journal::{Error, Identity, Journal, Options, Writer};
+use crate::journal::{self, Journal, Options, Writer};
+use crate::log::{Error, Identity, Log, LogReader, LogWriter};
 use crate::lsn::{Lsn, Position, Start};
 
 /// Segments of two small transactions each, and now and then a large one.
@@ -183,9 +184,9 @@ fn damage_in_the_newest_segment_is_an_error_to_its_readers() {
         }
     };
     assert!(seen > 1);
-    assert!(matches!(error, Error::Damaged { .. }));
+    assert!(matches!(&error, Error::Failed(cause) if cause.to_string().contains("is damaged at byte")));
     assert!(
-        matches!(reader.next(1), Err(Error::Damaged { .. })),
+        matches!(reader.next(1), Err(again) if again.to_string() == error.to_string()),
         "asked again it answers the same"
     );
 }
@@ -246,7 +247,7 @@ fn a_segment_of_another_history_is_refused() {
     let (other, _) = written(tiny());
     let segments = bed.segments();
     fs::copy(&other.segments()[1], &segments[1]).unwrap();
-    let Err(Error::ForeignSegment { path, epoch: found }) = bed.open().map(|_| ()) else {
+    let Err(journal::Error::ForeignSegment { path, epoch: found }) = bed.open().map(|_| ()) else {
         panic!("opened")
     };
     assert_eq!((&path, found), (&segments[1], epoch(&other)));
@@ -256,7 +257,7 @@ fn a_segment_of_another_history_is_refused() {
 fn a_directory_is_opened_once_and_by_its_owner_only() {
     let (bed, _) = written(tiny());
     let opened = bed.open().unwrap();
-    assert!(matches!(bed.open().err(), Some(Error::Locked(dir)) if dir == bed.dir.path()));
+    assert!(matches!(bed.open().err(), Some(journal::Error::Locked(dir)) if dir == bed.dir.path()));
     drop(opened);
     let others = [
         Identity {
@@ -276,8 +277,8 @@ fn a_directory_is_opened_once_and_by_its_owner_only() {
         let error = bed.open_as(&other).err().unwrap();
         assert!(error.to_string().contains("--data-dir"), "{error}");
         let is_successor = other.succeeds(&identity());
-        assert_eq!(matches!(error, Error::MadeAnew { .. }), is_successor);
-        assert_eq!(matches!(error, Error::NotOurs { .. }), !is_successor);
+        assert_eq!(matches!(error, journal::Error::MadeAnew { .. }), is_successor);
+        assert_eq!(matches!(error, journal::Error::NotOurs { .. }), !is_successor);
     }
     let renamed = Identity {
         database: "renamed".to_owned(),
@@ -310,7 +311,7 @@ fn a_database_in_the_place_of_another_begins_a_new_epoch_where_that_is_asked_for
     };
     assert!(matches!(
         writer.new_epoch(&stranger, Lsn(9)),
-        Err(Error::NotOurs { .. })
+        Err(Error::Failed(cause)) if cause.to_string().contains("belongs to")
     ));
     drop((writer, journal));
     assert_eq!(bed.open_as(&anew).unwrap().1.identity(), anew);
@@ -329,7 +330,10 @@ fn a_directory_without_a_good_identity_is_refused() {
         &good.replace("slot", "slut"),
     ] {
         fs::write(&path, bad).unwrap();
-        assert!(matches!(bed.open().err(), Some(Error::Identity { .. })), "{bad}");
+        assert!(
+            matches!(bed.open().err(), Some(journal::Error::Identity { .. })),
+            "{bad}"
+        );
     }
     fs::remove_file(&path).unwrap();
     let error = bed.open().err().unwrap();

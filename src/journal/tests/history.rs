@@ -5,7 +5,8 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::support::*;
-use crate::journal::{Entry, Error, Options};
+use crate::journal::Options;
+use crate::log::{Entry, Error, Log, LogReader, LogWriter};
 use crate::lsn::{Lsn, Position, Start};
 
 fn after(position: &str) -> Start {

@@ -4,7 +4,8 @@ use std::fs;
 use std::time::{Duration, SystemTime};
 
 use super::support::*;
-use crate::journal::{Error, Retention, RetentionHold};
+use crate::journal::Retention;
+use crate::log::{Error, Identity, Log, LogReader, LogWriter, RetentionHold};
 use crate::lsn::{Epoch, Lsn, Position, Start};
 
 fn at_most(max_bytes: u64) -> Retention {
@@ -68,7 +69,7 @@ fn segments_go_by_age_but_not_beyond_a_pin() {
     };
     let (now, later) = (SystemTime::now(), SystemTime::now() + Duration::from_secs(4000));
     assert_eq!(journal.retain(&hour, now).unwrap(), 0);
-    let (pin, loose) = (journal.pin(Lsn(0)), journal.pin(Lsn(30_000)));
+    let (pin, loose) = (journal.hold(Lsn(0)), journal.hold(Lsn(30_000)));
     assert_eq!(journal.retain(&hour, later).unwrap(), 0);
     pin.advance(Lsn(10_000));
     pin.advance(Lsn(5_000));
@@ -140,7 +141,7 @@ fn a_new_epoch_replaces_the_history() {
         &Change::insert(0, "of a transaction that is forgotten"),
     )
     .unwrap();
-    let identity = crate::journal::Identity {
+    let identity = Identity {
         timeline: 2,
         ..identity()
     };

@@ -1,8 +1,9 @@
 //! Transactions that are put aside.
 
 use super::support::{Bed, small};
+use crate::journal::InProgressTransactions;
 use crate::journal::in_progress::{LENGTH, READ_BYTES};
-use crate::journal::{Error, InProgressTransactions};
+use crate::log::Error;
 
 fn all(spools: &mut InProgressTransactions, xid: u32) -> Vec<String> {
     let mut spooled = spools.take(xid).unwrap();
@@ -159,8 +160,8 @@ fn a_full_disk_loses_nothing() {
     spools.append(1, 1, &[b"a"]).unwrap();
     spools.append(1, 1, &[b"b"]).unwrap();
     spools.append(1, 1, &[b"c"]).unwrap();
-    assert!(matches!(spools.flush(), Err(Error::Full { .. })));
-    assert!(matches!(spools.flush(), Err(Error::Full { .. })));
+    assert!(matches!(spools.flush(), Err(Error::Full(_))));
+    assert!(matches!(spools.flush(), Err(Error::Full(_))));
     spools.append(1, 1, &[b"d"]).unwrap();
     bed.faults.set_space(1 << 20);
     spools.flush().unwrap();
@@ -174,5 +175,5 @@ fn a_file_that_ends_inside_a_message_is_an_error() {
     spools.flush().unwrap();
     let mut spooled = spools.take(1).unwrap();
     spooled.spool.file.truncate(5).unwrap();
-    assert!(matches!(spooled.next_message(), Err(Error::Io { .. })));
+    assert!(matches!(spooled.next_message(), Err(Error::Failed(_))));
 }

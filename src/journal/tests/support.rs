@@ -9,13 +9,13 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 use super::super::files::{Disk, Entry as FileEntry, Files, LogFile};
-use super::super::{
-    Entry, Error, Identity, InProgressTransactions, Journal, Options, Reader, Writer, recover,
-};
+use super::super::{InProgressTransactions, Journal, Options, Reader, Writer};
 use crate::event::{
     Collation, Column, OldTuple, Op, Relation, ReplicaIdentity, TableName, Timestamp, Transaction, Tuple,
     Value, encode_values,
 };
+use crate::journal;
+use crate::log::{Entry, Error, Identity, Log, LogReader, LogWriter};
 use crate::lsn::{Lsn, Start};
 use crate::types::{Kind, Type};
 
@@ -283,12 +283,12 @@ impl Bed {
         }
     }
 
-    pub(super) fn open(&self) -> Result<(Writer, Journal), Error> {
+    pub(super) fn open(&self) -> Result<(Writer, Journal), journal::Error> {
         self.open_as(&identity())
     }
 
-    pub(super) fn open_as(&self, identity: &Identity) -> Result<(Writer, Journal), Error> {
-        recover::open(self.files(), self.dir.path(), self.options.clone(), identity)
+    pub(super) fn open_as(&self, identity: &Identity) -> Result<(Writer, Journal), journal::Error> {
+        Journal::open_on(self.files(), self.dir.path(), self.options.clone(), identity)
     }
 
     /// Room for transactions that still run.

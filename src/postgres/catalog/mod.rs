@@ -22,10 +22,10 @@ use super::connection::{Connection, Row, quote_literals};
 use super::conninfo::ConnInfo;
 use super::error::Error;
 use super::slot::Publication;
-use super::snapshot::{Horizon, Snapshot};
 use super::synchronous;
 use crate::event::quote_literal;
 use crate::event::{Collation, Column, Logging, Relation, StreamColumn, StreamRelation, TableName};
+use crate::log::{Horizon, PgSnapshot};
 use crate::lsn::Lsn;
 use crate::types::{Attnum, Ctype, Kind, Type};
 use answers::Answers;
@@ -36,6 +36,9 @@ pub(crate) use layout::Layouts;
 use tables::{Scope, Table, TableColumn};
 use types::Types;
 pub use unpublished::Unpublished;
+
+/// Asks for the snapshot of the questions that follow.
+const SNAPSHOT: &str = "SELECT pg_catalog.pg_current_snapshot()::text";
 
 /// Answers from the system catalogs, on a connection of its own that is opened when it is needed.
 #[derive(Debug)]
@@ -112,11 +115,11 @@ impl Catalog {
     }
 
     /// The snapshot of the questions that follow.
-    pub fn snapshot(&mut self) -> Result<Snapshot, Error> {
-        let rows = self.session.ask(|_| Snapshot::SQL.to_owned())?;
+    pub fn snapshot(&mut self) -> Result<PgSnapshot, Error> {
+        let rows = self.session.ask(|_| SNAPSHOT.to_owned())?;
         match rows.first() {
             Some(row) => row.parse(0, "snapshot"),
-            None => Ok(Snapshot::default()),
+            None => Ok(PgSnapshot::default()),
         }
     }
 

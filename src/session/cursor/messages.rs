@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::replay::{ReadRequest, ReplayId};
 use crate::delivery::{ActiveSubscription, Delivery, Found, Received, Standing};
+use crate::log::SnapshotBoundary;
 use crate::lsn::{Lsn, Position};
 use crate::matching::Subscription;
 use crate::protocol::{CloseCode, ErrorMessage, Subscribe};
-use crate::snapshot::SnapshotBoundary;
 
 /// Something that happened.
 #[derive(Debug)]

@@ -23,10 +23,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::delivery::{ActiveSubscription, Delivery, Received};
+use crate::log::SnapshotBoundary;
 use crate::lsn::{self, Lsn, Position};
 use crate::matching::Subscription;
 use crate::protocol::ErrorMessage;
-use crate::snapshot::SnapshotBoundary;
 use jobs::{Job, Turns};
 pub(super) use messages::{Action, Delivered, Input, Preparation, Reading, Rows};
 use replay::Replay;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use crate::delivery::{ActiveSubscription, Delivery, Found, ResumePoint, Standing};
+use crate::log::SnapshotBoundary;
 use crate::lsn::{Lsn, Position};
 use crate::matching::Subscription;
-use crate::snapshot::SnapshotBoundary;
 
 /// A replay's number on its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -6,10 +6,10 @@ use std::time::Duration;
 use super::log::{Matching, Reader};
 use super::world::{Opening, ReadFailure, RowsOnTheirWay, World};
 use crate::delivery::Found;
+use crate::log::SnapshotBoundary;
 use crate::lsn::{Lsn, Position};
 use crate::protocol::{ErrorCode, ErrorMessage};
 use crate::session::cursor::{Preparation, ReadRequest, Rows, Wait};
-use crate::snapshot::SnapshotBoundary;
 
 impl World {
     pub(super) fn refusal(&self) -> Box<ErrorMessage> {

@@ -10,11 +10,11 @@ use super::client::{Client, Frames, State, Subscribed};
 use super::log::{Log, Reader};
 use super::router::{Command, Router};
 use crate::delivery::{Delivery, Found, Received, Standing};
+use crate::log::SnapshotBoundary;
 use crate::lsn::{Lsn, Position};
 use crate::matching::Subscription;
 use crate::protocol::Subscribe;
 use crate::session::cursor::{Action, Cursor, Delivered, Input, ReadRequest, Reading, ReplayId, Wait};
-use crate::snapshot::SnapshotBoundary;
 
 /// What the session has under way beside the client.
 #[derive(Debug)]

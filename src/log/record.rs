@@ -1,4 +1,4 @@
-//! Records: what a segment file is made of, as bytes. Pure.
+//! Records: what a log is made of, as bytes. Pure.
 //!
 //! A record is `{payload length u32, CRC-32C of kind and payload u32, kind u8, payload}`; integers are little-endian,
 //! tuples are as Postgres sent them. Payloads by kind:
@@ -20,33 +20,33 @@ use crate::event::{OldTuple, Op, Timestamp, Transaction, Tuple};
 use crate::lsn::Lsn;
 
 /// The bytes before a record's payload.
-pub(super) const HEADER: usize = 9;
+pub(crate) const HEADER: usize = 9;
 
 /// The segment's first record, after the file's magic.
-pub(super) const SEGMENT: u8 = 1;
+pub(crate) const SEGMENT: u8 = 1;
 /// A relation, before the records that need it.
-pub(super) const RELATION: u8 = 2;
+pub(crate) const RELATION: u8 = 2;
 /// A whole transaction.
-pub(super) const COMMIT: u8 = 3;
+pub(crate) const COMMIT: u8 = 3;
 /// A part of a large transaction that is not its last.
-pub(super) const CHUNK: u8 = 4;
+pub(crate) const CHUNK: u8 = 4;
 /// The last part of a large transaction.
-pub(super) const END: u8 = 5;
+pub(crate) const END: u8 = 5;
 /// A position without a transaction.
-pub(super) const POSITION: u8 = 6;
+pub(crate) const POSITION: u8 = 6;
 
 /// The bytes are no record, although their checksum may say so: what is wrong with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Malformed(pub(super) &'static str);
+pub struct Malformed(pub(crate) &'static str);
 
 const CUT: Malformed = Malformed("a record is cut short");
 
 /// A record's bytes, split from what follows.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Frame<'a> {
-    pub(super) kind: u8,
-    pub(super) payload: &'a [u8],
+pub(crate) struct Frame<'a> {
+    pub(crate) kind: u8,
+    pub(crate) payload: &'a [u8],
     checksum: u32,
     /// The kind and the payload.
     checked: &'a [u8],
@@ -54,7 +54,7 @@ pub(super) struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// The first record of `bytes` and what follows it; `None` if it isn't whole.
-    pub(super) fn split(bytes: &'a [u8]) -> Option<(Frame<'a>, &'a [u8])> {
+    pub(crate) fn split(bytes: &'a [u8]) -> Option<(Frame<'a>, &'a [u8])> {
         let (len, rest) = bytes.split_first_chunk()?;
         let (checksum, rest) = rest.split_first_chunk()?;
         let (checked, rest) = rest.split_at_checked(1 + u32::from_le_bytes(*len) as usize)?;
@@ -72,17 +72,17 @@ impl<'a> Frame<'a> {
     }
 
     /// The number of bytes that the record has with its header.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         HEADER + self.payload.len()
     }
 
     /// True if the checksum is right.
-    pub(super) fn is_intact(&self) -> bool {
+    pub(crate) fn is_intact(&self) -> bool {
         crc32c::crc32c(self.checked) == self.checksum
     }
 
     /// The content of the record.
-    pub(super) fn record(&self) -> Result<Record<'a>, Malformed> {
+    pub(crate) fn record(&self) -> Result<Record<'a>, Malformed> {
         let mut bytes = self.payload;
         match self.kind {
             RELATION => Ok(Record::Relation {
@@ -111,14 +111,14 @@ impl<'a> Frame<'a> {
 }
 
 /// The length of the record whose header (at least) is given, its header included.
-pub(super) fn record_len(header: &[u8; HEADER]) -> u64 {
+pub(crate) fn record_len(header: &[u8; HEADER]) -> u64 {
     let [a, b, c, d, ..] = *header;
     HEADER as u64 + u64::from(u32::from_le_bytes([a, b, c, d]))
 }
 
 /// The content of a record after the segment's header.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Record<'a> {
+pub(crate) enum Record<'a> {
     Relation { id: u32, json: &'a [u8] },
     Commit(Part<'a>, Transaction),
     Chunk(Part<'a>),
@@ -128,10 +128,10 @@ pub(super) enum Record<'a> {
 
 /// Consecutive changes of one transaction.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Part<'a> {
-    pub(super) first_seq: u32,
-    pub(super) count: u32,
-    pub(super) changes: &'a [u8],
+pub(crate) struct Part<'a> {
+    pub(crate) first_seq: u32,
+    pub(crate) count: u32,
+    pub(crate) changes: &'a [u8],
 }
 
 impl<'a> Part<'a> {
@@ -149,16 +149,16 @@ impl<'a> Part<'a> {
     }
 
     /// The seq of the first change after this part.
-    pub(super) fn next_seq(&self) -> u32 {
+    pub(crate) fn next_seq(&self) -> u32 {
         self.first_seq + self.count
     }
 }
 
 /// A change whose tuples haven't been looked at.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct RawChange<'a> {
+pub(crate) struct RawChange<'a> {
     op: u8,
-    pub(super) relation: u32,
+    pub(crate) relation: u32,
     tuples: &'a [u8],
 }
 
@@ -174,7 +174,7 @@ const OVERSIZE: u8 = 0x80;
 
 impl<'a> RawChange<'a> {
     /// The first change of `bytes` and what follows it.
-    pub(super) fn split(bytes: &'a [u8]) -> Result<(RawChange<'a>, &'a [u8]), Malformed> {
+    pub(crate) fn split(bytes: &'a [u8]) -> Result<(RawChange<'a>, &'a [u8]), Malformed> {
         const CUT: Malformed = Malformed("a change is cut short");
         let (len, rest) = bytes.split_first_chunk().ok_or(CUT)?;
         let (change, rest) = rest
@@ -187,12 +187,12 @@ impl<'a> RawChange<'a> {
     }
 
     /// True if large values were left out of the tuples.
-    pub(super) fn is_oversize(&self) -> bool {
+    pub(crate) fn is_oversize(&self) -> bool {
         self.op & OVERSIZE != 0
     }
 
     /// The operation, with its tuples checked.
-    pub(super) fn op(&self) -> Result<Op<'a>, Malformed> {
+    pub(crate) fn op(&self) -> Result<Op<'a>, Malformed> {
         let mut bytes = self.tuples;
         let mut tuple = || {
             let (tuple, rest) = Tuple::parse(bytes).map_err(|_| Malformed("a tuple is malformed"))?;
@@ -235,12 +235,12 @@ const MAX_CHANGE: u32 = 1 << 31;
 
 /// Appends a change; `None`, and nothing appended, if it is longer than [`MAX_CHANGE`].
 #[inline]
-pub(super) fn put_change(out: &mut Vec<u8>, relation: u32, op: &Op<'_>) -> Option<()> {
+pub(crate) fn put_change(out: &mut Vec<u8>, relation: u32, op: &Op<'_>) -> Option<()> {
     put_flagged(out, relation, op, 0)
 }
 
 /// The same for a change whose large values were left out.
-pub(super) fn put_oversize(out: &mut Vec<u8>, relation: u32, op: &Op<'_>) -> Option<()> {
+pub(crate) fn put_oversize(out: &mut Vec<u8>, relation: u32, op: &Op<'_>) -> Option<()> {
     put_flagged(out, relation, op, OVERSIZE)
 }
 
@@ -283,12 +283,12 @@ fn put_flagged(out: &mut Vec<u8>, relation: u32, op: &Op<'_>, flags: u8) -> Opti
 }
 
 /// Appends the place of a record's header, to be filled in by [`finish`].
-pub(super) fn begin(out: &mut Vec<u8>) {
+pub(crate) fn begin(out: &mut Vec<u8>) {
     out.extend_from_slice(&[0; HEADER]);
 }
 
 /// Fills in the header of the record that starts at `start` and ends with `out`.
-pub(super) fn finish(out: &mut [u8], start: usize, kind: u8) {
+pub(crate) fn finish(out: &mut [u8], start: usize, kind: u8) {
     let len =
         u32::try_from(out.len() - start - HEADER).expect("a record is bounded by one change and a block");
     overwrite(out, start, &len.to_le_bytes());
@@ -298,19 +298,19 @@ pub(super) fn finish(out: &mut [u8], start: usize, kind: u8) {
 }
 
 /// Appends the place of a part's two counts, to be filled in by [`finish_part`].
-pub(super) fn begin_part(out: &mut Vec<u8>) {
+pub(crate) fn begin_part(out: &mut Vec<u8>) {
     begin(out);
     out.extend_from_slice(&[0; 8]);
 }
 
 /// Fills in the counts of the part whose record starts at `start`.
-pub(super) fn finish_part(out: &mut [u8], start: usize, first_seq: u32, count: u32) {
+pub(crate) fn finish_part(out: &mut [u8], start: usize, first_seq: u32, count: u32) {
     overwrite(out, start + HEADER, &first_seq.to_le_bytes());
     overwrite(out, start + HEADER + 4, &count.to_le_bytes());
 }
 
 /// Appends what a commit's record has after its part.
-pub(super) fn put_transaction(out: &mut Vec<u8>, transaction: &Transaction) {
+pub(crate) fn put_transaction(out: &mut Vec<u8>, transaction: &Transaction) {
     out.extend_from_slice(&transaction.xid.to_le_bytes());
     out.extend_from_slice(&transaction.commit.0.to_le_bytes());
     out.extend_from_slice(&transaction.end.0.to_le_bytes());
@@ -318,7 +318,7 @@ pub(super) fn put_transaction(out: &mut Vec<u8>, transaction: &Transaction) {
 }
 
 /// Appends a whole record of that payload.
-pub(super) fn put(out: &mut Vec<u8>, kind: u8, payload: &[&[u8]]) {
+pub(crate) fn put(out: &mut Vec<u8>, kind: u8, payload: &[&[u8]]) {
     let start = out.len();
     begin(out);
     payload.iter().for_each(|bytes| out.extend_from_slice(bytes));
@@ -345,13 +345,13 @@ fn take_transaction(bytes: &mut &[u8]) -> Result<Transaction, Malformed> {
     })
 }
 
-pub(super) fn take_u32(bytes: &mut &[u8]) -> Result<u32, Malformed> {
+pub(crate) fn take_u32(bytes: &mut &[u8]) -> Result<u32, Malformed> {
     let (value, rest) = bytes.split_first_chunk().ok_or(CUT)?;
     *bytes = rest;
     Ok(u32::from_le_bytes(*value))
 }
 
-pub(super) fn take_u64(bytes: &mut &[u8]) -> Result<u64, Malformed> {
+pub(crate) fn take_u64(bytes: &mut &[u8]) -> Result<u64, Malformed> {
     let (value, rest) = bytes.split_first_chunk().ok_or(CUT)?;
     *bytes = rest;
     Ok(u64::from_le_bytes(*value))

@@ -1,4 +1,4 @@
-//! [`Snapshot`]: which transactions a question to the database could see.
+//! [`PgSnapshot`]: which transactions a query could see (Postgres' type `pg_snapshot`). Pure.
 //!
 //! A transaction is decoded as soon as its commit record is written, and becomes visible a moment later; under
 //! synchronous replication much later. Until then the catalogs do not show what it did to them.
@@ -8,7 +8,7 @@ use std::str::FromStr;
 /// The transactions that are visible to whatever is asked after it was taken (documentation, "Transaction ID and
 /// Snapshot Information Functions").
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct PgSnapshot {
     /// All transactions before this one have ended.
     xmin: u64,
     /// None from this one on had ended.
@@ -17,10 +17,7 @@ pub struct Snapshot {
     in_progress: Vec<u64>,
 }
 
-impl Snapshot {
-    /// The question whose answer is one.
-    pub(super) const SQL: &str = "SELECT pg_catalog.pg_current_snapshot()::text";
-
+impl PgSnapshot {
     /// True if it sees a transaction that has committed, by the low 32 bits of its ID, which the stream names.
     pub fn sees(&self, xid: u32) -> bool {
         let full = self.widen(xid);
@@ -44,14 +41,14 @@ impl Snapshot {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Horizon {
     /// The snapshot of what could be seen.
-    pub view: Snapshot,
+    pub view: PgSnapshot,
     /// The first ID that had not been given to any transaction.
     pub next: u64,
 }
 
 impl Horizon {
     /// True if a later snapshot sees what became of all of them.
-    pub fn is_past(&self, later: &Snapshot) -> bool {
+    pub fn is_past(&self, later: &PgSnapshot) -> bool {
         let open = self.view.in_progress.iter().copied();
         let unknown = self.view.xmax..self.next;
         let has_ended = |id: u64| id < later.xmax && !later.in_progress.contains(&id);
@@ -64,11 +61,11 @@ impl Horizon {
 #[error("not a snapshot")]
 pub struct NoSnapshot;
 
-impl FromStr for Snapshot {
+impl FromStr for PgSnapshot {
     type Err = NoSnapshot;
 
     /// Reads `xmin:xmax:xip,xip`.
-    fn from_str(text: &str) -> Result<Snapshot, NoSnapshot> {
+    fn from_str(text: &str) -> Result<PgSnapshot, NoSnapshot> {
         let id = |id: &str| id.parse().map_err(|_| NoSnapshot);
         let mut parts = text.split(':');
         let (Some(xmin), Some(xmax), Some(list), None) =
@@ -77,7 +74,7 @@ impl FromStr for Snapshot {
             return Err(NoSnapshot);
         };
         let ids = list.split(',').filter(|_| !list.is_empty());
-        Ok(Snapshot {
+        Ok(PgSnapshot {
             xmin: id(xmin)?,
             xmax: id(xmax)?,
             in_progress: ids.map(id).collect::<Result<_, _>>()?,
@@ -91,21 +88,23 @@ mod tests {
 
     #[test]
     fn what_was_in_progress_or_had_not_begun_is_not_seen() {
-        let snapshot = "10:20:10,14".parse::<Snapshot>().unwrap();
+        let snapshot = "10:20:10,14".parse::<PgSnapshot>().unwrap();
         let seen: Vec<u32> = (5..25).filter(|&xid| snapshot.sees(xid)).collect();
         assert_eq!(seen, [5, 6, 7, 8, 9, 11, 12, 13, 15, 16, 17, 18, 19]);
-        assert!("10:10:".parse::<Snapshot>().unwrap().sees(9));
-        assert!(!"10:10:".parse::<Snapshot>().unwrap().sees(10));
+        assert!("10:10:".parse::<PgSnapshot>().unwrap().sees(9));
+        assert!(!"10:10:".parse::<PgSnapshot>().unwrap().sees(10));
     }
 
     #[test]
     fn ids_have_epochs() {
         let (before, after) = (0xffff_fff0_u32, 0x10_u32);
         // Two epochs on, just before a third begins.
-        let snapshot = "12884901880:12884901880:".parse::<Snapshot>().unwrap();
+        let snapshot = "12884901880:12884901880:".parse::<PgSnapshot>().unwrap();
         assert!(snapshot.sees(before));
         assert!(!snapshot.sees(after));
-        let snapshot = "12884901920:12884901925:12884901921".parse::<Snapshot>().unwrap();
+        let snapshot = "12884901920:12884901925:12884901921"
+            .parse::<PgSnapshot>()
+            .unwrap();
         assert!(snapshot.sees(before));
         assert!(snapshot.sees(after));
         assert!(!snapshot.sees(33));
@@ -134,7 +133,7 @@ mod tests {
     #[test]
     fn other_text_is_no_snapshot() {
         for text in ["", "1", "1:2", "a:2:", "1:2:x", "1:2:3,,x"] {
-            assert_eq!(text.parse::<Snapshot>(), Err(NoSnapshot), "{text}");
+            assert_eq!(text.parse::<PgSnapshot>(), Err(NoSnapshot), "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! [`Batch`]: what a reader gets, whole records as they lie in the file, read in place.
+//! [`Batch`]: what a reader gets, whole records as they are stored, read in place. Pure.
 
 use std::sync::Arc;
 
@@ -8,19 +8,29 @@ use super::record::{Frame, Malformed, Part, RawChange, Record};
 use crate::event::{Relation, RowChange, Transaction};
 use crate::lsn::{Lsn, Position};
 
-/// The relations of a segment by local id.
-pub(super) type Relations = Arc<Vec<Arc<Relation>>>;
+/// The relations that records name by local id: by the place in the list.
+pub(crate) type Relations = Arc<Vec<Arc<Relation>>>;
 
-/// Consecutive records of the journal. Cloning it copies pointers.
+/// Consecutive records of a log. Cloning it copies pointers.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    pub(super) bytes: Bytes,
-    pub(super) relations: Relations,
+    bytes: Bytes,
+    relations: Relations,
     /// The large transactions that the batch holds parts of, in order. Their chunks don't name them.
-    pub(super) large: Vec<Transaction>,
+    large: Vec<Transaction>,
 }
 
 impl Batch {
+    /// Whole records, checked, with the relations that they name by local id and the large transactions that they are
+    /// parts of, in order.
+    pub(crate) fn new(bytes: Bytes, relations: Relations, large: Vec<Transaction>) -> Batch {
+        Batch {
+            bytes,
+            relations,
+            large,
+        }
+    }
+
     /// The contents of the batch, in order. It ends after the first error, which only bytes that were written wrong,
     /// with the right checksum, can cause.
     pub fn entries(&self) -> Entries<'_> {
@@ -216,18 +226,14 @@ mod tests {
 
     use super::*;
     use crate::event::{Op, Timestamp};
-    use crate::journal::record;
+    use crate::log::record;
 
     fn batch(records: &[(u8, &[u8])]) -> Batch {
         let mut bytes = Vec::new();
         records
             .iter()
             .for_each(|(kind, payload)| record::put(&mut bytes, *kind, &[payload]));
-        Batch {
-            bytes: bytes.into(),
-            relations: Relations::default(),
-            large: vec![],
-        }
+        Batch::new(bytes.into(), Relations::default(), vec![])
     }
 
     /// The first thing that is wrong with it.

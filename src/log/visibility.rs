@@ -1,35 +1,13 @@
-//! [`SnapshotBoundary`]: where the rows of a snapshot end and the stream begins. Pure.
+//! [`PendingVisibility`]: which transactions of the log may not be visible to queries yet. Pure.
 //!
-//! A transaction is decoded as soon as its commit record is on disk, and becomes visible a moment later; while it waits
-//! for a synchronous standby, much later. So a position does not tell what a snapshot saw: its own list of transactions
-//! does.
+//! Ingest notes each transaction before readers of the log can meet it; whoever takes a snapshot asks from which
+//! position on the log has what that did not see.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::event::Transaction;
-use crate::lsn::{Epoch, Lsn};
-use crate::postgres::{Horizon, Snapshot};
-
-/// The part of the history that a snapshot saw, transaction by transaction.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SnapshotBoundary {
-    /// The history that the places are of.
-    pub epoch: Epoch,
-    /// It saw everything up to here.
-    pub after: Lsn,
-    /// It saw nothing that ends after this.
-    pub until: Lsn,
-    /// The snapshot, which decides in between.
-    pub(super) view: Snapshot,
-}
-
-impl SnapshotBoundary {
-    /// True if the snapshot's rows hold what the transaction did.
-    pub fn saw(&self, transaction: &Transaction) -> bool {
-        transaction.end <= self.after || transaction.end <= self.until && self.view.sees(transaction.xid)
-    }
-}
+use super::pg_snapshot::{Horizon, PgSnapshot};
+use crate::lsn::Lsn;
 
 /// The transactions that are in the journal and of which it is not known yet that they can be seen.
 #[derive(Debug, Default)]
@@ -68,7 +46,7 @@ impl PendingVisibility {
 
     /// Drops those that a snapshot of the primary sees: all that are taken from now on see them too. For those that
     /// are being taken they are kept meanwhile.
-    pub fn forget(&self, snapshot: &Snapshot) {
+    pub fn forget(&self, snapshot: &PgSnapshot) {
         let mut entries = self.lock();
         let is_seen = |&mut (_, xid): &mut (Lsn, u32)| snapshot.sees(xid);
         let seen: Vec<_> = entries.transactions.extract_if(.., is_seen).collect();
@@ -136,7 +114,7 @@ pub struct PendingSnapshot<'u> {
 impl PendingSnapshot<'_> {
     /// A place up to `head`, which was the journal's before the snapshot was taken, up to which the snapshot saw
     /// everything; `None` if there may be none.
-    pub fn start(self, head: Lsn, snapshot: &Snapshot) -> Option<Lsn> {
+    pub fn start(self, head: Lsn, snapshot: &PgSnapshot) -> Option<Lsn> {
         let mut entries = self.pending_visibility.lock();
         if let Some(before) = &entries.before {
             if !before.is_past(snapshot) {
@@ -165,53 +143,8 @@ impl Drop for PendingSnapshot<'_> {
 }
 
 #[cfg(test)]
-impl SnapshotBoundary {
-    /// A boundary between two places, in between of which nothing was seen.
-    pub(crate) fn between(after: Lsn, until: Lsn) -> SnapshotBoundary {
-        SnapshotBoundary {
-            epoch: Epoch("e".into()),
-            after,
-            until,
-            view: Snapshot::default(),
-        }
-    }
-}
-
-#[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::Timestamp;
-
-    fn transaction(xid: u32, end: u64) -> Transaction {
-        Transaction {
-            xid,
-            commit: Lsn(end - 1),
-            end: Lsn(end),
-            committed_at: Timestamp(0),
-        }
-    }
-
-    #[test]
-    fn between_its_ends_the_snapshot_itself_decides() {
-        let view = "10:20:12".parse().unwrap();
-        let boundary = SnapshotBoundary {
-            epoch: Epoch("e".into()),
-            after: Lsn(100),
-            until: Lsn(200),
-            view,
-        };
-        for (xid, end, saw) in [
-            // What waited for a standby when the snapshot was taken, and what had not begun.
-            (12, 150, false),
-            (20, 150, false),
-            (11, 150, true),
-            (12, 100, true),
-            // An ID that was used before, an epoch ago.
-            (11, 201, false),
-        ] {
-            assert_eq!(boundary.saw(&transaction(xid, end)), saw, "{xid} {end}");
-        }
-    }
 
     #[test]
     fn the_start_lies_before_whatever_was_written_and_not_seen() {
@@ -219,12 +152,12 @@ mod tests {
         for (end, xid) in [(100, 10), (110, 12), (120, 11), (130, 13)] {
             assert!(!pending_visibility.note(Lsn(end), xid));
         }
-        let view: Snapshot = "11:14:11".parse().unwrap();
+        let view: PgSnapshot = "11:14:11".parse().unwrap();
         assert_eq!(pending_visibility.taking().start(Lsn(130), &view), Some(Lsn(119)));
         assert_eq!(pending_visibility.taking().start(Lsn(119), &view), Some(Lsn(119)));
         pending_visibility.forget(&view);
         assert_eq!(pending_visibility.lock().transactions, [(Lsn(120), 11)]);
-        let later: Snapshot = "14:14:".parse().unwrap();
+        let later: PgSnapshot = "14:14:".parse().unwrap();
         assert_eq!(
             pending_visibility.taking().start(Lsn(130), &later),
             Some(Lsn(130))
@@ -235,7 +168,8 @@ mod tests {
     fn what_a_later_snapshot_saw_is_kept_for_those_that_were_being_taken() {
         let pending_visibility = PendingVisibility::default();
         pending_visibility.note(Lsn(100), 10);
-        let (before, after): (Snapshot, Snapshot) = ("10:11:10".parse().unwrap(), "11:11:".parse().unwrap());
+        let (before, after): (PgSnapshot, PgSnapshot) =
+            ("10:11:10".parse().unwrap(), "11:11:".parse().unwrap());
         let (first, second) = (pending_visibility.taking(), pending_visibility.taking());
         // The one that was taken later is the first to ask.
         let later = pending_visibility.taking();
@@ -253,7 +187,8 @@ mod tests {
     #[test]
     fn what_was_before_the_history_is_seen_by_each_snapshot_that_is_used() {
         let pending_visibility = PendingVisibility::default();
-        let (before, after): (Snapshot, Snapshot) = ("10:11:10".parse().unwrap(), "11:11:".parse().unwrap());
+        let (before, after): (PgSnapshot, PgSnapshot) =
+            ("10:11:10".parse().unwrap(), "11:11:".parse().unwrap());
         pending_visibility.require(Some(Horizon {
             view: before.clone(),
             next: 11,
