@@ -132,7 +132,7 @@ fn reads(c: &mut Criterion) {
             b.iter(|| {
                 let mut reader = journal.reader(Start::Earliest).expect("a reader");
                 let mut seen = 0u64;
-                while let Some(batch) = reader.next(256 << 10).expect("a batch") {
+                while let Some(batch) = reader.next_blocking(256 << 10).expect("a batch") {
                     for entry in batch.entries() {
                         if let Entry::Piece(piece) = entry.expect("an entry") {
                             for change in piece.changes {

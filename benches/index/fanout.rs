@@ -114,7 +114,7 @@ fn with_one_insert(relation: &Arc<Relation>, each: impl FnOnce(&Piece<'_>)) {
     writer.commit(&transaction).unwrap();
     writer.flush().unwrap();
     let batch = loop {
-        if let Some(batch) = reader.next(1 << 20).unwrap() {
+        if let Some(batch) = reader.next_blocking(1 << 20).unwrap() {
             break batch;
         }
     };

@@ -188,7 +188,7 @@ fn note_written(
 ) -> Result<(), log::Error> {
     const BATCH_BYTES: usize = 1024 * 1024;
     let mut reader = journal.reader(Start::After(Position::after(from)))?;
-    while let Some(batch) = reader.next(BATCH_BYTES)? {
+    while let Some(batch) = reader.next_blocking(BATCH_BYTES)? {
         for entry in batch.entries() {
             if let Entry::Piece(piece) = entry?
                 && piece.last

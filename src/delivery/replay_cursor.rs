@@ -201,7 +201,7 @@ impl<H: Log> ReplayCursor<H> {
         while self.readings.waiting > 0 {
             let (batch, taken) = match self.rest.take() {
                 Some(rest) => rest,
-                None => match self.reader.next(BATCH_BYTES)? {
+                None => match self.reader.next_blocking(BATCH_BYTES)? {
                     Some(batch) => {
                         read += batch.len();
                         (batch, 0)

@@ -22,11 +22,11 @@ struct BrittleReader {
 }
 
 impl LogReader for BrittleReader {
-    fn next(&mut self, max_bytes: usize) -> Result<Option<Batch>, log::Error> {
+    async fn next(&mut self, max_bytes: usize) -> Result<Option<Batch>, log::Error> {
         let left = |left: usize| left.checked_sub(1);
         let left = self.breaks.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left);
         assert_ne!(left, Ok(1), "it breaks, as asked");
-        self.reader.next(max_bytes)
+        self.reader.next(max_bytes).await
     }
 
     fn position(&self) -> Position {

@@ -109,7 +109,7 @@ impl<H: Log> Router<H> {
         loop {
             self.apply_waiting();
             self.heads.mark_unchanged();
-            match self.reader.next(BATCH_BYTES) {
+            match self.reader.next(BATCH_BYTES).await {
                 Ok(Some(batch)) => {
                     for entry in batch.entries() {
                         self.deliver(entry.map_err(crate::log::Error::from)?, &stop)
@@ -136,7 +136,7 @@ impl<H: Log> Router<H> {
                     self.unsubscribe_refused();
                     // The new history may begin before the place that the old one had come to.
                     match begin(&self.history, Log::earliest) {
-                        Err(error) if error.is_exhaustion() => {
+                        Err(error) if error.is_temporary() => {
                             exhausted(&error).await;
                             continue;
                         }
@@ -144,7 +144,7 @@ impl<H: Log> Router<H> {
                     }
                     self.position.store(self.at.end.0, Ordering::Release);
                 }
-                Err(error) if error.is_exhaustion() => exhausted(&error).await,
+                Err(error) if error.is_temporary() => exhausted(&error).await,
                 Err(error) => return Err(error.into()),
             }
             if stop.is_cancelled() {

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use super::relations::LocalRelations;
 use super::segment::{MARK_EVERY, Mark};
 use crate::event::{Op, Relation, Transaction};
-use crate::log::Error;
 use crate::log::record::{self, CHUNK, COMMIT, END, POSITION, RELATION};
+use crate::log::{Error, Interner};
 use crate::lsn::Lsn;
 
 /// Records that are not yet in the file: whole ones, and after them the one that is being filled.
@@ -24,6 +24,7 @@ pub(super) struct Block {
     marks: Vec<Mark>,
     last_mark: u64,
     relations: LocalRelations,
+    interner: Arc<Interner>,
     /// The number of the relations that stand before the boundary.
     settled_relations: usize,
     /// The place in the file where the open transaction's first chunk is.
@@ -43,7 +44,7 @@ struct Open {
 
 impl Block {
     /// A block of about `block_bytes`, of records of about `record_bytes`. Nowhere until [`Block::restart`].
-    pub(super) fn new(block_bytes: usize, record_bytes: usize) -> Block {
+    pub(super) fn new(block_bytes: usize, record_bytes: usize, interner: Arc<Interner>) -> Block {
         Block {
             bytes: Vec::new(),
             usual_capacity: block_bytes + block_bytes / 4,
@@ -54,6 +55,7 @@ impl Block {
             marks: Vec::new(),
             last_mark: 0,
             relations: LocalRelations::default(),
+            interner,
             settled_relations: 0,
             first_chunk: None,
             open: None,
@@ -224,7 +226,7 @@ impl Block {
 
     /// Describes a relation to the segment, before the open record so that this one stays whole.
     fn describe(&mut self, relation: &Arc<Relation>) -> u32 {
-        let id = self.relations.add(relation);
+        let id = self.relations.add(relation, self.interner.intern(relation));
         let json = serde_json::to_vec(&**relation).expect("a relation is plain JSON");
         let mut record = Vec::new();
         record::put(&mut record, RELATION, &[&id.to_le_bytes(), &json]);

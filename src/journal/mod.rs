@@ -1,15 +1,16 @@
 //! The [log](crate::log) on local files: the durable history of one walcast.
 //!
 //! One [`Writer`] appends whole transactions to segment files; many [`Reader`]s follow, each at its own pace, from any
-//! place that is still held. A transaction can be read once it is written and handed over by [`flush`](crate::log::LogWriter::flush); it is
-//! [durable](crate::log::Log::durable) once its file is synced, which happens in groups on a thread of its own. Everything here
-//! blocks (on files, never on each other's pace) and knows no runtime.
+//! position that is still held. A transaction can be read once it is written and handed over by a flush; it is
+//! [durable](crate::log::Log::durable) once its file is synced, which happens in groups on a thread of its own.
+//! Everything here blocks on files, and never on each other's pace; a reader that comes to a file on a thread that runs
+//! tasks has others take these over first.
 //!
 //! The one thing to know: the history moves at boundaries between transactions. Half a transaction is never visible,
 //! and a crash leaves at most a tail that opening cuts off at the last boundary. A segment is synced before the next
 //! one begins, so only the newest can have such a tail; damage anywhere else is damage. Then the segment and everything
-//! before it is set aside, never served: [`earliest`](crate::log::Log::earliest) moves behind it. What is cut or set aside at the end
-//! shows as a head behind what the slot has confirmed: the caller compares, and begins a [new
+//! before it is set aside, never served: [`earliest`](crate::log::Log::earliest) moves behind it. What is cut or set
+//! aside at the end shows as a head behind what the slot has confirmed: the caller compares, and begins a [new
 //! epoch](crate::log::LogWriter::new_epoch).
 //!
 //! ```text

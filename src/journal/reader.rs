@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::error::Error as FileError;
 use super::files::{LogFile, read_up_to};
@@ -90,6 +91,25 @@ impl Reader {
             position: from,
             inside: None,
         })
+    }
+
+    fn read_on(&mut self, max_bytes: usize) -> Result<Option<Batch>, Error> {
+        while let Some((bytes, checked)) = self.fetch(max_bytes)? {
+            if let Some(batch) = self.accept(bytes, checked)? {
+                return Ok(Some(batch));
+            }
+        }
+        Ok(None)
+    }
+
+    /// True if there is nothing to read from a file: the reader is at the head, or what comes next was written last. (Of
+    /// a large transaction the end is looked up by the headers of its records, which the system has in memory then.)
+    fn is_in_memory(&self) -> bool {
+        let state = self.shared.state();
+        let limit = state.limit(&self.segment);
+        let is_at_head = self.offset >= limit && self.segment.sealed.get().is_none();
+        let sequence = self.segment.sequence;
+        is_at_head || state.window.get(sequence, self.offset, limit).is_some()
     }
 
     /// The next records, and whether they need no check because they were never out of memory; `None` at the head.
@@ -289,17 +309,24 @@ impl Reader {
 }
 
 impl LogReader for Reader {
-    fn next(&mut self, max_bytes: usize) -> Result<Option<Batch>, Error> {
-        while let Some((bytes, checked)) = self.fetch(max_bytes)? {
-            if let Some(batch) = self.accept(bytes, checked)? {
-                return Ok(Some(batch));
-            }
+    /// Never waits but for the disk: what is not in memory is read by a thread that gives its other tasks away first.
+    async fn next(&mut self, max_bytes: usize) -> Result<Option<Batch>, Error> {
+        if self.is_in_memory() {
+            return self.read_on(max_bytes);
         }
-        Ok(None)
+        off_the_workers(|| self.read_on(max_bytes))
     }
 
     fn position(&self) -> Position {
         self.position
+    }
+}
+
+/// Does what blocks. On a thread that runs tasks, others take these over meanwhile.
+fn off_the_workers<T>(read: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(read),
+        _ => read(),
     }
 }
 

@@ -21,7 +21,7 @@ use super::shared::{Aside, Shared, State, set_aside};
 use super::sync::Syncer;
 use super::window::Window;
 use super::writer::{Tail, Writer};
-use crate::log::Identity;
+use crate::log::{Identity, Interner};
 use crate::lsn::{Epoch, Lsn};
 use crate::private_files;
 
@@ -63,6 +63,7 @@ pub(super) fn open(
         next_hold: 0,
         aside: std::mem::take(&mut directory.aside),
     };
+    let interner = Arc::clone(&directory.interner);
     let recovery = directory.recovery;
     let observer = options.observer.clone();
     let sync = Arc::new(Syncer::new(
@@ -82,6 +83,7 @@ pub(super) fn open(
         dir: dir.to_owned(),
         state: Mutex::new(state),
         head: watch::Sender::new(tail.head),
+        interner,
         ahead: Mutex::default(),
         sync,
         recovery,
@@ -98,6 +100,7 @@ struct Directory<'a> {
     /// The segment files by sequence.
     found: BTreeMap<u64, Entry>,
     aside: VecDeque<Aside>,
+    interner: Arc<Interner>,
     recovery: Recovery,
 }
 
@@ -116,6 +119,7 @@ impl<'a> Directory<'a> {
             files,
             found: BTreeMap::new(),
             aside: VecDeque::new(),
+            interner: Arc::default(),
             recovery: Recovery::default(),
             path,
         };
@@ -274,7 +278,8 @@ impl<'a> Directory<'a> {
                 .map_err(Error::io("open", &last.path))?,
         );
         let bytes = file.len().map_err(Error::io("read", path))?;
-        let scan = scan(&*file, &last.header, last.start, bytes).map_err(Error::io("read", path))?;
+        let scan =
+            scan(&*file, &last.header, last.start, bytes, &self.interner).map_err(Error::io("read", path))?;
         if let Some((offset, reason)) = scan.broken {
             self.recovery.cut_bytes = bytes - scan.end;
             tracing::warn!(

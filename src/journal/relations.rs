@@ -49,10 +49,10 @@ impl LocalRelations {
         Some(id)
     }
 
-    /// Gives the relation the next local id.
-    pub(super) fn add(&mut self, relation: &Arc<Relation>) -> u32 {
+    /// Gives the relation the next local id. Readers get the `interned` one.
+    pub(super) fn add(&mut self, relation: &Arc<Relation>, interned: Arc<Relation>) -> u32 {
         let id = self.list.len() as u32;
-        self.list.push(relation.clone());
+        self.list.push(interned);
         self.remember(relation, id);
         id
     }

@@ -10,7 +10,7 @@ use super::files::{Files, LogFile, read_up_to, write_all_at};
 use super::lock;
 use crate::event::Relation;
 use crate::log::record::{self, Frame, HEADER, Record, SEGMENT};
-use crate::log::{Malformed, Relations};
+use crate::log::{Interner, Malformed, Relations};
 use crate::lsn::Lsn;
 
 /// The beginning of a segment file, before its first record.
@@ -226,8 +226,15 @@ pub(super) struct Scan {
 }
 
 /// Reads the records of `file` from the header's end to `limit`, checking each, up to the first that is not right.
-pub(super) fn scan(file: &dyn LogFile, header: &Header, start: u64, limit: u64) -> io::Result<Scan> {
+pub(super) fn scan(
+    file: &dyn LogFile,
+    header: &Header,
+    start: u64,
+    limit: u64,
+    interner: &Interner,
+) -> io::Result<Scan> {
     let mut scanner = Scanner {
+        interner,
         base: header.base,
         relations: Vec::new(),
         committed_relations: 0,
@@ -305,7 +312,8 @@ pub(super) fn whole_records(bytes: &[u8], want: usize) -> usize {
     whole
 }
 
-struct Scanner {
+struct Scanner<'i> {
+    interner: &'i Interner,
     base: Lsn,
     relations: Vec<Arc<Relation>>,
     committed_relations: usize,
@@ -317,7 +325,7 @@ struct Scanner {
     open: Option<(u64, u32)>,
 }
 
-impl Scanner {
+impl Scanner<'_> {
     fn record(&mut self, frame: &Frame<'_>, offset: u64) -> Result<(), Malformed> {
         if !frame.is_intact() {
             return Err(Malformed("a record's checksum is wrong"));
@@ -330,7 +338,7 @@ impl Scanner {
                 }
                 let relation =
                     serde_json::from_slice(json).map_err(|_| Malformed("a relation is unreadable"))?;
-                self.relations.push(Arc::new(relation));
+                self.relations.push(self.interner.intern(&Arc::new(relation)));
             }
             (Record::Position(lsn), None) => self.boundary(lsn, after)?,
             (Record::Commit(part, transaction), None) if part.first_seq == 0 => {

@@ -17,7 +17,7 @@ use super::read_ahead::ReadAhead;
 use super::segment::{Contents, Header, Sealed, Segment, scan};
 use super::sync::Syncer;
 use super::window::Window;
-use crate::log;
+use crate::log::{self, Interner};
 use crate::lsn::Lsn;
 
 /// The state that the writer and the handles share.
@@ -26,6 +26,8 @@ pub(super) struct Shared {
     pub(super) dir: PathBuf,
     pub(super) state: Mutex<State>,
     pub(super) head: watch::Sender<Lsn>,
+    /// The relations of all segments.
+    pub(super) interner: Arc<Interner>,
     /// Locked for a look-up, after the state if at all.
     pub(super) ahead: Mutex<ReadAhead>,
     pub(super) sync: Arc<Syncer>,
@@ -99,7 +101,7 @@ impl Shared {
         };
         let mut contents = lock(&segment.contents);
         if let (None, Some(sealed)) = (&*contents, segment.sealed.get()) {
-            match check_whole(&*file, sealed).map_err(Error::io("read", &segment.path))? {
+            match check_whole(&*file, sealed, &self.interner).map_err(Error::io("read", &segment.path))? {
                 Ok(found) => *contents = Some(found),
                 Err(reason) => {
                     drop(contents);
@@ -163,12 +165,16 @@ impl Shared {
 }
 
 /// Reads the whole of a sealed segment: its contents, or what is wrong with it.
-fn check_whole(file: &dyn LogFile, sealed: &Sealed) -> io::Result<Result<Contents, &'static str>> {
+fn check_whole(
+    file: &dyn LogFile,
+    sealed: &Sealed,
+    interner: &Interner,
+) -> io::Result<Result<Contents, &'static str>> {
     let (header, start) = match Header::read(file)? {
         Ok(header) => header,
         Err(malformed) => return Ok(Err(malformed.0)),
     };
-    let scan = scan(file, &header, start, sealed.bytes)?;
+    let scan = scan(file, &header, start, sealed.bytes, interner)?;
     Ok(match scan.broken {
         Some((_, reason)) => Err(reason),
         None if scan.head != sealed.end => Err("it does not end where the next one begins"),

@@ -44,12 +44,17 @@ pub(super) struct Tail {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, options: &Options, thread: JoinHandle<()>, tail: Tail) -> Writer {
+        let block = Block::new(
+            options.block_bytes,
+            options.record_bytes,
+            Arc::clone(&shared.interner),
+        );
         let mut writer = Writer {
             shared,
             block_bytes: options.block_bytes,
             segment_bytes: options.segment_bytes,
             thread: Some(thread),
-            block: Block::new(options.block_bytes, options.record_bytes),
+            block,
             head: tail.head,
             last_transaction: tail.last_transaction,
             visible_relations: 0,

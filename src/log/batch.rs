@@ -4,12 +4,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use super::Relations;
 use super::record::{Frame, Malformed, Part, RawChange, Record};
 use crate::event::{Relation, RowChange, Transaction};
 use crate::lsn::{Lsn, Position};
-
-/// The relations that records name by local id: by the place in the list.
-pub(crate) type Relations = Arc<Vec<Arc<Relation>>>;
 
 /// Consecutive records of a log. Cloning it copies pointers.
 #[derive(Clone, Debug)]

@@ -12,22 +12,27 @@ mod batch;
 mod boundary;
 mod error;
 mod identity;
+#[cfg(test)]
+pub(crate) mod memory;
 mod pg_snapshot;
 pub(crate) mod record;
+mod relations;
 mod visibility;
+mod wait;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
 
-pub(crate) use batch::Relations;
 pub use batch::{Batch, Changes, Entries, Entry, Piece};
 pub use boundary::SnapshotBoundary;
 pub use error::{Cause, Error};
 pub use identity::Identity;
 pub use pg_snapshot::{Horizon, NoSnapshot, PgSnapshot};
 pub use record::Malformed;
+pub use relations::Interner;
+pub(crate) use relations::Relations;
 pub use visibility::{PendingSnapshot, PendingVisibility};
 
 use crate::event::{Op, Relation, Transaction};
@@ -36,7 +41,8 @@ use crate::lsn::{Epoch, Lsn, Position, Start};
 /// An action before each write.
 pub type BeforeWriting = Box<dyn FnMut() -> std::io::Result<()> + Send>;
 
-/// A history that can be read from any position it still holds. Cloning it copies a pointer.
+/// A history that can be read from any position it still holds. Cloning it copies a pointer. In what its readers return,
+/// versions of a relation that are equal are the same [`Arc`]: see [`Interner`].
 pub trait Log: Clone + Send + Sync + 'static {
     /// The reader of it.
     type Reader: LogReader;
@@ -88,7 +94,15 @@ pub trait LogReader: Send {
     /// [`Error::Expired`] if what comes next is no longer held, [`Error::EpochChanged`] if the history was replaced,
     /// [`Error::Unavailable`] or [`Error::Failed`] if it cannot be read. Nothing is skipped: asked again, it answers
     /// the same.
-    fn next(&mut self, max_bytes: usize) -> Result<Option<Batch>, Error>;
+    fn next(&mut self, max_bytes: usize) -> impl Future<Output = Result<Option<Batch>, Error>> + Send;
+
+    /// Waits for the next part on this thread, which must not be one that runs tasks.
+    ///
+    /// # Errors
+    /// Those of [`LogReader::next`].
+    fn next_blocking(&mut self, max_bytes: usize) -> Result<Option<Batch>, Error> {
+        wait::wait(self.next(max_bytes))
+    }
 
     /// The position after everything that was returned.
     fn position(&self) -> Position;

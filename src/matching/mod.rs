@@ -9,6 +9,8 @@ mod bound;
 mod deliver;
 mod encode;
 mod key;
+#[cfg(test)]
+mod log_tests;
 mod meter;
 mod query;
 mod route;
@@ -67,8 +69,8 @@ pub struct SubscriptionRegistry {
     /// Those that somebody subscribed to.
     tables: Slab<Table>,
     by_name: HashMap<TableName, usize>,
-    /// Which table each relation that passed by belongs to, by address; the relations are held so that no address is
-    /// used again.
+    /// Which table each version of a relation that passed by belongs to, by its address: versions that are equal are
+    /// the same ([`crate::log::Interner`]). They are held so that no address is used again.
     relations: HashMap<usize, (Arc<Relation>, Option<usize>)>,
     /// The number of them that there were when those that are gone were last dropped.
     relations_swept: usize,

@@ -86,7 +86,7 @@ impl TestLog {
         };
         self.writer.commit(&transaction).unwrap();
         self.writer.flush().unwrap();
-        while let Some(batch) = reader.next(1 << 20).unwrap() {
+        while let Some(batch) = reader.next_blocking(1 << 20).unwrap() {
             for entry in batch.entries() {
                 if let Entry::Piece(piece) = entry.unwrap() {
                     each(&piece);

@@ -44,7 +44,7 @@ pub(super) async fn step<H: Log>(
     });
     match shared.replays.read(request).await {
         // It goes on where it is once there is a file descriptor for it.
-        Ok(result) if result.found.as_ref().is_err_and(|error| error.is_exhaustion()) => {
+        Ok(result) if result.found.as_ref().is_err_and(|error| error.is_temporary()) => {
             drop(result);
             tokio::time::sleep(FUTURE_POLL).await;
             Outcome::Exhausted

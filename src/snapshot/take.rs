@@ -193,7 +193,7 @@ fn untold<H: Log>(
         thread::sleep(PAUSE);
     }
     let mut reader = history.reader(Start::After(Position::after(replayed)))?;
-    while let Some(batch) = reader.next(BATCH_BYTES)? {
+    while let Some(batch) = reader.next_blocking(BATCH_BYTES)? {
         for entry in batch.entries() {
             let Entry::Piece(piece) = entry.map_err(crate::log::Error::from)? else {
                 continue;

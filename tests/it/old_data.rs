@@ -117,7 +117,7 @@ fn describe(piece: Piece<'_>, out: &mut String) {
 fn read(journal: &Journal, start: Start) -> (String, Position) {
     let mut reader = journal.reader(start).unwrap();
     let mut out = String::new();
-    while let Some(batch) = reader.next(64 * 1024).unwrap() {
+    while let Some(batch) = reader.next_blocking(64 * 1024).unwrap() {
         for entry in batch.entries() {
             match entry.unwrap() {
                 Entry::Position(lsn) => writeln!(out, "{lsn}").unwrap(),

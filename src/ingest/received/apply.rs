@@ -141,7 +141,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             if self.slot_check.take() {
                 return Err(Error::Nudged);
             }
-            match reader.next(BATCH_BYTES).map_err(damaged)? {
+            match reader.next_blocking(BATCH_BYTES).map_err(damaged)? {
                 None => thread::park_timeout(WAIT),
                 Some(batch) => {
                     incoming.composites.received();

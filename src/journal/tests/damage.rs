@@ -140,7 +140,7 @@ fn damage_that_is_found_while_reading_takes_the_segment_out_of_the_history() {
     let all = some_history();
     write_all(&mut writer, &all);
     let mut early = journal.reader(Start::Earliest).unwrap();
-    assert!(early.next(1).unwrap().is_some());
+    assert!(early.next_blocking(1).unwrap().is_some());
     let path = &bed.segments()[1];
     let mut bytes = fs::read(path).unwrap();
     let last = bytes.len() - 1;
@@ -149,7 +149,7 @@ fn damage_that_is_found_while_reading_takes_the_segment_out_of_the_history() {
 
     let mut reader = journal.reader(Start::Earliest).unwrap();
     let earliest = loop {
-        match reader.next(1) {
+        match reader.next_blocking(1) {
             Ok(Some(_)) => {}
             Err(Error::Expired { earliest }) => break earliest,
             other => panic!("{other:?}"),
@@ -177,7 +177,7 @@ fn damage_in_the_newest_segment_is_an_error_to_its_readers() {
     let mut reader = journal.reader(Start::After(Position::after(Lsn(600)))).unwrap();
     let mut seen = 0;
     let error = loop {
-        match reader.next(1) {
+        match reader.next_blocking(1) {
             Ok(Some(_)) => seen += 1,
             Ok(None) => panic!("the damaged transaction was passed over"),
             Err(error) => break error,
@@ -186,7 +186,7 @@ fn damage_in_the_newest_segment_is_an_error_to_its_readers() {
     assert!(seen > 1);
     assert!(matches!(&error, Error::Failed(cause) if cause.to_string().contains("is damaged at byte")));
     assert!(
-        matches!(reader.next(1), Err(again) if again.to_string() == error.to_string()),
+        matches!(reader.next_blocking(1), Err(again) if again.to_string() == error.to_string()),
         "asked again it answers the same"
     );
 }

@@ -83,7 +83,7 @@ fn without_file_descriptors_nothing_fails_for_good() {
     let mut reader = journal.reader(Start::Earliest).unwrap();
     bed.faults.descriptors_end.store(true, Ordering::SeqCst);
     let stopped = loop {
-        match reader.next(1) {
+        match reader.next_blocking(1) {
             Ok(Some(_)) => {}
             Ok(None) => panic!("it never needed another file"),
             Err(error) => break error,
@@ -92,7 +92,7 @@ fn without_file_descriptors_nothing_fails_for_good() {
     assert!(stopped.is_exhaustion(), "{stopped}");
     let at = reader.position();
     bed.faults.descriptors_end.store(false, Ordering::SeqCst);
-    assert!(reader.next(1).unwrap().is_some() && reader.position() > at);
+    assert!(reader.next_blocking(1).unwrap().is_some() && reader.position() > at);
 }
 
 /// True if the disk was full, which no call may lose anything by.

@@ -103,10 +103,10 @@ fn a_transaction_becomes_visible_by_its_commit_and_flush() {
         write_change(&mut writer, &relations(), change).unwrap();
     }
     writer.flush().unwrap();
-    assert!(reader.next(1000).unwrap().is_none());
+    assert!(reader.next_blocking(1000).unwrap().is_none());
     writer.commit(&tx.transaction()).unwrap();
     assert_eq!((journal.head(), writer.head()), (Lsn(0), Lsn(100)));
-    assert!(reader.next(1000).unwrap().is_none());
+    assert!(reader.next_blocking(1000).unwrap().is_none());
     writer.flush().unwrap();
     assert_eq!(
         (journal.head(), journal.last_transaction_end()),
@@ -137,7 +137,7 @@ fn positions_move_the_head_and_are_kept() {
         (Lsn(150), Lsn(100))
     );
     let mut reader = journal.reader(after("0/64")).unwrap();
-    let batch = reader.next(1000).unwrap().unwrap();
+    let batch = reader.next_blocking(1000).unwrap().unwrap();
     assert!(matches!(
         batch.entries().collect::<Vec<_>>()[..],
         [Ok(Entry::Position(Lsn(150)))]
@@ -206,7 +206,7 @@ fn a_reader_inside_a_large_transaction_knows_it_and_its_place() {
     all[1] = txs_from(2, 1, 400).remove(0);
     write_all(&mut writer, &all);
     let mut reader = journal.reader(after("0/64")).unwrap();
-    let batch = reader.next(1).unwrap().unwrap();
+    let batch = reader.next_blocking(1).unwrap().unwrap();
     let Some(Ok(Entry::Piece(piece))) = batch.entries().next() else {
         panic!("no piece")
     };
@@ -243,7 +243,7 @@ fn a_reader_beyond_the_head_has_nothing_until_the_head_has_passed_it() {
     let all = txs(3, 1);
     let mut reader = journal.reader(after("0/C8")).unwrap();
     write_all(&mut writer, &all[..2]);
-    assert!(reader.next(1000).unwrap().is_none());
+    assert!(reader.next_blocking(1000).unwrap().is_none());
     write_all(&mut writer, &all[2..]);
     assert_eq!(read_on(&mut reader, 1000).unwrap(), all[2..]);
 }

@@ -87,11 +87,11 @@ fn a_reader_finishes_its_segment_and_then_hears_that_the_next_is_gone() {
     let all = txs(300, 2);
     write_all(&mut writer, &all);
     let mut reader = journal.reader(Start::Earliest).unwrap();
-    let first = reader.next(1).unwrap().unwrap();
+    let first = reader.next_blocking(1).unwrap().unwrap();
     journal.retain(&at_most(0), SystemTime::now()).unwrap();
     let mut batches = vec![first];
     let earliest = loop {
-        match reader.next(500) {
+        match reader.next_blocking(500) {
             Ok(Some(batch)) => batches.push(batch),
             Ok(None) => panic!("the head was reached over a gap"),
             Err(Error::Expired { earliest }) => break earliest,
@@ -151,7 +151,7 @@ fn a_new_epoch_replaces_the_history() {
         (journal.head(), journal.durable(), journal.earliest()),
         (Lsn(5_000), Lsn(5_000), Lsn(5_000))
     );
-    assert!(matches!(reader.next(100), Err(Error::EpochChanged)));
+    assert!(matches!(reader.next_blocking(100), Err(Error::EpochChanged)));
     let rest = txs_from(51, 100, 2);
     write_all(&mut writer, &rest);
     assert_eq!(read(&journal, Start::Earliest).unwrap(), rest);
@@ -191,7 +191,7 @@ fn a_history_that_another_journal_held_up_to_there_keeps_its_name_and_none_of_ou
         (journal.epoch(), journal.earliest(), journal.head()),
         (epoch.clone(), Lsn(5_000), Lsn(5_000))
     );
-    assert!(matches!(reader.next(100), Err(Error::EpochChanged)));
+    assert!(matches!(reader.next_blocking(100), Err(Error::EpochChanged)));
     let rest = txs_from(51, 100, 2);
     write_all(&mut writer, &rest);
     let other = Epoch::of(7);

@@ -207,7 +207,7 @@ pub(super) fn read(journal: &Journal, start: Start) -> Result<Vec<Tx>, Error> {
 pub(super) fn read_on(reader: &mut Reader, max_bytes: usize) -> Result<Vec<Tx>, Error> {
     let mut txs = Vec::<Tx>::new();
     let mut open: Option<Tx> = None;
-    while let Some(batch) = reader.next(max_bytes)? {
+    while let Some(batch) = reader.next_blocking(max_bytes)? {
         for entry in batch.entries() {
             let Entry::Piece(piece) = entry.unwrap() else {
                 assert!(open.is_none(), "a position inside a transaction");
