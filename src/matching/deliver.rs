@@ -19,7 +19,7 @@ const PIECE_WORK: u64 = 2_000_000;
 impl SubscriptionRegistry {
     /// Hands each connection the frames of its matches in a piece of a transaction, or in the beginning of it if those
     /// would be too much at once: then it takes only those changes from the piece, to be called again for the rest.
-    /// Whether it is done.
+    /// Returns true once all of the piece is delivered.
     ///
     /// # Errors
     /// The piece is malformed, although the journal's checksum holds. Nothing more of it was delivered.

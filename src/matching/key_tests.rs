@@ -156,6 +156,26 @@ fn a_hidden_column_answers_as_one_that_does_not_exist() {
 }
 
 #[test]
+fn a_predicate_that_was_bound_is_bound_again_once_its_key_changes() {
+    let relation = relation(&["id", "secret"]);
+    let seen = query(json!({"where": "secret = 1"}));
+    seen.matcher(&relation).unwrap();
+    let mut narrowed = seen.clone();
+    narrowed.restrict(Visible::only(["id".to_owned()]));
+    assert!(narrowed.matcher(&relation).is_err());
+    assert!(seen.matcher(&relation).is_ok());
+
+    let mut early = query(json!({"where": "id = 1 AND now() > '2024-01-01'"}));
+    early.set_now(Timestamp(0));
+    let text = |query: &Query| format!("{:?}", query.matcher(&relation).unwrap());
+    let before = text(&early);
+    let mut late = early.clone();
+    late.set_now(Timestamp(4_000_000_000_000_000));
+    assert_ne!(text(&late), before);
+    assert_eq!(text(&early), before);
+}
+
+#[test]
 fn a_hidden_key_refuses_the_subscription() {
     let relation = relation(&["id", "note"]);
     let error = Bound::new(

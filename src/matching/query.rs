@@ -21,7 +21,7 @@ pub struct Query {
     params: Vec<serde_json::Value>,
     /// The table as it was when the client was told of it. It ends this client's subscription and nobody else's.
     told: Option<Arc<Relation>>,
-    /// The predicate, bound: made of the key and a version of the table alone.
+    /// The predicate, bound: made of the key and a version of the table alone, and dropped when the key changes.
     bindings: Arc<Bindings>,
     /// Columns that rows showed besides those that the client was told of.
     shown: Arc<Shown>,
@@ -104,6 +104,7 @@ impl Query {
     /// Restricts the query to the columns that exist for its client.
     pub fn restrict(&mut self, visible: Visible) {
         Arc::make_mut(&mut self.key).visible = visible;
+        self.bindings = Arc::default();
     }
 }
 
@@ -125,6 +126,7 @@ impl Query {
         if let Some(predicate) = &mut self.predicate {
             predicate.set_now(now);
             Arc::make_mut(&mut self.key).now = Some(now);
+            self.bindings = Arc::default();
         }
     }
 

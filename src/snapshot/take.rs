@@ -1,4 +1,4 @@
-//! PendingSnapshot a snapshot: the [`SnapshotBoundary`] between its rows and the stream.
+//! Taking a snapshot: the [`SnapshotBoundary`] between its rows and the stream.
 //!
 //! On a primary the snapshot's own list of transactions decides, and it is compared with what the journal holds that
 //! may not be seen yet. A standby shows no such list, but there transactions are seen in the order of the log: the

@@ -1,5 +1,4 @@
-//! ResultChange over random changes, as pgoutput tells of them: what a client holds who folds them is the query's
-//! result.
+//! Results over random changes, as pgoutput tells of them: what a client holds who folds them is the query's result.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
