@@ -162,7 +162,7 @@ pub enum Start {
 }
 
 /// The opaque name of one unbroken history. Positions compare only within an epoch: it changes when the slot was lost
-/// and made anew, when the server was restored from a backup, or when a failover lost what had been sent.
+/// and created again, when the server was restored from a backup, or when a failover lost what had been sent.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Epoch(pub String);
 

@@ -105,7 +105,7 @@ impl Maintenance {
                 Err(error) => vec![Problem::new(error.to_string())],
             };
             for problem in problems.iter().filter(|problem| !said.contains(&problem.kind)) {
-                tracing::warn!(problem = problem.words, "the database needs a look");
+                tracing::warn!(problem = problem.words, "database health check found a problem");
             }
             said = problems.into_iter().map(|problem| problem.kind).collect();
         }

@@ -161,9 +161,9 @@ fn pending_visibility(journal: &Journal, tables: &Tables) -> anyhow::Result<Pend
     let (pending_visibility, from) = recently_written(journal).context("cannot read the journal")?;
     if from > journal.start() {
         // A transaction from before the part that was read, which still waits for a standby, is not among them.
-        pending_visibility.require(tables.horizon().context("cannot look what is visible")?);
+        pending_visibility.require(tables.horizon().context("cannot ask which transactions are visible")?);
     }
-    pending_visibility.forget(&tables.snapshot().context("cannot look what is visible")?);
+    pending_visibility.forget(&tables.snapshot().context("cannot ask which transactions are visible")?);
     Ok(pending_visibility)
 }
 
@@ -203,7 +203,7 @@ fn note_written(
 
 /// A database that cannot be looked at, with what to do about it.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot look at the database: {}{}", chain(.error), .cure.as_ref().map(|cure| format!("\n    {cure}")).unwrap_or_default())]
+#[error("cannot ask the database: {}{}", chain(.error), .cure.as_ref().map(|cure| format!("\n    {cure}")).unwrap_or_default())]
 pub(crate) struct Unreachable {
     error: postgres::Error,
     cure: Option<String>,

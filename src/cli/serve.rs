@@ -68,8 +68,8 @@ pub(crate) struct Source {
     /// Create the slot if there is none, and never was one for this --data-dir.
     #[arg(long, env = "WALCAST_CREATE_SLOT")]
     create_slot: bool,
-    /// Make the slot anew if it is lost or gone, also with its database, where serve would end otherwise: what was
-    /// written meanwhile is missed, so a new epoch begins, and clients are told to start anew. Creates the first one
+    /// Create the slot again if it is lost or gone, also with its database, where serve would end otherwise: what was
+    /// written meanwhile is missed, so a new epoch begins, and clients are told to resubscribe with new snapshots. Creates the first one
     /// too.
     #[arg(long, env = "WALCAST_RECREATE_SLOT")]
     recreate_slot: bool,

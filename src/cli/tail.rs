@@ -236,11 +236,11 @@ impl Tail {
         for output in outputs {
             match output {
                 Output::Note(note) => eprintln!("walcast: {note}"),
-                Output::Anew(line) if !self.raw => {
+                Output::Reset(line) if !self.raw => {
                     lines.push_str(&line);
                     lines.push('\n');
                 }
-                Output::Anew(_) => {}
+                Output::Reset(_) => {}
                 Output::Change(_) if self.left == Some(0) => {}
                 Output::Change(line) => {
                     self.left = self.left.map(|left| left - 1);

@@ -74,8 +74,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         let database = &identity.database;
         if !self.options.recreate_slot {
             return Err(Error::SlotGone(format!(
-                "the database {database} was dropped and made anew, and the slot {} with it. Changes after {} may be lost to \
-                 clients: start with --recreate-slot to begin a new epoch with the new one; clients are told to start anew",
+                "the database {database} was dropped and created again, and the slot {} with it. Changes after {} may be lost to \
+                 clients: start with --recreate-slot to begin a new epoch with the new one; clients are told to resubscribe with new snapshots",
                 self.options.slot,
                 self.journal.head()
             )));
@@ -84,7 +84,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         let missing = connection.missing_publications(&self.options.publications)?;
         if let Some(publication) = missing.first() {
             return Err(Error::Slot(format!(
-                "the database {database} was dropped and made anew, and has no publication {publication} yet: waiting for it"
+                "the database {database} was dropped and created again, and has no publication {publication} yet: waiting for it"
             )));
         }
         // What is known of types and collations is the old one's.

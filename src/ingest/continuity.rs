@@ -60,7 +60,7 @@ impl fmt::Display for Break {
             ),
             Break::MadeAnew { head, confirmed } => write!(
                 f,
-                "the slot was made anew at {confirmed}, the journal ends at {head}: the changes between are lost"
+                "the slot was created again at {confirmed}, the journal ends at {head}: the changes between are lost"
             ),
             Break::PendingVisibility { head, confirmed } => write!(
                 f,

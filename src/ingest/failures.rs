@@ -152,7 +152,7 @@ impl<'a> Cure<'a> {
                 stuck("a row is too large for the server to decode, which it will be each time")
             }
             "3D000" => without_loss(
-                "the database is not there: clients are served what the journal has. If it is made anew, --recreate-slot \
+                "the database is not there: clients are served what the journal has. If it is created again, --recreate-slot \
                  begins a new epoch with it",
             ),
             "42501" => without_loss("give the role its right back: ALTER ROLE … REPLICATION"),
@@ -195,7 +195,7 @@ impl std::fmt::Display for Cure<'_> {
             ". The server keeps all changes meanwhile. If the error stays, there are some that the slot cannot pass, and the \
              last way out is to lose them: \
              SELECT pg_replication_slot_advance('{slot}', pg_current_wal_lsn()), again if the slot is active at that \
-             moment; a new epoch begins by itself, and clients start anew"
+             moment; a new epoch begins by itself, and clients resubscribe with new snapshots"
         )
     }
 }

@@ -362,7 +362,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// Reads until `stop`, then syncs, confirms and says goodbye.
     ///
     /// # Errors
-    /// The journal failed, or the slot is gone and not to be made anew.
+    /// The journal failed, or the slot is gone and not to be created again.
     pub fn run(mut self, stop: &CancellationToken) -> Result<(), Error> {
         let mut backoff = MIN_BACKOFF;
         let mut failed_at = Lsn::ZERO;
@@ -381,11 +381,11 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 break;
             }
             if matches!(error, Error::Renamed | Error::Nudged | Error::Streamable) {
-                tracing::info!(reason = %error, "reading the stream anew");
+                tracing::info!(reason = %error, "starting the stream again");
                 continue;
             }
             if matches!(error, Error::Unconfirmed(_)) {
-                tracing::info!(reason = %error, "reading the stream anew");
+                tracing::info!(reason = %error, "starting the stream again");
                 self.received.use_for_a_while();
                 continue;
             }

@@ -47,7 +47,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 if !self.options.recreate_slot {
                     return Err(self.gone(connection, &what)?);
                 }
-                tracing::error!(slot = %name, reason, "the slot is lost: it is dropped, to be made anew");
+                tracing::error!(slot = %name, reason, "the slot is lost: it is dropped, to be created again");
                 connection.drop_slot(&name)?;
                 return self.make(connection, &what, stop);
             }
@@ -88,12 +88,12 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         if !self.options.recreate_slot {
             let create = connection.slot_creation(name, self.options.plugin.as_str())?;
             return Err(Error::Slot(format!(
-                "{what}. Start with --recreate-slot to have it made anew, or make it: SELECT \
+                "{what}. Start with --recreate-slot to have it created again, or create it: SELECT \
                  pg_drop_replication_slot('{name}'); then {create}; either way a new epoch begins, and clients are told to \
-                 start anew"
+                 resubscribe with new snapshots"
             )));
         }
-        tracing::error!("{what}: it is dropped, to be made anew");
+        tracing::error!("{what}: it is dropped, to be created again");
         Ok(connection.drop_slot(name)?)
     }
 
@@ -169,8 +169,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         let create = connection.slot_creation(name, self.options.plugin.as_str())?;
         Ok(Error::SlotGone(format!(
             "the replication slot {name} {what}. Changes after {} may be lost to clients: start with --recreate-slot to \
-             have a slot made anew, or make it (SELECT pg_drop_replication_slot('{name}'); if it is still there, then \
-             {create};); either way a new epoch begins, and clients are told to start anew",
+             have a slot created again, or create it (SELECT pg_drop_replication_slot('{name}'); if it is still there, then \
+             {create};); either way a new epoch begins, and clients are told to resubscribe with new snapshots",
             self.journal.head()
         )))
     }

@@ -26,8 +26,8 @@ pub enum Error {
     },
     /// The directory holds the history of a database that is gone, and another one has its name.
     #[error(
-        "the database {database:?} was dropped and made anew since {dir} was written: start with --recreate-slot to begin a \
-         new history there (clients start anew), or use another --data-dir",
+        "the database {database:?} was dropped and created again since {dir} was written: start with --recreate-slot to begin a \
+         new history there (clients resubscribe with new snapshots), or use another --data-dir",
         dir = dir.display()
     )]
     MadeAnew {

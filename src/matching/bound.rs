@@ -121,8 +121,10 @@ fn check_key(key: &[String], relation: &Relation) -> Result<(), ErrorMessage> {
     let (names, key) = (names.join(", "), key.join(", "));
     let table = &relation.table;
     let message = match (relation.logging.dropped, names.as_str()) {
-        (true, _) => format!("{table} was dropped: start anew"),
-        (false, "") => format!("the key of {table} is gone, and was ({key}): start anew"),
+        (true, _) => format!("{table} was dropped: resubscribe with a new snapshot"),
+        (false, "") => {
+            format!("the key of {table} is gone, and was ({key}): resubscribe with a new snapshot")
+        }
         (false, _) => format!("the key of {table} is ({names}), not ({key})"),
     };
     Err(ErrorMessage::new(ErrorCode::SchemaChanged, message))

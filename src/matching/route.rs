@@ -14,7 +14,7 @@ use crate::protocol::{Detail, ErrorCode, ErrorMessage};
 /// The message about a table that is not there any more under its name, or not published.
 pub fn gone_message(name: &TableName) -> ErrorMessage {
     schema_changed(format!(
-        "{name} was dropped, renamed or replaced, or is not published any more: start anew"
+        "{name} was dropped, renamed or replaced, or is not published any more: resubscribe with a new snapshot"
     ))
 }
 
@@ -32,23 +32,25 @@ fn message_of(relation: &Relation, told: &Column, here: &Column, change: &Change
     let (name, table) = (&here.name, &relation.table);
     schema_changed(match change {
         Change::Type => format!(
-            "the column {name:?} of {table} is of type {} here, and was of type {} when it was subscribed to: start anew",
+            "the column {name:?} of {table} is of type {} here, and was of type {} when it was subscribed to: \
+             resubscribe with a new snapshot",
             here.ty.name, told.ty.name
         ),
         Change::Column => format!(
-            "the column that is called {name:?} in {table} here is not the one that was when it was subscribed to: start \
-             anew"
+            "the column that is called {name:?} in {table} here is not the one that was when it was subscribed to: \
+             resubscribe with a new snapshot"
         ),
         Change::Uncertain => format!(
             "{table} was changed, and it cannot be told whether its column {name:?} is the one that was subscribed to: \
-             start anew"
+             resubscribe with a new snapshot"
         ),
         Change::Parts(altered) => format!(
-            "the type {} of the column {name:?} of {table} was changed, {altered}: start anew",
+            "the type {} of the column {name:?} of {table} was changed, {altered}: resubscribe with a new snapshot",
             here.ty.name
         ),
         Change::Letters => format!(
-            "the collation of the column {name:?} of {table} is another one than when it was subscribed to: start anew"
+            "the collation of the column {name:?} of {table} is another one than when it was subscribed to: \
+             resubscribe with a new snapshot"
         ),
     })
 }
@@ -79,7 +81,7 @@ fn failed_message(table: &TableName) -> ErrorMessage {
 fn unnamed_message(table: &TableName) -> ErrorMessage {
     let message = format!(
         "a row of {table} was written or deleted that is larger than the server sends (--max-row-bytes), and without a key \
-         it cannot be told which one: give the table a primary key, and start anew"
+         it cannot be told which one: give the table a primary key, and resubscribe with a new snapshot"
     );
     ErrorMessage::new(ErrorCode::LimitExceeded, message).with(Detail::Limit("row_bytes"))
 }
@@ -220,7 +222,10 @@ impl SubscriptionRegistry {
             tables.filter(|(index, other)| Some(*index) != table && other.oid() == Some(relation.oid));
         let renamed: Vec<usize> = others.map(|(index, _)| index).collect();
         for index in renamed {
-            let message = format!("the table is called {} now: start anew", relation.table);
+            let message = format!(
+                "the table is called {} now: resubscribe with a new snapshot",
+                relation.table
+            );
             self.end_subscriptions(
                 index,
                 &schema_changed(message),
@@ -242,7 +247,10 @@ impl SubscriptionRegistry {
         }
         let is_of_other =
             |member: &Member| member.oid != relation.oid || before.is_some() && member.after.end < touched;
-        let message = format!("another table is called {} now: start anew", relation.table);
+        let message = format!(
+            "another table is called {} now: resubscribe with a new snapshot",
+            relation.table
+        );
         self.end_subscriptions(index, &schema_changed(message), is_of_other, sink);
     }
 

@@ -31,7 +31,7 @@ pub struct Requirements {
     pub plugin: Plugin,
     /// True if a missing slot will be created.
     pub create_slot: bool,
-    /// True if a slot that is lost will be made anew.
+    /// True if a slot that is lost will be created again.
     pub recreate_slot: bool,
     /// True if missing publications will be created, of all tables.
     pub create_publication: bool,

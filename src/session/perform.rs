@@ -146,7 +146,8 @@ impl<H: Log> Session<H> {
 
     /// Tells every subscription that its history is over.
     async fn epoch_changed(&mut self) -> Result<End, End> {
-        let message = "the history broke and a new epoch has begun: reconnect, and read the rows anew";
+        let message =
+            "the history broke and a new epoch has begun: reconnect, and resubscribe with a new snapshot";
         for id in self.machine.ids().to_vec() {
             self.wire
                 .error(&ErrorMessage::new(ErrorCode::ResumeInvalid, message).about(&*id))

@@ -47,9 +47,10 @@ impl<H: Log> Session<H> {
                 tracing::warn!(%error, "a snapshot was given up: pg_locks says who has the lock");
                 ErrorMessage::new(ErrorCode::Internal, format!("{error}: try again later"))
             }
-            Error::TableChanged => {
-                ErrorMessage::new(ErrorCode::SchemaChanged, format!("{error}: start anew"))
-            }
+            Error::TableChanged => ErrorMessage::new(
+                ErrorCode::SchemaChanged,
+                format!("{error}: resubscribe with a new snapshot"),
+            ),
             Error::Unpublished => ErrorMessage::new(ErrorCode::UnknownTable, error.to_string()),
             Error::Denied(_) => {
                 tracing::warn!(%error, "a snapshot was refused by the database");

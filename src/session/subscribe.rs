@@ -227,7 +227,7 @@ fn time_of(subscribe: &Subscribe) -> Result<Timestamp, ErrorMessage> {
         (Some(now), _) => Ok(now),
         (None, Opening::Changes(Start::After(_))) => {
             let message = "the predicate asks for the time, and \"from\" goes on with the result of an earlier one, which \
-                           \"subscribed\" told: send that as \"now\", or begin anew without \"from\"";
+                           \"subscribed\" told: send that as \"now\", or subscribe again without \"from\"";
             Err(ErrorMessage::new(ErrorCode::BadPredicate, message))
         }
         (None, _) => Ok(Timestamp::now()),
@@ -239,7 +239,7 @@ fn time_warning(now: Timestamp) -> String {
     let now = moments::text(&Kind::TimestampTz, now.0);
     format!(
         "now() is {now} in this predicate for as long as the subscription lasts: no row comes or leaves because time passes. \
-         To resume from a position, send \"now\" with the value told here; for a later time, begin anew"
+         To resume from a position, send \"now\" with the value told here; for a later time, subscribe again"
     )
 }
 
@@ -269,7 +269,10 @@ fn is_long(subscribe: &Subscribe) -> bool {
 /// Refuses a subscription that goes on from where its client was told of columns that are others now.
 fn check_versions(query: &Query, since: Option<Vec<Arc<Relation>>>) -> Result<(), ErrorMessage> {
     let Some(since) = since else {
-        let message = format!("{} was changed too often since: start anew", query.table());
+        let message = format!(
+            "{} was changed too often since: resubscribe with a new snapshot",
+            query.table()
+        );
         return Err(ErrorMessage::new(ErrorCode::SchemaChanged, message));
     };
     let mut changes = since.iter().filter_map(|version| changed_message(query, version));
@@ -305,7 +308,7 @@ fn since(holder: Holder, from: Position, subscribe: &Subscribe) -> Result<Positi
     match subscribe.opening {
         Opening::Changes(Start::After(_)) if from < since => {
             let message = format!(
-                "another table was called {} before {}: read the rows anew",
+                "another table was called {} before {}: resubscribe with a new snapshot",
                 subscribe.table, holder.since
             );
             Err(ErrorMessage::new(ErrorCode::ResumeExpired, message).with(Detail::Earliest(holder.since)))
@@ -324,8 +327,9 @@ pub(super) fn now(router: Lsn, earliest: Lsn, head: Lsn) -> Position {
 async fn start<H: Log>(shared: &Services<H>, subscribe: &Subscribe) -> Result<Beginning, ErrorMessage> {
     let epoch = shared.history.epoch();
     if subscribe.epoch.as_ref().is_some_and(|theirs| *theirs != epoch) {
-        let message =
-            format!("the epoch is {epoch} now: earlier positions mean nothing any more, start anew");
+        let message = format!(
+            "the epoch is {epoch} now: earlier positions mean nothing any more: resubscribe with a new snapshot"
+        );
         return Err(ErrorMessage::new(ErrorCode::ResumeInvalid, message));
     }
     let earliest = shared.history.earliest();
@@ -336,7 +340,8 @@ async fn start<H: Log>(shared: &Services<H>, subscribe: &Subscribe) -> Result<Be
         Opening::Changes(Start::After(from)) => from,
     };
     if from < Position::after(earliest) {
-        let message = format!("the journal holds nothing before {earliest} any more: read the rows anew");
+        let message =
+            format!("the journal holds nothing before {earliest} any more: resubscribe with a new snapshot");
         return Err(ErrorMessage::new(ErrorCode::ResumeExpired, message).with(Detail::Earliest(earliest)));
     }
     if from.end > shared.history.head() {

@@ -216,7 +216,7 @@ impl<H: Log> Session<H> {
             log::Error::EpochChanged => return self.feed(Input::EpochChanged).await,
             log::Error::Expired { earliest } => {
                 let message =
-                    format!("the journal holds nothing before {earliest} any more: read the rows anew");
+                    format!("the journal holds nothing before {earliest} any more: resubscribe with a new snapshot");
                 let error =
                     ErrorMessage::new(ErrorCode::ResumeExpired, message).with(Detail::Earliest(*earliest));
                 Reading::Expired(Box::new(error))

@@ -410,5 +410,8 @@ fn a_row_of_a_table_that_was_dropped_meanwhile_ends_what_goes_by_its_key_and_say
     walcast.pause(false);
     let ended = client.error();
     assert_eq!(ended["code"], "schema_changed", "{ended}");
-    assert_eq!(ended["message"], "public.t was dropped: start anew");
+    assert_eq!(
+        ended["message"],
+        "public.t was dropped: resubscribe with a new snapshot"
+    );
 }

@@ -368,12 +368,12 @@ fn a_database_that_was_made_anew_ends_serve_in_words_unless_the_slot_may_be() {
     make_database(&database, "");
     assert!(matches!(client.end(), End::Closed(1001, _)));
     let log = walcast.ended_with_log();
-    for word in ["was dropped and made anew", "--recreate-slot", "new epoch"] {
+    for word in ["was dropped and created again", "--recreate-slot", "new epoch"] {
         assert!(log.contains(word), "{word}: {log}");
     }
     database.sql(SCHEMA);
     let words = refused(setup.command());
-    for word in ["was dropped and made anew", "--recreate-slot"] {
+    for word in ["was dropped and created again", "--recreate-slot"] {
         assert!(words.contains(word), "{word}: {words}");
     }
     // Also where somebody has made the slot in it, whatever its position is.

@@ -57,7 +57,7 @@ pub(crate) struct Args {
     #[arg(long, env = "WALCAST_OLD")]
     pub(super) old: bool,
     /// Print the rows that are there first, as "op": "snapshot". If the connection is lost meanwhile, a line with "op":
-    /// "anew" takes back all that was printed of the table, and the rows come once more.
+    /// "reset" takes back all that was printed of the table, and the rows come once more.
     #[arg(long, env = "WALCAST_SNAPSHOT", conflicts_with = "from")]
     pub(super) snapshot: bool,
     /// Start after this position (16/B374D848, or 16/B374D848:17 inside a transaction), or with the earliest that is

@@ -40,7 +40,7 @@ pub(super) enum Output {
     /// A change, or a row that was there, as a line of text.
     Change(String),
     /// The rows that were printed are void, since they come once more: as a line of text.
-    Anew(String),
+    Reset(String),
     /// Something for people.
     Note(String),
 }
@@ -229,7 +229,7 @@ impl Feed {
                 warnings.iter().for_each(|w| note(format!("warning: {w}")));
                 if subscription.begins && std::mem::take(&mut subscription.given) {
                     let table = several.then_some(&*subscription.table);
-                    out.push(Output::Anew(line::anew(table, format)));
+                    out.push(Output::Reset(line::reset(table, format)));
                 }
             }
             Message::Live { id, position } => {

@@ -149,7 +149,7 @@ fn rows_that_were_there_come_first_and_anew_if_they_are_cut_short() {
     let anew = subscribe(&feed);
     assert_eq!((&anew["snapshot"], anew.get("from")), (&json!(true), None));
     let outputs = receive(&mut feed, subscribed);
-    assert_eq!(outputs.last(), Some(&Output::Anew(r#"{"op":"anew"}"#.into())));
+    assert_eq!(outputs.last(), Some(&Output::Reset(r#"{"op":"reset"}"#.into())));
     let outputs = receive(&mut feed, subscribed);
     assert!(
         matches!(outputs.as_slice(), [Output::Note(_)]),
@@ -176,7 +176,7 @@ fn with_two_tables() -> Feed {
 fn line(output: &Output) -> serde_json::Value {
     match output {
         Output::Change(line) => serde_json::from_str(line).unwrap(),
-        Output::Note(note) | Output::Anew(note) => panic!("{note}"),
+        Output::Note(note) | Output::Reset(note) => panic!("{note}"),
     }
 }
 

@@ -59,14 +59,14 @@ pub(super) fn of_row(
 }
 
 /// The line which says that the rows so far are void, since they come once more.
-pub(super) fn anew(table: Option<&str>, format: Format) -> String {
+pub(super) fn reset(table: Option<&str>, format: Format) -> String {
     match format {
         Format::Json => {
             let table = table.map_or(String::new(), |table| format!(r#""table":{},"#, json!(table)));
-            format!(r#"{{{table}"op":"anew"}}"#)
+            format!(r#"{{{table}"op":"reset"}}"#)
         }
         Format::Text => {
-            let mut line = String::from("anew");
+            let mut line = String::from("reset");
             push_word(&mut line, table);
             line
         }

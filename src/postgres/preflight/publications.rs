@@ -86,8 +86,8 @@ impl Inspection<'_> {
                 ),
                 format!(
                     "Nothing is to be done unless serve says so. Then name only publications that are older than the slot \
-                     (--publication), by which nothing is lost. The last way out is to make the slot anew: what was written \
-                     meanwhile and walcast has not read is lost, a new epoch begins, and clients start anew:\n\
+                     (--publication), by which nothing is lost. The last way out is to create the slot again: what was written \
+                     meanwhile and walcast has not read is lost, a new epoch begins, and clients resubscribe with new snapshots:\n\
                      SELECT pg_drop_replication_slot({slot});\n{create};"
                 ),
             );

@@ -41,13 +41,12 @@ impl Inspection<'_> {
         if let Some(reason) = slot.loss() {
             let what = format!("the server has given up the slot {name} ({reason}): changes were lost");
             if self.wanted.recreate_slot {
-                let cure =
-                    "None is needed: serve makes the slot anew (--recreate-slot), and clients start anew.";
+                let cure = "None is needed: serve creates it again (--recreate-slot), and clients resubscribe with new snapshots.";
                 self.warns(Code::SlotLost, what, cure);
             } else {
                 let create = self.sql.slot_creation(name, self.wanted.plugin.as_str())?;
                 let cure = format!(
-                    "Start with --recreate-slot, or make it anew; either way clients start anew:\n{drop_it}\n{create};"
+                    "Start with --recreate-slot, or create it again; either way clients resubscribe with new snapshots:\n{drop_it}\n{create};"
                 );
                 self.blocks(Code::SlotLost, what, cure);
             }
@@ -59,7 +58,7 @@ impl Inspection<'_> {
                     "the slot {name} was created with two_phase: pgoutput sends transactions when they are prepared, \
                      not knowing whether they will commit"
                 ),
-                format!("Name another slot, or make it anew without two_phase; prepared transactions come when they commit:\n{drop_it}"),
+                format!("Name another slot, or create it again without two_phase; prepared transactions come when they commit:\n{drop_it}"),
             );
         }
         // By the time of the second question it may be free.
