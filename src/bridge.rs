@@ -35,7 +35,7 @@ pub struct Options {
     pub create_publication: bool,
     /// The directory of the journal.
     pub data_dir: PathBuf,
-    /// How the journal is written. Its observer is the bridge's.
+    /// Options of the journal's writer. Its observer is the bridge's.
     pub journal: journal::Options,
     /// The history that the journal keeps.
     pub retention: Retention,
@@ -48,7 +48,7 @@ pub struct Options {
 /// The number of sessions that read the files of snapshots at the same moment; each has a thread meanwhile.
 const MAX_SPOOL_READERS: usize = 4;
 
-/// One database, ready to be served.
+/// A database that is ready to be served.
 pub struct Bridge {
     ingest: Ingest<Writer, Journal>,
     router: Router<Journal>,

@@ -269,7 +269,7 @@ impl Tables {
         Ok(missed)
     }
 
-    /// Whoever subscribed to these tables has been told that they are gone.
+    /// Notes that the subscribers of these tables were told that they are gone.
     pub fn told(&self, missed: &[(TableName, u32)]) {
         lock(&self.missed).retain(|table| !missed.contains(table));
     }
@@ -446,7 +446,7 @@ impl Tables {
         lock(&self.changed).values().cloned().collect()
     }
 
-    /// Whoever subscribed to these tables has been told that they changed.
+    /// Notes that the subscribers of these tables were told that they changed.
     pub fn told_changed(&self, told: &[Arc<Relation>]) {
         let is_told = |relation: &Arc<Relation>| told.iter().any(|told| Arc::ptr_eq(told, relation));
         lock(&self.changed).retain(|_, relation| !is_told(relation));

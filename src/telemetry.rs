@@ -15,7 +15,7 @@ pub use metrics::{Metrics, TableCounters, UintGauge};
 pub enum LogFormat {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// A JSON object a line.
     Json,
 }
 

@@ -161,9 +161,17 @@ fn pending_visibility(journal: &Journal, tables: &Tables) -> anyhow::Result<Pend
     let (pending_visibility, from) = recently_written(journal).context("cannot read the journal")?;
     if from > journal.start() {
         // A transaction from before the part that was read, which still waits for a standby, is not among them.
-        pending_visibility.require(tables.horizon().context("cannot ask which transactions are visible")?);
+        pending_visibility.require(
+            tables
+                .horizon()
+                .context("cannot ask which transactions are visible")?,
+        );
     }
-    pending_visibility.forget(&tables.snapshot().context("cannot ask which transactions are visible")?);
+    pending_visibility.forget(
+        &tables
+            .snapshot()
+            .context("cannot ask which transactions are visible")?,
+    );
     Ok(pending_visibility)
 }
 

@@ -28,7 +28,7 @@ const PREFIX: &str = "walcast-demo-";
 /// the traffic, and removes their files.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// Where the page is, and ws://ADDR/v1/stream.
+    /// Address of the page, and of ws://ADDR/v1/stream.
     #[arg(
         long,
         env = "WALCAST_LISTEN",
@@ -37,7 +37,7 @@ pub(crate) struct Args {
         value_parser = values::address
     )]
     listen: SocketAddr,
-    /// Where /metrics and /health are: any free port, if it is not given.
+    /// Address of /metrics and /health: any free port, if it is not given.
     #[arg(
         long,
         env = "WALCAST_ADMIN_LISTEN",

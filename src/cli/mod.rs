@@ -25,7 +25,7 @@ use crate::telemetry::{self, LogFormat};
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
-    /// How log lines look.
+    /// Format of log lines.
     #[arg(
         long,
         global = true,
@@ -34,7 +34,7 @@ pub struct Cli {
         default_value = "text"
     )]
     log_format: LogFormat,
-    /// What is logged to standard error: error, warn, info, debug or trace, also by module (walcast::ingest=debug).
+    /// Level of the log on standard error: error, warn, info, debug or trace, also by module (walcast::ingest=debug).
     /// [default: info; of demo: warn]
     #[arg(long, global = true, env = "WALCAST_LOG")]
     log: Option<String>,
@@ -58,7 +58,7 @@ impl Cli {
     /// Does what was asked for.
     ///
     /// # Errors
-    /// Whatever kept it from that, in words for people.
+    /// The cause, in words for people.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         let usual = match self.command {
             Command::Demo(_) => "warn",

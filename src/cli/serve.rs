@@ -38,7 +38,7 @@ pub(crate) struct Args {
     clients: Clients,
 }
 
-/// What is read.
+/// The source.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Source")]
 pub(crate) struct Source {
@@ -80,7 +80,7 @@ pub(crate) struct Source {
     create_publication: bool,
 }
 
-/// How it is read.
+/// The way in which it is read.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Source")]
 struct Reading {
@@ -102,7 +102,7 @@ struct Reading {
     messages: Vec<values::Names>,
 }
 
-/// Whether something is done.
+/// A switch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Switch {
     On,
@@ -118,7 +118,7 @@ enum PluginName {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Listeners")]
 struct Listen {
-    /// Where clients connect: ws://ADDR/v1/stream.
+    /// Address for clients: ws://ADDR/v1/stream.
     #[arg(
         long,
         env = "WALCAST_LISTEN",
@@ -127,7 +127,7 @@ struct Listen {
         value_parser = values::address
     )]
     listen: SocketAddr,
-    /// Where operators and Prometheus connect: /metrics, /health/live, /health/ready.
+    /// Address for operators and Prometheus: /metrics, /health/live, /health/ready.
     #[arg(
         long,
         env = "WALCAST_ADMIN_LISTEN",
@@ -154,7 +154,7 @@ struct Listen {
         value_parser = values::count
     )]
     max_connections: usize,
-    /// How long a client may take for its handshake, and to read the answer.
+    /// Time that a client may take for its handshake, and to read the answer.
     #[arg(long, env = "WALCAST_HANDSHAKE_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = values::time)]
     handshake_timeout: Duration,
 }
@@ -195,7 +195,7 @@ struct JournalArgs {
         value_parser = values::size
     )]
     max_row_bytes: ByteSize,
-    /// How much of transactions that still run is kept, beside the journal, with --streaming on. Beyond it, or when the
+    /// Amount of transactions that still run to keep, beside the journal, with --streaming on. Beyond it, or when the
     /// disk is full, they are read after their commit for ten minutes at least.
     #[arg(
         long,
@@ -210,7 +210,7 @@ struct JournalArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Snapshots")]
 struct Snapshots {
-    /// Where the rows are read that subscriptions begin with ("snapshot": true): a standby of the database, which is
+    /// Server that the rows are read from that subscriptions begin with ("snapshot": true): a standby of the database, which is
     /// waited for until it has replayed far enough. Without it they are read from the database itself.
     #[arg(
         long,
@@ -229,11 +229,11 @@ struct Snapshots {
         value_parser = values::count
     )]
     max_snapshots: usize,
-    /// How long reading a snapshot may take at the server, from its snapshot to its last row; then it is cancelled,
+    /// Time that reading a snapshot may take at the server, from its snapshot to its last row; then it is cancelled,
     /// and the subscription refused (limit_exceeded). The server's own statement_timeout holds beside it.
     #[arg(long, env = "WALCAST_SNAPSHOT_TIMEOUT", value_name = "TIME", default_value = "5min", value_parser = values::time)]
     snapshot_timeout: Duration,
-    /// How much is kept, in --data-dir, of rows that clients have not taken yet. Beyond it, the database is read as
+    /// Amount of rows to keep, in --data-dir, that clients have not taken yet. Beyond it, the database is read as
     /// slowly as they take them.
     #[arg(
         long,
@@ -257,7 +257,7 @@ struct Clients {
         value_parser = values::count
     )]
     max_subscriptions: usize,
-    /// How much may wait for a client in memory; one that reads slower is served from the journal.
+    /// Amount that may wait for a client in memory; one that reads slower is served from the journal.
     #[arg(
         long,
         env = "WALCAST_SEND_BUFFER_BYTES",
@@ -275,30 +275,30 @@ struct Clients {
         value_parser = values::size
     )]
     max_frame_bytes: ByteSize,
-    /// How often quiet clients hear how far the history has come.
+    /// Interval at which quiet clients hear how far the history has come.
     #[arg(long, env = "WALCAST_PROGRESS_INTERVAL", value_name = "TIME", default_value = "5s", value_parser = values::time)]
     progress_interval: Duration,
-    /// How long without a word from a client until it is pinged.
+    /// Time without a word from a client until it is pinged.
     #[arg(long, env = "WALCAST_PING_INTERVAL", value_name = "TIME", default_value = "20s", value_parser = values::time)]
     ping_interval: Duration,
-    /// How long without a word from a client until its connection is closed (4002).
+    /// Time without a word from a client until its connection is closed (4002).
     #[arg(long, env = "WALCAST_PONG_TIMEOUT", value_name = "TIME", default_value = "45s", value_parser = values::time)]
     pong_timeout: Duration,
-    /// How long a client may read nothing of what is sent to it, and how long a message of its may take to come, until
+    /// Time that a client may read nothing of what is sent to it, and that a message of its may take to come, until
     /// its connection is closed (4001).
     #[arg(long, env = "WALCAST_STALL_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = values::time)]
     stall_timeout: Duration,
     /// Over how long clients are told to spread their reconnects when walcast stops.
     #[arg(long, env = "WALCAST_RECONNECT_SPREAD", value_name = "TIME", default_value = "5s", value_parser = values::time_or_none)]
     reconnect_spread: Duration,
-    /// How long clients get to take their close frames when walcast stops.
+    /// Time that clients get to take their close frames when walcast stops.
     #[arg(long, env = "WALCAST_DRAIN_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = values::time_or_none)]
     drain_timeout: Duration,
 }
 
-/// How long questions to the database get to end when everything else has.
+/// Time that questions to the database get to end when everything else has.
 const QUESTIONS_TIMEOUT: Duration = Duration::from_secs(1);
-/// How much the kernel may buffer for one client: the backlog of a slow one belongs into the journal.
+/// Amount that the kernel may buffer for one client: the backlog of a slow one belongs into the journal.
 const SOCKET_SEND_BUFFER: usize = 64 * 1024;
 
 impl Source {

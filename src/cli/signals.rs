@@ -4,7 +4,7 @@ use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// What SIGHUP means to a command.
+/// The meaning of SIGHUP to a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Hangup {
     /// The terminal was closed: the command ends, unless it was started with the signal ignored (`nohup`).

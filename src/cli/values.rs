@@ -1,4 +1,4 @@
-//! What flags take: numbers, sizes, times and addresses within the bounds in which they mean something.
+//! Values of flags: numbers, sizes, times and addresses within the bounds in which they mean something.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
@@ -79,7 +79,7 @@ fn name(list: &str) -> Result<(String, Option<&str>), String> {
     }
 }
 
-/// How many of something: at least one.
+/// A number of something: at least one.
 pub(super) fn count(text: &str) -> Result<usize, String> {
     let number = text.trim().parse::<u32>().ok().filter(|&number| number > 0);
     number

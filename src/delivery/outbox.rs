@@ -12,7 +12,7 @@ use futures_util::task::AtomicWaker;
 use crate::matching::Subscription;
 use crate::protocol::{ErrorMessage, Frame};
 
-/// One thing that the router has for a session.
+/// A message of the router to a session.
 #[derive(Clone, Debug)]
 pub enum Delivery {
     /// A transaction's changes.

@@ -1,4 +1,4 @@
-//! [`ReplayPool`]: who catches up, and the threads that read the journal for them.
+//! [`ReplayPool`]: the threads that read the journal for sessions behind its head, and the requests that wait.
 //!
 //! A few threads read. As long as not many wait for one, each is read for alone and keeps its scan. Where many wait, as
 //! thousands do that come back at once, they are read for together: a thread that is free goes to the place of the one
@@ -28,15 +28,15 @@ use crate::telemetry::Metrics;
 const MAX_THREADS: usize = 2;
 /// The number of further ones for those who are read for apart.
 const MAX_APART_THREADS: usize = 1;
-/// For how many something may have been read that their sessions did not come to yet. The others wait: with thousands
-/// of sessions that are to run, those that are live would wait for theirs, and what was read takes memory.
+/// Maximum number of sessions with unread replay results. The others wait: with thousands of sessions that are to run,
+/// those that are live would wait for their turn, and results take memory.
 const MAX_SENDING: usize = 128;
-/// Once so many more may, or all who wait, reading begins again.
+/// Free places from which on reading begins again, unless fewer wait.
 const ENOUGH_ROOM: usize = 32;
-/// A session that does not come to it for so long waits for its client, and is in nobody's way.
+/// Time after which a session with an unread result is taken to wait for its client, and no longer counts.
 const AWAY_AFTER: Duration = Duration::from_secs(1);
-/// With fewer than so many who wait, each is read for alone and keeps its scan, which costs less than to begin anew
-/// for all of them at each step.
+/// With fewer than so many who wait, each is read for alone and keeps its cursor, which costs less than a new
+/// one for all of them at each step.
 const FEW: usize = 8;
 /// The distance by which somebody may be ahead to be read for together with another, in bytes of WAL: further on than
 /// one step of a scan comes, it would wait for nothing.
@@ -249,7 +249,7 @@ fn read_for_all<H: Log>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
 }
 
 impl<H: Log> Queue<H> {
-    /// One more waits for the next step of a reading.
+    /// Adds a request that waits for its next step.
     fn ask(&mut self, mut request: Box<ReplayRequest<H>>) -> oneshot::Receiver<ReplayResult<H>> {
         let (answer, answered) = oneshot::channel();
         let waiting = match request.is_apart() {

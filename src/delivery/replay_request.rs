@@ -22,13 +22,13 @@ pub struct ReplayRequest<H: Log> {
     pub until: Option<Position>,
     /// The part that the one subscription has by its snapshot.
     pub boundary: Option<Arc<SnapshotBoundary>>,
-    /// What the pool remembers of earlier steps of this replay.
+    /// State that the pool keeps from earlier steps of this replay.
     pub standing: Standing,
     /// The cursor that an earlier step answered, if nothing was rewound since.
     pub cursor: Option<ReplayCursor<H>>,
 }
 
-/// What the pool remembers of a replay from step to step.
+/// State of a replay that the pool keeps from step to step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Standing {
     /// It is read for alone, because a step for it and others failed.
@@ -39,7 +39,7 @@ pub struct Standing {
 
 /// The outcome of one step of a replay.
 pub struct ReplayResult<H: Log> {
-    /// What was found.
+    /// The result of the step.
     pub found: Result<Found, log::Error>,
     /// To be handed back with the next request.
     pub standing: Standing,

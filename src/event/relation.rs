@@ -61,7 +61,7 @@ impl fmt::Display for TableName {
     }
 }
 
-/// Which old values of a row the log holds for updates and deletes (`ALTER TABLE … REPLICA IDENTITY`).
+/// The old values of a row that the log holds for updates and deletes (`ALTER TABLE … REPLICA IDENTITY`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReplicaIdentity {
@@ -121,7 +121,7 @@ impl Collation {
     }
 }
 
-/// One column of a relation.
+/// A column of a relation.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
     /// The name, unquoted.
@@ -151,7 +151,7 @@ pub struct Relation {
     pub oid: u32,
     /// The table's name.
     pub table: TableName,
-    /// Which old values the log holds.
+    /// The old values that the log holds.
     pub replica_identity: ReplicaIdentity,
     /// The published columns, in the order in which tuples hold them.
     pub columns: Vec<Column>,
@@ -271,7 +271,7 @@ pub struct StreamRelation {
     pub oid: u32,
     /// The table's name.
     pub table: TableName,
-    /// Which old values the log holds.
+    /// The old values that the log holds.
     pub replica_identity: ReplicaIdentity,
     /// The published columns, in the order in which tuples hold them.
     pub columns: Vec<StreamColumn>,

@@ -77,7 +77,7 @@ impl<'a> OldTuple<'a> {
     }
 }
 
-/// One row's change.
+/// The change of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op<'a> {
     /// A new row.
@@ -102,7 +102,7 @@ pub enum Op<'a> {
     Truncate,
 }
 
-/// One row's change within its transaction.
+/// The change of a row, with its place in the transaction.
 #[derive(Clone, Copy, Debug)]
 pub struct RowChange<'a> {
     /// Its index among all the row changes of the transaction, from 0, before any filtering.

@@ -4,7 +4,7 @@
 //! columns, then for each a tag: `n` null, `u` unchanged TOAST, `t` text with a 32-bit length. The journal keeps it as
 //! it is, so a row's bytes are copied once between the socket and the file, and read where they lie.
 
-/// One column's value.
+/// The value of a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Value<'a> {
     /// SQL's null.

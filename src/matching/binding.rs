@@ -7,7 +7,7 @@ use crate::filter::{self, Matcher};
 
 /// The last version of the table that a query's predicate was bound to, and what it was bound to be.
 ///
-/// Binding can take a thousand times what a row does, and is done before a subscription is in force, away from the
+/// Binding can take a thousand times what a row does, and is done before a subscription is active, away from the
 /// threads that serve others; whoever needs it later finds it here.
 #[derive(Debug, Default)]
 pub(super) struct Bindings(Mutex<Option<(Arc<Relation>, Arc<Matcher>)>>);
@@ -18,7 +18,7 @@ impl Bindings {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The matcher for that version, if it is known without binding anew: the columns that it reads are the same ones.
+    /// The matcher for that version, if it is known without binding again: the columns that it reads are the same ones.
     pub(super) fn known(&self, relation: &Relation) -> Option<Arc<Matcher>> {
         let last = self.last();
         let (of, matcher) = last.as_ref()?;

@@ -1,4 +1,4 @@
-//! [`Bound`]: a query bound to one version of its table: which changes it wants, and how they are encoded.
+//! [`Bound`]: a query bound to one version of its table: the changes that it wants, and their encoder.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,9 +14,9 @@ use crate::protocol::{ErrorCode, ErrorMessage, Ops, Undecided};
 #[derive(Debug)]
 pub struct Bound {
     ops: Ops,
-    /// It is not told of rows that may have left the result.
+    /// True if it is not told of rows that may have left the result.
     withholds: bool,
-    /// It wants to know of them, and the log leaves some open.
+    /// True if it wants to know of them, and the log leaves some open.
     pub watches: bool,
     /// The encoder of the rows that it wants.
     pub encoder: Arc<RowEncoder>,
@@ -83,7 +83,7 @@ impl Bound {
 #[derive(Debug, Default)]
 pub struct ShapeCache {
     shapes: HashMap<RowShape, Arc<RowEncoder>>,
-    /// The number of those that were there when those that no query wants were last dropped.
+    /// The number of encoders after unused ones were last dropped.
     swept: usize,
 }
 
@@ -103,7 +103,7 @@ impl ShapeCache {
         Ok(encoder)
     }
 
-    /// Drops what no query wants any more, whenever there is twice as much as what was wanted the last time.
+    /// Drops encoders that no query uses, once there are twice as many as the last time.
     fn forget_unused(&mut self) {
         if self.shapes.len() > 2 * self.swept {
             self.shapes.retain(|_, encoder| Arc::strong_count(encoder) > 1);
@@ -136,7 +136,7 @@ fn hidden_key(relation: &Relation) -> ErrorMessage {
     ErrorMessage::new(ErrorCode::Forbidden, message)
 }
 
-/// The reason why changes cannot be told to anybody: nobody would know of which row.
+/// The refusal of a subscription to changes that do not name their row.
 fn unnamed(view: View<'_>) -> ErrorMessage {
     let columns: Vec<&str> = view.columns().map(|(_, column)| column.name.as_str()).collect();
     let relation = view.relation();

@@ -62,7 +62,7 @@ pub trait Sink {
     fn put_apart(&mut self, connection: ConnectionId);
 }
 
-/// Who gets what: connections, their subscriptions, and the index of what these match.
+/// The connections, their subscriptions, and the index of what these match.
 #[derive(Debug)]
 pub struct SubscriptionRegistry {
     connections: Slab<Connection>,
@@ -291,7 +291,7 @@ impl SubscriptionRegistry {
         self.open.retain(|&open| open != connection);
     }
 
-    /// Puts a subscription in force: its changes after `after` go to `connection` from now on.
+    /// Activates a subscription: its changes after `after` go to `connection` from now on.
     ///
     /// Should the query not fit the table as rows of it last came by, it may fit those to come: the table may have
     /// changed since. It ends if another row like that comes.
@@ -327,7 +327,7 @@ impl SubscriptionRegistry {
         self.widest = self.widest.max(held.memberships.len());
     }
 
-    /// Takes a subscription out of force. One that is not in force is none of its business.
+    /// Removes a subscription. Does nothing if it is not active.
     pub fn unsubscribe(&mut self, connection: ConnectionId, subscription: &Arc<Subscription>) {
         let query = &subscription.query;
         let table = self.by_name.get(query.table()).copied();

@@ -95,7 +95,7 @@ fn schema_changed(message: String) -> ErrorMessage {
 
 impl SubscriptionRegistry {
     /// The table that a relation belongs to, if anybody subscribed to it. The first row of a new version of the
-    /// relation binds the table's queries anew.
+    /// relation binds the table's queries again.
     pub(super) fn route(&mut self, relation: &Arc<Relation>, sink: &mut impl Sink) -> Option<usize> {
         if let Some((_, table)) = self.relations.get(&Arc::as_ptr(relation).addr()) {
             return *table;

@@ -82,7 +82,7 @@ pub struct Undecided {
 }
 
 impl Undecided {
-    /// One more, if it is undecided.
+    /// Counts a change if it is undecided.
     pub(super) fn add(&mut self, membership: ResultChange) {
         self.deletes += u64::from(membership.may_have_left());
         self.changes += u64::from(matches!(membership.decision, Decision::MayBe { .. }));

@@ -1,4 +1,4 @@
-//! Who reads a slot, and what keeps the server from letting go of WAL: open transactions, prepared ones.
+//! The reader of a slot, and what keeps the server from letting go of WAL: open transactions, prepared ones.
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ const WAITING: i32 = i32::from_be_bytes(*b"walc");
 pub struct SlotReader {
     /// Its server process.
     pub pid: u32,
-    /// Who it is, for people: `pid 4711 (walcast, from 10.0.0.7)`.
+    /// Its description for people: `pid 4711 (walcast, from 10.0.0.7)`.
     pub description: String,
     /// The mark that it carries, see [`Connection::mark_session`].
     pub mark: Option<u64>,
@@ -135,7 +135,7 @@ impl Connection {
         self.query_one("the slot's standbys", &sql)?.parse(0, "count")
     }
 
-    /// Who reads the slot now; `None` if nobody does, or if there is no such slot.
+    /// The reader of the slot now; `None` if nobody does, or if there is no such slot.
     pub fn slot_reader(&mut self, name: &SlotName) -> Result<Option<SlotReader>, Error> {
         let rows = self.query(&format!(
             "SELECT s.active_pid, pg_catalog.format('process %s (%s, from %s)', s.active_pid, \

@@ -169,7 +169,7 @@ impl<'a> Connector<'a> {
         }
     }
 
-    /// One attempt; in case of failure also whether TLS was involved.
+    /// Makes one attempt; in case of failure also whether TLS was involved.
     fn start(
         &self,
         host: &Host,

@@ -46,7 +46,7 @@ pub enum Severity {
     Blocks,
 }
 
-/// Which kind of finding it is.
+/// The kind of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[allow(missing_docs)] // The names say it; `Finding::what` says it at length.
 pub enum Code {
@@ -93,7 +93,7 @@ pub enum Code {
 /// Something that is not as it should be. `Display` is what `walcast check` prints.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Which kind it is.
+    /// Its kind.
     pub code: Code,
     /// The severity.
     pub severity: Severity,

@@ -105,7 +105,7 @@ pub enum Plugin {
     /// Postgres' own, there in every server.
     #[default]
     Pgoutput,
-    /// One that writes JSON, of a package of its own.
+    /// A plugin that writes JSON, of a package of its own.
     Wal2json,
 }
 
@@ -125,7 +125,7 @@ impl fmt::Display for Plugin {
     }
 }
 
-/// Which history a session looks at (`IDENTIFY_SYSTEM`).
+/// The history that a session looks at (`IDENTIFY_SYSTEM`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SystemIdentity {
     /// The cluster's identifier, given by `initdb`; a copy of the cluster keeps it.
@@ -211,7 +211,7 @@ impl SlotState {
 }
 
 impl Connection {
-    /// Which history this session, one for replication, looks at.
+    /// The history that this session, one for replication, looks at.
     pub fn identify_system(&mut self) -> Result<SystemIdentity, Error> {
         let row = self.query_one("IDENTIFY_SYSTEM", "IDENTIFY_SYSTEM")?;
         Ok(SystemIdentity {
@@ -318,7 +318,7 @@ impl Connection {
             .map(drop)
     }
 
-    /// Which of the publications do not exist in this database.
+    /// Those of the publications that do not exist in this database.
     pub fn missing_publications(&mut self, names: &[Publication]) -> Result<Vec<Publication>, Error> {
         let rows = self.query("SELECT pubname FROM pg_catalog.pg_publication")?;
         let exists = |name: &&Publication| rows.iter().any(|row| row.get(0) == Some(name.as_str()));

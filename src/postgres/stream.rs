@@ -32,7 +32,7 @@ pub fn is_refused_option(error: &Error) -> bool {
     matches!(error, Error::Server(error) if error.code == "22023" && error.message.contains(EXACT_NUMBERS))
 }
 
-/// Which stream to start.
+/// The stream to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StartReplication {
     /// The slot.

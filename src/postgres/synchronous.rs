@@ -1,4 +1,4 @@
-//! Whether commits wait for a session: the grammar of `synchronous_standby_names`.
+//! The commits that wait for a session: the grammar of `synchronous_standby_names`.
 
 use super::connection::{Connection, Row};
 use super::error::Error;

@@ -53,7 +53,7 @@ pub(super) fn header(bytes: &[u8]) -> Result<Option<(u8, usize)>, WireError> {
         .ok_or(WireError::Length(length))
 }
 
-/// One message from the server, its body still in the receive buffer.
+/// A message from the server, its body still in the receive buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct RawMessage<'a> {
     pub(super) tag: u8,
@@ -83,9 +83,9 @@ pub(super) enum Message<'a> {
     CopyBoth,
     CopyData(&'a [u8]),
     CopyDone,
-    /// One that says nothing we need: an empty query's answer, a notification, that a statement was parsed.
+    /// A message that says nothing we need: an empty query's answer, a notification, that a statement was parsed.
     Irrelevant,
-    /// One whose tag we do not know, or that only answers what we never ask.
+    /// A message whose tag we do not know, or that only answers what we never ask.
     Unknown,
 }
 

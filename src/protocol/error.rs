@@ -32,7 +32,7 @@ pub enum ErrorCode {
     ResumeInvalid,
     /// A column that the subscription needs is gone or changed its type.
     SchemaChanged,
-    /// One more than the server allows of something; the detail names it.
+    /// More than the server allows of something; the detail names it.
     LimitExceeded,
     /// Too many messages; the detail says how long to wait.
     RateLimited,
@@ -175,7 +175,7 @@ pub enum CloseCode {
         /// The time; whole seconds are sent.
         spread: Duration,
     },
-    /// What came is not the websocket protocol.
+    /// The client broke the websocket protocol.
     ProtocolError,
     /// A text message was not UTF-8.
     NotText,

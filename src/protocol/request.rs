@@ -11,7 +11,7 @@ use crate::lsn::{Epoch, Start};
 /// A message from a client.
 #[derive(Clone, Debug)]
 pub enum ClientMessage {
-    /// Who is asking, or a fresh token for the same subject.
+    /// A token that says who is asking, or a fresh one for the same subject.
     Auth {
         /// The token, as yet unverified.
         token: Token,

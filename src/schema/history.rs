@@ -25,7 +25,7 @@ pub(super) struct History {
     file: File,
     epoch: Epoch,
     tables: HashMap<u32, Versions>,
-    /// The file's lines, and how many of them there were when it was last written anew.
+    /// The file's lines, and how many of them there were when it was last rewritten.
     lines: usize,
     written: usize,
     /// True while the file has lines that may not survive a crash.
@@ -40,7 +40,7 @@ struct Versions {
     is_cut: bool,
 }
 
-/// A version of a table that was in force at some moment before `seen`, and from there on until the next.
+/// A version of a table that was current at some moment before `seen`, and from there on until the next.
 #[derive(Clone, Debug)]
 pub(super) struct Version {
     pub(super) seen: Lsn,
@@ -61,7 +61,7 @@ struct Line<'l> {
 const MAX_VERSIONS: usize = 64;
 /// No commit record is longer, in bytes.
 const MAX_COMMIT_RECORD: u64 = 1024 * 1024;
-/// So many lines are not worth writing anew.
+/// The number of lines below which the file is not rewritten.
 const FEW_LINES: usize = 4096;
 
 impl History {

@@ -2,7 +2,7 @@
 //!
 //! Postgres logs nothing when a table is dropped, renamed or swapped for another. The first row after it shows it: by
 //! another OID under the name, or another name for the OID. What a client held of the name before that is not the
-//! table's, so the history of the name begins there anew. This has to outlive a restart: it is in a file of one JSON
+//! table's, so a new history of the name begins there. This has to outlive a restart: it is in a file of one JSON
 //! object a line, the last one for a name counts, and a line that was cut short by a crash does not.
 
 use std::collections::HashMap;
@@ -55,7 +55,7 @@ impl Names {
             .lines()
             .filter_map(|line| serde_json::from_str::<Line>(line).ok());
         let lines: Vec<Line> = lines.filter(|line| line.epoch == epoch).collect();
-        // Written anew without what does not count any more.
+        // Rewritten without what does not count any more.
         let draft = path.with_extension("new");
         let mut file = private_files::create(&draft)?;
         let mut names = HashMap::new();

@@ -1,7 +1,7 @@
 //! [`Renames`]: tables that the stream goes on calling by a name that they do not have any more.
 //!
 //! pgoutput describes a table again when it was altered, but not when its schema was renamed, nor, of rows that are
-//! published as their root's, when the root was. A stream that begins anew names every row as it was named when it was
+//! published as their root's, when the root was. A stream that starts again names every row as it was named when it was
 //! written.
 
 use std::collections::HashMap;

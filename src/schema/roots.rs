@@ -2,7 +2,7 @@
 //!
 //! The stream describes a partition again when that is altered, but says nothing when it is detached or dropped, or
 //! when another one is altered that has written no row since. So what is known of a root's old rows, the weakest of
-//! its partitions', may be too little for ever. A stream that begins anew, past where this was found, knows only the
+//! its partitions', may be too little for ever. A stream that starts again, past where this was found, knows only the
 //! partitions that there are.
 
 use std::collections::HashMap;

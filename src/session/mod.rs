@@ -50,20 +50,20 @@ use work::{Outcome, Work};
 /// The largest message that a client may send, in bytes.
 pub const MAX_CLIENT_MESSAGE_BYTES: usize = 64 * 1024;
 
-/// Bounds and habits of sessions.
+/// Limits and intervals of sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// Bounds on what a connection may say.
     pub limits: Limits,
-    /// About how many bytes may wait for a client before it reads on from the journal.
+    /// The bytes that may wait for a client before it reads on from the journal, about.
     pub outbox_bytes: usize,
-    /// About how large a frame may grow, in bytes.
+    /// The size of a frame, in bytes, about.
     pub max_frame_bytes: usize,
     /// The interval at which a quiet client hears how far the history has come.
     pub progress_interval: Duration,
-    /// The time that a client may read nothing of what is sent to it, and how long a message of its may take to come.
+    /// The time that a client may read nothing of what is sent to it, and that a message of its may take to come.
     pub stall_timeout: Duration,
-    /// Over how long clients are told to spread their reconnects when walcast goes away.
+    /// The time over which clients are told to spread their reconnects when walcast goes away.
     pub spread: Duration,
 }
 
@@ -82,9 +82,9 @@ pub struct Services<H: Log> {
     pub metrics: Arc<Metrics>,
     /// The database's name.
     pub database: String,
-    /// Bounds and habits.
+    /// Limits and intervals.
     pub options: Options,
-    /// Those who read the past.
+    /// Reads the past.
     pub replays: Arc<ReplayPool<H>>,
     /// The number of sessions that may read what is kept of snapshots at the same moment: the others wait their turn.
     pub spool_readers: Semaphore,
@@ -130,7 +130,7 @@ enum Event<H: Log> {
     Stop,
 }
 
-/// One client.
+/// A client's connection.
 pub struct Session<H: Log> {
     shared: Arc<Services<H>>,
     caller: Caller,
@@ -140,13 +140,13 @@ pub struct Session<H: Log> {
     /// The history that the client was told of. Positions of another mean nothing to it.
     epoch: Epoch,
     machine: Machine,
-    /// What is to be done, and when.
+    /// Decides what is to be done, and when.
     cursor: Cursor,
     /// The place at the router, with the outbox.
     registration: Option<Arc<Registration>>,
     /// Space for what the outbox has.
     items: Vec<Delivery>,
-    /// Where the replays are that go on from there.
+    /// Cursors of the replays that go on from where they are.
     replays: Vec<(ReplayId, ReplayCursor<H>)>,
     /// Rows that subscriptions begin with, unless one of them is at work.
     rows: Vec<Snapshot>,

@@ -1,4 +1,4 @@
-//! One step of a replay: what it waits for, and what those who read say.
+//! A step of a replay: what it waits for, and its outcome.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -60,7 +60,7 @@ async fn wait_for<H: Log>(shared: &Services<H>, wait: Wait, at: Lsn) -> bool {
     match wait {
         Wait::No => {}
         Wait::Apart => {
-            // Nothing is read anew for each transaction, however many there are.
+            // A reading for each transaction would be too many.
             tokio::time::sleep(APART_POLL).await;
             drop(tokio::time::timeout(FUTURE_POLL, heads.wait_for(|head| *head > at)).await);
         }
@@ -72,7 +72,7 @@ async fn wait_for<H: Log>(shared: &Services<H>, wait: Wait, at: Lsn) -> bool {
         }
         Wait::Start(_) if at <= shared.router.position() => {}
         Wait::Start(since) => {
-            // Whether it came or not is looked at again.
+            // Looked at again below, come or not.
             drop(tokio::time::timeout(FUTURE_POLL, heads.wait_for(|head| *head >= at)).await);
             let is_there = at <= shared.history.head();
             if !is_there && since.is_some_and(|since: Instant| since.elapsed() >= FUTURE_PATIENCE) {

@@ -1,4 +1,4 @@
-//! From a `subscribe` message to a subscription that can be put in force, or to the words that refuse it.
+//! From a `subscribe` message to a subscription that can be activated, or to the words that refuse it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,7 +32,7 @@ pub(super) struct Prepared {
     pub(super) cost: Cost,
 }
 
-/// With what a subscription begins.
+/// The start of a subscription.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Beginning {
     /// The next transaction.
@@ -142,7 +142,7 @@ impl Prepared {
         query.hold_to_key(&relation);
         let mut learnt = None;
         loop {
-            // Whatever else is wrong with it is found again below.
+            // Other errors are found again below.
             let question = match long {
                 true => {
                     let table = Arc::clone(&relation);
@@ -187,7 +187,7 @@ impl Prepared {
         })
     }
 
-    /// The answer, once the subscription is in force after `position`.
+    /// The answer, once the subscription is active after `position`.
     pub(super) fn subscribed(&self, position: Position) -> String {
         let columns = self
             .columns

@@ -25,7 +25,7 @@ pub(super) enum Lost {
     Stalled,
 }
 
-/// Whether a client takes what it is sent.
+/// The pace at which a client takes what it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pace {
     /// It does.

@@ -63,7 +63,7 @@ pub enum Error {
     /// The database refuses, or cannot be reached.
     #[error("the rows cannot be read")]
     Postgres(#[from] postgres::Error),
-    /// What was read cannot be kept.
+    /// The rows that were read cannot be kept.
     #[error("the rows cannot be kept on disk")]
     Spool(#[source] std::io::Error),
     /// The journal cannot be read.

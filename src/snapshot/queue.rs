@@ -8,7 +8,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-/// Who asked: whose turns are counted together.
+/// The owner of a request: its turns are counted together.
 pub(super) type Owner = u64;
 
 /// A place that was given.

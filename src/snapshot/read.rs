@@ -70,7 +70,7 @@ impl Read {
         }
     }
 
-    /// One more place at its beginning; `None` if it is too old or of another history, has failed, or part of it is
+    /// Another place at its beginning; `None` if it is too old or of another history, has failed, or part of it is
     /// gone.
     pub(super) fn join(self: &Arc<Read>, epoch: &Epoch) -> Option<Cursor> {
         let mut state = self.lock();
@@ -231,7 +231,7 @@ impl Rows {
     }
 }
 
-/// One client's place in a reading. Once all of them are dropped, the reading is cancelled at the server.
+/// A client's place in a reading. Once all of them are dropped, the reading is cancelled at the server.
 #[derive(Debug)]
 pub struct Cursor {
     read: Arc<Read>,

@@ -143,7 +143,7 @@ pub(super) fn facts(oid: u32, publications: &[Publication], version: u32) -> Str
     )
 }
 
-/// Which of a table's rows the stream will tell the changes of.
+/// The rows of a table whose changes the stream will tell.
 #[derive(Debug)]
 pub(super) struct Facts {
     /// True if it is partitioned. If not, its own rows alone: tables that inherit from it are published as themselves.
@@ -151,7 +151,7 @@ pub(super) struct Facts {
     /// The conditions on them: that the publications put, for one operation or another, and that their partition logs
     /// changes, which foreign and unlogged ones do not.
     conditions: Vec<String>,
-    /// Where there are foreign partitions, those that log changes, and all columns: to read the table would read the
+    /// If there are foreign partitions, those that log changes, and all columns: to read the table would read the
     /// foreign ones, too, whose servers may be far. `None` if the role may read some by the root alone, or some were
     /// detached or renamed just now.
     parts: Option<(Vec<String>, String)>,

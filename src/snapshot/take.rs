@@ -133,7 +133,7 @@ fn hold(
         .query_while(&statement::hold(&relation.table), is_wanted)
         .map_err(of_table)?;
     let unchanged = connection.query_one("the table's files", &statement::is_unchanged(relation.oid))?;
-    // Another table has the name by now: a database that was made anew has it under another OID.
+    // Another table has the name by now: a database that was created again has it under another OID.
     let unchanged = unchanged.get(0).ok_or(Error::TableChanged)?;
     Ok(unchanged == "t")
 }

@@ -104,7 +104,7 @@ pub struct ArrayText<'a> {
     delimiter: u8,
 }
 
-/// One dimension of an array.
+/// A dimension of an array.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Dimension {
     /// The index of the first element, 1 unless the array says otherwise.

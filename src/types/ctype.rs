@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CollationQuestion;
 
-/// Which letter is whose lower case, under a collation.
+/// The lower case of each letter, under a collation.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ctype {
@@ -180,7 +180,7 @@ impl CaseMap {
     /// each with what it becomes, and those that `upper` changes.
     ///
     /// # Errors
-    /// What a pattern means changes: `%`, `_` or the backslash. Then the ctype has no map.
+    /// A character that has a meaning in patterns changes: `%`, `_` or the backslash. Then the ctype has no map.
     pub fn learn(
         name: &str,
         lower: impl IntoIterator<Item = (char, char)>,

@@ -32,18 +32,18 @@ pub struct Paths {
     places: Slab<Place>,
 }
 
-/// Where a way leads to.
+/// The target of a way.
 #[derive(Debug, Default)]
 struct Place {
     /// The number of ways that end here.
     ends: u32,
     /// The place before it, and the step from there.
     from: Option<(u32, Edge)>,
-    /// Where keys of an object lead on to. A number is a key and an index for some, and a key alone for others.
+    /// Targets by an object's keys. A number is a key and an index for some, and a key alone for others.
     fields: HashMap<Box<[u8]>, Vec<u32>>,
-    /// Where elements of an array do, in their order.
+    /// Targets by an array's elements, in their order.
     elements: Vec<(u32, u32)>,
-    /// Where a scalar does that is its own element.
+    /// The target of a scalar that is its own element.
     itself: Option<u32>,
 }
 
@@ -197,7 +197,7 @@ impl Paths {
 struct Walk<'p, 'a> {
     paths: &'p Paths,
     form: JsonForm,
-    /// Which places it came to: to none twice, unless a key stands twice.
+    /// The places that it came to: none twice, unless a key stands twice.
     met: Vec<bool>,
     found: Vec<(u32, &'a [u8])>,
 }

@@ -42,7 +42,7 @@ impl From<Malformed> for JsonError {
     }
 }
 
-/// Which of the two types a document has.
+/// The type of a document, of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum JsonForm {
     /// `json`: as it was written; a key may stand twice.

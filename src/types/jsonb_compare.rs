@@ -1,4 +1,4 @@
-//! Whether one `jsonb` equals or contains another, from their text in the one way of printing it.
+//! Equality and containment of two `jsonb` values, from their text in the one way of printing it.
 
 use super::json_read::{Children, Shape, number, split_string, split_value, without_blanks};
 use super::jsonb::{JsonError, any};

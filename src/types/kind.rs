@@ -103,7 +103,7 @@ pub enum Kind {
     Other,
 }
 
-/// One attribute of a composite type.
+/// An attribute of a composite type.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attribute {
     /// The name, unquoted.

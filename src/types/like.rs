@@ -1,6 +1,6 @@
 //! [`Pattern`]: LIKE and ILIKE (`like_match.c`), in time linear in the text and without recursion.
 //!
-//! What stands between two `%` is searched for from left to right. A piece of literal bytes is found by a search that
+//! The part between two `%` is searched for from left to right. A piece of literal bytes is found by a search that
 //! takes time linear in the text whatever both are (Two-Way). One with `_`, or whose letters fold, is held against the
 //! text place by place, which is fastest where few places look alike; where many do, all places are followed at once,
 //! a bit for each byte of the piece (Baeza-Yates and Gonnet, "A New Approach to Text Searching"), 64 of them in a
@@ -28,7 +28,7 @@ pub enum PatternError {
     /// The escape character stands before nothing. (Postgres says so only when a row's text gets a match that far.)
     #[error("LIKE pattern must not end with escape character")]
     EndsInEscape,
-    /// What follows ESCAPE is longer than a character.
+    /// The text behind ESCAPE is longer than a character.
     #[error("invalid escape string: it must be empty or one character")]
     EscapeTooLong,
 }

@@ -67,15 +67,15 @@ pub(crate) struct Args {
     /// The epoch that --from is of: refused if it is not the server's.
     #[arg(long, env = "WALCAST_EPOCH", value_name = "EPOCH", requires = "from")]
     pub(super) epoch: Option<String>,
-    /// What now() is in --where, as an earlier tail said: needed with --from where --where asks for it. [default: when
+    /// Value of now() in --where, as an earlier tail said: needed with --from where --where asks for it. [default: when
     /// the subscription is made]
     #[arg(long, env = "WALCAST_NOW", value_name = "TIME")]
     pub(super) now: Option<String>,
-    /// What becomes of changes for which the log cannot decide if their row belongs to the result. [default: the
+    /// Treatment of changes for which the log cannot decide if their row belongs to the result. [default: the
     /// server's: refuse]
     #[arg(long, env = "WALCAST_UNDECIDED", value_enum)]
     pub(super) undecided: Option<Undecided>,
-    /// How bigint and numeric values are printed.
+    /// Form in which bigint and numeric values are printed.
     #[arg(long, env = "WALCAST_NUMBERS", value_enum, default_value = "native")]
     pub(super) numbers: Numbers,
     /// How changes are printed.

@@ -23,7 +23,7 @@ pub(super) fn of_collation(version: u32) -> String {
     )
 }
 
-/// That of the database `d`'s own collation.
+/// The expression for the database `d`'s own collation.
 pub(super) fn of_database(version: u32) -> String {
     checked(version, &default_name(version))
 }

@@ -13,9 +13,9 @@ pub(super) struct Facts {
     pub(super) partitioned: bool,
     /// True if its changes are published as an ancestor's.
     pub(super) as_root: bool,
-    /// Which operations our publications have of it, with their row filters.
+    /// The operations that our publications have of it, with their row filters.
     pub(super) ours: Vec<Ours>,
-    /// Which operations those have that publish partitions of it alone. The server publishes a partition's changes as its
+    /// The operations of those that publish partitions of it alone. The server publishes a partition's changes as its
     /// root's if one publication does, and of each what any publication has of it.
     pub(super) of_partitions: Vec<Ours>,
     /// The column lists of publications, anybody's, that have its updates or deletes.

@@ -9,7 +9,7 @@ use crate::event::ReplicaIdentity;
 use crate::lsn::Lsn;
 use crate::types::{Attnum, Ctype};
 
-/// Which tables to read.
+/// The tables to read.
 pub(super) enum Scope<'a> {
     /// These, with all of their columns, as these publications have them; and those of them whose partitions are not
     /// to be asked for.

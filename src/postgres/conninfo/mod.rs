@@ -65,16 +65,16 @@ pub enum SslMode {
     VerifyFull,
 }
 
-/// Which servers of the list will do (`target_session_attrs`).
+/// The kind of server that is accepted from the list (`target_session_attrs`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TargetSession {
     /// Any that lets us in.
     Any,
-    /// One that is no standby and whose transactions are not read-only by default.
+    /// A server that is no standby and whose transactions are not read-only by default.
     ReadWrite,
     /// The opposite of `ReadWrite`.
     ReadOnly,
-    /// One that is no standby.
+    /// A server that is no standby.
     Primary,
     /// A standby.
     Standby,
@@ -82,7 +82,7 @@ pub enum TargetSession {
     PreferStandby,
 }
 
-/// Whether the login is bound to the TLS channel it runs in (`channel_binding`).
+/// The binding of the login to the TLS channel that it runs in (`channel_binding`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelBinding {
     /// Never.
@@ -119,7 +119,7 @@ impl fmt::Debug for Password {
     }
 }
 
-/// One server that may be tried.
+/// A server that may be tried.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Host {
     /// A host name or address, or the directory of a unix socket (starts with `/`, or with `@` if abstract).
@@ -160,7 +160,7 @@ pub struct Ssl {
     pub key: Option<PathBuf>,
     /// True if TLS starts at once, without asking first (`sslnegotiation=direct`; needs Postgres 17).
     pub direct: bool,
-    /// Whether the login is bound to the TLS channel.
+    /// The binding of the login to the TLS channel.
     pub channel_binding: ChannelBinding,
 }
 
@@ -226,7 +226,7 @@ pub struct ConnInfo {
     pub application_name: String,
     /// Further settings of the session, as `-c name=value`.
     pub options: Option<String>,
-    /// Which servers will do.
+    /// The kind of server that is accepted.
     pub target_session: TargetSession,
     /// TCP's own watch over a silent connection.
     pub keepalives: Keepalives,

@@ -1,6 +1,6 @@
 //! [`Frame`]: a transaction, or a piece of one, as a client receives it.
 //!
-//! What is costly, a change's row, is encoded once however many subscriptions it concerns; a frame puts such encoded
+//! A change's row, which is the costly part, is encoded once however many subscriptions it concerns; a frame puts such encoded
 //! parts behind each subscription's own name. Clients with the same subscriptions share the whole frame.
 
 use std::io::Write as _;
@@ -15,13 +15,13 @@ use crate::lsn::Position;
 pub struct Frame {
     /// The place where the client stands once it has applied this frame.
     pub position: Position,
-    /// When the transaction committed, by the server's clock.
+    /// The time of the commit, by the server's clock.
     pub committed_at: Timestamp,
     /// The message.
     pub text: Utf8Bytes,
 }
 
-/// One change as one subscription sees it.
+/// A change as one subscription sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Part<'a> {
     /// The change's index in its transaction.
@@ -32,7 +32,7 @@ pub struct Part<'a> {
     pub rest: &'a [u8],
 }
 
-/// Which messages a piece of a transaction becomes.
+/// The way in which a piece of a transaction becomes messages.
 #[derive(Clone, Copy, Debug)]
 pub struct Framing<'a> {
     /// The transaction.
@@ -41,7 +41,7 @@ pub struct Framing<'a> {
     pub only: Option<&'a str>,
     /// True if the transaction ends with this piece.
     pub last: bool,
-    /// About how large a frame may grow before the next one begins. A single change is never divided.
+    /// The size at which a frame ends and the next one begins, about, in bytes. A single change is never divided.
     pub max_bytes: usize,
 }
 

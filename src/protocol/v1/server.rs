@@ -14,7 +14,7 @@ use crate::protocol::{Detail, ErrorMessage};
 pub enum ServerMessage<'a> {
     /// The first message of a connection; with auth required, only after a good token.
     Hello(Hello<'a>),
-    /// The subscription is in force.
+    /// The subscription is active.
     Subscribed(Subscribed<'a>),
     /// Snapshot or catch-up is over: the subscription moves with the connection from here on.
     Live {
@@ -69,7 +69,7 @@ impl Serialize for ErrorMessage {
     }
 }
 
-/// Who the server is, and what can be asked of it.
+/// The server's greeting: who it is, and what can be asked of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Hello<'a> {
     /// The protocol's version, [`Hello::PROTOCOL`].
