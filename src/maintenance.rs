@@ -117,7 +117,7 @@ impl Maintenance {
             return true;
         }
         let ended = self.router.end_tables(seen.gone.clone(), seen.written).await;
-        self.tables.told(&seen.gone);
+        self.tables.acknowledge_gone(&seen.gone);
         ended.is_ok()
     }
 
@@ -127,7 +127,7 @@ impl Maintenance {
             return true;
         }
         let ended = self.router.end_changed(seen.changed.clone(), seen.written).await;
-        self.tables.told_changed(&seen.changed);
+        self.tables.acknowledge_changed(&seen.changed);
         ended.is_ok()
     }
 
@@ -148,7 +148,7 @@ impl Maintenance {
         let mut connection = Connection::connect(&self.source.conninfo, Purpose::Query)?;
         let slot = connection.slot(&self.source.slot)?;
         let has_slot = slot.is_some();
-        let gone = self.tables.refresh_and_miss()?;
+        let gone = self.tables.refresh_and_report_gone()?;
         let changed = self.tables.changed();
         // After the tables were read: whatever they lack was written by then.
         let written = connection.written()?;

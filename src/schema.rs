@@ -252,11 +252,11 @@ impl Tables {
     }
 
     /// Asks the database for all tables, and returns those that were known and are gone: dropped, renamed, not
-    /// published any more. They are returned until [`Tables::told`]. Blocking.
+    /// published any more. They are returned until [`Tables::acknowledge_gone`]. Blocking.
     ///
     /// # Errors
     /// The database does not answer.
-    pub fn refresh_and_miss(&self) -> Result<Vec<(TableName, u32)>, Error> {
+    pub fn refresh_and_report_gone(&self) -> Result<Vec<(TableName, u32)>, Error> {
         let mut asked = lock(&self.asked);
         self.refresh_by(&mut asked)?;
         if !lock(&self.missed).is_empty() {
@@ -265,12 +265,12 @@ impl Tables {
         }
         let seen = lock(&self.missed).clone();
         let (back, missed): (Vec<_>, Vec<_>) = seen.into_iter().partition(|(name, oid)| self.has(name, *oid));
-        self.told(&back);
+        self.acknowledge_gone(&back);
         Ok(missed)
     }
 
     /// Notes that the subscribers of these tables were told that they are gone.
-    pub fn told(&self, missed: &[(TableName, u32)]) {
+    pub fn acknowledge_gone(&self, missed: &[(TableName, u32)]) {
         lock(&self.missed).retain(|table| !missed.contains(table));
     }
 
@@ -441,13 +441,13 @@ impl Tables {
         lock(&self.history).last(oid).cloned()
     }
 
-    /// The tables whose columns were found to be others than before, until [`Tables::told_changed`].
+    /// The tables whose columns were found to be others than before, until [`Tables::acknowledge_changed`].
     pub fn changed(&self) -> Vec<Arc<Relation>> {
         lock(&self.changed).values().cloned().collect()
     }
 
     /// Notes that the subscribers of these tables were told that they changed.
-    pub fn told_changed(&self, told: &[Arc<Relation>]) {
+    pub fn acknowledge_changed(&self, told: &[Arc<Relation>]) {
         let is_told = |relation: &Arc<Relation>| told.iter().any(|told| Arc::ptr_eq(told, relation));
         lock(&self.changed).retain(|_, relation| !is_told(relation));
     }

@@ -13,7 +13,7 @@ use crate::matching::{ConnectionId, Subscription};
 /// Commands that may wait for the router; beyond it sessions wait.
 pub(super) const MAX_COMMANDS: usize = 1024;
 
-/// A request of a session, or of the upkeep, to the router.
+/// A request of a session, or of maintenance, to the router.
 #[derive(Debug)]
 pub(super) enum Command {
     Join {

@@ -42,7 +42,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         self.find_out_who_waits(&mut connection)?;
         self.receives_first = self.is_to_receive_first()?;
         if self.streams() {
-            self.unstreamed.begins(self.held());
+            self.streaming_pause.begins(self.held());
         }
         let start = self.start();
         let status_interval = status_interval(&mut connection)?;
@@ -57,7 +57,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             }
             started => started?,
         };
-        self.trouble.begins(start.from, written);
+        self.failures.begins(start.from, written);
         self.metrics.replication_connects.inc();
         Ok(Started {
             stream,
@@ -133,7 +133,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
 
     /// True if transactions are to be asked for while they still run.
     fn streams(&self) -> bool {
-        let is_over = || self.unstreamed.is_over(Instant::now(), self.held());
+        let is_over = || self.streaming_pause.is_over(Instant::now(), self.held());
         self.options.streaming && !self.receives_first && is_over()
     }
 

@@ -10,7 +10,7 @@ use crate::lsn::Lsn;
 use crate::postgres::SlotName;
 use crate::telemetry::chain;
 
-/// The trouble that keeps the stream from going on, or kept it until a moment ago.
+/// The failures that keep the stream from going on, or kept it until a moment ago.
 #[derive(Debug, Default)]
 pub(super) struct FailureTracker {
     /// The last words, with their cure; empty while all is well.
@@ -50,7 +50,7 @@ impl FailureTracker {
         });
     }
 
-    /// True if the stream, which has come to `received` and the journal to `head`, is over the trouble: said once.
+    /// True if the stream, which has come to `received` and the journal to `head`, is over them: said once.
     pub(super) fn is_over(&mut self, received: Lsn, head: Lsn) -> bool {
         let Some(goal) = &self.goal else { return false };
         // Where nothing was wrong, the server's first word is enough. It may have much to read that is none of ours,
@@ -219,76 +219,76 @@ mod tests {
     fn an_error_at_the_same_change_is_said_once_however_often_the_stream_begins() {
         let slot = SlotName::new("s").unwrap();
         let gone = || refusal("42704", "publication \"pub\" does not exist");
-        let mut trouble = FailureTracker::default();
-        let (reason, cure) = trouble.because(&gone(), true, Lsn(10), &slot).unwrap();
+        let mut failures = FailureTracker::default();
+        let (reason, cure) = failures.because(&gone(), true, Lsn(10), &slot).unwrap();
         assert!(reason.contains("does not exist"), "{reason}");
         let cure = cure.unwrap().to_string();
         assert!(cure.contains("pg_replication_slot_advance('s'"), "{cure}");
         for _ in 0..3 {
-            trouble.begins(Lsn(10), Lsn(20));
+            failures.begins(Lsn(10), Lsn(20));
             // What lies before the change comes through each time, and notes a position.
-            assert!(!trouble.is_over(Lsn(15), Lsn(15)));
-            assert_eq!(trouble.because(&gone(), true, Lsn(10), &slot), None);
+            assert!(!failures.is_over(Lsn(15), Lsn(15)));
+            assert_eq!(failures.because(&gone(), true, Lsn(10), &slot), None);
         }
-        trouble.begins(Lsn(10), Lsn(20));
-        assert!(trouble.is_over(Lsn(20), Lsn(10)));
-        assert!(!trouble.is_over(Lsn(21), Lsn(21)), "it is over once");
-        assert!(trouble.because(&gone(), true, Lsn(10), &slot).is_some());
+        failures.begins(Lsn(10), Lsn(20));
+        assert!(failures.is_over(Lsn(20), Lsn(10)));
+        assert!(!failures.is_over(Lsn(21), Lsn(21)), "it is over once");
+        assert!(failures.because(&gone(), true, Lsn(10), &slot).is_some());
     }
 
     #[test]
     fn a_first_stream_is_good_once_the_server_says_anything() {
-        let mut trouble = FailureTracker::default();
-        trouble.begins(Lsn(10), Lsn(1000));
-        assert!(!trouble.is_over(Lsn::ZERO, Lsn(10)));
-        assert!(trouble.is_over(Lsn(3), Lsn(10)));
-        assert!(!trouble.is_over(Lsn(4), Lsn(10)), "it is over once");
+        let mut failures = FailureTracker::default();
+        failures.begins(Lsn(10), Lsn(1000));
+        assert!(!failures.is_over(Lsn::ZERO, Lsn(10)));
+        assert!(failures.is_over(Lsn(3), Lsn(10)));
+        assert!(!failures.is_over(Lsn(4), Lsn(10)), "it is over once");
     }
 
     #[test]
     fn a_stream_that_was_only_cut_is_good_once_the_journal_moves() {
         let slot = SlotName::new("s").unwrap();
-        let mut trouble = FailureTracker::default();
-        let (_, cure) = trouble
+        let mut failures = FailureTracker::default();
+        let (_, cure) = failures
             .because(&Error::ServerShutdown, true, Lsn(10), &slot)
             .unwrap();
         assert_eq!(cure, None);
-        trouble.begins(Lsn(10), Lsn(1000));
-        assert!(!trouble.is_over(Lsn(10), Lsn(10)));
-        assert!(trouble.is_over(Lsn(11), Lsn(11)));
+        failures.begins(Lsn(10), Lsn(1000));
+        assert!(!failures.is_over(Lsn(10), Lsn(10)));
+        assert!(failures.is_over(Lsn(11), Lsn(11)));
     }
 
     #[test]
     fn a_change_that_cannot_be_decoded_is_told_from_a_session_that_is_ended_again_and_again() {
         let slot = SlotName::new("s").unwrap();
-        let mut trouble = FailureTracker::default();
+        let mut failures = FailureTracker::default();
         let bad = || refusal("22P05", "character 0x81 has no equivalent in encoding \"UTF8\"");
         assert_eq!(
-            trouble
+            failures
                 .because(&bad(), true, Lsn(10), &slot)
                 .map(|(_, cure)| cure),
             Some(None)
         );
-        assert_eq!(trouble.because(&bad(), true, Lsn(10), &slot), None);
-        assert!(!trouble.is_stuck());
-        let (_, cure) = trouble.because(&bad(), true, Lsn(10), &slot).unwrap();
+        assert_eq!(failures.because(&bad(), true, Lsn(10), &slot), None);
+        assert!(!failures.is_stuck());
+        let (_, cure) = failures.because(&bad(), true, Lsn(10), &slot).unwrap();
         assert!(cure.unwrap().to_string().contains("same change"));
-        assert!(trouble.is_stuck());
+        assert!(failures.is_stuck());
         assert_eq!(
-            trouble.because(&bad(), true, Lsn(10), &slot),
+            failures.because(&bad(), true, Lsn(10), &slot),
             None,
             "it is said once"
         );
         let ended = || refusal("57P01", "terminating connection due to administrator command");
         for _ in 0..5 {
-            let said = trouble.because(&ended(), true, Lsn(10), &slot);
+            let said = failures.because(&ended(), true, Lsn(10), &slot);
             assert!(said.is_none_or(|(_, cure)| cure.is_none()));
         }
         for head in 11..20 {
             // It gets further each time.
-            trouble.because(&bad(), true, Lsn(head), &slot);
+            failures.because(&bad(), true, Lsn(head), &slot);
         }
-        assert!(!trouble.is_stuck());
+        assert!(!failures.is_stuck());
     }
 
     #[test]

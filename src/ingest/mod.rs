@@ -287,7 +287,7 @@ pub struct Ingest<W: LogWriter, H: Log> {
     /// True if wal2json is asked for exact numbers: until it refuses.
     exact_numbers: bool,
     /// The time in which transactions are not asked for while they still run.
-    unstreamed: StreamingPause,
+    streaming_pause: StreamingPause,
     /// True if something is kept of transactions that still run, or of one that is just read back.
     spooling: bool,
     /// The messages that the server sent and that could not be read yet.
@@ -296,7 +296,7 @@ pub struct Ingest<W: LogWriter, H: Log> {
     receives_first: bool,
     /// True if the server's setting names us among the synchronous standbys.
     is_synchronous: bool,
-    trouble: FailureTracker,
+    failures: FailureTracker,
     /// The last server process of ours that read the slot.
     own_pid: u32,
     /// Others who read it.
@@ -341,9 +341,9 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             metrics,
             readiness,
             exact_numbers: true,
-            unstreamed: StreamingPause::default(),
+            streaming_pause: StreamingPause::default(),
             spooling: false,
-            trouble: FailureTracker::default(),
+            failures: FailureTracker::default(),
             own_pid: 0,
             sighting: None,
         }
@@ -407,8 +407,10 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             }
             failed_at = head;
             // Once per change of state, not once per try.
-            let said = self.trouble.because(&error, has_begun, head, slot);
-            self.metrics.replication_stuck.set(self.trouble.is_stuck().into());
+            let said = self.failures.because(&error, has_begun, head, slot);
+            self.metrics
+                .replication_stuck
+                .set(self.failures.is_stuck().into());
             if let Some((reason, cure)) = said {
                 let cure = cure.map(|cure| cure.to_string());
                 tracing::warn!(error = reason, cure, "replication interrupted; trying again");
@@ -435,7 +437,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// Notes that there is no room for transactions that still run. What was kept of them is gone by now, and its space
     /// free: the server has them all, and keeps them on its own disk while it is not asked for them.
     fn leave_to_the_server(&mut self, error: &Error) {
-        self.unstreamed.for_a_while(Instant::now());
+        self.streaming_pause.for_a_while(Instant::now());
         self.metrics.spool_overflows.inc();
         tracing::warn!(
             error = chain(error),
@@ -448,7 +450,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// Has a transaction sent again, now that it has committed, up to its `end`: as a whole, without what was rolled
     /// back.
     fn read_again(&mut self, xid: u32, end: Lsn) {
-        self.unstreamed.past(end, Instant::now());
+        self.streaming_pause.past(end, Instant::now());
         self.metrics.transactions_reread.inc();
         tracing::info!(
             xid,
@@ -463,7 +465,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         self.metrics
             .catalog_questions
             .inc_by(self.tables.take_questions());
-        if !self.trouble.is_over(received, self.writer.head()) {
+        if !self.failures.is_over(received, self.writer.head()) {
             return;
         }
         let (slot, epoch) = (&self.options.slot, self.journal.epoch());

@@ -18,7 +18,7 @@ pub(super) struct OversizeTrimmer {
 }
 
 impl OversizeTrimmer {
-    /// A cutter of rows of more than `max_bytes`, as the stream has them: text, and a few bytes around each value.
+    /// A trimmer of rows of more than `max_bytes`, as the stream has them: text, and a few bytes around each value.
     pub(super) fn new(max_bytes: usize) -> OversizeTrimmer {
         OversizeTrimmer {
             max_bytes,
@@ -182,11 +182,11 @@ mod tests {
             old: Some(OldTuple::Full(read(&old))),
             new: read(&new),
         };
-        let mut cutter = OversizeTrimmer::new(6000);
+        let mut trimmer = OversizeTrimmer::new(6000);
         let Some(Op::Update {
             old: Some(OldTuple::Full(old)),
             new,
-        }) = cutter.cut(&relation(), &op)
+        }) = trimmer.cut(&relation(), &op)
         else {
             panic!("it was not cut to what it was");
         };

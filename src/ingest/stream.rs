@@ -89,7 +89,7 @@ impl<W: LogWriter, H: Log> FrameHandler for Reading<'_, W, H> {
             return Err(Error::Renamed);
         }
         // A transaction that is half through would come once more.
-        if !self.incoming.is_open() && ingest.unstreamed.ends(Instant::now(), head) {
+        if !self.incoming.is_open() && ingest.streaming_pause.ends(Instant::now(), head) {
             return Err(Error::Streamable);
         }
         Ok(())
@@ -288,7 +288,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             assembler,
             counts,
             composites,
-            cutter,
+            trimmer,
             passed,
             visible,
             sent_at,
@@ -308,7 +308,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                         composites.ask(&change, visible.renewed(), commit)?
                     }
                 };
-                match cutter.cut(relation, &change.op) {
+                match trimmer.cut(relation, &change.op) {
                     None => ingest.until_space(stop, |writer| writer.change(relation, &change.op))?,
                     Some(rest) => {
                         ingest.metrics.oversize_changes.inc();

@@ -64,30 +64,30 @@ mod tests {
 
     #[test]
     fn one_that_is_read_again_is_over_once_it_is_past_and_several_after_a_while() {
-        let (mut unstreamed, now) = (StreamingPause::default(), Instant::now());
+        let (mut streaming_pause, now) = (StreamingPause::default(), Instant::now());
         let at = |seconds| now + Duration::from_secs(seconds);
-        assert!(unstreamed.is_over(now, Lsn(0)) && !unstreamed.ends(now, Lsn(0)));
-        unstreamed.past(Lsn(100), now);
-        assert!(!unstreamed.is_over(at(1), Lsn(99)) && !unstreamed.ends(at(1), Lsn(99)));
-        assert!(unstreamed.is_over(at(1), Lsn(100)) && unstreamed.ends(at(1), Lsn(100)));
-        assert!(!unstreamed.ends(at(1), Lsn(100)), "once");
+        assert!(streaming_pause.is_over(now, Lsn(0)) && !streaming_pause.ends(now, Lsn(0)));
+        streaming_pause.past(Lsn(100), now);
+        assert!(!streaming_pause.is_over(at(1), Lsn(99)) && !streaming_pause.ends(at(1), Lsn(99)));
+        assert!(streaming_pause.is_over(at(1), Lsn(100)) && streaming_pause.ends(at(1), Lsn(100)));
+        assert!(!streaming_pause.ends(at(1), Lsn(100)), "once");
         // Another stream has begun before it was looked.
-        unstreamed.past(Lsn(150), at(2000));
-        unstreamed.begins(Lsn(150));
-        assert!(!unstreamed.ends(at(2001), Lsn(150)));
-        unstreamed.past(Lsn(200), at(3000));
-        assert!(unstreamed.ends(at(3001), Lsn(250)));
-        unstreamed.past(Lsn(300), at(3002));
-        assert!(!unstreamed.is_over(at(3003), Lsn(300)) && !unstreamed.ends(at(3601), Lsn(300)));
-        assert!(unstreamed.ends(at(3602), Lsn(300)));
+        streaming_pause.past(Lsn(150), at(2000));
+        streaming_pause.begins(Lsn(150));
+        assert!(!streaming_pause.ends(at(2001), Lsn(150)));
+        streaming_pause.past(Lsn(200), at(3000));
+        assert!(streaming_pause.ends(at(3001), Lsn(250)));
+        streaming_pause.past(Lsn(300), at(3002));
+        assert!(!streaming_pause.is_over(at(3003), Lsn(300)) && !streaming_pause.ends(at(3601), Lsn(300)));
+        assert!(streaming_pause.ends(at(3602), Lsn(300)));
     }
 
     #[test]
     fn for_want_of_room_it_is_for_a_while_and_the_stream_goes_on() {
-        let (mut unstreamed, now) = (StreamingPause::default(), Instant::now());
-        unstreamed.for_a_while(now);
-        assert!(!unstreamed.is_over(now, Lsn(0)));
+        let (mut streaming_pause, now) = (StreamingPause::default(), Instant::now());
+        streaming_pause.for_a_while(now);
+        assert!(!streaming_pause.is_over(now, Lsn(0)));
         let later = now + LONG;
-        assert!(unstreamed.is_over(later, Lsn(0)) && !unstreamed.ends(later, Lsn(0)));
+        assert!(streaming_pause.is_over(later, Lsn(0)) && !streaming_pause.ends(later, Lsn(0)));
     }
 }

@@ -62,11 +62,11 @@ impl Bound {
     }
 
     /// True if the query wants to know of such a change of its result.
-    pub fn wants(&self, membership: ResultChange) -> bool {
-        match membership.op {
+    pub fn wants(&self, result: ResultChange) -> bool {
+        match result.op {
             Operation::Insert => self.ops.insert,
             Operation::Update => self.ops.update,
-            Operation::Delete => self.ops.delete && !(self.withholds && membership.may_have_left()),
+            Operation::Delete => self.ops.delete && !(self.withholds && result.may_have_left()),
             Operation::Truncate => self.ops.truncate,
             Operation::Failure => true,
         }

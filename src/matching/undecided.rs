@@ -83,9 +83,9 @@ pub struct Undecided {
 
 impl Undecided {
     /// Counts a change if it is undecided.
-    pub(super) fn add(&mut self, membership: ResultChange) {
-        self.deletes += u64::from(membership.may_have_left());
-        self.changes += u64::from(matches!(membership.decision, Decision::MayBe { .. }));
+    pub(super) fn add(&mut self, result: ResultChange) {
+        self.deletes += u64::from(result.may_have_left());
+        self.changes += u64::from(matches!(result.decision, Decision::MayBe { .. }));
     }
 }
 

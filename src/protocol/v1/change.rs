@@ -55,7 +55,7 @@ impl RowEncoder {
     }
 
     /// Writes a change as a subscription sees it: its JSON object without the opening brace and the `id`.
-    pub fn write(&self, change: &RowChange<'_>, membership: ResultChange, out: &mut Vec<u8>) {
+    pub fn write(&self, change: &RowChange<'_>, result: ResultChange, out: &mut Vec<u8>) {
         if self.messages {
             return write_message(change, out);
         }
@@ -65,17 +65,12 @@ impl RowEncoder {
             Op::Delete { old } => (Some(old), None),
             Op::Truncate => (None, None),
         };
-        let start = write!(
-            out,
-            ",\"seq\":{},\"op\":\"{}\"",
-            change.seq,
-            membership.op.as_str()
-        );
+        let start = write!(out, ",\"seq\":{},\"op\":\"{}\"", change.seq, result.op.as_str());
         start.expect("writing to memory does not fail");
-        if membership.by_update {
+        if result.by_update {
             out.extend_from_slice(b",\"cause\":\"update\"");
         }
-        if let Decision::MayBe { as_before } = membership.decision {
+        if let Decision::MayBe { as_before } = result.decision {
             out.extend_from_slice(b",\"undecided\":true");
             // Of a row that was too large it is not known what changed.
             if as_before && !change.oversize {
@@ -83,15 +78,15 @@ impl RowEncoder {
             }
         }
         if change.oversize {
-            self.write_oversize(old.map(|old| old.tuple()), new, membership.op, out);
+            self.write_oversize(old.map(|old| old.tuple()), new, result.op, out);
             out.push(b'}');
             return;
         }
-        match (membership.op, new) {
+        match (result.op, new) {
             (Operation::Insert | Operation::Update, Some(new)) => {
                 self.write_row(new, old.map(|old| old.tuple()), out);
-                let changed = old
-                    .filter(|old| membership.op == Operation::Update && self.key_changed(old.tuple(), new));
+                let changed =
+                    old.filter(|old| result.op == Operation::Update && self.key_changed(old.tuple(), new));
                 if let Some(old) = changed {
                     self.write_key(old.tuple(), out);
                 }
@@ -103,7 +98,7 @@ impl RowEncoder {
             }
             _ => {}
         }
-        if let Some(OldTuple::Full(tuple)) = old.filter(|_| self.old && membership.op != Operation::Insert) {
+        if let Some(OldTuple::Full(tuple)) = old.filter(|_| self.old && result.op != Operation::Insert) {
             out.extend_from_slice(b",\"old\":");
             self.row.write_row(tuple, None, out);
         }
