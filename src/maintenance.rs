@@ -111,7 +111,7 @@ impl Maintenance {
         }
     }
 
-    /// Ends the subscriptions to tables that are gone; whether there is a router to do so.
+    /// Ends the subscriptions to tables that are gone. False if there is no router to do so.
     async fn end_gone(&self, seen: &Seen) -> bool {
         if seen.gone.is_empty() {
             return true;
@@ -121,7 +121,7 @@ impl Maintenance {
         ended.is_ok()
     }
 
-    /// Ends the subscriptions that need columns which are others now; whether there is a router to do so.
+    /// Ends the subscriptions that need columns which are others now. False if there is no router to do so.
     async fn end_changed(&self, seen: &Seen) -> bool {
         if seen.changed.is_empty() {
             return true;

@@ -89,7 +89,7 @@ struct Asked {
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
 /// The number of questions of clients' that may be under way.
 const MAX_QUESTIONS: usize = 2;
-/// The interval at which to look whether the stream has begun anew.
+/// The interval at which to look whether the stream has started again.
 pub const RENAME_POLL: Duration = Duration::from_millis(20);
 
 impl Tables {
@@ -204,7 +204,7 @@ impl Tables {
     }
 
     /// True if the stream, which has come to `head`, calls a table by a name that it does not have any more, or is
-    /// read with less of a root's old rows than its partitions log, and would go on doing so: it is to begin anew.
+    /// read with less of a root's old rows than its partitions log, and would go on doing so: it is to start again.
     pub fn is_outdated(&self, head: Lsn) -> bool {
         lock(&self.renames).is_due(head) || lock(&self.roots).is_due(head)
     }

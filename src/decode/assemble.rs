@@ -174,7 +174,7 @@ impl Assembler {
         self.tables.enter_stream();
     }
 
-    /// After them. The server does not describe a table anew that it described in a streamed transaction, now that this
+    /// After them. The server does not describe a table again that it described in a streamed transaction, now that this
     /// has committed: the description that came last holds.
     pub fn leave_stream(&mut self) {
         self.tables.leave_stream();
@@ -194,7 +194,7 @@ impl Assembler {
     }
 
     /// The root of a partition that was described and learned of just now, if what was learned of the root before
-    /// cannot be right any more: the caller asks the catalogs anew, and [learns](Assembler::learn) of it again.
+    /// cannot be right any more: the caller asks the catalogs again, and [learns](Assembler::learn) of it again.
     pub fn outdated_root(&self, partition: u32) -> Option<&StreamRelation> {
         self.tables.outdated_root(partition)
     }

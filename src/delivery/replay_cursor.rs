@@ -85,7 +85,7 @@ impl Found {
     }
 }
 
-/// Who else comes in as the scan comes to their places, and who hears what was found.
+/// The sessions that a shared reading serves: they join as it comes to their places, and hear what was found.
 pub trait ReplaySink {
     /// The place where the next of the others goes on.
     fn next(&self) -> Option<Position>;

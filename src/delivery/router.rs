@@ -197,7 +197,7 @@ impl<H: Log> Router<H> {
         Ok(())
     }
 
-    /// Delivers a piece, or the beginning of it; whether all of it. Should that panic, every session reads the piece
+    /// Delivers a piece, or the beginning of it. True if it was all of it. Should that panic, every session reads the piece
     /// for itself from the journal: whom the defect concerns ends then, and nobody else.
     fn deliver_some(&mut self, piece: &mut Piece<'_>) -> Result<bool, crate::log::Error> {
         self.registry.bound(Lane::SHARED, Instant::now());

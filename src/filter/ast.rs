@@ -93,7 +93,7 @@ impl Expr {
     /// Changes each of its operands.
     ///
     /// # Errors
-    /// One cannot be changed.
+    /// A part cannot be changed.
     pub(super) fn change(
         &mut self,
         change: &mut dyn FnMut(&mut Operand) -> Result<(), Error>,
@@ -190,7 +190,7 @@ impl Operand {
     /// Changes the operands that it is made of.
     ///
     /// # Errors
-    /// One cannot be changed.
+    /// A part cannot be changed.
     pub(super) fn change_parts(
         &mut self,
         mut change: impl FnMut(&mut Operand) -> Result<(), Error>,

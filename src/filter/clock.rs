@@ -81,7 +81,7 @@ impl Predicate {
     /// The expression with its constants worked out.
     ///
     /// # Errors
-    /// One cannot be, or has no value.
+    /// A part cannot be, or has no value.
     pub(super) fn worked_out(&self, binder: &mut Binder<'_>) -> Result<Cow<'_, Expr>, Error> {
         if !self.computes {
             return Ok(Cow::Borrowed(&self.root));

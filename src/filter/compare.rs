@@ -263,7 +263,7 @@ pub(super) fn gather(nodes: Vec<Node>) -> Node {
     Node::or(rest)
 }
 
-/// What is equal to what, or the node if it is something else.
+/// The two sides of an equality, or the node if it is something else.
 fn equality(node: Node) -> Result<(Scalar, Datum<'static>), Node> {
     match node {
         Node::Compare {

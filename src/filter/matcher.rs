@@ -9,7 +9,7 @@ use super::row::Row;
 use super::truth::{Possible, Truth};
 use crate::types::{Datum, Reading, Work};
 
-/// Whether a row is in a query's result.
+/// The verdict on whether a row is in a query's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is.

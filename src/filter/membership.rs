@@ -1,4 +1,4 @@
-//! [`membership`]: what a change means for a query's result (docs/protocol.md, "A change" and "Unknown membership").
+//! [`membership()`]: the meaning of a change for a query's result (docs/protocol.md, "A change" and "Unknown membership").
 
 use super::matcher::{Matcher, Verdict};
 use super::row::Row;

@@ -1,4 +1,4 @@
-//! Which subscriptions a change concerns, and how. Pure.
+//! The subscriptions that a change concerns, and how. Pure.
 //!
 //! A [`Predicate`] is a `where` as it was written. Bound to a relation and its parameters it becomes a [`Matcher`],
 //! which looks at a [`Row`] and says whether the row is in the result; [`membership()`] compares a row's versions

@@ -54,7 +54,7 @@ struct Writer<'a> {
     binder: Binder<'a>,
     view: View<'a>,
     pushed: Pushed,
-    /// Which value stands for a parameter where it has a type: it is sent once, however often it is used so.
+    /// The value that stands for a parameter where it has a type: it is sent once, however often it is used so.
     shared: HashMap<(Context, usize, ListAs), usize>,
     /// The amount that has been written, in bytes.
     bytes: usize,
@@ -74,7 +74,7 @@ struct Context {
 struct Place {
     /// Of its truth values null is as good as false.
     selects: bool,
-    /// What counts is its opposite.
+    /// The opposite counts.
     negated: bool,
 }
 

@@ -197,7 +197,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
     }
 }
 
-/// Which history a replication connection leads to, and how far the server has written it.
+/// The history that a replication connection leads to, and how far the server has written it.
 ///
 /// # Errors
 /// The server refuses, or the connection breaks.

@@ -1,4 +1,4 @@
-//! Whether the journal and the server are of one unbroken history. Pure.
+//! The check that the journal and the server are of one unbroken history. Pure.
 //!
 //! Postgres does not say when they are not: a stream that is asked to start below the slot's confirmed position starts
 //! there without a word, and one that starts beyond the server's end skips what comes in between. So the positions are

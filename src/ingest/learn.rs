@@ -31,7 +31,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         let is_answered = |oid, visible: &Visible| self.tables.is_answered(oid, visible.renewed());
         if !is_answered(described.oid, visible) {
             // Those that will be described are asked for together with this one. What is answered now is as good for
-            // them as if it was asked then, unless their transactions cannot be seen yet: these ask anew.
+            // them as if it was asked then, unless their transactions cannot be seen yet: these ask again.
             let mut oids = upcoming.described(MAX_ASKED, |oid| oid == described.oid);
             if !oids.is_empty() {
                 oids.push(described.oid);

@@ -58,7 +58,7 @@ pub struct Options {
     pub plugin: Plugin,
     /// True if to make the slot if there never was one.
     pub create_slot: bool,
-    /// True if to make it anew, under a new epoch, if it is lost or gone.
+    /// True if to create it again, under a new epoch, if it is lost or gone.
     pub recreate_slot: bool,
     /// The slot is given up rather than have the server keep more WAL for it, in bytes.
     pub max_slot_lag: Option<u64>,
@@ -181,10 +181,10 @@ pub enum Error {
         /// The position up to which the server had written when it was asked afterwards.
         written: Lsn,
     },
-    /// What was received cannot be read back.
+    /// The received log cannot be read back.
     #[error("what was received cannot be read back: {0}")]
     Unreadable(&'static str),
-    /// What was received cannot be read back.
+    /// The received log cannot be read back.
     #[error("what was received cannot be read back")]
     Malformed(#[from] log::Malformed),
     /// A table has another name than the stream calls it by, or its partitions log more than is known.
@@ -202,7 +202,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// True if trying again cannot help: the journal has failed, and must be opened anew, or the slot is gone.
+    /// True if trying again cannot help: the journal has failed, and must be opened again, or the slot is gone.
     fn is_fatal(&self) -> bool {
         use log::Error::{Full, NotAfter};
         match self {

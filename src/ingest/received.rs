@@ -100,7 +100,7 @@ impl Received {
         }
     }
 
-    /// What the log holds cannot be read, and never will be: the history is held only up to where the journal ends,
+    /// The log's contents cannot be read, and never will be: the history is held only up to where the journal ends,
     /// which is compared with the slot at the next connection. What was confirmed beyond is lost, and clients are
     /// told.
     fn give_up(&mut self) {

@@ -1,4 +1,4 @@
-//! The slot: waited for while another walcast reads it, made, made anew, or given up.
+//! The slot: waited for while another walcast reads it, created, created again, or given up.
 
 use std::time::{Duration, Instant};
 
@@ -97,7 +97,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         Ok(connection.drop_slot(name)?)
     }
 
-    /// True if it is a slot that can be read: it may have been made anew while we run. Its confirmed position, which
+    /// True if it is a slot that can be read: it may have been created again while we run. Its confirmed position, which
     /// one that is being made does not have yet.
     fn check_kind(&self, state: &SlotState, identity: &Identity) -> Result<Option<Lsn>, Error> {
         let (name, plugin) = (&self.options.slot, self.options.plugin.as_str());

@@ -31,7 +31,7 @@ pub(super) struct Sighting {
     timeline: u32,
 }
 
-/// Whether others wait to take the slot over, and what is kept for them. Clones share the state.
+/// The standbys that wait to take the slot over, and what is kept for them. Clones share the state.
 #[derive(Clone, Debug)]
 pub struct Standbys {
     wait: Arc<AtomicBool>,
@@ -97,7 +97,7 @@ impl Sighting {
     }
 }
 
-/// What two walcasts tell each other is of use, but nothing depends on it: a role that may not take advisory locks can
+/// The messages between two walcasts are of use, but nothing depends on it: a role that may not take advisory locks can
 /// read its slot all the same.
 pub(super) fn unless_refused(told: Result<(), postgres::Error>) -> Result<(), postgres::Error> {
     match told {

@@ -1,4 +1,4 @@
-//! One connection's stream: frames in, records out.
+//! The stream of a connection: frames in, records out.
 
 use std::sync::Arc;
 use std::thread;

@@ -47,7 +47,7 @@ impl StreamingPause {
         self.to = self.to.filter(|end| *end > head);
     }
 
-    /// Says whether the stream at hand, which was begun without them, is to begin anew: it has come past the
+    /// Says whether the stream at hand, which was begun without them, is to start again: it has come past the
     /// transaction that was to be read again.
     pub(super) fn ends(&mut self, now: Instant, head: Lsn) -> bool {
         let ends = self.to.is_some() && self.is_over(now, head);

@@ -167,7 +167,7 @@ impl Link {
         Ok(())
     }
 
-    /// Hands the kernel what it takes; whether that was everything.
+    /// Hands the kernel what it takes. True if that was everything.
     fn flush(&self) -> io::Result<bool> {
         let done = match &self.layer {
             Layer::Plain(unsent) => {
@@ -191,7 +191,7 @@ impl Link {
         }
     }
 
-    /// Waits until there is something to read, or the end; whether there is.
+    /// Waits until there is something to read, or the end. True if there is.
     pub(super) fn wait_readable(&self, deadline: Deadline) -> Result<bool, Error> {
         self.wait(PollFlags::IN, deadline)
             .map_err(Error::io("waiting for the server"))

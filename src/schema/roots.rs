@@ -16,7 +16,7 @@ pub(super) struct Roots {
     read: HashMap<u32, Held>,
     /// The position up to which the server had written when it was found.
     found: HashMap<u32, (Held, Lsn)>,
-    /// For what the stream has begun anew. It does so once for each.
+    /// The roots for which the stream has started again. It does so once for each.
     tried: HashMap<u32, Held>,
 }
 
@@ -52,7 +52,7 @@ impl Roots {
     }
 
     /// True if rows of the root are read by something else than the database says, for which the stream has not begun
-    /// anew yet.
+    /// again yet.
     pub(super) fn differs(&self, relation: &Relation) -> bool {
         let Some(read) = self.read.get(&relation.oid) else {
             return false;

@@ -104,7 +104,7 @@ impl Read {
         !state.abandoned && !state.started
     }
 
-    /// It has its turn; whether it is the first time, and anybody still waits for it.
+    /// Begins its turn. True if it is the first time, and anybody still waits for it.
     pub(super) fn start(&self) -> bool {
         let mut state = self.lock();
         !std::mem::replace(&mut state.started, true) && !state.abandoned

@@ -123,7 +123,7 @@ pub(super) fn take<H: Log>(
     Err(Error::Unsettled)
 }
 
-/// Has the table stay as it is; whether it is still as the snapshot has it.
+/// Has the table stay as it is. True if it is still as the snapshot has it.
 fn hold(
     connection: &mut Connection,
     relation: &Relation,

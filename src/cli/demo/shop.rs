@@ -9,12 +9,12 @@ use tokio_util::sync::CancellationToken;
 use crate::cluster::{Cluster, Options};
 use crate::postgres::{self, ConnInfo, Connection, Purpose};
 
-/// What role, publication and slot are called, as `sql/setup.sql` has it.
+/// The name of role, publication and slot, as `sql/setup.sql` has it.
 pub(super) const NAME: &str = "walcast";
 
 const SCHEMA: &str = include_str!("../../../sql/demo/schema.sql");
 const TRAFFIC: &str = include_str!("../../../sql/demo/traffic.sql");
-/// What users run on their own database, run here as they would.
+/// The script that users run on their own database, run here as they would.
 const SETUP: &str = include_str!("../../../sql/setup.sql");
 const DATABASE: &str = "shop";
 
@@ -70,7 +70,7 @@ impl Shop {
     }
 }
 
-/// What goes on in the shop.
+/// The events in the shop.
 #[derive(Debug)]
 pub(super) struct Traffic {
     info: ConnInfo,

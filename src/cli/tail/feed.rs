@@ -11,7 +11,7 @@ use super::line::{self, Format, Line};
 use super::object::Object;
 use crate::lsn::{Epoch, Position, Start};
 
-/// What to subscribe to.
+/// The subscription to make.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Query {
     /// The tables, as SQL writes them. Everything else holds for each of them.
@@ -26,7 +26,7 @@ pub(super) struct Query {
     pub(super) ops: Vec<String>,
     /// Asks for old rows too.
     pub(super) old: bool,
-    /// What becomes of changes whose membership the log cannot decide; the server's default if `None`.
+    /// The treatment of changes whose membership the log cannot decide; the server's default if `None`.
     pub(super) undecided: Option<&'static str>,
     /// Begins with the rows that are there.
     pub(super) snapshot: bool,
@@ -34,7 +34,7 @@ pub(super) struct Query {
     pub(super) now: Option<String>,
 }
 
-/// What a message means to whoever reads along.
+/// The output for a message.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Output {
     /// A change, or a row that was there, as a line of text.
@@ -411,7 +411,7 @@ impl Subscription {
     }
 }
 
-/// What somebody at a terminal can do about a refusal, beyond the server's words.
+/// The advice for somebody at a terminal about a refusal, beyond the server's words.
 fn hint(code: &str) -> Option<&'static str> {
     match code {
         "unknown_table" => Some(

@@ -77,7 +77,7 @@ pub enum Error {
         /// The table.
         table: TableName,
     },
-    /// What was learned of a relation contradicts how the stream described it.
+    /// The catalog's answer about a relation contradicts how the stream described it.
     #[error("what was learned of {table} (oid {oid}) is not what the stream described")]
     Mislearned {
         /// The OID of the relation that was learned.

@@ -23,12 +23,12 @@ pub(super) enum Partitions {
     Keys,
     /// None of them was described, and wal2json describes none: what the root has as its identity, or more.
     Undescribed {
-        /// Which columns the identity holds; none under `FULL`.
+        /// The columns that the identity holds; none under `FULL`.
         identity: Vec<bool>,
     },
-    /// One or the other.
+    /// Either of the two.
     Mixed {
-        /// Which of the root's columns the identities hold that are not `FULL`.
+        /// The root's columns that identities hold which are not `FULL`.
         identities: Vec<Vec<bool>>,
         /// True if there are others, of which nothing is known.
         others: bool,
@@ -136,7 +136,7 @@ pub(super) fn weakest<'s>(
     weakest.map_or_else(|| Arc::clone(root), Arc::new)
 }
 
-/// Which of the root's columns a partition's identity holds, as the stream described it; `None` if that cannot be told:
+/// The root's columns that a partition's identity holds, as the stream described it; `None` if that cannot be told:
 /// under a column list the server picks the partition's columns by the root's numbers.
 fn identity_in(root: &Relation, partition: &StreamRelation) -> Option<Vec<bool>> {
     let held = root.columns.iter().map(|column| {

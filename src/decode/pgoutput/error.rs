@@ -44,7 +44,7 @@ pub enum Error {
     /// A row does not hold what TupleData holds.
     #[error("the {row} cannot be read")]
     Tuple {
-        /// Which row of the message.
+        /// The row of the message.
         row: &'static str,
         /// The problem with it.
         #[source]

@@ -40,7 +40,7 @@ pub struct Record<'a> {
 #[serde(transparent)]
 pub(super) struct Text<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);
 
-/// One column of a row.
+/// A column of a row.
 #[derive(Debug, Deserialize)]
 pub(super) struct Field<'a> {
     #[serde(borrow)]

@@ -280,7 +280,7 @@ impl Equalities {
 /// The place where a row belongs in a table.
 enum Place {
     Nowhere,
-    /// That is not known.
+    /// The value is not known.
     Anywhere,
     Candidates {
         key: Key,

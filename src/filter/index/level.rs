@@ -1,6 +1,6 @@
 //! [`Level`]: predicates by the conditions that they are filed under.
 //!
-//! What has the same value under an equality comes to lie in one [`Posting`]; where many do, the posting becomes a
+//! Entries with the same value under an equality lie in one [`Posting`]; where many do, the posting becomes a
 //! level of its own, by their other conditions.
 
 use std::collections::BTreeSet;

@@ -39,7 +39,7 @@ use crate::types::Work;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Item {
     entry: u32,
-    /// Which of its conjunctions.
+    /// The number of the conjunction.
     part: u32,
 }
 

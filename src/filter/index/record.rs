@@ -83,7 +83,7 @@ pub(super) struct Records {
     len: usize,
 }
 
-/// Which version of a row.
+/// A version of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Version {
     Old,

@@ -90,7 +90,7 @@ impl Sources {
         self.ids.get(scalar).copied()
     }
 
-    /// One test less has it. Of columns nothing is forgotten.
+    /// A test that has it is gone. Of columns nothing is forgotten.
     pub(super) fn release(&mut self, id: SourceId) {
         let Some(held) = self.list.get_mut(usize::from(id)) else {
             return;

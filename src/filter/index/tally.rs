@@ -112,7 +112,7 @@ impl Tally {
     ) -> Option<T> {
         let before = work.done();
         work.allow(allowance.after(before));
-        // What it may leave half done is begun anew with the next change.
+        // What it may leave half done is begun again with the next change.
         let judged = catch_unwind(AssertUnwindSafe(judge));
         let units = work.done() - before;
         if units >= LONG {

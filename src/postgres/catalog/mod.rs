@@ -247,7 +247,7 @@ impl Catalog {
     }
 
     /// The relation with the numbers that columns of these names have now, where it could not be told which they had;
-    /// and from where on rows are surely of those, unless the stream describes the table anew.
+    /// and from where on rows are surely of those, unless the stream describes the table again.
     pub(crate) fn settled(&self, relation: &Relation) -> (Lsn, Relation) {
         let mut settled = relation.clone();
         let Some((written, layout)) = self.layouts.newest(relation.oid) else {

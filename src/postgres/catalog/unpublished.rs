@@ -99,7 +99,7 @@ impl Catalog {
                 return Ok(Unpublished::with(
                     "it is unlogged: no changes of it are in the log",
                     format!(
-                        "ALTER TABLE {table} SET LOGGED;  -- writes it anew, locked meanwhile; then ask again how to publish it"
+                        "ALTER TABLE {table} SET LOGGED;  -- rewrites it, locked meanwhile; then ask again how to publish it"
                     ),
                 ));
             }

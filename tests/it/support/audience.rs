@@ -116,7 +116,7 @@ impl Audience {
         Lsn(reached.min().unwrap_or(0))
     }
 
-    /// Waits until everybody who joined is in force with every view.
+    /// Waits until everybody who joined is live with every view.
     pub fn everybody_has_joined(&self) {
         let began = Instant::now();
         let joined = || self.joined.load(Ordering::Relaxed);

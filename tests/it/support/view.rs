@@ -345,7 +345,7 @@ impl View {
         }
     }
 
-    /// It is in force.
+    /// It is active.
     pub fn subscribed(&mut self, message: &Value, hello: &Value) {
         let names = |list: &Value, name: fn(&Value) -> &Value| -> Vec<String> {
             let names = list.as_array().unwrap().iter().map(name);
