@@ -31,8 +31,31 @@ fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
 
 /// The modules that a file's own code names behind `crate::`, without what its tests do.
 fn imports(path: &Path) -> BTreeSet<String> {
-    let text = std::fs::read_to_string(path).unwrap();
-    let own = text.split("#[cfg(test)]").next().unwrap();
+    named(&std::fs::read_to_string(path).unwrap())
+}
+
+/// A file's code without the items that are for its tests alone, wherever they stand: as rustfmt lays them out, each ends
+/// at its semicolon, or at a brace with the indentation that it begins with.
+fn without_tests(text: &str) -> String {
+    let mut own = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("#[cfg(test)]") {
+        own.push_str(before);
+        let indent = before.rsplit('\n').next().unwrap();
+        let is_attribute = |line: &&str| line.trim_start().starts_with("#[") || line.trim().is_empty();
+        let item = after.split_inclusive('\n').find(|line| !is_attribute(line));
+        let is_block = item.is_some_and(|line| !line.contains("use ") && line.trim_end().ends_with('{'));
+        let end = match is_block {
+            true => format!("\n{indent}}}\n"),
+            false => ";".to_owned(),
+        };
+        rest = after.split_once(&*end).map_or("", |(_, rest)| rest);
+    }
+    own + rest
+}
+
+fn named(text: &str) -> BTreeSet<String> {
+    let own = without_tests(text);
     let code: Vec<&str> = own.lines().map(|line| line.split("//").next().unwrap()).collect();
     let code = code.join("\n");
     let mut imported = BTreeSet::new();
@@ -80,6 +103,15 @@ fn is_of_tests(path: &Path) -> bool {
 /// Who may know where the log is kept: it is opened by `bridge`, and ingest keeps what has no place in the log yet in files
 /// of the journal's kind.
 const KNOW_THE_JOURNAL: [&str; 5] = ["app", "bridge", "cli", "ingest", "maintenance"];
+
+#[test]
+fn what_a_file_imports_behind_its_tests_is_read_too() {
+    let text = "use crate::lsn;\n#[cfg(test)]\n#[path = \"x_tests.rs\"]\nmod tests;\nuse crate::{event::Op, journal};\n\
+         impl A {\n    #[cfg(test)]\n    fn b() {\n        crate::cli::c();\n    }\n\n    // crate::http\n    fn d() {\n        \
+         crate::filter::e();\n    }\n}\n#[cfg(test)]\nmod more {\n    use crate::app;\n}\n";
+    let named: Vec<String> = named(text).into_iter().collect();
+    assert_eq!(named, ["event", "filter", "journal", "lsn"]);
+}
 
 #[test]
 fn a_module_imports_only_what_lies_upstream_of_it() {

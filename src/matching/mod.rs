@@ -274,7 +274,7 @@ impl SubscriptionRegistry {
         }
     }
 
-    /// Takes all of a connection's subscriptions out of force.
+    /// Removes all of a connection's subscriptions.
     pub fn unsubscribe_all(&mut self, connection: ConnectionId) {
         let held = self.connections.get(connection);
         let memberships = held.into_iter().flat_map(|held| held.memberships.iter());

@@ -19,9 +19,9 @@ pub(super) enum Job {
     Replay(Box<Replay>),
     /// The whole connection fell behind: read on for it, then join again.
     Rejoin,
-    /// Take a subscription out of force, and tell the client.
+    /// Remove a subscription, and tell the client.
     Unsubscribe(Arc<Subscription>),
-    /// Tell the client that a subscription is over which never was in force, or not any more.
+    /// Tell the client that a subscription is over which never was active, or not any more.
     Over(Arc<str>),
 }
 
