@@ -380,7 +380,7 @@ impl Sink for Readings {
         let Some(reading) = self.all.get_mut(number).filter(|reading| reading.waits) else {
             return;
         };
-        // Whoever joined first gets on in any case.
+        // The first reader always makes progress, even past the byte budget.
         if reading.is_cut || self.kept >= FOUND_BYTES && number > 0 {
             reading.is_cut = true;
             return;

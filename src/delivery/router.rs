@@ -300,8 +300,8 @@ impl<H: Log> Router<H> {
         self.metrics.queries.set(self.registry.queries() as i64);
     }
 
-    /// Adds the subscriptions whose sessions are not further on, or not any more. Whoever gets nothing more, having
-    /// fallen behind or in another epoch, learns that once it is answered.
+    /// Activates pending subscriptions whose start position the router has reached. A session that fell behind, or is in
+    /// another epoch, is answered too, and learns it from its outbox.
     fn add_reached(&mut self) {
         let is_early = |add: &Add| add.after > self.at && self.outboxes.has(add.connection);
         let reached: Vec<Add> = self.adding.extract_if(.., |add| !is_early(add)).collect();

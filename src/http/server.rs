@@ -149,7 +149,7 @@ async fn last(mut response: Response) -> Response {
     response
 }
 
-/// The answer to whoever comes when all places are taken.
+/// The answer to a client that comes when all places are taken.
 async fn full() -> impl IntoResponse {
     let retry = [(header::RETRY_AFTER, "5")];
     (

@@ -8,7 +8,7 @@ use crate::filter::{self, Matcher};
 /// The last version of the table that a query's predicate was bound to, and what it was bound to be.
 ///
 /// Binding can take a thousand times what a row does, and is done before a subscription is active, away from the
-/// threads that serve others; whoever needs it later finds it here.
+/// threads that serve others; it is found here later.
 #[derive(Debug, Default)]
 pub(super) struct Bindings(Mutex<Option<(Arc<Relation>, Arc<Matcher>)>>);
 

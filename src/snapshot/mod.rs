@@ -273,7 +273,7 @@ impl<H: Log> Snapshots<H> {
         if let Some((cursor, read)) = joined {
             drop(reads);
             if read.is_waiting() {
-                // Whoever asked first may have to wait for longer than this one.
+                // The client that asked first may have to wait for longer than this one.
                 self.waiting().push(owner, &read, query)?;
                 self.dispatch();
             }

@@ -204,7 +204,7 @@ mod tests {
         for item in ["a1", "a2", "a3", "a4", "a5"] {
             queue.push(1, item, |_| true).unwrap();
         }
-        // The last place is for whoever has none.
+        // The last place is for an owner that has none.
         assert_eq!(all(&mut queue), ["a1", "a2"]);
         for (owner, item) in [(2, "b1"), (2, "b2"), (3, "c1")] {
             queue.push(owner, item, |_| true).unwrap();
@@ -296,7 +296,7 @@ mod tests {
         assert!(queue.is_asked_for(c, at(65), |_| true));
         queue.give_back(a);
         assert!(!queue.is_asked_for(c, at(65), |_| true));
-        // A single place is left to whoever has it.
+        // A single place is left to its owner.
         let mut queue = Queue::new(1, 100);
         queue.push(1, "a1", |_| true).unwrap();
         let (a, _) = queue.next(at(0), |_| true).unwrap();
