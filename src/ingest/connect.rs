@@ -181,8 +181,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             switches: connection.timeline_history(identity.timeline)?,
         };
         let continues = match vouched {
-            _ if made_anew => Err(Break::MadeAnew { head, confirmed }),
-            Some(false) => Err(Break::PendingVisibility { head, confirmed }),
+            _ if made_anew => Err(Break::Recreated { head, confirmed }),
+            Some(false) => Err(Break::UnknownDelivery { head, confirmed }),
             _ => continuity::compare(ours, &theirs),
         };
         if let Err(broken) = continues {

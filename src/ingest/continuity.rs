@@ -42,9 +42,9 @@ pub(super) enum Break {
     /// The server is on a timeline that did not branch off from ours.
     OtherTimeline { ours: u32, theirs: u32 },
     /// The slot takes the place of one that is gone.
-    MadeAnew { head: Lsn, confirmed: Lsn },
+    Recreated { head: Lsn, confirmed: Lsn },
     /// Another walcast read the slot, and the server is another one since.
-    PendingVisibility { head: Lsn, confirmed: Lsn },
+    UnknownDelivery { head: Lsn, confirmed: Lsn },
 }
 
 impl fmt::Display for Break {
@@ -58,11 +58,11 @@ impl fmt::Display for Break {
                 f,
                 "the journal ends at {head}, the server's history has only come to {end}: it was restored or replaced"
             ),
-            Break::MadeAnew { head, confirmed } => write!(
+            Break::Recreated { head, confirmed } => write!(
                 f,
                 "the slot was created again at {confirmed}, the journal ends at {head}: the changes between are lost"
             ),
-            Break::PendingVisibility { head, confirmed } => write!(
+            Break::UnknownDelivery { head, confirmed } => write!(
                 f,
                 "another walcast has read the slot, which is confirmed up to {confirmed}, and what it delivered cannot be \
                  told from here; the journal ends at {head}"
