@@ -227,7 +227,7 @@ impl<H: Log> ReplayCursor<H> {
         Ok(())
     }
 
-    /// Reads an entry, or so much of it as is enough; whether all of it.
+    /// Reads an entry, or so much of it as is enough. True if it was all of it.
     fn read(&mut self, entry: Entry<'_>, audience: &mut impl ReplaySink) -> Result<bool, log::Error> {
         let mut piece = match entry {
             Entry::Position(lsn) => {

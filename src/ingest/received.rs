@@ -117,7 +117,7 @@ impl Received {
         self.until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// Has the log go on where the history does that this walcast holds: it is made, or begun anew, if need be.
+    /// Has the log go on where the history does that this walcast holds: it is made, or begun again, if need be.
     fn begin(&mut self, identity: &Identity, epoch: &Epoch, head: Lsn) -> Result<(), log::Error> {
         let goes_on = self.head(epoch, head);
         let log = match &mut self.log {

@@ -25,7 +25,7 @@ const EXPLAINED_AFTER: Duration = Duration::from_secs(1);
 const EXPLAIN_INTERVAL: Duration = Duration::from_secs(2);
 
 impl<W: LogWriter, H: Log> Ingest<W, H> {
-    /// The slot, once nobody else reads it. It is made, or made anew, if that was asked for.
+    /// The slot, once nobody else reads it. It is created, or created again, if that was asked for.
     pub(super) fn acquire(
         &mut self,
         connection: &mut Connection,

@@ -215,8 +215,9 @@ impl<H: Log> Session<H> {
         let reading = match error {
             log::Error::EpochChanged => return self.feed(Input::EpochChanged).await,
             log::Error::Expired { earliest } => {
-                let message =
-                    format!("the journal holds nothing before {earliest} any more: resubscribe with a new snapshot");
+                let message = format!(
+                    "the journal holds nothing before {earliest} any more: resubscribe with a new snapshot"
+                );
                 let error =
                     ErrorMessage::new(ErrorCode::ResumeExpired, message).with(Detail::Earliest(*earliest));
                 Reading::Expired(Box::new(error))
