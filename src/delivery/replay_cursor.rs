@@ -250,13 +250,28 @@ impl<H: Log> ReplayCursor<H> {
         {
             piece.changes = piece.changes.from_seq(seq.saturating_add(1))?;
         }
-        loop {
-            let done = self.registry.deliver(&mut piece, &mut self.readings)?;
-            self.pass(piece.position(), audience);
-            if done || self.readings.waiting == 0 || self.has_enough() {
-                return Ok(done);
+        let mut rest = Some(piece);
+        while let Some(piece) = rest {
+            // Where somebody is to stop in the middle of a piece, as where the router took over there, nothing beyond
+            // that is delivered with what lies before.
+            let (mut part, after) = match self.readings.next_until {
+                Some(until) if until.end == piece.transaction.end => piece.split_at(until)?,
+                _ => (piece, None),
+            };
+            loop {
+                let is_read = self.registry.deliver(&mut part, &mut self.readings)?;
+                self.pass(part.position(), audience);
+                let has_enough = self.readings.waiting == 0 || self.has_enough();
+                if has_enough && !(is_read && after.is_none()) {
+                    return Ok(false);
+                }
+                if is_read {
+                    break;
+                }
             }
+            rest = after;
         }
+        Ok(true)
     }
 
     /// True if a step has found or done enough.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::Relations;
 use super::record::{Frame, Malformed, Part, RawChange, Record};
 use crate::event::{Relation, RowChange, Transaction};
-use crate::lsn::{Lsn, Position};
+use crate::lsn::{Done, Lsn, Position};
 
 /// Consecutive records of a log. Cloning it copies pointers.
 #[derive(Clone, Debug)]
@@ -82,6 +82,31 @@ impl Piece<'_> {
             Some(seq) if self.changes.left > 0 => Position::after_change(self.transaction.end, seq),
             _ => self.end_position(),
         }
+    }
+
+    /// The part up to a place in its transaction, and the rest if there is one.
+    ///
+    /// # Errors
+    /// A change before that is malformed.
+    pub fn split_at(self, place: Position) -> Result<(Self, Option<Self>), Malformed> {
+        let Done::Change(seq) = place.done else {
+            return Ok((self, None));
+        };
+        let (changes, rest) = self.changes.clone().split_after(seq)?;
+        if changes.is_empty() || rest.is_empty() {
+            return Ok((self, None));
+        }
+        let before = Piece {
+            count: rest.seq.saturating_sub(self.first_seq),
+            changes,
+            last: false,
+            ..self
+        };
+        let after = Piece {
+            changes: rest,
+            ..self
+        };
+        Ok((before, Some(after)))
     }
 
     /// The place after everything here.
@@ -172,6 +197,21 @@ impl<'a> Changes<'a> {
             self.raw()?;
         }
         Ok(self)
+    }
+
+    /// The changes up to that of this `seq`, and the others.
+    fn split_after(self, seq: u32) -> Result<(Changes<'a>, Changes<'a>), Malformed> {
+        let mut rest = self.clone();
+        while rest.seq <= seq && rest.left > 0 {
+            rest.raw()?;
+        }
+        let read = self.rest.len() - rest.rest.len();
+        let before = Changes {
+            left: self.left - rest.left,
+            rest: self.rest.get(..read).unwrap_or_default(),
+            ..self
+        };
+        Ok((before, rest))
     }
 
     /// True if there are no more.
