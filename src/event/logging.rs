@@ -52,6 +52,8 @@ pub enum Caveat {
         /// The number of them.
         count: u64,
     },
+    /// The table is published by its root: the log does not hold what happens to a partition as a whole.
+    WholePartitions,
 }
 
 /// The reason why the server refuses UPDATE and DELETE of a table that is published (`CheckCmdReplicaIdentity`). With
@@ -121,6 +123,10 @@ impl fmt::Display for Caveat {
                 f,
                 "the rows of {} are left out: foreign and unlogged tables log no changes",
                 Partitions(first, *count)
+            ),
+            Caveat::WholePartitions => f.write_str(
+                "rows that come or go with a whole partition (ATTACH, DETACH, DROP or TRUNCATE of one) are not reported: \
+                 resubscribe with a new snapshot after that",
             ),
         }
     }

@@ -83,6 +83,7 @@ pub enum Code {
     RowsLeftOut,
     RowFiltersDiffer,
     PartitionIdentities,
+    WholePartitions,
     NoSelectRight,
     Synchronous,
     StandbySlots,

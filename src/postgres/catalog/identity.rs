@@ -207,6 +207,7 @@ fn caveats(facts: &Facts) -> Vec<Caveat> {
     if has_uneven_filters(facts) {
         caveats.push(Caveat::UnevenFilters);
     }
+    caveats.extend(facts.partitioned.then_some(Caveat::WholePartitions));
     caveats
 }
 

@@ -144,6 +144,16 @@ impl Inspection<'_> {
                     )
                 },
             },
+            Caveat::WholePartitions => Group {
+                code: Code::WholePartitions,
+                words: (
+                    "rows that come or go with a whole partition of ".into(),
+                    " are not reported: the log does not hold ATTACH, DETACH, DROP or TRUNCATE of one partition".into(),
+                ),
+                tables: vec![relation.table.to_string()],
+                cure: "After one of these have clients resubscribe with new snapshots; or delete the rows before it."
+                    .into(),
+            },
             // It is said once for each publication.
             Caveat::LeftOut(_) | Caveat::LeftOutOfSome(_) => return Ok(None),
         }))

@@ -35,8 +35,11 @@ fn wanted() -> Requirements {
     }
 }
 
+/// The findings that there is a cure for.
 fn found(cluster: &Cluster, wanted: &Requirements) -> Vec<Finding> {
-    check(&info(&cluster.url("postgres")), wanted).unwrap()
+    let mut found = check(&info(&cluster.url("postgres")), wanted).unwrap();
+    found.retain(|finding| finding.code != Code::WholePartitions);
+    found
 }
 
 /// The finding of that kind, if there is one.
