@@ -309,7 +309,13 @@ fn compare(expressions: &[String], answers: &[String], now: Timestamp, refused: 
 fn dates_and_times_are_computed_as_there() {
     let (cluster, mut rng) = cluster(seed());
     let mut generator = Generator { rng: &mut rng };
-    let mut expressions = || -> Vec<String> { (0..EXPRESSIONS).map(|_| generator.expression()).collect() };
+    let version: u32 = cluster.psql("SHOW server_version_num").parse().unwrap();
+    // Before 15 Postgres reads no more hours than an integer has: the longest intervals are errors there, and exact here.
+    let is_read_there = |text: &String| version >= 150_000 || !text.contains("2562047788");
+    let mut expressions = || -> Vec<String> {
+        let all = std::iter::repeat_with(|| generator.expression());
+        all.filter(is_read_there).take(EXPRESSIONS).collect()
+    };
     let (mut same, mut refused) = (0, Vec::new());
     for now in TIMES {
         let expressions = expressions();
@@ -341,7 +347,12 @@ fn dates_and_times_are_computed_as_there() {
         ]
         .iter()
         .any(|known| refusal.contains(known));
-        assert!(is_known, "{refusal}");
+        // What has a factor with a fraction is not computed, and refused for the first part of it that has to be.
+        let is_of_a_fraction = refusal.contains("* 1.5") || refusal.contains("1.5 *");
+        assert!(
+            is_known || is_of_a_fraction && refusal.contains("casting "),
+            "{refusal}"
+        );
     }
     // They are of factors with a fraction, of `century`, and of what versions before 17 make of overflows.
     assert!(refused.len() * 8 < tried, "{refused:#?}");
