@@ -182,7 +182,7 @@ impl<H: Log> ReplayPool<H> {
     }
 }
 
-/// A share of [`MAX_SENDING`], until it is dropped.
+/// A share of what may be sent at the same moment, until it is dropped.
 pub struct Share<H: Log> {
     pool: Arc<ReplayPool<H>>,
     number: u64,

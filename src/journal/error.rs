@@ -8,7 +8,7 @@ use crate::exhaustion::is_exhaustion;
 use crate::log::{self, Cause};
 
 /// The reason why a journal cannot be opened, or its files not be read or written. Cheap to clone: a failure is told to
-/// everyone who waits. Who uses the journal as a [log](crate::log) gets it as the cause of a [`log::Error`].
+/// everyone who waits. Who uses the journal as a [log] gets it as the cause of a [`log::Error`].
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Error {
     /// Another process, or another part of this one, has the directory open.
