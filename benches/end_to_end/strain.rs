@@ -100,6 +100,7 @@ impl Heavy {
                 let mut client = support::connect(listen).await;
                 for subscribe in subscribes {
                     support::subscribe(&mut client, subscribe).await;
+                    while support::next(&mut client).await["type"] != "live" {}
                 }
                 ready.send(()).unwrap();
                 while !stopped.load(Ordering::Relaxed) {
