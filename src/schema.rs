@@ -59,13 +59,13 @@ pub struct Tables {
     refreshed: AtomicU64,
     /// The end of the server's log when it was last asked. One asks, the others wait for the answer.
     written: tokio::sync::Mutex<LastWritten>,
-    /// When the database was last asked for all tables because a client was refused. One asks, the others wait.
+    /// The time at which the database was last asked for all tables because a client was refused. One asks, the others wait.
     renewed: tokio::sync::Mutex<LastRenewed>,
     /// True if the database's encoding is known to be UTF-8. It never changes, but another database may take its place.
     is_utf8: AtomicBool,
-    /// When it was last said in the log why a table is not published.
+    /// The time at which it was last said in the log why a table is not published.
     explained: Mutex<Option<Instant>>,
-    /// What became of questions about collations. One asks, the others wait.
+    /// The outcomes of questions about collations. One asks, the others wait.
     learning: tokio::sync::Mutex<Learning>,
     /// Held by whoever asks, until the answer is there.
     learner: Arc<Mutex<()>>,

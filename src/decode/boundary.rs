@@ -20,7 +20,7 @@ pub enum Boundary {
         commit: Lsn,
         /// The end of that.
         end: Lsn,
-        /// When it committed.
+        /// The time of its commit.
         committed_at: Timestamp,
     },
     /// A logical message that belongs to no transaction. It may be one that nobody asked for.

@@ -55,7 +55,7 @@ pub struct Transaction {
     pub commit: Lsn,
     /// The end of the commit record: the transaction's place in the history.
     pub end: Lsn,
-    /// When it committed, by the server's clock.
+    /// The time of its commit, by the server's clock.
     pub committed_at: Timestamp,
 }
 

@@ -159,7 +159,7 @@ async fn full() -> impl IntoResponse {
     )
 }
 
-/// When a warning was last logged that would come again and again.
+/// The time at which a warning was last logged that would come again and again.
 #[derive(Debug, Default)]
 struct Warnings(Option<Instant>);
 

@@ -23,7 +23,7 @@ pub(super) struct Progress {
     start: Lsn,
 }
 
-/// When to confirm.
+/// The times at which to confirm.
 pub(super) struct Pace {
     /// At least so often.
     pub(super) interval: Duration,

@@ -31,7 +31,7 @@ pub(super) struct Incoming {
     pub(super) passed: Passed,
     pub(super) visible: Visible,
     pub(super) unsettled: Unsettled,
-    /// When the server sent the last message, by its clock.
+    /// The time at which the server sent the last message, by its clock.
     pub(super) sent_at: Timestamp,
     /// The end of the last message, as its frame says.
     pub(super) wal_end: Lsn,

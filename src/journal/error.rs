@@ -21,7 +21,7 @@ pub enum Error {
         dir: PathBuf,
         /// Whose it is.
         found: String,
-        /// Who asked.
+        /// The identity that was asked for.
         wanted: String,
     },
     /// The directory holds the history of a database that is gone, and another one has its name.

@@ -25,7 +25,7 @@ pub struct Reader {
     /// The place in the file where the next record is, and where the part that can be read ends.
     offset: u64,
     limit: u64,
-    /// What ends at or before this place is left out.
+    /// The place up to which entries are left out.
     from: Position,
     /// The last boundary that was passed.
     passed: Lsn,

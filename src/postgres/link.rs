@@ -14,7 +14,7 @@ use socket2::Socket;
 
 use super::error::Error;
 
-/// When to give up; `None` for never.
+/// The time at which to give up; `None` for never.
 pub(super) type Deadline = Option<Instant>;
 
 /// A connected socket, with or without TLS.

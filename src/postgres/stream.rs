@@ -192,7 +192,7 @@ pub enum Frame<'a> {
         wal_start: Lsn,
         /// With pgoutput the same once more.
         wal_end: Lsn,
-        /// When it was sent, by the server's clock.
+        /// The time at which it was sent, by the server's clock.
         sent_at: Timestamp,
         /// The message.
         body: &'a [u8],
@@ -203,7 +203,7 @@ pub enum Frame<'a> {
     Keepalive {
         /// Up to where the server has looked: confirm it once everything before it is on disk.
         wal_end: Lsn,
-        /// When it was sent, by the server's clock.
+        /// The time at which it was sent, by the server's clock.
         sent_at: Timestamp,
         /// True if the server waits for a status update.
         reply_requested: bool,

@@ -65,7 +65,7 @@ pub(super) struct Machine {
     ending: Vec<Arc<str>>,
     bad_requests: u32,
     heard: Instant,
-    /// When it was pinged, unless it said something since.
+    /// The time of the last ping, unless it said something since.
     pinged: Option<Instant>,
     /// The number of control frames that it may send at once, as of the time beside it.
     control: (f64, Instant),

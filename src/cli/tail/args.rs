@@ -78,7 +78,7 @@ pub(crate) struct Args {
     /// Form in which bigint and numeric values are printed.
     #[arg(long, env = "WALCAST_NUMBERS", value_enum, default_value = "native")]
     pub(super) numbers: Numbers,
-    /// How changes are printed.
+    /// The format in which changes are printed.
     #[arg(
         long,
         env = "WALCAST_FORMAT",

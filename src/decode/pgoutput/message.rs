@@ -10,7 +10,7 @@ pub enum Message<'a> {
     Begin {
         /// The start of the commit record ("final LSN").
         commit: Lsn,
-        /// When it committed.
+        /// The time of its commit.
         committed_at: Timestamp,
         /// The low 32 bits of the transaction's ID.
         xid: u32,
@@ -21,7 +21,7 @@ pub enum Message<'a> {
         commit: Lsn,
         /// The end of the commit record.
         end: Lsn,
-        /// When it committed.
+        /// The time of its commit.
         committed_at: Timestamp,
     },
     /// The transaction was replicated to this server from another, by whoever set up that origin.
@@ -104,7 +104,7 @@ pub enum Message<'a> {
         commit: Lsn,
         /// The end of the commit record.
         end: Lsn,
-        /// When it committed.
+        /// The time of its commit.
         committed_at: Timestamp,
     },
     /// A streamed transaction, or a subtransaction of it, was rolled back. Version 18 can send this though we asked for

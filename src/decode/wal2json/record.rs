@@ -78,7 +78,7 @@ impl<'a> Record<'a> {
         ))
     }
 
-    /// When the transaction committed.
+    /// The time of the transaction's commit.
     pub(in crate::decode) fn committed_at(&self) -> Result<Timestamp, Error> {
         let text = given(self.timestamp.as_ref(), "timestamp")?;
         match Reading::TimestampTz.read(text.as_bytes()) {

@@ -34,7 +34,7 @@ fn written(options: Options) -> (Bed, Vec<Tx>) {
     (bed, all)
 }
 
-/// What is held, oldest first; what turns out damaged meanwhile is no longer held.
+/// The transactions that are held, oldest first; what turns out damaged meanwhile is no longer held.
 fn held(journal: &Journal) -> Vec<Tx> {
     loop {
         match read(journal, Start::Earliest) {

@@ -1,4 +1,4 @@
-//! What is written reads back: whole, in order, from any place.
+//! A history reads back as it was written: whole, in order, from any place.
 
 use std::time::Duration;
 

@@ -110,7 +110,7 @@ impl Cursor {
         }
     }
 
-    /// What is served apart hears now and then how far it is complete.
+    /// Tells a connection that is served apart now and then how far it is complete.
     fn progress_apart(&mut self, at: Position, now: Instant) {
         let is_recent = |last| now.duration_since(last) < self.progress_interval;
         if self.progressed.is_none_or(|last| !is_recent(last)) {

@@ -35,9 +35,9 @@ impl Job {
 /// Turns of jobs beside the reading that a connection rejoins by: they have a quarter of the time.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// When the last one began, while it goes on.
+    /// The time at which the last one began, while it goes on.
     began: Option<Instant>,
-    /// When the next one may begin.
+    /// The time from which the next one may begin.
     next: Option<Instant>,
 }
 

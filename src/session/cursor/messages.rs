@@ -97,7 +97,7 @@ pub(in crate::session) struct Delivered {
     pub(in crate::session) is_cut: bool,
 }
 
-/// What a check of a subscription came to.
+/// The outcome of the check of a subscription.
 #[derive(Debug)]
 pub(in crate::session) enum Preparation {
     /// It was unsubscribed meanwhile.
@@ -116,7 +116,7 @@ pub(in crate::session) enum Preparation {
     },
 }
 
-/// What came of a subscription's rows.
+/// The outcome of asking for a subscription's rows.
 #[derive(Debug)]
 pub(in crate::session) enum Rows {
     /// Nothing yet.
@@ -129,7 +129,7 @@ pub(in crate::session) enum Rows {
     Refused(Box<ErrorMessage>),
 }
 
-/// What a step of a replay came to.
+/// The outcome of a step of a replay.
 #[derive(Debug)]
 pub(in crate::session) enum Reading {
     /// Something was read. If it came to its end, those of its subscriptions end whose tables are gone.

@@ -42,7 +42,7 @@ pub(super) struct Cursor {
     behind: bool,
     /// It reads the journal as a whole, to rejoin.
     rejoining: bool,
-    /// When the client last heard how far it is while it was served apart.
+    /// The time at which the client last heard how far it is while it was served apart.
     progressed: Option<Instant>,
     /// Whose turn it is meanwhile.
     turns: Turns,
@@ -61,7 +61,7 @@ pub(super) struct Cursor {
     actions: Vec<Action>,
 }
 
-/// Where the connection's registration at the router is.
+/// The place of the connection's registration at the router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Registered {
     /// There is none: before the first subscription, and while the whole connection reads the journal.
@@ -83,7 +83,7 @@ enum Work {
     Remove(Arc<Subscription>),
 }
 
-/// What goes on once the last action is answered.
+/// The work that goes on once the last action is answered.
 #[derive(Debug)]
 enum Pending {
     /// None was asked.
@@ -96,7 +96,7 @@ enum Pending {
     Step(Box<Replay>, bool, Lsn),
 }
 
-/// What comes after the contents of the outbox.
+/// The work that comes after the contents of the outbox.
 #[derive(Debug)]
 enum Then {
     Nothing,

@@ -31,7 +31,7 @@ pub(super) struct Replay {
     has_begun: bool,
     /// Since when the place where it starts has been waited for.
     pub(super) waits_since: Option<Instant>,
-    /// What those who read remember of it.
+    /// The part that the readers remember of it.
     pub(super) standing: Standing,
     /// The part that the subscription has by its snapshot. The router knows nothing of that, so it takes over beyond
     /// it.
@@ -43,7 +43,7 @@ pub(super) struct Replay {
     pub(super) until: Option<Position>,
 }
 
-/// What is to be read in one step, and for whom.
+/// The part to read in one step, and for whom.
 #[derive(Debug)]
 pub(in crate::session) struct ReadRequest {
     pub(in crate::session) replay: ReplayId,
@@ -55,11 +55,11 @@ pub(in crate::session) struct ReadRequest {
     pub(in crate::session) until: Option<Position>,
     pub(in crate::session) boundary: Option<Arc<SnapshotBoundary>>,
     pub(in crate::session) standing: Standing,
-    /// What to wait for before anything is read.
+    /// The event to wait for before anything is read.
     pub(in crate::session) wait: Wait,
 }
 
-/// What a step waits for, a moment at most.
+/// The event that a step waits for, a moment at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::session) enum Wait {
     /// Nothing.

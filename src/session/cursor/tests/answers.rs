@@ -1,4 +1,4 @@
-//! What the database, the journal and those who read it answer to a session.
+//! Answers of the database, the journal and its readers to a session.
 
 use std::sync::Arc;
 use std::time::Duration;

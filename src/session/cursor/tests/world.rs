@@ -16,7 +16,7 @@ use crate::matching::Subscription;
 use crate::protocol::Subscribe;
 use crate::session::cursor::{Action, Cursor, Delivered, Input, ReadRequest, Reading, ReplayId, Wait};
 
-/// What the session has under way beside the client.
+/// The work that the session has under way beside the client.
 #[derive(Debug)]
 pub(super) enum Work {
     Prepare(Arc<str>),
@@ -45,7 +45,7 @@ pub(super) struct RowsOnTheirWay {
     pub(super) seen: Arc<[Lsn]>,
 }
 
-/// How a connection ended.
+/// The end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Closed {
     EpochChanged,
@@ -72,11 +72,11 @@ pub(super) struct World {
     pub(super) epoch_changed: bool,
     /// A read has failed for good.
     pub(super) has_failed: bool,
-    /// What a client may subscribe to.
+    /// The subscriptions that a client may still make.
     pub(super) unused: Vec<Arc<Subscription>>,
     pub(super) message: Subscribe,
     pub(super) opening: Vec<(Arc<str>, Opening)>,
-    /// What happens is printed.
+    /// True if everything that happens is printed.
     traces: bool,
 }
 
