@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -58,6 +59,14 @@ pub struct ActiveSubscription {
     pub subscription: Arc<Subscription>,
     /// Changes at or before this are not sent: it has them, or they lie before its start.
     pub after: Position,
+}
+
+impl ActiveSubscription {
+    /// True if one of these is to be served apart: it has a query that takes long.
+    pub fn any_is_apart(subscriptions: &[ActiveSubscription], now: Instant) -> bool {
+        let mut queries = subscriptions.iter().map(|placed| &placed.subscription.query);
+        queries.any(|query| query.meter.is_apart(now))
+    }
 }
 
 /// A connection's place at the router, given up when it is dropped.

@@ -74,16 +74,15 @@ impl<H: Log> ReplayRequest<H> {
 
     /// True if it is to be read for apart: it has a query that takes long.
     pub(super) fn is_apart(&self) -> bool {
-        let now = Instant::now();
-        let mut queries = self.subscriptions.iter().map(|placed| &placed.subscription.query);
-        queries.any(|query| query.meter.is_apart(now))
+        ActiveSubscription::any_is_apart(&self.subscriptions, Instant::now())
     }
 
     /// True if it can be read for together with others. Up to a snapshot's boundary it is read for by itself: the
     /// others need what the snapshot holds.
     pub(super) fn is_shareable(&self) -> bool {
-        let is_before = |boundary: &Arc<SnapshotBoundary>| self.at() < Position::after(boundary.until);
-        !self.standing.is_unshared && !self.boundary.as_ref().is_some_and(is_before) && !self.is_apart()
+        let boundary = self.boundary.as_ref();
+        let is_before = boundary.is_some_and(|boundary| boundary.is_ahead_of(self.at()));
+        !self.standing.is_unshared && !is_before && !self.is_apart()
     }
 
     /// Reads one step for it alone.

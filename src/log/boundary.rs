@@ -6,7 +6,7 @@
 
 use super::PgSnapshot;
 use crate::event::Transaction;
-use crate::lsn::{Epoch, Lsn};
+use crate::lsn::{Epoch, Lsn, Position};
 
 /// The part of the history that a snapshot saw, transaction by transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,11 @@ impl SnapshotBoundary {
     /// True if the snapshot's rows hold what the transaction did.
     pub fn saw(&self, transaction: &Transaction) -> bool {
         transaction.end <= self.after || transaction.end <= self.until && self.view.sees(transaction.xid)
+    }
+
+    /// True if there may still be transactions behind `position` that the snapshot's rows hold already.
+    pub fn is_ahead_of(&self, position: Position) -> bool {
+        position < Position::after(self.until)
     }
 }
 

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use super::key::QueryKey;
 use super::query::Query;
-use crate::event::{Relation, View};
+use crate::event::{Relation, View, Visible};
 use crate::filter::{self, Matcher, Operation, ResultChange};
 use crate::protocol::v1::{RowEncoder, RowShape};
 use crate::protocol::{ErrorCode, ErrorMessage, Ops, Undecided};
+use crate::types::json::Numbers;
 
 /// A query bound to one version of its table, apart from its predicate.
 #[derive(Debug)]
@@ -82,24 +83,40 @@ impl Bound {
 /// The encoders that the queries on one version of a table want, one for each shape.
 #[derive(Debug, Default)]
 pub struct ShapeCache {
-    shapes: HashMap<RowShape, Arc<RowEncoder>>,
+    shapes: HashMap<ShapeKey, Arc<RowEncoder>>,
     /// The number of encoders after unused ones were last dropped.
     swept: usize,
 }
 
+/// The part of a query's key that shapes its rows, whatever the version of its table.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct ShapeKey {
+    columns: Option<Vec<String>>,
+    visible: Visible,
+    old: bool,
+    numbers: Numbers,
+}
+
 impl ShapeCache {
     fn get(&mut self, query: &QueryKey, relation: &Relation) -> Result<Arc<RowEncoder>, ErrorMessage> {
+        let key = ShapeKey {
+            columns: query.columns.clone(),
+            visible: query.visible.clone(),
+            old: query.old,
+            numbers: query.numbers,
+        };
+        if let Some(encoder) = self.shapes.get(&key) {
+            return Ok(Arc::clone(encoder));
+        }
+        // The columns are looked up once for all queries with the same list, not for each that is bound.
         let shape = RowShape {
             columns: query.columns_of(relation)?,
             old: query.old,
             numbers: query.numbers,
         };
-        if let Some(encoder) = self.shapes.get(&shape) {
-            return Ok(Arc::clone(encoder));
-        }
         let encoder = Arc::new(RowEncoder::new(&shape, relation));
         self.forget_unused();
-        self.shapes.insert(shape, Arc::clone(&encoder));
+        self.shapes.insert(key, Arc::clone(&encoder));
         Ok(encoder)
     }
 

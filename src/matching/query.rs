@@ -106,9 +106,7 @@ impl Query {
         Arc::make_mut(&mut self.key).visible = visible;
         self.bindings = Arc::default();
     }
-}
 
-impl Query {
     /// Holds the query to the key that the client is told: it ends when the table's key is another one.
     pub fn hold_to_key(&mut self, relation: &Arc<Relation>) {
         let names = relation.key_names().into_iter();

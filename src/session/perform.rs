@@ -166,21 +166,20 @@ impl<H: Log> Session<H> {
 
     /// Keeps what is counted of all sessions up to date.
     fn count(&mut self) {
-        let live = self.cursor.live();
-        if live != self.counted.live {
-            self.shared
-                .metrics
-                .subscriptions
-                .add(live as i64 - self.counted.live as i64);
-            self.counted.live = live;
-        }
-        let replays = self.cursor.replays();
-        if replays != self.counted.replays {
-            self.shared
-                .metrics
-                .catching_up
-                .add(replays as i64 - self.counted.replays as i64);
-            self.counted.replays = replays;
+        let metrics = &self.shared.metrics;
+        let counts = [
+            (self.cursor.live(), &mut self.counted.live, &metrics.subscriptions),
+            (
+                self.cursor.replays(),
+                &mut self.counted.replays,
+                &metrics.catching_up,
+            ),
+        ];
+        for (now, counted, gauge) in counts {
+            if now != *counted {
+                gauge.add(now as i64 - *counted as i64);
+                *counted = now;
+            }
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::types::Kind as TypeKind;
 use crate::types::json::{self, Numbers};
 
 /// All that shapes the rows of a query in one version of its table.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug)]
 pub struct RowShape {
     /// The indexes of the columns that are sent, in the relation's order.
     pub columns: Vec<usize>,

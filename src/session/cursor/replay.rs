@@ -106,12 +106,6 @@ impl Replay {
         self.alone.is_none()
     }
 
-    /// True if it is to be read for apart: it has a query that takes long.
-    fn is_apart(&self, now: Instant) -> bool {
-        let mut queries = self.subscriptions.iter().map(|placed| &placed.subscription.query);
-        queries.any(|query| query.meter.is_apart(now))
-    }
-
     /// The next step of it.
     pub(super) fn request(&self, now: Instant) -> ReadRequest {
         let wait = if self.at_head && self.waits_apart(now) {
@@ -165,9 +159,8 @@ impl Replay {
 
     /// True if there may still be transactions that the snapshot's rows hold already.
     fn is_before_boundary(&self) -> bool {
-        self.boundary
-            .as_ref()
-            .is_some_and(|boundary| self.at() < Position::after(boundary.until))
+        let boundary = self.boundary.as_ref();
+        boundary.is_some_and(|boundary| boundary.is_ahead_of(self.at()))
     }
 
     pub(super) fn leave_out(&mut self, subscription: &Arc<Subscription>) {
@@ -183,7 +176,7 @@ impl Replay {
     /// True if it stays apart at the head, where the router would take it over: the whole connection, as long as it
     /// has a query that takes long.
     pub(super) fn waits_apart(&self, now: Instant) -> bool {
-        self.is_of_all() && self.until.is_none() && self.is_apart(now)
+        self.is_of_all() && self.until.is_none() && ActiveSubscription::any_is_apart(&self.subscriptions, now)
     }
 
     /// Goes back to `position`, or to where the last step began: what came after it was not sent.
