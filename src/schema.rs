@@ -59,7 +59,8 @@ pub struct Tables {
     refreshed: AtomicU64,
     /// The end of the server's log when it was last asked. One asks, the others wait for the answer.
     written: tokio::sync::Mutex<LastWritten>,
-    /// The time at which the database was last asked for all tables because a client was refused. One asks, the others wait.
+    /// The time at which the database was last asked for all tables because a client was refused. One asks, the others
+    /// wait.
     renewed: tokio::sync::Mutex<LastRenewed>,
     /// True if the database's encoding is known to be UTF-8. It never changes, but another database may take its place.
     is_utf8: AtomicBool,

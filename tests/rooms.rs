@@ -34,8 +34,8 @@ fn imports(path: &Path) -> BTreeSet<String> {
     named(&std::fs::read_to_string(path).unwrap())
 }
 
-/// A file's code without the items that are for its tests alone, wherever they stand: as rustfmt lays them out, each ends
-/// at its semicolon, or at a brace with the indentation that it begins with.
+/// A file's code without the items that are for its tests alone, wherever they stand: as rustfmt lays them out, each
+/// ends at its semicolon, or at a brace with the indentation that it begins with.
 fn without_tests(text: &str) -> String {
     let mut own = String::new();
     let mut rest = text;
@@ -100,8 +100,8 @@ fn is_of_tests(path: &Path) -> bool {
     name == "tests" || name.ends_with("_tests") || path.iter().any(|part| part == "tests")
 }
 
-/// Who may know where the log is kept: it is opened by `bridge`, and ingest keeps what has no place in the log yet in files
-/// of the journal's kind.
+/// Who may know where the log is kept: it is opened by `bridge`, and ingest keeps what has no place in the log yet in
+/// files of the journal's kind.
 const KNOW_THE_JOURNAL: [&str; 5] = ["app", "bridge", "cli", "ingest", "maintenance"];
 
 #[test]

@@ -69,8 +69,8 @@ pub(crate) struct Source {
     #[arg(long, env = "WALCAST_CREATE_SLOT")]
     create_slot: bool,
     /// Create the slot again if it is lost or gone, also with its database, where serve would end otherwise: what was
-    /// written meanwhile is missed, so a new epoch begins, and clients are told to resubscribe with new snapshots. Creates the first one
-    /// too.
+    /// written meanwhile is missed, so a new epoch begins, and clients are told to resubscribe with new snapshots.
+    /// Creates the first one too.
     #[arg(long, env = "WALCAST_RECREATE_SLOT")]
     recreate_slot: bool,
     /// Create missing publications, FOR ALL TABLES (needs a superuser), unless UPDATE and DELETE would then fail on a
@@ -210,8 +210,8 @@ struct JournalArgs {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Snapshots")]
 struct Snapshots {
-    /// Server that the rows are read from that subscriptions begin with ("snapshot": true): a standby of the database, which is
-    /// waited for until it has replayed far enough. Without it they are read from the database itself.
+    /// Server that the rows are read from that subscriptions begin with ("snapshot": true): a standby of the database,
+    /// which is waited for until it has replayed far enough. Without it they are read from the database itself.
     #[arg(
         long,
         env = "WALCAST_SNAPSHOT_URL",
@@ -219,8 +219,8 @@ struct Snapshots {
         value_name = "URL"
     )]
     snapshot_url: Option<String>,
-    /// Snapshots read at once, each on a connection of its own. Further ones wait: clients have turns, one snapshot each,
-    /// and the last free connection goes to a client that has none.
+    /// Snapshots read at once, each on a connection of its own. Further ones wait: clients have turns, one snapshot
+    /// each, and the last free connection goes to a client that has none.
     #[arg(
         long,
         env = "WALCAST_MAX_SNAPSHOTS",

@@ -174,8 +174,8 @@ impl Assembler {
         self.tables.enter_stream();
     }
 
-    /// After them. The server does not describe a table again that it described in a streamed transaction, now that this
-    /// has committed: the description that came last holds.
+    /// After them. The server does not describe a table again that it described in a streamed transaction, now that
+    /// this has committed: the description that came last holds.
     pub fn leave_stream(&mut self) {
         self.tables.leave_stream();
     }

@@ -197,8 +197,8 @@ impl<H: Log> Router<H> {
         Ok(())
     }
 
-    /// Delivers a piece, or the beginning of it. True if it was all of it. Should that panic, every session reads the piece
-    /// for itself from the journal: whom the defect concerns ends then, and nobody else.
+    /// Delivers a piece, or the beginning of it. True if it was all of it. Should that panic, every session reads the
+    /// piece for itself from the journal: whom the defect concerns ends then, and nobody else.
     fn deliver_some(&mut self, piece: &mut Piece<'_>) -> Result<bool, crate::log::Error> {
         self.registry.bound(Lane::SHARED, Instant::now());
         let deliver = AssertUnwindSafe(|| self.registry.deliver(piece, &mut self.outboxes));
@@ -300,8 +300,8 @@ impl<H: Log> Router<H> {
         self.metrics.queries.set(self.registry.queries() as i64);
     }
 
-    /// Activates pending subscriptions whose start position the router has reached. A session that fell behind, or is in
-    /// another epoch, is answered too, and learns it from its outbox.
+    /// Activates pending subscriptions whose start position the router has reached. A session that fell behind, or is
+    /// in another epoch, is answered too, and learns it from its outbox.
     fn add_reached(&mut self) {
         let is_early = |add: &Add| add.after > self.at && self.outboxes.has(add.connection);
         let reached: Vec<Add> = self.adding.extract_if(.., |add| !is_early(add)).collect();

@@ -14,8 +14,8 @@ pub struct Logging {
     /// True if updates and deletes come that do not tell which row they are of: the log holds no whole old rows, and
     /// the table has no key that it holds in full.
     pub unnamed: bool,
-    /// True if the table was dropped before it could be looked at: what the stream itself does not say of it, such as its
-    /// key under `REPLICA IDENTITY FULL`, is not known.
+    /// True if the table was dropped before it could be looked at: what the stream itself does not say of it, such as
+    /// its key under `REPLICA IDENTITY FULL`, is not known.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub dropped: bool,
     /// True if the table is partitioned. Each partition has a replica identity of its own and inherits none.

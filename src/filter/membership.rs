@@ -1,4 +1,5 @@
-//! [`membership()`]: the meaning of a change for a query's result (docs/protocol.md, "A change" and "Unknown membership").
+//! [`membership()`]: the meaning of a change for a query's result (docs/protocol.md, "A change" and "Unknown
+//! membership").
 
 use super::matcher::{Matcher, Verdict};
 use super::row::Row;
@@ -139,7 +140,7 @@ impl ResultChange {
 
 /// The meaning of the change for the matcher's result; `None` if it certainly does not concern it.
 ///
-/// Where the log does not tell, the answer misses nothing, and says so: a row that may be in the result comes into it
+/// The answer misses nothing where the log does not tell, and says so: a row that may be in the result comes into it
 /// or stays in it, and one that is not in it now and may have been before leaves it.
 ///
 /// A new row for which the predicate fails ends the result. An old one was not in it: a result that it could have been

@@ -76,7 +76,8 @@ impl Predicate {
             .with_tokens_with_locations(text.tokens(limits)?);
         let mut sql = parser.parse_expr();
         let end = parser.peek_token();
-        // What cannot be parsed behind a NOT makes the parser take that for a column and stop: it is asked for the reason.
+        // What cannot be parsed behind a NOT makes the parser take that for a column and stop: it is asked for the
+        // reason.
         if end.token != Token::EOF && is_not(parser.get_current_token()) {
             sql = sql.and_then(|sql| parser.parse_expr().map(|_| sql));
         }

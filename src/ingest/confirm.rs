@@ -98,9 +98,9 @@ impl Trail {
 /// written, and while a standby waits nothing that is younger
 /// than its window, unless the server asks: it would not shut down.
 ///
-/// What is received is told as written at once: of a logical slot the server keeps only what was confirmed as flushed,
-/// so that it can all be received again, and commits under `synchronous_commit = remote_write` need not wait for our
-/// sync.
+/// Positions that were received are told as written at once: of a logical slot the server keeps only what was
+/// confirmed as flushed, so that it can all be received again, and commits under `synchronous_commit = remote_write`
+/// need not wait for our sync.
 pub(super) fn run(
     sender: &StatusSender,
     (progress, verifier): (&Progress, &PositionVerifier),

@@ -97,8 +97,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         Ok(connection.drop_slot(name)?)
     }
 
-    /// True if it is a slot that can be read: it may have been created again while we run. Its confirmed position, which
-    /// one that is being made does not have yet.
+    /// True if it is a slot that can be read: it may have been created again while we run. Its confirmed position,
+    /// which one that is being made does not have yet.
     fn check_kind(&self, state: &SlotState, identity: &Identity) -> Result<Option<Lsn>, Error> {
         let (name, plugin) = (&self.options.slot, self.options.plugin.as_str());
         if let Some(database) = state.database.as_ref().filter(|name| **name != identity.database) {

@@ -71,9 +71,9 @@ impl InProgressTransactions {
     /// by itself: a subtransaction, by its ID. It takes constant time, and 16 bytes of memory for each part.
     ///
     /// # Errors
-    /// [`log::Error::Full`]: the message was taken all the same, call [`flush`](InProgressTransactions::flush) when there
-    /// may be space. [`log::Error::TooLarge`] for a message beyond 4 GiB, another one if there can be no file: it was not
-    /// taken.
+    /// [`log::Error::Full`]: the message was taken all the same, call [`flush`](InProgressTransactions::flush) when
+    /// there may be space. [`log::Error::TooLarge`] for a message beyond 4 GiB, another one if there can be no file:
+    /// it was not taken.
     pub fn append(&mut self, xid: u32, part: u32, message: &[&[u8]]) -> Result<(), log::Error> {
         self.add(xid, Some(part), message)
     }

@@ -102,8 +102,9 @@ impl Reader {
         Ok(None)
     }
 
-    /// True if there is nothing to read from a file: the reader is at the head, or what comes next was written last. (Of
-    /// a large transaction the end is looked up by the headers of its records, which the system has in memory then.)
+    /// True if there is nothing to read from a file: the reader is at the head, or what comes next was written last.
+    /// (Of a large transaction the end is looked up by the headers of its records, which the system has in memory
+    /// then.)
     fn is_in_memory(&self) -> bool {
         let state = self.shared.state();
         let limit = state.limit(&self.segment);

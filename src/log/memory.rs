@@ -1,5 +1,6 @@
-//! [`MemoryLog`]: a second log, for tests. It keeps what is committed as messages of a log over a network would hold it:
-//! one transaction each, with the descriptions of its relations, which are decoded anew whenever a message is read.
+//! [`MemoryLog`]: a second log, for tests. It keeps what is committed as messages of a log over a network would hold
+//! it: one transaction each, with the descriptions of its relations, which are decoded anew whenever a message is
+//! read.
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;

@@ -41,15 +41,15 @@ use crate::lsn::{Epoch, Lsn, Position, Start};
 /// An action before each write.
 pub type BeforeWriting = Box<dyn FnMut() -> std::io::Result<()> + Send>;
 
-/// A history that can be read from any position it still holds. Cloning it copies a pointer. In what its readers return,
-/// versions of a relation that are equal are the same [`Arc`]: see [`Interner`].
+/// A history that can be read from any position it still holds. Cloning it copies a pointer. In what its readers
+/// return, versions of a relation that are equal are the same [`Arc`]: see [`Interner`].
 pub trait Log: Clone + Send + Sync + 'static {
     /// The reader of it.
     type Reader: LogReader;
     /// A hold on a part of it.
     type Hold: RetentionHold;
 
-    /// Whose history it is, with the timeline it was last continued on.
+    /// The database and the slot whose history it is, with the timeline it was last continued on.
     fn identity(&self) -> Identity;
 
     /// The name of the current history; positions compare only within it.

@@ -102,9 +102,9 @@ impl Error {
         }
     }
 
-    /// True if the server may be there soon: it starts or stops, has crashed, or nothing listens where it is to be. Where
-    /// several hosts were tried, that is so of one, and of the others it is all the same or they are of another kind than
-    /// was asked for.
+    /// True if the server may be there soon: it starts or stops, has crashed, or nothing listens where it is to be.
+    /// Where several hosts were tried, that is so of one, and of the others it is all the same or they are of another
+    /// kind than was asked for.
     pub fn is_absence(&self) -> bool {
         use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, NotFound};
         match self {

@@ -1,7 +1,7 @@
 //! Requests of clients and the answers to them. Pure.
 //!
-//! Here is what every dialect has in common: requests, errors, closes, and who calls. Each dialect has a module of its own,
-//! which alone knows how that is written: [`v1`] is `docs/protocol.md`.
+//! Here is what every dialect has in common: requests, errors, closes, and who calls. Each dialect has a module of its
+//! own, which alone knows how that is written: [`v1`] is `docs/protocol.md`.
 
 mod caller;
 mod error;

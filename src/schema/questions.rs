@@ -187,9 +187,9 @@ impl Tables {
         })
     }
 
-    /// Asks the database, on another thread, what a predicate depends on, unless it was asked meanwhile. A caller that needs the
-    /// same waits for the same answer; only what was answered is kept, and for a while that there is nothing to know,
-    /// because no collation is of the kind any more.
+    /// Asks the database, on another thread, what a predicate depends on, unless it was asked meanwhile. A caller that
+    /// needs the same waits for the same answer; only what was answered is kept, and for a while that there is nothing
+    /// to know, because no collation is of the kind any more.
     ///
     /// # Errors
     /// The database does not answer.

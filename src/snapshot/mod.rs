@@ -1,8 +1,8 @@
 //! Snapshots: the rows that match a query now, and where the stream continues them.
 //!
-//! A [`SnapshotBoundary`](crate::log::SnapshotBoundary) says which transactions the rows hold. The rows are read by a pool's connection as fast as
-//! the server gives them, wait in files, and are taken by each client at its own pace; clients that ask for the same
-//! query at the same time share one reading.
+//! A [`SnapshotBoundary`](crate::log::SnapshotBoundary) says which transactions the rows hold. The rows are read by a
+//! pool's connection as fast as the server gives them, wait in files, and are taken by each client at its own pace;
+//! clients that ask for the same query at the same time share one reading.
 
 mod pool;
 mod queue;

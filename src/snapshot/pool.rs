@@ -11,7 +11,8 @@ use crate::postgres::{ConnInfo, Connection, Error, Purpose};
 pub(super) const IDLE: Duration = Duration::from_secs(60);
 /// The bytes of a message beside its row, at most.
 const MESSAGE_OVERHEAD: usize = 64 * 1024;
-/// The bytes that a message may have however small rows have to be: answers about the table come by the same connection.
+/// The bytes that a message may have however small rows have to be: answers about the table come by the same
+/// connection.
 const ANSWER: usize = 1024 * 1024;
 
 pub(super) type Pool = managed::Pool<Connections>;

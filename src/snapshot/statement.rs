@@ -8,21 +8,21 @@ use crate::postgres::{
     NAMES_IN_VALUES, Publication, Row, publication_tables, quote_identifier, quote_literal,
 };
 
-/// Begins the transaction that a snapshot reads in. None of this takes the transaction's snapshot yet. Row security would
-/// hide rows without a word: with it off they are an error.
+/// Begins the transaction that a snapshot reads in. None of this takes the transaction's snapshot yet. Row security
+/// would hide rows without a word: with it off they are an error.
 ///
-/// A lock that is not to be had at once is not waited for: the transaction holds others by then, and an application that
-/// holds the one and wants the others (`ALTER TABLE` of a partition, then of its root) would be in a deadlock with it, from
-/// which the server frees itself by aborting either.
+/// A lock that is not to be had at once is not waited for: the transaction holds others by then, and an application
+/// that holds the one and wants the others (`ALTER TABLE` of a partition, then of its root) would be in a deadlock
+/// with it, from which the server frees itself by aborting either.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
      SET LOCAL row_security = off; \
      SET LOCAL search_path = pg_catalog; \
      SET LOCAL idle_in_transaction_session_timeout = 0; \
      SET LOCAL lock_timeout = '1ms'";
 
-/// Waits for the locks that [`hold`] could not have at once, those of the table, its partitions and their indexes, up to
-/// `patience` for each. It has one at a time, since `pg_relation_size` lets go of its lock, so nobody waits for it who
-/// is waited for. The tree is read from the catalogs, as `pg_partition_tree` locks all of it.
+/// Waits for the locks that [`hold`] could not have at once, those of the table, its partitions and their indexes, up
+/// to `patience` for each. It has one at a time, since `pg_relation_size` lets go of its lock, so nobody waits for it
+/// who is waited for. The tree is read from the catalogs, as `pg_partition_tree` locks all of it.
 pub(super) fn wait(oid: u32, patience: Duration) -> String {
     format!(
         "BEGIN READ ONLY; SET LOCAL lock_timeout = {patience}; \
@@ -34,9 +34,9 @@ pub(super) fn wait(oid: u32, patience: Duration) -> String {
     )
 }
 
-/// Bounds the waits for locks of the transaction from here on, which has all that it needs but for those of values that are
-/// stored apart (TOAST): a vacuum may hold these for a moment. Whoever comes to wait for the transaction meanwhile is not
-/// looked at for a deadlock before it has given up.
+/// Bounds the waits for locks of the transaction from here on, which has all that it needs but for those of values
+/// that are stored apart (TOAST): a vacuum may hold these for a moment. Whoever comes to wait for the transaction
+/// meanwhile is not looked at for a deadlock before it has given up.
 pub(super) const WAIT_BRIEFLY: &str = "SELECT pg_catalog.set_config('lock_timeout', \
      GREATEST(s.setting::pg_catalog.int4 / 2, 1)::text, true) \
      FROM pg_catalog.pg_settings s WHERE s.name = 'deadlock_timeout'";

@@ -5,7 +5,8 @@ use std::fmt::{self, Write};
 /// The most characters of a client's text that a log line has.
 pub const CLIENT_CHARS: usize = 200;
 
-/// A text of a client's, or of the server about one, in a log line: on one line, whatever is in it, and not longer than that.
+/// A text of a client's, or of the server about one, in a log line: on one line, whatever is in it, and not longer
+/// than that.
 #[derive(Clone, Copy, Debug)]
 pub struct Excerpt<'a> {
     text: &'a str,

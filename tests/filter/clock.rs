@@ -310,7 +310,8 @@ fn dates_and_times_are_computed_as_there() {
     let (cluster, mut rng) = cluster(seed());
     let mut generator = Generator { rng: &mut rng };
     let version: u32 = cluster.psql("SHOW server_version_num").parse().unwrap();
-    // Before 15 Postgres reads no more hours than an integer has: the longest intervals are errors there, and exact here.
+    // Before 15 Postgres reads no more hours than an integer has: the longest intervals are errors there, and exact
+    // here.
     let is_read_there = |text: &String| version >= 150_000 || !text.contains("2562047788");
     let mut expressions = || -> Vec<String> {
         let all = std::iter::repeat_with(|| generator.expression());

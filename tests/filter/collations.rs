@@ -9,8 +9,8 @@ use crate::predicates::Written;
 use crate::table::{quote, relation};
 use crate::{answers, cluster_of, seed, tuples};
 
-/// Where orders differ: case, accents, blanks, the lengths of UTF-8, the surrogates of UTF-16, the planes beyond the
-/// first.
+/// Texts in which orders differ: case, accents, blanks, the lengths of UTF-8, the surrogates of UTF-16, the planes
+/// beyond the first.
 const CHARACTERS: &[&str] = &[
     "a",
     "b",

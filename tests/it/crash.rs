@@ -161,7 +161,7 @@ fn nothing_is_lost_or_repeated_when_the_way_to_postgres_is_cut_or_stalls() {
     assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
 }
 
-/// What a byte of an insert is, where it lies before the text of its second column, and what is flipped in it. The
+/// Bytes of an insert: their meaning, how far before the text of its second column they lie, and the bits to flip. The
 /// first column has three digits. The chapters "Message Formats", "Streaming Replication Protocol" and "Logical
 /// Replication Message Formats" have the layout.
 const GARBLED: [(&str, usize, u8); 11] = [

@@ -1,4 +1,5 @@
-//! What the server alone knows of collations: asked once a predicate needs it, once for all; and the order of texts.
+//! Facts about collations that the server alone knows: asked once a predicate needs it, once for all; and the order of
+//! texts.
 
 use std::collections::BTreeMap;
 use std::sync::Barrier;

@@ -7,7 +7,7 @@
 //! Very Fast Publish/Subscribe Systems" (SIGMOD 2001), but with conditions below conditions where many predicates
 //! share one.
 //!
-//! Where the row is not known, the index finds whatever may match: [`membership()`](super::membership()) says the same
+//! The index finds whatever may match where the row is not known: [`membership()`](super::membership()) says the same
 //! of each predicate alone. The exception is a row that may have left a result by an update, which under the default
 //! replica identity may be any row and any result: only predicates whose owners want to know of that are looked at for
 //! it, by a second filing of their own.

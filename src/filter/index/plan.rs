@@ -322,8 +322,8 @@ pub(super) enum Access {
 const SHORT_LIST: usize = 16;
 
 impl Conjunction {
-    /// The places to file it below levels that used the sources `used`: the narrowest first, as far as one can guess, and
-    /// then what will do where there are too many different ones.
+    /// The places to file it below levels that used the sources `used`: the narrowest first, as far as one can guess,
+    /// and then what will do where there are too many different ones.
     pub(super) fn accesses(&self, used: &[SourceId], sources: &Sources) -> Vec<Access> {
         let is_free = |source: &SourceId| !used.contains(source);
         let equal = |of_bools: bool| -> Vec<(SourceId, Key)> {

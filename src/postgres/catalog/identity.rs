@@ -1,8 +1,8 @@
 //! The one rule for what clients are told of a table's old rows and key, and for what arrives of them. Pure.
 //!
-//! The content of an old row is decided by the table that wrote it. Of a partitioned table that is published by its root
-//! these are the partitions, whatever identity the root has: what is told is the weakest of theirs. A key is told only
-//! if the log holds all of its columns, of every row that it has anything of.
+//! The content of an old row is decided by the table that wrote it. Of a partitioned table that is published by its
+//! root these are the partitions, whatever identity the root has: what is told is the weakest of theirs. A key is told
+//! only if the log holds all of its columns, of every row that it has anything of.
 
 use std::collections::HashSet;
 

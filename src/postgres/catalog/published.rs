@@ -6,8 +6,8 @@ use super::*;
 use crate::event::{Lookup, Published};
 use crate::lsn::Lsn;
 
-/// The number of times that a partition is looked at which is altered meanwhile. After that the stream starts again at the
-/// journal's head, as after any other question that failed, and asks again.
+/// The number of times that a partition is looked at which is altered meanwhile. After that the stream starts again at
+/// the journal's head, as after any other question that failed, and asks again.
 const LOOKS: usize = 20;
 
 impl Catalog {

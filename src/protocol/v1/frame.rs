@@ -1,7 +1,7 @@
 //! [`Frame`]: a transaction, or a piece of one, as a client receives it.
 //!
-//! A change's row, which is the costly part, is encoded once however many subscriptions it concerns; a frame puts such encoded
-//! parts behind each subscription's own name. Clients with the same subscriptions share the whole frame.
+//! A change's row, which is the costly part, is encoded once however many subscriptions it concerns; a frame puts such
+//! encoded parts behind each subscription's own name. Clients with the same subscriptions share the whole frame.
 
 use std::io::Write as _;
 

@@ -1,6 +1,7 @@
 //! [`SnapshotMessage`]: the rows that a subscription begins with, some of them in each message.
 //!
-//! Rows are written once for all who read the same snapshot; each client's message puts its subscription's id before them.
+//! Rows are written once for all who read the same snapshot; each client's message puts its subscription's id before
+//! them.
 
 use super::quoted_id;
 use crate::event::{Projection, Tuple};

@@ -210,8 +210,8 @@ impl Cursor {
             .push(Action::LeaveOut(replay.id, Arc::clone(subscription)));
     }
 
-    /// What has ended by an older version of its table must not come back by a newer one. If the router has it already,
-    /// the replay goes on without the router until the next head.
+    /// Leaves out subscriptions that have ended by an older version of their table: they must not come back by a newer
+    /// one. If the router has them already, the replay goes on without the router until the next head.
     fn leave_out_ended(&mut self, replay: &mut Replay, ended: &[Arc<Subscription>]) {
         for subscription in ended {
             self.leave_out(replay, subscription);
@@ -229,8 +229,8 @@ impl Cursor {
             .is_some_and(|subscription| !self.awaits(&subscription.id))
     }
 
-    /// What the router may have delivered of it by now must not be seen: the connection gives up its registration, and
-    /// rejoins with the others.
+    /// Drops a replay that is not needed any more. The client must not see what the router may have delivered of it by
+    /// now: the connection gives up its registration, and rejoins with the others.
     fn abandon(&mut self, replay: Box<Replay>) {
         self.end_replay(&replay);
         if replay.until.is_some() {

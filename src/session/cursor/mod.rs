@@ -44,7 +44,7 @@ pub(super) struct Cursor {
     rejoining: bool,
     /// The time at which the client last heard how far it is while it was served apart.
     progressed: Option<Instant>,
-    /// Whose turn it is meanwhile.
+    /// The turns of other jobs meanwhile.
     turns: Turns,
     /// The subscriptions that are neither live nor over.
     joining: Vec<Arc<str>>,

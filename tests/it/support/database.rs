@@ -188,7 +188,8 @@ fn start(settings: &[&str]) -> Cluster {
         ..Options::default()
     })
     .unwrap();
-    // The minor versions since August 2026 load only the output plugins that are named; earlier ones do not know the setting.
+    // The minor versions since August 2026 load only the output plugins that are named; earlier ones do not know the
+    // setting.
     let allows_some = "SELECT 1 FROM pg_settings WHERE name = 'output_plugin_libraries'";
     if cluster.psql(allows_some) == "1" {
         cluster.psql("ALTER SYSTEM SET output_plugin_libraries = 'pgoutput', 'test_decoding', 'wal2json'");

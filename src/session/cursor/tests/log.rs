@@ -97,7 +97,7 @@ pub(super) struct Matching {
 }
 
 impl Matching {
-    /// What a part of a transaction, from `from` to `to`, has for the subscriptions.
+    /// The changes that a part of a transaction, from `from` to `to`, has for the subscriptions.
     pub(super) fn part(
         &mut self,
         transaction: &Transaction,
@@ -153,7 +153,7 @@ pub(super) struct Reader {
     pub(super) matching: Matching,
     /// Everything up to here was read.
     pub(super) at: Position,
-    /// What the rows of a snapshot hold, as positions of the transactions; up to the boundary's end.
+    /// The positions of the transactions that the rows of a snapshot hold, up to the boundary's end.
     pub(super) seen: Arc<[Lsn]>,
 }
 
