@@ -1,7 +1,8 @@
 //! [`Readiness`]: whether walcast can do its work now, and if not, why.
 
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::Arc;
 
+use parking_lot::RwLock;
 use tokio_util::sync::CancellationToken;
 
 /// The readiness of walcast: that it can do its work now, or the reason why not. Clones share the state.
@@ -31,7 +32,7 @@ impl Readiness {
 
     /// Says that everything works.
     pub fn ready(&self) {
-        let mut state = self.write();
+        let mut state = self.0.write();
         state.now = Ok(());
         if state.term.is_none() {
             state.term = Some(state.clients.child_token());
@@ -40,22 +41,22 @@ impl Readiness {
 
     /// Says what keeps it from working.
     pub fn unready(&self, reason: impl Into<String>) {
-        self.write().now = Err(reason.into());
+        self.0.write().now = Err(reason.into());
     }
 
     /// Says what there is to know while everything works, or that there is nothing any more.
     pub fn remark(&self, remark: Option<String>) {
-        self.write().remark = remark;
+        self.0.write().remark = remark;
     }
 
     /// Everything there is to know while everything works.
     pub fn remarks(&self) -> Option<String> {
-        self.read().remark.clone()
+        self.0.read().remark.clone()
     }
 
     /// Says that another walcast does the work: clients are to go there.
     pub fn standby(&self, reason: impl Into<String>) {
-        let mut state = self.write();
+        let mut state = self.0.write();
         state.now = Err(reason.into());
         if let Some(term) = state.term.take() {
             term.cancel();
@@ -67,7 +68,7 @@ impl Readiness {
     /// # Errors
     /// The reason.
     pub fn get(&self) -> Result<(), String> {
-        self.read().now.clone()
+        self.0.read().now.clone()
     }
 
     /// The close of a client that comes now. Once there is a history to serve, clients are served from it also while
@@ -76,20 +77,12 @@ impl Readiness {
     /// # Errors
     /// Why there is nothing to serve.
     pub fn serves(&self) -> Result<CancellationToken, String> {
-        let state = self.read();
+        let state = self.0.read();
         match (&state.term, &state.now) {
             (Some(term), _) => Ok(term.clone()),
             (None, Err(reason)) => Err(reason.clone()),
             (None, Ok(())) => Err("starting".into()),
         }
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, State> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn write(&self) -> RwLockWriteGuard<'_, State> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

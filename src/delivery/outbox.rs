@@ -4,10 +4,11 @@
 //! behind: the session then reads on from the journal, at the client's own pace, and joins again. The router never
 //! waits for it.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_util::task::AtomicWaker;
+use parking_lot::Mutex;
 
 use crate::matching::Subscription;
 use crate::protocol::{ErrorMessage, Frame};
@@ -84,7 +85,7 @@ impl Outbox {
             Delivery::Frame(frame) => frame.text.len(),
             Delivery::Ended { .. } => 0,
         };
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if inner.state != State::Live {
             return Err(Refused);
         }
@@ -105,7 +106,7 @@ impl Outbox {
 
     /// Drops what it holds and takes nothing more, as if it had overflowed: its client takes nothing now.
     pub fn give_up(&self) {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         if inner.state == State::Live {
             inner.end(State::Behind);
         }
@@ -119,7 +120,7 @@ impl Outbox {
 
     /// Says that the history is over, and wakes the session.
     pub fn end_epoch(&self) {
-        self.lock().end(State::EpochChanged);
+        self.inner.lock().end(State::EpochChanged);
         self.waker.wake();
     }
 
@@ -135,7 +136,7 @@ impl Outbox {
 
     /// Takes everything there is into `items` (which should be empty), if there is anything.
     pub fn try_take(&self, items: &mut Vec<Delivery>) -> Option<Received> {
-        let mut inner = self.lock();
+        let mut inner = self.inner.lock();
         match inner.state {
             State::Behind => Some(Received::Behind),
             State::EpochChanged => Some(Received::EpochChanged),
@@ -147,11 +148,6 @@ impl Outbox {
                 Some(Received::Items)
             }
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        // Nothing panics while it holds the lock; if it did, the items would still be whole.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

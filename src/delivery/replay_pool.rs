@@ -12,9 +12,10 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::replay_cursor::{Found, ReplayCursor, ReplayFilter, ReplaySink};
@@ -108,7 +109,7 @@ struct Waiting<H: Log> {
 impl<H: Log> std::fmt::Debug for ReplayPool<H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ReplayPool")
-            .field("waiting", &self.queue().waiting.len())
+            .field("waiting", &self.queue.lock().waiting.len())
             .finish()
     }
 }
@@ -137,7 +138,7 @@ impl<H: Log> ReplayPool<H> {
     /// # Errors
     /// Reading panicked, where it was for this request alone.
     pub async fn read(self: &Arc<Self>, request: Box<ReplayRequest<H>>) -> Result<ReplayResult<H>, Panicked> {
-        let answered = self.queue().ask(request);
+        let answered = self.queue.lock().ask(request);
         self.start_threads(1);
         let mut answered = pin!(answered);
         loop {
@@ -149,15 +150,10 @@ impl<H: Log> ReplayPool<H> {
         }
     }
 
-    fn queue(&self) -> MutexGuard<'_, Queue<H>> {
-        // Nothing that it holds is ever half changed.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Starts the threads that are missing, if there is room for so many.
     fn start_threads(self: &Arc<Self>, room: usize) {
         for lane in [Lane::SHARED, Lane::APART] {
-            if self.queue().takes_thread(lane, room) {
+            if self.queue.lock().takes_thread(lane, room) {
                 let pool = Arc::clone(self);
                 // It ends once nobody waits, or too many have something to send.
                 drop(tokio::task::spawn_blocking(move || read_for_all(&pool, lane)));
@@ -205,7 +201,7 @@ impl<H: Log> Share<H> {
 
 impl<H: Log> Drop for Share<H> {
     fn drop(&mut self) {
-        self.pool.queue().sending.give_back(self.number);
+        self.pool.queue.lock().sending.give_back(self.number);
         self.pool.start_threads(ENOUGH_ROOM);
     }
 }
@@ -214,7 +210,7 @@ impl<H: Log> Drop for Share<H> {
 fn read_for_all<H: Log>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
     loop {
         let (mut together, shares) = {
-            let mut queue = pool.queue();
+            let mut queue = pool.queue.lock();
             match queue.next(lane) {
                 Some(together) => together,
                 None => {
@@ -242,7 +238,7 @@ fn read_for_all<H: Log>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
                     Err(_) => tracing::error!("a reading for many panicked: each is read for alone"),
                 }
                 let left = together.left();
-                pool.queue().put_back(left);
+                pool.queue.lock().put_back(left);
             }
         }
     }

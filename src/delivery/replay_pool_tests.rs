@@ -121,9 +121,9 @@ async fn a_reading_for_many_that_panics_is_made_for_each_alone_and_ends_only_who
         breaks: Arc::default(),
     };
     let pool = pool(&history);
-    let asks = || pool.queue().ask(request("s"));
+    let asks = || pool.queue.lock().ask(request("s"));
     let read_all = || {
-        pool.queue().threads += 1;
+        pool.queue.lock().threads += 1;
         read_for_all(&pool, Lane::SHARED);
     };
     let many: Vec<_> = (0..=FEW).map(|_| asks()).collect();
@@ -150,7 +150,7 @@ async fn who_took_much_apart_has_its_turn_when_the_others_have_taken_as_much() {
         breaks: Arc::default(),
     };
     let pool = pool(&history);
-    let mut queue = pool.queue();
+    let mut queue = pool.queue.lock();
     let mut answers = Vec::new();
     let mut asks = |queue: &mut Queue<Brittle>, taken| {
         let mut request = request("s");

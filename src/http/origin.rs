@@ -6,9 +6,9 @@
 use std::collections::HashSet;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
-use std::sync::{Mutex, PoisonError};
 
 use axum::http::{HeaderMap, HeaderValue, header};
+use parking_lot::Mutex;
 
 /// The web pages that may connect, besides those that are served from this very address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,7 +63,7 @@ impl Noted {
     /// True if the page was not refused before, as far as that is remembered.
     pub fn is_new(&self, refused: &Refused) -> bool {
         let is_long = matches!(refused, Refused::NotAllowed(origin) if origin.len() > MAX_NOTED_BYTES);
-        let mut noted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut noted = self.0.lock();
         !is_long && noted.len() < MAX_NOTED && noted.insert(refused.clone())
     }
 }

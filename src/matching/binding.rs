@@ -1,6 +1,8 @@
 //! [`Bindings`]: a query's predicate, bound once and used wherever the table is the same.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use crate::event::Relation;
 use crate::filter::{self, Matcher};
@@ -13,14 +15,9 @@ use crate::filter::{self, Matcher};
 pub(super) struct Bindings(Mutex<Option<(Arc<Relation>, Arc<Matcher>)>>);
 
 impl Bindings {
-    fn last(&self) -> MutexGuard<'_, Option<(Arc<Relation>, Arc<Matcher>)>> {
-        // It is replaced as a whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The matcher for that version, if it is known without binding again: the columns that it reads are the same ones.
     pub(super) fn known(&self, relation: &Relation) -> Option<Arc<Matcher>> {
-        let last = self.last();
+        let last = self.0.lock();
         let (of, matcher) = last.as_ref()?;
         reads_alike(matcher, of, relation).then(|| Arc::clone(matcher))
     }
@@ -35,7 +32,7 @@ impl Bindings {
             return Ok(known);
         }
         let matcher = Arc::new(bind()?);
-        *self.last() = Some((Arc::clone(relation), Arc::clone(&matcher)));
+        *self.0.lock() = Some((Arc::clone(relation), Arc::clone(&matcher)));
         Ok(matcher)
     }
 }

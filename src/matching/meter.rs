@@ -1,7 +1,8 @@
 //! [`Meter`]: the work that a query takes over time, and whether it is served apart from others.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 /// The work that a query may take at once, after a while of taking none.
 const BURST: u64 = 10_000_000_000;
@@ -24,14 +25,9 @@ struct State {
 }
 
 impl Meter {
-    fn state(&self) -> MutexGuard<'_, State> {
-        // Each of its numbers is right by itself.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Counts work. Whether the query may take so much.
     pub(super) fn take(&self, units: u64, now: Instant) -> bool {
-        let mut state = self.state();
+        let mut state = self.0.lock();
         let since = state
             .at
             .map_or(Duration::ZERO, |at| now.saturating_duration_since(at));
@@ -43,12 +39,12 @@ impl Meter {
 
     /// Has it served apart for a while.
     pub(super) fn put_apart(&self, now: Instant) {
-        self.state().apart_until = Some(now + APART);
+        self.0.lock().apart_until = Some(now + APART);
     }
 
     /// True if it is to be served apart.
     pub fn is_apart(&self, now: Instant) -> bool {
-        self.state().apart_until.is_some_and(|until| now < until)
+        self.0.lock().apart_until.is_some_and(|until| now < until)
     }
 }
 

@@ -1,6 +1,6 @@
 //! [`Shown`]: the columns that rows of a subscription showed, and that the client was not told of when it subscribed.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use parking_lot::Mutex;
 
 use super::query::Change;
 use crate::event::{Column, Relation, View};
@@ -11,16 +11,12 @@ use crate::event::{Column, Relation, View};
 pub(super) struct Shown(Mutex<Vec<Column>>);
 
 impl Shown {
-    fn columns(&self) -> MutexGuard<'_, Vec<Column>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Notes the columns of this version by names that are not in the one that was told.
     pub(super) fn note(&self, told: &Relation, view: View<'_>) {
         if !is_other(told, view.relation()) {
             return;
         }
-        let mut columns = self.columns();
+        let mut columns = self.0.lock();
         for column in untold(told, view) {
             match columns.iter_mut().find(|known| known.name == column.name) {
                 None => columns.push(column.clone()),
@@ -33,7 +29,7 @@ impl Shown {
     /// True if there are some that are not noted.
     pub(super) fn lacks(&self, told: &Relation, view: View<'_>) -> bool {
         is_other(told, view.relation()) && {
-            let columns = self.columns();
+            let columns = self.0.lock();
             let is_known = |column: &Column| columns.iter().any(|known| known.name == column.name);
             untold(told, view).any(|column| !is_known(column))
         }
@@ -42,7 +38,7 @@ impl Shown {
     /// The first column of this version that is surely another one than that which was shown by its name. Who reads the
     /// past meets names that the table has no more, and of which it may not be known whose they were.
     pub(super) fn changed_in<'r>(&self, relation: &'r Relation) -> Option<(&'r Column, Change)> {
-        let columns = self.columns();
+        let columns = self.0.lock();
         columns.iter().find_map(|shown| {
             let (_, here) = relation.column(&shown.name)?;
             let change = Change::of(shown, here)?;

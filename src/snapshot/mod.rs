@@ -18,10 +18,11 @@ pub use rights::Denied;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{Object, PoolError};
+use parking_lot::Mutex;
 
 use crate::event::Relation;
 use crate::log::{Log, PendingVisibility};
@@ -163,7 +164,8 @@ impl<H: Log> Place<H> {
         self.place.is_long(now)
             && self
                 .snapshots
-                .waiting()
+                .queue
+                .lock()
                 .queue
                 .is_asked_for(self.place, now, is_waiting)
     }
@@ -171,7 +173,7 @@ impl<H: Log> Place<H> {
 
 impl<H: Log> Drop for Place<H> {
     fn drop(&mut self) {
-        self.snapshots.waiting().queue.give_back(self.place);
+        self.snapshots.queue.lock().queue.give_back(self.place);
     }
 }
 
@@ -263,7 +265,7 @@ impl<H: Log> Snapshots<H> {
     /// # Errors
     /// Too many wait.
     pub fn open(self: &Arc<Self>, query: &Arc<Query>, owner: u64) -> Result<Cursor, Error> {
-        let mut reads = self.reads.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut reads = self.reads.lock();
         // Rows of another version of the table are not this query's.
         let same = reads
             .get(query.key())
@@ -274,14 +276,14 @@ impl<H: Log> Snapshots<H> {
             drop(reads);
             if read.is_waiting() {
                 // The client that asked first may have to wait for longer than this one.
-                self.waiting().push(owner, &read, query)?;
+                self.queue.lock().push(owner, &read, query)?;
                 self.dispatch();
             }
             self.metrics.snapshots_shared.inc();
             return Ok(cursor);
         }
         let (read, cursor) = Read::new();
-        self.waiting().push(owner, &read, query)?;
+        self.queue.lock().push(owner, &read, query)?;
         if reads.len() >= 2 * self.options.max_connections {
             reads.retain(|_, shared| shared.read.strong_count() > 0);
         }
@@ -294,10 +296,6 @@ impl<H: Log> Snapshots<H> {
         self.metrics.snapshots.inc();
         self.dispatch();
         Ok(cursor)
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Waiting> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins the readings that there are places for.
@@ -313,7 +311,7 @@ impl<H: Log> Snapshots<H> {
 
     /// The reading that has its turn, with its place.
     fn next(self: &Arc<Self>) -> Option<(Place<H>, Arc<Read>, Arc<Query>)> {
-        let mut waiting = self.waiting();
+        let mut waiting = self.queue.lock();
         let next = loop {
             let Some((place, (read, query))) = waiting.queue.next(Instant::now(), is_waiting) else {
                 break None;
@@ -371,10 +369,7 @@ impl<H: Log> Snapshots<H> {
     /// Sees to it that the primary writes what it has made ready, and so the history comes to where a snapshot waits
     /// for it: on a database where nothing else happens that may be long.
     pub fn request_wal_flush(self: &Arc<Self>) {
-        let mut wal_flush_requested_at = self
-            .wal_flush_requested_at
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut wal_flush_requested_at = self.wal_flush_requested_at.lock();
         if wal_flush_requested_at.is_some_and(|at| at.elapsed() < WAL_FLUSH_INTERVAL) {
             return;
         }

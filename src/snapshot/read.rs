@@ -3,9 +3,10 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::Error;
@@ -73,7 +74,7 @@ impl Read {
     /// Another place at its beginning; `None` if it is too old or of another history, has failed, or part of it is
     /// gone.
     pub(super) fn join(self: &Arc<Read>, epoch: &Epoch) -> Option<Cursor> {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         let is_of_another = state
             .boundary
             .as_ref()
@@ -95,24 +96,24 @@ impl Read {
 
     /// True if anybody still waits for it.
     pub(super) fn is_wanted(&self) -> bool {
-        !self.lock().abandoned
+        !self.state.lock().abandoned
     }
 
     /// True if somebody waits for it to begin.
     pub(super) fn is_waiting(&self) -> bool {
-        let state = self.lock();
+        let state = self.state.lock();
         !state.abandoned && !state.started
     }
 
     /// Begins its turn. True if it is the first time, and anybody still waits for it.
     pub(super) fn start(&self) -> bool {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         !std::mem::replace(&mut state.started, true) && !state.abandoned
     }
 
     /// The snapshot is taken.
     pub(super) fn begin(&self, boundary: SnapshotBoundary) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.boundary = Some(Arc::new(boundary));
         state.began = Some(Instant::now());
         drop(state);
@@ -121,12 +122,12 @@ impl Read {
 
     /// The number of bytes of it that are kept.
     pub(super) fn kept(&self) -> u64 {
-        self.lock().kept.bytes()
+        self.state.lock().kept.bytes()
     }
 
     /// Some rows more.
     pub(super) fn push(&self, chunk: Chunk) {
-        let mut state = self.lock();
+        let mut state = self.state.lock();
         state.kept.push(chunk);
         state.chunks += 1;
         drop(state);
@@ -135,12 +136,8 @@ impl Read {
 
     /// It is over.
     pub(super) fn end(&self, end: Result<(), Error>) {
-        self.lock().end = Some(end.map_err(Arc::new));
+        self.state.lock().end = Some(end.map_err(Arc::new));
         self.changed.send_replace(());
-    }
-
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -258,7 +255,7 @@ impl Cursor {
     }
 
     fn take(&self, has_begun: bool) -> Result<Option<Next>, Arc<Error>> {
-        let mut state = self.read.lock();
+        let mut state = self.read.state.lock();
         if let Some(Err(error)) = &state.end {
             return Err(Arc::clone(error));
         }
@@ -282,7 +279,7 @@ impl Cursor {
 
 impl Drop for Cursor {
     fn drop(&mut self) {
-        let mut state = self.read.lock();
+        let mut state = self.read.state.lock();
         state.cursors.remove(&self.id);
         state.abandoned |= state.cursors.is_empty();
         state.forget_taken();

@@ -1,6 +1,5 @@
 //! Reading a query's rows under a snapshot, and writing them as clients get them.
 
-use std::sync::PoisonError;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -102,7 +101,7 @@ impl<H: Log> Snapshots<H> {
 
     /// True if the table, which the transaction holds as it is, is the one that the client was told of.
     fn check_table(&self, told: &Relation) -> Result<(), Error> {
-        let mut catalog = self.catalog.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut catalog = self.catalog.lock();
         let found = catalog.table(&self.options.publications, &told.table)?;
         let Some(now) = found else {
             return Err(Error::Unpublished);

@@ -8,12 +8,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use crate::private_files;
+use parking_lot::{Condvar, Mutex};
 
 use crate::exhaustion::is_exhaustion;
+use crate::private_files;
 
 /// A file is followed by another at this size, in bytes; its space is free once all clients are past it.
 const FILE_BYTES: u64 = 8 * 1024 * 1024;
@@ -39,7 +40,7 @@ impl Budget {
 
     /// The amount that is kept now.
     pub(super) fn used(&self) -> u64 {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.used.lock()
     }
 
     /// Waits until there is space, or nobody wants it: whether somebody does. One file each is always granted: what
@@ -57,18 +58,17 @@ impl Budget {
 
     /// True if there is still no space after a while.
     fn is_full(&self) -> bool {
-        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = self.used.lock();
         let full = |used: &mut u64| *used >= self.limit;
-        let waited = self.freed.wait_timeout_while(used, LOOK, full);
-        waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
+        self.freed.wait_while_for(&mut used, full, LOOK).timed_out()
     }
 
     fn take(&self, bytes: u64) {
-        *self.used.lock().unwrap_or_else(PoisonError::into_inner) += bytes;
+        *self.used.lock() += bytes;
     }
 
     fn give_back(&self, bytes: u64) {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut used = self.used.lock();
         *used = used.saturating_sub(bytes);
         self.freed.notify_all();
     }
@@ -84,7 +84,7 @@ struct Part {
 
 impl Drop for Part {
     fn drop(&mut self) {
-        let bytes = *self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        let bytes = *self.bytes.lock();
         self.budget.give_back(bytes);
     }
 }
@@ -185,11 +185,11 @@ impl Spool {
 
 impl Part {
     fn len(&self) -> u64 {
-        *self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+        *self.bytes.lock()
     }
 
     fn grow(&self, bytes: u64) {
-        *self.bytes.lock().unwrap_or_else(PoisonError::into_inner) += bytes;
+        *self.bytes.lock() += bytes;
         self.budget.take(bytes);
     }
 }

@@ -1,6 +1,6 @@
 //! [`CollationQuestion`]: what the server alone knows of collations, and is asked once a predicate depends on it.
 
-use std::sync::{PoisonError, RwLock};
+use parking_lot::RwLock;
 
 use super::CaseMap;
 
@@ -38,11 +38,11 @@ static LEARNT: RwLock<Option<LibraryOrder>> = RwLock::new(None);
 impl LibraryOrder {
     /// The order, once the server was asked.
     pub fn known() -> Option<LibraryOrder> {
-        *LEARNT.read().unwrap_or_else(PoisonError::into_inner)
+        *LEARNT.read()
     }
 
     /// Keeps what the server says, for as long as the process runs.
     pub fn learn(self) {
-        *LEARNT.write().unwrap_or_else(PoisonError::into_inner) = Some(self);
+        *LEARNT.write() = Some(self);
     }
 }

@@ -12,8 +12,9 @@ use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::sync::{LazyLock, PoisonError, RwLock};
+use std::sync::LazyLock;
 
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 
 use super::CollationQuestion;
@@ -158,7 +159,7 @@ impl CaseMap {
             Ctype::Unknown => None,
             Ctype::C => Some(CaseMap::ascii()),
             Ctype::Named(name) => {
-                let learnt = LEARNT.read().unwrap_or_else(PoisonError::into_inner);
+                let learnt = LEARNT.read();
                 learnt.names.get(name).copied().flatten()
             }
         }
@@ -166,13 +167,13 @@ impl CaseMap {
 
     /// True if the server has said of the ctype of that name what it is, or that it is none.
     pub(super) fn is_answered(name: &str) -> bool {
-        let learnt = LEARNT.read().unwrap_or_else(PoisonError::into_inner);
+        let learnt = LEARNT.read();
         learnt.names.contains_key(name)
     }
 
     /// Keeps that the ctype of that name does not map each character to one.
     pub fn learn_none(name: &str) {
-        let mut learnt = LEARNT.write().unwrap_or_else(PoisonError::into_inner);
+        let mut learnt = LEARNT.write();
         learnt.names.insert(name.to_owned(), None);
     }
 
@@ -195,7 +196,7 @@ impl CaseMap {
             return Err(none);
         }
         let (lower, upper) = (Table::new(lower), Table::new(upper));
-        let mut learnt = LEARNT.write().unwrap_or_else(PoisonError::into_inner);
+        let mut learnt = LEARNT.write();
         let is_same = |map: &&CaseMap| map.0.lower == lower && map.0.upper == upper;
         let same = learnt.maps.iter().find(is_same).copied();
         let map = same.unwrap_or_else(|| {

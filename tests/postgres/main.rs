@@ -13,9 +13,10 @@ mod stream;
 mod tls;
 
 use std::io::Write;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use walcast::cluster::{Cluster, Options};
 use walcast::postgres::{ConnInfo, Connection, Publication, Purpose, SlotName};
 
@@ -23,7 +24,7 @@ use walcast::postgres::{ConnInfo, Connection, Publication, Purpose, SlotName};
 /// holds it: a static itself would never be dropped.
 fn shared() -> Arc<Cluster> {
     static CLUSTER: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
-    let mut current = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut current = CLUSTER.lock();
     current.upgrade().unwrap_or_else(|| {
         let hba = [
             "host all by_password 127.0.0.1/32 password",

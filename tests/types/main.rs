@@ -11,15 +11,16 @@ mod like;
 mod scalars;
 
 use std::fmt::Write;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::Mutex;
 use walcast::cluster::{Cluster, Options};
 use walcast::postgres::PINNED;
 
 /// A server that the tests share; it ends with the last test that holds it.
 fn shared() -> Arc<Cluster> {
     static CLUSTER: Mutex<Weak<Cluster>> = Mutex::new(Weak::new());
-    let mut current = CLUSTER.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut current = CLUSTER.lock();
     current.upgrade().unwrap_or_else(|| {
         let cluster = Cluster::start(&Options {
             settings: PINNED

@@ -1,8 +1,9 @@
 //! [`Database`]: a database of a test's own, on a throwaway server that tests share or on one of its own.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 use walcast::cluster::{Cluster, Options};
 use walcast::lsn::Lsn;
@@ -27,7 +28,7 @@ impl Database {
     }
 
     fn shared() -> Arc<Mutex<Cluster>> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = SHARED.lock();
         shared.upgrade().unwrap_or_else(|| {
             let server = Arc::new(Mutex::new(start(&[])));
             *shared = Arc::downgrade(&server);
@@ -63,7 +64,7 @@ impl Database {
         super::failure::remember();
         let name = format!("it{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         let (url, socket) = {
-            let cluster = lock(&server);
+            let cluster = server.lock();
             let file = format!(".s.PGSQL.{}", cluster.port());
             (cluster.url(&name), cluster.socket_directory().join(file))
         };
@@ -73,7 +74,7 @@ impl Database {
             url,
             socket,
         };
-        let admin = lock(&database.server).url("postgres");
+        let admin = database.server.lock().url("postgres");
         let mut connection = connect(&admin).unwrap();
         connection
             .query(&format!("CREATE DATABASE {} {options}", database.name))
@@ -166,7 +167,7 @@ impl Database {
 
     /// The server, to stop and to start.
     pub fn server(&self) -> MutexGuard<'_, Cluster> {
-        lock(&self.server)
+        self.server.lock()
     }
 }
 
@@ -196,8 +197,4 @@ fn start(settings: &[&str]) -> Cluster {
         cluster.psql("SELECT pg_reload_conf()");
     }
     cluster
-}
-
-fn lock(server: &Mutex<Cluster>) -> MutexGuard<'_, Cluster> {
-    server.lock().unwrap_or_else(PoisonError::into_inner)
 }
