@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | words | [`lsn`], [`types`], [`event`], [`exhaustion`] | values: no clock, no I/O |
 //! | logic | [`log`], [`decode`], [`filter`], [`protocol`], [`matching`] | functions from bytes and values to values |
-//! | edges | [`private_files`], [`postgres`], [`journal`], [`telemetry`], [`health`], [`schema`], [`snapshot`] | sockets, files, counters |
+//! | edges | [`private_files`], [`tls`], [`postgres`], [`journal`], [`telemetry`], [`health`], [`schema`], [`snapshot`] | sockets, files, counters |
 //! | loops | [`ingest`], [`delivery`], [`session`], [`maintenance`] | one thread or task each |
 //! | front, house | [`cluster`] for throwaway servers; [`http`], [`bridge`], [`app`], [`cli`] | they know everybody, nobody knows them |
 //!
@@ -28,6 +28,8 @@ pub mod event;
 pub mod exhaustion;
 
 pub mod private_files;
+
+pub mod tls;
 
 pub mod postgres;
 

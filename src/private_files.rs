@@ -1,10 +1,11 @@
 //! Directories and files that are ours alone, whatever the umask is: they hold every row that is published.
 //!
 //! A directory that others own or may write is not used: they could put links in the place of files, or read along.
-//! Nothing is followed that somebody else may have put there. Blocking.
+//! Nothing is followed that somebody else may have put there. Secrets that operators keep in files of their own are read
+//! here too. Blocking.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
@@ -17,8 +18,12 @@ const DIRECTORY: u32 = 0o700;
 const FILE: u32 = 0o600;
 /// The right that others must not have: to write.
 const WRITTEN_BY_OTHERS: u32 = 0o022;
+/// The right to a secret that others must not have: to read it, or to replace it.
+const READ_OR_WRITTEN_BY_OTHERS: u32 = 0o026;
 /// The bits of a mode that say who may do what.
 const MODE: u32 = 0o7777;
+/// The largest file that an operator names, in bytes.
+const MAX_GIVEN_BYTES: u64 = 1024 * 1024;
 
 /// The reason why a directory or a file is not used.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +41,12 @@ enum Refusal {
         "others may write it (mode {mode:03o}): chmod 700, if you know what is in it, or use a directory below it, which is made"
     )]
     WrittenByOthers { mode: u32 },
+    #[error(
+        "every user of this machine may read it, or a group may write it (mode {mode:03o}): chmod 600, or 640 for a group that may read it"
+    )]
+    Exposed { mode: u32 },
+    #[error("it is larger than {} KiB", MAX_GIVEN_BYTES / 1024)]
+    TooLarge,
 }
 
 impl From<Refusal> for io::Error {
@@ -149,6 +160,42 @@ pub fn open_or_create(path: &Path) -> io::Result<File> {
     open_by(OpenOptions::new().read(true).write(true).create(true), path)
 }
 
+/// Reads a file that an operator names. Symbolic links are followed: programs that renew certificates put some there.
+///
+/// # Errors
+/// It is no plain file, is larger than 1 MiB, or whatever goes wrong.
+pub fn read_given(path: &Path) -> io::Result<Vec<u8>> {
+    read(path, 0)
+}
+
+/// Reads a secret from a file that an operator names. A group may read it, not everybody.
+///
+/// # Errors
+/// Those of [`read_given`], and others have rights that expose it.
+pub fn read_secret(path: &Path) -> io::Result<Vec<u8>> {
+    read(path, READ_OR_WRITTEN_BY_OTHERS)
+}
+
+fn read(path: &Path, forbidden: u32) -> io::Result<Vec<u8>> {
+    // A pipe is not waited for.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+    let metadata = file.metadata()?;
+    let mode = metadata.mode() & MODE;
+    if !metadata.is_file() {
+        return Err(Refusal::NoFile.into());
+    }
+    if mode & forbidden != 0 {
+        return Err(Refusal::Exposed { mode }.into());
+    }
+    let mut bytes = Vec::new();
+    file.take(MAX_GIVEN_BYTES + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 <= MAX_GIVEN_BYTES {
+        true => Ok(bytes),
+        false => Err(Refusal::TooLarge.into()),
+    }
+}
+
 fn open_by(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
     // A pipe is not waited for.
     let flags = (OFlags::NOFOLLOW | OFlags::NONBLOCK).bits().cast_signed();
@@ -259,6 +306,36 @@ mod tests {
         assert_eq!(
             (fs::read(&victim).unwrap(), mode(&victim)),
             (b"precious".to_vec(), 0o644)
+        );
+    }
+
+    #[test]
+    fn a_secret_that_everybody_may_read_is_refused_and_one_of_a_group_is_not() {
+        let place = tempfile::tempdir().unwrap();
+        let (file, link) = (place.path().join("key"), place.path().join("link"));
+        fs::write(&file, "secret").unwrap();
+        symlink(&file, &link).unwrap();
+        for (given, is_secret) in [
+            (0o600, true),
+            (0o400, true),
+            (0o640, true),
+            (0o644, false),
+            (0o660, false),
+        ] {
+            set_mode(&file, given);
+            assert_eq!(read_given(&link).unwrap(), b"secret");
+            match read_secret(&link) {
+                Ok(secret) => assert!(is_secret && secret == b"secret", "{given:o}"),
+                Err(error) => assert!(!is_secret && error.to_string().contains("chmod 600"), "{given:o}"),
+            }
+        }
+        fs::write(&file, vec![0; 1024 * 1024 + 1]).unwrap();
+        assert!(read_given(&file).unwrap_err().to_string().contains("larger"));
+        assert!(
+            read_given(place.path())
+                .unwrap_err()
+                .to_string()
+                .contains("not a plain file")
         );
     }
 

@@ -224,7 +224,7 @@ impl<'a> Connector<'a> {
             user: &self.info.user,
             password: password.as_deref(),
             channel_binding: self.info.ssl.channel_binding,
-            end_point: connection.link.with_certificate(tls::end_point),
+            end_point: connection.link.with_certificate(crate::tls::end_point),
             progress: Progress::Start,
         };
         connection.send(&self.startup_message()?)?;
