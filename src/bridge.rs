@@ -206,7 +206,8 @@ mod tests {
             ingest: Stage::default(),
             rest: Stage::default(),
         };
-        let (stop_ingest, stop_rest) = (running.ingest.token(), running.rest.token());
+        let stop_ingest = running.ingest.token();
+        let stop_rest = running.rest.token();
         let rest = stop_rest.clone();
         running.ingest.spawn(async move {
             stop_ingest.cancelled().await;

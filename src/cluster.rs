@@ -110,8 +110,10 @@ impl Cluster {
     /// copies the primary's files itself: not every package of a server has `pg_basebackup`.
     pub fn standby_of(primary: &Cluster, settings: &[String]) -> Result<Cluster, Error> {
         let mut standby = Cluster::empty(&Options::default())?;
-        let (from, to) = (primary.data(), standby.data());
-        let (from, to) = (from.display(), to.display());
+        let from = primary.data();
+        let to = standby.data();
+        let from = from.display();
+        let to = to.display();
         let version: u32 = primary
             .psql("SHOW server_version_num")
             .parse()
@@ -450,9 +452,10 @@ fn succeeded(program: &'static str, output: io::Result<Output>) -> Result<Output
 fn find_bin() -> Result<PathBuf, Error> {
     if let Some(bin) = std::env::var_os("PG_BIN").filter(|bin| !bin.is_empty()) {
         let bin = PathBuf::from(bin);
-        return match bin.join("postgres").exists() {
-            true => Ok(bin),
-            false => Err(Error::NoServerIn(bin)),
+        return if bin.join("postgres").exists() {
+            Ok(bin)
+        } else {
+            Err(Error::NoServerIn(bin))
         };
     }
     let debian = fs::read_dir("/usr/lib/postgresql")

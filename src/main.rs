@@ -9,9 +9,10 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
-            match error.is::<WrongFlags>() {
-                true => ExitCode::from(WrongFlags::EXIT_CODE),
-                false => ExitCode::FAILURE,
+            if error.is::<WrongFlags>() {
+                ExitCode::from(WrongFlags::EXIT_CODE)
+            } else {
+                ExitCode::FAILURE
             }
         }
     }

@@ -242,7 +242,8 @@ mod tests {
     #[test]
     fn what_is_made_is_ours_alone_and_what_was_made_otherwise_becomes_so() {
         let place = tempfile::tempdir().unwrap();
-        let (above, dir) = (place.path().join("a"), place.path().join("a/b"));
+        let above = place.path().join("a");
+        let dir = place.path().join("a/b");
         claim_directory(&dir).unwrap();
         assert_eq!((mode(&above), mode(&dir)), (0o700, 0o700));
         // As a version before left it.
@@ -283,7 +284,8 @@ mod tests {
     #[test]
     fn a_link_in_the_place_of_a_file_leads_nowhere() {
         let place = tempfile::tempdir().unwrap();
-        let (victim, link) = (place.path().join("victim"), place.path().join("link"));
+        let victim = place.path().join("victim");
+        let link = place.path().join("link");
         fs::write(&victim, "precious").unwrap();
         set_mode(&victim, 0o644);
         let plant = || symlink(&victim, &link).unwrap();

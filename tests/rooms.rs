@@ -21,10 +21,10 @@ fn rows() -> Vec<Vec<String>> {
 fn sources(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => sources(&path, found),
-            false if path.extension().is_some_and(|extension| extension == "rs") => found.push(path),
-            false => {}
+        if path.is_dir() {
+            sources(&path, found)
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path)
         }
     }
 }
@@ -45,9 +45,10 @@ fn without_tests(text: &str) -> String {
         let is_attribute = |line: &&str| line.trim_start().starts_with("#[") || line.trim().is_empty();
         let item = after.split_inclusive('\n').find(|line| !is_attribute(line));
         let is_block = item.is_some_and(|line| !line.contains("use ") && line.trim_end().ends_with('{'));
-        let end = match is_block {
-            true => format!("\n{indent}}}\n"),
-            false => ";".to_owned(),
+        let end = if is_block {
+            format!("\n{indent}}}\n")
+        } else {
+            ";".to_owned()
         };
         rest = after.split_once(&*end).map_or("", |(_, rest)| rest);
     }

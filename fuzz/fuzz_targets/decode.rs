@@ -18,7 +18,8 @@ fuzz_target!(|bytes: &[u8]| {
     drop(Message::parse(bytes));
     let mut rest = bytes;
     let mut assembler = Assembler::new(Lsn::ZERO).with_messages(&[String::new(), "p".into()], true);
-    let (mut end, mut next_seq) = (Lsn::ZERO, 0);
+    let mut end = Lsn::ZERO;
+    let mut next_seq = 0;
     let mut streams = Streams::default();
     let mut aside: HashMap<u32, Vec<Vec<u8>>> = HashMap::new();
     while let Some((len, after)) = rest.split_first_chunk() {
@@ -82,7 +83,8 @@ fn push(assembler: &mut Assembler, message: Message<'_>, end: &mut Lsn, next_seq
         Step::Commit { transaction, changes } => {
             assert_eq!(changes, *next_seq);
             assert!(*end <= transaction.commit && transaction.commit < transaction.end);
-            (*end, *next_seq) = (transaction.end, 0);
+            *end = transaction.end;
+            *next_seq = 0;
         }
     }
     Some(())

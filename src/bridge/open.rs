@@ -40,7 +40,8 @@ pub(super) async fn open_once_there(
 ) -> anyhow::Result<Opened> {
     let mut said = String::new();
     loop {
-        let (options, metrics) = (options.clone(), Arc::clone(metrics));
+        let options = options.clone();
+        let metrics = Arc::clone(metrics);
         let error = match tokio::task::spawn_blocking(move || open(&options, &metrics)).await? {
             Err(error) if is_of_an_absent_server(&error) => error,
             opened => return opened,

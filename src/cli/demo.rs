@@ -66,9 +66,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     remove_what_was_left();
     eprintln!("starting a throwaway Postgres …");
     let shop = Shop::open()?;
-    let ended = match stop.is_cancelled() {
-        true => Ok(()),
-        false => runtime.block_on(show(args, &shop, stop)),
+    let ended = if stop.is_cancelled() {
+        Ok(())
+    } else {
+        runtime.block_on(show(args, &shop, stop))
     };
     // What still looks at the database goes before it.
     drop(runtime);

@@ -73,9 +73,10 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             }
         }
     }
-    match others.is_empty() {
-        true => ExitCode::SUCCESS,
-        false => ExitCode::from(1),
+    if others.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
     }
 }
 
@@ -100,9 +101,10 @@ fn notes(table: &Relation) -> Vec<String> {
 }
 
 fn in_words(table: &Relation) -> String {
-    let key = match table.key.is_empty() {
-        true => "none".to_owned(),
-        false => table.key_names().join(", "),
+    let key = if table.key.is_empty() {
+        "none".to_owned()
+    } else {
+        table.key_names().join(", ")
     };
     let columns = table.columns.iter();
     let columns: Vec<String> = columns

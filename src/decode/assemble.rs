@@ -282,7 +282,8 @@ impl Assembler {
             return Ok(Step::Nothing);
         }
         let reading = self.tables.reading(message, oid)?;
-        let (relation, row) = (&reading.relation, &mut self.row);
+        let relation = &reading.relation;
+        let row = &mut self.row;
         let understood = |old, row| match old {
             OldTuple::Full(_) if self.tagged_by_row => old,
             old => reading.partitions.old(old, row),

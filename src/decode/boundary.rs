@@ -107,7 +107,8 @@ mod tests {
     #[test]
     fn a_message_of_pgoutputs_is_read_to_its_end() {
         let begin = b"B\0\0\0\0\0\0\0\x0a\0\0\0\0\0\0\0\x01\0\0\0\x07";
-        let (commit, xid) = (Lsn(10), 7);
+        let commit = Lsn(10);
+        let xid = 7;
         assert_eq!(Boundary::of_pgoutput(begin), Ok(Boundary::Begin { commit, xid }));
         let commit = b"C\0\0\0\0\0\0\0\0\x0a\0\0\0\0\0\0\0\x0c\0\0\0\0\0\0\0\x01";
         let expected = Boundary::Commit {
@@ -144,7 +145,8 @@ mod tests {
     #[test]
     fn wal2json_says_the_same_in_its_words() {
         let begin = br#"{"action":"B","xid":7,"timestamp":"2000-01-01 00:00:00.000001+00","lsn":"0/A","nextlsn":"0/C"}"#;
-        let (commit, xid) = (Lsn(10), 7);
+        let commit = Lsn(10);
+        let xid = 7;
         assert_eq!(Boundary::of_wal2json(begin), Ok(Boundary::Begin { commit, xid }));
         let commit = br#"{"action":"C","xid":7,"timestamp":"2000-01-01 00:00:00.000001+00","lsn":"0/A","nextlsn":"0/C"}"#;
         let expected = Boundary::Commit {

@@ -67,7 +67,8 @@ fn a_transaction_is_put_aside_part_by_part_and_read_when_it_commits() {
             begin,
             commit,
         }) => {
-            let (at, committed_at) = (Lsn(10), Timestamp(30));
+            let at = Lsn(10);
+            let committed_at = Timestamp(30);
             assert_eq!(
                 begin,
                 Message::Begin {

@@ -233,7 +233,8 @@ fn encode_change(
     action: Action,
     out: &mut Vec<u8>,
 ) -> Result<(), Error> {
-    let (columns, identity) = (&record.columns, &record.identity);
+    let columns = &record.columns;
+    let identity = &record.identity;
     let oid = relation.oid.to_be_bytes();
     let full = relation.replica_identity == ReplicaIdentity::Full;
     let kind_of_old = if full { b'O' } else { b'K' };

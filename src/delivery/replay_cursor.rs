@@ -174,7 +174,8 @@ impl<H: Log> ReplayCursor<H> {
     /// Reads on for one who has heard what was found.
     pub fn go_on(&mut self, number: usize, until: Option<Position>) {
         if let Some(reading) = self.readings.all.get_mut(number).filter(|reading| !reading.waits) {
-            (reading.until, reading.waits) = (until, true);
+            reading.until = until;
+            reading.waits = true;
             self.readings.waiting += 1;
         }
     }
@@ -346,7 +347,8 @@ impl<H: Log> ReplayCursor<H> {
             is_cut: reading.is_cut,
             done: done && !reading.is_cut || reading.until.is_some_and(|until| next.position >= until),
         };
-        (reading.waits, reading.bytes) = (false, 0);
+        reading.waits = false;
+        reading.bytes = 0;
         self.readings.waiting -= 1;
         if audience.found(number, found) {
             self.registry.unsubscribe_all(number);

@@ -248,13 +248,12 @@ impl<H: Log> Queue<H> {
     /// Adds a request that waits for its next step.
     fn ask(&mut self, mut request: Box<ReplayRequest<H>>) -> oneshot::Receiver<ReplayResult<H>> {
         let (answer, answered) = oneshot::channel();
-        let waiting = match request.is_apart() {
-            true => {
-                // It saves up nothing while it is away.
-                request.standing.taken = request.standing.taken.max(self.apart_taken);
-                &mut self.apart
-            }
-            false => &mut self.waiting,
+        let waiting = if request.is_apart() {
+            // It saves up nothing while it is away.
+            request.standing.taken = request.standing.taken.max(self.apart_taken);
+            &mut self.apart
+        } else {
+            &mut self.waiting
         };
         waiting.push_back(Waiting {
             number: self.asked,
@@ -277,9 +276,10 @@ impl<H: Log> Queue<H> {
 
     /// Those who wait to be read for so, the threads that do, and how many may.
     fn lane(&mut self, lane: Lane) -> (&mut VecDeque<Waiting<H>>, &mut usize, usize) {
-        match lane.puts_apart {
-            true => (&mut self.waiting, &mut self.threads, MAX_THREADS),
-            false => (&mut self.apart, &mut self.apart_threads, MAX_APART_THREADS),
+        if lane.puts_apart {
+            (&mut self.waiting, &mut self.threads, MAX_THREADS)
+        } else {
+            (&mut self.apart, &mut self.apart_threads, MAX_APART_THREADS)
         }
     }
 
@@ -311,9 +311,11 @@ impl<H: Log> Queue<H> {
                 left -= usize::from(joins);
                 joins
             };
-            (ahead, self.waiting) = std::mem::take(&mut self.waiting)
+            let (joining, staying) = std::mem::take(&mut self.waiting)
                 .into_iter()
                 .partition(&mut joins);
+            ahead = joining;
+            self.waiting = staying;
             ahead
                 .make_contiguous()
                 .sort_by_key(|waiting| waiting.request.at());

@@ -135,7 +135,8 @@ async fn a_reading_for_many_that_panics_is_made_for_each_alone_and_ends_only_who
         assert_eq!(heard(answered).await, Some((3, false)));
     }
     // Nobody else is there to be read for, so that it ends who asked.
-    let (broken, next) = (asks(), asks());
+    let broken = asks();
+    let next = asks();
     history.breaks.store(1, Ordering::SeqCst);
     read_all();
     assert_eq!(heard(broken).await, None);

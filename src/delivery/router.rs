@@ -344,7 +344,8 @@ fn begin<H: Log>(
     place: impl Fn(&H) -> Lsn,
 ) -> Result<(Position, H::Hold, H::Reader), crate::log::Error> {
     loop {
-        let (epoch, lsn) = (history.epoch(), place(history));
+        let epoch = history.epoch();
+        let lsn = place(history);
         let pin = history.hold(lsn);
         let at = Position::after(lsn);
         match history.reader(Start::After(at)) {

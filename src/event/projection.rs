@@ -160,10 +160,12 @@ mod tests {
         row: &[Value<'_>],
         fill: Option<&[Value<'_>]>,
     ) -> (String, usize, String) {
-        let (row, fill) = (encoded(row), fill.map(encoded));
+        let row = encoded(row);
+        let fill = fill.map(encoded);
         let tuple = Tuple::parse(&row).unwrap().0;
         let fill = fill.as_ref().map(|fill| Tuple::parse(fill).unwrap().0);
-        let (mut out, mut names) = (Vec::new(), Vec::new());
+        let mut out = Vec::new();
+        let mut names = Vec::new();
         let unchanged = projection.write_row(tuple, fill, &mut out);
         projection.write_unchanged(tuple, fill, &mut names);
         (

@@ -3,9 +3,10 @@
 /// `text` as an SQL string constant, whatever is in it and however the server reads backslashes.
 pub fn quote_literal(text: &str) -> String {
     let doubled = text.replace('\'', "''");
-    match doubled.contains('\\') {
-        true => format!(" E'{}'", doubled.replace('\\', "\\\\")),
-        false => format!("'{doubled}'"),
+    if doubled.contains('\\') {
+        format!(" E'{}'", doubled.replace('\\', "\\\\"))
+    } else {
+        format!("'{doubled}'")
     }
 }
 

@@ -208,9 +208,10 @@ impl Relation {
     /// The logical messages of a prefix: rows of one column, their content, that are only ever inserted. Postgres does
     /// not convert it: it `is_text` where the database is in UTF8, else bytes in whatever encoding.
     pub fn of_messages(prefix: &str, is_text: bool) -> Relation {
-        let (oid, name, kind) = match is_text {
-            true => (25, "text", Kind::Text),
-            false => (17, "bytea", Kind::Bytea),
+        let (oid, name, kind) = if is_text {
+            (25, "text", Kind::Text)
+        } else {
+            (17, "bytea", Kind::Bytea)
         };
         let content = Column {
             name: "content".to_owned(),

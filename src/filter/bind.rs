@@ -166,7 +166,8 @@ impl<'a> Binder<'a> {
                 right,
                 ..
             } => {
-                let (left, right) = (self.term(left)?, self.term(right)?);
+                let left = self.term(left)?;
+                let right = self.term(right)?;
                 match left.kind().or(right.kind()) {
                     Some(Kind::Jsonb) => documents::operate(left, *operator, right),
                     _ => arrays::operate(left, *operator, right),
@@ -358,11 +359,13 @@ fn truth(mut term: Term<'_>) -> Result<Node, Error> {
     term.close(&Kind::Bool)?;
     match (&term.typed, term.kind()) {
         (Typed::Place(place), Some(Kind::Bool)) if place.computed.is_some() => {
-            let (comparison, right) = (Comparison::Equal, Datum::Bool(true));
+            let comparison = Comparison::Equal;
+            let right = Datum::Bool(true);
             Ok(leaf(place.text(), Test::Compare { comparison, right }))
         }
         (Typed::Place(place), Some(Kind::Bool)) => {
-            let (column, reading) = (place.index, Reading::Bool);
+            let column = place.index;
+            let reading = Reading::Bool;
             Ok(Node::truth_of(Source { column, reading }, true))
         }
         (Typed::Constant { value: None, .. }, Some(Kind::Bool)) => Ok(Node::Constant(Truth::Null)),

@@ -101,7 +101,8 @@ mod refused;
 #[test]
 fn texts_are_ordered_by_code_points_with_collate_c_whatever_their_collation_is() {
     // Beyond the BMP, and the last of it: UTF-16 has them the other way round.
-    let (private, astral) = ("\u{ffff}", "\u{10000}");
+    let private = "\u{ffff}";
+    let astral = "\u{10000}";
     for column in ["name", "fold", "code", "library"] {
         let holds = |condition: &str, value: &str| {
             let text = format!("{column} COLLATE \"C\" {condition}");
@@ -465,7 +466,8 @@ fn names_are_measured_one_by_one_also_in_an_array() {
         column.ty.oid = 19;
     }
     let bind = |text: &str| Predicate::parse(text).unwrap().bind(View::whole(&relation), &[]);
-    let (short, long) = ("x".repeat(63), "x".repeat(64));
+    let short = "x".repeat(63);
+    let long = "x".repeat(64);
     assert!(bind(&format!("name = '{short}'")).is_ok());
     assert!(bind(&format!("name = ANY ('{{{short},{short}}}')")).is_ok());
     for text in [

@@ -31,7 +31,8 @@ impl Place<'_> {
         // A label is its text.
         if let (Kind::Enum { .. }, Kind::Text) = (&self.kind, to) {
             self.become_text(to);
-            (self.kind, self.base) = (Kind::Text, Kind::Text);
+            self.kind = Kind::Text;
+            self.base = Kind::Text;
             return Ok(());
         }
         let Some(cast) = self.cast_to(to) else {
@@ -53,11 +54,13 @@ impl Place<'_> {
     pub(super) fn compute(&mut self, computed: Computed, kind: &Kind) {
         self.become_text(kind);
         if *kind != Kind::Text {
-            (self.collation, self.is_collated) = (Collation::None, false);
+            self.collation = Collation::None;
+            self.is_collated = false;
         }
         self.computed = Some(Arc::new(computed));
         self.part = None;
-        (self.kind, self.base) = (kind.clone(), kind.clone());
+        self.kind = kind.clone();
+        self.base = kind.clone();
     }
 
     /// Gives a value that had no collation the database's when it becomes a text, whatever that is.

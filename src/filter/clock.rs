@@ -260,9 +260,10 @@ impl Constant {
         let number = match simple.convert(datum, from) {
             Ok(Datum::Date(number) | Datum::Timestamp(number) | Datum::Int(number)) => number,
             _ => {
-                let text = match is_temporal(&kind) {
-                    true => moments::text(&kind, number),
-                    false => number.to_string(),
+                let text = if is_temporal(&kind) {
+                    moments::text(&kind, number)
+                } else {
+                    number.to_string()
                 };
                 return Err(out_of_range(to, text, offset));
             }
@@ -313,7 +314,8 @@ fn operate(left: Constant, operator: Arithmetic, right: Constant, offset: usize)
             Number(number) if is_temporal(kind) => moments::text(kind, number),
             Number(number) => number.to_string(),
         };
-        let (left, right) = (text(left_kind, left_amount), text(right_kind, right_amount));
+        let left = text(left_kind, left_amount);
+        let right = text(right_kind, right_amount);
         out_of_range(&kind, format!("{left} {} {right}", operator.as_str()), offset)
     };
     let amount = match (left_amount, right_amount) {

@@ -76,8 +76,9 @@ fn unordered(place: &Place<'_>, offset: usize) -> Error {
 
 /// The operand that a `COLLATE` is written behind.
 fn written(place: &Place<'_>) -> String {
-    match place.is_whole() {
-        true => quote_identifier(&place.column.name),
-        false => "(…)".to_owned(),
+    if place.is_whole() {
+        quote_identifier(&place.column.name)
+    } else {
+        "(…)".to_owned()
     }
 }

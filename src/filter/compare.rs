@@ -138,7 +138,8 @@ fn label(labels: &[String], left: Scalar, comparison: Comparison, right: Option<
         return Node::Constant(Truth::Null);
     };
     let rank = labels.iter().position(|label| label.as_bytes() == &*right);
-    let (mut among, mut known) = (Vec::new(), Vec::new());
+    let mut among = Vec::new();
+    let mut known = Vec::new();
     for (at, label) in labels.iter().enumerate() {
         let list = if holds(comparison, Some(at).cmp(&rank)) {
             &mut among

@@ -122,7 +122,8 @@ fn coalesce<'a>(mut arguments: Vec<Term<'a>>, offset: usize) -> Result<Typed<'a>
         let what = format!("coalesce of values of type {}", kind.name());
         return Err(Error::unsupported(what, offset));
     };
-    let (mut first, mut kept): (Option<Place<'a>>, Vec<Argument>) = (None, Vec::new());
+    let mut first: Option<Place<'a>> = None;
+    let mut kept: Vec<Argument> = Vec::new();
     for term in &mut arguments {
         term.cast(&kind)?;
         match &term.typed {
@@ -198,7 +199,8 @@ pub(super) fn arithmetic<'a>(
                 };
                 Error::ty(message, offset)
             })?;
-            let (kind, value) = (kind.clone(), Some(value));
+            let kind = kind.clone();
+            let value = Some(value);
             Ok(Typed::Constant { kind, value })
         }
         (Some(left_argument), Some(right_argument)) => {
@@ -220,7 +222,8 @@ pub(super) fn arithmetic<'a>(
         }
         _ => {
             // The server never asks a strict operator about a null, so nothing fails.
-            let (kind, value) = (kind.clone(), None);
+            let kind = kind.clone();
+            let value = None;
             Ok(Typed::Constant { kind, value })
         }
     }
@@ -258,11 +261,10 @@ fn not_of_integers(left: &Term<'_>, operator: Arithmetic, right: &Term<'_>) -> E
     let is_of_times = [left, right]
         .iter()
         .any(|term| term.kind().is_some_and(is_temporal));
-    let why = match is_of_times {
-        true => {
-            "of dates and times constants alone have it here: keep the column by itself, as in at > now() - interval '1 day'"
-        }
-        false => "integers alone have it here",
+    let why = if is_of_times {
+        "of dates and times constants alone have it here: keep the column by itself, as in at > now() - interval '1 day'"
+    } else {
+        "integers alone have it here"
     };
     let what = format!(
         "the operator {} on {} and {} ({why})",

@@ -185,7 +185,8 @@ pub fn nearest<'n>(name: &str, names: impl Iterator<Item = &'n str>) -> Option<&
 /// case does not count. Names are short: what is longer than 64 characters is like nothing.
 fn distance(one: &str, other: &str) -> usize {
     let characters = |text: &str| text.chars().flat_map(char::to_lowercase).collect::<Vec<char>>();
-    let (one, other) = (characters(one), characters(other));
+    let one = characters(one);
+    let other = characters(other);
     if one == other {
         return 1;
     }

@@ -210,7 +210,8 @@ impl Leaf {
                     operator.holds_for(elements.of(left), right)
                 }),
                 ArraySide::Column(column) => texts(&left, &operand(text_of(*column), row), |left, right| {
-                    let (of_left, of_right) = (elements.size(left), elements.size(right));
+                    let of_left = elements.size(left);
+                    let of_right = elements.size(right);
                     row.spend(of_left.comparing(of_right).max(of_right.comparing(of_left)) as usize)
                         .ok()?;
                     operator.holds(elements.of(left), elements.of(right))

@@ -66,7 +66,8 @@ impl Matcher {
     }
 
     pub(super) fn new(node: Node) -> Matcher {
-        let (mut nulls, mut valued) = (Vec::new(), Vec::new());
+        let mut nulls = Vec::new();
+        let mut valued = Vec::new();
         node.columns(&mut nulls, &mut valued);
         let mut columns = [nulls, valued.clone()].concat();
         for list in [&mut columns, &mut valued] {

@@ -42,7 +42,8 @@ fn updated(predicate: &str, old: &str, new: &str) -> String {
         .unwrap()
         .bind(View::whole(&relation), &[])
         .unwrap();
-    let (old_bytes, new_bytes) = (encoded(old.get(4..).unwrap_or_default().trim()), encoded(new));
+    let old_bytes = encoded(old.get(4..).unwrap_or_default().trim());
+    let new_bytes = encoded(new);
     let old_tuple = Tuple::parse(&old_bytes).unwrap().0;
     let old = match old.get(..4) {
         Some("full") => Some(OldTuple::Full(old_tuple)),
@@ -206,7 +207,8 @@ fn inserts_deletes_and_truncates_mean_what_they_say() {
     let delete_full = |old| Op::Delete {
         old: OldTuple::Full(old),
     };
-    let (default, full) = (ReplicaIdentity::Default, ReplicaIdentity::Full);
+    let default = ReplicaIdentity::Default;
+    let full = ReplicaIdentity::Full;
     assert_eq!(matched("state = 'open'", default, &insert, "1 open x"), "insert");
     assert_eq!(matched("state = 'open'", default, &insert, "1 - x"), "nothing");
     assert_eq!(

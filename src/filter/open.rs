@@ -81,9 +81,10 @@ impl Open {
         };
         let copied = self.0.copied.get().saturating_add(bytes);
         self.0.copied.set(copied);
-        match copied > TRANSIENT_BYTES {
-            true => Err(Error::too_many_bytes(offset)),
-            false => Ok(()),
+        if copied > TRANSIENT_BYTES {
+            Err(Error::too_many_bytes(offset))
+        } else {
+            Ok(())
         }
     }
 }

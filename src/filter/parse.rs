@@ -131,7 +131,8 @@ fn parser_error(text: &Text<'_>, limits: &Limits, error: ParserError) -> Error {
             // The place is only in the message: "… at Line: 1, Column: 7".
             let place = message.rsplit_once(" at Line: ").and_then(|(what, place)| {
                 let (line, column) = place.split_once(", Column: ")?;
-                let (line, column) = (line.parse().ok()?, column.parse().ok()?);
+                let line = line.parse().ok()?;
+                let column = column.parse().ok()?;
                 Some((what.to_owned(), text.offset(Location { line, column })))
             });
             let (message, offset) = place.unwrap_or((message, text.end()));
@@ -248,7 +249,8 @@ impl Checker<'_> {
 
     /// The operands of `a AND b AND …`, which sqlparser nests to the left without end.
     fn chain(&mut self, sql: &Sql, joined_by: &BinaryOperator, depth: usize) -> Result<Vec<Expr>, Error> {
-        let (mut operands, mut rest) = (Vec::new(), sql);
+        let mut operands = Vec::new();
+        let mut rest = sql;
         while let Sql::BinaryOp { left, op, right } = rest
             && op == joined_by
         {

@@ -115,9 +115,10 @@ impl Writer<'_> {
             Expr::Not(expr) => return self.condition(expr, turned),
             Expr::And(exprs) | Expr::Or(exprs) => {
                 // By De Morgan, as the server itself does it.
-                let joint = match matches!(expr, Expr::And(_)) != place.negated {
-                    true => Joint::And,
-                    false => Joint::Or,
+                let joint = if matches!(expr, Expr::And(_)) != place.negated {
+                    Joint::And
+                } else {
+                    Joint::Or
                 };
                 self.word("(");
                 self.joined(exprs, joint, place)?;
@@ -176,7 +177,8 @@ impl Writer<'_> {
                 comparison,
                 array,
             } => {
-                let (of_array, of_left) = (self.context("= ANY", array)?, self.context("ANY =", left)?);
+                let of_array = self.context("= ANY", array)?;
+                let of_left = self.context("ANY =", left)?;
                 self.operand_in(&of_array, left, ListAs::Array)?;
                 self.word(&format!(" {} ANY (", sql_of(*comparison)));
                 self.operand_in(&of_left, array, ListAs::Array)?;
@@ -215,9 +217,10 @@ impl Writer<'_> {
             (Joint::And, false) => ") IS FALSE THEN FALSE ELSE ",
             (Joint::Or, _) => ") IS TRUE THEN TRUE ELSE ",
         });
-        match place.selects {
-            true => self.list_of(fallible.into_iter(), joint, place)?,
-            false => self.list_of(safe().chain(fallible), joint, place)?,
+        if place.selects {
+            self.list_of(fallible.into_iter(), joint, place)?
+        } else {
+            self.list_of(safe().chain(fallible), joint, place)?
         }
         self.word(if selects { " ELSE FALSE END" } else { " END" });
         Ok(())

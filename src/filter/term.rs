@@ -93,7 +93,9 @@ impl<'a> Place<'a> {
             let message = format!("collations are not supported by type {}", self.type_name());
             return Err(Error::ty(message, offset));
         }
-        (self.collation, self.ctype, self.is_collated) = (Collation::Ascii, Ctype::C, true);
+        self.collation = Collation::Ascii;
+        self.ctype = Ctype::C;
+        self.is_collated = true;
         Ok(())
     }
 
@@ -115,7 +117,8 @@ impl<'a> Place<'a> {
     }
 
     fn read_as(&self, domain: Domain) -> Scalar {
-        let (column, reading) = (self.index, domain.reading(&self.base));
+        let column = self.index;
+        let reading = domain.reading(&self.base);
         match (&self.computed, &self.part) {
             (Some(computed), _) => Scalar::Computed(Arc::clone(computed)),
             // A part is a text or compared as one.

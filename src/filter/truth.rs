@@ -66,7 +66,8 @@ impl Possible {
             Possible::NULL,
             Possible::TRUE,
         ];
-        let (mut result, mut behind) = (0, 0b1_1111);
+        let mut result = 0;
+        let mut behind = 0b1_1111;
         for value in ORDER {
             // The other is this one, or one behind it.
             if self.includes(value) && other.0 & behind != 0 || other.includes(value) && self.0 & behind != 0

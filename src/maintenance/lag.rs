@@ -64,9 +64,10 @@ impl Maintenance {
             return Ok(None);
         };
         let Budget { bound, by, .. } = budget;
-        let danger = match endangered {
-            true => "the slot is lost at the next checkpoint unless it moves on",
-            false => "beyond that the slot is given up",
+        let danger = if endangered {
+            "the slot is lost at the next checkpoint unless it moves on"
+        } else {
+            "beyond that the slot is given up"
         };
         let blame = blame(connection, retained, unconfirmed)?;
         Ok(Some(Problem {
@@ -104,14 +105,15 @@ fn blame(connection: &mut Connection, retained: u64, unconfirmed: u64) -> Result
     let list: Vec<String> = named()
         .map(|blocker| format!("{} (to end it: {})", blocker.description, blocker.cure))
         .collect();
-    let words = match list.is_empty() {
-        true => "nearly all of it is confirmed; the server waits for a transaction that this role does not see, or for \
+    let words = if list.is_empty() {
+        "nearly all of it is confirmed; the server waits for a transaction that this role does not see, or for \
                  its next note of what runs (15 s at most, or a checkpoint)"
-            .to_owned(),
-        false => format!(
+            .to_owned()
+    } else {
+        format!(
             "nearly all of it is confirmed, but transactions that are still open hold it back: {}",
             list.join("; ")
-        ),
+        )
     };
     let kind: Vec<&str> = named().map(|blocker| blocker.cure.as_str()).collect();
     Ok(Problem {

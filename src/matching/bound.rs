@@ -135,7 +135,8 @@ fn check_key(key: &[String], relation: &Relation) -> Result<(), ErrorMessage> {
     if names == key {
         return Ok(());
     }
-    let (names, key) = (names.join(", "), key.join(", "));
+    let names = names.join(", ");
+    let key = key.join(", ");
     let table = &relation.table;
     let message = match (relation.logging.dropped, names.as_str()) {
         (true, _) => format!("{table} was dropped: resubscribe with a new snapshot"),

@@ -157,7 +157,8 @@ impl SubscriptionRegistry {
                 only: connection.only.as_deref(),
                 ..*framing
             };
-            let (resuming, memberships) = (self.scratch.resuming, &connection.memberships);
+            let resuming = self.scratch.resuming;
+            let memberships = &connection.memberships;
             let after = |index: usize, group: &Group| {
                 resuming
                     .then(|| resumes_inside(memberships, index, group, framing.transaction))

@@ -24,7 +24,8 @@ fn a_relation_that_is_decoded_anew_in_each_batch_has_no_query_bound_anew() {
         };
         log.commit(relation, &[insert], &transaction);
     };
-    let (mut registry, mut got) = (SubscriptionRegistry::new(65_536), Got::default());
+    let mut registry = SubscriptionRegistry::new(65_536);
+    let mut got = Got::default();
     let connection = registry.connect();
     registry.subscribe(connection, &subscription("s", None), Position::after(Lsn::ZERO));
     let mut reader = log.reader(Start::Earliest).unwrap();

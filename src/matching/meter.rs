@@ -127,7 +127,8 @@ mod tests {
 
     #[test]
     fn a_query_may_take_much_at_once_but_not_for_long() {
-        let (meter, start) = (Meter::default(), Instant::now());
+        let meter = Meter::default();
+        let start = Instant::now();
         let after = |seconds: u64| start + Duration::from_secs(seconds);
         assert!(meter.take(BURST, start));
         assert!(!meter.take(1, start));
@@ -143,7 +144,8 @@ mod tests {
 
     #[test]
     fn a_query_is_apart_for_a_while() {
-        let (meter, start) = (Meter::default(), Instant::now());
+        let meter = Meter::default();
+        let start = Instant::now();
         assert!(!meter.is_apart(start));
         meter.put_apart(start);
         assert!(meter.is_apart(start) && meter.is_apart(start + APART / 2));

@@ -207,7 +207,8 @@ impl SubscriptionRegistry {
 
     /// Bounds the work for each change from `now` on.
     pub fn bound(&mut self, lane: Lane, now: Instant) {
-        (self.lane, self.now) = (lane, now);
+        self.lane = lane;
+        self.now = now;
     }
 
     /// The work that was done to match changes.
@@ -411,7 +412,8 @@ impl SubscriptionRegistry {
             hits: Vec::new(),
             undecided: Undecided::default(),
         });
-        let (groups, hasher) = (&self.groups, &self.hasher);
+        let groups = &self.groups;
+        let hasher = &self.hasher;
         let hash_of = |group: &u32| {
             let group = groups.get(*group as usize);
             group.map_or(0, |group| {
@@ -433,7 +435,8 @@ impl SubscriptionRegistry {
 
     /// Removes a member from its group, and what that leaves empty.
     fn leave(&mut self, membership: &GroupMember) {
-        let (index, slot) = (membership.group as usize, membership.slot as usize);
+        let index = membership.group as usize;
+        let slot = membership.slot as usize;
         let Some(group) = self
             .groups
             .get_mut(index)

@@ -220,7 +220,8 @@ impl Query {
         let is_gone = |column: &&Column| relation.column(&column.name).is_none();
         let mut gone = seen.filter(is_gone).peekable();
         gone.peek()?;
-        let (named, key) = (self.columns_named(told), told.key_names());
+        let named = self.columns_named(told);
+        let key = told.key_names();
         gone.find(|column| {
             let name = &column.name.as_str();
             named.listed.contains(name) || named.predicate.contains(name) || key.contains(name)

@@ -29,7 +29,8 @@ pub fn changed_message(query: &Query, relation: &Relation) -> Option<ErrorMessag
 }
 
 fn message_of(relation: &Relation, told: &Column, here: &Column, change: &Change) -> ErrorMessage {
-    let (name, table) = (&here.name, &relation.table);
+    let name = &here.name;
+    let table = &relation.table;
     schema_changed(match change {
         Change::Type => format!(
             "the column {name:?} of {table} is of type {} here, and was of type {} when it was subscribed to: \
@@ -64,7 +65,8 @@ pub fn unfit_message(query: &Query, relation: &Relation) -> Option<ErrorMessage>
 /// The reason why a query cannot go on in a version of its table that lacks a column which it needs; `None` if that
 /// has them all.
 pub(super) fn gone_column_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
-    let (gone, table) = (&query.gone_in(relation)?.name, &relation.table);
+    let gone = &query.gone_in(relation)?.name;
+    let table = &relation.table;
     Some(schema_changed(format!(
         "{table} has no column {gone:?} any more: subscribe without it"
     )))
@@ -241,7 +243,8 @@ impl SubscriptionRegistry {
         let Some(table) = self.tables.get(index) else {
             return;
         };
-        let (before, touched) = (table.oid(), table.touched);
+        let before = table.oid();
+        let touched = table.touched;
         if before == Some(relation.oid) {
             return;
         }

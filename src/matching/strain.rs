@@ -55,9 +55,10 @@ impl SubscriptionRegistry {
             all,
             puts_apart,
         } = self.lane;
-        let all = match puts_apart {
-            true => all.min(self.spare.left(self.now)),
-            false => all,
+        let all = if puts_apart {
+            all.min(self.spare.left(self.now))
+        } else {
+            all
         };
         Allowance { each: query, all }
     }

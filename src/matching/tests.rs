@@ -194,8 +194,9 @@ fn deliver(registry: &mut SubscriptionRegistry, piece: &Piece<'_>, got: &mut Got
 
 #[test]
 fn connections_with_the_same_subscriptions_share_every_byte() {
-    let (mut log, mut registry, mut got) =
-        (TestLog::new(), SubscriptionRegistry::new(65_536), Got::default());
+    let mut log = TestLog::new();
+    let mut registry = SubscriptionRegistry::new(65_536);
+    let mut got = Got::default();
     for _ in 0..3 {
         let connection = registry.connect();
         registry.subscribe(connection, &subscription("s", Some("b = 1")), START);
@@ -227,8 +228,9 @@ fn connections_with_the_same_subscriptions_share_every_byte() {
 
 #[test]
 fn a_large_transaction_comes_in_frames_that_say_more_and_then_ends_for_those_who_were_told_so() {
-    let (mut log, mut registry, mut got) =
-        (TestLog::new(), SubscriptionRegistry::new(65_536), Got::default());
+    let mut log = TestLog::new();
+    let mut registry = SubscriptionRegistry::new(65_536);
+    let mut got = Got::default();
     let early = registry.connect();
     // Only the first rows match: the last piece has nothing for it.
     registry.subscribe(early, &subscription("s", Some("a < 3")), START);
@@ -257,9 +259,11 @@ fn a_large_transaction_comes_in_frames_that_say_more_and_then_ends_for_those_who
 
 #[test]
 fn who_resumes_inside_a_transaction_gets_the_rest_of_it() {
-    let (mut log, mut registry, mut got) =
-        (TestLog::new(), SubscriptionRegistry::new(65_536), Got::default());
-    let (whole, resumed) = (registry.connect(), registry.connect());
+    let mut log = TestLog::new();
+    let mut registry = SubscriptionRegistry::new(65_536);
+    let mut got = Got::default();
+    let whole = registry.connect();
+    let resumed = registry.connect();
     let subscription = subscription("s", None);
     registry.subscribe(whole, &subscription, START);
     registry.subscribe(resumed, &subscription, Position::after_change(Lsn(10), 6));
@@ -279,8 +283,9 @@ fn who_resumes_inside_a_transaction_gets_the_rest_of_it() {
 
 #[test]
 fn a_column_that_goes_ends_the_subscriptions_that_need_it_and_no_others() {
-    let (mut log, mut registry, mut got) =
-        (TestLog::new(), SubscriptionRegistry::new(65_536), Got::default());
+    let mut log = TestLog::new();
+    let mut registry = SubscriptionRegistry::new(65_536);
+    let mut got = Got::default();
     let connection = registry.connect();
     registry.subscribe(connection, &subscription("needs b", Some("b = 1")), START);
     registry.subscribe(connection, &subscription("does not", Some("a > 0")), START);
@@ -323,8 +328,9 @@ fn a_subscription_gets_rows_of_the_types_that_it_was_told_or_ends() {
     let now = Arc::new(now);
     let at = |end: u64| Position::after(Lsn(end));
     let ends = |told_of: &Arc<Relation>, after: Position, rows_of: &[&Arc<Relation>]| {
-        let (mut log, mut registry, mut got) =
-            (TestLog::new(), SubscriptionRegistry::new(65_536), Got::default());
+        let mut log = TestLog::new();
+        let mut registry = SubscriptionRegistry::new(65_536);
+        let mut got = Got::default();
         let other = registry.connect();
         registry.subscribe(other, &told(subscription("s", Some("a >= 0")), told_of), START);
         for relation in rows_of {
@@ -354,12 +360,11 @@ fn a_subscription_gets_rows_of_the_types_that_it_was_told_or_ends() {
 
 #[test]
 fn nothing_more_is_said_of_a_subscription_that_ended_inside_a_transaction() {
-    let (mut log, mut registry, mut got) = (
-        TestLog::new(),
-        SubscriptionRegistry::for_each(65_536),
-        Got::default(),
-    );
-    let (alone, whole) = (registry.connect_only("alone"), registry.connect());
+    let mut log = TestLog::new();
+    let mut registry = SubscriptionRegistry::for_each(65_536);
+    let mut got = Got::default();
+    let alone = registry.connect_only("alone");
+    let whole = registry.connect();
     let inside = Position::after_change(Lsn(10), 0);
     for (connection, id) in [(alone, "alone"), (whole, "whole")] {
         registry.open(connection, inside);
@@ -377,8 +382,9 @@ fn nothing_more_is_said_of_a_subscription_that_ended_inside_a_transaction() {
 
 #[test]
 fn relations_that_come_and_go_are_forgotten() {
-    let (mut log, mut registry, mut got) =
-        (TestLog::new(), SubscriptionRegistry::new(65_536), Got::default());
+    let mut log = TestLog::new();
+    let mut registry = SubscriptionRegistry::new(65_536);
+    let mut got = Got::default();
     let connection = registry.connect();
     registry.subscribe(connection, &subscription("s", None), START);
     for number in 0..300 {
@@ -398,8 +404,9 @@ fn relations_that_come_and_go_are_forgotten() {
 
 #[test]
 fn a_table_that_everybody_left_is_found_again() {
-    let (mut log, mut registry, mut got) =
-        (TestLog::new(), SubscriptionRegistry::new(65_536), Got::default());
+    let mut log = TestLog::new();
+    let mut registry = SubscriptionRegistry::new(65_536);
+    let mut got = Got::default();
     let connection = registry.connect();
     let relation = relation(&["a", "b"]);
     let subscription = subscription("s", Some("a = 1"));
@@ -454,7 +461,7 @@ proptest! {
     /// Whoever comes and goes in whatever order: each subscription gets exactly its matches, once.
     #[test]
     fn every_subscription_gets_exactly_its_matches(steps in prop::collection::vec(step(), 1..60)) {
-        let (mut log, mut registry) = (TestLog::new(), SubscriptionRegistry::new(200));
+        let mut log = TestLog::new(); let mut registry = SubscriptionRegistry::new(200);
         let relation = relation(&["a", "b"]);
         let mut connections: Vec<ConnectionId> = vec![registry.connect()];
         let mut held: Vec<(ConnectionId, usize, usize, Arc<Subscription>)> = Vec::new();

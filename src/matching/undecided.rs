@@ -40,9 +40,10 @@ impl QueryKey {
         // Who is not told that a row left still has its values, and takes them for those of the row that comes back.
         let withheld =
             self.undecided == protocol::Undecided::Withhold && self.leaves_open(matcher, relation).is_some();
-        let outdated = match withheld || !self.ops.delete {
-            true => ", and what a client holds of them from before may be outdated",
-            false => "",
+        let outdated = if withheld || !self.ops.delete {
+            ", and what a client holds of them from before may be outdated"
+        } else {
+            ""
         };
         (!names.is_empty()).then(|| {
             format!(

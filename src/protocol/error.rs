@@ -255,7 +255,8 @@ mod tests {
     #[test]
     fn close_codes_say_whether_to_come_back() {
         let spread = Duration::from_secs(30);
-        let (going, slow) = (CloseCode::GoingAway { spread }, CloseCode::TooSlow);
+        let going = CloseCode::GoingAway { spread };
+        let slow = CloseCode::TooSlow;
         assert_eq!((going.code(), &*going.reason()), (1001, "spread=30"));
         assert!(going.may_reconnect() && slow.may_reconnect() && CloseCode::RateLimited.may_reconnect());
         for close in [

@@ -78,7 +78,8 @@ impl<H: Log> Session<H> {
                 let _late = tokio::time::timeout(CLOSE_TIMEOUT, self.wire.socket.get_mut().drain()).await;
             }
             End::Close(code) => {
-                let (number, reason) = (code.code(), code.reason());
+                let number = code.code();
+                let reason = code.reason();
                 match code {
                     // Of all at once, which is logged once.
                     CloseCode::GoingAway { .. } => {

@@ -63,9 +63,10 @@ impl<H: Log> Session<H> {
             Some(Ok(Message::Ping(payload) | Message::Pong(payload))) => {
                 self.owes_pong = true;
                 self.unfinished().control(payload.len());
-                return match self.machine.control(now) {
-                    true => Ok(()),
-                    false => Err(End::Close(CloseCode::RateLimited)),
+                return if self.machine.control(now) {
+                    Ok(())
+                } else {
+                    Err(End::Close(CloseCode::RateLimited))
                 };
             }
             Some(Ok(Message::Close(frame))) => {

@@ -39,7 +39,8 @@ impl Socket {
     /// dropped with something unread in it takes the close frame with it. It does not read on and on.
     pub(super) async fn drain(&mut self) -> io::Result<()> {
         self.stream.shutdown().await?;
-        let (mut rest, mut bytes) = ([0; 4096], 0);
+        let mut rest = [0; 4096];
+        let mut bytes = 0;
         while bytes < MAX_DRAINED_BYTES {
             match self.stream.read(&mut rest).await? {
                 0 => break,
@@ -126,7 +127,8 @@ mod tests {
 
     #[test]
     fn control_frames_between_fragments_finish_nothing() {
-        let (mut unfinished, start) = (Unfinished::default(), Instant::now());
+        let mut unfinished = Unfinished::default();
+        let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let long = Duration::from_secs(30);
         unfinished.came(1000, start);

@@ -39,7 +39,8 @@ impl Manager for Connections {
     type Error = Error;
 
     async fn create(&self) -> Result<Connection, Error> {
-        let (conninfo, max_row_bytes) = (self.conninfo.clone(), self.max_row_bytes);
+        let conninfo = self.conninfo.clone();
+        let max_row_bytes = self.max_row_bytes;
         let connecting = tokio::task::spawn_blocking(move || {
             let mut connection = Connection::connect(&conninfo, Purpose::Snapshot)?;
             connection.allow_rows_of(max_row_bytes.max(ANSWER).saturating_add(MESSAGE_OVERHEAD));

@@ -80,9 +80,10 @@ impl<T> Queue<T> {
         let before = waiting.len();
         waiting.retain(is_wanted);
         self.len -= before - waiting.len();
-        let most = match waiting.is_empty() {
-            true => self.most.saturating_mul(FIRSTS),
-            false => self.most,
+        let most = if waiting.is_empty() {
+            self.most.saturating_mul(FIRSTS)
+        } else {
+            self.most
         };
         if self.len >= most {
             if waiting.is_empty() {
@@ -121,18 +122,17 @@ impl<T> Queue<T> {
                 waiting.pop_front();
             }
             self.len -= before - waiting.len();
-            let needed = match self.taken.contains_key(&owner) {
-                true => 2,
-                false => 1,
-            };
-            let next = match self.free >= needed {
-                true => waiting.pop_front(),
-                false => None,
+            let needed = if self.taken.contains_key(&owner) { 2 } else { 1 };
+            let next = if self.free >= needed {
+                waiting.pop_front()
+            } else {
+                None
             };
             self.len -= usize::from(next.is_some());
-            match waiting.is_empty() {
-                true => drop(self.waiting.remove(&owner)),
-                false => self.turns.push_back(owner),
+            if waiting.is_empty() {
+                drop(self.waiting.remove(&owner))
+            } else {
+                self.turns.push_back(owner)
             }
             if let Some(item) = next {
                 self.free -= 1;

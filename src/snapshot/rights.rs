@@ -27,14 +27,17 @@ enum Lacks {
 impl Denied {
     /// Reads the answer to [`statement::rights`].
     fn read(table: &TableName, row: &Row) -> Option<Denied> {
-        let (has_usage, has_security) = (row.get(1) == Some("t"), row.get(2) == Some("t"));
-        let (columns, none_at_all) = (row.get(3), row.get(4) == Some("t"));
-        let lacks = match has_security && has_usage && columns.is_none() {
-            true => Lacks::RowSecurity,
-            false => Lacks::Select {
+        let has_usage = row.get(1) == Some("t");
+        let has_security = row.get(2) == Some("t");
+        let columns = row.get(3);
+        let none_at_all = row.get(4) == Some("t");
+        let lacks = if has_security && has_usage && columns.is_none() {
+            Lacks::RowSecurity
+        } else {
+            Lacks::Select {
                 usage: !has_usage,
                 columns: columns.filter(|_| !none_at_all).map(str::to_owned),
-            },
+            }
         };
         Some(Denied {
             role: row.get(0)?.to_owned(),
@@ -46,7 +49,8 @@ impl Denied {
 
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (role, table) = (quote_identifier(&self.role), statement::qualified(&self.table));
+        let role = quote_identifier(&self.role);
+        let table = statement::qualified(&self.table);
         match &self.lacks {
             Lacks::RowSecurity => write!(
                 f,

@@ -139,9 +139,12 @@ impl<H: Log> Snapshots<H> {
                 count += 1;
                 writer.row(tuple);
             });
-            let fetched = fetched.map_err(|error| match error.is_too_long() {
-                true => Error::RowTooLarge(self.options.max_row_bytes),
-                false => error.into(),
+            let fetched = fetched.map_err(|error| {
+                if error.is_too_long() {
+                    Error::RowTooLarge(self.options.max_row_bytes)
+                } else {
+                    error.into()
+                }
             })?;
             self.metrics.snapshot_rows.inc_by(count);
             self.metrics.snapshot_bytes.set(self.budget.used());
@@ -243,7 +246,8 @@ impl Writer<'_> {
         if self.rows.is_empty() {
             return Ok(());
         }
-        let (kept, is_wanted) = (|| self.turn.read.kept(), || self.turn.is_on());
+        let kept = || self.turn.read.kept();
+        let is_wanted = || self.turn.is_on();
         let written = self.spool.write(self.rows.close(), kept, is_wanted);
         let chunk = written.map_err(Error::Spool)?.ok_or(Error::Abandoned)?;
         self.rows.clear(4 * self.max_bytes);

@@ -279,7 +279,8 @@ mod tests {
             second,
             std::mem::replace(&mut spool, Spool::new(dir.path(), &budget)),
         );
-        let (looked, others) = (Cell::new(0), Cell::new(Some(others)));
+        let looked = Cell::new(0);
+        let others = Cell::new(Some(others));
         let is_wanted = || {
             looked.set(looked.get() + 1);
             if looked.get() == 2 {

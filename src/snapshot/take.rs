@@ -52,9 +52,10 @@ impl Taken {
             )));
         }
         // A standby knows its timeline as of its last restartpoint.
-        let differs = match self.on_standby {
-            true => self.timeline > stream.timeline,
-            false => self.timeline != stream.timeline,
+        let differs = if self.on_standby {
+            self.timeline > stream.timeline
+        } else {
+            self.timeline != stream.timeline
         };
         if differs {
             return Err(Error::OtherHistory(format!(
@@ -83,7 +84,8 @@ pub(super) fn take<H: Log>(
         let epoch = history.epoch();
         connection.query(statement::BEGIN)?;
         // Before the snapshot: all of this is either seen by it or known not to be.
-        let (taking, head) = (pending_visibility.taking(), history.head());
+        let taking = pending_visibility.taking();
+        let head = history.head();
         let taken = Taken::read(&connection.query_one("the snapshot", statement::TAKE)?)?;
         taken.check(&history.identity())?;
         let boundary = match (taken.on_standby, replayed) {

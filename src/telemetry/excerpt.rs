@@ -31,9 +31,10 @@ impl fmt::Display for Excerpt<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut rest = self.text.chars();
         for letter in rest.by_ref().take(self.most) {
-            match is_unsafe(letter) {
-                true => write!(f, "{}", letter.escape_default())?,
-                false => f.write_char(letter)?,
+            if is_unsafe(letter) {
+                write!(f, "{}", letter.escape_default())?
+            } else {
+                f.write_char(letter)?
             }
         }
         match rest.next() {

@@ -235,7 +235,8 @@ impl<'a> ArrayRef<'a> {
     /// `=`: the same elements in the same dimensions with the same bounds; nulls are equal to one another.
     pub fn equals(self, other: ArrayRef<'_>) -> Result<bool, Malformed> {
         // Elements tell arrays apart soonest.
-        let (mut left, mut right) = (self.data(), other.data());
+        let mut left = self.data();
+        let mut right = other.data();
         loop {
             match (left.next().transpose()?, right.next().transpose()?) {
                 (None, None) => return Ok(self.dimensions()? == other.dimensions()?),
@@ -247,7 +248,8 @@ impl<'a> ArrayRef<'a> {
 
     /// The order of `<` and its kin: by elements, nulls last, then by how many there are, then by dimensions.
     pub fn compare(self, other: ArrayRef<'_>) -> Result<Ordering, Malformed> {
-        let (mut left, mut right) = (self.data(), other.data());
+        let mut left = self.data();
+        let mut right = other.data();
         let by_length = loop {
             let order = match (left.next().transpose()?, right.next().transpose()?) {
                 (None, right) => break right.map_or(Ordering::Equal, |_| Ordering::Less),
@@ -261,7 +263,8 @@ impl<'a> ArrayRef<'a> {
                 return Ok(order);
             }
         };
-        let (left, right) = (self.dimensions()?, other.dimensions()?);
+        let left = self.dimensions()?;
+        let right = other.dimensions()?;
         let lengths = |of: &Dimensions| of.map(|dimension| dimension.length);
         let lowers = |of: &Dimensions| of.map(|dimension| dimension.lower);
         Ok(by_length
@@ -297,7 +300,8 @@ impl<'a> ArrayRef<'a> {
             return Ok(true);
         }
         // Most sets have few values: their marks need no memory of their own.
-        let (mut few, mut many) = (0u64, vec![0u64; missing.saturating_sub(1) / 64]);
+        let mut few = 0u64;
+        let mut many = vec![0u64; missing.saturating_sub(1) / 64];
         for item in self.data() {
             let Some(at) = item?.and_then(|item| place(wanted, &item)) else {
                 continue;

@@ -170,7 +170,7 @@ proptest! {
         ]), 0..12),
     ) {
         let text = tokens.concat();
-        let (array, other) = (ints(&text), ints("{1,2}"));
+        let array = ints(&text); let other = ints("{1,2}");
         let _ = (array.contains(other), other.contains(array), array.overlaps(other), array.compare(other));
         let _ = array.is_empty();
         prop_assert_ne!(array.equals(array), Ok(false));
@@ -206,18 +206,12 @@ proptest! {
         keep in 1..100usize,
         is_part in any::<bool>(),
     ) {
-        let right: Vec<_> = match is_part {
-            true => left.iter().cycle().take(left.len() * 2).step_by(keep).copied().collect(),
-            false => right,
-        };
+        let right: Vec<_> = if is_part { left.iter().cycle().take(left.len() * 2).step_by(keep).copied().collect() } else { right };
         let is_in = |value: &Option<i64>, array: &[Option<i64>]| value.is_some() && array.contains(value);
-        let (contains, is_within) = (
-            right.iter().all(|value| is_in(value, &left)),
-            left.iter().all(|value| is_in(value, &right)),
-        );
+        let contains = right.iter().all(|value| is_in(value, &left)); let is_within = left.iter().all(|value| is_in(value, &right));
         let overlaps = right.iter().any(|value| is_in(value, &left));
         let texts = [printed(&left), printed(&right)];
-        let (a, b) = (ints(&texts[0]), ints(&texts[1]));
+        let a = ints(&texts[0]); let b = ints(&texts[1]);
         prop_assert_eq!(
             (a.contains(b), b.contains(a), a.overlaps(b)),
             (Ok(contains), Ok(is_within), Ok(overlaps))

@@ -240,9 +240,9 @@ impl<'a> ArrayText<'a> {
                 .and_then(|rest| rest.split_at_checked(rest.iter().position(|b| *b == b']')?))?;
             rest = after.get(1..)?;
             let (lower, upper) = std::str::from_utf8(bounds).ok()?.split_once(':')?;
-            let (lower, upper): (i32, i32) = (lower.parse().ok()?, upper.parse().ok()?);
-            dimension.lower = lower;
-            let length = i64::from(upper) - i64::from(lower) + 1;
+            let upper: i32 = upper.parse().ok()?;
+            dimension.lower = lower.parse().ok()?;
+            let length = i64::from(upper) - i64::from(dimension.lower) + 1;
             (length == i64::from(dimension.length)).then_some(())?;
         }
         rest.starts_with(b"=").then_some(())

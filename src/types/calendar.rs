@@ -188,7 +188,8 @@ impl Scan<'_> {
         let hour = self.number(2, 2)?;
         self.take(b':')?;
         let minute = self.number(2, 2)?;
-        let (mut second, mut micros) = (0, 0);
+        let mut second = 0;
+        let mut micros = 0;
         if self.starts_with(b':') {
             self.skip(1);
             second = self.number(2, 2)?;

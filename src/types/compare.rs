@@ -289,9 +289,11 @@ impl Ord for Decimal<'_> {
 /// Compares two fractions by their digits; a missing digit is a zero.
 fn compare_digits(left: &[u8], right: &[u8]) -> Ordering {
     let digits = |text| <[u8]>::iter(text).copied().filter(|b| *b != b'.');
-    let (mut left, mut right) = (digits(left), digits(right));
+    let mut left = digits(left);
+    let mut right = digits(right);
     loop {
-        let (l, r) = (left.next(), right.next());
+        let l = left.next();
+        let r = right.next();
         if l.is_none() && r.is_none() {
             return Ordering::Equal;
         }
@@ -450,7 +452,8 @@ mod tests {
 
         #[test]
         fn decimals_compare_as_their_digits_do(a in any_decimal(), b in any_decimal()) {
-            let ((a_negative, a_digits), (b_negative, b_digits)) = (reference(&a), reference(&b));
+            let (a_negative, a_digits) = reference(&a);
+            let (b_negative, b_digits) = reference(&b);
             let expected = match (a_negative, b_negative) {
                 (false, false) => a_digits.cmp(&b_digits),
                 (true, true) => b_digits.cmp(&a_digits),

@@ -126,10 +126,8 @@ impl Simple {
                 Some(number) if trimmed.len() < 1_000 => number,
                 _ => {
                     let text = std::str::from_utf8(trimmed).map_err(|_| Unclear)?;
-                    let number = numeric_literal(text).map_err(|error| match error.is_range() {
-                        true => Unclear,
-                        false => invalid(),
-                    })?;
+                    let number = numeric_literal(text)
+                        .map_err(|error| if error.is_range() { Unclear } else { invalid() })?;
                     Datum::Numeric(number)
                 }
             },
@@ -182,7 +180,8 @@ impl Simple {
                 self.integer(fits.then_some(rounded as i64).ok_or(Fails)?)?
             }
             (Datum::Float(value), Simple::Float4) if from == Simple::Float8 => {
-                let (wide, narrow) = (value.value(), value.value() as f32);
+                let wide = value.value();
+                let narrow = value.value() as f32;
                 let is_lost = narrow == 0.0 && wide != 0.0 || narrow.is_infinite() && wide.is_finite();
                 Datum::Float(Float::new((!is_lost).then_some(narrow.into()).ok_or(Fails)?))
             }

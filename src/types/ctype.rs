@@ -96,7 +96,8 @@ static ASCII: LazyLock<CaseMap> = LazyLock::new(|| {
 });
 
 static LEARNT: LazyLock<RwLock<Learnt>> = LazyLock::new(|| {
-    let (maps, names) = (vec![*ASCII], HashMap::new());
+    let maps = vec![*ASCII];
+    let names = HashMap::new();
     RwLock::new(Learnt { maps, names })
 });
 
@@ -195,7 +196,8 @@ impl CaseMap {
             CaseMap::learn_none(name);
             return Err(none);
         }
-        let (lower, upper) = (Table::new(lower), Table::new(upper));
+        let lower = Table::new(lower);
+        let upper = Table::new(upper);
         let mut learnt = LEARNT.write();
         let is_same = |map: &&CaseMap| map.0.lower == lower && map.0.upper == upper;
         let same = learnt.maps.iter().find(is_same).copied();

@@ -193,7 +193,8 @@ fn iso(text: &[u8]) -> Option<Span> {
 fn time(text: &[u8], span: &mut Span) -> Option<()> {
     let (sign, text) = sign(text);
     let mut parts = text.split(|b| *b == b':');
-    let (hours, minutes) = (digits(parts.next()?)?, digits(parts.next()?)?);
+    let hours = digits(parts.next()?)?;
+    let minutes = digits(parts.next()?)?;
     let (seconds, micros) = match parts.next() {
         Some(seconds) => fraction(seconds)?,
         None => (0, None),

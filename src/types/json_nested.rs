@@ -174,7 +174,8 @@ impl<'a> Quoted<'a> {
     /// The quoted text that `text` starts with, and what follows the closing quote.
     pub(super) fn split(text: &'a [u8]) -> Option<(Quoted<'a>, &'a [u8])> {
         let text = text.strip_prefix(b"\"")?;
-        let (mut end, mut is_escaped) = (0, false);
+        let mut end = 0;
+        let mut is_escaped = false;
         loop {
             end += text.get(end..)?.iter().position(|b| matches!(b, b'"' | b'\\'))?;
             match text.get(end..)? {

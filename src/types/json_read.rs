@@ -67,7 +67,8 @@ pub(super) fn split_value(text: &[u8]) -> Option<(&[u8], &[u8])> {
     match Shape::of(text)? {
         Shape::String => split_string(text),
         Shape::Object | Shape::Array => {
-            let (mut depth, mut rest) = (0usize, text);
+            let mut depth = 0usize;
+            let mut rest = text;
             loop {
                 let at = rest
                     .iter()
@@ -142,7 +143,7 @@ impl<'a> Children<'a> {
 
     /// Skips the value that was started.
     pub(super) fn skip_value(&mut self) -> Result<(), Malformed> {
-        (_, self.rest) = split_value(self.rest).ok_or(Malformed)?;
+        self.rest = split_value(self.rest).ok_or(Malformed)?.1;
         Ok(())
     }
 

@@ -210,10 +210,12 @@ impl<'a> Document<'a> {
 
     /// `@>` of two `jsonb`, and `<@` from the other side.
     pub fn contains(self, other: Document<'_>, work: &Work) -> Result<bool, JsonError> {
-        let (shape, other_shape) = (self.shape()?, other.shape()?);
+        let shape = self.shape()?;
+        let other_shape = other.shape()?;
         match (shape.is_container(), other_shape.is_container()) {
             (true, true) => {
-                let (value, other) = (without_blanks(self.text), without_blanks(other.text));
+                let value = without_blanks(self.text);
+                let other = without_blanks(other.text);
                 contains(value, other, MAX_DEPTH, work)
             }
             // An array contains a scalar, but only here: not where they are nested.
@@ -294,7 +296,8 @@ fn find_last<'a, K: AsRef<[u8]>>(
         return Ok((None, rest));
     }
     let mut children = Children::of(text);
-    let (mut found, mut at) = (None, 0);
+    let mut found = None;
+    let mut at = 0;
     while let Some(start) = children.next_start()? {
         let is_it = match key {
             Some(key) => is_text(start.key, key)?,

@@ -7,7 +7,8 @@ use super::{Decimal, Malformed, Work};
 /// True if two values are the same: token by token, so that nothing is read twice.
 pub(super) fn is_equal(mut left: &[u8], mut right: &[u8]) -> Result<bool, Malformed> {
     loop {
-        (left, right) = (without_blanks(left), without_blanks(right));
+        left = without_blanks(left);
+        right = without_blanks(right);
         let (Some(first), Some(other)) = (left.first(), right.first()) else {
             return Ok(left.is_empty() && right.is_empty());
         };
@@ -15,14 +16,13 @@ pub(super) fn is_equal(mut left: &[u8], mut right: &[u8]) -> Result<bool, Malfor
             (b'"', b'"') => {
                 let (string, rest) = split_string(left).ok_or(Malformed)?;
                 let (other, other_rest) = split_string(right).ok_or(Malformed)?;
-                (left, right) = (rest, other_rest);
+                left = rest;
+                right = other_rest;
                 string == other
             }
             (b'{' | b'}' | b'[' | b']' | b',' | b':', other) => {
-                (left, right) = (
-                    left.get(1..).unwrap_or_default(),
-                    right.get(1..).unwrap_or_default(),
-                );
+                left = left.get(1..).unwrap_or_default();
+                right = right.get(1..).unwrap_or_default();
                 first == other
             }
             _ => {
@@ -34,7 +34,8 @@ pub(super) fn is_equal(mut left: &[u8], mut right: &[u8]) -> Result<bool, Malfor
                 }
                 let (scalar, rest) = split_value(left).ok_or(Malformed)?;
                 let (other, other_rest) = split_value(right).ok_or(Malformed)?;
-                (left, right) = (rest, other_rest);
+                left = rest;
+                right = other_rest;
                 is_equal_scalar(scalar, other)?
             }
         };
@@ -101,9 +102,10 @@ fn contains_members(value: &[u8], other: &[u8], depth: usize, work: &Work) -> Re
             }
         };
         work.spend(wanted.value.len() + before - children.left())?;
-        let is_found = match wanted_shape.is_container() {
-            true => contains(member, wanted.value, depth, work)?,
-            false => is_equal_scalar(member, wanted.value)?,
+        let is_found = if wanted_shape.is_container() {
+            contains(member, wanted.value, depth, work)?
+        } else {
+            is_equal_scalar(member, wanted.value)?
         };
         if !is_found {
             return Ok(false);
@@ -116,7 +118,8 @@ fn contains_members(value: &[u8], other: &[u8], depth: usize, work: &Work) -> Re
 const FEW: usize = 4;
 
 fn contains_elements(value: &[u8], other: &[u8], depth: usize, work: &Work) -> Result<bool, JsonError> {
-    let (mut scalars, mut containers) = (Vec::new(), Vec::new());
+    let mut scalars = Vec::new();
+    let mut containers = Vec::new();
     for wanted in Children::of(other) {
         let wanted = wanted?.value;
         match Shape::of(wanted).ok_or(Malformed)? {

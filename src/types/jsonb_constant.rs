@@ -41,7 +41,9 @@ impl Jsonb {
 
     /// The number of objects and arrays that stand in arrays.
     pub fn containers_in_arrays(&self) -> usize {
-        let (mut rest, mut open, mut count) = (&*self.0, Vec::new(), 0);
+        let mut rest = &*self.0;
+        let mut open = Vec::new();
+        let mut count = 0;
         while let Some((byte, after)) = rest.split_first() {
             rest = match byte {
                 b'"' => split_string(rest).map_or(after, |(_, after)| after),
@@ -124,7 +126,8 @@ fn canonical(value: &[u8], depth: usize, out: &mut Vec<u8>) -> Result<Option<()>
             let mut separator: &[u8] = b"\"";
             let mut members = members.into_iter().peekable();
             while let Some((key, value)) = members.next() {
-                let (mark, is_kept) = (out.len(), members.peek().is_none_or(|(next, _)| *next != key));
+                let mark = out.len();
+                let is_kept = members.peek().is_none_or(|(next, _)| *next != key);
                 out.extend_from_slice(separator);
                 escape(&key, out);
                 out.extend_from_slice(b"\":");

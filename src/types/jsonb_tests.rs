@@ -64,7 +64,8 @@ fn a_scalar_jsonb_is_its_own_only_element_but_no_path_leads_there() {
 
 #[test]
 fn an_index_from_the_end_is_followed_below_the_first_level_of_a_jsonb_only() {
-    let (first, later) = (path(&["-1", "0"]), path(&["0", "-1"]));
+    let first = path(&["-1", "0"]);
+    let later = path(&["0", "-1"]);
     assert_eq!(shown(json("[[1, 2]]").path(&first)), Some("1".to_owned()));
     assert_eq!(shown(jsonb("[[1, 2]]").path(&later)), Some("2".to_owned()));
     assert_eq!(json("[[1, 2]]").path(&later), Err(JsonError::NegativeStep));
@@ -166,7 +167,8 @@ fn equal_constants_are_the_same_however_they_are_written() {
         (r#"{"a":1,"\u0061":2}"#, r#"{"a":2}"#),
     ] {
         assert_eq!(Jsonb::literal(a), Jsonb::literal(b));
-        let (a, b) = (Jsonb::literal(a).unwrap(), Jsonb::literal(b).unwrap());
+        let a = Jsonb::literal(a).unwrap();
+        let b = Jsonb::literal(b).unwrap();
         assert_eq!(a.document().equals(b.document()), Ok(true));
     }
     assert_ne!(Jsonb::literal("1"), Jsonb::literal("\"1\""));
@@ -195,7 +197,8 @@ fn what_nests_too_deep_is_refused_or_undecided_and_never_overflows() {
     assert!(Jsonb::literal(&nested(255)).is_ok());
     let error = Jsonb::literal(&nested(256)).unwrap_err();
     assert_eq!(error.to_string(), "this jsonb is nested deeper than 256 levels");
-    let (deep, other) = (nested(10_000), nested(10_001));
+    let deep = nested(10_000);
+    let other = nested(10_001);
     assert_eq!(
         jsonb(&deep).contains(jsonb(&other), &Work::unlimited()),
         Err(JsonError::TooDeep)

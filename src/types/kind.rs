@@ -237,9 +237,10 @@ impl Kind {
                 },
             ) => {
                 let are_numbered = oids.len() == labels.len() && oids_now.len() == labels_now.len();
-                let renamed = match are_numbered {
-                    true => renamed(labels, oids, labels_now, oids_now),
-                    false => out_of_order(labels, labels_now),
+                let renamed = if are_numbered {
+                    renamed(labels, oids, labels_now, oids_now)
+                } else {
+                    out_of_order(labels, labels_now)
                 };
                 renamed.map(|label| Altered::Label(label.clone()))
             }
@@ -254,9 +255,10 @@ impl Kind {
                 },
             ) => attributes.iter().find_map(|told| {
                 let now = attributes_now.iter().find(|now| now.name == told.name)?;
-                match told.attnum.may_differ(now.attnum) {
-                    true => Some(Altered::Attribute(told.name.clone())),
-                    false => told.kind.altered_in(&now.kind),
+                if told.attnum.may_differ(now.attnum) {
+                    Some(Altered::Attribute(told.name.clone()))
+                } else {
+                    told.kind.altered_in(&now.kind)
                 }
             }),
             _ => None,

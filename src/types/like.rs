@@ -69,7 +69,8 @@ impl Pattern {
 
     /// Reads a pattern: `%` is any text, `_` any character, and what follows the escape character is itself.
     pub fn new(pattern: &str, escape: Option<char>, case: Case) -> Result<Pattern, PatternError> {
-        let (mut pieces, mut piece) = (Vec::<Box<[u8]>>::new(), Vec::new());
+        let mut pieces = Vec::<Box<[u8]>>::new();
+        let mut piece = Vec::new();
         let mut chars = pattern.chars();
         while let Some(char) = chars.next() {
             let literal = match char {
@@ -132,9 +133,12 @@ impl Pattern {
         };
         let ends = (self.head.len() + rest.tail.len()).min(text);
         let folds = matches!(self.case, Case::Insensitive(map) if map.is_ascii());
-        let searched = rest.middle.iter().map(|piece| match folds || !is_literal(piece) {
-            true => text.saturating_mul(3 + piece.len() / 64),
-            false => text / 8,
+        let searched = rest.middle.iter().map(|piece| {
+            if folds || !is_literal(piece) {
+                text.saturating_mul(3 + piece.len() / 64)
+            } else {
+                text / 8
+            }
         });
         let searched = searched.max().unwrap_or(0).saturating_add(rest.middle.len());
         (lowered.saturating_add(ends).saturating_add(searched)) as u64
@@ -222,7 +226,8 @@ fn behind_first<'a, const FOLDS: bool>(piece: &[u8], mut text: &'a [u8]) -> Opti
         let at = memmem::find(text, piece)?;
         return text.get(at + piece.len()..);
     }
-    let (start, mut in_vain) = (text.len(), 0);
+    let start = text.len();
+    let mut in_vain = 0;
     loop {
         match piece.first() {
             None | Some(&ANY) => {}

@@ -83,7 +83,8 @@ impl Interval {
 /// As the server prints it under `IntervalStyle = postgres`.
 impl fmt::Display for Interval {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (mut is_first, mut is_negative) = (true, false);
+        let mut is_first = true;
+        let mut is_negative = false;
         for (count, unit) in [
             (self.months / 12, "year"),
             (self.months % 12, "mon"),
@@ -96,14 +97,17 @@ impl fmt::Display for Interval {
             let sign = if is_negative && count > 0 { "+" } else { "" };
             let plural = if count == 1 { "" } else { "s" };
             write!(f, "{blank}{sign}{count} {unit}{plural}")?;
-            (is_first, is_negative) = (false, count < 0);
+            is_first = false;
+            is_negative = count < 0;
         }
         if is_first || self.micros != 0 {
             let blank = if is_first { "" } else { " " };
-            let sign = match self.micros < 0 {
-                true => "-",
-                false if is_negative => "+",
-                false => "",
+            let sign = if self.micros < 0 {
+                "-"
+            } else if is_negative {
+                "+"
+            } else {
+                ""
             };
             let micros = self.micros.unsigned_abs();
             write!(f, "{blank}{sign}")?;
@@ -121,10 +125,12 @@ pub fn timestamp_plus(micros: i64, interval: Interval) -> Option<i64> {
     }
     let mut sum = micros;
     if interval.months != 0 {
-        let (days, time) = (sum.div_euclid(DAY), sum.rem_euclid(DAY));
+        let days = sum.div_euclid(DAY);
+        let time = sum.rem_euclid(DAY);
         let (year, month, day) = civil_from_days(days);
         let months = year * 12 + month - 1 + i64::from(interval.months);
-        let (year, month) = (months.div_euclid(12), months.rem_euclid(12) + 1);
+        let year = months.div_euclid(12);
+        let month = months.rem_euclid(12) + 1;
         // The 31st of a month that has no such day is its last.
         let days = days_from_civil(year, month, day.min(days_in(year, month)));
         sum = finite(days.checked_mul(DAY)?.checked_add(time))?;
@@ -268,8 +274,10 @@ fn finite(micros: Option<i64>) -> Option<i64> {
 
 /// `04:05:06.789`
 fn write_time(f: &mut fmt::Formatter<'_>, micros: u64) -> fmt::Result {
-    let (seconds, fraction) = (micros / 1_000_000, micros % 1_000_000);
-    let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+    let seconds = micros / 1_000_000;
+    let fraction = micros % 1_000_000;
+    let hours = seconds / 3_600;
+    let minutes = seconds / 60 % 60;
     write!(f, "{hours:02}:{minutes:02}:{:02}", seconds % 60)?;
     if fraction > 0 {
         let digits = format!("{fraction:06}");

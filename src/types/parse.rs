@@ -183,7 +183,8 @@ impl NumberError {
     }
 
     fn into_error(self, kind: &Kind, text: &str) -> LiteralError {
-        let (ty, text) = (kind.name(), text.to_owned());
+        let ty = kind.name();
+        let text = text.to_owned();
         match self {
             NumberError::Invalid => LiteralError::Invalid { ty, text },
             NumberError::OutOfRange => LiteralError::OutOfRange { ty, text },
@@ -263,12 +264,12 @@ pub(super) fn float_value(is_real: bool, text: &str) -> Result<f64, NumberError>
     let plain = text
         .bytes()
         .all(|b| b.is_ascii_digit() || matches!(b, b'+' | b'-' | b'.' | b'e' | b'E'));
-    let value: f64 = match is_real {
-        true => text
-            .parse::<f32>()
+    let value: f64 = if is_real {
+        text.parse::<f32>()
             .map(f64::from)
-            .map_err(|_| NumberError::Invalid)?,
-        false => text.parse().map_err(|_| NumberError::Invalid)?,
+            .map_err(|_| NumberError::Invalid)?
+    } else {
+        text.parse().map_err(|_| NumberError::Invalid)?
     };
     // Only a literal that names infinity is infinite, and only one without significant digits is zero.
     let mantissa = text.split(['e', 'E']).next().unwrap_or_default();

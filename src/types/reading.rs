@@ -169,7 +169,8 @@ pub(super) fn uuid(text: &[u8]) -> Option<u128> {
         [b'{', inner @ .., b'}'] => inner,
         text => text,
     };
-    let (mut value, mut digits) = (0u128, 0);
+    let mut value = 0u128;
+    let mut digits = 0;
     let mut bytes = text.iter().peekable();
     while let Some(byte) = bytes.next() {
         let digit = char::from(*byte).to_digit(16)?;

@@ -178,7 +178,7 @@ proptest! {
         let mut sent = captured(name);
         let ends: Vec<_> = transactions(&sent, Lsn::ZERO).iter().map(|t| t.end).collect();
         for (from, to, edit) in edits {
-            let (from, to) = (from % sent.len(), to % sent.len());
+            let from = from % sent.len(); let to = to % sent.len();
             match edit {
                 0 => drop(sent.remove(from)),
                 1 => sent.swap(from, to),
@@ -187,7 +187,7 @@ proptest! {
             prop_assume!(!sent.is_empty());
         }
         let head = ends.get(head).copied().unwrap_or(Lsn::ZERO);
-        let (mut last_end, mut next_seq) = (head, 0);
+        let mut last_end = head; let mut next_seq = 0;
         let outcome = replay(&sent, head, |_, outcome| match outcome {
             Outcome::Change(change) => {
                 assert_eq!(change.seq, next_seq);
@@ -196,7 +196,7 @@ proptest! {
             Outcome::Commit(transaction, changes) => {
                 assert!(last_end <= transaction.commit && transaction.commit < transaction.end);
                 assert_eq!(changes, next_seq);
-                (last_end, next_seq) = (transaction.end, 0);
+                last_end = transaction.end; next_seq = 0;
             }
             Outcome::Other => {}
         });

@@ -11,7 +11,8 @@ use crate::capture::{Outcome, Sent, replay};
 /// The meaning of messages, in a form that is the same for every run: without OIDs, positions and transaction IDs, and
 /// without empty transactions, which only servers before version 15 send.
 pub(crate) fn events(sent: &[Sent]) -> String {
-    let (mut text, mut committed) = (String::new(), 0);
+    let mut text = String::new();
+    let mut committed = 0;
     let outcome = replay(sent, Lsn::ZERO, |message, outcome| {
         match (outcome, message) {
             (

@@ -40,7 +40,8 @@ fn serve(html: &str) -> SocketAddr {
 /// Opens a page at the README's own address, connected to a demo at the README's own address: the browser is told where
 /// these are here.
 fn open(demo: &Demo, html: &str) -> Page {
-    let (page, front) = (serve(html), demo.address());
+    let page = serve(html);
+    let front = demo.address();
     let rules = format!("MAP localhost:8000 {page}, MAP 127.0.0.1:8080 {front}");
     let rules = format!("--host-resolver-rules={rules}");
     let mut page = Page::open_with("http://localhost:8000/live.html", &[&rules]);
@@ -192,7 +193,8 @@ fn equal_rows_of_a_table_without_a_key_are_several_rows() {
          ALTER PUBLICATION walcast ADD TABLE bag; INSERT INTO bag VALUES (1, 'x'), (1, 'x')",
     );
     let mut page = with_stream(&demo, "bag", 10_000);
-    let (x, y) = (r#"{"a":1,"b":"x"}"#, r#"{"a":1,"b":"y"}"#);
+    let x = r#"{"a":1,"b":"x"}"#;
+    let y = r#"{"a":1,"b":"y"}"#;
     wait_for_rows(&mut page, &[x, x]);
     demo.sql("INSERT INTO bag VALUES (1, 'x')");
     wait_for_rows(&mut page, &[x, x, x]);

@@ -143,7 +143,8 @@ impl Generator<'_> {
             return match self.rng.u8(..3) {
                 0 => {
                     let ty = self.pick(&["date", "timestamp", "timestamptz"]);
-                    let (date, mut time) = (self.pick(MOMENTS), self.pick(TIMES_OF_DAY));
+                    let date = self.pick(MOMENTS);
+                    let mut time = self.pick(TIMES_OF_DAY);
                     if ty == "date" || date.ends_with("infinity") {
                         time = "";
                     }
@@ -161,7 +162,8 @@ impl Generator<'_> {
             3..5 => format!("{} + {}", self.moment(depth), self.interval(depth)),
             5 => format!("{} + {}", self.interval(depth), self.moment(depth)),
             6 => {
-                let (operator, days) = (self.pick(&["+", "-"]), self.integer());
+                let operator = self.pick(&["+", "-"]);
+                let days = self.integer();
                 format!("({})::date {operator} {days}", self.moment(depth))
             }
             7 => format!("{} + {}", self.integer(), self.pick(&["current_date", "now()"])),
@@ -171,7 +173,8 @@ impl Generator<'_> {
             }
             9 => format!("date_trunc('{}', {})", self.pick(PRECISIONS), self.moment(depth)),
             10 => {
-                let (operator, interval) = (self.pick(&["+", "-"]), self.pick(INTERVALS));
+                let operator = self.pick(&["+", "-"]);
+                let interval = self.pick(INTERVALS);
                 format!("{} {operator} '{interval}'", self.moment(depth))
             }
             _ => format!("({})", self.moment(depth)),
@@ -317,7 +320,8 @@ fn dates_and_times_are_computed_as_there() {
         let all = std::iter::repeat_with(|| generator.expression());
         all.filter(is_read_there).take(EXPRESSIONS).collect()
     };
-    let (mut same, mut refused) = (0, Vec::new());
+    let mut same = 0;
+    let mut refused = Vec::new();
     for now in TIMES {
         let expressions = expressions();
         let theirs: Vec<String> = expressions.iter().map(|expression| at(expression, now)).collect();

@@ -87,7 +87,9 @@ fn compare(cluster: &Cluster, rng: &mut fastrand::Rng, relation: &Relation, cond
             let condition = condition
                 .replace("{}", &quote(&text(rng)))
                 .replace("[]", &quote(&text(rng)));
-            let (ours, theirs, parameters) = (condition.clone(), condition, Vec::new());
+            let ours = condition.clone();
+            let theirs = condition;
+            let parameters = Vec::new();
             written.push(Written {
                 ours,
                 theirs,

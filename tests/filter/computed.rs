@@ -49,9 +49,10 @@ impl Generator<'_> {
                     ("ts::date", "current_date - 60"),
                 ]);
                 let operator = self.pick(&[" = ", " < ", " >= ", " IS DISTINCT FROM ", " > "]);
-                match self.one_in(2) {
-                    true => self.out.clock(&format!("{column}{operator}{constant}")),
-                    false => self.out.clock(&format!("{constant}{operator}{column}")),
+                if self.one_in(2) {
+                    self.out.clock(&format!("{column}{operator}{constant}"))
+                } else {
+                    self.out.clock(&format!("{constant}{operator}{column}"))
                 }
             }
             6 => {
@@ -91,9 +92,10 @@ impl Generator<'_> {
                 self.out.push(truth);
             }
             8 => {
-                let value = match self.one_in(2) {
-                    true => self.number(1),
-                    false => self.text_value(1),
+                let value = if self.one_in(2) {
+                    self.number(1)
+                } else {
+                    self.text_value(1)
                 };
                 let test = self.pick(&[" IS NULL", " IS NOT NULL"]);
                 self.out.push(&format!("({value}){test}"));
@@ -151,9 +153,10 @@ impl Generator<'_> {
                     " LIKE " => "a%",
                     _ => self.literal_of(name),
                 };
-                match self.one_in(3) {
-                    true => self.out.parameter(text),
-                    false => self.out.push(&quote(text)),
+                if self.one_in(3) {
+                    self.out.parameter(text)
+                } else {
+                    self.out.push(&quote(text))
                 }
             }
         }
@@ -204,15 +207,18 @@ impl Generator<'_> {
         match self.rng.u32(..14) {
             0..5 => {
                 let operator = self.pick(&["+", "-", "*", "/", "%", " % ", "*"]);
-                let (left, right) = (self.number(depth - 1), self.number(depth - 1));
+                let left = self.number(depth - 1);
+                let right = self.number(depth - 1);
                 // Without parentheses precedence decides; `--` would begin a comment, and `*-` is one operator.
-                let right = match right.starts_with('-') {
-                    true => format!("({right})"),
-                    false => right,
+                let right = if right.starts_with('-') {
+                    format!("({right})")
+                } else {
+                    right
                 };
-                match self.one_in(3) {
-                    true => format!("({left}){operator}({right})"),
-                    false => format!("{left}{operator}{right}"),
+                if self.one_in(3) {
+                    format!("({left}){operator}({right})")
+                } else {
+                    format!("{left}{operator}{right}")
                 }
             }
             5 => format!("- ({})", self.number(depth - 1)),

@@ -194,10 +194,12 @@ impl Generator<'_> {
                     (" NOT BETWEEN ", " AND ", ""),
                 ]);
                 self.out.push(head);
-                let count = match tail.is_empty() {
-                    true => 2,
-                    false if self.one_in(12) => self.rng.u32(5..80),
-                    false => self.rng.u32(1..5),
+                let count = if tail.is_empty() {
+                    2
+                } else if self.one_in(12) {
+                    self.rng.u32(5..80)
+                } else {
+                    self.rng.u32(1..5)
                 };
                 for i in 0..count {
                     if i > 0 {
@@ -264,14 +266,13 @@ impl Generator<'_> {
                 self.out.push(comparison);
                 self.out.push("ANY (");
                 let items = self.items(family);
-                match self.one_in(2) {
-                    true => self.out.list(&items),
-                    false => {
-                        // The same literal on both sides: quoted as the server quotes it.
-                        let mut literal = Written::default();
-                        literal.list(&items);
-                        self.out.push(&literal.theirs);
-                    }
+                if self.one_in(2) {
+                    self.out.list(&items)
+                } else {
+                    // The same literal on both sides: quoted as the server quotes it.
+                    let mut literal = Written::default();
+                    literal.list(&items);
+                    self.out.push(&literal.theirs);
                 }
                 self.out.push(")");
             }
@@ -281,9 +282,10 @@ impl Generator<'_> {
     fn items(&mut self, family: &[&'static str]) -> Vec<Option<String>> {
         let name = self.pick(family);
         let pool = spec(name).pool;
-        let count = match self.one_in(12) {
-            true => self.rng.usize(4..150),
-            false => self.rng.usize(..4),
+        let count = if self.one_in(12) {
+            self.rng.usize(4..150)
+        } else {
+            self.rng.usize(..4)
         };
         (0..count)
             .map(|_| match self.rng.u32(..8) {
@@ -325,7 +327,8 @@ impl Generator<'_> {
             0 if !swapped => self.out.push(right.name),
             1 if matches!(right.name, "ia" | "ia2" | "i8a" | "na" | "fa") => {
                 // More than a word has bits, the same ones again, and now and then a null.
-                let (count, most) = (self.rng.usize(1..200), self.pick(&[8, 90, 300]));
+                let count = self.rng.usize(1..200);
+                let most = self.pick(&[8, 90, 300]);
                 let items: Vec<Option<String>> = (0..count)
                     .map(|_| (self.rng.u32(..400) > 0).then(|| self.rng.i32(-1..most).to_string()))
                     .collect();
@@ -410,9 +413,10 @@ impl Generator<'_> {
                     let comparison = self.pick(&[" = ", " <> ", " IS DISTINCT FROM "]);
                     self.out.push(comparison);
                     let text = self.pick(&texts);
-                    match self.one_in(3) {
-                        true => self.out.parameter(text),
-                        false => self.out.push(&quote(text)),
+                    if self.one_in(3) {
+                        self.out.parameter(text)
+                    } else {
+                        self.out.push(&quote(text))
                     }
                 }
             }

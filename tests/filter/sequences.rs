@@ -63,9 +63,10 @@ const FIRST: [&str; 3] = ["DEFAULT", "USING INDEX t0_four", "FULL"];
 fn partition(cluster: &Cluster) {
     let version: u32 = cluster.psql("SHOW server_version_num").trim().parse().unwrap();
     // Before that the log has nothing of generated columns.
-    let generated = match version >= 180_000 {
-        true => ", publish_generated_columns = stored",
-        false => "",
+    let generated = if version >= 180_000 {
+        ", publish_generated_columns = stored"
+    } else {
+        ""
     };
     let mut sql = "DROP PUBLICATION pub; ALTER TABLE t RENAME TO whole;
                    CREATE TABLE t (LIKE whole INCLUDING STORAGE, PRIMARY KEY (id)) PARTITION BY HASH (id);"
@@ -96,9 +97,10 @@ fn partition(cluster: &Cluster) {
 
 /// A random statement, in a transaction of its own.
 fn statement(rng: &mut fastrand::Rng, only_inserts: bool, sql: &mut String) {
-    let id = match only_inserts {
-        true => rng.usize(ROWS..10 * ROWS),
-        false => rng.usize(..ROWS),
+    let id = if only_inserts {
+        rng.usize(ROWS..10 * ROWS)
+    } else {
+        rng.usize(..ROWS)
     };
     let value = |rng: &mut fastrand::Rng, name: &str| match name {
         // Too large to be logged again with a row that keeps it.
@@ -327,7 +329,11 @@ fn a_folded_view_is_the_result_of_its_query() {
         cluster.psql("SELECT pg_create_logical_replication_slot('s', 'pgoutput')");
         let relation = relation(&cluster);
         let mut views = views(&cluster, &mut rng, &relation);
-        let (mut told, mut exact, mut larger, mut open, mut ended) = (0, 0, 0, 0, 0);
+        let mut told = 0;
+        let mut exact = 0;
+        let mut larger = 0;
+        let mut open = 0;
+        let mut ended = 0;
         for _ in 0..STATEMENTS / JUDGED_EVERY {
             let mut sql = String::new();
             for turn in 0..JUDGED_EVERY {

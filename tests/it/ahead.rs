@@ -70,7 +70,8 @@ fn tables_that_are_described_together_are_asked_for_together() {
         let walcast = setup.start();
         let mut client = walcast.connect();
         let select = "SELECT * FROM root ORDER BY id";
-        let (updated, expected) = (PARTITIONS / 2, database.rows(select));
+        let updated = PARTITIONS / 2;
+        let expected = database.rows(select);
         if by_root {
             let subscribe = json!({"id": "s", "table": "root", "from": "earliest"});
             let mut rows = rows(&mut client, subscribe, PARTITIONS + updated);
@@ -216,7 +217,8 @@ fn tables_that_change_within_what_is_read_at_once_are_read_as_if_each_was_asked_
     assert!(asked < 100.0, "{asked} questions");
     for kind in KINDS.iter().filter(|kind| **kind != "gone") {
         for table in tables(kind) {
-            let (live, read) = (transcript(&walcast, &table), transcript(&later, &table));
+            let live = transcript(&walcast, &table);
+            let read = transcript(&later, &table);
             for (read, live) in read.iter().zip(&live) {
                 assert_eq!(read, live, "{table}");
             }

@@ -52,7 +52,8 @@ fn a_clock_that_is_set_forth_and_back_ends_nothing_and_loses_nothing() {
         let line: serde_json::Value = serde_json::from_str(&line).unwrap_or_default();
         line["timestamp"].as_str().unwrap_or_default().to_owned()
     };
-    let (mut before, mut connects) = (now(), walcast.metric("replication_connects_total"));
+    let mut before = now();
+    let mut connects = walcast.metric("replication_connects_total");
     for offset in ["+3600", "-3600", "+0"] {
         set(offset);
         workload.goes_on(40);

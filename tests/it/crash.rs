@@ -272,12 +272,11 @@ fn a_position_that_is_garbled_on_its_way_is_neither_believed_nor_confirmed() {
             "CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t",
             settings,
         );
-        let (moved, armed) = (
-            Arc::new(AtomicUsize::new(0)),
-            Arc::new(AtomicUsize::new(usize::MAX)),
-        );
+        let moved = Arc::new(AtomicUsize::new(0));
+        let armed = Arc::new(AtomicUsize::new(usize::MAX));
         let proxy = Proxy::listening_in(&database, {
-            let (moved, armed) = (Arc::clone(&moved), Arc::clone(&armed));
+            let moved = Arc::clone(&moved);
+            let armed = Arc::clone(&armed);
             Box::new(move |_, direction, bytes| {
                 let case = MOVED.get(armed.load(Ordering::SeqCst));
                 let Some((_, frame, message, places)) = case.filter(|_| direction == Direction::Down) else {
@@ -313,7 +312,8 @@ fn a_position_that_is_garbled_on_its_way_is_neither_believed_nor_confirmed() {
                 (walcast.metric("replication_connects_total") > connects).then_some(())
             });
             eventually(&format!("all of it is confirmed after {what}"), || {
-                let (confirmed, written) = (database.confirmed(&setup.slot), database.written());
+                let confirmed = database.confirmed(&setup.slot);
+                let written = database.written();
                 assert!(confirmed <= written, "{what}: {confirmed} of {written}");
                 (confirmed == written && walcast.ready().is_ok()).then_some(())
             });

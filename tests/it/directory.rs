@@ -19,9 +19,10 @@ fn all_in(directory: &Path) -> Vec<PathBuf> {
     let mut found = vec![directory.to_owned()];
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => found.extend(all_in(&path)),
-            false => found.push(path),
+        if path.is_dir() {
+            found.extend(all_in(&path))
+        } else {
+            found.push(path)
         }
     }
     found

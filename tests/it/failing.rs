@@ -45,7 +45,8 @@ fn a_row_that_a_predicate_fails_for_ends_its_subscription_alone() {
     ];
     for (statement, id) in statements {
         database.sql(statement);
-        let (mut ended, mut told) = (None, None);
+        let mut ended = None;
+        let mut told = None;
         while ended.is_none() || told.is_none() {
             let message = client.next();
             match message["type"].as_str() {

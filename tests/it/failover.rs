@@ -166,7 +166,8 @@ fn another_cluster_in_the_servers_place_is_never_read() {
         other.stop(Shutdown::Fast).unwrap();
         let mut server = database.server();
         server.stop(Shutdown::Fast).unwrap();
-        let (data, ours) = (server.data(), server.data().with_file_name("ours"));
+        let data = server.data();
+        let ours = server.data().with_file_name("ours");
         fs::rename(&data, &ours).unwrap();
         copy(&other.data(), &data);
         copy(&ours.join("postgresql.conf"), &data.join("postgresql.conf"));

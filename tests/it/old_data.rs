@@ -73,7 +73,9 @@ fn describe(piece: Piece<'_>, out: &mut String) {
         end,
         committed_at,
     } = piece.transaction;
-    let (first, count, last) = (piece.first_seq, piece.count, piece.last);
+    let first = piece.first_seq;
+    let count = piece.count;
+    let last = piece.last;
     writeln!(
         out,
         "{end} commit {commit} xid {xid} at {} from {first}, {count} changes, last {last}",
@@ -167,7 +169,8 @@ fn the_history_of_an_earlier_version_goes_on() {
     let dir = copy();
     let (mut writer, journal) = open(dir.path());
     let before = read(&journal, Start::Earliest).0;
-    let (head, relation) = (journal.head(), orders());
+    let head = journal.head();
+    let relation = orders();
     let mut bytes = Vec::new();
     encode_values([Value::Text(b"3"), Value::Text(b"Bonn")].into_iter(), &mut bytes);
     let (new, _) = Tuple::parse(&bytes).unwrap();
@@ -223,7 +226,8 @@ fn the_names_and_columns_of_an_earlier_version_are_known() {
         let versions = tables.versions_since(16_391, Position::after(Lsn(from))).unwrap();
         versions.iter().map(columns).collect::<Vec<_>>()
     };
-    let (first, second) = ("id status total tags mood", "id status amount tags mood city");
+    let first = "id status total tags mood";
+    let second = "id status amount tags mood city";
     assert_eq!(since(0x192_a8a0), [first, second]);
     assert_eq!(since(0x19c_cec0), [second]);
 }

@@ -468,7 +468,8 @@ fn a_client_that_asks_for_more_than_is_answered_is_not_read_on() {
         }
     });
     // It gets stuck: the socket's buffers take so much and no more.
-    let (mut last, mut same) = (usize::MAX, 0);
+    let mut last = usize::MAX;
+    let mut same = 0;
     eventually("nothing more is taken", || {
         let now = sent.load(Ordering::Relaxed);
         same = if std::mem::replace(&mut last, now) == now {

@@ -34,9 +34,10 @@ fn a_role_that_may_read_what_is_published_gets_it_and_no_table_lock_is_asked_for
          CREATE TABLE parted_1 PARTITION OF parted FOR VALUES IN (1); INSERT INTO parted VALUES (7, 1)",
     );
     let has_lists = database.version() >= 150_000;
-    database.sql(match has_lists {
-        true => "CREATE PUBLICATION pub FOR TABLE t (id, name), parted WITH (publish_via_partition_root)",
-        false => "CREATE PUBLICATION pub FOR TABLE t, parted WITH (publish_via_partition_root)",
+    database.sql(if has_lists {
+        "CREATE PUBLICATION pub FOR TABLE t (id, name), parted WITH (publish_via_partition_root)"
+    } else {
+        "CREATE PUBLICATION pub FOR TABLE t, parted WITH (publish_via_partition_root)"
     });
     let (role, walcast, _setup) = limited(&database);
     database.sql(&format!(

@@ -80,11 +80,13 @@ fn snapshots_race_with_transactions_that_wait_for_a_standby() {
     let stop = Arc::new(AtomicBool::new(false));
     let mut stalled: Vec<_> = (0..4)
         .map(|number| {
-            let (stop, url) = (Arc::clone(&stop), database.url().to_owned());
+            let stop = Arc::clone(&stop);
+            let url = database.url().to_owned();
             thread::spawn(move || stall(&url, number, &stop))
         })
         .collect();
-    let (going, url) = (Arc::clone(&stop), database.url().to_owned());
+    let going = Arc::clone(&stop);
+    let url = database.url().to_owned();
     stalled.push(thread::spawn(move || release(&url, &going)));
     for round in 0..10 {
         workload.goes_on(10);

@@ -55,7 +55,8 @@ fn resume(walcast: &Walcast, from: &Value, epoch: &Value) -> Client {
 #[test]
 fn when_the_first_is_killed_under_load_the_second_goes_on_and_nobody_misses_anything() {
     let database = Database::new(SCHEMA);
-    let (one, two) = (Setup::new(&database), Setup::new(&database));
+    let one = Setup::new(&database);
+    let two = Setup::new(&database);
     let first = one.start();
     let mut audience = Audience::new(one.address());
     for some in queries().chunks(4) {
@@ -93,7 +94,8 @@ fn when_the_first_is_killed_under_load_the_second_goes_on_and_nobody_misses_anyt
 #[test]
 fn a_stop_hands_over_to_the_second_and_quiet_clients_go_on_there() {
     let database = Database::new(TABLE);
-    let (one, two) = (Setup::new(&database), Setup::new(&database));
+    let one = Setup::new(&database);
+    let two = Setup::new(&database);
     let first = one.start();
     let mut client = follow(&first);
     let epoch = client.hello["epoch"].clone();
@@ -212,7 +214,8 @@ fn one_that_comes_back_goes_on_where_the_other_had_confirmed() {
 #[test]
 fn one_that_was_cut_off_stands_by_and_sends_its_clients_away() {
     let database = Database::on_its_own_server(TABLE, &["wal_sender_timeout = 2s"]);
-    let (one, two) = (Setup::new(&database), Setup::new(&database));
+    let one = Setup::new(&database);
+    let two = Setup::new(&database);
     let first = one.start();
     let mut client = follow(&first);
     let epoch = client.hello["epoch"].clone();

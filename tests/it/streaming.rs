@@ -63,7 +63,8 @@ fn rows(table: &str, from: u32, to: u32) -> String {
 
 /// The ids that a client hears of in the next transaction, by table, and how far their numbering went.
 fn ids(client: &mut crate::support::Client) -> (Vec<u64>, Vec<u64>) {
-    let (mut t, mut u) = (Vec::new(), Vec::new());
+    let mut t = Vec::new();
+    let mut u = Vec::new();
     let mut seqs = Vec::new();
     loop {
         let tx = client.tx();
@@ -334,13 +335,15 @@ fn where_there_is_no_room_for_running_transactions_the_server_keeps_them() {
         let database = Database::new(TABLES);
         with_little_memory(&database);
         let setup = Setup::new(&database);
-        let setup = match full {
-            true => setup.on_a_small_disk(),
-            false => setup.flag("--max-spool-bytes", "2MiB"),
+        let setup = if full {
+            setup.on_a_small_disk()
+        } else {
+            setup.flag("--max-spool-bytes", "2MiB")
         };
         let walcast = setup.start();
         let mut client = both(&walcast);
-        let (mut gone, mut kept) = (database.connect(), database.connect());
+        let mut gone = database.connect();
+        let mut kept = database.connect();
         kept.query("BEGIN").unwrap();
         kept.query(&rows("t", 1, 1000)).unwrap();
         eventually("a part of it has come", || {

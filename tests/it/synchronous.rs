@@ -17,10 +17,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Runs SQL whose commit waits for walcast, on a thread of its own.
 fn begin(database: &Database, sql: &str) -> Receiver<()> {
     let (done, ended) = mpsc::channel();
-    let (url, sql) = (
-        database.url().to_owned(),
-        format!("SET synchronous_commit = on; {sql}"),
-    );
+    let url = database.url().to_owned();
+    let sql = format!("SET synchronous_commit = on; {sql}");
     thread::spawn(move || {
         let mut connection = crate::support::connect(&url).unwrap();
         connection.set_read_timeout(None);

@@ -113,7 +113,8 @@ fn a_server_that_is_not_there_is_waited_for_on_request_only() {
         command.args(wait);
         command
     };
-    let (without, with) = (args(&[]), args(&["--wait"]));
+    let without = args(&[]);
+    let with = args(&["--wait"]);
     first.kill();
     let mut without = without;
     let output = without.output().unwrap();

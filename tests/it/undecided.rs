@@ -38,7 +38,8 @@ impl Page {
         while !self.0.contains_key(&last) {
             for change in client.changes() {
                 let id = |row: &Value| row["id"].as_i64();
-                let (key, row) = (id(&change["key"]), id(&change["row"]));
+                let key = id(&change["key"]);
+                let row = id(&change["row"]);
                 if change["as_before"] == true && !self.0.contains_key(&key.or(row).unwrap()) {
                     continue;
                 }

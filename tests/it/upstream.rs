@@ -60,7 +60,8 @@ impl Overheard {
         let field = |index: usize| number(&data[1 + 8 * index..9 + 8 * index]);
         match (up, data[0]) {
             (true, b'r') => {
-                let (written, flushed) = (field(0), field(1));
+                let written = field(0);
+                let flushed = field(1);
                 self.updates += 1;
                 if self.updates == 1 {
                     // The place at which the slot was made.

@@ -46,7 +46,8 @@ fn put_apart(walcast: &Walcast) -> f64 {
 fn who_has_queries_that_a_row_takes_long_is_served_apart_and_gets_exactly_its_rows() {
     let database = Database::new(SCHEMA);
     let walcast = Setup::new(&database).start();
-    let (mut heavy, mut quiet) = (walcast.connect(), walcast.connect());
+    let mut heavy = walcast.connect();
+    let mut quiet = walcast.connect();
     for number in 0..4 {
         let body = long(number);
         heavy.subscribe_live(json!({
@@ -93,7 +94,8 @@ fn a_subscription_from_the_past_is_read_for_apart_where_its_rows_take_it_long() 
          INSERT INTO quiet VALUES (1)",
     );
     assert_eq!(inserted(&mut first, 1), [1]);
-    let (mut heavy, mut light) = (walcast.connect(), walcast.connect());
+    let mut heavy = walcast.connect();
+    let mut light = walcast.connect();
     heavy.subscribe(json!({
         "id": "h", "table": "pages", "where": "body LIKE $1", "params": [long(1)], "columns": ["id"], "from": "earliest",
     }));

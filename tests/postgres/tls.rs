@@ -214,7 +214,8 @@ fn streams_under_tls(server: &Server) {
     // Rows of all sizes, one of them larger than the receive buffer, while another thread sends.
     server.cluster.psql("INSERT INTO t SELECT i, repeat('x', i) FROM generate_series(1, 3000) i; INSERT INTO t VALUES (0, repeat('y', 3000000))");
     let stop = std::sync::atomic::AtomicBool::new(false);
-    let (mut rows, mut bytes) = (0, 0);
+    let mut rows = 0;
+    let mut bytes = 0;
     std::thread::scope(|scope| {
         scope.spawn(|| {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
@@ -231,7 +232,8 @@ fn streams_under_tls(server: &Server) {
                     ..
                 } = frame
                 {
-                    (rows, bytes) = (rows + 1, bytes + rest.len());
+                    rows += 1;
+                    bytes += rest.len();
                 }
             }
         }

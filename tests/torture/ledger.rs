@@ -25,7 +25,9 @@ const STAYING: u32 = 2;
 
 /// Something written to it.
 pub(crate) fn statement(rng: &mut Rng) -> String {
-    let (region, n, code) = (rng.u32(1..=REGIONS), rng.i32(-40..60), rng.u32(0..9));
+    let region = rng.u32(1..=REGIONS);
+    let n = rng.i32(-40..60);
+    let code = rng.u32(0..9);
     let state = *rng.choice(&["open", "paid", "sent", "gone"]).unwrap();
     let some = format!(
         "WHERE id IN (SELECT id FROM ledger ORDER BY hashint8(id # {}) LIMIT {})",
@@ -56,7 +58,8 @@ pub(crate) fn statement(rng: &mut Rng) -> String {
 /// A query on it, of any way to deal with what is undecided.
 pub(crate) fn query(rng: &mut Rng, id: &str) -> Value {
     let mut query = json!({"id": id, "table": "ledger"});
-    let (n, region) = (rng.i32(-40..60), rng.u32(1..=REGIONS));
+    let n = rng.i32(-40..60);
+    let region = rng.u32(1..=REGIONS);
     let state = *rng.choice(&["open", "paid", "sent", "gone"]).unwrap();
     let conditions = [
         format!("region = {region}"),
@@ -97,10 +100,7 @@ pub(crate) fn view(mut query: Value) -> View {
     query["snapshot"] = json!(true);
     let withholds = query["undecided"] == "withhold";
     let view = View::new(query, json!(null), true).undecided();
-    match withholds {
-        true => view.may_keep(),
-        false => view,
-    }
+    if withholds { view.may_keep() } else { view }
 }
 
 /// True if the log may leave open which rows are in the result: the predicate needs more than the key, and whole rows
@@ -152,12 +152,13 @@ impl Partitions {
             3..5 if !self.made.is_empty() => {
                 let at = rng.usize(..self.made.len());
                 let (number, _) = self.made[at];
-                let (ends, after) = match self.has_loose || rng.bool() {
-                    true => (format!("DROP TABLE ledger_p{number}"), After::Gone(at, false)),
-                    false => (
+                let (ends, after) = if self.has_loose || rng.bool() {
+                    (format!("DROP TABLE ledger_p{number}"), After::Gone(at, false))
+                } else {
+                    (
                         format!("ALTER TABLE ledger_p{number} RENAME TO loose"),
                         After::Gone(at, true),
-                    ),
+                    )
                 };
                 let detach = format!("ALTER TABLE ledger DETACH PARTITION ledger_p{number}");
                 Change {
@@ -255,9 +256,10 @@ impl Partitions {
             ),
         };
         // Before its first row or after it.
-        match rng.bool() {
-            true => aside("ledger_rest", &[&create, &own]),
-            false => format!("{}; {own}", aside("ledger_rest", &[&create])),
+        if rng.bool() {
+            aside("ledger_rest", &[&create, &own])
+        } else {
+            format!("{}; {own}", aside("ledger_rest", &[&create]))
         }
     }
 

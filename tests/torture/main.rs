@@ -77,9 +77,10 @@ impl Clients {
         let rng = &mut self.rng;
         if rng.u32(0..8) == 0 {
             self.made += 1;
-            let from = match !ground.has_broken() && rng.bool() {
-                true => json!("earliest"),
-                false => json!(null),
+            let from = if !ground.has_broken() && rng.bool() {
+                json!("earliest")
+            } else {
+                json!(null)
             };
             return said::views(self.made, &from, &ground.epoch);
         }
@@ -107,14 +108,12 @@ impl Clients {
                 query["now"] = json!(ground.now);
             }
             let has_labels = query["table"] == "person";
-            let view = match from_start {
-                true => View::new(query, json!("earliest"), true).in_epoch(&ground.epoch),
-                false => View::new(query, json!(null), true),
+            let view = if from_start {
+                View::new(query, json!("earliest"), true).in_epoch(&ground.epoch)
+            } else {
+                View::new(query, json!(null), true)
             };
-            match has_labels {
-                true => view.may_end_late(),
-                false => view,
-            }
+            if has_labels { view.may_end_late() } else { view }
         });
         views.collect()
     }
@@ -172,7 +171,8 @@ fn every_client_holds_its_querys_result_whatever_happens() {
         made: 0,
     };
     let began = Instant::now();
-    let (mut rounds, mut committed) = (0, 0);
+    let mut rounds = 0;
+    let mut committed = 0;
     while rounds == 0 || began.elapsed() < Duration::from_secs(seconds) {
         rounds += 1;
         ground.tell_time();
@@ -202,15 +202,16 @@ fn every_client_holds_its_querys_result_whatever_happens() {
         ground.forgive_no_more();
         if began.elapsed() < Duration::from_secs(seconds) {
             let change = SCHEMA_CHANGES[(rounds - 1) % SCHEMA_CHANGES.len()];
-            match ground.shape.is_all {
+            if ground.shape.is_all {
                 // It has all tables by itself.
-                true => database.sql(
+                database.sql(
                     &change
                         .replace("ALTER PUBLICATION", "-- ALTER PUBLICATION")
                         .replace("; ", ";\n"),
-                ),
-                false => database.sql(change),
-            };
+                );
+            } else {
+                database.sql(change);
+            }
         }
     }
     let views = || clients.followers.iter().flat_map(|follower| &follower.views);

@@ -16,7 +16,8 @@ pub(crate) const SCHEMA: &str = "
 
 /// Something written to it.
 pub(crate) fn statement(rng: &mut Rng) -> String {
-    let (n, digit) = (rng.i32(-9..90), rng.u32(0..3));
+    let n = rng.i32(-9..90);
+    let digit = rng.u32(0..3);
     let mood = *rng.choice(&["ok", "sad", "happy"]).unwrap();
     let some = format!(
         "WHERE id IN (SELECT id FROM person ORDER BY hashint8(id # {}) LIMIT {})",
@@ -43,7 +44,8 @@ pub(crate) fn statement(rng: &mut Rng) -> String {
 /// A query on it.
 pub(crate) fn query(rng: &mut Rng, id: &str) -> Value {
     let mut query = json!({"id": id, "table": "person"});
-    let (n, digit) = (rng.i32(-9..90), rng.u32(0..3));
+    let n = rng.i32(-9..90);
+    let digit = rng.u32(0..3);
     let mood = *rng.choice(&["ok", "sad", "happy"]).unwrap();
     let conditions = [
         format!("phone LIKE '{digit}%'"),

@@ -39,7 +39,8 @@ fn condition(rng: &mut Rng, table: &str, depth: u32) -> String {
     if depth == 0 || rng.bool() {
         return simple(rng, table);
     }
-    let (left, right) = (condition(rng, table, depth - 1), condition(rng, table, depth - 1));
+    let left = condition(rng, table, depth - 1);
+    let right = condition(rng, table, depth - 1);
     match rng.u32(0..4) {
         0 => format!("NOT ({left})"),
         1 => format!("({left}) OR ({right})"),
@@ -48,7 +49,8 @@ fn condition(rng: &mut Rng, table: &str, depth: u32) -> String {
 }
 
 fn simple(rng: &mut Rng, table: &str) -> String {
-    let (n, owner) = (rng.i32(-40..60), rng.u32(1..6));
+    let n = rng.i32(-40..60);
+    let owner = rng.u32(1..6);
     let state = *rng.choice(&["open", "paid", "sent", "gone"]).unwrap();
     let of_table: &[String] = match table {
         "item" => &[

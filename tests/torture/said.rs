@@ -58,10 +58,12 @@ pub(crate) fn views(number: usize, from: &serde_json::Value, epoch: &serde_json:
     let is_whole = !from.is_null();
     [heard, rows]
         .into_iter()
-        .map(|query| match is_whole {
-            true => View::new(query, from.clone(), true).in_epoch(epoch),
-            false if query["table"].is_null() => View::new(query, from.clone(), false),
-            false => {
+        .map(|query| {
+            if is_whole {
+                View::new(query, from.clone(), true).in_epoch(epoch)
+            } else if query["table"].is_null() {
+                View::new(query, from.clone(), false)
+            } else {
                 let mut query = query;
                 query["snapshot"] = json!(true);
                 View::new(query, from.clone(), true)

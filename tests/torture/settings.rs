@@ -69,9 +69,10 @@ pub(crate) fn change(database: &Database, rng: &mut Rng) {
     );
     for _ in 0..rng.u32(0..7) {
         let (name, value) = *rng.choice(&SETTINGS).unwrap();
-        let place = match rng.bool() {
-            true => format!("IN DATABASE {}", database.name),
-            false => String::new(),
+        let place = if rng.bool() {
+            format!("IN DATABASE {}", database.name)
+        } else {
+            String::new()
         };
         sql += &format!("ALTER ROLE {ROLE} {place} SET {name} = {value};");
     }

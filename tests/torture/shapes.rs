@@ -45,19 +45,19 @@ impl Shape {
     /// Draws lots. `version` is the server's.
     pub(crate) fn draw(rng: &mut Rng, version: u32) -> Shape {
         let with_generated = version >= 180_000;
-        let generated = match with_generated {
-            true => ", publish_generated_columns = stored",
-            false => "",
+        let generated = if with_generated {
+            ", publish_generated_columns = stored"
+        } else {
+            ""
         };
         // Before 18 the log has nothing of a generated column: without whole rows nobody could tell which row it is of.
         // Since then there are virtual ones, here between others.
-        let tables = match with_generated {
-            true => {
-                "ALTER TABLE derived DROP COLUMN tag, ADD COLUMN twice int GENERATED ALWAYS AS (n * 2) VIRTUAL,
+        let tables = if with_generated {
+            "ALTER TABLE derived DROP COLUMN tag, ADD COLUMN twice int GENERATED ALWAYS AS (n * 2) VIRTUAL,
                      ADD COLUMN tag text;
                  ALTER TABLE derived_key ADD COLUMN long text GENERATED ALWAYS AS (url || '/' || n) VIRTUAL;"
-            }
-            false => "ALTER TABLE derived_key REPLICA IDENTITY FULL;",
+        } else {
+            "ALTER TABLE derived_key REPLICA IDENTITY FULL;"
         };
         if rng.u32(0..3) == 0 {
             return Shape {
@@ -82,9 +82,10 @@ impl Shape {
                 "n IS NULL OR n <> 7",
             ])
             .unwrap();
-        let (list, filter) = match can_choose {
-            true => (list, format!("WHERE ({sieve})")),
-            false => ("", String::new()),
+        let (list, filter) = if can_choose {
+            (list, format!("WHERE ({sieve})"))
+        } else {
+            ("", String::new())
         };
         // A second one may carry the same tables, of which it lets other rows through, or other operations.
         let (second, sieve) = match rng.u32(0..3) {
@@ -188,7 +189,8 @@ impl Shape {
 
 /// Something written to these tables.
 pub(crate) fn statement(rng: &mut Rng) -> String {
-    let (n, salt) = (rng.i32(-40..60), rng.u32(..1 << 30));
+    let n = rng.i32(-40..60);
+    let salt = rng.u32(..1 << 30);
     let state = *rng.choice(&["'open'", "'gone'", "'sent'", "NULL"]).unwrap();
     let some = |table: &str, limit: u32| {
         format!("WHERE id IN (SELECT id FROM {table} ORDER BY hashint8(id # {salt}) LIMIT {limit})")

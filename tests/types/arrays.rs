@@ -70,12 +70,14 @@ fn array(rng: &mut fastrand::Rng, pool: &[&str]) -> String {
     match rng.u8(..10) {
         0 => "{}".into(),
         1 | 2 => {
-            let (rows, columns) = (rng.usize(1..3), rng.usize(1..3));
+            let rows = rng.usize(1..3);
+            let columns = rng.usize(1..3);
             let rows: Vec<String> = (0..rows).map(|_| elements(rng, pool, columns)).collect();
             format!("{{ {} }}", rows.join(" , "))
         }
         3 => {
-            let (lower, count) = (rng.i32(-1..3), rng.usize(1..4));
+            let lower = rng.i32(-1..3);
+            let count = rng.usize(1..4);
             format!(
                 "[{lower}:{}]={}",
                 lower + count as i32 - 1,
@@ -105,12 +107,14 @@ fn array(rng: &mut fastrand::Rng, pool: &[&str]) -> String {
 
 #[test]
 fn arrays_are_to_each_other_here_what_they_are_there() {
-    let (cluster, mut rng) = (shared(), random());
+    let cluster = shared();
+    let mut rng = random();
     let mut cases = Vec::new();
     let mut expressions = Vec::new();
     for _ in 0..PAIRS {
         let of = rng.choice(&ELEMENTS).unwrap();
-        let (left, right) = (array(&mut rng, of.pool), array(&mut rng, of.pool));
+        let left = array(&mut rng, of.pool);
+        let right = array(&mut rng, of.pool);
         let needle = rng.choice(of.pool).unwrap().trim_matches('"').replace('\\', "");
         let (ty, collation) = of.ty.split_once(' ').unwrap_or((of.ty, ""));
         let a = format!("{}::{ty}[] {collation}", quote(&left));
@@ -128,7 +132,8 @@ fn arrays_are_to_each_other_here_what_they_are_there() {
         cases.push((of, left, right, needle));
     }
     let answers = answers(&cluster, &expressions);
-    let (mut compared, mut refused) = (0, 0);
+    let mut compared = 0;
+    let mut refused = 0;
     for ((of, left, right, needle), answers) in cases.iter().zip(answers.chunks(8)) {
         let what = format!("{} {left} {right} {needle}", of.ty);
         let [Answer::Text(a), Answer::Text(b), ..] = answers else {

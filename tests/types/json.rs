@@ -34,7 +34,8 @@ fn blank(rng: &mut fastrand::Rng) -> &'static str {
 }
 
 fn value(rng: &mut fastrand::Rng, depth: usize) -> String {
-    let (before, after) = (blank(rng), blank(rng));
+    let before = blank(rng);
+    let after = blank(rng);
     let text = match rng.u8(..if depth == 0 { 1 } else { 4 }) {
         0 => (*rng.choice(&SCALARS).unwrap()).to_owned(),
         1 => {
@@ -109,7 +110,8 @@ fn part(rng: &mut fastrand::Rng, of: &str) -> String {
 
 #[test]
 fn operators_of_json_give_here_what_they_give_there() {
-    let (cluster, mut rng) = (shared(), random());
+    let cluster = shared();
+    let mut rng = random();
     let mut cases = Vec::new();
     let mut expressions = Vec::new();
     for _ in 0..DOCUMENTS {
@@ -134,10 +136,8 @@ fn operators_of_json_give_here_what_they_give_there() {
                 format!("{this} #>> {array}"),
             ]);
         }
-        let (this, other_constant) = (
-            format!("{}::jsonb", quote(&text)),
-            format!("{}::jsonb", quote(&other)),
-        );
+        let this = format!("{}::jsonb", quote(&text));
+        let other_constant = format!("{}::jsonb", quote(&other));
         expressions.extend([
             other_constant.clone(),
             format!("{this} @> {other_constant}"),
@@ -149,7 +149,9 @@ fn operators_of_json_give_here_what_they_give_there() {
         cases.push((text, other, key, index, steps));
     }
     let answers = answers(&cluster, &expressions);
-    let (mut compared, mut refused, mut contained) = (0, 0, 0);
+    let mut compared = 0;
+    let mut refused = 0;
+    let mut contained = 0;
     for ((text, other, key, index, steps), answers) in cases.iter().zip(answers.chunks(20)) {
         let what = format!("{text:?} {other:?} {key:?} {index} {steps:?}");
         let path = Path::new(steps.iter().copied()).unwrap();
@@ -206,7 +208,8 @@ fn operators_of_json_give_here_what_they_give_there() {
             continue;
         };
         let row = |text| Document::new(str::as_bytes(text), JsonForm::Jsonb);
-        let (this, that) = (row(this), row(that));
+        let this = row(this);
+        let that = row(that);
         let [constant, other] = literals
             .each_ref()
             .map(|constant| constant.as_ref().unwrap().document());

@@ -8,7 +8,8 @@ const PAIRS: usize = 10_000;
 
 #[test]
 fn a_text_is_like_a_pattern_here_exactly_when_it_is_there() {
-    let (cluster, mut rng) = (shared(), random());
+    let cluster = shared();
+    let mut rng = random();
     let alphabet = ["a", "b", "A", "B", "é", "É", "日", "😀", "%", "_", "\\", " ", "K"];
     let mut pairs = Vec::new();
     let mut expressions = Vec::new();
@@ -29,7 +30,8 @@ fn a_text_is_like_a_pattern_here_exactly_when_it_is_there() {
         }
         if rng.u8(..20) == 0 {
             // Many places look like the piece, which may be longer than a word has bits.
-            let (unit, count) = (pieces(&mut rng, &["a", "A", "é"], 3), rng.usize(1..60));
+            let unit = pieces(&mut rng, &["a", "A", "é"], 3);
+            let count = rng.usize(1..60);
             text = format!("{}{text}", unit.repeat(6 * count));
             let wild = if rng.bool() { "_" } else { "" };
             pattern = format!("%{}{wild}{pattern}%", unit.repeat(count));
@@ -38,9 +40,10 @@ fn a_text_is_like_a_pattern_here_exactly_when_it_is_there() {
             0 => Some(*rng.choice(&["", "a", "é", "%", "_", "ab", "\\"]).unwrap()),
             _ => None,
         };
-        let (case, operator) = match rng.bool() {
-            true => (Case::Sensitive, "LIKE"),
-            false => (Case::Insensitive(CaseMap::ascii()), "ILIKE"),
+        let (case, operator) = if rng.bool() {
+            (Case::Sensitive, "LIKE")
+        } else {
+            (Case::Insensitive(CaseMap::ascii()), "ILIKE")
         };
         let clause = escape.map_or(String::new(), |escape| format!(" ESCAPE {}", quote(escape)));
         expressions.push(format!(
@@ -50,7 +53,8 @@ fn a_text_is_like_a_pattern_here_exactly_when_it_is_there() {
         ));
         pairs.push((text, pattern, escape, case));
     }
-    let (mut matched, mut refused) = (0, 0);
+    let mut matched = 0;
+    let mut refused = 0;
     for (((text, pattern, escape, case), expression), answer) in pairs
         .iter()
         .zip(&expressions)

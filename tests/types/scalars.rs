@@ -121,9 +121,10 @@ fn timetz(rng: &mut fastrand::Rng) -> String {
 fn bytea(rng: &mut fastrand::Rng) -> String {
     let hex = ["00", "ff", "0F", "7f", "80", " ", "a", "61"];
     let escape = ["a", "b", "\\\\", "\\000", "\\141", "\\377", "~", "\\", "\\4", " "];
-    match rng.bool() {
-        true => format!("\\x{}", pieces(rng, &hex, 3)),
-        false => pieces(rng, &escape, 3),
+    if rng.bool() {
+        format!("\\x{}", pieces(rng, &hex, 3))
+    } else {
+        pieces(rng, &escape, 3)
     }
 }
 
@@ -292,7 +293,8 @@ fn value(scalar: &Scalar, text: &str, answer: &Answer) -> Option<Datum<'static>>
 
 #[test]
 fn values_are_read_and_compared_as_they_are_there() {
-    let (cluster, mut rng) = (shared(), random());
+    let cluster = shared();
+    let mut rng = random();
     for scalar in SCALARS {
         let pairs: Vec<(String, String)> = (0..PAIRS)
             .map(|_| {
@@ -312,7 +314,8 @@ fn values_are_read_and_compared_as_they_are_there() {
             expressions.extend(comparisons);
         }
         let answers = answers(&cluster, &expressions);
-        let (mut taken, mut equal) = (0, 0);
+        let mut taken = 0;
+        let mut equal = 0;
         for ((left, right), answers) in pairs.iter().zip(answers.chunks(4)) {
             let both = [(left, &answers[0]), (right, &answers[1])];
             let literals = both.map(|(text, answer)| value(scalar, text, answer));
@@ -332,7 +335,8 @@ fn values_are_read_and_compared_as_they_are_there() {
 
 #[test]
 fn an_interval_means_the_same_under_every_style() {
-    let (cluster, mut rng) = (shared(), random());
+    let cluster = shared();
+    let mut rng = random();
     cluster.psql(
         "CREATE FUNCTION styled_interval(literal text) RETURNS interval LANGUAGE plpgsql
          SET intervalstyle = 'sql_standard' AS $$ BEGIN RETURN literal::interval; END $$;",

@@ -42,15 +42,14 @@ impl Partitions {
         partitions: impl Iterator<Item = &'s StreamRelation> + Clone,
     ) -> Partitions {
         if partitions.clone().next().is_none() {
-            return match root.logging.partitioned {
-                true => {
-                    let full = root.replica_identity == ReplicaIdentity::Full;
-                    let held = root.columns.iter().map(|column| column.identity && !full);
-                    Partitions::Undescribed {
-                        identity: held.collect(),
-                    }
+            return if root.logging.partitioned {
+                let full = root.replica_identity == ReplicaIdentity::Full;
+                let held = root.columns.iter().map(|column| column.identity && !full);
+                Partitions::Undescribed {
+                    identity: held.collect(),
                 }
-                false => Partitions::None,
+            } else {
+                Partitions::None
             };
         }
         let is_whole = |partition: &&StreamRelation| partition.replica_identity == ReplicaIdentity::Full;
@@ -66,9 +65,10 @@ impl Partitions {
                 None => others = true,
             }
         }
-        match others || partitions.clone().any(|partition| is_whole(&partition)) {
-            true => Partitions::Mixed { identities, others },
-            false => Partitions::Keys,
+        if others || partitions.clone().any(|partition| is_whole(&partition)) {
+            Partitions::Mixed { identities, others }
+        } else {
+            Partitions::Keys
         }
     }
 
@@ -244,7 +244,8 @@ mod tests {
 
     #[test]
     fn an_old_row_is_read_by_the_identities_of_those_who_may_have_written_it() {
-        let (whole, key) = (partition(None, &ALL), partition(Some(&["a"]), &ALL));
+        let whole = partition(None, &ALL);
+        let key = partition(Some(&["a"]), &ALL);
         assert_eq!(old(std::slice::from_ref(&whole), "x--"), "O x--");
         assert_eq!(old(std::slice::from_ref(&key), "x--"), "K x--");
         let both = [whole.clone(), key.clone()];

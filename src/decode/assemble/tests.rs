@@ -211,7 +211,8 @@ fn pair(oid: u32, replica_identity: ReplicaIdentity) -> (StreamRelation, Arc<Rel
 fn tables_whose_rows_the_journal_has_are_no_partitions_of_those_described_before_them() {
     let mut row = Vec::new();
     encode_values([Value::Text(b"5"), Value::Null].into_iter(), &mut row);
-    let (full, key) = (pair(1, ReplicaIdentity::Full), pair(2, ReplicaIdentity::Default));
+    let full = pair(1, ReplicaIdentity::Full);
+    let key = pair(2, ReplicaIdentity::Default);
     let truncate = |oid: u8| [&b"T\0\0\0\x01\0"[..], &[0, 0, 0, oid]].concat();
     for order in [[&full, &key], [&key, &full]] {
         for truncates in [false, true] {
@@ -221,12 +222,13 @@ fn tables_whose_rows_the_journal_has_are_no_partitions_of_those_described_before
                 assert!(assembler.push(Message::Relation(described.clone())).is_ok());
                 assembler.learn(Arc::clone(learned)).unwrap();
                 let truncated = truncate(described.oid as u8);
-                let skipped = match truncates {
-                    true => Message::parse(&truncated).unwrap(),
-                    false => Message::Insert {
+                let skipped = if truncates {
+                    Message::parse(&truncated).unwrap()
+                } else {
+                    Message::Insert {
                         relation: described.oid,
                         new: tuple(&row),
-                    },
+                    }
                 };
                 assert!(matches!(assembler.push(skipped), Ok(Step::Nothing)));
             }
@@ -267,7 +269,8 @@ fn refused(mut assembler: Assembler, messages: &[Message<'_>]) -> Error {
 #[test]
 fn messages_out_of_order_are_refused() {
     let bytes = encoded(&["5"]);
-    let (none, known) = (|| assembler(0, &[]), || assembler(0, &[1]));
+    let none = || assembler(0, &[]);
+    let known = || assembler(0, &[1]);
     let insert = Message::Insert {
         relation: 1,
         new: tuple(&bytes),
@@ -336,8 +339,10 @@ fn positions_out_of_order_are_refused() {
 
 #[test]
 fn rows_of_another_width_are_refused() {
-    let (one, two) = (encoded(&["5"]), encoded(&["5", "x"]));
-    let (one, two) = (tuple(&one), tuple(&two));
+    let one = encoded(&["5"]);
+    let two = encoded(&["5", "x"]);
+    let one = tuple(&one);
+    let two = tuple(&two);
     let wrong = [
         Message::Insert {
             relation: 1,

@@ -108,7 +108,8 @@ pub(super) fn agree(a: &Published, b: &Published, record: &Record<'_>) -> bool {
 
 /// Those of a version's columns that the row shows.
 pub(super) fn shown(version: &Published, record: &Record<'_>) -> Vec<StreamColumn> {
-    let (mut row, mut identity) = (Finder::new(&record.columns), Finder::new(&record.identity));
+    let mut row = Finder::new(&record.columns);
+    let mut identity = Finder::new(&record.identity);
     let is_shown = |column: &&StreamColumn| {
         let in_row = row.by_name(&column.name).is_some();
         identity.by_name(&column.name).is_some() || in_row
@@ -164,16 +165,16 @@ fn is_left_out(published: &Published, field: &Field<'_>) -> bool {
 
 /// The columns of a row that is of no version that is known, by the row itself and by what is known of now.
 pub(super) fn of_row(published: &Published, record: &Record<'_>) -> Vec<StreamColumn> {
-    let fields = match record.columns.is_empty() {
-        true => &record.identity,
-        false => &record.columns,
+    let fields = if record.columns.is_empty() {
+        &record.identity
+    } else {
+        &record.columns
     };
-    match published.via_root {
-        true => as_root(published, fields),
-        false => {
-            let shown = fields.iter().filter(|field| !is_left_out(published, field));
-            shown.map(|field| column(published, field)).collect()
-        }
+    if published.via_root {
+        as_root(published, fields)
+    } else {
+        let shown = fields.iter().filter(|field| !is_left_out(published, field));
+        shown.map(|field| column(published, field)).collect()
     }
 }
 

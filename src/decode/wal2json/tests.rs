@@ -84,7 +84,8 @@ fn values(tuple: Tuple<'_>) -> Vec<Value<'_>> {
 fn transactions_have_pgoutputs_positions_and_times() {
     let mut translator = Translator::new();
     let begin = translate(&mut translator, BEGIN);
-    let (commit, committed_at) = (Lsn(0x150_DFF0), Timestamp(848_690_114_175_230));
+    let commit = Lsn(0x150_DFF0);
+    let committed_at = Timestamp(848_690_114_175_230);
     assert_eq!(
         Message::parse(&begin[0]),
         Ok(Message::Begin {
@@ -123,7 +124,9 @@ fn rows_have_pgoutputs_texts_and_a_description_before_the_first() {
     let Ok(Message::Update { old: None, new, .. }) = Message::parse(&messages[0]) else {
         panic!("no update: {messages:?}");
     };
-    let (one, no, empty) = (Value::Text(b"1"), Value::Text(b"f"), Value::Text(b"\\x"));
+    let one = Value::Text(b"1");
+    let no = Value::Text(b"f");
+    let empty = Value::Text(b"\\x");
     assert_eq!(values(new), [one, Value::Unchanged, no, Value::Null, empty]);
     let other_key = UPDATE.replace(
         r#""identity":[{"name":"id","typeoid":23,"value":1}"#,
@@ -269,7 +272,8 @@ fn row(action: &str, names: &str, identity: &str) -> String {
             .collect::<Vec<_>>()
             .join(",")
     };
-    let (columns, identity) = (fields(names), fields(identity));
+    let columns = fields(names);
+    let identity = fields(identity);
     format!(
         r#"{{"action":"{action}","schema":"public","table":"T é","columns":[{columns}],"identity":[{identity}]}}"#
     )

@@ -135,13 +135,15 @@ impl Known {
         let Some(first) = fitting.next() else {
             return Found::Shown(shape::of_row(now, record));
         };
-        let is_told = match self.former.is_empty() {
-            true => commit >= now.seen || shape::tells_renamed(first, record),
-            false => fitting.all(|other| shape::agree(first, other, record)),
+        let is_told = if self.former.is_empty() {
+            commit >= now.seen || shape::tells_renamed(first, record)
+        } else {
+            fitting.all(|other| shape::agree(first, other, record))
         };
-        match is_told {
-            true => Found::Version(first),
-            false => Found::Shown(shape::shown(first, record)),
+        if is_told {
+            Found::Version(first)
+        } else {
+            Found::Shown(shape::shown(first, record))
         }
     }
 }

@@ -116,7 +116,8 @@ impl Equalities {
                 To::Item | To::Whole if slot.item() == item => return,
                 To::Item | To::Whole => {
                     let posting = self.postings.insert(Posting::Few(vec![slot.item()])) as u32;
-                    (slot.number, slot.to) = (posting, To::Posting);
+                    slot.number = posting;
+                    slot.to = To::Posting;
                     posting
                 }
             };

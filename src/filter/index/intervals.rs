@@ -268,7 +268,7 @@ mod tests {
 
         #[test]
         fn a_place_finds_the_intervals_that_it_lies_in(steps in prop::collection::vec(step(), 1..3000)) {
-            let (mut intervals, mut plain) = (Intervals::default(), BTreeSet::new());
+            let mut intervals = Intervals::default(); let mut plain = BTreeSet::new();
             for step in steps {
                 match step {
                     Step::Insert(interval) => {
@@ -289,7 +289,7 @@ mod tests {
                     }
                     Step::Remove(_) => {}
                     Step::Stab(place) => {
-                        let (mut found, mut expected) = (Vec::new(), Vec::new());
+                        let mut found = Vec::new(); let mut expected = Vec::new();
                         intervals.stab(place, &mut |item| found.push(item));
                         expected.extend(plain.iter().filter(|i| i.low <= place && place <= i.high).map(|i| i.item));
                         found.sort_unstable();

@@ -235,11 +235,12 @@ impl Index {
         finder.search(root, &mut seen, None, wanted);
         tally.take(charges);
         for found in found {
-            let verdict = match found.matches {
-                true => Some(Verdict::Matches),
-                false => tally.count(found.entry, *allowance, work, || {
+            let verdict = if found.matches {
+                Some(Verdict::Matches)
+            } else {
+                tally.count(found.entry, *allowance, work, || {
                     Some(records.verdict(found.entry, version, &mut seen, *change))
-                }),
+                })
             };
             let membership = verdict.and_then(|verdict| ResultChange::of_one(operation, verdict));
             if let Some(membership) = membership {
@@ -304,7 +305,8 @@ impl Index {
                 each(found.entry, membership);
             }
         }
-        (*old_space, *new_space) = (old.into_space(), new.into_space());
+        *old_space = old.into_space();
+        *new_space = new.into_space();
     }
 }
 

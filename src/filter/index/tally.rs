@@ -134,7 +134,8 @@ mod tests {
 
     #[test]
     fn a_panic_and_too_much_work_are_told_of_the_predicate_that_they_are_of() {
-        let (mut tally, work) = (Tally::default(), Work::unlimited());
+        let mut tally = Tally::default();
+        let work = Work::unlimited();
         let allowance = Allowance {
             each: 5_000,
             all: 20_000,

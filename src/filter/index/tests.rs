@@ -242,7 +242,8 @@ fn step(entries: u32) -> impl Strategy<Value = Step> {
 
 /// The row `before` with the first columns of `after`.
 fn with_identity(before: &[u8], after: &[u8]) -> Vec<u8> {
-    let (before, after) = (Tuple::parse(before).unwrap().0, Tuple::parse(after).unwrap().0);
+    let before = Tuple::parse(before).unwrap().0;
+    let after = Tuple::parse(after).unwrap().0;
     let values: Vec<_> = after
         .values()
         .take(IDENTITY.end)
@@ -277,7 +278,8 @@ fn one_by_one(
 
 fn run(identity: ReplicaIdentity, steps: Vec<Step>) {
     let relation = relation(identity);
-    let (mut index, mut matchers) = (Index::default(), BTreeMap::new());
+    let mut index = Index::default();
+    let mut matchers = BTreeMap::new();
     for step in steps {
         match step {
             Step::Insert(entry, text) => {

@@ -29,7 +29,8 @@ impl Writer<'_> {
             (Some(Kind::Jsonb), _) | (_, Some(Kind::Jsonb)) => ListAs::Json,
             _ => ListAs::Array,
         };
-        let (of_right, of_left) = (self.context(operator, right)?, self.context(operator, left)?);
+        let of_right = self.context(operator, right)?;
+        let of_left = self.context(operator, left)?;
         self.operand_in(&of_right, left, list_as)?;
         self.word(&format!(" {operator} "));
         self.operand_in(&of_left, right, list_as)
@@ -137,9 +138,12 @@ impl Writer<'_> {
                 let texts = matches!(function, Function::Lower | Function::Upper);
                 self.word(if texts { "pg_catalog." } else { "" });
                 self.word(function.as_str());
-                self.list("(", arguments, ")", |writer, argument| match texts {
-                    true => writer.of_any_type(argument),
-                    false => writer.operand(argument, ListAs::Array),
+                self.list("(", arguments, ")", |writer, argument| {
+                    if texts {
+                        writer.of_any_type(argument)
+                    } else {
+                        writer.operand(argument, ListAs::Array)
+                    }
                 })?;
             }
             Value::Arithmetic {

@@ -149,7 +149,9 @@ fn wrong(field: &str, expected: &str, json: &str) -> ErrorMessage {
 
 /// True if the text, if it is JSON, has more than `max` arrays and objects open at once.
 fn is_deeper_than(max: usize, text: &str) -> bool {
-    let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
+    let mut depth = 0_usize;
+    let mut in_text = false;
+    let mut escaped = false;
     for byte in text.bytes() {
         match byte {
             _ if escaped => escaped = false,

@@ -100,7 +100,8 @@ impl Decimal<'_> {
             return (1, false);
         }
         let mut digits = 0;
-        let (mut taken, mut more) = (0, false);
+        let mut taken = 0;
+        let mut more = false;
         for digit in self.significant() {
             if taken == DIGITS {
                 more = true;
@@ -166,7 +167,7 @@ mod tests {
 
         #[test]
         fn places_are_ordered_as_the_data_are((a, b) in datum_pair()) {
-            let (left, right) = (a.abbreviated(), b.abbreviated());
+            let left = a.abbreviated(); let right = b.abbreviated();
             if left.place != right.place {
                 prop_assert_eq!(left.place.cmp(&right.place), a.cmp(&b));
             } else {

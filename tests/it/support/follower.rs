@@ -157,7 +157,8 @@ impl Follower {
     /// Follows on a thread of its own until everything has come to the goal.
     /// Counts once when all views are in force.
     pub fn follow(mut self, goal: &Goal, joined: &Arc<AtomicUsize>) -> JoinHandle<Follower> {
-        let (goal, joined) = (Arc::clone(goal), Arc::clone(joined));
+        let goal = Arc::clone(goal);
+        let joined = Arc::clone(joined);
         thread::spawn(move || {
             self.until(|follower| follower.views.iter().all(|view| view.start.is_some()));
             joined.fetch_add(1, Ordering::Relaxed);
@@ -175,11 +176,15 @@ impl Follower {
     /// Reads on until that holds.
     pub fn until(&mut self, done: impl Fn(&Follower) -> bool) {
         let began = Instant::now();
-        let (mut news, mut moved, mut last) = (began, began, None);
+        let mut news = began;
+        let mut moved = began;
+        let mut last = None;
         while !done(self) {
             let last_view = self.views.iter().filter_map(|view| view.at).min();
             if last_view != last {
-                (news, moved, last) = (Instant::now(), Instant::now(), last_view);
+                news = Instant::now();
+                moved = Instant::now();
+                last = last_view;
                 if let Some(at) = last_view.filter(|_| self.views.iter().all(|view| view.at.is_some())) {
                     let whole = if at.is_whole() { at.end } else { at.end - 1 };
                     self.reached.store(whole, Ordering::Relaxed);

@@ -184,8 +184,10 @@ impl Network {
             }
         };
         let number = self.accepted.fetch_add(1, Ordering::Relaxed) as usize;
-        let (near_in, near_out) = (near.try_clone()?, near.try_clone()?);
-        let (far_in, far_out) = (far.again()?, far.again()?);
+        let near_in = near.try_clone()?;
+        let near_out = near.try_clone()?;
+        let far_in = far.again()?;
+        let far_out = far.again()?;
         self.connections.lock().unwrap().insert(number, (near, far));
         for (direction, from, to) in [
             (Direction::Up, Box::new(near_in) as Box<dyn Far>, far_out),

@@ -85,7 +85,8 @@ impl Raw {
 
     /// The next whole frame that was read: its opcode and payload.
     fn take(&mut self) -> Option<(u8, Vec<u8>)> {
-        let (&first, &second) = (self.unread.first()?, self.unread.get(1)?);
+        let first = *self.unread.first()?;
+        let second = *self.unread.get(1)?;
         let (head, length) = match second & 0x7f {
             126 => (
                 4,

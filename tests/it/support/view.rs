@@ -257,15 +257,20 @@ impl View {
             self.query["snapshot"] = json!(true);
         } else {
             // Of messages nothing is kept but the history: they go on from now.
-            (self.from, self.complete) = (Value::Null, false);
+            self.from = Value::Null;
+            self.complete = false;
         }
         self.open_rows.clear();
         // What now() is belongs to the rows that it held.
         for field in ["epoch", "now"] {
             self.query.as_object_mut().unwrap().remove(field);
         }
-        (self.established, self.live, self.open) = (false, false, None);
-        (self.at, self.begun, self.start) = (None, None, None);
+        self.established = false;
+        self.live = false;
+        self.open = None;
+        self.at = None;
+        self.begun = None;
+        self.start = None;
         self.rows.clear();
         self.came.clear();
     }
@@ -365,7 +370,9 @@ impl View {
         }
         if self.is_snapshot() && !self.established {
             assert!(position >= At::read(&hello["earliest"]));
-            (self.at, self.begun, self.open) = (Some(position), Some(position), None);
+            self.at = Some(position);
+            self.begun = Some(position);
+            self.open = None;
             self.epoch = hello["epoch"].clone();
             self.rows.clear();
             return;

@@ -70,7 +70,8 @@ impl Workload {
                 further,
                 url: database.url().to_owned(),
             };
-            let (stop, committed) = (Arc::clone(&stop), Arc::clone(&committed));
+            let stop = Arc::clone(&stop);
+            let committed = Arc::clone(&committed);
             thread::spawn(move || writer.run(&stop, &committed))
         });
         Workload {
@@ -203,7 +204,9 @@ impl Writer {
             rng.u32(..1 << 30),
             rng.u32(1..4)
         );
-        let (a, b, v) = (rng.u32(0..40), rng.u32(0..5), rng.i32(-50..50));
+        let a = rng.u32(0..40);
+        let b = rng.u32(0..5);
+        let v = rng.i32(-50..50);
         match rng.u32(0..100) {
             0..25 => {
                 let rows = rng.u32(1..5);
@@ -226,7 +229,8 @@ impl Writer {
             80..81 => "TRUNCATE part".into(),
             81..91 => {
                 self.n += 1;
-                let (worker, n) = (self.number, self.n);
+                let worker = self.number;
+                let n = self.n;
                 format!(
                     "INSERT INTO entry VALUES ({worker}, {n}, 'tag {v}') ON CONFLICT (worker, n) DO UPDATE SET tag = 'again';
                      UPDATE entry SET tag = tag || '!' WHERE worker = {worker} AND n = {};
@@ -237,7 +241,8 @@ impl Writer {
             }
             91..93 => format!("INSERT INTO unpublished (note) SELECT {}", text(rng)),
             _ => {
-                let (from, to) = (rng.u32(1..9), rng.u32(1..9));
+                let from = rng.u32(1..9);
+                let to = rng.u32(1..9);
                 format!(
                     "UPDATE account SET balance = balance - {owner} WHERE id = {from};
                      UPDATE account SET balance = balance + {owner} WHERE id = {to}"
@@ -249,7 +254,8 @@ impl Writer {
     /// Thousands of rows, which fill several frames, more than one piece, and tables at once.
     fn big(&mut self) -> String {
         let rng = &mut self.rng;
-        let (rows, owner) = (rng.u32(2_500..6_000), rng.u32(1..6));
+        let rows = rng.u32(2_500..6_000);
+        let owner = rng.u32(1..6);
         let keep = rows / 10;
         format!(
             "BEGIN;

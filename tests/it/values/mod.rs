@@ -76,20 +76,24 @@ fn assert_same(found: &[String], expected: &[String]) {
 
 /// True if a row is the other with some of its numbers in quotes, and how many.
 fn quoted_numbers(texts: &str, native: &str) -> Option<usize> {
-    let (mut texts, mut native, mut count) = (texts, native, 0);
+    let mut texts = texts;
+    let mut native = native;
+    let mut count = 0;
     while !native.is_empty() {
         let number = native
             .find(|c: char| !"+-.eE0123456789".contains(c))
             .unwrap_or(native.len());
         let quoted = texts.strip_prefix('"').filter(|_| number > 0);
         let after = quoted.and_then(|rest| rest.strip_prefix(&native[..number])?.strip_prefix('"'));
-        (texts, native, count) = match after {
-            Some(rest) => (rest, &native[number..], count + 1),
-            None => {
-                let next = native.chars().next()?.len_utf8();
-                (texts.strip_prefix(&native[..next])?, &native[next..], count)
-            }
-        };
+        if let Some(rest) = after {
+            texts = rest;
+            native = &native[number..];
+            count += 1;
+        } else {
+            let next = native.chars().next()?.len_utf8();
+            texts = texts.strip_prefix(&native[..next])?;
+            native = &native[next..];
+        }
     }
     texts.is_empty().then_some(count)
 }

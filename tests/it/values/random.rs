@@ -80,7 +80,8 @@ fn elements(element: &Ty, name: &str, rng: &mut Rng) -> String {
             format!("ARRAY[{}, {}]", list(rng, count), list(rng, count))
         }
         2 => {
-            let (length, bound) = (rng.i32(1..4), rng.i32(-3..4));
+            let length = rng.i32(1..4);
+            let bound = rng.i32(-3..4);
             let value = element.sql(rng);
             format!("pg_catalog.array_fill({value}, ARRAY[{length}, 1], ARRAY[{bound}, 7])::{name}")
         }
@@ -106,7 +107,8 @@ fn numeric(rng: &mut Rng) -> String {
         0 => ["NaN", "Infinity", "-Infinity", "0", "-0.00"][rng.usize(..5)].to_owned(),
         1 => format!("{}e{}", rng.i64(..), rng.i32(-300..300)),
         _ => {
-            let (whole, fraction) = (rng.usize(1..60), rng.usize(..60));
+            let whole = rng.usize(1..60);
+            let fraction = rng.usize(..60);
             let sign = if rng.bool() { "-" } else { "" };
             format!("{sign}{}.{}0", digits(whole, rng), digits(fraction, rng))
         }

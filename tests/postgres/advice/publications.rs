@@ -264,10 +264,8 @@ fn a_publication_younger_than_the_slot_is_read_without_a_loss_first() {
     };
     assert!(reads("p").is_err());
     let finding = of_kind(&cluster, &wanted(), Code::PublicationYoungerThanSlot).unwrap();
-    let (keeps, loses) = (
-        finding.cure.find("older than the slot"),
-        finding.cure.find("is lost"),
-    );
+    let keeps = finding.cure.find("older than the slot");
+    let loses = finding.cure.find("is lost");
     assert!(
         keeps.is_some() && keeps < loses && loses < finding.cure.find("SELECT"),
         "{finding}"

@@ -72,7 +72,8 @@ impl World {
                 let head = self.log.head();
                 let after = Lsn(head.0.saturating_sub(10 * self.rng.u64(0..4)).max(100));
                 let until = Lsn(head.0 + 10 * self.rng.u64(0..3));
-                let (rng, ends) = (&mut self.rng, (after.0 / 10 + 1..=until.0 / 10));
+                let rng = &mut self.rng;
+                let ends = after.0 / 10 + 1..=until.0 / 10;
                 let between: Vec<Lsn> = ends.filter(|_| rng.bool()).map(|end| Lsn(end * 10)).collect();
                 rows.seen = between.into();
                 let boundary = Arc::new(SnapshotBoundary::between(after, until));

@@ -75,7 +75,8 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn whatever_happens_every_change_comes_once_and_in_order_and_everything_becomes_live() {
-    let (subscriptions, message) = (subscriptions(), message());
+    let subscriptions = subscriptions();
+    let message = message();
     if let Some(seed) = number("WALCAST_SEED") {
         return run(seed, &subscriptions, &message, true);
     }

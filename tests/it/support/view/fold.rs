@@ -102,9 +102,10 @@ impl View {
             }
         }
         let place = self.place_of(row);
-        match undecided && (was_open || !as_before) {
-            true => self.open_rows.insert(place.clone()),
-            false => self.open_rows.remove(&place),
+        if undecided && (was_open || !as_before) {
+            self.open_rows.insert(place.clone())
+        } else {
+            self.open_rows.remove(&place)
         };
         let there = self.rows.insert(place, filled(row, change, old.as_ref()));
         assert!(

@@ -24,9 +24,10 @@ impl View {
         let select = |source: &str| format!("SELECT {columns} FROM {source} WHERE {condition}");
         let sql = select(self.source.as_deref().unwrap_or(table));
         let expected = self.placed(database, &sql);
-        let must_hold = match self.may_lack {
-            true => self.placed(database, &select(table)),
-            false => BTreeMap::new(),
+        let must_hold = if self.may_lack {
+            self.placed(database, &select(table))
+        } else {
+            BTreeMap::new()
         };
         let held: BTreeMap<&String, Map<String, Value>> = self
             .rows
@@ -89,9 +90,10 @@ impl View {
         let mut placed = BTreeMap::new();
         for row in database.rows(sql) {
             let row = row.as_object().unwrap();
-            let place = match self.key.is_empty() {
-                true => place_in(&placed, row),
-                false => self.key_of(row),
+            let place = if self.key.is_empty() {
+                place_in(&placed, row)
+            } else {
+                self.key_of(row)
             };
             placed.insert(place, row.clone());
         }
