@@ -30,10 +30,10 @@ use crate::types::json::Numbers;
 const SUBPROTOCOL: &str = "walcast.v1";
 /// A connection's read buffer: client messages are small, and every connection holds one.
 const READ_BUFFER_BYTES: usize = 1024;
-/// The amount that a connection gathers before it writes: several frames go out in one write.
+/// The amount that a connection gathers before it writes: several small frames go out in one write.
 const WRITE_BUFFER_BYTES: usize = 8 * 1024;
-/// The most that a connection ever keeps of what the kernel did not take: what is gathered, one fragment, and answers
-/// to pings. Nothing that a session does fills it: it waits for the client long before.
+/// The most that a connection ever gathers of what the kernel did not take: small frames, and answers to pings. Nothing
+/// that a session does fills it: it waits for the client long before.
 const MAX_WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
 /// The state that every session gets, and the tracker by which they are waited for.

@@ -134,7 +134,7 @@ enum Event<H: Log> {
 pub struct Session<H: Log> {
     shared: Arc<Services<H>>,
     caller: Caller,
-    wire: Wire<WebSocketStream<Socket>>,
+    wire: Wire,
     /// A ping of the client's may not have been answered yet.
     owes_pong: bool,
     /// The history that the client was told of. Positions of another mean nothing to it.

@@ -1,16 +1,18 @@
-//! [`Wire`]: the sending side of a client's websocket. Several frames go out in one write.
+//! [`Wire`]: the sending side of a client's websocket. Several small frames go out in one write, and large ones from
+//! where they are.
 
 use std::pin::pin;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::{FutureExt, Sink, SinkExt, Stream, StreamExt};
+use futures_util::{FutureExt, SinkExt, StreamExt};
+use tokio_tungstenite::WebSocketStream;
 use tungstenite::protocol::CloseFrame;
-use tungstenite::protocol::frame::Frame;
-use tungstenite::protocol::frame::coding::{Data, OpCode};
+use tungstenite::protocol::frame::coding::Data;
 use tungstenite::{Error, Message, Utf8Bytes};
 
+use super::socket::{Outgoing, Socket};
 use crate::delivery::{Delivery, Outbox};
 use crate::event::Timestamp;
 use crate::protocol::{CloseCode, ErrorMessage, ServerMessage};
@@ -42,14 +44,15 @@ impl From<Error> for Lost {
 
 /// A websocket, and what is counted of it.
 #[derive(Debug)]
-pub(super) struct Wire<S> {
-    pub(super) socket: S,
+pub(super) struct Wire {
+    pub(super) socket: WebSocketStream<Socket>,
     metrics: Arc<Metrics>,
     pub(super) patience: Patience,
 }
 
-/// A larger message goes out in fragments of this size, in bytes: the socket copies what it is given, moves the rest at
-/// every write, and never gives back what the largest frame took.
+/// A larger message is not copied to be sent with others in one write, in bytes.
+const COPIED_BYTES: usize = 8 * 1024;
+/// A larger message goes out in fragments of this size, in bytes: a client may not take larger frames.
 const FRAGMENT_BYTES: usize = 32 * 1024;
 /// A client that takes nothing for so long is stalled: nothing is kept for it in memory any more.
 const GRACE: Duration = Duration::from_secs(1);
@@ -57,11 +60,12 @@ const GRACE: Duration = Duration::from_secs(1);
 /// The number of messages that may come between our close frame and its answer. Whoever sends more is not waited for.
 const MAX_AFTER_CLOSE: usize = 1000;
 
-impl<S> Wire<S>
-where
-    S: Sink<Message, Error = Error> + Stream<Item = Result<Message, Error>> + Unpin,
-{
-    pub(super) fn new(socket: S, metrics: Arc<Metrics>, stall_timeout: Duration) -> Wire<S> {
+impl Wire {
+    pub(super) fn new(
+        socket: WebSocketStream<Socket>,
+        metrics: Arc<Metrics>,
+        stall_timeout: Duration,
+    ) -> Wire {
         Wire {
             socket,
             patience: Patience {
@@ -137,7 +141,11 @@ where
     }
 
     async fn feed_unless_stalled(&mut self, text: Utf8Bytes) -> Result<Pace, Lost> {
-        match in_time(GRACE, std::future::poll_fn(|cx| self.socket.poll_ready_unpin(cx))).await {
+        let ready = match is_copied(&text) {
+            true => in_time(GRACE, std::future::poll_fn(|cx| self.socket.poll_ready_unpin(cx))).await,
+            false => in_time(GRACE, self.socket.flush()).await,
+        };
+        match ready {
             Err(Lost::Stalled) => return Ok(Pace::Stalled),
             ready => ready?,
         }
@@ -149,19 +157,27 @@ where
         self.metrics.sent_messages.inc();
         self.metrics.sent_bytes.inc_by(text.len() as u64);
         let Wire { socket, patience, .. } = self;
-        if text.len() <= FRAGMENT_BYTES {
+        if is_copied(&text) {
             return patience.wait(socket.feed(Message::Text(text))).await;
         }
         let mut rest = Bytes::from(text);
         let mut opcode = Data::Text;
         while !rest.is_empty() {
             let fragment = rest.split_to(rest.len().min(FRAGMENT_BYTES));
-            let frame = Frame::message(fragment, OpCode::Data(opcode), rest.is_empty());
-            patience.wait(socket.feed(Message::Frame(frame))).await?;
+            // Behind what was gathered.
+            patience.wait(socket.flush()).await?;
+            socket
+                .get_mut()
+                .put(Outgoing::new(opcode, rest.is_empty(), fragment));
             opcode = Data::Continue;
         }
         Ok(())
     }
+}
+
+/// True if a message is gathered with others.
+fn is_copied(text: &str) -> bool {
+    text.len() <= COPIED_BYTES
 }
 
 /// The time that a client may take nothing, and what that costs it.
