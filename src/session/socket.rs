@@ -70,7 +70,8 @@ impl Socket {
     /// dropped with something unread in it takes the close frame with it. It does not read on and on.
     pub(super) async fn drain(&mut self) -> io::Result<()> {
         self.stream.shutdown().await?;
-        let mut rest = [0; 4096];
+        // Not in the future itself: every session would hold the space all along.
+        let mut rest = vec![0; 4096];
         let mut bytes = 0;
         while bytes < MAX_DRAINED_BYTES {
             match self.stream.read(&mut rest).await? {

@@ -204,7 +204,8 @@ impl<H: Log> Session<H> {
                 return self.unreadable(&error).await;
             }
         };
-        let goes_on = self.reading(reading);
+        // In a box, since it is moved into what holds the share.
+        let goes_on = Box::pin(self.reading(reading));
         match share {
             Some(share) => share.during(goes_on).await,
             None => goes_on.await,
