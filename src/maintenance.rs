@@ -162,7 +162,7 @@ impl Maintenance {
         }
         let standbys = connection.standbys(&self.source.slot)?;
         self.standbys.set(standbys > 0);
-        self.metrics.standbys.set(standbys.into());
+        self.metrics.standbys.set(standbys);
         self.metrics.publications_missing.set(missing.len() as i64);
         self.metrics
             .slot_lost

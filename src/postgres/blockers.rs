@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::connection::Connection;
 use super::error::Error;
+use super::select::PgType;
 use super::slot::{SlotName, WRITTEN};
 use crate::event::quote_literal;
 use crate::lsn::Lsn;
@@ -40,39 +41,41 @@ impl Connection {
     /// keeps the server from moving a slot's `restart_lsn`. A role without `pg_read_all_stats` sees its own sessions
     /// only.
     pub fn slot_creation_blockers(&mut self) -> Result<Vec<Blocker>, Error> {
-        let sessions = self.query(
+        let sessions = self.select(
             "SELECT pid, pg_catalog.format('pid %s (%s, %s): %s for %s', pid, coalesce(usename, '?'), \
              coalesce(nullif(application_name, ''), 'no application_name'), coalesce(state, '?'), \
              pg_catalog.date_trunc('second', pg_catalog.now() - xact_start)), wait_event = 'SyncRep' \
              FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL AND pid <> pg_catalog.pg_backend_pid() \
              ORDER BY xact_start",
+            &[],
         )?;
-        let prepared = self.query(
+        let prepared = self.select(
             "SELECT gid, pg_catalog.format('prepared transaction %L (%s, %s): since %s', gid, owner, database, prepared) \
              FROM pg_catalog.pg_prepared_xacts ORDER BY prepared",
+            &[],
         )?;
         let mut blockers = Vec::new();
         for row in &prepared {
             blockers.push(Blocker {
                 pid: None,
-                description: row.text(1, "prepared transaction")?.to_owned(),
+                description: row.get(1, "prepared transaction")?,
                 cure: format!(
                     "ROLLBACK PREPARED {};",
-                    quote_literal(row.text(0, "gid")?).trim_start()
+                    quote_literal(row.get(0, "gid")?).trim_start()
                 ),
             });
         }
         for row in &sessions {
-            let pid = row.parse(0, "pid")?;
-            let description = row.text(1, "session")?;
-            blockers.push(match row.is_true(2) {
+            let pid = row.get::<i32>(0, "pid")?.cast_unsigned();
+            let description: &str = row.get(1, "session")?;
+            blockers.push(match row.get(2, "wait_event")? {
                 // If it waits for ourselves, it does so until the slot is there, which waits for it.
-                true => Blocker {
+                Some(true) => Blocker {
                     pid: Some(pid),
                     description: format!("{description}, its commit waiting for a synchronous standby"),
                     cure: format!("SELECT pg_cancel_backend({pid}); which lets it commit without waiting"),
                 },
-                false => Blocker {
+                _ => Blocker {
                     pid: Some(pid),
                     description: description.to_owned(),
                     cure: format!("SELECT pg_terminate_backend({pid});"),
@@ -84,13 +87,14 @@ impl Connection {
 
     /// For how long the oldest transaction that has written, or is prepared, has been open.
     pub fn oldest_transaction(&mut self) -> Result<Duration, Error> {
-        let row = self.query_one(
+        let row = self.select_one(
             "the oldest transaction",
             "SELECT pg_catalog.floor(extract(epoch FROM pg_catalog.now() - pg_catalog.min(began)))::int8 FROM ( \
              SELECT xact_start FROM pg_catalog.pg_stat_activity WHERE backend_xid IS NOT NULL \
              UNION ALL SELECT prepared FROM pg_catalog.pg_prepared_xacts) open (began)",
+            &[],
         )?;
-        let seconds: Option<i64> = row.optional(0, "age")?;
+        let seconds: Option<i64> = row.get(0, "age")?;
         Ok(Duration::from_secs(
             seconds.unwrap_or(0).try_into().unwrap_or_default(),
         ))
@@ -122,17 +126,17 @@ impl Connection {
     }
 
     /// The number of sessions that wait for the slot to be free.
-    pub fn standbys(&mut self, name: &SlotName) -> Result<u32, Error> {
-        let name = quote_literal(name.as_str());
+    pub fn standbys(&mut self, name: &SlotName) -> Result<i64, Error> {
         let sql = format!(
             "SELECT pg_catalog.count(DISTINCT l.pid) FROM pg_catalog.pg_locks l \
              WHERE l.locktype = 'advisory' AND l.objsubid = 2 AND l.classid = {WAITING} AND l.granted \
-             AND l.objid::int8 = pg_catalog.hashtext({name})::int8 & 4294967295 \
+             AND l.objid::int8 = pg_catalog.hashtext($1)::int8 & 4294967295 \
              AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()) \
              AND l.pid IS DISTINCT FROM \
-             (SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = {name})"
+             (SELECT active_pid FROM pg_catalog.pg_replication_slots WHERE slot_name = $1)"
         );
-        self.query_one("the slot's standbys", &sql)?.parse(0, "count")
+        let row = self.select_one("the slot's standbys", &sql, &[(&name.as_str(), PgType::TEXT)])?;
+        row.get(0, "count")
     }
 
     /// The reader of the slot now; `None` if nobody does, or if there is no such slot.

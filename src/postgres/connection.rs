@@ -13,9 +13,9 @@ use super::buffer::{Buffer, Taken};
 use super::connect;
 use super::error::Error;
 use super::link::{Deadline, Encrypted, Link};
+use super::select::PgType;
 use super::session::Settings;
 use super::wire::{Message, RawMessage, WireError};
-use crate::event::quote_literal;
 
 /// The time that the server may take for each message of an answer, unless [`Connection::set_read_timeout`] says
 /// otherwise.
@@ -28,7 +28,7 @@ pub(super) const BUFFER: usize = 16 * 1024;
 /// The largest message in answer to a statement: a row of it, in the first place.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
 /// The largest answer to a statement.
-const MAX_ANSWER: usize = 256 * 1024 * 1024;
+pub(super) const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
 /// A session with the server.
 ///
@@ -154,7 +154,7 @@ impl Connection {
 
     /// True if the database's encoding has all characters of a text.
     pub fn can_hold(&mut self, text: &str) -> Result<bool, Error> {
-        match self.query(&format!("SELECT {}", quote_literal(text))) {
+        match self.select("SELECT $1", &[(&text, PgType::TEXT)]) {
             Ok(_) => Ok(true),
             Err(error) if matches!(error.sqlstate(), Some("22P05" | "22021")) => Ok(false),
             Err(error) => Err(error),
@@ -190,12 +190,17 @@ impl Connection {
         let mut message = BytesMut::new();
         let building = Error::io("building a query");
         match &self.settings.each_time {
-            Some(set) if !self.in_transaction => {
+            Some(set) if self.needs_settings() => {
                 frontend::query(&format!("{set}{sql}"), &mut message).map_err(building)?;
             }
             _ => frontend::query(sql, &mut message).map_err(building)?,
         }
         self.send(&message)
+    }
+
+    /// True if the settings have to go before the next statement.
+    pub(super) fn needs_settings(&self) -> bool {
+        self.settings.each_time.is_some() && !self.in_transaction
     }
 
     pub(super) fn send(&self, bytes: &[u8]) -> Result<(), Error> {
@@ -343,12 +348,6 @@ impl Row {
     pub(super) fn is_true(&self, index: usize) -> bool {
         self.get(index) == Some("t")
     }
-}
-
-/// A comma-separated list of SQL string constants.
-pub(super) fn quote_literals<'a>(texts: impl IntoIterator<Item = &'a str>) -> String {
-    let quoted: Vec<String> = texts.into_iter().map(quote_literal).collect();
-    quoted.join(", ")
 }
 
 /// `15.18 (Debian …)` is 150018, `19beta1` is 190000; 0 if it is nothing of the kind.

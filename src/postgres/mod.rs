@@ -4,6 +4,10 @@
 //! naps for a fraction of a millisecond between reads (see [`Receiver`]), which an async runtime's timers cannot do,
 //! and everything else here is rare. One [`Connection`] serves replication and ordinary SQL, so that one connection
 //! string means the same for both.
+//!
+//! Ordinary queries have bound parameters and typed answers by `postgres-types` (see `select`). `tokio-postgres`, which
+//! has these values from there, was tried over our sockets for them: a session for replication takes neither its
+//! parameters nor its binary answers, so this connection stays as it is, and the library came beside it.
 
 mod auth;
 mod blockers;
@@ -20,6 +24,7 @@ mod portal;
 mod preflight;
 mod publication_tables;
 mod replication;
+mod select;
 mod session;
 mod slot;
 mod standby_slots;
@@ -45,6 +50,7 @@ pub use portal::Fetched;
 pub use preflight::{Code, Finding, Requirements, Severity, check};
 pub use publication_tables::publication_tables;
 pub use replication::StatusUpdate;
+pub(crate) use select::{PgType, TypedRow};
 pub use session::{NAMES_IN_VALUES, PINNED};
 pub use slot::{NameError, Plugin, Publication, SlotName, SlotState, SystemIdentity, TimelineSwitch};
 pub use standby_slots::Absent;

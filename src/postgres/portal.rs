@@ -39,7 +39,7 @@ impl Connection {
         &mut self,
         sql: &str,
         values: &[Option<String>],
-        go_on: impl FnMut() -> bool,
+        mut go_on: impl FnMut() -> bool,
     ) -> Result<Vec<Field>, Error> {
         let mut messages = BytesMut::new();
         let building = Error::io("building a statement");
@@ -63,7 +63,7 @@ impl Connection {
         frontend::sync(&mut messages);
         self.send(&messages)?;
         let mut fields = Vec::new();
-        self.answers(go_on, |message| {
+        self.answers(Some(&mut go_on), |message| {
             if let Message::RowDescription(description) = message {
                 fields = description.fields()?;
             }
@@ -76,7 +76,7 @@ impl Connection {
     pub fn fetch(
         &mut self,
         rows: u32,
-        go_on: impl FnMut() -> bool,
+        mut go_on: impl FnMut() -> bool,
         mut take: impl FnMut(&[u8]),
     ) -> Result<Fetched, Error> {
         let mut messages = BytesMut::new();
@@ -85,7 +85,7 @@ impl Connection {
         frontend::sync(&mut messages);
         self.send(&messages)?;
         let (mut fetched, mut tuple) = (Fetched::All, Vec::new());
-        self.answers(go_on, |message| {
+        self.answers(Some(&mut go_on), |message| {
             match message {
                 Message::DataRow(row) => {
                     tuple.clear();
@@ -100,17 +100,19 @@ impl Connection {
         Ok(fetched)
     }
 
-    /// Reads until the server is ready for the next statement. While it is silent, `go_on` is asked; once it says no,
-    /// the statement is cancelled.
-    fn answers(
+    /// Reads until the server is ready for the next statement. While it is silent, `go_on` is asked, if there is one;
+    /// once it says no, the statement is cancelled.
+    pub(super) fn answers(
         &mut self,
-        mut go_on: impl FnMut() -> bool,
+        mut go_on: Option<&mut dyn FnMut() -> bool>,
         mut take: impl FnMut(Message<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut failure = None;
         let mut cancelled = false;
         loop {
-            while !cancelled && !self.is_message_near(Instant::now() + ASK_INTERVAL)? {
+            while let Some(go_on) = go_on.as_mut().filter(|_| !cancelled)
+                && !self.is_message_near(Instant::now() + ASK_INTERVAL)?
+            {
                 if !go_on() {
                     self.cancel()?;
                     cancelled = true;

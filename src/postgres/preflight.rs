@@ -13,10 +13,11 @@ mod wal2json;
 use std::fmt;
 
 use super::Purpose;
-use super::connection::{Connection, Row, quote_literals};
+use super::connection::Connection;
 use super::conninfo::ConnInfo;
 use super::error::Error;
 use super::publication_tables::publication_tables;
+use super::select::{PgType, TypedRow};
 use super::slot::{Plugin, Publication, SlotName};
 use crate::event::quote_identifier;
 
@@ -127,6 +128,7 @@ pub fn check(info: &ConnInfo, wanted: &Requirements) -> Result<Vec<Finding>, Err
     let mut inspection = Inspection {
         sql: Connection::connect(info, Purpose::Query)?,
         wanted,
+        publications: wanted.publications.iter().map(Publication::as_str).collect(),
         findings: Vec::new(),
     };
     inspection.server()?;
@@ -156,6 +158,8 @@ const LISTED: usize = 5;
 struct Inspection<'a> {
     sql: Connection,
     wanted: &'a Requirements,
+    /// The names of the publications.
+    publications: Vec<&'a str>,
     findings: Vec<Finding>,
 }
 
@@ -191,13 +195,14 @@ impl Inspection<'_> {
                 "Upgrade Postgres.",
             );
         }
-        let row = self.sql.query_one(
+        let row = self.sql.select_one(
             "preflight",
             "SELECT pg_catalog.current_setting('wal_level'), pg_catalog.pg_is_in_recovery(), \
              pg_catalog.getdatabaseencoding()",
+            &[],
         )?;
         // Since 19 `replica` will do: logical decoding is switched on by the first slot.
-        let level = row.get(0).unwrap_or_default();
+        let level: &str = row.get(0, "wal_level")?;
         if level != "logical" && (version < 190_000 || level == "minimal") {
             self.blocks(
                 Code::WalLevel,
@@ -205,13 +210,14 @@ impl Inspection<'_> {
                 "ALTER SYSTEM SET wal_level = logical;  -- then restart the server",
             );
         }
-        if row.is_true(1) && version < 160_000 {
+        let in_recovery: bool = row.get(1, "pg_is_in_recovery")?;
+        if in_recovery && version < 160_000 {
             self.blocks(
                 Code::InRecovery,
                 "the server is a standby, and before version 16 a standby cannot decode its log",
                 "Connect to the primary; with several hosts add target_session_attrs=primary.",
             );
-        } else if row.is_true(1) {
+        } else if in_recovery {
             self.warns(
                 Code::InRecovery,
                 "the server is a standby: changes arrive later, and slots and publications are made on the primary's terms",
@@ -232,7 +238,7 @@ impl Inspection<'_> {
                  SELECT pg_reload_conf();",
             );
         }
-        if row.get(2) == Some("SQL_ASCII") {
+        if row.get::<&str>(2, "encoding")? == "SQL_ASCII" {
             self.blocks(
                 Code::Encoding,
                 "the database's encoding is SQL_ASCII: nobody can tell which characters its bytes are",
@@ -244,20 +250,19 @@ impl Inspection<'_> {
 
     /// Publications without tables, or of some operations only.
     fn what_is_published(&mut self) -> Result<(), Error> {
-        let rows = self.sql.query(&format!(
+        let rows = self.of_publications(&format!(
             "SELECT p.pubname, \
                  EXISTS (SELECT 1 FROM {} t WHERE t.pubname = p.pubname), \
                  pg_catalog.concat_ws(', ', CASE WHEN NOT pubinsert THEN 'insert' END, \
                      CASE WHEN NOT pubupdate THEN 'update' END, CASE WHEN NOT pubdelete THEN 'delete' END, \
                      CASE WHEN NOT pubtruncate THEN 'truncate' END) \
-             FROM pg_catalog.pg_publication p WHERE {} ORDER BY 1",
+             FROM pg_catalog.pg_publication p WHERE p.pubname = ANY ($1) ORDER BY 1",
             self.publication_tables(),
-            self.is_wanted("p.pubname")
         ))?;
         for row in &rows {
-            let name = row.text(0, "publication")?;
+            let name: &str = row.get(0, "publication")?;
             let sql = quote_identifier(name);
-            if !row.is_true(1) {
+            if !row.get(1, "tables")? {
                 self.warns(
                     Code::PublicationEmpty,
                     format!("the publication {name} has no tables: there is nothing to stream"),
@@ -267,7 +272,8 @@ impl Inspection<'_> {
                     ),
                 );
             }
-            if let Some(left_out) = row.get(2).filter(|text| !text.is_empty()) {
+            let left_out: &str = row.get(2, "operations")?;
+            if !left_out.is_empty() {
                 let cure = self.completion(name)?;
                 self.warns(
                     Code::PublicationPartial,
@@ -332,24 +338,20 @@ impl Inspection<'_> {
         publication_tables(self.sql.server_version_num())
     }
 
-    /// The condition that `column` is one of the publications' names.
-    fn is_wanted(&self, column: &str) -> String {
-        match self.wanted.publications.as_slice() {
-            [] => "false".into(),
-            names => format!(
-                "{column} IN ({})",
-                quote_literals(names.iter().map(Publication::as_str))
-            ),
-        }
+    /// Runs a statement of which `$1` are the publications' names.
+    fn of_publications(&mut self, sql: &str) -> Result<Vec<TypedRow>, Error> {
+        self.sql.select(sql, &[(&self.publications, PgType::TEXT_ARRAY)])
     }
 }
 
-/// The different names in a column of the rows that fit.
-fn names(rows: &[Row], column: usize, fits: impl Fn(&Row) -> bool) -> Vec<String> {
-    let fitting = rows.iter().filter(|row| fits(row));
-    let mut names: Vec<String> = fitting
-        .filter_map(|row| row.get(column).map(str::to_owned))
-        .collect();
+/// The different names in a column.
+fn names(rows: &[TypedRow], column: usize) -> Result<Vec<String>, Error> {
+    let names = rows.iter().map(|row| row.get(column, "name"));
+    Ok(distinct(names.collect::<Result<Vec<String>, Error>>()?))
+}
+
+/// The different ones of the names, in order.
+fn distinct(mut names: Vec<String>) -> Vec<String> {
     names.sort_unstable();
     names.dedup();
     names

@@ -20,7 +20,7 @@ impl Connection {
         if self.server_version_num() < 170_000 {
             return Ok(None);
         }
-        let rows = self.query(
+        let rows = self.select(
             "SELECT named.slot, CASE WHEN s.slot_name IS NULL THEN 'does not exist' \
                  WHEN s.slot_type <> 'physical' THEN 'is no physical slot' \
                  WHEN s.wal_status = 'lost' OR s.invalidation_reason IS NOT NULL THEN 'is lost' \
@@ -30,13 +30,14 @@ impl Connection {
                      pg_catalog.current_setting('synchronized_standby_slots'), ',')) name) named \
              LEFT JOIN pg_catalog.pg_replication_slots s ON s.slot_name = named.slot \
              WHERE NOT pg_catalog.pg_is_in_recovery()",
+            &[],
         )?;
         let (mut names, mut others) = (Vec::new(), Vec::new());
         for row in &rows {
-            let name = row.text(0, "slot")?;
-            match row.get(1) {
+            let name: &str = row.get(0, "slot")?;
+            match row.get::<Option<&str>>(1, "problem")? {
                 Some(what) => names.push(format!("{name} {what}")),
-                None => others.push(name),
+                None => others.push(name.to_owned()),
             }
         }
         let others = others.join(", ");

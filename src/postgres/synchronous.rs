@@ -1,16 +1,16 @@
 //! The commits that wait for a session: the grammar of `synchronous_standby_names`.
 
-use super::connection::{Connection, Row};
+use super::connection::Connection;
 use super::error::Error;
+use super::select::{PgType, TypedRow};
 
 /// Asks for the setting, and for what this session is called.
 pub(super) const SQL: &str = "SELECT pg_catalog.current_setting('synchronous_standby_names'), \
     pg_catalog.current_setting('application_name'), pg_catalog.pg_is_in_recovery()";
 
 /// The setting, if it names the session.
-pub(super) fn read(row: &Row) -> Option<String> {
-    let setting = row.get(0).unwrap_or_default();
-    let named = !row.is_true(2) && names(setting, row.get(1).unwrap_or_default());
+pub(super) fn naming(setting: &str, application_name: &str, in_recovery: bool) -> Option<String> {
+    let named = !in_recovery && names(setting, application_name);
     named.then(|| setting.to_owned())
 }
 
@@ -19,18 +19,22 @@ impl Connection {
     /// have to wait for. (Where several are named, which of them count changes with who is connected; a role without
     /// `pg_read_all_stats` cannot see it.)
     pub fn synchronous_by(&mut self) -> Result<Option<String>, Error> {
-        Ok(read(&self.query_one("synchronous_standby_names", SQL)?))
+        let row = self.query_one("synchronous_standby_names", SQL)?;
+        let text = |index| row.get(index).unwrap_or_default();
+        Ok(naming(text(0), text(1), row.is_true(2)))
     }
 
     /// The processes that hold a lock which the process that reads a slot waits for, one of ours. It takes locks
     /// itself to print rows with composites (`lookup_rowtype_tupdesc` in the server's source).
     pub fn holders_of_what_decoding_waits_for(&mut self, reader: u32) -> Result<Vec<u32>, Error> {
-        let rows = self.query(&format!(
+        let rows = self.select(
             "SELECT holder FROM pg_catalog.pg_stat_activity a, \
              LATERAL pg_catalog.unnest(pg_catalog.pg_blocking_pids(a.pid)) holder \
-             WHERE a.pid = {reader} AND a.wait_event_type = 'Lock'"
-        ))?;
-        rows.iter().map(|row| row.parse(0, "process")).collect()
+             WHERE a.pid = $1 AND a.wait_event_type = 'Lock'",
+            &[(&reader.cast_signed(), PgType::INT4)],
+        )?;
+        let process = |row: &TypedRow| Ok(row.get::<i32>(0, "process")?.cast_unsigned());
+        rows.iter().map(process).collect()
     }
 }
 

@@ -6,7 +6,7 @@ use super::{Error, Snapshots, statement};
 use crate::event::{TableName, quote_identifier};
 use crate::log::Log;
 use crate::matching::Query;
-use crate::postgres::{self, Connection, Row};
+use crate::postgres::{self, Connection, PgType, TypedRow};
 
 /// The right that the role lacks to read a table. `Display` says so in a sentence, with what mends it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,22 +25,23 @@ enum Lacks {
 }
 
 impl Denied {
-    /// Reads the answer to [`statement::rights`].
-    fn read(table: &TableName, row: &Row) -> Option<Denied> {
-        let has_usage = row.get(1) == Some("t");
-        let has_security = row.get(2) == Some("t");
-        let columns = row.get(3);
-        let none_at_all = row.get(4) == Some("t");
+    /// Reads the answer to [`statement::RIGHTS`].
+    fn read(table: &TableName, row: &TypedRow) -> Result<Denied, postgres::Error> {
+        let field = "the role's rights";
+        let has_usage: bool = row.get(1, field)?;
+        let has_security: bool = row.get(2, field)?;
+        let columns: Option<String> = row.get(3, field)?;
+        let none_at_all: bool = row.get(4, field)?;
         let lacks = if has_security && has_usage && columns.is_none() {
             Lacks::RowSecurity
         } else {
             Lacks::Select {
                 usage: !has_usage,
-                columns: columns.filter(|_| !none_at_all).map(str::to_owned),
+                columns: columns.filter(|_| !none_at_all),
             }
         };
-        Some(Denied {
-            role: row.get(0)?.to_owned(),
+        Ok(Denied {
+            role: row.get(0, field)?,
             table: table.clone(),
             lacks,
         })
@@ -83,8 +84,14 @@ impl<H: Log> Snapshots<H> {
         let Some(relation) = query.relation() else {
             return refusal.into();
         };
-        let row = connection.query_one("the role's rights", &statement::rights(query.view(relation)));
-        let denied = row.ok().and_then(|row| Denied::read(&relation.table, &row));
-        denied.map_or(refusal.into(), Error::Denied)
+        let view = query.view(relation);
+        let columns: Vec<&str> = view.columns().map(|(_, column)| column.name.as_str()).collect();
+        let row = connection.select_one(
+            "the role's rights",
+            statement::RIGHTS,
+            &[(&relation.oid, PgType::OID), (&columns, PgType::TEXT_ARRAY)],
+        );
+        let denied = row.and_then(|row| Denied::read(&relation.table, &row));
+        denied.map_or_else(|_| refusal.into(), Error::Denied)
     }
 }

@@ -10,7 +10,7 @@ use super::{Error, Snapshots, statement};
 use crate::event::{Column, Projection, Relation, Tuple};
 use crate::log::{Log, SnapshotBoundary};
 use crate::matching::Query;
-use crate::postgres::{self, Connection, Fetched, Field};
+use crate::postgres::{self, Connection, Fetched, Field, PgType, Publication};
 use crate::protocol::v1::Rows;
 
 /// The number of rows that are asked for at a time.
@@ -75,9 +75,18 @@ impl<H: Log> Snapshots<H> {
         )?;
         self.check_table(relation)?;
         let version = connection.server_version_num();
-        let facts = statement::facts(relation.oid, &self.options.publications, version);
-        let row = connection.query_one("the table's publications", &facts)?;
-        let facts = statement::Facts::read(&row);
+        let publications: Vec<&str> = self
+            .options
+            .publications
+            .iter()
+            .map(Publication::as_str)
+            .collect();
+        let row = connection.select_one(
+            "the table's publications",
+            &statement::facts(version),
+            &[(&relation.oid, PgType::OID), (&publications, PgType::TEXT_ARRAY)],
+        )?;
+        let facts = statement::Facts::read(&row)?;
         let pushed = query
             .predicate()
             .map(|predicate| predicate.to_sql(query.view(relation), query.params()))

@@ -2,11 +2,9 @@
 
 use std::time::Duration;
 
-use crate::event::{Relation, TableName, View};
+use crate::event::{Relation, TableName};
 use crate::filter::Pushed;
-use crate::postgres::{
-    NAMES_IN_VALUES, Publication, Row, publication_tables, quote_identifier, quote_literal,
-};
+use crate::postgres::{Error, NAMES_IN_VALUES, TypedRow, publication_tables, quote_identifier};
 
 /// Begins the transaction that a snapshot reads in. None of this takes the transaction's snapshot yet. Row security
 /// would hide rows without a word: with it off they are an error.
@@ -51,37 +49,25 @@ pub(super) fn hold(table: &TableName) -> String {
 /// Asks whether the table's files, and those of its partitions, are those that they were when the snapshot was taken: a
 /// table that was rewritten or truncated since, before it was held, would seem to be empty. `pg_class` answers as of
 /// the snapshot, and the function as of now.
-pub(super) fn is_unchanged(oid: u32) -> String {
-    format!(
-        "SELECT pg_catalog.bool_and(c.relfilenode = COALESCE(pg_catalog.pg_relation_filenode(c.oid), 0)) \
-         FROM pg_catalog.pg_class c \
-         WHERE c.oid = {oid} OR c.oid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree({oid}) p)"
-    )
-}
+pub(super) const IS_UNCHANGED: &str = "SELECT pg_catalog.bool_and(c.relfilenode = COALESCE(pg_catalog.pg_relation_filenode(c.oid), 0)) \
+     FROM pg_catalog.pg_class c \
+     WHERE c.oid = $1 OR c.oid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p)";
 
 /// Gives the rows' statement the bound that the role, the database or the server has for statements.
 pub(super) const OWN_TIMEOUT: &str = "SET LOCAL statement_timeout TO DEFAULT";
 
 /// Asks what the role lacks to read the columns of a table: its name, whether it may use the schema, whether row-level
 /// security applies to it, which of the columns it may not read, and whether it may read none of the table.
-pub(super) fn rights(view: View<'_>) -> String {
-    let columns: Vec<String> = view
-        .columns()
-        .map(|(_, column)| quote_literal(&column.name))
-        .collect();
-    format!(
-        "SELECT current_user, pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE'), \
+///
+/// `$1` is the table, `$2` are the columns.
+pub(super) const RIGHTS: &str = "SELECT current_user, pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE'), \
              pg_catalog.row_security_active(c.oid), \
              pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) \
-                 FILTER (WHERE a.attname IN ({columns}) AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')), \
-             pg_catalog.bool_and(a.attname IN ({columns})) AND NOT pg_catalog.has_any_column_privilege(c.oid, 'SELECT') \
+                 FILTER (WHERE a.attname = ANY ($2) AND NOT pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')), \
+             pg_catalog.bool_and(a.attname = ANY ($2)) AND NOT pg_catalog.has_any_column_privilege(c.oid, 'SELECT') \
          FROM pg_catalog.pg_class c \
          JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-         WHERE c.oid = {oid} GROUP BY c.oid, c.relnamespace",
-        columns = columns.join(", "),
-        oid = view.relation().oid,
-    )
-}
+         WHERE c.oid = $1 GROUP BY c.oid, c.relnamespace";
 
 /// Takes the snapshot, and asks where it was taken: the list of transactions, whether the server is a standby, a
 /// position that nothing seen lies beyond, the system's identifier, the timeline.
@@ -99,10 +85,8 @@ pub(super) const REPLAYED: &str =
 
 /// Asks of the table, of which the transaction has a lock, what [`Facts`] reads. Of partitions, which are found as of
 /// the snapshot, `to_regclass` says what has their names now, and `pg_partition_tree` keeps those that are still
-/// partitions as they are.
-pub(super) fn facts(oid: u32, publications: &[Publication], version: u32) -> String {
-    let names: Vec<String> = publications.iter().map(|p| quote_literal(p.as_str())).collect();
-    let names = names.join(", ");
+/// partitions as they are. `$1` is the table, `$2` are the publications.
+pub(super) fn facts(version: u32) -> String {
     let condition = |operation: &str| match version {
         150_000.. => format!(
             "CASE WHEN pg_catalog.bool_and(t.qual IS NOT NULL) FILTER (WHERE p.{operation}) \
@@ -127,15 +111,15 @@ pub(super) fn facts(oid: u32, publications: &[Publication], version: u32) -> Str
                              AND NOT pg_catalog.row_security_active(w.oid) \
                              AND pg_catalog.to_regclass(pg_catalog.format('%I.%I', n.nspname, w.relname)) = w.oid \
                              AND w.oid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree(c.oid) p)) \
-                 THEN COALESCE(pg_catalog.json_agg(pg_catalog.format('%I.%I', n.nspname, w.relname) ORDER BY w.oid) \
-                     FILTER (WHERE w.relkind = 'r' AND w.relpersistence = 'p'), '[]') END \
+                 THEN COALESCE(pg_catalog.array_agg(pg_catalog.format('%I.%I', n.nspname, w.relname) ORDER BY w.oid) \
+                     FILTER (WHERE w.relkind = 'r' AND w.relpersistence = 'p'), '{{}}') END \
              FROM tree JOIN pg_catalog.pg_class w ON w.oid = tree.oid AND w.relkind <> 'p' \
              JOIN pg_catalog.pg_namespace n ON n.oid = w.relnamespace) END, \
              (SELECT pg_catalog.string_agg(pg_catalog.quote_ident(a.attname), ', ' ORDER BY a.attnum) \
               FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped) \
          FROM pg_catalog.pg_class c LEFT JOIN ({tables} t JOIN pg_catalog.pg_publication p ON p.pubname = t.pubname) \
-             ON t.relid = c.oid AND t.pubname IN ({names}) \
-         WHERE c.oid = {oid} GROUP BY c.oid, c.relkind",
+             ON t.relid = c.oid AND t.pubname = ANY ($2) \
+         WHERE c.oid = $1 GROUP BY c.oid, c.relkind",
         condition("pubinsert"),
         condition("pubupdate"),
         condition("pubdelete"),
@@ -164,21 +148,23 @@ impl Facts {
     }
 
     /// Reads the answer to [`facts`].
-    pub(super) fn read(row: &Row) -> Facts {
-        let mut conditions: Vec<String> = (1..=3)
-            .filter_map(|operation| row.get(operation).map(str::to_owned))
-            .collect();
+    pub(super) fn read(row: &TypedRow) -> Result<Facts, Error> {
+        let mut conditions: Vec<String> = Vec::new();
+        for operation in 1..=3 {
+            conditions.extend(row.get::<Option<String>>(operation, "a row filter")?);
+        }
         conditions.sort_unstable();
         conditions.dedup();
-        let parts = row.get(5).and_then(|names| serde_json::from_str(names).ok());
-        let parts = parts.zip(row.get(6).map(str::to_owned));
-        let silent = row.get(4).filter(|oids| !oids.is_empty() && parts.is_none());
+        let parts: Option<Vec<String>> = row.get(5, "partitions that log")?;
+        let parts = parts.zip(row.get(6, "columns")?);
+        let silent: Option<&str> = row.get(4, "partitions that do not log")?;
+        let silent = silent.filter(|_| parts.is_none());
         conditions.extend(silent.map(|oids| format!("tableoid NOT IN ({oids})")));
-        Facts {
-            is_partitioned: row.get(0) == Some("t"),
+        Ok(Facts {
+            is_partitioned: row.get(0, "relkind")?,
             conditions,
             parts,
-        }
+        })
     }
 }
 

@@ -11,7 +11,7 @@ use super::{Error, statement};
 use crate::event::Relation;
 use crate::log::{Entry, Identity, Log, LogReader, PendingVisibility, PgSnapshot, SnapshotBoundary};
 use crate::lsn::{Lsn, Position, Start};
-use crate::postgres::{self, Connection, Row};
+use crate::postgres::{self, Connection, PgType, TypedRow};
 
 /// The time that a standby, or the journal, may take to come as far as a snapshot needs.
 const CATCH_UP: Duration = Duration::from_secs(60);
@@ -33,13 +33,13 @@ struct Taken {
 }
 
 impl Taken {
-    fn read(row: &Row) -> Result<Taken, Error> {
+    fn read(row: &TypedRow) -> Result<Taken, Error> {
         Ok(Taken {
             view: row.parse(0, "snapshot")?,
-            on_standby: row.get(1) == Some("t"),
-            position: row.parse(2, "position")?,
-            system_id: row.parse(3, "system identifier")?,
-            timeline: row.parse(4, "timeline")?,
+            on_standby: row.get(1, "role")?,
+            position: row.get(2, "position")?,
+            system_id: row.get::<i64>(3, "system identifier")?.cast_unsigned(),
+            timeline: row.get::<i32>(4, "timeline")?.cast_unsigned(),
         })
     }
 
@@ -86,7 +86,7 @@ pub(super) fn take<H: Log>(
         // Before the snapshot: all of this is either seen by it or known not to be.
         let taking = pending_visibility.taking();
         let head = history.head();
-        let taken = Taken::read(&connection.query_one("the snapshot", statement::TAKE)?)?;
+        let taken = Taken::read(&connection.select_one("the snapshot", statement::TAKE, &[])?)?;
         taken.check(&history.identity())?;
         let boundary = match (taken.on_standby, replayed) {
             (false, None) => {
@@ -134,10 +134,14 @@ fn hold(
     connection
         .query_while(&statement::hold(&relation.table), is_wanted)
         .map_err(of_table)?;
-    let unchanged = connection.query_one("the table's files", &statement::is_unchanged(relation.oid))?;
+    let unchanged = connection.select_one(
+        "the table's files",
+        statement::IS_UNCHANGED,
+        &[(&relation.oid, PgType::OID)],
+    )?;
+    let unchanged: Option<bool> = unchanged.get(0, "the table's files")?;
     // Another table has the name by now: a database that was created again has it under another OID.
-    let unchanged = unchanged.get(0).ok_or(Error::TableChanged)?;
-    Ok(unchanged == "t")
+    unchanged.ok_or(Error::TableChanged)
 }
 
 /// Waits until a standby has replayed what the journal holds, and says how far it has; `None` of a primary.
@@ -149,11 +153,11 @@ fn wait_for_standby<H: Log>(
     let began = Instant::now();
     let wanted = history.head();
     loop {
-        let row = connection.query_one("how far the standby has come", statement::REPLAYED)?;
-        if row.get(0) != Some("t") {
+        let row = connection.select_one("how far the standby has come", statement::REPLAYED, &[])?;
+        if !row.get(0, "role")? {
             return Ok(None);
         }
-        let replayed: Lsn = row.parse(1, "position")?;
+        let replayed: Lsn = row.get(1, "position")?;
         if replayed >= wanted {
             return Ok(Some(replayed));
         }
@@ -182,8 +186,8 @@ fn untold<H: Log>(
     mut is_wanted: impl FnMut() -> bool,
 ) -> Result<Option<Lsn>, Error> {
     // A while later, so that the end of whatever was seen has been noted.
-    let row = connection.query_one("how far the standby has come", statement::REPLAYED)?;
-    let until: Lsn = row.parse(1, "position")?;
+    let row = connection.select_one("how far the standby has come", statement::REPLAYED, &[])?;
+    let until: Lsn = row.get(1, "position")?;
     let began = Instant::now();
     while history.head() < until {
         if !is_wanted() {

@@ -4,6 +4,8 @@
 use std::process::Command;
 
 use serde_json::{Value, json};
+use walcast::event::TableName;
+use walcast::postgres::{Catalog, ConnInfo, Publication};
 
 use crate::support::{Client, Database, PROGRAM, Pooler, Setup, eventually, left_out};
 
@@ -116,6 +118,31 @@ fn snapshots_through_a_pooler_say_what_the_stream_says_and_leave_nothing_behind(
             assert_eq!(found, [own, own], "{settings:?}");
         }
     }
+}
+
+#[test]
+fn the_catalog_is_asked_through_a_pooler_under_our_settings_which_stay_behind_with_nobody() {
+    let database = database();
+    database.sql(
+        "CREATE SCHEMA shop; CREATE TYPE shop.kind AS ENUM ('a'); CREATE TABLE u (id int PRIMARY KEY, kind shop.kind);
+         ALTER PUBLICATION pub ADD TABLE u",
+    );
+    let settings = ["pool_mode = transaction\ndefault_pool_size = 1"];
+    let Some(pooler) = Pooler::before(&database, &settings) else {
+        return without_pooler();
+    };
+    let mut application = pooler.connect().unwrap();
+    application.query("SET search_path = shop").unwrap();
+    let mut catalog = Catalog::new(ConnInfo::parse(&pooler.url()).unwrap());
+    let publications = [Publication::new("pub").unwrap()];
+    let table = catalog.table(&publications, &TableName::new("public", "u"));
+    let table = table.unwrap().unwrap();
+    assert_eq!(table.columns[1].ty.name, "shop.kind");
+    // A statement that fails leaves no transaction behind either: the pooler has one session.
+    assert!(catalog.orders_by_code_points("shop.none").is_err());
+    let path = application.query("SHOW search_path").unwrap();
+    assert_eq!(path[0].get(0), Some("shop"));
+    assert_eq!(catalog.tables(&publications).unwrap().len(), 2);
 }
 
 #[test]

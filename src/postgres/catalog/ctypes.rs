@@ -76,18 +76,21 @@ impl Catalog {
         // Any collation that has the ctype folds as all of them do.
         let found = self.session.ask(|version| {
             format!(
-                "SELECT co.oid::pg_catalog.regcollation FROM {COLLATIONS} AND {ctype} = {name} ORDER BY co.oid LIMIT 1",
+                "SELECT co.oid::pg_catalog.regcollation::text FROM {COLLATIONS} AND {ctype} = $1 ORDER BY co.oid LIMIT 1",
                 ctype = of_collation(version),
-                name = quote_literal(name)
             )
-        })?;
-        let Some(collation) = found.first().and_then(|row| row.get(0)) else {
+        }, &[(&name, PgType::TEXT)])?;
+        let found = found
+            .first()
+            .map(|row| row.get::<&str>(0, "collation"))
+            .transpose()?;
+        let Some(collation) = found else {
             tracing::warn!(ctype = %name, "no collation of the database folds letters in this way any more");
             return Ok(());
         };
         tracing::debug!(ctype = %name, collation, "asking how this ctype folds letters");
-        let rows = self.session.ask(|_| letters_sql(collation))?;
-        let why = match (letters(&rows, 1), letters(&rows, 2)) {
+        let rows = self.session.ask(|_| letters_sql(collation), &[])?;
+        let why = match (letters(&rows, 1)?, letters(&rows, 2)?) {
             (Some(lower), Some(upper)) => match CaseMap::learn(name, lower, upper) {
                 Ok(()) => return Ok(()),
                 Err(error) => error.to_string(),
@@ -105,13 +108,14 @@ impl Catalog {
         // The same locale has several spellings; they are few.
         let found = self.session.ask(|version| {
             format!(
-                "SELECT pg_catalog.min(co.oid)::pg_catalog.regcollation FROM {COLLATIONS} AND {is_library} GROUP BY {locale}",
+                "SELECT pg_catalog.min(co.oid)::pg_catalog.regcollation::text FROM {COLLATIONS} AND {is_library} GROUP BY {locale}",
                 is_library = is_library(version),
                 locale = libc_locale(version)
             )
-        })?;
+        }, &[])?;
         let mut order = LibraryOrder::CodePoints;
-        for collation in found.iter().filter_map(|row| row.get(0)) {
+        for row in &found {
+            let collation: &str = row.get(0, "collation")?;
             tracing::debug!(collation, "asking whether this collation orders by code points");
             if !self.orders_by_code_points(collation)? {
                 tracing::warn!(
@@ -142,8 +146,8 @@ impl Catalog {
                          pg_catalog.chr(1) AS first, pg_catalog.chr(1114111) AS last \
                      FROM pg_catalog.generate_series(1, 1114110) i WHERE i NOT BETWEEN 55296 AND 57343) s"
             )
-        })?;
-        Ok(rows.first().is_some_and(|row| row.is_true(0)))
+        }, &[])?;
+        rows.first().map_or(Ok(false), |row| row.get(0, "order"))
     }
 }
 
@@ -179,15 +183,21 @@ fn letters_sql(collation: &str) -> String {
 }
 
 /// The letters that change, each with what the column of that index has for it; `None` if that is not one character.
-fn letters(rows: &[Row], index: usize) -> Option<Vec<(char, char)>> {
-    let changed = rows.iter().filter(|row| row.get(index).is_some());
-    let letter = |row: &Row| {
-        let letter = char::from_u32(row.get(0)?.parse().ok()?)?;
-        let mut other = row.get(index)?.chars();
-        match (other.next(), other.next()) {
-            (Some(other), None) => Some((letter, other)),
-            _ => None,
+fn letters(rows: &[TypedRow], index: usize) -> Result<Option<Vec<(char, char)>>, Error> {
+    let mut letters = Vec::new();
+    for row in rows {
+        let Some(other) = row.get::<Option<&str>>(index, "other case")? else {
+            continue;
+        };
+        let mut other = other.chars();
+        match (
+            char::from_u32(row.get::<i32>(0, "letter")?.cast_unsigned()),
+            other.next(),
+            other.next(),
+        ) {
+            (Some(letter), Some(other), None) => letters.push((letter, other)),
+            _ => return Ok(None),
         }
-    };
-    changed.map(letter).collect()
+    }
+    Ok(Some(letters))
 }

@@ -133,11 +133,9 @@ impl Facts {
     }
 }
 
-/// The expression of the facts of the table `c` of `pg_class`. `ours` are our publications, as SQL constants.
-/// Partitions are found without a lock on any, which `pg_partition_tree` takes; not those of the tables
-/// `without_writers`.
-pub(super) fn sql(ours: &str, version: u32, without_writers: &[u32]) -> String {
-    let ours = if ours.is_empty() { "NULL" } else { ours };
+/// The expression of the facts of the table `c` of `pg_class`. `$1` are our publications. Partitions are found without a
+/// lock on any, which `pg_partition_tree` takes; not those of the tables `$3`.
+pub(super) fn sql(version: u32) -> String {
     let related =
         "(c.oid = r.prrelid OR r.prrelid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid)))";
     // The namespaces of the table and of its ancestors.
@@ -213,37 +211,29 @@ pub(super) fn sql(ours: &str, version: u32, without_writers: &[u32]) -> String {
         "(EXISTS (SELECT 1 FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid \
              AND c.oid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(r.prrelid))) {part_schemas})"
     );
-    let as_root = as_root(ours, version);
-    let writers = match without_writers {
-        [] => WRITERS.to_owned(),
-        without => {
-            let without = super::tables::list(without);
-            format!("CASE WHEN c.oid NOT IN ({without}) THEN {WRITERS} END")
-        }
-    };
+    let as_root = as_root(version);
     format!(
         "pg_catalog.json_build_object('partitioned', c.relkind = 'p', 'as_root', {as_root}, \
          'ours', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object('insert', p.pubinsert, \
              'update', p.pubupdate, 'delete', p.pubdelete, 'truncate', p.pubtruncate, 'filter', {filter})), '[]') \
-             FROM pg_catalog.pg_publication p WHERE p.pubname IN ({ours}) AND {has_it}), \
+             FROM pg_catalog.pg_publication p WHERE p.pubname = ANY ($1) AND {has_it}), \
          'of_partitions', CASE WHEN c.relkind = 'p' THEN (SELECT coalesce(pg_catalog.json_agg( \
              pg_catalog.json_build_object('insert', p.pubinsert, 'update', p.pubupdate, 'delete', p.pubdelete, \
                  'truncate', p.pubtruncate)), '[]') \
-             FROM pg_catalog.pg_publication p WHERE p.pubname IN ({ours}) AND NOT {has_it} AND {has_parts}) \
+             FROM pg_catalog.pg_publication p WHERE p.pubname = ANY ($1) AND NOT {has_it} AND {has_parts}) \
              ELSE '[]' END, \
          'lists', {lists}, 'filters', {filters}, 'ungenerated', {ungenerated}, \
          'publications', (SELECT pg_catalog.json_agg(p.pubname ORDER BY p.pubname) FROM pg_catalog.pg_publication p \
              WHERE (p.pubupdate OR p.pubdelete) AND {has_it}), \
-         'stored', {stored}, 'virtual_', {virtual_}, 'writers', {writers})",
+         'stored', {stored}, 'virtual_', {virtual_}, 'writers', CASE WHEN c.oid <> ALL ($3) THEN {WRITERS} END)",
         stored = columns_of('s'),
         virtual_ = columns_of('v'),
     )
 }
 
-/// The condition that changes of `c` of `pg_class` are published as an ancestor's: of all that our publications
+/// The condition that changes of `c` of `pg_class` are published as an ancestor's: of all that our publications, `$1`,
 /// publish by their root, whatever another of them has of the partition itself.
-pub(super) fn as_root(ours: &str, version: u32) -> String {
-    let ours = if ours.is_empty() { "NULL" } else { ours };
+pub(super) fn as_root(version: u32) -> String {
     let by_schema = match version {
         150_000.. => {
             "OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication_namespace s JOIN pg_catalog.pg_class u \
@@ -254,7 +244,7 @@ pub(super) fn as_root(ours: &str, version: u32) -> String {
     format!(
         "(c.relispartition AND EXISTS (SELECT 1 FROM pg_catalog.pg_publication p, \
              pg_catalog.pg_partition_ancestors(c.oid) ancestor(relid) \
-             WHERE p.pubviaroot AND p.pubname IN ({ours}) AND ancestor.relid <> c.oid \
+             WHERE p.pubviaroot AND p.pubname = ANY ($1) AND ancestor.relid <> c.oid \
              AND (p.puballtables OR EXISTS (SELECT 1 FROM pg_catalog.pg_publication_rel r \
                   WHERE r.prpubid = p.oid AND r.prrelid = ancestor.relid) {by_schema})))"
     )

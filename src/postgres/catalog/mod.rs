@@ -18,12 +18,12 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use super::Purpose;
-use super::connection::{Connection, Row, quote_literals};
+use super::connection::Connection;
 use super::conninfo::ConnInfo;
 use super::error::Error;
+use super::select::{Parameter, PgType, TypedRow};
 use super::slot::Publication;
 use super::synchronous;
-use crate::event::quote_literal;
 use crate::event::{Collation, Column, Logging, Relation, StreamColumn, StreamRelation, TableName};
 use crate::log::{Horizon, PgSnapshot};
 use crate::lsn::Lsn;
@@ -116,17 +116,19 @@ impl Catalog {
 
     /// The snapshot of the questions that follow.
     pub fn snapshot(&mut self) -> Result<PgSnapshot, Error> {
-        let rows = self.session.ask(|_| SNAPSHOT.to_owned())?;
-        match rows.first() {
-            Some(row) => row.parse(0, "snapshot"),
-            None => Ok(PgSnapshot::default()),
-        }
+        self.session.ask_one("snapshot", SNAPSHOT)?.parse(0, "snapshot")
     }
 
     /// True if commits may wait for what is confirmed here, see [`Connection::synchronous_by`].
     pub fn names_us_synchronous(&mut self) -> Result<bool, Error> {
-        let rows = self.session.ask(|_| synchronous::SQL.to_owned())?;
-        Ok(rows.first().and_then(synchronous::read).is_some())
+        let question = "synchronous_standby_names";
+        let row = self.session.ask_one(question, synchronous::SQL)?;
+        let setting = synchronous::naming(
+            row.get(0, question)?,
+            row.get(1, question)?,
+            row.get(2, question)?,
+        );
+        Ok(setting.is_some())
     }
 
     /// The transactions that may be written by now and not visible yet; `None` where no commit waits for a standby.
@@ -134,17 +136,20 @@ impl Catalog {
         const WAITS: &str = "SELECT pg_catalog.current_setting('synchronous_standby_names') <> '' \
             AND NOT pg_catalog.pg_is_in_recovery()";
         // An ID of our own: all that were given before are smaller.
-        const NEXT: &str = "BEGIN READ WRITE; SET LOCAL synchronous_commit = off; \
-            SELECT pg_catalog.pg_current_xact_id()::text; COMMIT";
-        let waits = self.session.ask(|_| WAITS.to_owned())?;
-        if waits.first().and_then(|row| row.get(0)) != Some("t") {
+        const NEXT: &str = "SELECT pg_catalog.pg_current_xact_id()::text::int8 \
+            FROM pg_catalog.set_config('synchronous_commit', 'off', true)";
+        if !self
+            .session
+            .ask_one("synchronous_standby_names", WAITS)?
+            .get(0, "setting")?
+        {
             return Ok(None);
         }
-        let next = self.session.ask(|_| NEXT.to_owned())?;
-        let next: u64 = match next.first() {
-            Some(row) => row.parse(0, "transaction ID")?,
-            None => return Ok(None),
-        };
+        let next: i64 = self
+            .session
+            .ask_one("transaction ID", NEXT)?
+            .get(0, "transaction ID")?;
+        let next = next.cast_unsigned();
         let view = self.snapshot()?;
         Ok(Some(Horizon { view, next }))
     }
@@ -286,11 +291,9 @@ impl Catalog {
 
     /// A position that lies behind all that could be seen so far.
     pub(crate) fn seen(&mut self) -> Result<Lsn, Error> {
-        let seen = self.session.ask(|_| tables::WRITTEN.to_owned())?;
-        match seen.first() {
-            Some(row) => row.parse(0, "position"),
-            None => Ok(Lsn::ZERO),
-        }
+        self.session
+            .ask_one("position", tables::WRITTEN)?
+            .get(0, "position")
     }
 
     /// The tables of the publications, as the stream will describe them if nothing changes.
@@ -337,10 +340,14 @@ struct Session {
 
 impl Session {
     /// Asks what `sql` makes of the server's version.
-    fn ask(&mut self, sql: impl Fn(u32) -> String) -> Result<Vec<Row>, Error> {
+    fn ask(
+        &mut self,
+        sql: impl Fn(u32) -> String,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<TypedRow>, Error> {
         self.asked += 1;
         if let Some(mut connection) = self.connection.take() {
-            match connection.query(&sql(connection.server_version_num())) {
+            match connection.select(&sql(connection.server_version_num()), parameters) {
                 // It died while it was idle.
                 Err(error) if error.is_fatal() => {}
                 answer => {
@@ -350,10 +357,19 @@ impl Session {
             }
         }
         let mut connection = Connection::connect(&self.info, Purpose::Query)?;
-        let answer = connection.query(&sql(connection.server_version_num()));
+        let answer = connection.select(&sql(connection.server_version_num()), parameters);
         if !answer.as_ref().is_err_and(Error::is_fatal) {
             self.connection = Some(connection);
         }
         answer
+    }
+
+    /// Asks what has exactly one row.
+    fn ask_one(&mut self, question: &'static str, sql: &str) -> Result<TypedRow, Error> {
+        let mut rows = self.ask(|_| sql.to_owned(), &[])?;
+        rows.pop().ok_or_else(|| Error::Answer {
+            question,
+            problem: "expected one row".into(),
+        })
     }
 }

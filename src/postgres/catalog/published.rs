@@ -24,11 +24,7 @@ impl Catalog {
 
     /// The position up to which the server has written.
     pub fn written(&mut self) -> Result<Lsn, Error> {
-        let written = self.session.ask(|_| WRITTEN.to_owned())?;
-        match written.first() {
-            Some(row) => row.parse(0, "position"),
-            None => Ok(Lsn::ZERO),
-        }
+        self.session.ask_one("position", WRITTEN)?.get(0, "position")
     }
 
     fn lookup(
@@ -37,29 +33,36 @@ impl Catalog {
         table: &TableName,
         commit: Lsn,
     ) -> Result<Lookup, Error> {
-        let names = quote_literals(publications.iter().map(Publication::as_str));
+        let names: Vec<&str> = publications.iter().map(Publication::as_str).collect();
+        let parameters: [Parameter<'_>; 3] = [
+            (&names, PgType::TEXT_ARRAY),
+            (&table.schema, PgType::TEXT),
+            (&table.name, PgType::TEXT),
+        ];
         if publications.is_empty() {
             return Ok(Lookup::Unpublished);
         }
         for _ in 0..LOOKS {
-            let found = self.session.ask(|version| sql(&names, table, version))?;
+            let found = self.session.ask(sql, &parameters)?;
             let Some(row) = found.first() else {
-                let exists = self.session.ask(|_| exists_sql(table))?;
+                let exists = self.session.ask(|_| EXISTS.to_owned(), &parameters)?;
                 return Ok(match exists.is_empty() {
                     true => Lookup::Gone,
                     false => Lookup::Unpublished,
                 });
             };
-            let root = TableName::new(row.text(0, "schema")?, row.text(1, "table")?);
+            let root = TableName::new(row.get::<&str>(0, "schema")?, row.get::<&str>(1, "table")?);
             let scope = Scope::Published(publications, Some(&root));
             // Between two questions it may have been dropped.
             let Some(published) = tables::read(&mut self.session, &scope)?.pop() else {
                 return Ok(Lookup::Gone);
             };
-            if row.is_true(2) {
+            if row.get(2, "root")? {
                 // A column may have changed its name in the partition as in the root.
-                let again = self.session.ask(|version| sql(&names, table, version))?;
-                if again.first().is_none_or(|again| again.get(8) != row.get(8)) {
+                let again = self.session.ask(sql, &parameters)?;
+                let columns = |row: &TypedRow| row.get::<Option<Vec<String>>>(8, "columns of a partition");
+                let again = again.first().map(columns).transpose()?;
+                if again != Some(columns(row)?) {
                     continue;
                 }
                 // No stream of this kind says that a partition was attached, or logs something else.
@@ -74,16 +77,16 @@ impl Catalog {
         })
     }
 
-    fn published_by(&self, row: &Row, published: Table, commit: Lsn) -> Result<Published, Error> {
+    fn published_by(&self, row: &TypedRow, published: Table, commit: Lsn) -> Result<Published, Error> {
         let (seen, layout) = (published.written, published.layout.clone());
         let before = self.layouts.before(published.oid(), commit);
         let renamed = before.map_or_else(Vec::new, |before| before.names_of_others(&layout));
         let is_published = |name: &str| published.columns.iter().any(|column| column.name == name);
         let names = || layout.columns.iter().map(|column| column.name.clone());
         let left_out = names().filter(|name| !is_published(name)).collect();
-        let via_root = row.is_true(2);
+        let via_root = row.get(2, "root")?;
         let order = match via_root {
-            true => own_columns(row.text(8, "columns of a partition")?)?,
+            true => row.get(8, "columns of a partition")?,
             false => names().collect(),
         };
         let Relation {
@@ -113,26 +116,18 @@ impl Catalog {
             renamed,
             left_out,
             via_root,
-            row_filter: row.is_true(3),
-            insert: row.is_true(4),
-            update: row.is_true(5),
-            delete: row.is_true(6),
-            truncate: row.is_true(7),
+            row_filter: row.get(3, "row filter")?,
+            insert: row.get(4, "pubinsert")?,
+            update: row.get(5, "pubupdate")?,
+            delete: row.get(6, "pubdelete")?,
+            truncate: row.get(7, "pubtruncate")?,
         })
     }
 }
 
-fn own_columns(json: &str) -> Result<Vec<String>, Error> {
-    serde_json::from_str(json).map_err(|error| Error::Answer {
-        question: "columns of a partition",
-        problem: error.to_string(),
-    })
-}
-
 /// The table itself or the topmost of its ancestors that the publications list: what its changes are published as. The
-/// operations are those that publications have of any of them.
-fn sql(publications: &str, table: &TableName, version: u32) -> String {
-    let (schema, name) = (quote_literal(&table.schema), quote_literal(&table.name));
+/// operations are those that publications have of any of them. `$1` are our publications, `$2` and `$3` the table's names.
+fn sql(version: u32) -> String {
     let row_filter = match version {
         150_000.. => "pg_catalog.bool_or(t.qual IS NOT NULL)",
         _ => "false",
@@ -141,10 +136,10 @@ fn sql(publications: &str, table: &TableName, version: u32) -> String {
         "SELECT n.nspname, c.relname, c.oid <> named.oid, {row_filter}, \
              pg_catalog.bool_or(pg_catalog.bool_or(p.pubinsert)) OVER (), pg_catalog.bool_or(pg_catalog.bool_or(p.pubupdate)) OVER (), \
              pg_catalog.bool_or(pg_catalog.bool_or(p.pubdelete)) OVER (), pg_catalog.bool_or(pg_catalog.bool_or(p.pubtruncate)) OVER (), \
-             (SELECT pg_catalog.json_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
+             (SELECT pg_catalog.array_agg(a.attname ORDER BY a.attnum) FROM pg_catalog.pg_attribute a \
               WHERE a.attrelid = named.oid AND a.attnum > 0 AND NOT a.attisdropped) \
          FROM (SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-               WHERE n.nspname = {schema} AND c.relname = {name}) named \
+               WHERE n.nspname = $2 AND c.relname = $3) named \
          CROSS JOIN LATERAL (SELECT named.oid AS relid, 0 AS level UNION ALL \
              SELECT a.relid, a.level FROM pg_catalog.pg_partition_ancestors(named.oid) \
              WITH ORDINALITY a(relid, level) WHERE a.relid <> named.oid) ancestor \
@@ -152,17 +147,13 @@ fn sql(publications: &str, table: &TableName, version: u32) -> String {
          JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
          JOIN {tables} t ON t.relid = c.oid \
          JOIN pg_catalog.pg_publication p ON p.pubname = t.pubname \
-         WHERE p.pubname IN ({publications}) \
+         WHERE p.pubname = ANY ($1) \
          GROUP BY n.nspname, c.relname, c.oid, named.oid, ancestor.level \
          ORDER BY ancestor.level DESC LIMIT 1",
         tables = publication_tables(version),
     )
 }
 
-fn exists_sql(table: &TableName) -> String {
-    let (schema, name) = (quote_literal(&table.schema), quote_literal(&table.name));
-    format!(
-        "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
-         WHERE n.nspname = {schema} AND c.relname = {name}"
-    )
-}
+/// Asks whether the database has the table, with the parameters of [`sql`].
+const EXISTS: &str = "SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+     WHERE n.nspname = $2 AND c.relname = $3";

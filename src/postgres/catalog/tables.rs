@@ -116,22 +116,37 @@ pub(super) fn read(session: &mut Session, scope: &Scope<'_>) -> Result<Vec<Table
     if matches!(scope, Scope::Published([], _)) {
         return Ok(Vec::new());
     }
-    let rows = session.ask(|version| sql(scope, version))?;
+    let none: &[u32] = &[];
+    let (publications, oids, without, name) = match *scope {
+        Scope::Oids(oids, publications, without) => (publications, oids, without, None),
+        Scope::Published(publications, name) => (publications, none, none, name),
+    };
+    let publications: Vec<&str> = publications.iter().map(Publication::as_str).collect();
+    let schema = name.map(|name| &name.schema);
+    let table = name.map(|name| &name.name);
+    let parameters: [Parameter<'_>; 5] = [
+        (&publications, PgType::TEXT_ARRAY),
+        (&oids, PgType::OID_ARRAY),
+        (&without, PgType::OID_ARRAY),
+        (&schema, PgType::TEXT),
+        (&table, PgType::TEXT),
+    ];
+    let rows = session.ask(|version| sql(scope, version), &parameters)?;
     let mut tables: Vec<Table> = Vec::new();
     for row in &rows {
-        let oid = row.parse(0, "table's OID")?;
+        let oid = row.get(0, "table's OID")?;
         if tables.last().is_none_or(|table| table.oid != oid) {
             tables.push(read_table(oid, row)?);
         }
         // A table can be without columns.
-        if let (Some(table), Some(attnum)) = (tables.last_mut(), row.optional(6, "attnum")?) {
+        if let (Some(table), Some(attnum)) = (tables.last_mut(), row.get(6, "attnum")?) {
             let column = read_column(attnum, row)?;
             table.layout.columns.push(Numbered {
                 number: attnum,
                 name: column.name.clone(),
                 type_oid: column.type_oid,
             });
-            if row.is_true(13) {
+            if row.get(13, "published")? {
                 table.columns.push(column);
             }
         }
@@ -139,40 +154,40 @@ pub(super) fn read(session: &mut Session, scope: &Scope<'_>) -> Result<Vec<Table
     Ok(tables)
 }
 
-fn read_table(oid: u32, row: &Row) -> Result<Table, Error> {
-    let numbers = |index| -> Vec<i16> {
-        let text = row.get(index).unwrap_or_default();
-        text.split(' ').filter_map(|number| number.parse().ok()).collect()
+fn read_table(oid: u32, row: &TypedRow) -> Result<Table, Error> {
+    let numbers = |index| -> Result<Vec<i16>, Error> {
+        let numbers: Option<Vec<i16>> = row.get(index, "columns of a key")?;
+        Ok(numbers.unwrap_or_default())
     };
     Ok(Table {
         oid,
-        name: TableName::new(row.text(1, "schema")?, row.text(2, "table")?),
-        replica_identity: match row.text(3, "replica identity")? {
+        name: TableName::new(row.get::<&str>(1, "schema")?, row.get::<&str>(2, "table")?),
+        replica_identity: match row.get(3, "replica identity")? {
             "d" => ReplicaIdentity::Default,
             "f" => ReplicaIdentity::Full,
             "i" => ReplicaIdentity::Index,
             _ => ReplicaIdentity::Nothing,
         },
-        facts: Facts::read(row.text(16, "facts of a table")?)?,
-        primary_key: numbers(4),
-        identity_index: numbers(5),
+        facts: Facts::read(row.get(16, "facts of a table")?)?,
+        primary_key: numbers(4)?,
+        identity_index: numbers(5)?,
         columns: Vec::new(),
         layout: Layout {
-            highest: row.parse(14, "number of columns")?,
+            highest: row.get(14, "number of columns")?,
             columns: Vec::new(),
         },
-        written: row.parse(15, "position")?,
+        written: row.get(15, "position")?,
     })
 }
 
-fn read_column(attnum: i16, row: &Row) -> Result<TableColumn, Error> {
+fn read_column(attnum: i16, row: &TypedRow) -> Result<TableColumn, Error> {
     Ok(TableColumn {
         attnum,
-        name: row.text(7, "column")?.to_owned(),
-        type_oid: row.parse(8, "type's OID")?,
-        typmod: row.parse(9, "type modifier")?,
-        type_name: types::unqualified(row.text(10, "type")?),
-        collation: match row.text(11, "collation")? {
+        name: row.get(7, "column")?,
+        type_oid: row.get(8, "type's OID")?,
+        typmod: row.get(9, "type modifier")?,
+        type_name: types::unqualified(row.get(10, "type")?),
+        collation: match row.get(11, "collation")? {
             "none" => Collation::None,
             "ascii" => Collation::Ascii,
             "c" => Collation::C,
@@ -180,7 +195,7 @@ fn read_column(attnum: i16, row: &Row) -> Result<TableColumn, Error> {
             "deterministic" => Collation::Deterministic,
             _ => Collation::Nondeterministic,
         },
-        ctype: ctypes::read(row.get(12)),
+        ctype: ctypes::read(row.get(12, "ctype")?),
     })
 }
 
@@ -189,14 +204,10 @@ pub(super) const WRITTEN: &str = "SELECT CASE WHEN pg_catalog.pg_is_in_recovery(
      THEN GREATEST(pg_catalog.pg_last_wal_receive_lsn(), pg_catalog.pg_last_wal_replay_lsn()) \
      ELSE pg_catalog.pg_current_wal_insert_lsn() END";
 
+/// The question of [`read`], which says what its parameters are.
 fn sql(scope: &Scope<'_>, version: u32) -> String {
     let Source { with, from, column } = Source::of(scope, version);
-    let (publications, without_writers) = match scope {
-        Scope::Oids(_, publications, without) => (publications, *without),
-        Scope::Published(publications, _) => (publications, &[][..]),
-    };
-    let publications = quote_literals(publications.iter().map(Publication::as_str));
-    let facts = facts::sql(&publications, version, without_writers);
+    let facts = facts::sql(version);
     // Once for each table, not once for each column.
     let with = match with.as_str() {
         "" => "WITH".to_owned(),
@@ -205,7 +216,7 @@ fn sql(scope: &Scope<'_>, version: u32) -> String {
     // Only an index that is checked at once identifies rows; one being deferrable does not.
     let key = |which: &str| {
         format!(
-            "(SELECT pg_catalog.array_to_string(i.indkey[0:i.indnkeyatts - 1], ' ') FROM pg_catalog.pg_index i \
+            "(SELECT i.indkey[0:i.indnkeyatts - 1]::int2[] FROM pg_catalog.pg_index i \
              WHERE i.indrelid = c.oid AND i.{which} AND i.indimmediate AND i.indisvalid)"
         )
     };
@@ -231,7 +242,7 @@ fn sql(scope: &Scope<'_>, version: u32) -> String {
     let c_altogether = format!("{libc}d.datcollate IN ('C', 'POSIX') AND d.datctype IN ('C', 'POSIX')");
     format!(
         "{with} facts AS MATERIALIZED (SELECT c.oid, {facts} AS facts FROM {from}) \
-         SELECT c.oid, n.nspname, c.relname, c.relreplident, {primary_key}, {identity_index}, \
+         SELECT c.oid, n.nspname, c.relname, c.relreplident::text, {primary_key}, {identity_index}, \
              a.attnum, a.attname, a.atttypid, a.atttypmod, pg_catalog.format_type(a.atttypid, a.atttypmod), \
              CASE WHEN a.attcollation = 0 THEN 'none' \
                   WHEN NOT co.collisdeterministic THEN 'nondeterministic' \
@@ -242,7 +253,7 @@ fn sql(scope: &Scope<'_>, version: u32) -> String {
                   WHEN co.collprovider = 'd' AND ({c_by_default}) THEN 'c' \
                   WHEN {library} THEN 'library' \
                   ELSE 'deterministic' END, \
-             CASE WHEN a.attcollation = 0 THEN {database_ctype} WHEN co.collisdeterministic THEN {ctype} END, {column}, c.relnatts, ({WRITTEN}), facts.facts \
+             CASE WHEN a.attcollation = 0 THEN {database_ctype} WHEN co.collisdeterministic THEN {ctype} END, {column}, c.relnatts, ({WRITTEN}), facts.facts::text \
          FROM {from} \
          JOIN facts ON facts.oid = c.oid \
          JOIN pg_catalog.pg_database d ON d.datname = pg_catalog.current_database() \
@@ -258,12 +269,6 @@ fn sql(scope: &Scope<'_>, version: u32) -> String {
     )
 }
 
-/// The contents of an `IN (…)`: the OIDs, of which there is at least one.
-pub(super) fn list(oids: &[u32]) -> String {
-    let oids: Vec<String> = oids.iter().map(u32::to_string).collect();
-    oids.join(", ")
-}
-
 /// The source of the tables.
 struct Source {
     /// The beginning of the query.
@@ -276,25 +281,19 @@ struct Source {
 
 impl Source {
     fn of(scope: &Scope<'_>, version: u32) -> Source {
-        let (publications, table) = match scope {
-            Scope::Published(publications, table) => (publications, table),
-            Scope::Oids(oids, ..) => {
+        let only = match scope {
+            Scope::Published(_, None) => "",
+            Scope::Published(_, Some(_)) => " AND p.schemaname = $4 AND p.tablename = $5",
+            Scope::Oids(..) => {
                 return Source {
                     with: String::new(),
-                    from: format!(
-                        "pg_catalog.pg_class c \
-                         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND c.oid IN ({})",
-                        list(oids)
-                    ),
+                    from: "pg_catalog.pg_class c \
+                         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND c.oid = ANY ($2)"
+                        .to_owned(),
                     column: "true",
                 };
             }
         };
-        let names = quote_literals(publications.iter().map(Publication::as_str));
-        let only = table.map_or(String::new(), |table| {
-            let (schema, name) = (quote_literal(&table.schema), quote_literal(&table.name));
-            format!(" AND p.schemaname = {schema} AND p.tablename = {name}")
-        });
         let (listed, from_listed, column) = match version {
             150_000.. => (LISTED, FROM_LISTED, "a.attname = ANY (p.attnames)"),
             _ => ("", "", "a.attgenerated = ''"),
@@ -304,7 +303,7 @@ impl Source {
             with: format!(
                 "WITH published AS MATERIALIZED (SELECT p.relid {listed} \
                      FROM {tables} p {from_listed} \
-                     WHERE p.pubname IN ({names}){only} GROUP BY p.relid)",
+                     WHERE p.pubname = ANY ($1){only} GROUP BY p.relid)",
                 tables = publication_tables(version),
             ),
             // Of what the view lists before version 15, and of partitions, not all is published as itself.
@@ -313,7 +312,7 @@ impl Source {
                  JOIN pg_catalog.pg_class c ON c.oid = p.relid AND pg_catalog.pg_relation_is_publishable(c.oid) \
                      AND NOT {} \
                  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace",
-                facts::as_root(&names, version)
+                facts::as_root(version)
             ),
             column,
         }

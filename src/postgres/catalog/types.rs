@@ -70,6 +70,25 @@ enum Nature {
 /// whose reader follows 128 levels of it; a composite takes four.
 const MAX_DEPTH: u32 = 24;
 
+/// What types are, by their OIDs.
+const FACTS: &str = "SELECT t.oid, \
+                     CASE WHEN t.typtype = 'e' THEN 'enum' WHEN t.typtype = 'd' THEN 'domain' \
+                          WHEN t.typtype = 'c' THEN 'composite' WHEN t.typtype IN ('r', 'm') THEN 'range' \
+                          WHEN t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc THEN 'array' \
+                          WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_cast c JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc \
+                              WHERE c.castsource = t.oid AND c.casttarget = 'json'::pg_catalog.regtype \
+                              AND p.prosrc = 'hstore_to_json') THEN 'hstore' \
+                          WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode \
+                              WHERE o.oprname = '=' AND o.oprleft = t.oid AND o.oprright = t.oid \
+                              AND p.prosrc = 'citext_eq') THEN 'citext' \
+                          WHEN t.typdelim <> ',' THEN 'separated' ELSE 'other' END, \
+                     CASE t.typtype WHEN 'd' THEN t.typbasetype \
+                          WHEN 'r' THEN (SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid) \
+                          WHEN 'm' THEN (SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngmultitypid = t.oid) \
+                          ELSE t.typelem END, \
+                     t.typdelim, t.typcollation <> 0 \
+                 FROM pg_catalog.pg_type t WHERE t.oid = ANY ($1)";
+
 impl Types {
     /// Reads the types that are not known yet, and what they are made of; composites and labels are always read again.
     /// A type that was dropped stays as it was last known.
@@ -110,33 +129,18 @@ impl Types {
     }
 
     fn load_facts(&mut self, session: &mut Session, oids: &[u32]) -> Result<(), Error> {
-        let Some(list) = list(oids.iter().filter(|oid| !self.known.contains_key(oid))) else {
+        let unknown: Vec<u32> = oids
+            .iter()
+            .copied()
+            .filter(|oid| !self.known.contains_key(oid))
+            .collect();
+        if unknown.is_empty() {
             return Ok(());
-        };
-        let rows = session.ask(|_| {
-            format!(
-                "SELECT t.oid, \
-                     CASE WHEN t.typtype = 'e' THEN 'enum' WHEN t.typtype = 'd' THEN 'domain' \
-                          WHEN t.typtype = 'c' THEN 'composite' WHEN t.typtype IN ('r', 'm') THEN 'range' \
-                          WHEN t.typsubscript = 'pg_catalog.array_subscript_handler'::pg_catalog.regproc THEN 'array' \
-                          WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_cast c JOIN pg_catalog.pg_proc p ON p.oid = c.castfunc \
-                              WHERE c.castsource = t.oid AND c.casttarget = 'json'::pg_catalog.regtype \
-                              AND p.prosrc = 'hstore_to_json') THEN 'hstore' \
-                          WHEN EXISTS (SELECT 1 FROM pg_catalog.pg_operator o JOIN pg_catalog.pg_proc p ON p.oid = o.oprcode \
-                              WHERE o.oprname = '=' AND o.oprleft = t.oid AND o.oprright = t.oid \
-                              AND p.prosrc = 'citext_eq') THEN 'citext' \
-                          WHEN t.typdelim <> ',' THEN 'separated' ELSE 'other' END, \
-                     CASE t.typtype WHEN 'd' THEN t.typbasetype \
-                          WHEN 'r' THEN (SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngtypid = t.oid) \
-                          WHEN 'm' THEN (SELECT r.rngsubtype FROM pg_catalog.pg_range r WHERE r.rngmultitypid = t.oid) \
-                          ELSE t.typelem END, \
-                     pg_catalog.ascii(t.typdelim::pg_catalog.text), t.typcollation <> 0 \
-                 FROM pg_catalog.pg_type t WHERE t.oid IN ({list})"
-            )
-        })?;
+        }
+        let rows = session.ask(|_| FACTS.to_owned(), &[(&unknown, PgType::OID_ARRAY)])?;
         for row in &rows {
-            let part = row.parse(2, "type that it is made of")?;
-            let nature = match row.text(1, "nature of a type")? {
+            let part = row.get(2, "type that it is made of")?;
+            let nature = match row.get(1, "nature of a type")? {
                 "enum" => Nature::Enum,
                 "domain" => Nature::Domain(part),
                 "composite" => Nature::Composite,
@@ -144,14 +148,14 @@ impl Types {
                 "array" => Nature::Array(part),
                 "hstore" => Nature::Hstore,
                 "citext" => Nature::Citext,
-                "separated" => Nature::Separated(row.parse(3, "array delimiter")?),
+                "separated" => Nature::Separated(row.get::<i8>(3, "array delimiter")?.cast_unsigned()),
                 _ => Nature::Other,
             };
             let facts = Facts {
                 nature,
-                collatable: row.is_true(4),
+                collatable: row.get(4, "collation")?,
             };
-            self.known.insert(row.parse(0, "type's OID")?, facts);
+            self.known.insert(row.get(0, "type's OID")?, facts);
         }
         Ok(())
     }
@@ -159,25 +163,23 @@ impl Types {
     /// Reads the attributes of those of the types that are composites.
     fn load_attributes(&mut self, session: &mut Session, oids: &[u32]) -> Result<(), Error> {
         let is_composite = |oid: &&u32| matches!(self.nature(**oid), Some(Nature::Composite));
-        let Some(list) = list(oids.iter().filter(is_composite)) else {
+        let composites: Vec<u32> = oids.iter().filter(is_composite).copied().collect();
+        if composites.is_empty() {
             return Ok(());
-        };
-        let rows = session.ask(|_| {
-            format!(
-                "SELECT t.oid, a.attname, a.atttypid, a.attisdropped, a.attnum FROM pg_catalog.pg_type t \
+        }
+        let sql = "SELECT t.oid, a.attname, a.atttypid, a.attisdropped, a.attnum FROM pg_catalog.pg_type t \
                  LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = t.typrelid AND a.attnum > 0 \
-                 WHERE t.oid IN ({list}) ORDER BY t.oid, a.attnum"
-            )
-        })?;
+                 WHERE t.oid = ANY ($1) ORDER BY t.oid, a.attnum";
+        let rows = session.ask(|_| sql.to_owned(), &[(&composites, PgType::OID_ARRAY)])?;
         let mut found: HashMap<u32, Composite> = HashMap::new();
         for row in &rows {
-            let composite = found.entry(row.parse(0, "type's OID")?).or_default();
+            let composite = found.entry(row.get(0, "type's OID")?).or_default();
             // A composite can be without attributes.
-            match row.optional(2, "attribute's type")? {
-                Some(_) if row.is_true(3) => composite.has_dropped = true,
+            match row.get(2, "attribute's type")? {
+                Some(_) if row.get(3, "attisdropped")? => composite.has_dropped = true,
                 Some(type_oid) => composite.attributes.push(FoundAttribute {
-                    name: row.text(1, "attribute")?.to_owned(),
-                    number: row.parse(4, "attnum")?,
+                    name: row.get(1, "attribute")?,
+                    number: row.get(4, "attnum")?,
                     type_oid,
                 }),
                 None => {}
@@ -195,22 +197,20 @@ impl Types {
     /// Reads the labels of those of the types that are enumerations.
     fn load_labels(&mut self, session: &mut Session, oids: &[u32]) -> Result<(), Error> {
         let is_enum = |oid: &&u32| matches!(self.nature(**oid), Some(Nature::Enum));
-        let Some(list) = list(oids.iter().filter(is_enum)) else {
+        let enums: Vec<u32> = oids.iter().filter(is_enum).copied().collect();
+        if enums.is_empty() {
             return Ok(());
-        };
-        let rows = session.ask(|_| {
-            format!(
-                "SELECT t.oid, e.enumlabel, e.oid FROM pg_catalog.pg_type t \
+        }
+        let sql = "SELECT t.oid, e.enumlabel, e.oid FROM pg_catalog.pg_type t \
                  LEFT JOIN pg_catalog.pg_enum e ON e.enumtypid = t.oid \
-                 WHERE t.oid IN ({list}) ORDER BY t.oid, e.enumsortorder"
-            )
-        })?;
+                 WHERE t.oid = ANY ($1) ORDER BY t.oid, e.enumsortorder";
+        let rows = session.ask(|_| sql.to_owned(), &[(&enums, PgType::OID_ARRAY)])?;
         let mut found: HashMap<u32, Labels> = HashMap::new();
         for row in &rows {
-            let labels = found.entry(row.parse(0, "type's OID")?).or_default();
+            let labels = found.entry(row.get(0, "type's OID")?).or_default();
             // An enumeration can be without labels.
-            if let Some(oid) = row.optional(2, "label's OID")? {
-                labels.labels.push(row.text(1, "label")?.to_owned());
+            if let Some(oid) = row.get(2, "label's OID")? {
+                labels.labels.push(row.get(1, "label")?);
                 labels.oids.push(oid);
             }
         }
@@ -229,13 +229,20 @@ impl Types {
         if self.default_ctype.is_some() || !oids.iter().any(is_citext) {
             return Ok(());
         }
-        let rows = session.ask(|version| {
-            format!(
-                "SELECT {} FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()",
-                ctypes::of_database(version)
-            )
-        })?;
-        self.default_ctype = Some(ctypes::read(rows.first().and_then(|row| row.get(0))));
+        let rows = session.ask(
+            |version| {
+                format!(
+                    "SELECT {} FROM pg_catalog.pg_database d WHERE d.datname = pg_catalog.current_database()",
+                    ctypes::of_database(version)
+                )
+            },
+            &[],
+        )?;
+        let name = rows
+            .first()
+            .map(|row| row.get::<Option<&str>>(0, "ctype"))
+            .transpose()?;
+        self.default_ctype = Some(ctypes::read(name.flatten()));
         Ok(())
     }
 
@@ -309,15 +316,14 @@ impl Types {
         if types.is_empty() {
             return Ok(Vec::new());
         }
-        let names: Vec<String> = types
-            .iter()
-            .map(|(oid, typmod)| format!("pg_catalog.format_type({oid}, {typmod})"))
-            .collect();
-        // A table has at most 1600 columns, and an answer at most 1664.
-        let rows = session.ask(|_| format!("SELECT {}", names.join(", ")))?;
-        let row = rows.first();
-        let name = |index| row.and_then(|row| row.get(index)).unwrap_or("???");
-        Ok((0..types.len()).map(|index| unqualified(name(index))).collect())
+        let sql = "SELECT pg_catalog.format_type(t.oid, t.typmod) \
+             FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) WITH ORDINALITY t(oid, typmod, at) ORDER BY t.at";
+        let (oids, typmods): (Vec<u32>, Vec<i32>) = types.iter().copied().unzip();
+        let parameters: [Parameter<'_>; 2] = [(&oids, PgType::OID_ARRAY), (&typmods, PgType::INT4_ARRAY)];
+        let rows = session.ask(|_| sql.to_owned(), &parameters)?;
+        rows.iter()
+            .map(|row| Ok(unqualified(row.get(0, "type")?)))
+            .collect()
     }
 
     /// The least that holds for a column whose collation cannot be asked for any more: where no collation is
@@ -336,7 +342,7 @@ impl Types {
         let sql = "SELECT 1 FROM pg_catalog.pg_collation WHERE NOT collisdeterministic LIMIT 1";
         let exists = match exists {
             Some(exists) => *exists,
-            none => *none.insert(!session.ask(|_| sql.to_owned())?.is_empty()),
+            none => *none.insert(!session.ask(|_| sql.to_owned(), &[])?.is_empty()),
         };
         Ok(match exists {
             false => Collation::Deterministic,
@@ -348,10 +354,4 @@ impl Types {
 /// The name of a type as an application's session has it, to which those of the schema `public` are visible.
 pub(super) fn unqualified(name: &str) -> String {
     name.strip_prefix("public.").unwrap_or(name).to_owned()
-}
-
-/// OIDs for an `IN`; `None` if there are none.
-fn list<'a>(oids: impl Iterator<Item = &'a u32>) -> Option<String> {
-    let list: Vec<String> = oids.map(u32::to_string).collect();
-    (!list.is_empty()).then(|| list.join(", "))
 }

@@ -55,7 +55,9 @@ impl Catalog {
         publications: &[Publication],
         table: &TableName,
     ) -> Result<Unpublished, Error> {
-        let rows = self.session.ask(|version| sql(publications, table, version))?;
+        let names: Vec<&str> = publications.iter().map(Publication::as_str).collect();
+        let parameters: [Parameter<'_>; 2] = [(&names, PgType::TEXT_ARRAY), (&table.name, PgType::TEXT)];
+        let rows = self.session.ask(sql, &parameters)?;
         let found = rows.iter().map(read).collect::<Result<Vec<Found>, Error>>()?;
         let Some(found) = found.iter().find(|found| found.name == *table) else {
             let others: Vec<String> = found.iter().map(|found| found.name.to_string()).collect();
@@ -173,43 +175,41 @@ impl Catalog {
     }
 }
 
-fn read(row: &Row) -> Result<Found, Error> {
-    let root = match (row.get(6), row.get(7)) {
+fn read(row: &TypedRow) -> Result<Found, Error> {
+    let root: (Option<&str>, Option<&str>) = (row.get(6, "root")?, row.get(7, "root")?);
+    let root = match root {
         (Some(schema), Some(name)) => Some(TableName::new(schema, name)),
         _ => None,
     };
     Ok(Found {
-        oid: row.parse(0, "table's OID")?,
-        name: TableName::new(row.text(1, "schema")?, row.text(2, "table")?),
-        kind: row.text(3, "relkind")?.to_owned(),
-        persistence: row.text(4, "relpersistence")?.to_owned(),
-        is_system: row.is_true(5),
+        oid: row.get(0, "table's OID")?,
+        name: TableName::new(row.get::<&str>(1, "schema")?, row.get::<&str>(2, "table")?),
+        kind: row.get(3, "relkind")?,
+        persistence: row.get(4, "relpersistence")?,
+        is_system: row.get(5, "schema")?,
         root,
     })
 }
 
-/// All that is called so in any schema.
-fn sql(publications: &[Publication], table: &TableName, version: u32) -> String {
-    let names = quote_literals(publications.iter().map(Publication::as_str));
+/// All that is called `$2` in any schema; `$1` are our publications.
+fn sql(version: u32) -> String {
     // The topmost that is published by itself: of what is as its root.
     let root = format!(
         "LEFT JOIN LATERAL (SELECT rn.nspname, r.relname FROM pg_catalog.pg_partition_ancestors(c.oid) \
              WITH ORDINALITY ancestor(relid, level) \
              JOIN pg_catalog.pg_class r ON r.oid = ancestor.relid AND r.oid <> c.oid \
              JOIN pg_catalog.pg_namespace rn ON rn.oid = r.relnamespace \
-             JOIN {tables} p ON p.relid = r.oid AND p.pubname IN ({names}) \
+             JOIN {tables} p ON p.relid = r.oid AND p.pubname = ANY ($1) \
              WHERE {as_root} ORDER BY ancestor.level DESC LIMIT 1) root ON true",
         tables = super::super::publication_tables::publication_tables(version),
-        names = if names.is_empty() { "NULL" } else { &names },
-        as_root = facts::as_root(&names, version),
+        as_root = facts::as_root(version),
     );
     format!(
-        "SELECT c.oid, n.nspname, c.relname, c.relkind, c.relpersistence, \
+        "SELECT c.oid, n.nspname, c.relname, c.relkind::text, c.relpersistence::text, \
              n.nspname IN ('pg_catalog', 'information_schema', 'pg_toast'), root.nspname, root.relname \
          FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace {root} \
          WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') \
-             AND pg_catalog.lower(c.relname::pg_catalog.text) = pg_catalog.lower({name}) \
+             AND pg_catalog.lower(c.relname::pg_catalog.text) = pg_catalog.lower($2) \
          ORDER BY n.nspname, c.relname",
-        name = quote_literal(&table.name),
     )
 }

@@ -1,11 +1,12 @@
 //! Tables whose old rows the log does not hold as live queries, or the application's own writes, need them.
 
-use super::publications::{Without, lists};
+use super::publications::Without;
 use super::{Code, Inspection, listed};
-use crate::event::{Caveat, Obstacle, Refusal, Relation, ReplicaIdentity, quote_identifier, quote_literal};
+use crate::event::{Caveat, Obstacle, Refusal, Relation, ReplicaIdentity, quote_identifier};
 use crate::postgres::catalog::Catalog;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::error::Error;
+use crate::postgres::select::PgType;
 
 /// The same finding for several tables.
 struct Group {
@@ -54,10 +55,9 @@ impl Inspection<'_> {
             relation.logging.partitioned && relation.replica_identity != ReplicaIdentity::Full
         };
         for relation in relations.iter().filter(is_weak) {
-            let row = self.sql.query_one(
+            let row = self.sql.select_one(
                 "preflight",
-                &format!(
-                    "WITH RECURSIVE tree(oid) AS (VALUES ({}::pg_catalog.oid) UNION ALL SELECT i.inhrelid FROM tree \
+                "WITH RECURSIVE tree(oid) AS (VALUES ($1) UNION ALL SELECT i.inhrelid FROM tree \
                          JOIN pg_catalog.pg_inherits i ON i.inhparent = tree.oid) \
                      SELECT pg_catalog.bool_or(c.relreplident = 'f'), \
                          pg_catalog.min(c.oid::pg_catalog.regclass::text) FILTER (WHERE is_weak), \
@@ -65,13 +65,13 @@ impl Inspection<'_> {
                      FROM tree JOIN pg_catalog.pg_class c ON c.oid = tree.oid \
                      CROSS JOIN LATERAL (SELECT c.relkind = 'r' AND c.relpersistence = 'p' AND c.relreplident <> 'f' \
                          AS is_weak) w",
-                    relation.oid
-                ),
+                &[(&relation.oid, PgType::OID)],
             )?;
-            let (Some(first), true) = (row.get(1), row.is_true(0)) else {
+            let first: Option<&str> = row.get(1, "partition")?;
+            let (Some(first), Some(true)) = (first, row.get(0, "replica identity")?) else {
                 continue;
             };
-            let count: u64 = row.parse(2, "number of partitions")?;
+            let count: i64 = row.get(2, "number of partitions")?;
             let others = match count {
                 1 => String::new(),
                 count => format!(" and {} more partitions of it", count - 1),
@@ -136,8 +136,8 @@ impl Inspection<'_> {
                 ),
                 tables: vec![relation.table.to_string()],
                 cure: {
-                    let which = format!("{} AND {}", self.is_wanted("p.pubname"), lists(relation.oid));
-                    let anew = self.listed_anew(&which, Without::Filter)?;
+                    let publications = self.publications.clone();
+                    let anew = self.listed_anew(&publications, Some(relation.oid), Without::Filter)?;
                     format!(
                         "Give the table the same row filter in all of them, or none:\n{}",
                         anew.join("\n")
@@ -180,12 +180,8 @@ impl Inspection<'_> {
                 )
             }
             Refusal::ColumnList(publication) => {
-                let which = format!(
-                    "p.pubname = {} AND {}",
-                    quote_literal(publication),
-                    lists(relation.oid)
-                );
-                let anew = self.listed_anew(&which, Without::List)?.join("\n");
+                let anew = self.listed_anew(&[publication], Some(relation.oid), Without::List)?;
+                let anew = anew.join("\n");
                 let publish_all = format!(
                     "have {} publish all columns of {own}:\n{anew}",
                     quote_identifier(publication)

@@ -2,8 +2,9 @@
 
 use super::all_tables::Endangered;
 use super::{Code, Inspection, listed, names};
-use crate::event::{quote_identifier, quote_literal};
+use crate::event::quote_identifier;
 use crate::postgres::error::Error;
+use crate::postgres::select::{Parameter, PgType};
 use crate::postgres::slot::Publication;
 
 impl Inspection<'_> {
@@ -12,21 +13,18 @@ impl Inspection<'_> {
         if self.sql.server_version_num() < 150_000 {
             return Ok(());
         }
-        let (of_wanted, tables) = (self.is_wanted("pubname"), self.publication_tables());
+        let tables = self.publication_tables();
         let table = "pg_catalog.format('%I.%I', schemaname, tablename)";
-        let rows = self.sql.query(&format!(
+        let rows = self.of_publications(&format!(
             "SELECT {table}, pg_catalog.string_agg(pg_catalog.quote_ident(pubname), ', ' ORDER BY pubname), relid \
-             FROM {tables} t WHERE {of_wanted} \
+             FROM {tables} t WHERE pubname = ANY ($1) \
              GROUP BY relid, schemaname, tablename HAVING pg_catalog.count(DISTINCT attnames) > 1 ORDER BY 1"
         ))?;
         for row in &rows {
-            let (table, publications) = (row.text(0, "table")?, row.text(1, "publications")?);
-            let which = format!(
-                "{} AND {}",
-                self.is_wanted("p.pubname"),
-                lists(row.parse(2, "oid")?)
-            );
-            let anew = self.listed_anew(&which, Without::List)?;
+            let table: &str = row.get(0, "table")?;
+            let publications: &str = row.get(1, "publications")?;
+            let all = self.publications.clone();
+            let anew = self.listed_anew(&all, Some(row.get(2, "oid")?), Without::List)?;
             self.blocks(
                 Code::ColumnListsConflict,
                 format!("the publications {publications} publish different columns of {table}: the server fails at its first change"),
@@ -37,17 +35,14 @@ impl Inspection<'_> {
                 ),
             );
         }
-        let rows = self.sql.query(&format!(
-            "SELECT pg_catalog.quote_ident(pubname), {table} FROM {tables} t \
-             WHERE {of_wanted} AND qual IS NOT NULL ORDER BY 1, 2"
+        let rows = self.of_publications(&format!(
+            "SELECT pubname, pg_catalog.quote_ident(pubname), pg_catalog.array_agg({table} ORDER BY {table}) \
+             FROM {tables} t WHERE pubname = ANY ($1) AND qual IS NOT NULL GROUP BY pubname ORDER BY 2"
         ))?;
-        for publication in names(&rows, 0, |_| true) {
-            let tables = names(&rows, 1, |row| row.get(0) == Some(&publication));
-            let which = format!(
-                "pg_catalog.quote_ident(p.pubname) = {}",
-                quote_literal(&publication)
-            );
-            let anew = self.listed_anew(&which, Without::Filter)?;
+        for row in &rows {
+            let publication: &str = row.get(1, "publication")?;
+            let tables: Vec<String> = row.get(2, "tables")?;
+            let anew = self.listed_anew(&[row.get(0, "publication")?], None, Without::Filter)?;
             self.warns(
                 Code::PublicationFiltered,
                 format!(
@@ -66,14 +61,16 @@ impl Inspection<'_> {
         if self.sql.server_version_num() >= 180_000 {
             return Ok(());
         }
-        let slot = quote_literal(self.wanted.slot.as_str());
-        let rows = self.sql.query(&format!(
+        let rows = self.sql.select(
             "SELECT pg_catalog.quote_ident(p.pubname) FROM pg_catalog.pg_publication p, pg_catalog.pg_replication_slots s \
-             WHERE s.slot_name = {slot} AND s.catalog_xmin IS NOT NULL AND {} \
+             WHERE s.slot_name = $2 AND s.catalog_xmin IS NOT NULL AND p.pubname = ANY ($1) \
              AND pg_catalog.age(p.xmin) <= pg_catalog.age(s.catalog_xmin) ORDER BY 1",
-            self.is_wanted("p.pubname")
-        ))?;
-        let younger = names(&rows, 0, |_| true);
+            &[
+                (&self.publications, PgType::TEXT_ARRAY),
+                (&self.wanted.slot.as_str(), PgType::TEXT),
+            ],
+        )?;
+        let younger = names(&rows, 0)?;
         if !younger.is_empty() {
             let name = &self.wanted.slot;
             let create = self.sql.slot_creation(name, self.wanted.plugin.as_str())?;
@@ -88,7 +85,7 @@ impl Inspection<'_> {
                     "Nothing is to be done unless serve says so. Then name only publications that are older than the slot \
                      (--publication), by which nothing is lost. The last way out is to create the slot again: what was written \
                      meanwhile and walcast has not read is lost, a new epoch begins, and clients resubscribe with new snapshots:\n\
-                     SELECT pg_drop_replication_slot({slot});\n{create};"
+                     SELECT pg_drop_replication_slot('{name}');\n{create};"
                 ),
             );
         }
@@ -144,17 +141,19 @@ impl Inspection<'_> {
 
     fn right_to_create(&mut self, missing: &[Publication], endangered: &[Endangered]) -> Result<(), Error> {
         // The administrators of hosted servers, whom the hosts let do it.
-        let row = self.sql.query_one(
+        let row = self.sql.select_one(
             "preflight",
             "SELECT current_user, rolsuper OR EXISTS (SELECT 1 FROM pg_catalog.pg_roles r WHERE r.rolname IN \
              ('rds_superuser', 'cloudsqlsuperuser', 'alloydbsuperuser', 'azure_pg_admin') \
              AND pg_catalog.pg_has_role(r.oid, 'MEMBER')), pg_catalog.current_database() \
              FROM pg_catalog.pg_roles WHERE rolname = current_user",
+            &[],
         )?;
-        if row.is_true(1) {
+        if row.get(1, "right")? {
             return Ok(());
         }
-        let role = row.get(0).unwrap_or_default();
+        let role: &str = row.get(0, "role")?;
+        let database: &str = row.get(2, "database")?;
         // What is to be done first is said once.
         let (first, rest) = (missing.iter().take(1), missing.iter().skip(1));
         let sql: Vec<String> = first
@@ -167,19 +166,19 @@ impl Inspection<'_> {
                 "there is no publication {}, and {role} may not create one of all tables",
                 listed(&missing.iter().map(Publication::to_string).collect::<Vec<_>>())
             ),
-            format!(
-                "As a superuser, in the database {}:\n{}",
-                row.get(2).unwrap_or_default(),
-                sql.join("\n")
-            ),
+            format!("As a superuser, in the database {database}:\n{}", sql.join("\n")),
         );
         Ok(())
     }
 
-    /// The SQL that lists a table anew in the publications that `which` holds for, a condition on `p`, `r` and `c` of
-    /// `pg_publication`, `pg_publication_rel` and `pg_class`. Unlike `SET TABLE`, it leaves the publication's other tables
-    /// alone.
-    pub(super) fn listed_anew(&mut self, which: &str, without: Without) -> Result<Vec<String>, Error> {
+    /// The SQL that lists tables anew in these publications: all that have a part to be left out, or of one table those
+    /// by which it is published. Unlike `SET TABLE`, it leaves the publication's other tables alone.
+    pub(super) fn listed_anew(
+        &mut self,
+        publications: &[&str],
+        table: Option<u32>,
+        without: Without,
+    ) -> Result<Vec<String>, Error> {
         // A row filter is not printed: that would lock the table (`pg_get_expr`).
         let rest = match without {
             Without::List => "CASE WHEN r.prqual IS NOT NULL THEN ' WHERE (…)' END",
@@ -192,16 +191,17 @@ impl Inspection<'_> {
             Without::List => "r.prattrs",
             Without::Filter => "r.prqual",
         };
-        let rows = self.sql.query(&format!(
+        let sql = format!(
             "SELECT pg_catalog.format('BEGIN; ALTER PUBLICATION %1$I DROP TABLE %2$s; \
                  ALTER PUBLICATION %1$I ADD TABLE %2$s%3$s; COMMIT;', p.pubname, \
                  CASE WHEN c.relkind = 'r' AND c.relhassubclass THEN 'ONLY ' ELSE '' END || c.oid::pg_catalog.regclass, {rest}) \
              FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid \
-             JOIN pg_catalog.pg_class c ON c.oid = r.prrelid WHERE {has} IS NOT NULL AND {which} ORDER BY 1"
-        ))?;
-        rows.iter()
-            .map(|row| Ok(row.text(0, "publication")?.to_owned()))
-            .collect()
+             JOIN pg_catalog.pg_class c ON c.oid = r.prrelid WHERE {has} IS NOT NULL AND p.pubname = ANY ($1) \
+             AND ($2 IS NULL OR c.oid = $2 OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors($2))) ORDER BY 1"
+        );
+        let parameters: [Parameter<'_>; 2] = [(&publications, PgType::TEXT_ARRAY), (&table, PgType::OID)];
+        let rows = self.sql.select(&sql, &parameters)?;
+        rows.iter().map(|row| row.get(0, "publication")).collect()
     }
 }
 
@@ -212,9 +212,4 @@ pub(super) enum Without {
     List,
     /// The row filter.
     Filter,
-}
-
-/// The condition that `c` is the table or one that it is a partition of.
-pub(super) fn lists(oid: u32) -> String {
-    format!("(c.oid = {oid} OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors({oid})))")
 }

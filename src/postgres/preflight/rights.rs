@@ -1,9 +1,45 @@
 //! The rights of the role to read: changes stream without any right, but the rows that are there need one.
 
-use super::{Code, Inspection, listed, names};
+use super::{Code, Inspection, distinct, listed};
 use crate::event::quote_identifier;
-use crate::postgres::connection::Row;
 use crate::postgres::error::Error;
+use crate::postgres::select::TypedRow;
+
+/// The role's rights to a table, all names as SQL has them.
+struct Rights {
+    table: String,
+    schema: String,
+    may_use_schema: bool,
+    /// True if row-level security hides rows from the role.
+    secured: bool,
+    /// The published columns that it may not read.
+    unreadable: Option<String>,
+    /// True if all columns are published.
+    is_whole: bool,
+}
+
+impl Rights {
+    fn read(row: &TypedRow) -> Result<Rights, Error> {
+        Ok(Rights {
+            table: row.get(0, "table")?,
+            schema: row.get(2, "schema")?,
+            may_use_schema: row.get(3, "right to the schema")?,
+            secured: row.get(4, "row security")?,
+            unreadable: row.get(5, "right to columns")?,
+            is_whole: row.get(6, "columns")?,
+        })
+    }
+}
+
+/// The names in those that fit.
+fn names(
+    rights: &[Rights],
+    name: impl Fn(&Rights) -> &String,
+    fits: impl Fn(&Rights) -> bool,
+) -> Vec<String> {
+    let fitting = rights.iter().filter(|rights| fits(rights));
+    distinct(fitting.map(|rights| name(rights).clone()).collect())
+}
 
 impl Inspection<'_> {
     pub(super) fn rights(&mut self) -> Result<(), Error> {
@@ -13,7 +49,7 @@ impl Inspection<'_> {
             _ => "true",
         };
         let may_read = "pg_catalog.has_column_privilege(c.oid, a.attnum, 'SELECT')";
-        let rows = self.sql.query(&format!(
+        let rows = self.of_publications(&format!(
             "SELECT c.oid::pg_catalog.regclass::text, current_user, \
                  pg_catalog.quote_ident(n.nspname), pg_catalog.has_schema_privilege(n.oid, 'USAGE'), \
                  pg_catalog.row_security_active(c.oid), \
@@ -24,36 +60,45 @@ impl Inspection<'_> {
              JOIN pg_catalog.pg_class c ON c.oid = t.relid \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
              JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped \
-             WHERE {wanted} GROUP BY c.oid, n.oid, n.nspname ORDER BY 1",
+             WHERE t.pubname = ANY ($1) GROUP BY c.oid, n.oid, n.nspname ORDER BY 1",
             tables = self.publication_tables(),
-            wanted = self.is_wanted("t.pubname")
         ))?;
-        let Some(role) = rows.first().and_then(|row| row.get(1)).map(quote_identifier) else {
+        let Some(first) = rows.first() else {
             return Ok(());
         };
-        self.select_rights(&rows, &role);
-        self.row_security(&rows, &role);
+        let role = quote_identifier(first.get(1, "role")?);
+        let rights: Vec<Rights> = rows.iter().map(Rights::read).collect::<Result<_, _>>()?;
+        self.select_rights(&rights, &role);
+        self.row_security(&rights, &role);
         Ok(())
     }
 
-    fn select_rights(&mut self, rows: &[Row], role: &str) {
-        let unreadable = names(rows, 0, |row| !row.is_true(3) || row.get(5).is_some());
+    fn select_rights(&mut self, rights: &[Rights], role: &str) {
+        let unreadable = names(
+            rights,
+            |of| &of.table,
+            |of| !of.may_use_schema || of.unreadable.is_some(),
+        );
         if unreadable.is_empty() {
             return;
         }
         let mut grants = Vec::new();
-        let schemas = names(rows, 2, |row| !row.is_true(3));
+        let schemas = names(rights, |of| &of.schema, |of| !of.may_use_schema);
         if !schemas.is_empty() {
             grants.push(format!("GRANT USAGE ON SCHEMA {} TO {role};", schemas.join(", ")));
         }
-        let whole = names(rows, 0, |row| row.get(5).is_some() && row.is_true(6));
+        let whole = names(
+            rights,
+            |of| &of.table,
+            |of| of.unreadable.is_some() && of.is_whole,
+        );
         if !whole.is_empty() {
             grants.push(format!("GRANT SELECT ON {} TO {role};", whole.join(", ")));
         }
         // Of tables with a column list, no more than is published.
-        for row in rows.iter().filter(|row| !row.is_true(6)) {
-            if let (Some(table), Some(columns)) = (row.get(0), row.get(5)) {
-                grants.push(format!("GRANT SELECT ({columns}) ON {table} TO {role};"));
+        for of in rights.iter().filter(|of| !of.is_whole) {
+            if let Some(columns) = &of.unreadable {
+                grants.push(format!("GRANT SELECT ({columns}) ON {} TO {role};", of.table));
             }
         }
         self.warns(
@@ -66,8 +111,8 @@ impl Inspection<'_> {
         );
     }
 
-    fn row_security(&mut self, rows: &[Row], role: &str) {
-        let hidden = names(rows, 0, |row| row.is_true(4));
+    fn row_security(&mut self, rights: &[Rights], role: &str) {
+        let hidden = names(rights, |of| &of.table, |of| of.secured);
         if !hidden.is_empty() {
             self.warns(
                 Code::RowSecurity,

@@ -1,27 +1,24 @@
 //! The slot: whether it is there, or can be made, and can be read.
 
 use super::{Code, Inspection};
-use crate::event::quote_literal;
 use crate::postgres::error::Error;
 use crate::postgres::slot::Plugin;
 
 impl Inspection<'_> {
     pub(super) fn slot(&mut self) -> Result<(), Error> {
         let name = &self.wanted.slot;
-        let drop_it = format!(
-            "SELECT pg_drop_replication_slot({});",
-            quote_literal(name.as_str())
-        );
+        let drop_it = format!("SELECT pg_drop_replication_slot('{name}');");
         let Some(slot) = self.sql.slot(name)? else {
             return self.missing_slot();
         };
-        let database = self
+        let row = self
             .sql
-            .query_one("preflight", "SELECT pg_catalog.current_database()")?;
+            .select_one("preflight", "SELECT pg_catalog.current_database()", &[])?;
+        let database: &str = row.get(0, "database")?;
         let other_name = format!("Name another slot, or drop this one if nobody needs it:\n{drop_it}");
         match (&slot.plugin, &slot.database) {
             (Some(plugin), Some(of)) => {
-                if Some(of.as_str()) != database.get(0) {
+                if of != database {
                     let what = format!("the slot {name} belongs to the database {of}");
                     self.blocks(Code::SlotOfOtherDatabase, what, other_name.clone());
                 }
@@ -91,15 +88,17 @@ impl Inspection<'_> {
             );
             return Ok(());
         }
-        let row = self.sql.query_one(
+        let row = self.sql.select_one(
             "preflight",
             "SELECT pg_catalog.count(*) >= pg_catalog.current_setting('max_replication_slots')::int, \
              pg_catalog.count(*), pg_catalog.string_agg(slot_name, ', ') FILTER (WHERE NOT active) \
              FROM pg_catalog.pg_replication_slots",
+            &[],
         )?;
-        if row.is_true(0) {
-            let used = row.get(1).unwrap_or_default();
-            let idle = row.get(2).unwrap_or("none");
+        if row.get(0, "slots")? {
+            let used: i64 = row.get(1, "slots")?;
+            let idle: Option<&str> = row.get(2, "slots")?;
+            let idle = idle.unwrap_or("none");
             self.blocks(
                 Code::SlotsUsedUp,
                 format!(
@@ -108,7 +107,7 @@ impl Inspection<'_> {
                 format!(
                     "Drop one that nobody needs (SELECT pg_drop_replication_slot(…);), or:\n\
                      ALTER SYSTEM SET max_replication_slots = {};  -- then restart the server",
-                    used.parse::<u32>().unwrap_or(10).saturating_add(5)
+                    used.saturating_add(5)
                 ),
             );
         }

@@ -35,13 +35,14 @@ impl Inspection<'_> {
         if self.sql.server_version_num() < 180_000 {
             return Ok(());
         }
-        let row = self.sql.query_one(
+        let row = self.sql.select_one(
             "preflight",
             "SELECT setting::int > 0, pg_catalog.current_setting(name) FROM pg_catalog.pg_settings \
              WHERE name = 'idle_replication_slot_timeout'",
+            &[],
         )?;
-        if row.is_true(0) {
-            let time = row.get(1).unwrap_or_default();
+        if row.get(0, "idle_replication_slot_timeout")? {
+            let time: &str = row.get(1, "idle_replication_slot_timeout")?;
             self.warns(
                 Code::IdleSlotTimeout,
                 format!(

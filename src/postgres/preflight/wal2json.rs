@@ -16,8 +16,8 @@ impl Inspection<'_> {
     pub(super) fn wal2json(&mut self) -> Result<(), Error> {
         let row = self
             .sql
-            .query_one("preflight", "SELECT pg_catalog.getdatabaseencoding()")?;
-        let encoding = row.get(0).unwrap_or_default();
+            .select_one("preflight", "SELECT pg_catalog.getdatabaseencoding()", &[])?;
+        let encoding: &str = row.get(0, "encoding")?;
         if encoding != "UTF8" && encoding != "SQL_ASCII" {
             self.blocks(
                 Code::Encoding,
@@ -28,16 +28,15 @@ impl Inspection<'_> {
         if self.sql.server_version_num() < 150_000 {
             return Ok(());
         }
-        let rows = self.sql.query(&format!(
-            "SELECT pg_catalog.format('%I.%I', t.schemaname, t.tablename), t.pubname \
-             FROM {} t WHERE t.qual IS NOT NULL AND {} ORDER BY 1",
+        let rows = self.of_publications(&format!(
+            "SELECT pg_catalog.format('%I.%I', t.schemaname, t.tablename) \
+             FROM {} t WHERE t.qual IS NOT NULL AND t.pubname = ANY ($1)",
             self.publication_tables(),
-            self.is_wanted("t.pubname")
         ))?;
-        let filtered = names(&rows, 0, |_| true);
+        let filtered = names(&rows, 0)?;
         if !filtered.is_empty() {
-            let which = self.is_wanted("p.pubname");
-            let anew = self.listed_anew(&which, Without::Filter)?;
+            let publications = self.publications.clone();
+            let anew = self.listed_anew(&publications, None, Without::Filter)?;
             let shown = filtered.iter().take(LISTED).cloned().collect::<Vec<_>>();
             self.blocks(
                 Code::RowFilter,
@@ -75,15 +74,14 @@ impl Inspection<'_> {
             Some("42501") => {
                 let listed = self
                     .sql
-                    .query_one(
+                    .select_one(
                         "preflight",
                         "SELECT pg_catalog.current_setting('output_plugin_libraries', true)",
+                        &[],
                     )
-                    .ok();
+                    .and_then(|row| row.get::<Option<String>>(0, "output_plugin_libraries"));
                 // Without the setting it is a right of the role's that is missing.
-                let Some(listed) = listed.as_ref().and_then(|row| row.get(0)) else {
-                    return;
-                };
+                let Ok(Some(listed)) = listed else { return };
                 let list: Vec<String> = listed
                     .split(',')
                     .map(|name| name.trim().trim_matches('"'))
