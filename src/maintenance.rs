@@ -81,7 +81,8 @@ impl Maintenance {
     pub async fn run(self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(INTERVAL);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut said, mut had_slot) = (Vec::<String>::new(), false);
+        let mut said = Vec::<String>::new();
+        let mut had_slot = false;
         loop {
             tokio::select! {
                 _ = ticks.tick() => {}

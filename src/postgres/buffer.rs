@@ -40,7 +40,8 @@ impl Buffer {
 
     /// Changes size and limit, keeping what is buffered.
     pub(super) fn resize(&mut self, capacity: usize, limit: usize) {
-        (self.capacity, self.limit) = (capacity, limit);
+        self.capacity = capacity;
+        self.limit = limit;
         if self.bytes.len() < capacity {
             self.bytes.resize(capacity, 0);
         }
@@ -49,7 +50,8 @@ impl Buffer {
     /// The place where the next bytes go; never empty. Follow it by [`Buffer::advance`].
     pub(super) fn spare(&mut self) -> &mut [u8] {
         if self.start == self.end {
-            (self.start, self.end) = (0, 0);
+            self.start = 0;
+            self.end = 0;
             if self.bytes.len() > self.capacity && self.wanted <= self.capacity {
                 self.bytes.truncate(self.capacity);
                 self.bytes.shrink_to_fit();
@@ -60,7 +62,8 @@ impl Buffer {
         // less than one message, and moved once per buffer.
         if self.start > 0 && self.bytes.len() - self.end < self.bytes.len() / 2 {
             self.bytes.copy_within(self.start..self.end, 0);
-            (self.start, self.end) = (0, unread);
+            self.start = 0;
+            self.end = unread;
         }
         if self.end == self.bytes.len() {
             let grown = (self.bytes.len() * 2).min(self.wanted.max(self.bytes.len() + 1024));

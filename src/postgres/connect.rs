@@ -415,12 +415,11 @@ fn check_session(mut connection: Connection, wanted: TargetSession) -> Result<Co
         TargetSession::Standby | TargetSession::PreferStandby => (standby, "of a standby"),
         TargetSession::Any => (true, "any"),
     };
-    match fits {
-        true => Ok(connection),
-        false => {
-            connection.close();
-            Err(Error::SessionAttributes(name))
-        }
+    if fits {
+        Ok(connection)
+    } else {
+        connection.close();
+        Err(Error::SessionAttributes(name))
     }
 }
 

@@ -9,7 +9,8 @@ use crate::event::quote_identifier;
 /// The cure for an error of [`Connection::connect`](super::Connection::connect), if more can be said than it says.
 pub fn next_step(error: &Error, info: &ConnInfo) -> Option<String> {
     let ConnInfo { user, database, .. } = info;
-    let (role, named) = (quote_identifier(user), quote_identifier(database));
+    let role = quote_identifier(user);
+    let named = quote_identifier(database);
     // The server's function tells apart what has one code; its words are in its own language.
     let routine = error.routine().unwrap_or_default();
     Some(match (error.sqlstate(), last_io(error)) {

@@ -211,7 +211,8 @@ impl Encrypted {
     fn fill(&mut self, mut socket: &Socket) -> io::Result<()> {
         self.bytes.resize(ENCRYPTED_READ, 0);
         let n = retry(|| socket.read(&mut self.bytes))?;
-        (self.start, self.end) = (0, n);
+        self.start = 0;
+        self.end = n;
         Ok(())
     }
 

@@ -84,7 +84,8 @@ impl Connection {
         frontend::execute(PORTAL, rows, &mut messages).map_err(Error::io("asking for rows"))?;
         frontend::sync(&mut messages);
         self.send(&messages)?;
-        let (mut fetched, mut tuple) = (Fetched::All, Vec::new());
+        let mut fetched = Fetched::All;
+        let mut tuple = Vec::new();
         self.answers(Some(&mut go_on), |message| {
             match message {
                 Message::DataRow(row) => {

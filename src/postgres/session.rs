@@ -129,7 +129,8 @@ impl Connection {
         let set: Vec<String> = wanted
             .iter()
             .map(|(name, value)| {
-                let (name, value) = (quote_literal(name), quote_literal(value));
+                let name = quote_literal(name);
+                let value = quote_literal(value);
                 format!("pg_catalog.set_config({name}, {value}, {is_local})")
             })
             .collect();
@@ -167,9 +168,10 @@ impl Connection {
         let sql = format!("SELECT pg_catalog.pg_backend_pid(), {}", current.join(", "));
         let row = self.query_one("the session's settings", &sql)?;
         compare(&wanted, &row)?;
-        match row.parse::<u32>(0, "the session's process")? == self.settings.backend_pid {
-            true => Ok(()),
-            false => Err(Error::Pooled),
+        if row.parse::<u32>(0, "the session's process")? == self.settings.backend_pid {
+            Ok(())
+        } else {
+            Err(Error::Pooled)
         }
     }
 

@@ -39,9 +39,10 @@ impl SlotName {
     pub fn new(name: impl Into<String>) -> Result<SlotName, NameError> {
         let name = name.into();
         let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_';
-        match (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(plain) {
-            true => Ok(SlotName(name)),
-            false => Err(NameError::Slot(name)),
+        if (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(plain) {
+            Ok(SlotName(name))
+        } else {
+            Err(NameError::Slot(name))
         }
     }
 
@@ -73,9 +74,10 @@ impl Publication {
     /// Checks that it can be an identifier.
     pub fn new(name: impl Into<String>) -> Result<Publication, NameError> {
         let name = name.into();
-        match (1..=MAX_NAME).contains(&name.len()) && !name.contains('\0') {
-            true => Ok(Publication(name)),
-            false => Err(NameError::Publication(name)),
+        if (1..=MAX_NAME).contains(&name.len()) && !name.contains('\0') {
+            Ok(Publication(name))
+        } else {
+            Err(NameError::Publication(name))
         }
     }
 
@@ -254,9 +256,10 @@ impl Connection {
     /// The slot's state, or `None` if there is no such slot.
     pub fn slot(&mut self, name: &SlotName) -> Result<Option<SlotState>, Error> {
         let version = self.server_version_num();
-        let since_17 = match version >= 170_000 {
-            true => "invalidation_reason, failover",
-            false => "NULL, false",
+        let since_17 = if version >= 170_000 {
+            "invalidation_reason, failover"
+        } else {
+            "NULL, false"
         };
         let rows = self.query(&format!(
             "SELECT plugin, database, temporary, active_pid, restart_lsn, confirmed_flush_lsn, wal_status, \
@@ -278,9 +281,10 @@ impl Connection {
         plugin: &str,
         go_on: impl FnMut() -> bool,
     ) -> Result<Lsn, Error> {
-        let options = match self.can_have_copies()? {
-            true => "(SNAPSHOT 'nothing', FAILOVER true)",
-            false => "NOEXPORT_SNAPSHOT",
+        let options = if self.can_have_copies()? {
+            "(SNAPSHOT 'nothing', FAILOVER true)"
+        } else {
+            "NOEXPORT_SNAPSHOT"
         };
         let command = format!(
             "CREATE_REPLICATION_SLOT {} LOGICAL {} {options}",
@@ -336,9 +340,10 @@ impl Connection {
 
     /// The SQL that makes a slot as [`Connection::create_slot`] does, for people to run.
     pub fn slot_creation(&mut self, name: &SlotName, plugin: &str) -> Result<String, Error> {
-        let failover = match self.can_have_copies()? {
-            true => ", failover => true",
-            false => "",
+        let failover = if self.can_have_copies()? {
+            ", failover => true"
+        } else {
+            ""
         };
         Ok(format!(
             "SELECT pg_create_logical_replication_slot('{name}', '{plugin}'{failover})"

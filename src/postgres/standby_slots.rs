@@ -32,7 +32,8 @@ impl Connection {
              WHERE NOT pg_catalog.pg_is_in_recovery()",
             &[],
         )?;
-        let (mut names, mut others) = (Vec::new(), Vec::new());
+        let mut names = Vec::new();
+        let mut others = Vec::new();
         for row in &rows {
             let name: &str = row.get(0, "slot")?;
             match row.get::<Option<&str>>(1, "problem")? {

@@ -98,9 +98,10 @@ impl StartReplication {
             options: options.map(|(name, value)| (name.into(), value.into())).to_vec(),
             max_frame_bytes: MAX_FRAME_BYTES,
         };
-        match exact_numbers {
-            true => start.option(EXACT_NUMBERS, "1"),
-            false => start,
+        if exact_numbers {
+            start.option(EXACT_NUMBERS, "1")
+        } else {
+            start
         }
     }
 

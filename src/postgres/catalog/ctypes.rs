@@ -10,9 +10,10 @@ const UNREAD: u32 = 190_000;
 /// The ctype's name, as SQL, of the collation `co` of `pg_collation` in the database `d` of `pg_database`; null where
 /// `lower` does not map each character by itself, or where the encoding is not one of those in which it was checked.
 pub(super) fn of_collation(version: u32) -> String {
-    let builtin = match version >= 170_000 {
-        true => "WHEN 'b' THEN 'builtin ' || co.colllocale ",
-        false => "",
+    let builtin = if version >= 170_000 {
+        "WHEN 'b' THEN 'builtin ' || co.colllocale "
+    } else {
+        ""
     };
     let default = default_name(version);
     checked(
@@ -39,12 +40,13 @@ fn default_name(version: u32) -> String {
 
 /// LATIN1 folds byte by byte; there only ASCII letters are known to fold.
 fn checked(version: u32, name: &str) -> String {
-    match version < UNREAD {
-        true => format!(
+    if version < UNREAD {
+        format!(
             "CASE WHEN d.encoding = 6 OR d.encoding = 8 AND {name} IN ('libc C', 'libc POSIX', 'builtin C') \
              THEN {name} END"
-        ),
-        false => "NULL".to_owned(),
+        )
+    } else {
+        "NULL".to_owned()
     }
 }
 

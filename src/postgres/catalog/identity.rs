@@ -191,14 +191,16 @@ fn caveats(facts: &Facts) -> Vec<Caveat> {
         }
     }
     if !facts.ours.is_empty() {
-        let (mut left_out, mut of_some) = (Vec::new(), Vec::new());
+        let mut left_out = Vec::new();
+        let mut of_some = Vec::new();
         for (operation, has) in OPERATIONS {
             if facts.ours.iter().any(has) {
                 continue;
             }
-            match facts.of_partitions.iter().any(has) {
-                true => of_some.push(operation.to_owned()),
-                false => left_out.push(operation.to_owned()),
+            if facts.of_partitions.iter().any(has) {
+                of_some.push(operation.to_owned())
+            } else {
+                left_out.push(operation.to_owned())
             }
         }
         caveats.extend((!left_out.is_empty()).then_some(Caveat::LeftOut(left_out)));
@@ -298,7 +300,8 @@ mod tests {
                 &facts(true, partitions),
             ))
         };
-        let (whole, by_a) = (|| writers(Whole, &[]), || writers(Columns, &["a"]));
+        let whole = || writers(Whole, &[]);
+        let by_a = || writers(Columns, &["a"]);
         assert_eq!(
             root(ByPrimaryKey, &[], &["a"], vec![whole()]),
             is(Full, "abc", "a", false)

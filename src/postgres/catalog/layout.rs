@@ -312,7 +312,8 @@ impl Alignment {
 
 /// The numbers that a column of the stream can have.
 fn candidates(column: &StreamColumn, before: &Layout, now: &Layout, gone: &[i16]) -> Vec<i16> {
-    let (then, here) = (before.named(&column.name), now.named(&column.name));
+    let then = before.named(&column.name);
+    let here = now.named(&column.name);
     let is_of_type = |number: i16| {
         let types = [before.numbered(number), now.numbered(number)];
         types
@@ -342,16 +343,18 @@ fn by_place(stream: &[StreamColumn], before: &Layout, now: &Layout) -> Option<Ve
 /// Those that had the same name at both moments.
 fn by_unchanged_name(stream: &[StreamColumn], before: &Layout, now: &Layout) -> Vec<Attnum> {
     let number = |column: &StreamColumn| {
-        let (then, here) = (before.named(&column.name)?, now.named(&column.name)?);
+        let then = before.named(&column.name)?;
+        let here = now.named(&column.name)?;
         (then.number == here.number).then_some(Attnum::new(here.number))
     };
     let found: Vec<Option<Attnum>> = stream.iter().map(number).collect();
-    match found.iter().flatten().is_sorted_by(|a, b| a < b) {
-        true => found
+    if found.iter().flatten().is_sorted_by(|a, b| a < b) {
+        found
             .into_iter()
             .map(|number| number.unwrap_or(Attnum::UNCERTAIN))
-            .collect(),
-        false => vec![Attnum::UNCERTAIN; stream.len()],
+            .collect()
+    } else {
+        vec![Attnum::UNCERTAIN; stream.len()]
     }
 }
 
@@ -403,10 +406,12 @@ mod tests {
 
     #[test]
     fn the_order_tells_columns_apart_that_changed_places() {
-        let (before, now) = ("id:1 phone:2 new:3", "id:1 old:2 phone:3");
+        let before = "id:1 phone:2 new:3";
+        let now = "id:1 old:2 phone:3";
         assert_eq!(found(before, now, "id phone new"), "1 2 3");
         assert_eq!(found(before, now, "id old phone"), "1 2 3");
-        let (before, now) = ("id:1 a:2 b:3 c:4", "id:1 b:2 c:3 a:4");
+        let before = "id:1 a:2 b:3 c:4";
+        let now = "id:1 b:2 c:3 a:4";
         assert_eq!(found(before, now, "id a b c"), "1 2 3 4");
         assert_eq!(found(before, now, "id b c a"), "1 2 3 4");
         // Under a name that it had neither before nor has now.
@@ -416,7 +421,8 @@ mod tests {
 
     #[test]
     fn a_column_that_was_added_again_is_uncertain_where_both_can_be_meant() {
-        let (before, now) = ("id:1 a:2 b:3", "id:1 a:2 b:4");
+        let before = "id:1 a:2 b:3";
+        let now = "id:1 a:2 b:4";
         assert_eq!(found(before, now, "id a b"), "1 2 ?");
         assert_eq!(found(now, now, "id a b"), "1 2 4");
         assert_eq!(found(before, now, "id a"), "1 2");
@@ -456,7 +462,8 @@ mod tests {
 
     #[test]
     fn columns_that_are_not_published_are_passed_over() {
-        let (before, now) = ("id:1 secret:2 phone:3 new:4", "id:1 secret:2 old:3 phone:4");
+        let before = "id:1 secret:2 phone:3 new:4";
+        let now = "id:1 secret:2 old:3 phone:4";
         assert_eq!(found(before, now, "id old"), "1 3");
         assert_eq!(found(before, now, "id new"), "1 4");
         assert_eq!(found(before, now, "id phone"), "1 ?");

@@ -220,12 +220,14 @@ impl Catalog {
         let names: Vec<String> = stream.columns.iter().zip(&numbers).map(name).collect();
         let names: Vec<&str> = names.iter().map(String::as_str).collect();
         let flagged: Vec<bool> = stream.columns.iter().map(|column| column.identity).collect();
-        let (unknown, own) = (Facts::default(), stream.replica_identity);
+        let unknown = Facts::default();
+        let own = stream.replica_identity;
         let keys = now.as_ref().map(|table| table.keys(own));
         let facts = now.as_ref().map_or(&unknown, |table| &table.facts);
-        let told = match facts.partitioned {
-            true => identity::of(own, &names, &keys.unwrap_or_default(), facts),
-            false => identity::of_streamed(own, &names, &flagged, keys, facts),
+        let told = if facts.partitioned {
+            identity::of(own, &names, &keys.unwrap_or_default(), facts)
+        } else {
+            identity::of_streamed(own, &names, &flagged, keys, facts)
         };
         for (column, identity) in columns.iter_mut().zip(told.columns) {
             column.identity = identity;

@@ -46,9 +46,10 @@ impl Catalog {
             let found = self.session.ask(sql, &parameters)?;
             let Some(row) = found.first() else {
                 let exists = self.session.ask(|_| EXISTS.to_owned(), &parameters)?;
-                return Ok(match exists.is_empty() {
-                    true => Lookup::Gone,
-                    false => Lookup::Unpublished,
+                return Ok(if exists.is_empty() {
+                    Lookup::Gone
+                } else {
+                    Lookup::Unpublished
                 });
             };
             let root = TableName::new(row.get::<&str>(0, "schema")?, row.get::<&str>(1, "table")?);
@@ -78,16 +79,18 @@ impl Catalog {
     }
 
     fn published_by(&self, row: &TypedRow, published: Table, commit: Lsn) -> Result<Published, Error> {
-        let (seen, layout) = (published.written, published.layout.clone());
+        let seen = published.written;
+        let layout = published.layout.clone();
         let before = self.layouts.before(published.oid(), commit);
         let renamed = before.map_or_else(Vec::new, |before| before.names_of_others(&layout));
         let is_published = |name: &str| published.columns.iter().any(|column| column.name == name);
         let names = || layout.columns.iter().map(|column| column.name.clone());
         let left_out = names().filter(|name| !is_published(name)).collect();
         let via_root = row.get(2, "root")?;
-        let order = match via_root {
-            true => row.get(8, "columns of a partition")?,
-            false => names().collect(),
+        let order = if via_root {
+            row.get(8, "columns of a partition")?
+        } else {
+            names().collect()
         };
         let Relation {
             oid,

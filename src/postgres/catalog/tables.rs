@@ -222,16 +222,18 @@ fn sql(scope: &Scope<'_>, version: u32) -> String {
     };
     // All of the builtin provider's order by code point, as far as they were looked at.
     const BUILTIN: &str = "('C', 'C.UTF-8', 'PG_UNICODE_FAST')";
-    let (builtin, builtin_by_default) = match version >= 170_000 {
-        true => (
+    let (builtin, builtin_by_default) = if version >= 170_000 {
+        (
             format!("co.collprovider = 'b' AND co.colllocale IN {BUILTIN}"),
             format!("d.datlocprovider = 'b' AND d.datlocale IN {BUILTIN} OR "),
-        ),
-        false => ("false".to_owned(), String::new()),
+        )
+    } else {
+        ("false".to_owned(), String::new())
     };
-    let c_by_default = match version >= 150_000 {
-        true => "d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX')",
-        false => "d.datcollate IN ('C', 'POSIX')",
+    let c_by_default = if version >= 150_000 {
+        "d.datlocprovider = 'c' AND d.datcollate IN ('C', 'POSIX')"
+    } else {
+        "d.datcollate IN ('C', 'POSIX')"
     };
     let c_by_default = format!("{builtin_by_default}{c_by_default}");
     let libc = if version >= 150_000 {

@@ -344,9 +344,10 @@ impl Types {
             Some(exists) => *exists,
             none => *none.insert(!session.ask(|_| sql.to_owned(), &[])?.is_empty()),
         };
-        Ok(match exists {
-            false => Collation::Deterministic,
-            true => Collation::Nondeterministic,
+        Ok(if exists {
+            Collation::Nondeterministic
+        } else {
+            Collation::Deterministic
         })
     }
 }

@@ -162,9 +162,10 @@ impl Parameters {
     }
 
     pub(super) fn connect_timeout(&mut self) -> Result<Option<Duration>, ConnInfoError> {
-        match self.0.contains_key("connect_timeout") {
-            true => self.duration("connect_timeout", Duration::from_secs(1)),
-            false => Ok(Some(DEFAULT_CONNECT_TIMEOUT)),
+        if self.0.contains_key("connect_timeout") {
+            self.duration("connect_timeout", Duration::from_secs(1))
+        } else {
+            Ok(Some(DEFAULT_CONNECT_TIMEOUT))
         }
     }
 
@@ -172,7 +173,8 @@ impl Parameters {
         let list = |value: Option<String>| -> Vec<String> {
             value.map_or_else(Vec::new, |v| v.split(',').map(str::to_owned).collect())
         };
-        let (names, addresses) = (list(self.take("host")), list(self.take("hostaddr")));
+        let names = list(self.take("host"));
+        let addresses = list(self.take("hostaddr"));
         let ports = list(self.take("port"));
         let count = names.len().max(addresses.len()).max(1);
         let fits =

@@ -187,11 +187,12 @@ impl Inspection<'_> {
                     quote_identifier(publication)
                 );
                 let is_full = relation.replica_identity == ReplicaIdentity::Full;
-                match is_full && partition.is_none() && !relation.key.is_empty() {
-                    true => format!("{by_default}\n-- or {publish_all}"),
-                    false => format!(
+                if is_full && partition.is_none() && !relation.key.is_empty() {
+                    format!("{by_default}\n-- or {publish_all}")
+                } else {
+                    format!(
                         "Have it publish the columns of the replica identity, which must not be FULL, too, or {publish_all}"
-                    ),
+                    )
                 }
             }
             Refusal::RowFilter(publication) => format!(

@@ -155,7 +155,8 @@ impl Inspection<'_> {
         let role: &str = row.get(0, "role")?;
         let database: &str = row.get(2, "database")?;
         // What is to be done first is said once.
-        let (first, rest) = (missing.iter().take(1), missing.iter().skip(1));
+        let first = missing.iter().take(1);
+        let rest = missing.iter().skip(1);
         let sql: Vec<String> = first
             .map(|name| self.creation(name, endangered))
             .chain(rest.map(|name| self.creation(name, &[])))
