@@ -11,7 +11,7 @@
 //! | row | modules | they are |
 //! |---|---|---|
 //! | words | [`lsn`], [`types`], [`event`], [`exhaustion`] | values: no clock, no I/O |
-//! | logic | [`log`], [`decode`], [`filter`], [`protocol`], [`matching`] | functions from bytes and values to values |
+//! | logic | [`log`], [`decode`], [`filter`], [`config`], [`protocol`], [`matching`] | functions from bytes and values to values |
 //! | edges | [`private_files`], [`tls`], [`postgres`], [`journal`], [`telemetry`], [`health`], [`schema`], [`snapshot`] | sockets, files, counters |
 //! | loops | [`ingest`], [`delivery`], [`session`], [`maintenance`] | one thread or task each |
 //! | front, house | [`cluster`] for throwaway servers; [`http`], [`bridge`], [`app`], [`cli`] | they know everybody, nobody knows them |
@@ -40,6 +40,8 @@ pub mod decode;
 pub mod journal;
 
 pub mod filter;
+
+pub mod config;
 
 pub mod protocol;
 

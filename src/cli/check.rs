@@ -2,21 +2,29 @@
 
 use std::process::ExitCode;
 
+use super::WrongFlags;
+use super::config_file::{ConfigFlag, Loaded};
 use super::look::look;
-use super::serve::Source;
+use super::serve::{Source, unenforced};
 use crate::postgres::{self, Severity};
 
 /// Look at a database, and name everything that would keep `serve` from working, each with what mends it.
 ///
-/// Changes nothing. Exits with 1 if there is anything that would keep `serve` from working, with 3 if the database
-/// cannot be reached, and with 2 if a flag is wrong.
+/// Changes nothing. With --config, the whole file is read as serve reads it. Exits with 1 if there is anything that would
+/// keep `serve` from working, with 3 if the database cannot be reached, and with 2 if a flag or the file is wrong.
 #[derive(Debug, clap::Args)]
-pub(crate) struct Args {
+pub(crate) struct Command {
+    #[command(flatten)]
+    file: ConfigFlag,
     #[command(flatten)]
     source: Source,
 }
 
-pub(crate) fn run(args: &Args) -> ExitCode {
+pub(crate) fn run(args: &Command, loaded: Option<&Loaded>) -> ExitCode {
+    if let Some(Err(wrong)) = loaded.map(flags_agree) {
+        eprintln!("error: {wrong}");
+        return ExitCode::from(WrongFlags::EXIT_CODE);
+    }
     let findings = match look(&args.source, postgres::check) {
         Ok(findings) => findings,
         Err(code) => return code,
@@ -24,14 +32,26 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     for finding in &findings {
         println!("{finding}");
     }
+    let unenforced = loaded.and_then(|loaded| unenforced(&loaded.file.access));
+    if let Some(unenforced) = &unenforced {
+        println!("error: {unenforced}");
+    }
     let blocked = findings
         .iter()
         .filter(|finding| finding.severity == Severity::Blocks)
         .count();
+    let blocked = blocked + usize::from(unenforced.is_some());
     if blocked > 0 {
         println!("{blocked} of these would keep walcast serve from working");
         return ExitCode::from(1);
     }
     println!("ok: walcast serve would work");
     ExitCode::SUCCESS
+}
+
+/// Fails if values of the file, or of the environment with it, do not go together.
+fn flags_agree(loaded: &Loaded) -> Result<(), WrongFlags> {
+    let args = loaded.serve().map_err(WrongFlags::of_clap)?;
+    let config = args.map(|args| args.config(&loaded.file.access));
+    config.transpose().map(drop)
 }

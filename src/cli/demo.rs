@@ -15,9 +15,10 @@ use tokio_util::sync::CancellationToken;
 
 use self::shop::Shop;
 use super::signals::{Hangup, cancel_on_signals};
-use super::{serve, values};
+use super::{WrongFlags, serve, values};
 use crate::app;
 use crate::cluster::{Cluster, Directory, remove_dead};
+use crate::config::Access;
 
 /// The names of the demos' own directories begin with it.
 const PREFIX: &str = "walcast-demo-";
@@ -97,7 +98,10 @@ async fn show(args: &Args, shop: &Shop, stop: CancellationToken) -> anyhow::Resu
         .with_context(|| format!("cannot make a directory in {}", parent.display()))?;
     // Variables of serve's flags count here too, and may be wrong.
     let serve = Serve::try_parse_from(flags(args, shop, journal.path().join("journal")));
-    let config = serve.map_err(in_words)?.args.config()?;
+    let config = serve
+        .map_err(WrongFlags::of_clap)?
+        .args
+        .config(&Access::default())?;
 
     let (bound, addresses) = oneshot::channel();
     let bridge = app::serve(config, Some(page::routes()), Some(bound), stop.clone());
@@ -145,15 +149,11 @@ fn flags(args: &Args, shop: &Shop, data_dir: std::path::PathBuf) -> Vec<std::ffi
         .into_iter()
         .chain(allowed)
         .flat_map(|(flag, value)| [flag.into(), value.into()]);
-    let program = ["serve".into()].into_iter().chain(texts);
+    // What the shop invents may be seen by whoever can reach it.
+    let program = ["serve".into(), "--insecure".into()].into_iter().chain(texts);
     program
         .chain(["--data-dir".into(), data_dir.into_os_string()])
         .collect()
-}
-
-fn in_words(error: clap::Error) -> anyhow::Error {
-    let text = error.to_string();
-    anyhow::anyhow!("{}", text.strip_prefix("error: ").unwrap_or(&text).trim_end())
 }
 
 #[derive(Parser)]

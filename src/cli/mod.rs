@@ -1,8 +1,10 @@
 //! The command line.
 
 mod check;
+mod config_file;
 mod demo;
 mod look;
+mod reload;
 mod serve;
 mod signals;
 mod tables;
@@ -13,6 +15,8 @@ use std::process::ExitCode;
 
 use anyhow::anyhow;
 use clap::{Parser, Subcommand};
+
+use self::config_file::{Loaded, Refused};
 
 use crate::telemetry::{self, LogFormat};
 
@@ -38,13 +42,16 @@ pub struct Cli {
     /// [default: info; of demo: warn]
     #[arg(long, global = true, env = "WALCAST_LOG")]
     log: Option<String>,
+    /// The file that the command named, read.
+    #[arg(skip)]
+    loaded: Option<Loaded>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    Serve(Box<serve::Args>),
+    Serve(Box<serve::Command>),
     Tail(Box<tail::Args>),
-    Check(check::Args),
+    Check(check::Command),
     Tables(tables::Args),
     Demo(demo::Args),
 }
@@ -52,7 +59,17 @@ enum Command {
 impl Cli {
     /// Parses the process's arguments, or prints help or what is wrong and exits.
     pub fn from_args() -> Cli {
-        Cli::parse()
+        let arguments: Vec<_> = std::env::args_os().collect();
+        match config_file::parse(&arguments) {
+            Ok(cli) => cli,
+            Err(Refused::Flags(error)) => error.exit(),
+            Err(Refused::File(error)) => {
+                for line in error.to_string().lines() {
+                    eprintln!("error: {line}");
+                }
+                std::process::exit(i32::from(WrongFlags::EXIT_CODE))
+            }
+        }
     }
 
     /// Does what was asked for.
@@ -68,9 +85,9 @@ impl Cli {
         telemetry::start_logging(self.log_format, log)
             .map_err(|error| WrongFlags(anyhow!("{log:?} is no log filter (--log): {error}")))?;
         match self.command {
-            Command::Serve(args) => serve::run(&args),
+            Command::Serve(args) => serve::run(&args, self.loaded),
             Command::Tail(args) => tail::run(*args),
-            Command::Check(args) => Ok(check::run(&args)),
+            Command::Check(args) => Ok(check::run(&args, self.loaded.as_ref())),
             Command::Tables(args) => Ok(tables::run(&args)),
             Command::Demo(args) => demo::run(&args),
         }
@@ -85,7 +102,16 @@ pub struct WrongFlags(anyhow::Error);
 impl WrongFlags {
     /// The exit code, which is clap's for others.
     pub const EXIT_CODE: u8 = 2;
+
+    /// An error of clap's, without the word that it begins with.
+    fn of_clap(error: clap::Error) -> WrongFlags {
+        let text = error.to_string();
+        let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+        WrongFlags(anyhow!("{text}"))
+    }
 }
 
+#[cfg(test)]
+mod config_tests;
 #[cfg(test)]
 mod docs_tests;

@@ -1,27 +1,34 @@
 //! `walcast serve`: the bridge itself.
 
+mod checked;
+mod run;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context;
 use bytesize::ByteSize;
 use clap::ValueEnum;
-use tokio_util::sync::CancellationToken;
 
-use super::signals::{Hangup, cancel_on_signals};
-use super::{WrongFlags, values};
-use crate::app::{self, Config};
-use crate::journal::{self, Retention};
-use crate::postgres::{ConnInfo, Plugin, Requirements, SlotName};
-use crate::{bridge, http, ingest, session, snapshot};
+pub(super) use self::run::{run, unenforced};
+use super::config_file::ConfigFlag;
+use super::values;
+use crate::http;
+use crate::postgres::SlotName;
 
 /// Read a replication slot and serve live queries over websockets.
 ///
 /// Checks the database first, as `walcast check` does, and says what is missing. SIGTERM and SIGINT drain: clients
-/// are told to reconnect, the journal is synced and confirmed. SIGHUP changes nothing.
+/// are told to reconnect, the journal is synced and confirmed. SIGHUP reads again what can change without a restart.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Command {
+    #[command(flatten)]
+    file: ConfigFlag,
+    #[command(flatten)]
+    pub(crate) args: Args,
+}
+
+/// The flags of `serve`, each of which may stand in the configuration file.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
@@ -50,7 +57,7 @@ pub(crate) struct Source {
         hide_env_values = true,
         value_name = "URL"
     )]
-    database_url: String,
+    database_url: values::DatabaseUrl,
     /// The logical replication slot, read by this walcast alone.
     #[arg(long, env = "WALCAST_SLOT", value_name = "NAME")]
     slot: SlotName,
@@ -127,6 +134,10 @@ struct Listen {
         value_parser = values::address
     )]
     listen: SocketAddr,
+    /// Let everybody who reaches --listen read everything that is published. Needed where that is another address than
+    /// this machine's own (127.0.0.1, ::1) and there is no [auth] in the configuration file.
+    #[arg(long, env = "WALCAST_INSECURE")]
+    insecure: bool,
     /// Address for operators and Prometheus: /metrics, /health/live, /health/ready.
     #[arg(
         long,
@@ -218,7 +229,7 @@ struct Snapshots {
         hide_env_values = true,
         value_name = "URL"
     )]
-    snapshot_url: Option<String>,
+    snapshot_url: Option<values::DatabaseUrl>,
     /// Snapshots read at once, each on a connection of its own. Further ones wait: clients have turns, one snapshot
     /// each, and the last free connection goes to a client that has none.
     #[arg(
@@ -294,178 +305,4 @@ struct Clients {
     /// Time that clients get to take their close frames when walcast stops.
     #[arg(long, env = "WALCAST_DRAIN_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = values::time_or_none)]
     drain_timeout: Duration,
-}
-
-/// Time that questions to the database get to end when everything else has.
-const QUESTIONS_TIMEOUT: Duration = Duration::from_secs(1);
-/// Amount that the kernel may buffer for one client: the backlog of a slow one belongs into the journal.
-const SOCKET_SEND_BUFFER: usize = 64 * 1024;
-
-impl Source {
-    pub(crate) fn conninfo(&self) -> anyhow::Result<ConnInfo> {
-        ConnInfo::parse(&self.database_url).context("--database-url")
-    }
-
-    pub(crate) fn wanted(&self) -> Requirements {
-        let names = self.publication.iter().flat_map(|names| &names.0);
-        Requirements {
-            slot: self.slot.clone(),
-            publications: names.cloned().collect(),
-            plugin: match self.plugin {
-                PluginName::Pgoutput => Plugin::Pgoutput,
-                PluginName::Wal2json => Plugin::Wal2json,
-            },
-            create_slot: self.create_slot || self.recreate_slot,
-            recreate_slot: self.recreate_slot,
-            create_publication: self.create_publication,
-        }
-    }
-}
-
-impl Args {
-    /// The same, checked and ready to be used.
-    pub(super) fn config(&self) -> Result<Config, WrongFlags> {
-        self.checked().map_err(WrongFlags)
-    }
-
-    fn checked(&self) -> anyhow::Result<Config> {
-        Ok(Config {
-            listen: self.listen.listen,
-            admin_listen: self.listen.admin_listen,
-            origins: http::Origins::new(self.listen.allow_origin.clone()),
-            http: self.listen.options(),
-            drain_timeout: self.clients.drain_timeout,
-            bridge: self.bridge()?,
-        })
-    }
-
-    fn bridge(&self) -> anyhow::Result<bridge::Options> {
-        let session = self.clients.options()?;
-        let ingest = self.ingest()?;
-        Ok(bridge::Options {
-            create_publication: self.source.create_publication,
-            data_dir: self.journal.data_dir.clone(),
-            journal: journal::Options {
-                segment_bytes: self.journal.segment_bytes.as_u64(),
-                database_made_anew: ingest.recreate_slot,
-                ..journal::Options::default()
-            },
-            retention: Retention {
-                max_bytes: Some(self.journal.retention_bytes.as_u64()),
-                max_age: Some(self.journal.retention_age),
-            },
-            snapshots: self.snapshots(&ingest, &session)?,
-            session,
-            ingest: Arc::new(ingest),
-        })
-    }
-
-    fn ingest(&self) -> anyhow::Result<ingest::Options> {
-        let Requirements {
-            slot,
-            publications,
-            plugin,
-            create_slot,
-            recreate_slot,
-            create_publication: _,
-        } = self.source.wanted();
-        let messages: Vec<String> = self
-            .reading
-            .messages
-            .iter()
-            .flat_map(|names| names.0.clone())
-            .collect();
-        anyhow::ensure!(
-            messages.is_empty() || plugin == Plugin::Pgoutput,
-            "--messages needs --plugin pgoutput: wal2json is not asked for logical messages"
-        );
-        Ok(ingest::Options {
-            conninfo: self.source.conninfo()?,
-            slot,
-            plugin,
-            create_slot,
-            recreate_slot,
-            max_slot_lag: self.reading.max_slot_lag.map(|size| size.as_u64()),
-            standby_window: self.reading.standby_window,
-            publications,
-            spool_dir: self.journal.data_dir.join("spool"),
-            received_dir: self.journal.data_dir.join("received"),
-            streaming: self.reading.streaming == Switch::On,
-            max_spool_bytes: self.journal.max_spool_bytes.as_u64(),
-            messages,
-            max_row_bytes: self
-                .journal
-                .max_row_bytes
-                .as_u64()
-                .try_into()
-                .unwrap_or(usize::MAX),
-        })
-    }
-
-    /// Snapshots are of the rows that ingest delivers, in frames like a session's.
-    fn snapshots(
-        &self,
-        ingest: &ingest::Options,
-        session: &session::Options,
-    ) -> anyhow::Result<snapshot::Options> {
-        let flags = &self.snapshots;
-        let url = flags.snapshot_url.as_deref();
-        let standby = url.map(ConnInfo::parse).transpose().context("--snapshot-url")?;
-        let standby = standby.map(|info| info.agreeing_with(&ingest.conninfo));
-        Ok(snapshot::Options {
-            conninfo: standby.unwrap_or_else(|| ingest.conninfo.clone()),
-            primary: ingest.conninfo.clone(),
-            publications: ingest.publications.clone(),
-            max_connections: flags.max_snapshots,
-            timeout: flags.snapshot_timeout,
-            max_bytes: flags.max_snapshot_bytes.as_u64(),
-            max_row_bytes: ingest.max_row_bytes,
-            max_frame_bytes: session.max_frame_bytes,
-            dir: self.journal.data_dir.join("snapshots"),
-        })
-    }
-}
-
-impl Listen {
-    fn options(&self) -> http::Options {
-        http::Options {
-            max_connections: self.max_connections,
-            handshake_timeout: self.handshake_timeout,
-            send_buffer_bytes: SOCKET_SEND_BUFFER,
-        }
-    }
-}
-
-impl Clients {
-    fn options(&self) -> anyhow::Result<session::Options> {
-        anyhow::ensure!(
-            self.ping_interval < self.pong_timeout,
-            "--ping-interval must be below --pong-timeout"
-        );
-        Ok(session::Options {
-            limits: session::Limits {
-                max_subscriptions: self.max_subscriptions,
-                ping_interval: self.ping_interval,
-                pong_timeout: self.pong_timeout,
-            },
-            outbox_bytes: self.send_buffer_bytes.as_u64() as usize,
-            max_frame_bytes: self.max_frame_bytes.as_u64() as usize,
-            progress_interval: self.progress_interval,
-            stall_timeout: self.stall_timeout,
-            spread: self.reconnect_spread,
-        })
-    }
-}
-
-pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let config = args.config()?;
-    let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
-    let served = runtime.block_on(async {
-        let stop = CancellationToken::new();
-        cancel_on_signals(&stop, Hangup::Ignored)?;
-        app::serve(config, None, None, stop).await
-    });
-    // A question that a database does not answer is not waited for: nothing that must be finished is left.
-    runtime.shutdown_timeout(QUESTIONS_TIMEOUT);
-    served.map(|()| ExitCode::SUCCESS)
 }

@@ -1,16 +1,19 @@
 //! The signals that end a long-running command, and those that must not.
 
+use std::sync::Arc;
+
 use anyhow::Context;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// The meaning of SIGHUP to a command.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum Hangup {
     /// The terminal was closed: the command ends, unless it was started with the signal ignored (`nohup`).
     Ends,
-    /// Nothing, as with any server: it is said that there is nothing to read again.
-    Ignored,
+    /// Files are to be read again, by whoever waits for this.
+    Reloads(Arc<Notify>),
 }
 
 /// Cancels `stop` at SIGTERM or SIGINT, and takes SIGHUP as it is meant. Needs a runtime.
@@ -20,7 +23,7 @@ pub(crate) enum Hangup {
 pub(crate) fn cancel_on_signals(stop: &CancellationToken, meaning: Hangup) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let mut hangup = match meaning == Hangup::Ends && ignores_hangup() {
+    let mut hangup = match matches!(meaning, Hangup::Ends) && ignores_hangup() {
         true => None,
         false => Some(signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?),
     };
@@ -34,11 +37,9 @@ pub(crate) fn cancel_on_signals(stop: &CancellationToken, meaning: Hangup) -> an
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                () = received(&mut hangup) => match meaning {
+                () = received(&mut hangup) => match &meaning {
                     Hangup::Ends => break,
-                    Hangup::Ignored => {
-                        tracing::info!("SIGHUP ignored: flags are read at the start; restart to change them");
-                    }
+                    Hangup::Reloads(hung_up) => hung_up.notify_one(),
                 },
             }
         }

@@ -1,15 +1,32 @@
 //! Values of flags: numbers, sizes, times and addresses within the bounds in which they mean something.
 
+use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
-use std::time::Duration;
 
 use bytesize::ByteSize;
 
+pub(super) use crate::config::{time, time_or_none};
 use crate::postgres::Publication;
 
-/// The longest time that a flag takes: far beyond any use, and safe to add to any clock.
-const LONGEST: Duration = Duration::from_secs(36_500 * 24 * 3600);
+/// The address of a database, with which a password may come: it is not shown.
+#[derive(Clone)]
+pub(crate) struct DatabaseUrl(pub(crate) String);
+
+impl FromStr for DatabaseUrl {
+    type Err = std::convert::Infallible;
+
+    /// Takes any text: an error of a flag's parser would repeat it.
+    fn from_str(text: &str) -> Result<DatabaseUrl, Self::Err> {
+        Ok(DatabaseUrl(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("DatabaseUrl(…)")
+    }
+}
 
 /// Names, separated by commas. One with a comma in it is quoted as an SQL identifier is: `"a,b"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,23 +104,6 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("write a number from 1 to {}", u32::MAX))
 }
 
-/// A time that is not zero.
-pub(super) fn time(text: &str) -> Result<Duration, String> {
-    match time_or_none(text)? {
-        Duration::ZERO => Err("write a time above zero, as in 500ms, 5s, 10min or 7days".into()),
-        time => Ok(time),
-    }
-}
-
-/// A time, zero included.
-pub(super) fn time_or_none(text: &str) -> Result<Duration, String> {
-    let time = humantime::parse_duration(text).map_err(|_| "write a time as in 500ms, 5s, 10min or 7days")?;
-    match time <= LONGEST {
-        true => Ok(time),
-        false => Err("write a time of at most 100 years, as in 5s, 10min or 7days".into()),
-    }
-}
-
 /// A size that is not zero.
 pub(super) fn size(text: &str) -> Result<ByteSize, String> {
     at_least(ByteSize::b(1), "one byte", text)
@@ -140,6 +140,8 @@ pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

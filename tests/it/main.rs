@@ -8,6 +8,7 @@ mod ahead;
 mod changes;
 mod clock;
 mod columns;
+mod configuration;
 mod connections;
 mod consistency;
 mod continuity;

@@ -53,7 +53,7 @@ fn a_server_that_is_told_to_read_its_settings_again_goes_on() {
     let mut client = walcast.connect();
     client.subscribe_live(json!({"id": "t", "table": "t"}));
     walcast.hang_up();
-    walcast.logs("SIGHUP ignored");
+    walcast.logs("SIGHUP: there is no configuration file");
     database.sql("INSERT INTO t VALUES (1)");
     client.expect("tx");
     walcast.assert_running();

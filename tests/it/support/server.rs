@@ -21,6 +21,8 @@ pub struct Setup {
     pub slot: String,
     publications: String,
     flags: Vec<String>,
+    variables: Vec<(String, String)>,
+    config: Option<PathBuf>,
     shell: Option<String>,
     address: Address,
     listen: SocketAddr,
@@ -52,6 +54,8 @@ impl Setup {
             slot: database.name.clone(),
             publications: PUBLICATION.to_owned(),
             flags: Vec::new(),
+            variables: Vec::new(),
+            config: None,
             shell: None,
             address: Arc::new(Mutex::new(([127, 0, 0, 1], 0).into())),
             listen: ([127, 0, 0, 1], 0).into(),
@@ -75,6 +79,18 @@ impl Setup {
     /// With a further flag that takes no value.
     pub fn switch(mut self, name: &str) -> Setup {
         self.flags.push(name.to_owned());
+        self
+    }
+
+    /// With a variable in its environment.
+    pub fn variable(mut self, name: &str, value: &str) -> Setup {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With a configuration file instead of the flags that it has otherwise.
+    pub fn configured(mut self, config: &Path) -> Setup {
+        self.config = Some(config.to_owned());
         self
     }
 
@@ -139,6 +155,11 @@ impl Setup {
                 command
             }
         };
+        command.envs(self.variables.iter().cloned()).stdin(Stdio::null());
+        if let Some(config) = &self.config {
+            command.args(["serve", "--config"]).arg(config).args(&self.flags);
+            return command;
+        }
         command
             .args([
                 "serve",
@@ -152,8 +173,7 @@ impl Setup {
             .args(self.publications.lines().flat_map(|name| ["--publication", name]))
             .arg("--data-dir")
             .arg(data)
-            .args(&self.flags)
-            .stdin(Stdio::null());
+            .args(&self.flags);
         command
     }
 

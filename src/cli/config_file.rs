@@ -1,0 +1,255 @@
+//! `--config`: the values of a file, below those of the command line and the environment.
+//!
+//! The file gives flags their defaults, before clap reads the command line: so each value goes through the parser of its
+//! flag, and the order of precedence is clap's own.
+
+use std::collections::BTreeSet;
+use std::ffi::OsString;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::parser::ValueSource;
+use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, ValueHint};
+
+use super::{Cli, WrongFlags, serve};
+use crate::config::{self, Access, Flag, Kind};
+use crate::postgres::ConnInfo;
+
+/// The largest file that is read.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// The flag of commands that read the file.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ConfigFlag {
+    /// File with the values of serve's flags, in TOML, each under its flag's name with underscores. The command line wins
+    /// over the environment, and the environment over the file.
+    #[arg(long, env = "WALCAST_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// A configuration file that was read.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    pub(crate) path: PathBuf,
+    pub(crate) file: config::File,
+    /// The keys whose values come from the command line or the environment instead.
+    overruled: BTreeSet<String>,
+}
+
+/// The reason why a command line cannot be followed.
+#[derive(Debug)]
+pub(super) enum Refused {
+    /// In clap's words, which may be its help.
+    Flags(clap::Error),
+    /// The file.
+    File(WrongFlags),
+}
+
+impl From<clap::Error> for Refused {
+    fn from(error: clap::Error) -> Refused {
+        Refused::Flags(error)
+    }
+}
+
+/// Parses the command line, with the values of the file that it names.
+pub(super) fn parse(arguments: &[OsString]) -> Result<Cli, Refused> {
+    use clap::Parser;
+    let Some((command, path)) = named(arguments) else {
+        return Ok(Cli::try_parse_from(arguments)?);
+    };
+    let file = read(&path).map_err(|error| Refused::File(WrongFlags(error)))?;
+    let mut definition = beneath(&file, &command);
+    let matches = definition.clone().try_get_matches_from(arguments)?;
+    let overruled = given(&matches);
+    let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
+    cli.loaded = Some(Loaded {
+        path,
+        file,
+        overruled,
+    });
+    Ok(cli)
+}
+
+impl Loaded {
+    /// The flags of `serve` that the file and the environment give, if nothing that it needs is missing.
+    pub(super) fn serve(&self) -> Result<Option<serve::Args>, clap::Error> {
+        let matches = beneath(&self.file, "serve").try_get_matches_from(["walcast", "serve"]);
+        match matches {
+            Ok(matches) => {
+                let serve = matches.subcommand_matches("serve");
+                serve.map(serve::Args::from_arg_matches).transpose()
+            }
+            Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads the file again. Returns who may see what by it, and the flags that it gives other values than at the start.
+    pub(super) fn reread(&self) -> anyhow::Result<(Arc<Access>, BTreeSet<String>)> {
+        let file = read(&self.path)?;
+        let keys = self
+            .file
+            .values
+            .iter()
+            .chain(&file.values)
+            .map(|value| &value.key);
+        let changed = keys.filter(|key| self.file.texts(key) != file.texts(key));
+        let counts = |key: &&String| !self.overruled.contains(*key);
+        let changed = changed.filter(counts).cloned().collect();
+        Ok((file.access, changed))
+    }
+}
+
+/// The command that a command line means and the file that it names, also where flags are missing that the file may have.
+/// `None` if there is no file, or if the command line is wrong anyway, or asks for help.
+fn named(arguments: &[OsString]) -> Option<(String, PathBuf)> {
+    let lenient = Cli::command().mut_subcommands(|command| command.mut_args(|arg| arg.required(false)));
+    let matches = lenient.try_get_matches_from(arguments).ok()?;
+    let (command, matches) = matches.subcommand()?;
+    let path = matches.try_get_one::<PathBuf>("config").ok()??;
+    Some((command.to_owned(), path.clone()))
+}
+
+/// The command line's definition with a file's values as the defaults of `command`.
+fn beneath(file: &config::File, command: &str) -> Command {
+    let with = |mut owner: Command| {
+        for value in &file.values {
+            let id = owner
+                .get_arguments()
+                .find(|arg| key(arg) == Some(value.key.clone()));
+            let Some(id) = id.map(|arg| arg.get_id().clone()) else {
+                continue;
+            };
+            owner = owner.mut_arg(id, |arg| arg.required(false).default_values(&value.texts));
+        }
+        owner
+    };
+    with(Cli::command().mut_subcommand(command, with))
+}
+
+/// The keys that the command line or the environment has values for.
+fn given(matches: &ArgMatches) -> BTreeSet<String> {
+    let cli = Cli::command();
+    let Some((name, own)) = matches.subcommand() else {
+        return BTreeSet::new();
+    };
+    let is_given = |arg: &&Arg| {
+        let source = own.value_source(arg.get_id().as_str());
+        matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
+    };
+    let command = cli.find_subcommand(name).into_iter();
+    let arguments = command
+        .flat_map(Command::get_arguments)
+        .chain(cli.get_arguments());
+    arguments.filter(is_given).filter_map(key).collect()
+}
+
+/// Reads a file.
+fn read(path: &Path) -> anyhow::Result<config::File> {
+    let reading = || format!("cannot read {} (--config)", path.display());
+    let mut bytes = Vec::new();
+    let file = std::fs::File::open(path).with_context(reading)?;
+    file.take(MAX_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .with_context(reading)?;
+    anyhow::ensure!(
+        bytes.len() as u64 <= MAX_BYTES,
+        "{} is larger than 1MiB (--config)",
+        path.display()
+    );
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let readable = error.as_bytes().get(..error.utf8_error().valid_up_to());
+        let lines = readable.unwrap_or_default().split(|&byte| byte == b'\n').count();
+        anyhow::anyhow!("{}:{lines}: not UTF-8 (--config)", path.display())
+    })?;
+    let checker = checker();
+    Ok(config::read(path, &text, &flags(), |flag, text| {
+        check(&checker, flag, text)
+    })?)
+}
+
+/// The flags of `serve` that can stand in a file: all but the one that names it.
+pub(super) fn flags() -> Vec<Flag> {
+    let cli = Cli::command();
+    let serve = cli.find_subcommand("serve");
+    let arguments = serve
+        .into_iter()
+        .flat_map(Command::get_arguments)
+        .chain(cli.get_arguments());
+    let flags = arguments.filter_map(|arg| {
+        Some(Flag {
+            key: key(arg)?,
+            kind: kind(arg),
+            is_list: matches!(arg.get_action(), ArgAction::Append),
+            is_secret: arg.is_hide_env_values_set(),
+        })
+    });
+    flags.collect()
+}
+
+/// The name that a flag has in the file.
+fn key(arg: &Arg) -> Option<String> {
+    let name = arg.get_long().filter(|name| *name != "config")?;
+    Some(name.replace('-', "_"))
+}
+
+fn kind(arg: &Arg) -> Kind {
+    let name = arg.get_value_names().and_then(|names| names.first());
+    match (
+        arg.get_action(),
+        arg.get_value_hint(),
+        name.map(|name| name.as_str()),
+    ) {
+        (ArgAction::SetTrue, _, _) => Kind::Switch,
+        (_, ValueHint::AnyPath, _) => Kind::Path,
+        (_, _, Some("N")) => Kind::Number,
+        (_, _, Some("SIZE")) => Kind::Size,
+        _ => Kind::Text,
+    }
+}
+
+/// The definition of `serve` for one flag at a time: nothing is required, and the environment does not count.
+fn checker() -> Command {
+    let alone = |command: Command| {
+        command
+            .disable_help_flag(true)
+            .mut_args(|arg| arg.required(false).env(None::<&'static str>))
+    };
+    alone(Cli::command()).mut_subcommand("serve", alone)
+}
+
+/// Gives a value to the parser of its flag.
+fn check(checker: &Command, flag: &Flag, text: &str) -> Result<(), String> {
+    if flag.kind == Kind::Switch {
+        return Ok(());
+    }
+    // Kept as it is written, since clap would repeat it: it may have a password in it.
+    if matches!(&*flag.key, "database_url" | "snapshot_url") {
+        return ConnInfo::parse(text)
+            .map(drop)
+            .map_err(|error| format!("{error:#}"));
+    }
+    let argument = format!("--{}={text}", flag.key.replace('_', "-"));
+    let error = match checker
+        .clone()
+        .try_get_matches_from(["walcast", "serve", &argument])
+    {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    match error.kind() {
+        ErrorKind::InvalidValue => match error.get(ContextKind::ValidValue) {
+            Some(ContextValue::Strings(valid)) => Err(format!("write one of {}", valid.join(", "))),
+            _ => Err("write a value that is not empty".into()),
+        },
+        ErrorKind::ValueValidation => match std::error::Error::source(&error) {
+            Some(why) => Err(why.to_string()),
+            None => Err("this is no value of it".into()),
+        },
+        // Of flags that go together, or are missing: the command line as a whole says so.
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,121 @@
+//! The configuration file: from its text to typed values, each of which knows its place in the text.
+//!
+//! Nothing here opens a file or asks a database: the text comes in, and out comes a [`File`], or all that is wrong with
+//! it, each with line and column. Secrets never stand in the file; where a [`Flag`]'s value may hold one, no error and no
+//! `Debug` shows it.
+
+mod auth;
+mod error;
+mod fields;
+mod flag;
+mod policy;
+mod source;
+mod spanned;
+mod string;
+mod time;
+
+use std::path::Path;
+use std::sync::Arc;
+
+pub use self::auth::{Algorithm, Auth, ClaimPath, Family, Keys};
+pub use self::error::{Error, Errors};
+pub use self::flag::{Flag, Kind, Value};
+pub use self::policy::{Grant, Ops, Policy, Rows, TableGrant, Tables};
+pub use self::source::{Place, Source};
+pub use self::spanned::Spanned;
+pub use self::time::{time, time_or_none};
+
+use self::error::Faults;
+use self::fields::Fields;
+
+/// A configuration file that was understood.
+#[derive(Clone, Debug)]
+pub struct File {
+    /// The values of flags, in the order of the file.
+    pub values: Vec<Value>,
+    /// Who may see what.
+    pub access: Arc<Access>,
+}
+
+impl File {
+    /// The values of a flag; `None` if the file does not have it.
+    pub fn texts(&self, key: &str) -> Option<&[String]> {
+        let value = self.values.iter().find(|value| value.key == key);
+        value.map(|value| &*value.texts)
+    }
+}
+
+/// The part of a configuration that says who may see what. The default is that of no file: everything is open.
+#[derive(Clone, Debug, Default)]
+pub struct Access {
+    /// The text that the places below lie in.
+    pub source: Source,
+    /// `[auth]`; `None`: everything that is published is open.
+    pub auth: Option<Auth>,
+    /// Each `[[policy]]`, in the order of the file. There are none without [`auth`](Access::auth).
+    pub policies: Vec<Policy>,
+}
+
+/// Reads a file's text. Its top level holds `flags`; a value that is of a flag's [`Kind`] is given to `check`, as it
+/// would stand on the command line, which says what is wrong with it. Paths are taken from the directory of `path`.
+///
+/// # Errors
+/// All that is wrong with it, in the order of the file. If it is no TOML, that alone.
+pub fn read(
+    path: &Path,
+    text: &str,
+    flags: &[Flag],
+    check: impl Fn(&Flag, &str) -> Result<(), String>,
+) -> Result<File, Errors> {
+    let source = Source::new(path, text);
+    let (document, unreadable) = toml::de::DeTable::parse_recoverable(text);
+    if !unreadable.is_empty() {
+        return Err(Errors::of_toml(&source, &unreadable));
+    }
+    let mut faults = Faults::default();
+    let mut values = Vec::new();
+    let mut top = Fields::top(document.get_ref(), &mut faults);
+    for flag in flags {
+        values.extend(flag::read(flag, &mut top, &source, &check));
+    }
+    let auth = top.table("auth");
+    let policies = top.tables("policy");
+    top.end(|key| {
+        if auth::KEYS.contains(&key) {
+            return Some("it belongs into [auth]");
+        }
+        let is_policys = policy::KEYS.contains(&key);
+        is_policys.then_some("it belongs into a [[policy]]")
+    });
+    let is_flag = |key: &str| {
+        let is_flag = flags.iter().any(|flag| flag.key == key);
+        is_flag.then_some("flags stand before the first [section]")
+    };
+    if let (None, Some(policy)) = (&auth, policies.first()) {
+        let without = "policies need [auth]: without it everything that is published is open";
+        faults.add(policy.at(), without);
+    }
+    let auth = auth.and_then(|table| auth::read(table, &source, &mut faults, is_flag));
+    let policies = policies
+        .into_iter()
+        .filter_map(|table| policy::read(table, &mut faults, is_flag));
+    let policies = policies.collect();
+    faults.none(&source)?;
+    values.sort_by_key(|value| value.at.start);
+    Ok(File {
+        values,
+        access: Arc::new(Access {
+            source,
+            auth,
+            policies,
+        }),
+    })
+}
+
+/// The names of the keys that sections have.
+pub fn keys_of_sections() -> impl Iterator<Item = &'static str> {
+    auth::KEYS.into_iter().chain(policy::KEYS)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,253 @@
+//! `[[policy]]`: who may see what of which tables, or hear which messages.
+
+use std::ops::Range;
+
+use super::error::Faults;
+use super::fields::{Fields, Table, shown};
+use super::spanned::Spanned;
+use crate::event::TableName;
+use crate::filter::nearest;
+
+/// The keys of the section.
+pub(super) const KEYS: [&str; 7] = ["tables", "roles", "ops", "columns", "where", "rls", "messages"];
+
+/// One policy.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Policy {
+    /// The bytes of the section's header.
+    pub at: Range<usize>,
+    /// The roles that it is for; `None`: every role.
+    pub roles: Option<Vec<Spanned<String>>>,
+    /// Its subject.
+    pub grant: Grant,
+}
+
+/// The subject of a policy.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Grant {
+    /// Rows.
+    Tables(TableGrant),
+    /// Logical messages whose prefix begins with one of these.
+    Messages(Vec<Spanned<String>>),
+}
+
+/// Rows that may be seen.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TableGrant {
+    /// The tables, at least one.
+    pub tables: Vec<Spanned<Tables>>,
+    /// The operations.
+    pub ops: Ops,
+    /// The columns, by their names as they are; `None`: all.
+    pub columns: Option<Vec<Spanned<String>>>,
+    /// The rows.
+    pub rows: Rows,
+}
+
+/// A table, or all of a schema.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Tables {
+    /// One table.
+    One(TableName),
+    /// Every table of the schema of this name.
+    Schema(String),
+}
+
+impl Tables {
+    /// True if the table is this one, or one of these.
+    pub fn contains(&self, table: &TableName) -> bool {
+        match self {
+            Tables::One(one) => one == table,
+            Tables::Schema(schema) => *schema == table.schema,
+        }
+    }
+}
+
+/// The rows of a policy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rows {
+    /// All.
+    All,
+    /// Those that satisfy a predicate, which is here as it is written: [`Source::place_in`](super::Source::place_in)
+    /// finds the places of its errors.
+    Where(Spanned<String>),
+    /// Those that Postgres' own policies admit.
+    RowSecurity,
+}
+
+/// Operations on rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct Ops {
+    pub insert: bool,
+    pub update: bool,
+    pub delete: bool,
+    pub truncate: bool,
+}
+
+impl Ops {
+    /// All of them.
+    pub const ALL: Ops = Ops {
+        insert: true,
+        update: true,
+        delete: true,
+        truncate: true,
+    };
+    const NONE: Ops = Ops {
+        insert: false,
+        update: false,
+        delete: false,
+        truncate: false,
+    };
+}
+
+/// A section, if nothing that it needs is missing or wrong.
+pub(super) fn read(
+    table: Table<'_>,
+    faults: &mut Faults,
+    elsewhere: impl Fn(&str) -> Option<&'static str>,
+) -> Option<Policy> {
+    let mut fields = Fields::of(table, " in [[policy]]", faults);
+    let at = fields.at().clone();
+    let roles = fields.texts("roles");
+    let grant = match (fields.place("tables"), fields.place("messages")) {
+        (None, None) => {
+            fields.fault(
+                &at,
+                "[[policy]] needs tables, as in tables = [\"public.orders\"], or messages",
+            );
+            None
+        }
+        (Some(_), Some(at)) => {
+            fields.fault(
+                &at,
+                "messages: a policy is for tables or for messages: write another [[policy]]",
+            );
+            None
+        }
+        (Some(_), None) => tables(&mut fields),
+        (None, Some(_)) => messages(&mut fields),
+    };
+    // Known wherever they stand: what is wrong with them was said above.
+    for key in KEYS {
+        fields.value(key);
+    }
+    fields.end(|key| match key {
+        "table" => Some("write a list, as in tables = [\"public.orders\"]"),
+        "role" => Some("write a list, as in roles = [\"customer\"]"),
+        other => elsewhere(other),
+    });
+    Some(Policy {
+        at,
+        roles,
+        grant: grant?,
+    })
+}
+
+fn messages(fields: &mut Fields<'_, '_>) -> Option<Grant> {
+    for key in ["ops", "columns", "where", "rls"] {
+        if let Some(at) = fields.place(key) {
+            fields.fault(
+                &at,
+                format!("{key}: a policy for messages has prefixes and roles alone"),
+            );
+        }
+    }
+    fields.texts("messages").map(Grant::Messages)
+}
+
+fn tables(fields: &mut Fields<'_, '_>) -> Option<Grant> {
+    let mut tables: Vec<Spanned<Tables>> = Vec::new();
+    let mut texts = Vec::new();
+    for text in fields.texts("tables")? {
+        match named(&text.value) {
+            Ok(named) => {
+                let named = Spanned {
+                    value: named,
+                    at: text.at.clone(),
+                };
+                // The same text twice was said already.
+                if tables.contains(&named) && !texts.contains(&text) {
+                    fields.fault(&named.at, "tables has this table twice");
+                }
+                texts.push(text);
+                tables.push(named);
+            }
+            Err(why) => fields.fault(&text.at, format!("tables: {why}")),
+        }
+    }
+    let columns = fields.texts("columns");
+    Some(Grant::Tables(TableGrant {
+        tables,
+        ops: ops(fields),
+        rows: rows(fields),
+        columns,
+    }))
+}
+
+/// A table's name, or `schema.*`.
+fn named(text: &str) -> Result<Tables, String> {
+    if let Some(schema) = text.strip_suffix(".*") {
+        // A schema's name is written as a table's without a schema is.
+        let alone = format!("public.{schema}").parse::<TableName>();
+        return match alone {
+            Ok(alone) => Ok(Tables::Schema(alone.name)),
+            Err(_) => Err("write a schema as in \"public.*\"".into()),
+        };
+    }
+    if text == "*" {
+        return Err("name the schema, as in \"public.*\"".into());
+    }
+    text.parse().map(Tables::One).map_err(|error| error.to_string())
+}
+
+fn ops(fields: &mut Fields<'_, '_>) -> Ops {
+    const NAMES: [&str; 4] = ["insert", "update", "delete", "truncate"];
+    let Some(names) = fields.texts("ops") else {
+        return Ops::ALL;
+    };
+    let mut ops = Ops::NONE;
+    for name in names {
+        match &*name.value {
+            "insert" => ops.insert = true,
+            "update" => ops.update = true,
+            "delete" => ops.delete = true,
+            "truncate" => ops.truncate = true,
+            other => {
+                let hint = match nearest(other, NAMES.into_iter()) {
+                    Some(near) => format!("did you mean {near}?"),
+                    None => format!("there are {}", NAMES.join(", ")),
+                };
+                fields.fault(
+                    &name.at,
+                    format!("ops: unknown operation {}: {hint}", shown(other)),
+                );
+            }
+        }
+    }
+    ops
+}
+
+fn rows(fields: &mut Fields<'_, '_>) -> Rows {
+    let by_postgres = fields.switch("rls").filter(|rls| rls.value);
+    let predicate = fields.text("where");
+    match (by_postgres, predicate) {
+        (None, None) => Rows::All,
+        (None, Some(predicate)) if predicate.value.trim().is_empty() => {
+            fields.fault(&predicate.at, "where is empty: leave it out for all rows");
+            Rows::Where(predicate)
+        }
+        (None, Some(predicate)) => Rows::Where(predicate),
+        (Some(_), predicate) => {
+            if let Some(predicate) = predicate {
+                let what = "where: with rls = true, Postgres' own policies decide: write another [[policy]]";
+                fields.fault(&predicate.at, what);
+            }
+            if let Some(at) = fields.place("columns") {
+                let what = "columns: with rls = true, the columns are those that the role may SELECT: GRANT them there";
+                fields.fault(&at, what);
+            }
+            Rows::RowSecurity
+        }
+    }
+}
