@@ -9,8 +9,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::exhaustion::is_exhaustion;
+#[cfg(target_os = "linux")]
+use rustix::io::{Errno, IoSliceMut, ReadWriteFlags, preadv2};
 
+use crate::exhaustion::is_exhaustion;
 use crate::private_files;
 
 /// A directory's files.
@@ -36,6 +38,9 @@ pub(super) struct Entry {
 /// A file that is written at its end and read anywhere.
 pub(super) trait LogFile: Send + Sync {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// The same without waiting for the disk: [`io::ErrorKind::WouldBlock`] if the system does not have it in memory,
+    /// or cannot tell.
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
     fn truncate(&self, len: u64) -> io::Result<()>;
     /// Makes the file's bytes, and its length, durable.
@@ -59,20 +64,41 @@ pub(super) fn write_all_at(file: &dyn LogFile, mut bytes: &[u8], mut offset: u64
     Ok(())
 }
 
-/// Reads `len` bytes, or fewer where the file ends.
-pub(super) fn read_up_to(file: &dyn LogFile, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-    let mut buffer = vec![0; len];
-    let mut filled = 0;
-    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match file.read_at(rest, offset + filled as u64) {
-            Ok(0) => break,
-            Ok(n) => filled += n,
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
+/// The part of a file that is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reads {
+    /// Only what the system has in memory: for the rest the answer is [`io::ErrorKind::WouldBlock`].
+    Cached,
+    /// Everything, however long the disk takes.
+    All,
+}
+
+impl Reads {
+    /// Reads `len` bytes, or fewer where the file ends.
+    pub(super) fn up_to(self, file: &dyn LogFile, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut buffer = vec![0; len];
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let at = offset + filled as u64;
+            let read = match self {
+                Reads::Cached => file.read_cached_at(rest, at),
+                Reads::All => file.read_at(rest, at),
+            };
+            match read {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
         }
+        buffer.truncate(filled);
+        Ok(buffer)
     }
-    buffer.truncate(filled);
-    Ok(buffer)
+}
+
+/// Reads `len` bytes, or fewer where the file ends, however long the disk takes.
+pub(super) fn read_up_to(file: &dyn LogFile, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    Reads::All.up_to(file, offset, len)
 }
 
 /// The real file system.
@@ -135,6 +161,25 @@ const DESCRIPTOR_PAUSE: Duration = Duration::from_millis(20);
 impl LogFile for File {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         FileExt::read_at(self, buffer, offset)
+    }
+
+    #[cfg(target_os = "linux")]
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        match preadv2(
+            self,
+            &mut [IoSliceMut::new(buffer)],
+            offset,
+            ReadWriteFlags::NOWAIT,
+        ) {
+            // Not every file system can tell.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => Err(io::ErrorKind::WouldBlock.into()),
+            read => Ok(read?),
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn read_cached_at(&self, _: &mut [u8], _: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
     }
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize> {

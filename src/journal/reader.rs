@@ -1,12 +1,13 @@
 //! [`Reader`]: forward through the history from any place, the newest part from memory.
 
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::error::Error as FileError;
-use super::files::{LogFile, read_up_to};
+use super::files::{LogFile, Reads};
 use super::lock;
 use super::segment::{Segment, read_records, whole_records};
 use super::shared::Shared;
@@ -41,10 +42,30 @@ struct Inside {
     wanted: bool,
 }
 
-/// The reason why a record is not passed: what is wrong with it, or that it could not be read.
+/// The reason why a record is not passed.
 enum Stop {
+    /// The disk has to be waited for.
+    Waits,
     Damaged(u64, &'static str),
     Error(Error),
+}
+
+impl From<Error> for Stop {
+    fn from(error: Error) -> Stop {
+        Stop::Error(error)
+    }
+}
+
+/// The records that come next.
+enum Next {
+    /// They are in memory, and need no check because they were never out of it, or were checked by another reader.
+    Known(Bytes),
+    /// They are in the segment's file.
+    InFile,
+    /// They are in this segment.
+    In(Arc<Segment>),
+    /// There are none: this is the head.
+    Nothing,
 }
 
 impl Reader {
@@ -93,72 +114,77 @@ impl Reader {
         })
     }
 
-    fn read_on(&mut self, max_bytes: usize) -> Result<Option<Batch>, Error> {
-        while let Some((bytes, checked)) = self.fetch(max_bytes)? {
-            if let Some(batch) = self.accept(bytes, checked)? {
+    fn read_on(&mut self, max_bytes: usize, reads: Reads) -> Result<Option<Batch>, Stop> {
+        while let Some((bytes, checked)) = self.fetch(max_bytes, reads)? {
+            if let Some(batch) = self.accept(bytes, checked, reads)? {
                 return Ok(Some(batch));
             }
         }
         Ok(None)
     }
 
-    /// True if there is nothing to read from a file: the reader is at the head, or what comes next was written last.
-    /// (Of a large transaction the end is looked up by the headers of its records, which the system has in memory
-    /// then.)
-    fn is_in_memory(&self) -> bool {
-        let state = self.shared.state();
-        let limit = state.limit(&self.segment);
-        let is_at_head = self.offset >= limit && self.segment.sealed.get().is_none();
-        let sequence = self.segment.sequence;
-        is_at_head || state.window.get(sequence, self.offset, limit).is_some()
+    /// The next records, and true if they need no check; `None` at the head.
+    fn fetch(&mut self, max_bytes: usize, reads: Reads) -> Result<Option<(Bytes, bool)>, Stop> {
+        loop {
+            match self.look()? {
+                Next::Nothing => return Ok(None),
+                Next::Known(mut bytes) => {
+                    if bytes.len() > max_bytes {
+                        bytes.truncate(whole_records(&bytes, max_bytes));
+                    }
+                    return Ok(Some((bytes, true)));
+                }
+                Next::InFile => {
+                    let bytes = read_records(&*self.file, reads, self.offset, max_bytes, self.limit);
+                    let bytes = bytes.map_err(|error| self.unread(error, reads))?;
+                    if bytes.is_empty() {
+                        return Err(self.damaged(self.offset, "a record is cut short").into());
+                    }
+                    return Ok(Some((Bytes::from(bytes), false)));
+                }
+                // Its file is opened, and all of it may be read.
+                Next::In(_) if reads == Reads::Cached => return Err(Stop::Waits),
+                Next::In(next) => {
+                    self.file = self.shared.enter(&next)?;
+                    self.offset = next.start;
+                    self.segment = next;
+                }
+            }
+        }
     }
 
-    /// The next records, and whether they need no check because they were never out of memory; `None` at the head.
-    fn fetch(&mut self, max_bytes: usize) -> Result<Option<(Bytes, bool)>, Error> {
-        loop {
-            let next = {
-                let state = self.shared.state();
-                if state.generation != self.generation {
-                    return Err(Error::EpochChanged);
-                }
-                self.limit = state.limit(&self.segment);
-                if self.offset < self.limit {
-                    if let Some(mut bytes) = state.window.get(self.segment.sequence, self.offset, self.limit)
-                    {
-                        drop(state);
-                        if bytes.len() > max_bytes {
-                            bytes.truncate(whole_records(&bytes, max_bytes));
-                        }
-                        return Ok(Some((bytes, true)));
-                    }
-                    None
-                } else if self.segment.sealed.get().is_none() {
-                    return Ok(None);
-                } else {
-                    let next = state.after(self.segment.sequence).cloned();
-                    Some(next.ok_or(Error::Expired {
-                        earliest: state.earliest(),
-                    })?)
-                }
-            };
-            let Some(next) = next else { break };
-            self.file = self.shared.enter(&next)?;
-            (self.offset, self.segment) = (next.start, next);
+    /// Looks where the next records are.
+    fn look(&mut self) -> Result<Next, Error> {
+        let sequence = self.segment.sequence;
+        let state = self.shared.state();
+        if state.generation != self.generation {
+            return Err(Error::EpochChanged);
         }
-        if let Some(mut bytes) = lock(&self.shared.ahead).get(self.segment.sequence, self.offset) {
-            bytes.truncate(whole_records(&bytes, max_bytes));
-            return Ok(Some((bytes, true)));
+        self.limit = state.limit(&self.segment);
+        if self.offset < self.limit {
+            let newest = state.window.get(sequence, self.offset, self.limit);
+            drop(state);
+            let known = newest.or_else(|| lock(&self.shared.ahead).get(sequence, self.offset));
+            return Ok(known.map_or(Next::InFile, Next::Known));
         }
-        let bytes = read_records(&*self.file, self.offset, max_bytes, self.limit)
-            .map_err(FileError::io("read", &self.segment.path))?;
-        if bytes.is_empty() {
-            return Err(self.damaged(self.offset, "a record is cut short"));
+        if self.segment.sealed.get().is_none() {
+            return Ok(Next::Nothing);
         }
-        Ok(Some((Bytes::from(bytes), false)))
+        let earliest = state.earliest();
+        let next = state.after(sequence).cloned();
+        next.map(Next::In).ok_or(Error::Expired { earliest })
+    }
+
+    /// The reason that a failed read is.
+    fn unread(&self, error: io::Error, reads: Reads) -> Stop {
+        if reads == Reads::Cached && error.kind() == io::ErrorKind::WouldBlock {
+            return Stop::Waits;
+        }
+        Stop::Error(FileError::io("read", &self.segment.path)(error).into())
     }
 
     /// Goes past the records, up to the first that is not right, and returns those that the reader was asked for.
-    fn accept(&mut self, mut bytes: Bytes, checked: bool) -> Result<Option<Batch>, Error> {
+    fn accept(&mut self, mut bytes: Bytes, checked: bool, reads: Reads) -> Result<Option<Batch>, Stop> {
         let start = self.offset;
         let mut large: Vec<_> = self
             .inside
@@ -169,7 +195,7 @@ impl Reader {
         let mut wanted_from = None;
         let mut at = 0;
         while let Some((frame, _)) = bytes.get(at..).and_then(Frame::split) {
-            let stop = match self.pass(&frame, checked, &mut large) {
+            let stop = match self.pass(&frame, checked, reads, &mut large) {
                 Ok(wanted) => {
                     if wanted {
                         wanted_from.get_or_insert(at);
@@ -182,8 +208,8 @@ impl Reader {
             };
             if at == 0 {
                 return Err(match stop {
-                    Stop::Damaged(offset, reason) => self.damaged(offset, reason),
-                    Stop::Error(error) => error,
+                    Stop::Damaged(offset, reason) => self.damaged(offset, reason).into(),
+                    stop => stop,
                 });
             }
             break;
@@ -203,8 +229,14 @@ impl Reader {
         Ok(Some(Batch::new(bytes.slice(wanted_from..), relations, large)))
     }
 
-    /// Goes past the record at the current offset; whether it is one that the reader was asked for.
-    fn pass(&mut self, frame: &Frame<'_>, checked: bool, large: &mut Vec<Transaction>) -> Result<bool, Stop> {
+    /// Goes past the record at the current offset. True if it is one that the reader was asked for.
+    fn pass(
+        &mut self,
+        frame: &Frame<'_>,
+        checked: bool,
+        reads: Reads,
+        large: &mut Vec<Transaction>,
+    ) -> Result<bool, Stop> {
         let damaged = |reason| Stop::Damaged(self.offset, reason);
         if !checked && !frame.is_intact() {
             return Err(damaged("a record's checksum is wrong"));
@@ -223,7 +255,7 @@ impl Reader {
                 Ok(self.pass_boundary(transaction.end, holds_not(transaction.end, self.from)))
             }
             (Record::Chunk(part), None) if part.first_seq == 0 && part.count > 0 => {
-                let transaction = self.find_end()?;
+                let transaction = self.find_end(reads)?;
                 if transaction.end <= self.passed {
                     return Err(damaged("a transaction ends before the one before it"));
                 }
@@ -269,12 +301,12 @@ impl Reader {
 
     /// Finds the end of the large transaction whose first chunk is next: from header to header, without reading what is
     /// in between. The end says where its transaction starts, so a damaged length cannot lead to another one's.
-    fn find_end(&self) -> Result<Transaction, Stop> {
-        let unreadable = |e| Stop::Error(FileError::io("read", &self.segment.path)(e).into());
+    fn find_end(&self, reads: Reads) -> Result<Transaction, Stop> {
+        let unread = |error| self.unread(error, reads);
         let mut at = self.offset;
         loop {
             let damaged = |reason| Stop::Damaged(at, reason);
-            let header = read_up_to(&*self.file, at, HEADER).map_err(unreadable)?;
+            let header = reads.up_to(&*self.file, at, HEADER).map_err(unread)?;
             let header: &[u8; HEADER] = header.first_chunk().ok_or(damaged("a record is cut short"))?;
             let (len, kind) = (record_len(header), header[HEADER - 1]);
             if len > self.limit.saturating_sub(at) {
@@ -283,7 +315,7 @@ impl Reader {
             match kind {
                 CHUNK | RELATION => at += len,
                 END => {
-                    let bytes = read_records(&*self.file, at, 0, self.limit).map_err(unreadable)?;
+                    let bytes = read_records(&*self.file, reads, at, 0, self.limit).map_err(unread)?;
                     let frame = Frame::split(&bytes)
                         .map(|(frame, _)| frame)
                         .filter(Frame::is_intact);
@@ -310,12 +342,21 @@ impl Reader {
 }
 
 impl LogReader for Reader {
-    /// Never waits but for the disk: what is not in memory is read by a thread that gives its other tasks away first.
+    /// Never waits but for the disk: what neither the journal nor the system has in memory is read by a thread that gives
+    /// its other tasks away first. That costs more than to read it, where it is there.
     async fn next(&mut self, max_bytes: usize) -> Result<Option<Batch>, Error> {
-        if self.is_in_memory() {
-            return self.read_on(max_bytes);
-        }
-        off_the_workers(|| self.read_on(max_bytes))
+        let read = match self.read_on(max_bytes, Reads::Cached) {
+            Err(Stop::Waits) => off_the_workers(|| self.read_on(max_bytes, Reads::All)),
+            read => read,
+        };
+        read.map_err(|stop| match stop {
+            Stop::Error(error) => error,
+            Stop::Damaged(offset, reason) => self.damaged(offset, reason),
+            Stop::Waits => {
+                let path = &self.segment.path;
+                FileError::io("read", path)(io::ErrorKind::WouldBlock.into()).into()
+            }
+        })
     }
 
     fn position(&self) -> Position {

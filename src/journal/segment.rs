@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, Weak};
 use std::time::SystemTime;
 
 use super::error::Error;
-use super::files::{Files, LogFile, read_up_to, write_all_at};
+use super::files::{Files, LogFile, Reads, read_up_to, write_all_at};
 use super::lock;
 use crate::event::Relation;
 use crate::log::record::{self, Frame, HEADER, Record, SEGMENT};
@@ -254,7 +254,7 @@ pub(super) fn scan(
                 .open
                 .map(|_| (scanner.end, "a transaction without its end"));
         }
-        let bytes = read_records(file, offset, SCAN_BYTES, limit)?;
+        let bytes = read_records(file, Reads::All, offset, SCAN_BYTES, limit)?;
         let mut rest = &bytes[..];
         let mut broken = bytes.is_empty().then_some("a record is cut short");
         while let (None, Some((frame, after))) = (broken, Frame::split(rest)) {
@@ -284,14 +284,20 @@ const SCAN_BYTES: usize = 1 << 20;
 
 /// Reads whole records from `offset`: as many as fit into `want` bytes, but at least one if it ends before `limit`.
 /// Their checksums are not yet checked. Empty if not even one is whole.
-pub(super) fn read_records(file: &dyn LogFile, offset: u64, want: usize, limit: u64) -> io::Result<Vec<u8>> {
+pub(super) fn read_records(
+    file: &dyn LogFile,
+    reads: Reads,
+    offset: u64,
+    want: usize,
+    limit: u64,
+) -> io::Result<Vec<u8>> {
     let available = limit.saturating_sub(offset);
     let within = |bytes: u64| usize::try_from(bytes.min(available)).unwrap_or(usize::MAX);
-    let mut bytes = read_up_to(file, offset, within(want.max(HEADER) as u64))?;
+    let mut bytes = reads.up_to(file, offset, within(want.max(HEADER) as u64))?;
     if let Some(header) = bytes.first_chunk() {
         let first = record::record_len(header);
         if first > bytes.len() as u64 && first <= available {
-            bytes = read_up_to(file, offset, within(first))?;
+            bytes = reads.up_to(file, offset, within(first))?;
         }
     }
     let whole = whole_records(&bytes, usize::MAX);

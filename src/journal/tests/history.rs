@@ -1,5 +1,7 @@
 //! A history reads back as it was written: whole, in order, from any place.
 
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -246,6 +248,51 @@ fn a_reader_beyond_the_head_has_nothing_until_the_head_has_passed_it() {
     assert!(reader.next_blocking(1000).unwrap().is_none());
     write_all(&mut writer, &all[2..]);
     assert_eq!(read_on(&mut reader, 1000).unwrap(), all[2..]);
+}
+
+/// Writes a history of which little stays in the journal's memory, and reads it back: the reads that may have waited
+/// for the disk.
+fn slow_reads(disk_is_slow: bool) -> u64 {
+    let bed = Bed::new(Options {
+        segment_bytes: 1 << 20,
+        ..small()
+    });
+    let (mut writer, journal) = bed.open().unwrap();
+    let mut all = txs(30, 2);
+    all[10] = txs_from(11, 1, 400).remove(0);
+    write_all(&mut writer, &all);
+    bed.faults.disk_is_slow.store(disk_is_slow, Ordering::SeqCst);
+    bed.faults.slow_reads.store(0, Ordering::SeqCst);
+    assert_eq!(read(&journal, Start::Earliest).unwrap(), all);
+    bed.faults.slow_reads.load(Ordering::SeqCst)
+}
+
+#[test]
+fn the_disk_is_waited_for_only_where_the_system_has_not_kept_what_was_written() {
+    assert_eq!(slow_reads(false), 0);
+    assert!(slow_reads(true) > 0);
+}
+
+#[test]
+fn who_waits_for_the_disk_gives_its_other_tasks_away() {
+    let bed = Bed::new(small());
+    let (mut writer, journal) = bed.open().unwrap();
+    let all = txs(100, 3);
+    write_all(&mut writer, &all);
+    bed.faults.disk_is_slow.store(true, Ordering::SeqCst);
+    let (go_on, gate) = mpsc::channel();
+    *bed.faults.read_gate.lock().unwrap() = Some(gate);
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .build()
+        .unwrap();
+    let mut reader = journal.reader(Start::Earliest).unwrap();
+    let read = runtime.spawn(async move {
+        // It is run by the same thread, which then waits for it.
+        tokio::spawn(async move { go_on.send(()) });
+        reader.next(1000).await.map(|batch| batch.is_some())
+    });
+    assert!(runtime.block_on(read).unwrap().unwrap());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use tempfile::TempDir;
@@ -322,6 +322,12 @@ pub(super) struct Faults {
     pub(super) syncs_fail: AtomicBool,
     /// There is no file descriptor left.
     pub(super) descriptors_end: AtomicBool,
+    /// Nothing that was written is in memory.
+    pub(super) disk_is_slow: AtomicBool,
+    /// The reads of what may not have been in memory.
+    pub(super) slow_reads: AtomicU64,
+    /// Told before the next of them goes on.
+    pub(super) read_gate: Mutex<Option<mpsc::Receiver<()>>>,
     pub(super) syncs: AtomicU64,
     /// Held by a sync while it runs, to be held by a test that wants syncs to wait.
     pub(super) sync_gate: Mutex<()>,
@@ -335,6 +341,9 @@ impl Default for Faults {
             writes_fail: AtomicBool::new(false),
             syncs_fail: AtomicBool::new(false),
             descriptors_end: AtomicBool::new(false),
+            disk_is_slow: AtomicBool::new(false),
+            slow_reads: AtomicU64::new(0),
+            read_gate: Mutex::new(None),
             syncs: AtomicU64::new(0),
             sync_gate: Mutex::new(()),
         }
@@ -406,6 +415,17 @@ struct FaultyFile {
 
 impl LogFile for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.faults.slow_reads.fetch_add(1, Ordering::SeqCst);
+        if let Some(gate) = self.faults.read_gate.lock().unwrap().take() {
+            gate.recv_timeout(Duration::from_secs(60)).unwrap();
+        }
+        self.file.read_at(buffer, offset)
+    }
+
+    fn read_cached_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        if self.faults.disk_is_slow.load(Ordering::SeqCst) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         self.file.read_at(buffer, offset)
     }
 
