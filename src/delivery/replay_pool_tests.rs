@@ -83,10 +83,10 @@ fn request(id: &str) -> Box<ReplayRequest<Brittle>> {
     let start = Position::after(Lsn::ZERO);
     let subscription = subscription(id, None);
     Box::new(ReplayRequest {
-        subscriptions: vec![ActiveSubscription {
+        subscriptions: Arc::new(vec![ActiveSubscription {
             subscription: Arc::clone(&subscription),
             after: start,
-        }],
+        }]),
         only: Some(subscription),
         from: ResumePoint::told(start),
         until: None,

@@ -13,7 +13,7 @@ use crate::matching::{Lane, Subscription};
 /// A request for one step of a replay: where it goes on, and for whom.
 pub struct ReplayRequest<H: Log> {
     /// The subscriptions that are read for.
-    pub subscriptions: Vec<ActiveSubscription>,
+    pub subscriptions: Arc<Vec<ActiveSubscription>>,
     /// The one that is read for alone, if it is no whole connection.
     pub only: Option<Arc<Subscription>>,
     /// From here on.

@@ -1,6 +1,5 @@
 //! The actions of the cursor, performed in their order.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,16 +15,15 @@ use crate::telemetry::Excerpt;
 impl<H: Log> Session<H> {
     /// Tells the cursor that something happened, and does what it says.
     pub(super) async fn feed(&mut self, input: Input) -> Result<(), End> {
-        let mut actions = VecDeque::from(self.cursor.on(input, Instant::now()));
-        while let Some(action) = actions.pop_front() {
+        self.cursor.on(input, Instant::now());
+        while let Some(action) = self.cursor.next_action() {
             let answer = match action {
                 Action::Deliver(items) => Some(Input::Sent(self.deliver(items).await?)),
                 // In a box: it is large, and seldom.
                 action => Box::pin(self.perform(action)).await?,
             };
             if let Some(answer) = answer {
-                debug_assert!(actions.is_empty(), "what is to be answered is the last");
-                actions.extend(self.cursor.on(answer, Instant::now()));
+                self.cursor.on(answer, Instant::now());
             }
         }
         self.count();
@@ -35,7 +33,8 @@ impl<H: Log> Session<H> {
     /// Begins the next job, if nothing is being done.
     pub(super) async fn start_work(&mut self) -> Result<(), End> {
         if self.work.is_none() {
-            for action in self.cursor.start(Instant::now()) {
+            self.cursor.start(Instant::now());
+            while let Some(action) = self.cursor.next_action() {
                 let answer = Box::pin(self.perform(action)).await?;
                 debug_assert!(answer.is_none(), "a job begins without an answer");
             }

@@ -40,7 +40,7 @@ impl Cursor {
                 }
             }
             Reading::Exhausted => {
-                self.actions.push(Action::LetGo(replay.id));
+                self.actions.push_back(Action::LetGo(replay.id));
                 Step::default()
             }
             Reading::Expired(error) => return self.unreadable(replay, error, CloseCode::TooSlow),
@@ -54,7 +54,7 @@ impl Cursor {
 
     fn send_step(&mut self, replay: Box<Replay>, step: Step, routed: Lsn) {
         match replay.alone {
-            Some(_) => self.actions.push(Action::Deliver(step.items)),
+            Some(_) => self.actions.push_back(Action::Deliver(step.items)),
             None => self.deliver_to_all(step.items),
         }
         self.pending = Pending::Step(replay, step.done, routed);
@@ -78,8 +78,8 @@ impl Cursor {
             done = false;
         }
         if delivered.stalled {
-            self.actions.push(Action::LetGo(replay.id));
-            self.actions.push(Action::Flush);
+            self.actions.push_back(Action::LetGo(replay.id));
+            self.actions.push_back(Action::Flush);
         }
         if replay.is_of_all() {
             self.give_up(&mut replay);
@@ -139,7 +139,7 @@ impl Cursor {
     fn go_live(&mut self, subscription: Arc<Subscription>, position: Position) {
         self.has_joined(&subscription.id);
         self.actions
-            .push(Action::Live(Arc::clone(&subscription), position));
+            .push_back(Action::Live(Arc::clone(&subscription), position));
         // Without others it may have been further on, in a history that is over.
         self.at = if self.live.is_empty() {
             position
@@ -165,7 +165,7 @@ impl Cursor {
             None => Err(replay),
         };
         match waits {
-            Ok(()) => self.actions.push(Action::LetGo(id)),
+            Ok(()) => self.actions.push_back(Action::LetGo(id)),
             Err(replay) => self.jobs.push_back(Job::Replay(replay)),
         }
     }
@@ -177,7 +177,7 @@ impl Cursor {
                 Some(_) if self.is_abandoned(&waited) => self.end_replay(&waited),
                 Some(subscription) if waited.at() == whole.at() => {
                     whole.take_in(Arc::clone(subscription));
-                    self.actions.push(Action::LetGo(whole.id));
+                    self.actions.push_back(Action::LetGo(whole.id));
                     self.end_replay(&waited);
                     self.go_live(Arc::clone(subscription), waited.at());
                 }
@@ -197,7 +197,7 @@ impl Cursor {
                 Job::Unsubscribe(subscription) => {
                     self.leave_out(replay, &subscription);
                     self.actions
-                        .push(Action::Unsubscribed(Arc::clone(&subscription.id)));
+                        .push_back(Action::Unsubscribed(Arc::clone(&subscription.id)));
                 }
                 job => self.jobs.push_back(job),
             }
@@ -207,7 +207,7 @@ impl Cursor {
     fn leave_out(&mut self, replay: &mut Replay, subscription: &Arc<Subscription>) {
         replay.leave_out(subscription);
         self.actions
-            .push(Action::LeaveOut(replay.id, Arc::clone(subscription)));
+            .push_back(Action::LeaveOut(replay.id, Arc::clone(subscription)));
     }
 
     /// Leaves out subscriptions that have ended by an older version of their table: they must not come back by a newer
@@ -242,7 +242,7 @@ impl Cursor {
     /// Gives up the registration that rests with a replay.
     fn leave(&mut self) {
         self.registered = Registered::No;
-        self.actions.push(Action::Leave);
+        self.actions.push_back(Action::Leave);
     }
 
     /// A subscription on its own lets others have their turn; what holds up the whole connection does not.
@@ -262,18 +262,18 @@ impl Cursor {
         let coming = replay.coming.drain(..).map(Box::new);
         self.jobs.extend(coming.map(Job::Replay));
         let at = replay.at();
-        for placed in &mut replay.subscriptions {
+        for placed in Arc::make_mut(&mut replay.subscriptions) {
             placed.after = placed.after.max(at);
         }
         let action = match &replay.alone {
             Some(subscription) if self.is_registered() => Action::Add(Arc::clone(subscription), at),
             _ => {
                 debug_assert!(self.registered == Registered::No, "a connection registers once");
-                Action::Join(replay.subscriptions.clone(), at)
+                Action::Join(replay.subscriptions.to_vec(), at)
             }
         };
         self.registered = Registered::Lent;
-        self.actions.push(action);
+        self.actions.push_back(action);
         self.work = Some(Work::HandOver(replay));
     }
 
@@ -313,8 +313,8 @@ impl Cursor {
                 let id = Arc::clone(&subscription.id);
                 self.refuse(id, Box::new(error.about(&*subscription.id)));
             }
-            (None, CloseCode::TooSlow) => self.actions.push(Action::Close(None, code)),
-            (None, code) => self.actions.push(Action::Close(Some(error), code)),
+            (None, CloseCode::TooSlow) => self.actions.push_back(Action::Close(None, code)),
+            (None, code) => self.actions.push_back(Action::Close(Some(error), code)),
         }
     }
 }

@@ -62,7 +62,7 @@ impl Cursor {
     }
 
     /// Begins the next job, if nothing is being done. To be called once everything was performed that an input led to.
-    pub(in crate::session) fn start(&mut self, now: Instant) -> Vec<Action> {
+    pub(in crate::session) fn start(&mut self, now: Instant) {
         debug_assert!(
             matches!(self.pending, super::Pending::Nothing),
             "an answer is owed"
@@ -71,7 +71,6 @@ impl Cursor {
             let Some(job) = self.next_job(now) else { break };
             self.begin(job, now);
         }
-        std::mem::take(&mut self.actions)
     }
 
     /// The next job. A connection that is behind rejoins first, since whatever needs a registration waits for that; but
@@ -123,14 +122,14 @@ impl Cursor {
             Job::Subscribe(id, _) if !self.awaits(&id) => {}
             Job::Subscribe(id, subscribe) => {
                 self.work = Some(Work::Prepare);
-                self.actions.push(Action::Prepare(id, subscribe));
+                self.actions.push_back(Action::Prepare(id, subscribe));
             }
             Job::Rows(id) => {
                 self.work = Some(Work::Rows);
                 // What the client asks for waits behind each of those that wait for rows, one after the other.
                 let is_asked_for = self.jobs.iter().any(Job::is_asked_for);
                 let others = (!is_asked_for).then_some(self.jobs.len());
-                self.actions.push(Action::ReadRows { id, others });
+                self.actions.push_back(Action::ReadRows { id, others });
             }
             Job::Replay(replay) => self.read(replay, now),
             Job::Rejoin => {
@@ -139,19 +138,20 @@ impl Cursor {
             }
             Job::Unsubscribe(subscription) if self.registered == Registered::Here => {
                 self.registered = Registered::Lent;
-                self.actions.push(Action::Remove(Arc::clone(&subscription)));
+                self.actions.push_back(Action::Remove(Arc::clone(&subscription)));
                 self.work = Some(Work::Remove(subscription));
             }
             // Without a place at the router nothing of it can come any more.
             Job::Unsubscribe(subscription) => self
                 .actions
-                .push(Action::Unsubscribed(Arc::clone(&subscription.id))),
-            Job::Over(id) => self.actions.push(Action::Unsubscribed(id)),
+                .push_back(Action::Unsubscribed(Arc::clone(&subscription.id))),
+            Job::Over(id) => self.actions.push_back(Action::Unsubscribed(id)),
         }
     }
 
     fn read(&mut self, replay: Box<Replay>, now: Instant) {
-        self.actions.push(Action::Read(Box::new(replay.request(now))));
+        self.actions
+            .push_back(Action::Read(Box::new(replay.request(now))));
         self.work = Some(Work::Read(replay));
     }
 }

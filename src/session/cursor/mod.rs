@@ -58,8 +58,12 @@ pub(super) struct Cursor {
     /// The number of the next replay, and how many there are.
     next_replay: u32,
     replays: usize,
-    actions: Vec<Action>,
+    /// What is to be done, until it is taken.
+    actions: VecDeque<Action>,
 }
+
+/// The actions that space is kept for: connections are many.
+const FEW_ACTIONS: usize = 8;
 
 /// The place of the connection's registration at the router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +131,7 @@ impl Cursor {
             pending: Pending::Nothing,
             next_replay: 0,
             replays: 0,
-            actions: Vec::new(),
+            actions: VecDeque::new(),
         }
     }
 
@@ -161,8 +165,9 @@ impl Cursor {
         }
     }
 
-    /// Takes note of something that happened, and says what is to be done.
-    pub(super) fn on(&mut self, input: Input, now: Instant) -> Vec<Action> {
+    /// Takes note of something that happened. What is to be done is in [`Cursor::next_action`].
+    pub(super) fn on(&mut self, input: Input, now: Instant) {
+        debug_assert!(self.actions.is_empty(), "what asks for an answer is the last");
         match input {
             Input::Subscribe(id, subscribe) => {
                 self.joining.push(Arc::clone(&id));
@@ -182,9 +187,17 @@ impl Cursor {
             Input::Read(reading, routed) => self.has_read(reading, routed, now),
             Input::HandedOver { position, gone } => self.handed_over(position, gone),
             Input::Removed => self.removed(),
-            Input::EpochChanged => self.actions.push(Action::EndEpoch),
+            Input::EpochChanged => self.actions.push_back(Action::EndEpoch),
         }
-        std::mem::take(&mut self.actions)
+    }
+
+    /// The next thing to be done. What asks for an answer is the last before that.
+    pub(super) fn next_action(&mut self) -> Option<Action> {
+        let next = self.actions.pop_front();
+        if next.is_none() {
+            self.actions.shrink_to(FEW_ACTIONS);
+        }
+        next
     }
 
     /// Ends a subscription once nothing more of it can come: a job that is about it finds that it is over, and sends
@@ -211,7 +224,7 @@ impl Cursor {
     /// Asks for what the outbox has.
     fn take(&mut self, then: Then) {
         self.pending = Pending::Take(then);
-        self.actions.push(Action::Take);
+        self.actions.push_back(Action::Take);
     }
 
     fn taken(&mut self, received: Option<Received>, mut items: Vec<Delivery>) {
@@ -242,7 +255,7 @@ impl Cursor {
                 self.fall_behind();
                 self.go_on_after(then);
             }
-            Received::EpochChanged => self.actions.push(Action::EndEpoch),
+            Received::EpochChanged => self.actions.push_back(Action::EndEpoch),
         }
     }
 
@@ -253,7 +266,7 @@ impl Cursor {
             let is_it = |placed: &ActiveSubscription| replay::ended_is(item, &placed.subscription);
             replay::ended(item).is_none() || self.live.iter().any(is_it)
         });
-        self.actions.push(Action::Deliver(items));
+        self.actions.push_back(Action::Deliver(items));
     }
 
     fn sent(&mut self, delivered: Delivered, now: Instant) {
@@ -268,7 +281,7 @@ impl Cursor {
                 if delivered.stalled {
                     // Whatever was not sent is read again. Until then its place must not seem to be past.
                     self.fall_behind();
-                    self.actions.push(Action::Flush);
+                    self.actions.push_back(Action::Flush);
                 }
                 self.go_on_after(then);
             }
@@ -285,7 +298,7 @@ impl Cursor {
             Then::Progress(_) => {}
             Then::Over(subscription) => self
                 .actions
-                .push(Action::Unsubscribed(Arc::clone(&subscription.id))),
+                .push_back(Action::Unsubscribed(Arc::clone(&subscription.id))),
             Then::Join(replay, until) => self.joined(replay, until, Vec::new()),
             Then::Joined(replay, until, later) => self.joined(replay, until, later),
         }
@@ -295,7 +308,7 @@ impl Cursor {
     fn fall_behind(&mut self) {
         self.registered = Registered::No;
         self.behind = true;
-        self.actions.push(Action::Leave);
+        self.actions.push_back(Action::Leave);
     }
 
     /// The live subscriptions are complete up to a place: the client hears of it if it lies beyond what it was sent,
@@ -306,14 +319,14 @@ impl Cursor {
         }
         self.at = to;
         if to.done == lsn::Done::Commit && !self.live.is_empty() {
-            self.actions.push(Action::Progress(to.end));
+            self.actions.push_back(Action::Progress(to.end));
         }
     }
 
     fn prepared(&mut self, id: Arc<str>, preparation: Preparation) {
         self.work = None;
         match preparation {
-            _ if !self.awaits(&id) => self.actions.push(Action::ForgetRows(id)),
+            _ if !self.awaits(&id) => self.actions.push_back(Action::ForgetRows(id)),
             Preparation::Unneeded => debug_assert!(false, "a subscription that is awaited is needed"),
             Preparation::Refused(error) => self.refuse(id, error),
             Preparation::Rows => self.jobs.push_back(Job::Rows(id)),
@@ -323,7 +336,7 @@ impl Cursor {
                 subscribed,
                 at_head,
             } => {
-                self.actions.push(Action::Send(subscribed));
+                self.actions.push_back(Action::Send(subscribed));
                 let replay = self.begin_replay(Vec::new(), Some(subscription), start, None);
                 // What starts at the head, as most do, needs no reading before the router takes it.
                 if at_head && !self.is_behind() {
@@ -338,20 +351,20 @@ impl Cursor {
     fn rows(&mut self, id: Arc<str>, rows: Rows) {
         self.work = None;
         match rows {
-            _ if !self.awaits(&id) => self.actions.push(Action::ForgetRows(id)),
+            _ if !self.awaits(&id) => self.actions.push_back(Action::ForgetRows(id)),
             Rows::Nothing => self.jobs.push_back(Job::Rows(id)),
             Rows::Message(text) => {
-                self.actions.push(Action::Send(text));
+                self.actions.push_back(Action::Send(text));
                 self.jobs.push_back(Job::Rows(id));
             }
             Rows::End(subscription, boundary) => {
                 let start = Position::after(boundary.after);
                 let replay = self.begin_replay(Vec::new(), Some(subscription), start, Some(boundary));
-                self.actions.push(Action::ForgetRows(id));
+                self.actions.push_back(Action::ForgetRows(id));
                 self.jobs.push_back(Job::Replay(replay));
             }
             Rows::Refused(error) => {
-                self.actions.push(Action::ForgetRows(Arc::clone(&id)));
+                self.actions.push_back(Action::ForgetRows(Arc::clone(&id)));
                 self.refuse(id, error);
             }
         }
@@ -359,7 +372,7 @@ impl Cursor {
 
     fn refuse(&mut self, id: Arc<str>, error: Box<ErrorMessage>) {
         self.has_joined(&id);
-        self.actions.push(Action::Refuse(id, error));
+        self.actions.push_back(Action::Refuse(id, error));
     }
 
     fn removed(&mut self) {
@@ -394,6 +407,6 @@ impl Cursor {
     /// A replay has come to its end, or is not needed any more.
     fn end_replay(&mut self, replay: &Replay) {
         self.replays -= 1;
-        self.actions.push(Action::LetGo(replay.id));
+        self.actions.push_back(Action::LetGo(replay.id));
     }
 }

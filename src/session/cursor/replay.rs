@@ -18,7 +18,7 @@ pub(in crate::session) struct ReplayId(pub(super) u32);
 #[derive(Debug)]
 pub(super) struct Replay {
     pub(super) id: ReplayId,
-    pub(super) subscriptions: Vec<ActiveSubscription>,
+    pub(super) subscriptions: Arc<Vec<ActiveSubscription>>,
     /// The one that catches up alone; none if it is the whole connection.
     pub(super) alone: Option<Arc<Subscription>>,
     /// Those that came to the head alone while the whole connection had not. They wait where they are for it to come
@@ -47,7 +47,7 @@ pub(super) struct Replay {
 #[derive(Debug)]
 pub(in crate::session) struct ReadRequest {
     pub(in crate::session) replay: ReplayId,
-    pub(in crate::session) subscriptions: Vec<ActiveSubscription>,
+    pub(in crate::session) subscriptions: Arc<Vec<ActiveSubscription>>,
     /// The one that is read for alone, if it is not the whole connection.
     pub(in crate::session) only: Option<Arc<Subscription>>,
     pub(in crate::session) from: ResumePoint,
@@ -82,7 +82,7 @@ impl Replay {
     ) -> Box<Replay> {
         Box::new(Replay {
             id,
-            subscriptions,
+            subscriptions: Arc::new(subscriptions),
             alone,
             coming: Vec::new(),
             next: ResumePoint::told(start),
@@ -119,7 +119,7 @@ impl Replay {
         };
         ReadRequest {
             replay: self.id,
-            subscriptions: self.subscriptions.clone(),
+            subscriptions: Arc::clone(&self.subscriptions),
             only: self.alone.clone(),
             from: self.next,
             until: self.until.into_iter().chain(self.next_coming()).min(),
@@ -153,8 +153,7 @@ impl Replay {
     /// It is read for one more from where it is.
     pub(super) fn take_in(&mut self, subscription: Arc<Subscription>) {
         let after = self.at();
-        self.subscriptions
-            .push(ActiveSubscription { subscription, after });
+        Arc::make_mut(&mut self.subscriptions).push(ActiveSubscription { subscription, after });
     }
 
     /// True if there may still be transactions that the snapshot's rows hold already.
@@ -164,7 +163,7 @@ impl Replay {
     }
 
     pub(super) fn leave_out(&mut self, subscription: &Arc<Subscription>) {
-        self.subscriptions
+        Arc::make_mut(&mut self.subscriptions)
             .retain(|placed| !Arc::ptr_eq(&placed.subscription, subscription));
     }
 

@@ -115,7 +115,7 @@ impl World {
             // Somebody else may have read for it, too.
             Some(place) => self.readers.swap_remove(place).1,
             None => {
-                let mut subscriptions = request.subscriptions.clone();
+                let mut subscriptions = request.subscriptions.to_vec();
                 for placed in &mut subscriptions {
                     placed.after = placed.after.max(request.from.position);
                 }

@@ -1,6 +1,5 @@
 //! A model of everything around the cursor: it performs actions as the session does, at moments that a script chooses.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -130,18 +129,21 @@ impl World {
     /// Something happened; everything that it leads to is performed.
     pub(super) fn feed(&mut self, input: Input) {
         self.note(|| format!("  {input:?}"));
-        let mut actions = VecDeque::from(self.cursor.on(input, self.now));
-        while let Some(action) = actions.pop_front()
-            && self.closed.is_none()
+        if self.closed.is_some() {
+            return;
+        }
+        self.cursor.on(input, self.now);
+        while self.closed.is_none()
+            && let Some(action) = self.cursor.next_action()
         {
             if let Some(answer) = self.perform(action) {
-                assert!(actions.is_empty(), "what is to be answered is the last");
                 self.note(|| format!("  {answer:?}"));
-                actions.extend(self.cursor.on(answer, self.now));
+                self.cursor.on(answer, self.now);
             }
         }
         if self.work.is_none() && self.closed.is_none() {
-            for action in self.cursor.start(self.now) {
+            self.cursor.start(self.now);
+            while let Some(action) = self.cursor.next_action() {
                 assert!(self.perform(action).is_none(), "a job begins without an answer");
             }
         }
