@@ -363,6 +363,12 @@ proptest! {
     }
 
     #[test]
+    fn strings_are_escaped_as_serde_json_escapes_them(text in "[a-z é\"\\\\\u{0}-\u{20}\u{7f}]{0,80}|[a-z]{0,50}[\u{0}-\u{20}\"][a-z]{0,50}") {
+        let printed = json(Kind::Text, &text, Numbers::Native);
+        prop_assert_eq!(printed, serde_json::to_string(&text).unwrap());
+    }
+
+    #[test]
     fn text_arrays_read_back(elements in prop::collection::vec(any::<String>(), 1..6)) {
         let quoted = elements.iter().map(|e| format!("\"{}\"", e.replace('\\', "\\\\").replace('"', "\\\"")));
         let text = format!("{{{}}}", quoted.collect::<Vec<_>>().join(","));
