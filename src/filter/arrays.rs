@@ -3,7 +3,7 @@
 use super::Error;
 use super::ast::Operator;
 use super::collations::check_collation;
-use super::compare::{compare, domain, gather, is_null, leaf};
+use super::compare::{check_domain, compare, domain, gather, is_null, leaf};
 use super::hints;
 use super::leaf::{ArrayOperator, ArraySide, ElementsAs, Item, Test};
 use super::matcher::{Comparison, Node};
@@ -30,6 +30,7 @@ pub(super) fn any(mut left: Term<'_>, comparison: Comparison, array: Term<'_>) -
     array.check_name(&left)?;
     left.close(&element)?;
     let left_kind = left.kind().cloned().unwrap_or_else(|| element.clone());
+    check_domain(&array, &element)?;
     let domain = domain(&left, &left_kind, &array, &element)?;
     check_order(domain, comparison, left.offset)?;
     check_collation(&left, comparison, &array, domain)?;

@@ -19,6 +19,7 @@ fn mood() -> Kind {
     Kind::Enum {
         labels: ["sad", "ok", "happy"].map(str::to_owned).to_vec(),
         oids: Vec::new(),
+        is_domain: false,
     }
 }
 

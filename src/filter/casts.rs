@@ -19,6 +19,10 @@ impl Place<'_> {
         if self.kind == *to {
             return Ok(());
         }
+        if self.kind.clone().into_base() == *to {
+            self.kind = to.clone();
+            return Ok(());
+        }
         if self.computed.is_none() && casts_in_place(&self.kind, to) {
             // A number is rounded when it becomes a real, and stays so.
             if *to == Kind::Float4 {

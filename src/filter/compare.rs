@@ -51,6 +51,8 @@ pub(super) fn compare(
     }
     let left_kind = left.kind().or(right.kind()).cloned().unwrap_or(Kind::Text);
     let right_kind = right.kind().cloned().unwrap_or_else(|| left_kind.clone());
+    check_domain(&left, &left_kind)?;
+    check_domain(&right, &right_kind)?;
     if let Kind::Array(_) = left_kind {
         left.check_names_of_array(&right)?;
         right.check_names_of_array(&left)?;
@@ -86,6 +88,19 @@ pub(super) fn compare(
         }
         _ => Node::Constant(Truth::Null),
     })
+}
+
+/// Refuses a domain over an enumeration, which has no operators (SQLSTATE 42883).
+pub(super) fn check_domain(term: &Term<'_>, kind: &Kind) -> Result<(), Error> {
+    if !matches!(kind, Kind::Enum { is_domain: true, .. }) {
+        return Ok(());
+    }
+    let message = format!(
+        "values of type {} cannot be compared: a domain over an enumeration has no operators; compare its text, \
+         (…)::text = 'label'",
+        term.type_name()
+    );
+    Err(Error::ty(message, term.offset))
 }
 
 /// The domain in which the two are compared.
@@ -126,7 +141,7 @@ pub(super) fn domain(
             "values of type {} and {} cannot be compared{}",
             left.type_name(),
             right.type_name(),
-            hints::of_types((left, left_kind), (right, right_kind))
+            hints::of_types(left, left_kind, right, right_kind)
         );
         Error::ty(message, offset)
     })

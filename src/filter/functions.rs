@@ -117,6 +117,9 @@ fn coalesce<'a>(mut arguments: Vec<Term<'a>>, offset: usize) -> Result<Typed<'a>
         let message = format!("COALESCE types {} cannot be matched", names.join(" and "));
         return Err(Error::ty(message, offset));
     };
+    // Beside a literal or a null, a domain gives way to its base type.
+    let has_open = arguments.iter().any(|term| term.kind().is_none());
+    let kind = if has_open { kind.into_base() } else { kind };
     let is_compared = !matches!(kind, Kind::Citext(_) | Kind::Bpchar);
     let Some(domain) = Domain::of(&kind, &kind).filter(|_| is_compared) else {
         let what = format!("coalesce of values of type {}", kind.name());

@@ -81,6 +81,9 @@ pub enum Kind {
         /// The labels' OIDs, by which each is the same one under another name; none in journals of earlier versions.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         oids: Vec<u32>,
+        /// True if the type is a domain over it: the operators of enumerations are of `anyenum`, which no domain is.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_domain: bool,
     },
     /// An array of elements of this kind.
     Array(Box<Kind>),
@@ -213,6 +216,22 @@ impl Kind {
         }
     }
 
+    /// The kind of domains over a type of this kind.
+    pub fn into_domain(mut self) -> Kind {
+        if let Kind::Enum { is_domain, .. } = &mut self {
+            *is_domain = true;
+        }
+        self
+    }
+
+    /// The kind of the type that a domain of this kind is over; of another type, its own.
+    pub fn into_base(mut self) -> Kind {
+        if let Kind::Enum { is_domain, .. } = &mut self {
+            *is_domain = false;
+        }
+        self
+    }
+
     /// True if values hold labels of an enumeration, which can be renamed without a word of it in the stream.
     pub fn has_labels(&self) -> bool {
         match self {
@@ -230,10 +249,11 @@ impl Kind {
     pub fn altered_in(&self, now: &Kind) -> Option<Altered> {
         match (self, now) {
             (
-                Kind::Enum { labels, oids },
+                Kind::Enum { labels, oids, .. },
                 Kind::Enum {
                     labels: labels_now,
                     oids: oids_now,
+                    ..
                 },
             ) => {
                 let are_numbered = oids.len() == labels.len() && oids_now.len() == labels_now.len();
@@ -360,6 +380,7 @@ mod tests {
                 .filter(|(_, oid)| *oid > 0)
                 .map(|(_, oid)| *oid)
                 .collect(),
+            is_domain: false,
         }
     }
 

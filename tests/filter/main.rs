@@ -9,6 +9,7 @@
 mod clock;
 mod collations;
 mod computed;
+mod domains;
 mod letters;
 mod predicates;
 mod reasons;

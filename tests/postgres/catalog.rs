@@ -58,6 +58,7 @@ fn the_catalog_knows_odd_tables_and_their_types() {
     let mood = || Kind::Enum {
         labels: vec!["sad".into(), "ok".into()],
         oids: labels.clone(),
+        is_domain: false,
     };
     let array = |kind| Kind::Array(Box::new(kind));
     let expected = [

@@ -282,9 +282,10 @@ impl Types {
                 Kind::Enum {
                     labels: known.map(|known| known.labels.clone()).unwrap_or_default(),
                     oids: known.map(|known| known.oids.clone()).unwrap_or_default(),
+                    is_domain: false,
                 }
             }
-            Nature::Domain(base) => part(base),
+            Nature::Domain(base) => part(base).into_domain(),
             Nature::Array(element) => Kind::Array(Box::new(part(element))),
             Nature::Composite => {
                 let Some(composite) = self.composites.get(&oid) else {
