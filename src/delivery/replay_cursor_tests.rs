@@ -1,4 +1,4 @@
-//! Whoever is read for gets what it asked for, change for change, however many are read for together and wherever each
+//! Each session gets what it asked for, change for change, however many are read for together and wherever each
 //! of them stops, goes back and goes on.
 
 use std::collections::VecDeque;

@@ -214,7 +214,7 @@ fn read_for_all<H: Log>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
             match queue.next(lane) {
                 Some(together) => together,
                 None => {
-                    *queue.lane(lane).1 -= 1;
+                    *queue.lane(lane).threads -= 1;
                     return;
                 }
             }
@@ -244,6 +244,14 @@ fn read_for_all<H: Log>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
     }
 }
 
+/// One lane of the queue.
+struct LaneState<'q, H: Log> {
+    waiting: &'q mut VecDeque<Waiting<H>>,
+    /// The number of threads that read for those who wait in it.
+    threads: &'q mut usize,
+    max_threads: usize,
+}
+
 impl<H: Log> Queue<H> {
     /// Adds a request that waits for its next step.
     fn ask(&mut self, mut request: Box<ReplayRequest<H>>) -> oneshot::Receiver<ReplayResult<H>> {
@@ -268,25 +276,38 @@ impl<H: Log> Queue<H> {
     /// True if one more thread is to read, which counts from here on: if somebody waits, and there is room for so many.
     fn takes_thread(&mut self, lane: Lane, room: usize) -> bool {
         let has_room = self.sending.room(Instant::now()) >= room;
-        let (waiting, threads, most) = self.lane(lane);
-        let takes = !waiting.is_empty() && *threads < most && has_room;
+        let LaneState {
+            waiting,
+            threads,
+            max_threads,
+        } = self.lane(lane);
+        let takes = !waiting.is_empty() && *threads < max_threads && has_room;
         *threads += usize::from(takes);
         takes
     }
 
-    /// Those who wait to be read for so, the threads that do, and how many may.
-    fn lane(&mut self, lane: Lane) -> (&mut VecDeque<Waiting<H>>, &mut usize, usize) {
+    fn lane(&mut self, lane: Lane) -> LaneState<'_, H> {
         if lane.puts_apart {
-            (&mut self.waiting, &mut self.threads, MAX_THREADS)
+            LaneState {
+                waiting: &mut self.waiting,
+                threads: &mut self.threads,
+                max_threads: MAX_THREADS,
+            }
         } else {
-            (&mut self.apart, &mut self.apart_threads, MAX_APART_THREADS)
+            LaneState {
+                waiting: &mut self.apart,
+                threads: &mut self.apart_threads,
+                max_threads: MAX_APART_THREADS,
+            }
         }
     }
 
     /// The one who waits the longest, with those who can be read for together with it, and a share for each.
     fn next(&mut self, lane: Lane) -> Option<(ReplayGroup<H>, Vec<u64>)> {
         let now = Instant::now();
-        self.lane(lane).0.retain(|waiting| !waiting.answer.is_closed());
+        self.lane(lane)
+            .waiting
+            .retain(|waiting| !waiting.answer.is_closed());
         let room = self.sending.room(now);
         if lane == Lane::APART {
             let waiting = self.apart.iter().enumerate().filter(|_| room > 0);
@@ -347,7 +368,7 @@ impl<H: Log> Waiting<H> {
     }
 
     fn read(mut self, pool: &ReplayPool<H>, lane: Lane) {
-        // A panic in one session ends that session: whoever waits for the answer finds it gone.
+        // A panic in one session ends that session: it waits for an answer, and finds the sender gone.
         let read = catch_unwind(AssertUnwindSafe(|| self.request.step(pool, lane)));
         if let Ok(found) = read {
             self.answer(found);
@@ -356,7 +377,7 @@ impl<H: Log> Waiting<H> {
 
     fn answer(self, found: Result<Found, log::Error>) {
         let ReplayRequest { standing, cursor, .. } = *self.request;
-        // Whoever does not wait any more has gone.
+        // A session that does not wait for it any more has ended.
         drop(self.answer.send(ReplayResult {
             found,
             standing,

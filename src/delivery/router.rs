@@ -76,7 +76,7 @@ impl<H: Log> Router<H> {
     pub fn new(history: H, options: Options, metrics: Arc<Metrics>) -> Result<(Router<H>, Handle), Error> {
         let (sender, commands) = mpsc::channel(MAX_COMMANDS);
         let heads = history.head_changes();
-        let (at, pin, reader) = begin(&history, Log::head)?;
+        let Beginning { at, pin, reader } = begin(&history, Log::head)?;
         let position = Arc::new(AtomicU64::new(at.end.0));
         let handle = Handle {
             commands: sender,
@@ -140,7 +140,12 @@ impl<H: Log> Router<H> {
                             exhausted(&error).await;
                             continue;
                         }
-                        begun => (self.at, self.pin, self.reader) = begun?,
+                        begun => {
+                            let Beginning { at, pin, reader } = begun?;
+                            self.at = at;
+                            self.pin = pin;
+                            self.reader = reader;
+                        }
                     }
                     self.position.store(self.at.end.0, Ordering::Release);
                 }
@@ -182,7 +187,7 @@ impl<H: Log> Router<H> {
                 self.drop_refused();
                 if self.registry.worked() - self.yielded_at > YIELD_WORK {
                     self.yielded_at = self.registry.worked();
-                    // Whoever comes, goes or stops waits for no more than this.
+                    // Clients that come or go, and a stop, wait for no longer than this.
                     self.apply_waiting();
                     tokio::task::yield_now().await;
                 }
@@ -337,19 +342,24 @@ async fn exhausted(error: &crate::log::Error) {
     tokio::time::sleep(EXHAUSTED_PAUSE).await;
 }
 
+/// The place where reading a history begins.
+struct Beginning<H: Log> {
+    at: Position,
+    /// Keeps all that is to be read.
+    pin: H::Hold,
+    reader: H::Reader,
+}
+
 /// A reader of the current history at the `place` that this has, and what keeps all that is to be read. The history may
 /// be replaced, or shortened, meanwhile: then it is looked at again.
-fn begin<H: Log>(
-    history: &H,
-    place: impl Fn(&H) -> Lsn,
-) -> Result<(Position, H::Hold, H::Reader), crate::log::Error> {
+fn begin<H: Log>(history: &H, place: impl Fn(&H) -> Lsn) -> Result<Beginning<H>, crate::log::Error> {
     loop {
         let epoch = history.epoch();
         let lsn = place(history);
         let pin = history.hold(lsn);
         let at = Position::after(lsn);
         match history.reader(Start::After(at)) {
-            Ok(reader) if history.epoch() == epoch => return Ok((at, pin, reader)),
+            Ok(reader) if history.epoch() == epoch => return Ok(Beginning { at, pin, reader }),
             Ok(_) | Err(crate::log::Error::Expired { .. }) => {}
             Err(error) => return Err(error),
         }

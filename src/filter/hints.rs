@@ -121,7 +121,12 @@ pub(super) fn of_label(labels: &[String], label: &str) -> String {
 
 /// The hint for two operands that do not compare, each with the kind that it is compared as: before or behind ANY an
 /// array is compared as its elements.
-pub(super) fn of_types(left: (&Term<'_>, &Kind), right: (&Term<'_>, &Kind)) -> &'static str {
+pub(super) fn of_types(
+    left: &Term<'_>,
+    left_kind: &Kind,
+    right: &Term<'_>,
+    right_kind: &Kind,
+) -> &'static str {
     const TEXT_AS_NUMBER: &str = ": to compare a text as a number cast it, (…)::numeric";
     let is_number = |kind: &Kind| {
         matches!(
@@ -132,8 +137,6 @@ pub(super) fn of_types(left: (&Term<'_>, &Kind), right: (&Term<'_>, &Kind)) -> &
     let is_time = |kind: &Kind| matches!(kind, Kind::Date | Kind::Timestamp | Kind::TimestampTz);
     // The elements of an array cannot be cast where they are compared.
     let is_castable = |term: &Term<'_>| !matches!(term.kind(), Some(Kind::Array(_)));
-    let (left, left_kind) = left;
-    let (right, right_kind) = right;
     match (left_kind, right_kind) {
         (time, number) | (number, time) if is_time(time) && is_number(number) => {
             ": a date is written in single quotes, '2024-01-31'"

@@ -36,8 +36,8 @@ impl Operation {
 /// The extent to which the log decides what a change means for a query's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
-    /// Altogether. (That the row may have been in the result before does not count where it is now: whoever holds rows
-    /// by their keys does the same in both cases.)
+    /// Altogether. (That the row may have been in the result before does not count where it is now: a client that holds
+    /// rows by their keys does the same in both cases.)
     Decided,
     /// The row is not in the result now, and may have been before.
     MayHaveBeen,

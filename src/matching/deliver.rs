@@ -126,9 +126,9 @@ impl SubscriptionRegistry {
             let Some(group) = self.groups.get(index) else {
                 continue;
             };
-            let mut told = 0;
+            let mut receivers = 0;
             for member in group.members.iter().filter(|member| member.after < whole) {
-                told += 1;
+                receivers += 1;
                 let id = member.connection as usize;
                 let Some(connection) = self.connections.get_mut(id) else {
                     continue;
@@ -142,7 +142,7 @@ impl SubscriptionRegistry {
             if group.undecided != Undecided::default()
                 && let Some(relation) = self.tables.get(group.table).and_then(Table::relation)
             {
-                self.undecided.count(&relation.table, group.undecided, told);
+                self.undecided.count(&relation.table, group.undecided, receivers);
             }
         }
     }
@@ -158,10 +158,10 @@ impl SubscriptionRegistry {
                 ..*framing
             };
             let resuming = self.scratch.resuming;
-            let memberships = &connection.memberships;
+            let members = &connection.members;
             let after = |index: usize, group: &Group| {
                 resuming
-                    .then(|| resumes_inside(memberships, index, group, framing.transaction))
+                    .then(|| resumes_inside(members, index, group, framing.transaction))
                     .flatten()
             };
             let groups = connection
@@ -215,7 +215,7 @@ impl SubscriptionRegistry {
             };
             held.open = false;
             // Of a subscription that has ended nothing more is said.
-            if held.only.is_some() && held.memberships.is_empty() {
+            if held.only.is_some() && held.members.is_empty() {
                 continue;
             }
             match held.only.as_deref() {
@@ -251,15 +251,15 @@ impl Made {
 /// The last change that a connection already has of this transaction by its place in the group of that index, if it is
 /// to go on in the middle.
 fn resumes_inside(
-    memberships: &HashTable<GroupMember>,
+    members: &HashTable<GroupMember>,
     index: usize,
     group: &Group,
     transaction: &Transaction,
 ) -> Option<u32> {
     let index = index as u32;
-    let is_it = |membership: &GroupMember| membership.group == index;
-    let membership = memberships.find(GroupMember::hash(index), is_it)?;
-    let inside = group.members.get(membership.slot as usize)?.after;
+    let is_it = |member: &GroupMember| member.group == index;
+    let member = members.find(GroupMember::hash(index), is_it)?;
+    let inside = group.members.get(member.slot as usize)?.after;
     match inside.done {
         Done::Change(seq) if inside.end == transaction.end => Some(seq),
         _ => None,

@@ -9,7 +9,7 @@ use crate::types::json::Numbers;
 ///
 /// Two subscriptions with equal keys share one match, one encoding of each change and one reading of a snapshot;
 /// whatever makes these reads nothing of the query beside its key. A field that changes what a client gets or may see
-/// belongs here: outside, it would be that of whoever came first.
+/// belongs here: outside, the first subscription's would hold for all others, too.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct QueryKey {
     /// The table.

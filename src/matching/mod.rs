@@ -44,7 +44,7 @@ use crate::protocol::{ErrorMessage, Frame};
 use encode::Encoder;
 use meter::Spare;
 use table::Table;
-use undecided::Told;
+use undecided::UndecidedCounts;
 
 /// A connection's number in a [`SubscriptionRegistry`], used again after it left.
 pub type ConnectionId = usize;
@@ -86,7 +86,7 @@ pub struct SubscriptionRegistry {
     delivery_bytes: usize,
     scratch: Scratch,
     /// The changes that were told although the log does not decide them.
-    undecided: Told,
+    undecided: UndecidedCounts,
     /// The most subscriptions that a connection has had.
     widest: usize,
     lane: Lane,
@@ -100,8 +100,8 @@ pub struct SubscriptionRegistry {
 
 #[derive(Debug, Default)]
 struct Connection {
-    /// By their groups.
-    memberships: HashTable<GroupMember>,
+    /// Its places in groups, by the numbers of these.
+    members: HashTable<GroupMember>,
     /// The groups with hits in the piece at hand.
     touched: Vec<usize>,
     /// True if it is among [`SubscriptionRegistry::open`].
@@ -187,7 +187,7 @@ impl SubscriptionRegistry {
             max_frame_bytes,
             delivery_bytes: ENCODED_BYTES,
             scratch: Scratch::default(),
-            undecided: Told::default(),
+            undecided: UndecidedCounts::default(),
             widest: 1,
             lane: Lane::UNBOUNDED,
             spare: Spare::new(now),
@@ -278,8 +278,8 @@ impl SubscriptionRegistry {
     /// Removes all of a connection's subscriptions.
     pub fn unsubscribe_all(&mut self, connection: ConnectionId) {
         let held = self.connections.get(connection);
-        let memberships = held.into_iter().flat_map(|held| held.memberships.iter());
-        let groups: Vec<u32> = memberships.map(|membership| membership.group).collect();
+        let members = held.into_iter().flat_map(|held| held.members.iter());
+        let groups: Vec<u32> = members.map(|member| member.group).collect();
         for group in groups {
             self.take(connection, group, |_| true);
         }
@@ -308,7 +308,7 @@ impl SubscriptionRegistry {
         else {
             return;
         };
-        let membership = GroupMember {
+        let member = GroupMember {
             group: group as u32,
             slot: group_held.members.len() as u32,
             subscription: Arc::clone(subscription),
@@ -322,10 +322,10 @@ impl SubscriptionRegistry {
             oid: subscription.oid,
             after,
         });
-        let hash = GroupMember::hash(membership.group);
-        held.memberships
-            .insert_unique(hash, membership, |held| GroupMember::hash(held.group));
-        self.widest = self.widest.max(held.memberships.len());
+        let hash = GroupMember::hash(member.group);
+        held.members
+            .insert_unique(hash, member, |held| GroupMember::hash(held.group));
+        self.widest = self.widest.max(held.members.len());
     }
 
     /// Removes a subscription. Does nothing if it is not active.
@@ -349,25 +349,21 @@ impl SubscriptionRegistry {
         is_it: impl Fn(&GroupMember) -> bool,
     ) -> Option<Arc<Subscription>> {
         let held = self.connections.get_mut(connection)?;
-        let is_it = |membership: &GroupMember| membership.group == group && is_it(membership);
-        let found = held
-            .memberships
-            .find_entry(GroupMember::hash(group), is_it)
-            .ok()?;
-        let (membership, _) = found.remove();
-        if held.memberships.len() < held.memberships.capacity() / 8 {
-            held.memberships
-                .shrink_to_fit(|held| GroupMember::hash(held.group));
+        let is_it = |member: &GroupMember| member.group == group && is_it(member);
+        let found = held.members.find_entry(GroupMember::hash(group), is_it).ok()?;
+        let (member, _) = found.remove();
+        if held.members.len() < held.members.capacity() / 8 {
+            held.members.shrink_to_fit(|held| GroupMember::hash(held.group));
         }
-        self.leave(&membership);
-        Some(membership.subscription)
+        self.leave(&member);
+        Some(member.subscription)
     }
 
     /// The number of subscriptions of a connection.
     pub fn subscriptions(&self, connection: ConnectionId) -> usize {
         self.connections
             .get(connection)
-            .map_or(0, |held| held.memberships.len())
+            .map_or(0, |held| held.members.len())
     }
 
     /// Takes the counts of what was told since the last time although the log does not decide it, by table.
@@ -434,9 +430,9 @@ impl SubscriptionRegistry {
     }
 
     /// Removes a member from its group, and what that leaves empty.
-    fn leave(&mut self, membership: &GroupMember) {
-        let index = membership.group as usize;
-        let slot = membership.slot as usize;
+    fn leave(&mut self, member: &GroupMember) {
+        let index = member.group as usize;
+        let slot = member.slot as usize;
         let Some(group) = self
             .groups
             .get_mut(index)
@@ -447,11 +443,11 @@ impl SubscriptionRegistry {
         group.members.swap_remove(slot);
         if let Some(moved) = group.members.get(slot) {
             let last = group.members.len() as u32;
-            let is_it = |m: &GroupMember| m.group == membership.group && m.slot == last;
+            let is_it = |m: &GroupMember| m.group == member.group && m.slot == last;
             let held = self.connections.get_mut(moved.connection as usize);
-            let hash = GroupMember::hash(membership.group);
-            if let Some(place) = held.and_then(|held| held.memberships.find_mut(hash, is_it)) {
-                place.slot = membership.slot;
+            let hash = GroupMember::hash(member.group);
+            if let Some(place) = held.and_then(|held| held.members.find_mut(hash, is_it)) {
+                place.slot = member.slot;
             }
         }
         if group.members.is_empty() {

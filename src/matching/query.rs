@@ -32,6 +32,16 @@ pub struct Query {
 /// So many bytes of predicate and parameters take long to be bound, a few hundred microseconds.
 const LONG: usize = 4 * 1024;
 
+/// A column that is not in a version of the table what the client was told.
+pub struct ChangedColumn<'r> {
+    /// The column as the client was told.
+    pub told: &'r Column,
+    /// The column as it is in that version.
+    pub here: &'r Column,
+    /// The difference between them.
+    pub change: Change,
+}
+
 impl Query {
     /// The query of a `subscribe` message.
     ///
@@ -162,27 +172,27 @@ impl Query {
         self.told.as_ref()
     }
 
-    /// The first column that it needs, and that is not in this version of the table what the client was told: as it was
-    /// told, as it is here, and in what they differ.
+    /// The first column that it needs, and that is not in this version of the table what the client was told.
     ///
     /// Its values are read otherwise if its type is another one, or letters fold otherwise, which matters where the
     /// query names it. They are other ones if another column has its name, or a label or attribute of its type was
-    /// renamed: then whoever was sent them holds what is not there any more.
-    pub fn changed_in<'r>(&'r self, relation: &'r Relation) -> Option<(&'r Column, &'r Column, Change)> {
+    /// renamed: then clients hold values that are not there any more.
+    pub fn changed_in<'r>(&'r self, relation: &'r Relation) -> Option<ChangedColumn<'r>> {
         // Mostly it is the same one.
         let differs = |told: &Relation| !std::ptr::eq(told, relation) && told != relation;
         let told = self.told.as_ref().filter(|told| differs(told))?;
         let changed = self.view(told).columns().filter_map(|(_, told)| {
             let (_, here) = relation.column(&told.name)?;
-            Some((told, here, Change::of(told, here)?))
+            let change = Change::of(told, here)?;
+            Some(ChangedColumn { told, here, change })
         });
         let mut changed = changed.peekable();
         // Most are as they were, and to bind the predicate costs more.
         changed.peek()?;
         let named = self.columns_named(told);
         let key = told.key_names();
-        changed.find(|(column, _, change)| {
-            let name = &column.name.as_str();
+        changed.find(|ChangedColumn { told, change, .. }| {
+            let name = &told.name.as_str();
             let is_named = named.listed.contains(name) || named.predicate.contains(name);
             match change {
                 Change::Type => is_named,

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::query::{Change, Query};
+use super::query::{Change, ChangedColumn, Query};
 use super::strain::Strain;
 use super::table::End;
 use super::{GroupMember, Member, Sink, Subscription, SubscriptionRegistry};
@@ -21,7 +21,7 @@ pub fn gone_message(name: &TableName) -> ErrorMessage {
 /// The message to a client whose query needs a column that is not the one in this version of the table; `None` if it
 /// is.
 pub fn changed_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
-    if let Some((told, here, change)) = query.changed_in(relation) {
+    if let Some(ChangedColumn { told, here, change }) = query.changed_in(relation) {
         return Some(message_of(relation, told, here, &change));
     }
     let (here, change) = query.shown_otherwise(relation)?;
@@ -280,11 +280,9 @@ impl SubscriptionRegistry {
         let mut slot = 0;
         while let Some(member) = self.groups.get(group).and_then(|held| held.members.get(slot)) {
             let connection = member.connection as usize;
-            let is_it = |membership: &GroupMember| {
-                (membership.group as usize, membership.slot as usize) == (group, slot)
-            };
+            let is_it = |member: &GroupMember| (member.group as usize, member.slot as usize) == (group, slot);
             let held = self.connections.get(connection);
-            let held = held.and_then(|held| held.memberships.find(GroupMember::hash(group as u32), is_it));
+            let held = held.and_then(|held| held.members.find(GroupMember::hash(group as u32), is_it));
             let Some(error) = held.and_then(|held| why(member, &held.subscription)) else {
                 slot += 1;
                 continue;

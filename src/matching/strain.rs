@@ -82,9 +82,9 @@ impl SubscriptionRegistry {
         let connections: Vec<ConnectionId> = members.map(|member| member.connection as usize).collect();
         for connection in connections {
             let held = self.connections.get(connection);
-            let memberships = held.into_iter().flat_map(|held| held.memberships.iter());
-            for membership in memberships.filter(|membership| membership.group as usize == group) {
-                membership.subscription.query.meter.put_apart(self.now);
+            let members = held.into_iter().flat_map(|held| held.members.iter());
+            for member in members.filter(|member| member.group as usize == group) {
+                member.subscription.query.meter.put_apart(self.now);
             }
             self.unsubscribe_all(connection);
             self.put_apart += 1;

@@ -68,8 +68,8 @@ impl Bed {
     /// Binds the queries to the table as it is, as is done before they are subscribed to.
     fn bind(&self) {
         for (_, connection) in &self.registry.connections {
-            for membership in &connection.memberships {
-                membership.subscription.query.matcher(&self.relation).unwrap();
+            for member in &connection.members {
+                member.subscription.query.matcher(&self.relation).unwrap();
             }
         }
     }

@@ -458,7 +458,7 @@ fn matches(predicate: usize, row: u64) -> bool {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
-    /// Whoever comes and goes in whatever order: each subscription gets exactly its matches, once.
+    /// Subscriptions come and go in any order, and each gets exactly its matches, once.
     #[test]
     fn every_subscription_gets_exactly_its_matches(steps in prop::collection::vec(step(), 1..60)) {
         let mut log = TestLog::new(); let mut registry = SubscriptionRegistry::new(200);

@@ -92,9 +92,9 @@ impl Undecided {
 
 /// Counts by table.
 #[derive(Debug, Default)]
-pub(super) struct Told(Vec<(TableName, Undecided)>);
+pub(super) struct UndecidedCounts(Vec<(TableName, Undecided)>);
 
-impl Told {
+impl UndecidedCounts {
     /// Counts what each of so many members was told.
     pub(super) fn count(&mut self, table: &TableName, each: Undecided, members: u64) {
         let known = self.0.iter().position(|(known, _)| known == table);

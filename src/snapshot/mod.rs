@@ -167,7 +167,7 @@ impl<H: Log> Place<H> {
                 .queue
                 .lock()
                 .queue
-                .is_asked_for(self.place, now, is_waiting)
+                .is_asked_for(self.place, now, Request::is_waiting)
     }
 }
 
@@ -202,28 +202,40 @@ struct Shared {
 /// The readings that wait for a connection.
 #[derive(Debug)]
 struct Waiting {
-    queue: Queue<(Arc<Read>, Arc<Query>)>,
+    queue: Queue<Request>,
     swept: Option<Instant>,
 }
 
 impl Waiting {
     /// Adds one.
     fn push(&mut self, owner: u64, read: &Arc<Read>, query: &Arc<Query>) -> Result<(), Error> {
-        let item = || (Arc::clone(read), Arc::clone(query));
-        let pushed = self.queue.push(owner, item(), is_waiting);
+        let request = || Request {
+            read: Arc::clone(read),
+            query: Arc::clone(query),
+        };
+        let pushed = self.queue.push(owner, request(), Request::is_waiting);
         if pushed.is_ok() || self.swept.is_some_and(|at| at.elapsed() < SWEEP_INTERVAL) {
             return pushed.map_err(|_| Error::Busy);
         }
         self.swept = Some(Instant::now());
-        self.queue.sweep(is_waiting);
+        self.queue.sweep(Request::is_waiting);
         self.queue
-            .push(owner, item(), is_waiting)
+            .push(owner, request(), Request::is_waiting)
             .map_err(|_| Error::Busy)
     }
 }
 
-fn is_waiting((read, _): &(Arc<Read>, Arc<Query>)) -> bool {
-    read.is_waiting()
+/// A reading that waits for its turn.
+#[derive(Debug)]
+struct Request {
+    read: Arc<Read>,
+    query: Arc<Query>,
+}
+
+impl Request {
+    fn is_waiting(&self) -> bool {
+        self.read.is_waiting()
+    }
 }
 
 impl<H: Log> std::fmt::Debug for Snapshots<H> {
@@ -300,25 +312,25 @@ impl<H: Log> Snapshots<H> {
 
     /// Begins the readings that there are places for.
     fn dispatch(self: &Arc<Self>) {
-        while let Some((place, read, query)) = self.next() {
+        while let Some((place, request)) = self.next() {
             let this = Arc::clone(self);
             tokio::spawn(async move {
-                this.run(place, read, query).await;
+                this.run(place, request).await;
                 this.dispatch();
             });
         }
     }
 
     /// The reading that has its turn, with its place.
-    fn next(self: &Arc<Self>) -> Option<(Place<H>, Arc<Read>, Arc<Query>)> {
+    fn next(self: &Arc<Self>) -> Option<(Place<H>, Request)> {
         let mut waiting = self.queue.lock();
         let next = loop {
-            let Some((place, (read, query))) = waiting.queue.next(Instant::now(), is_waiting) else {
+            let Some((place, request)) = waiting.queue.next(Instant::now(), Request::is_waiting) else {
                 break None;
             };
-            if read.start() {
+            if request.read.start() {
                 let snapshots = Arc::clone(self);
-                break Some((Place { snapshots, place }, read, query));
+                break Some((Place { snapshots, place }, request));
             }
             waiting.queue.give_back(place);
         };
@@ -327,7 +339,8 @@ impl<H: Log> Snapshots<H> {
     }
 
     /// One reading, which has its turn.
-    async fn run(self: &Arc<Self>, place: Place<H>, read: Arc<Read>, query: Arc<Query>) {
+    async fn run(self: &Arc<Self>, place: Place<H>, request: Request) {
+        let Request { read, query } = request;
         let connection = match self.pool.get().await {
             Ok(connection) => connection,
             Err(PoolError::Backend(error)) => return read.end(Err(error.into())),

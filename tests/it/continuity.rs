@@ -11,18 +11,27 @@ use crate::support::{At, Client, Database, End, Setup, Walcast, eventually, refu
 
 const SCHEMA: &str = "CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t";
 
+/// A place to resume from.
+struct Place {
+    position: Value,
+    epoch: Value,
+}
+
 /// Inserts a row, and returns the position and the epoch with which a client would resume after it.
-fn insert(database: &Database, walcast: &Walcast, id: u32) -> (Value, Value) {
+fn insert(database: &Database, walcast: &Walcast, id: u32) -> Place {
     let mut client = walcast.connect();
     client.subscribe_live(json!({"id": "t", "table": "t"}));
     database.sql(&format!("INSERT INTO t VALUES ({id})"));
     let tx = client.expect("tx");
     assert_eq!(tx["changes"][0]["row"]["id"], id);
-    (tx["position"].clone(), client.hello["epoch"].clone())
+    Place {
+        position: tx["position"].clone(),
+        epoch: client.hello["epoch"].clone(),
+    }
 }
 
-fn resume(client: &mut Client, (from, epoch): &(Value, Value), expected: &str) {
-    let subscribe = json!({"id": "r", "table": "t", "from": from, "epoch": epoch});
+fn resume(client: &mut Client, place: &Place, expected: &str) {
+    let subscribe = json!({"id": "r", "table": "t", "from": place.position, "epoch": place.epoch});
     match expected {
         "subscribed" => drop(client.subscribe(subscribe)),
         code => assert_eq!(client.subscribe_refused(subscribe)["code"], code),
@@ -30,9 +39,9 @@ fn resume(client: &mut Client, (from, epoch): &(Value, Value), expected: &str) {
 }
 
 /// A new history is there, clients of the old one are told, and the new one works.
-fn assert_new_history(database: &Database, walcast: &Walcast, old: &(Value, Value)) {
+fn assert_new_history(database: &Database, walcast: &Walcast, old: &Place) {
     let mut client = walcast.connect();
-    assert_ne!(client.hello["epoch"], old.1);
+    assert_ne!(client.hello["epoch"], old.epoch);
     resume(&mut client, old, "resume_invalid");
     assert_eq!(walcast.metric("epoch_changes_total"), 1.0);
     let new = insert(database, walcast, 1000);
@@ -321,7 +330,7 @@ fn a_server_restored_from_a_backup_begins_a_new_epoch() {
     let mut client = walcast.connect();
     let subscribed = client.subscribe_live(json!({"id": "a", "table": "t"}));
     assert!(
-        At::read(&subscribed["position"]) < At::read(&place.0),
+        At::read(&subscribed["position"]) < At::read(&place.position),
         "{subscribed}"
     );
     database.sql("INSERT INTO t VALUES (3)");
@@ -357,7 +366,7 @@ fn a_fresh_data_directory_on_an_existing_slot_goes_on_where_the_slot_is() {
     let fresh = Setup::new(&database);
     let walcast = fresh.start();
     let mut client = walcast.connect();
-    assert_ne!(client.hello["epoch"], place.1);
+    assert_ne!(client.hello["epoch"], place.epoch);
     client.subscribe(json!({"id": "t", "table": "t", "from": "earliest"}));
     assert_eq!(client.change()["row"]["id"], 2);
     resume(&mut client, &place, "resume_invalid");

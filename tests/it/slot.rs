@@ -19,20 +19,29 @@ fn follow(walcast: &Walcast) -> Client {
     client
 }
 
+/// A place to resume from.
+struct Place {
+    position: Value,
+    epoch: Value,
+}
+
 /// Inserts a row, and returns the place after it with its epoch.
-fn insert(database: &Database, walcast: &Walcast, id: u32) -> (Value, Value) {
+fn insert(database: &Database, walcast: &Walcast, id: u32) -> Place {
     let mut client = follow(walcast);
     database.sql(&format!("INSERT INTO t VALUES ({id})"));
     let tx = client.expect("tx");
-    (tx["position"].clone(), client.hello["epoch"].clone())
+    Place {
+        position: tx["position"].clone(),
+        epoch: client.hello["epoch"].clone(),
+    }
 }
 
 /// A client of the old history hears that it is over, and the new one works.
-fn assert_new_epoch(database: &Database, walcast: &Walcast, (from, epoch): &(Value, Value)) {
+fn assert_new_epoch(database: &Database, walcast: &Walcast, old: &Place) {
     let mut client = walcast.connect();
-    assert_ne!(client.hello["epoch"], *epoch);
-    let old = json!({"id": "old", "table": "t", "from": from, "epoch": epoch});
-    assert_eq!(client.subscribe_refused(old)["code"], "resume_invalid");
+    assert_ne!(client.hello["epoch"], old.epoch);
+    let resume = json!({"id": "old", "table": "t", "from": old.position, "epoch": old.epoch});
+    assert_eq!(client.subscribe_refused(resume)["code"], "resume_invalid");
     assert_eq!(walcast.metric("epoch_changes_total"), 1.0);
     insert(database, walcast, 1000);
 }
@@ -390,7 +399,7 @@ fn a_database_that_was_made_anew_ends_serve_in_words_unless_the_slot_may_be() {
     let walcast = setup.start();
     database.sql("INSERT INTO t VALUES (3)");
     let mut client = walcast.connect();
-    client.subscribe(json!({"id": "t", "table": "t", "from": place.0, "epoch": place.1}));
+    client.subscribe(json!({"id": "t", "table": "t", "from": place.position, "epoch": place.epoch}));
     assert_eq!(client.change()["row"]["id"], 3);
 }
 

@@ -145,7 +145,7 @@ impl Partitions {
                 self.number += 1;
                 let made = (self.number, region);
                 Change {
-                    sql: self.make(rng, made),
+                    sql: self.make(rng, self.number, region),
                     after: After::Made(made),
                 }
             }
@@ -237,7 +237,7 @@ impl Partitions {
         staying.chain(self.made.iter().map(|(number, _)| format!("ledger_p{number}")))
     }
 
-    fn make(&self, rng: &mut Rng, (number, region): (u32, u32)) -> String {
+    fn make(&self, rng: &mut Rng, number: u32, region: u32) -> String {
         let name = format!("ledger_p{number}");
         let own = identity(rng, &name);
         let index = format!("CREATE UNIQUE INDEX {name}_codes ON {name} (region, id, code)");

@@ -162,7 +162,7 @@ impl Index {
                 self.of_one(row, work, Version::Old, &mut each);
             }
             Op::Update { old, new } => {
-                self.of_two(relation, (old, new), work, &mut each);
+                self.of_two(relation, old, new, work, &mut each);
             }
             Op::Truncate => {
                 self.records
@@ -253,7 +253,8 @@ impl Index {
     fn of_two(
         &mut self,
         relation: &Relation,
-        (old_tuple, new_tuple): (Option<OldTuple<'_>>, Tuple<'_>),
+        old_tuple: Option<OldTuple<'_>>,
+        new_tuple: Tuple<'_>,
         work: &Work,
         each: &mut impl FnMut(u32, ResultChange),
     ) {
