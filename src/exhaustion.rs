@@ -5,7 +5,7 @@ use std::io;
 use rustix::io::Errno;
 
 /// True if the process (EMFILE) or the system (ENFILE) has run out of file descriptors, or of memory for sockets.
-/// Nothing is broken: it passes once others have closed some, so whoever meets it waits and tries again.
+/// Nothing is broken: it passes once others have closed some, so callers wait and try again.
 pub fn is_exhaustion(error: &io::Error) -> bool {
     let exhausted = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     error

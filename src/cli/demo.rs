@@ -111,7 +111,7 @@ async fn show(args: &Args, shop: &Shop, stop: CancellationToken) -> anyhow::Resu
         let Ok((front, admin)) = addresses.await else {
             return Ok(());
         };
-        // Whoever does not read it still has the demo.
+        // The demo runs also if nobody can read this.
         drop(std::io::stdout().write_all(guide(front, admin, shop).as_bytes()));
         let stop = stop.clone();
         spawn_blocking(move || traffic.run(&stop)).await?

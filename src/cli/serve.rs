@@ -103,8 +103,8 @@ struct Reading {
     /// them waits less. They are delivered after their commit all the same. By pgoutput only.
     #[arg(long, env = "WALCAST_STREAMING", value_enum, default_value = "on")]
     streaming: Switch,
-    /// Logical messages (pg_logical_emit_message) of these prefixes can be subscribed to. Whoever may log in to the
-    /// database can write some. By pgoutput only. One with a comma in it is quoted as in SQL.
+    /// Logical messages (pg_logical_emit_message) of these prefixes can be subscribed to. Any role that may log in
+    /// to the database can write some. By pgoutput only. A prefix with a comma in it is quoted as in SQL.
     #[arg(long, env = "WALCAST_MESSAGES", value_name = "PREFIX[,PREFIX]")]
     messages: Vec<values::Names>,
 }

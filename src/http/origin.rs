@@ -35,7 +35,7 @@ pub struct Origin {
 #[error("{0:?} is no origin: write a scheme and a host, as in https://app.example.com, or * for any")]
 pub struct BadOrigin(String);
 
-/// A page that may not connect, in words for whoever runs it or walcast.
+/// A page that may not connect, in words for those who run it or walcast.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refused {
     /// Its origin is not on the list.
@@ -54,7 +54,7 @@ pub enum Refused {
 #[derive(Debug, Default)]
 pub struct Noted(Mutex<HashSet<Refused>>);
 
-/// As many are remembered: whoever makes up more of them does not fill the log.
+/// The number of pages that are remembered. A client that makes up more of them does not fill the log.
 const MAX_NOTED: usize = 100;
 /// The longest origin that is remembered, in bytes.
 const MAX_NOTED_BYTES: usize = 300;

@@ -71,7 +71,7 @@ impl<H: Log> Session<H> {
             }
             Some(Ok(Message::Close(frame))) => {
                 let code = frame.map_or(NO_STATUS, |frame| frame.code.into());
-                // The library has put its answer in place. Whoever leaves need not wait for it.
+                // The library has its answer ready. A client that leaves need not wait for it.
                 let _gone = self.wire.flush().await;
                 return Err(End::Left(code));
             }

@@ -57,7 +57,7 @@ const FRAGMENT_BYTES: usize = 32 * 1024;
 /// A client that takes nothing for so long is stalled: nothing is kept for it in memory any more.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The number of messages that may come between our close frame and its answer. Whoever sends more is not waited for.
+/// The number of messages that may come between our close frame and its answer. A client that sends more is cut off.
 const MAX_AFTER_CLOSE: usize = 1000;
 
 impl Wire {

@@ -24,7 +24,7 @@ pub(super) struct Connections {
     max_row_bytes: usize,
 }
 
-/// A pool in which whoever comes when all connections are taken waits its turn.
+/// A pool of connections. A request that finds all of them taken waits its turn.
 pub(super) fn new(options: &Options) -> Pool {
     let manager = Connections {
         conninfo: options.conninfo.clone(),

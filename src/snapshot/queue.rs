@@ -210,7 +210,7 @@ mod tests {
             queue.push(owner, item, |_| true).unwrap();
         }
         assert_eq!(all(&mut queue), ["b1"]);
-        // Whoever gives it back.
+        // It does not matter whose place is given back.
         give_back(&mut queue, 1);
         assert_eq!(all(&mut queue), ["c1"]);
         give_back(&mut queue, 3);
@@ -248,7 +248,7 @@ mod tests {
             queue.push(1, item, |_| true).unwrap();
         }
         assert_eq!(queue.push(1, "a4", |_| true), Err(Full));
-        // Whoever asks for the first time is let in all the same, up to a bound.
+        // A client's first request is let in all the same, up to a bound.
         assert_eq!(queue.push(2, "b1", |_| true), Ok(()));
         assert_eq!(queue.push(1, "a4", |item| *item == "a3"), Ok(()));
         assert_eq!(queue.len(), 3);
@@ -290,7 +290,7 @@ mod tests {
         assert_eq!(asked(&queue, 60), [false, false]);
         let (c, item) = queue.next(at(60), |_| true).unwrap();
         assert_eq!((c.owner, item), (3, "c1"));
-        // So it goes round, and whoever came first comes to an end.
+        // So they take turns, and the one that came first comes to its end.
         queue.push(2, "b1", |_| true).unwrap();
         assert!(!queue.is_asked_for(c, at(64), |_| true));
         assert!(queue.is_asked_for(c, at(65), |_| true));

@@ -182,7 +182,7 @@ fn wait_for_locks(
     if patience.is_zero() {
         return Err(Error::Locked);
     }
-    // Whoever has a lock for a moment, again and again, leaves it to others in between.
+    // A session that takes the lock for a moment, again and again, leaves it to others in between.
     thread::sleep(LOCK_PAUSE);
     let is_patient = || is_wanted() && began.elapsed() < patience;
     match connection.query_while(&statement::wait(relation.oid, patience), is_patient) {

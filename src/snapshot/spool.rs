@@ -18,7 +18,7 @@ use crate::private_files;
 
 /// A file is followed by another at this size, in bytes; its space is free once all clients are past it.
 const FILE_BYTES: u64 = 8 * 1024 * 1024;
-/// The interval at which whoever waits for space looks whether it is still wanted.
+/// The interval at which a snapshot that waits for space checks that a client still wants it.
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The amount that all snapshots together may keep.

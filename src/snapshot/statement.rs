@@ -33,8 +33,8 @@ pub(super) fn wait(oid: u32, patience: Duration) -> String {
 }
 
 /// Bounds the waits for locks of the transaction from here on, which has all that it needs but for those of values
-/// that are stored apart (TOAST): a vacuum may hold these for a moment. Whoever comes to wait for the transaction
-/// meanwhile is not looked at for a deadlock before it has given up.
+/// that are stored apart (TOAST): a vacuum may hold these for a moment. The transaction gives up before the server
+/// looks for a deadlock on behalf of a session that begins to wait for it meanwhile.
 pub(super) const WAIT_BRIEFLY: &str = "SELECT pg_catalog.set_config('lock_timeout', \
      GREATEST(s.setting::pg_catalog.int4 / 2, 1)::text, true) \
      FROM pg_catalog.pg_settings s WHERE s.name = 'deadlock_timeout'";

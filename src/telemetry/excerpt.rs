@@ -47,7 +47,7 @@ impl fmt::Display for Excerpt<'_> {
 fn is_unsafe(letter: char) -> bool {
     // Line and paragraph separators, marks of direction, and what is not there to be seen.
     letter.is_control()
-        || matches!(letter, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        || matches!(letter, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 #[cfg(test)]
@@ -61,6 +61,7 @@ mod tests {
             ("Bücher 📚", "Bücher 📚"),
             ("a\nERROR b\r\t\u{1b}[31m\0", "a\\nERROR b\\r\\t\\u{1b}[31m\\u{0}"),
             ("x\u{202e}y\u{2028}z\u{85}", "x\\u{202e}y\\u{2028}z\\u{85}"),
+            ("x\u{61c}1", "x\\u{61c}1"),
             ("", ""),
         ] {
             assert_eq!(Excerpt::new(text).to_string(), shown);

@@ -19,7 +19,7 @@ fn example() -> &'static str {
     rest.split("```").next().unwrap()
 }
 
-/// Serves one page to whoever asks, for as long as the test runs.
+/// Serves one page for as long as the test runs.
 fn serve(html: &str) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

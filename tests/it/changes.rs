@@ -444,7 +444,7 @@ fn a_row_beyond_the_bound_that_no_key_names_ends_whoever_keeps_rows() {
             (&json!("all"), &json!("limit_exceeded"), &json!("row_bytes")),
             "{change}: {error}"
         );
-        // Whoever is not concerned goes on, and so does whoever takes nothing away again.
+        // Subscriptions that are not concerned go on, and so do those that take no deletes.
         database.sql("INSERT INTO t VALUES (2, 'small')");
         let mut told = Vec::new();
         while !told.contains(&json!("other")) {

@@ -114,7 +114,7 @@ fn change_places(plugin: &str) {
         assert_eq!(ids, ["all", "columns", "where"], "{swap}");
         assert!(message.contains("\"phone\""), "{message}");
         assert_eq!(concerned(&mut client), ["by note", "note"]);
-        // Whoever starts anew has what the database has, and goes on.
+        // A client that subscribes again has what the database has, and goes on.
         let (mut again, mut ids) = held(&walcast);
         database.sql("INSERT INTO customer VALUES (14, '14', '014', 'z', 3)");
         ids.push(again.change()["row"]["id"].as_u64().unwrap());
@@ -445,7 +445,7 @@ fn are_read_late(plugin: &str) {
     }
     database.sql("INSERT INTO customer (id, phone, note) VALUES (6, '06', 'x')");
     let walcast = setup.start();
-    // Before it has all, whoever reads on would be live in between.
+    // Before it has all, a client that catches up would be live in between.
     walcast.comes_up_to(&database);
     let mut client = walcast.connect();
     let from = |mut subscribe: Value| {

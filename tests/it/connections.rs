@@ -231,7 +231,7 @@ fn beyond_the_limit_one_is_told_to_come_back_later() {
     let log = walcast.log();
     let warned = log.lines().filter(|line| line.contains("limit of connections"));
     assert_eq!(warned.count(), 1, "{log}");
-    // Whoever does not read the refusal is in nobody's way.
+    // A client that does not read its refusal is in nobody's way.
     let deaf: Vec<TcpStream> = (0..40)
         .map(|_| TcpStream::connect(walcast.listen()).unwrap())
         .collect();

@@ -1,4 +1,4 @@
-//! What a client holds is the query's result: whoever writes, whenever the client comes, and however often it goes.
+//! Clients hold their queries' results: whatever is written, whenever they come, and however often they go.
 
 use std::time::Duration;
 

@@ -329,7 +329,7 @@ fn a_slot_that_was_confirmed_beyond_what_there_is_is_said_and_made_anew_on_reque
     let database = Database::new("CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t");
     let setup = Setup::new(&database);
     assert!(setup.start().stop().success());
-    // Whoever says so is believed.
+    // A session that says how far it has written is believed.
     let info = walcast::postgres::ConnInfo::parse(database.url()).unwrap();
     let session = walcast::postgres::Connection::connect(&info, Purpose::Replication).unwrap();
     let publications = [walcast::postgres::Publication::new("pub").unwrap()];

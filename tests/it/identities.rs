@@ -142,7 +142,7 @@ fn by_its_own_identity(plugin: &str) {
         change["old"],
         json!({"id": 30, "area": "l", "state": "open", "note": null})
     );
-    // The next partition does not inherit it, and whoever must know everything is told with its first row.
+    // The next partition does not inherit it, and a query that must know everything ends at its first row.
     database.sql("CREATE TABLE next PARTITION OF root FOR VALUES IN ('n'); INSERT INTO root VALUES (4, 'n', 'open', NULL)");
     let error = strict.error();
     assert_eq!(

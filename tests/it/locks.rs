@@ -6,8 +6,8 @@ use serde_json::json;
 
 use crate::support::{Database, Setup, eventually};
 
-/// A table of two partitions with a row each, published by its root, on a server where only whoever asks for it is
-/// looked at for deadlocks soon: the application, in these tests.
+/// A table of two partitions with a row each, published by its root, on a server that looks for deadlocks soon only
+/// for sessions that ask for it: the application's, in these tests.
 fn parts() -> Database {
     Database::on_its_own_server(
         "CREATE TABLE root (id int PRIMARY KEY, n int) PARTITION BY RANGE (id);

@@ -183,7 +183,7 @@ fn metrics_count_what_happened() {
         (r#"errors_total{code="unknown_table"}"#, 1.0),
         ("commit_to_send_duration_seconds_count", 2.0),
     ] {
-        // Whoever got a frame may have it before it is counted.
+        // A client may have a frame before it is counted.
         eventually_equal(name, value, || walcast.metric(name));
     }
     let lsns =

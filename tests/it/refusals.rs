@@ -493,7 +493,7 @@ fn a_table_that_was_just_made_or_renamed_is_known_to_the_next_who_asks() {
     let database = Database::new("CREATE PUBLICATION pub FOR ALL TABLES");
     let walcast = Setup::new(&database).start();
     let mut client = walcast.connect();
-    // Whoever asks too early does not keep others from being told what is there a moment later.
+    // A client that asks too early does not keep others from being told what is there a moment later.
     for (table, sql) in [
         ("made", "CREATE TABLE made (id int PRIMARY KEY)"),
         ("renamed", "ALTER TABLE made RENAME TO renamed"),

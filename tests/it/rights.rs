@@ -177,7 +177,7 @@ fn one_client_that_asks_for_slow_rows_does_not_hold_up_another() {
     other.send(&slow(11));
     eventually_equal("the last place", 4.0, || walcast.metric("snapshots_reading"));
     assert_eq!(walcast.metric("snapshots_shared_total"), 1.0);
-    // Whoever leaves is not read for, and takes no session with it.
+    // Nothing is read for a client that has left, and it takes no session with it.
     drop((greedy, other));
     eventually_equal("nothing waits", 0.0, || walcast.metric("snapshots_reading"));
     locked.query("COMMIT").unwrap();

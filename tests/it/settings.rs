@@ -203,7 +203,7 @@ fn letters_that_the_server_did_not_tell_are_asked_for_again() {
     let database = Database::new(SCHEMA);
     let setup = Setup::new(&database);
     let walcast = setup.start();
-    // A collation of its own, whose letters nobody has asked for yet, and a database that cancels whoever asks.
+    // A collation of its own, whose letters nobody has asked for yet, and a database that cancels that question.
     let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
                   WHERE query LIKE '%generate_series(1, 1114111)%' AND state = 'active' AND pid <> pg_backend_pid()";
     let canceller = |connection: &mut Connection| -> bool {
@@ -221,7 +221,7 @@ fn letters_that_the_server_did_not_tell_are_asked_for_again() {
     let mut cancelled = false;
     let mut tries = 0;
     eventually("it is known in the end", || {
-        // Whoever asks meanwhile is cancelled, once.
+        // The question is cancelled, once.
         client.send(
             &json!({"type": "subscribe", "id": format!("l{tries}"), "table": "l", "where": "t ILIKE 'É%'"}),
         );

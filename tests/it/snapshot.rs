@@ -146,7 +146,7 @@ fn release(url: &str, stop: &AtomicBool) {
     let mut connection = crate::support::connect(url).unwrap();
     let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
     loop {
-        // Looked at first: whoever waits when it is set is released once more.
+        // Read first: commits that wait when it is set are released once more.
         let ends = stop.load(Ordering::Relaxed);
         thread::sleep(Duration::from_millis(100));
         let released = connection.query(cancel);
@@ -384,7 +384,7 @@ fn a_standby_gives_snapshots_once_it_has_replayed_far_enough() {
     let standby = Cluster::standby_of(&database.server(), &settings).unwrap();
     let setup = Setup::new(&database).flag("--snapshot-url", &standby.url(&database.name));
     let walcast = setup.start();
-    // Held back: whoever asks now waits for what is written by now.
+    // Held back: a snapshot that is asked for now waits for what is written by now.
     standby.psql("SELECT pg_wal_replay_pause()");
     let mut live = walcast.connect();
     live.subscribe_live(json!({"id": "s", "table": "part"}));

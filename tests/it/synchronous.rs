@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, Database, Setup, Walcast, eventually, has_wal2json};
 
-/// Whoever asks for it waits for walcast; what the tests do besides does not.
+/// Commits that ask for it wait for walcast; those of the tests themselves do not.
 const SETTINGS: [&str; 2] = ["synchronous_standby_names = '*'", "synchronous_commit = local"];
 
 /// A commit that waits for walcast has this long.

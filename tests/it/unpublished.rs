@@ -1,4 +1,4 @@
-//! Tables that are not published: whoever runs walcast is told why, and clients are not.
+//! Tables that are not published: operators are told why, and clients are not.
 
 use std::process::Command;
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::support::{Client, Database, Setup, Walcast, eventually, has_wal2json};
 
-/// Where whoever asks for it waits for a standby that never comes.
+/// The settings of a server where commits that ask for it wait for a standby that never comes.
 const SETTINGS: [&str; 2] = [
     "synchronous_standby_names = 'nobody'",
     "synchronous_commit = local",

@@ -127,7 +127,7 @@ impl SmallDisk {
 
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // Whoever still has a file open there keeps it until then.
+        // A process that still has a file open there keeps it until then.
         let unmounted = Command::new("umount")
             .arg("-l")
             .arg(self.directory.path())

@@ -24,7 +24,7 @@ pub enum Message<'a> {
         /// The time of its commit.
         committed_at: Timestamp,
     },
-    /// The transaction was replicated to this server from another, by whoever set up that origin.
+    /// The transaction was replicated to this server from another one, which the origin stands for.
     Origin {
         /// The position at which it committed on the other server.
         commit: Lsn,

@@ -97,7 +97,7 @@ impl Cursor {
             } else {
                 self.end_replay(&replay);
                 self.rejoining = false;
-                // What lay behind its last frame did not concern it, and it may be long until more is said.
+                // Nothing behind its last frame concerned it, and it may be long until it is told of a position again.
                 self.progress(until);
             }
         } else if replay.waits_apart(now) {

@@ -126,7 +126,7 @@ impl Cursor {
             }
             Job::Rows(id) => {
                 self.work = Some(Work::Rows);
-                // What the client asks for waits behind each of those that wait for rows, one after the other.
+                // A request of the client waits behind each of the jobs that wait for rows, one after the other.
                 let is_asked_for = self.jobs.iter().any(Job::is_asked_for);
                 let others = (!is_asked_for).then_some(self.jobs.len());
                 self.actions.push_back(Action::ReadRows { id, others });

@@ -261,7 +261,7 @@ impl Cursor {
 
     /// Sends what concerns the whole connection.
     fn deliver_to_all(&mut self, mut items: Vec<Delivery>) {
-        // A subscription ends once, whoever finds it out.
+        // A subscription ends once, also if both the router and a replay find that it has to.
         items.retain(|item| {
             let is_it = |placed: &ActiveSubscription| replay::ended_is(item, &placed.subscription);
             replay::ended(item).is_none() || self.live.iter().any(is_it)
@@ -338,7 +338,7 @@ impl Cursor {
             } => {
                 self.actions.push_back(Action::Send(subscribed));
                 let replay = self.begin_replay(Vec::new(), Some(subscription), start, None);
-                // What starts at the head, as most do, needs no reading before the router takes it.
+                // A subscription that starts at the head, as most do, needs no reading before the router takes it.
                 if at_head && !self.is_behind() {
                     self.hand_over(replay);
                 } else {

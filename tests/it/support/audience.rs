@@ -121,7 +121,7 @@ impl Audience {
         let began = Instant::now();
         let joined = || self.joined.load(Ordering::Relaxed);
         while joined() < self.followers.len() {
-            // Whoever has no news for too long fails.
+            // A follower that hears nothing for too long fails.
             self.assert_following();
             assert!(
                 began.elapsed() < VIEW_DEADLINE,

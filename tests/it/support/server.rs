@@ -205,7 +205,7 @@ impl Setup {
             move || {
                 for line in errors.lines().map_while(Result::ok) {
                     if let Some(addresses) = addresses(&line) {
-                        // Whoever waited may have given up.
+                        // The receiver may have given up.
                         let _gone = found.send(addresses);
                     }
                     let mut log = log.lock().unwrap();

@@ -244,7 +244,7 @@ impl Client {
         );
         subscribed.state = State::Live;
         self.at = before;
-        // Whoever resumes all at the last place that it was told of loses and repeats nothing.
+        // A client that resumes all of them at the last position that it was told loses and repeats nothing.
         self.all_at(before.map_or(position, |before| before.max(position)), log);
     }
 

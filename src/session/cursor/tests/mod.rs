@@ -64,7 +64,7 @@ fn run(seed: u64, subscriptions: &[Arc<Subscription>], message: &Subscribe, trac
         world.step();
     }
     world.settle();
-    // What is written from here on comes, too.
+    // Transactions that are written from here on come, too.
     world.settle();
 }
 

@@ -171,7 +171,7 @@ impl World {
                     registration.give_up(Received::Behind);
                 }
             }
-            // What it says was noted when it was made.
+            // Its content was noted when it was made.
             Action::Send(_) => {}
             Action::Live(subscription, position) => self.client.goes_live(&subscription, position, log),
             Action::Unsubscribed(id) => {
