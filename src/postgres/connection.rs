@@ -1,6 +1,6 @@
 //! [`Connection`]: one session with the server, for statements by the simple query protocol.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use super::buffer::{Buffer, Taken};
 use super::connect;
 use super::error::Error;
 use super::link::{Deadline, Encrypted, Link};
-use super::select::PgType;
+use super::select::{PgType, Statement};
 use super::session::Settings;
 use super::wire::{Message, RawMessage, WireError};
 
@@ -40,6 +40,8 @@ pub struct Connection {
     parameters: BTreeMap<String, String>,
     pub(super) read_timeout: Option<Duration>,
     pub(super) settings: Settings,
+    /// The statements that the server keeps for the session, by their SQL.
+    pub(super) prepared: HashMap<String, Statement>,
     /// True if a transaction is open.
     in_transaction: bool,
     cancelled: bool,
@@ -56,6 +58,7 @@ impl Connection {
             parameters: BTreeMap::new(),
             read_timeout: Some(READ_TIMEOUT),
             settings: Settings::default(),
+            prepared: HashMap::new(),
             in_transaction: false,
             cancelled: false,
             address,

@@ -3,7 +3,7 @@
 //!
 //! They were found by going through `pg_settings` of versions 14 to 18, everything that can be set for a role or a
 //! database. What only costs time (planning, `work_mem`) or is the administrator's to decide (logging, TCP,
-//! `logical_decoding_work_mem`, `temp_file_limit`) is left as it is, but for `jit`; what a session cannot set for itself (the
+//! `logical_decoding_work_mem`, `temp_file_limit`) is left as it is, but for `jit` and `plan_cache_mode`; what a session cannot set for itself (the
 //! superuser's) is not depended on: `lc_messages` for one, so no error is recognised by its words. `lc_monetary`, by
 //! which values of `money` are printed, keeps the value that the first session found: the currency is the
 //! administrator's to say, and a change under way must not have the stream print one and a snapshot the other.
@@ -33,7 +33,7 @@ pub const PINNED: [(&str, &str); 7] = [
 ];
 
 /// The other settings that our own sessions depend on.
-const OWN: [(&str, &str); 16] = [
+const OWN: [(&str, &str); 17] = [
     // No operator or type of ours is somebody's.
     ("search_path", "pg_catalog"),
     // What the SQL of a predicate means.
@@ -57,6 +57,8 @@ const OWN: [(&str, &str); 16] = [
     STATEMENT_TIMEOUT,
     TRANSACTION_TIMEOUT,
     JIT,
+    // A plan that is kept would be of the catalog as it was before there were thousands of partitions.
+    ("plan_cache_mode", "force_custom_plan"),
 ];
 
 /// The schemas whose names are not qualified in values of `regclass`, `regtype` and so on, as in an application's
