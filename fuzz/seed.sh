@@ -1,9 +1,9 @@
 #!/bin/sh
 # Fills fuzz/corpus from tests/data: every captured message alone and every capture as a stream, a transaction of
-# wal2json's, and one client message of each kind. Needs xxd.
+# wal2json's, one client message of each kind, and tokens and keys. Needs xxd.
 set -eu
 cd "$(dirname "$0")"
-mkdir -p corpus/decode corpus/wal2json corpus/client
+mkdir -p corpus/decode corpus/wal2json corpus/client corpus/token
 
 for capture in ../tests/data/pgoutput/*.messages; do
     name=$(basename "$capture" .messages)
@@ -41,3 +41,9 @@ done <<'MESSAGES'
 {"type":"unsubscribe","id":"a"}
 {"type":"ping","ref":{"a":[1,-2.5e3,"\u00e9\\",null]}}
 MESSAGES
+
+cp ../tests/data/tokens/*.pub.pem corpus/token
+printf '%s\n%s' '{"alg":"HS256","typ":"JWT","kid":"a"}' \
+    '{"sub":"ann","aud":["walcast"],"iss":"x","exp":1800000060,"nbf":1.5,"iat":1,"app":{"role":"r"}}' > corpus/token/claims
+printf %s '{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","use":"sig","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}' \
+    > corpus/token/keys

@@ -11,8 +11,8 @@
 //! | row | modules | they are |
 //! |---|---|---|
 //! | words | [`lsn`], [`types`], [`event`], [`exhaustion`] | values: no clock, no I/O |
-//! | logic | [`log`], [`decode`], [`filter`], [`config`], [`protocol`], [`matching`] | functions from bytes and values to values |
-//! | edges | [`private_files`], [`tls`], [`postgres`], [`journal`], [`telemetry`], [`health`], [`schema`], [`snapshot`] | sockets, files, counters |
+//! | logic | [`log`], [`decode`], [`filter`], [`config`], [`auth`], [`protocol`], [`matching`] | functions from bytes and values to values |
+//! | edges | [`private_files`], [`tls`], [`postgres`], [`journal`], [`telemetry`], [`keys`], [`health`], [`schema`], [`snapshot`] | sockets, files, counters |
 //! | loops | [`ingest`], [`delivery`], [`session`], [`maintenance`] | one thread or task each |
 //! | front, house | [`cluster`] for throwaway servers; [`http`], [`bridge`], [`app`], [`cli`] | they know everybody, nobody knows them |
 //!
@@ -43,11 +43,15 @@ pub mod filter;
 
 pub mod config;
 
+pub mod auth;
+
 pub mod protocol;
 
 pub mod matching;
 
 pub mod telemetry;
+
+pub mod keys;
 
 pub mod health;
 

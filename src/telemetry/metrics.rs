@@ -123,6 +123,11 @@ metrics! {
     closed: IntCounterVec("connections_closed_total", ["code"]) = "Websocket connections ended, by close code";
     refused: IntCounterVec("connections_refused_total", ["reason"]) =
         "Connections refused before the websocket upgrade, by reason";
+    tokens_refused: IntCounterVec("tokens_refused_total", ["reason"]) = "Tokens that were not accepted, by reason";
+    jwks_keys: IntGauge("jwks_keys") = "Keys for tokens of the set that was fetched last";
+    jwks_fetches: IntCounter("jwks_fetches_total") = "Times that the set of keys for tokens was fetched";
+    jwks_failures: IntCounterVec("jwks_failures_total", ["reason"]) =
+        "Times that the set of keys for tokens was not fetched, by reason";
     pub subscriptions: IntGauge("subscriptions") = "Active subscriptions";
     pub queries: IntGauge("queries") = "Distinct queries among the active subscriptions";
     match_work: IntCounterVec("match_work_total", BY_TABLE) =
@@ -210,9 +215,25 @@ impl Metrics {
         self.closed.with_label_values(&[code]).inc();
     }
 
-    /// Counts a connection that got no websocket: `limit`, `origin` or `unready`.
+    /// Counts a connection that got no websocket: `limit`, `origin`, `token` or `unready`.
     pub fn refused(&self, reason: &str) {
         self.refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a token that was not accepted.
+    pub fn token_refused(&self, reason: &str) {
+        self.tokens_refused.with_label_values(&[reason]).inc();
+    }
+
+    /// Counts a fetch of keys for tokens, so many of which can be used.
+    pub fn jwks_fetched(&self, keys: usize) {
+        self.jwks_fetches.inc();
+        self.jwks_keys.set(i64::try_from(keys).unwrap_or(i64::MAX));
+    }
+
+    /// Counts a fetch of keys for tokens that failed.
+    pub fn jwks_fetch_failed(&self, reason: &str) {
+        self.jwks_failures.with_label_values(&[reason]).inc();
     }
 
     /// All of it in Prometheus' text format.

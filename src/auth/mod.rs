@@ -1,0 +1,71 @@
+//! Who is asking: tokens (JWT, RFC 7519) verified by the rules of RFC 8725. Pure: the time and the keys are arguments.
+//!
+//! A [`Verifier`] has the rules, a [`KeySet`] the keys, and a token that both accept names a [`Subject`]. The one thing to
+//! know: nothing of a token decides how it is verified. Its `alg` and `kid` choose among the algorithms and the keys that the
+//! configuration names, and a key is only ever used for the algorithms that it is for.
+
+mod claims;
+mod jwks;
+mod key;
+mod signature;
+mod verify;
+
+use std::fmt;
+use std::time::SystemTime;
+
+pub use claims::Claims;
+pub use jsonwebtoken::Algorithm;
+pub use jwks::{JwksError, MAX_KEYS};
+pub use key::{Key, KeyError, KeySet};
+pub use verify::{MAX_TOKEN_BYTES, Rejection, Rules, Verifier};
+
+/// The bearer of a verified token, or a caller without one where that is allowed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Subject {
+    /// The token's `sub`.
+    pub subject: Option<String>,
+    /// The role, by which policies are chosen.
+    pub role: Option<String>,
+    /// Everything that the token says.
+    pub claims: Claims,
+    /// The time from which on the token is not good any more. `None` for a caller without a token.
+    pub expires: Option<SystemTime>,
+}
+
+impl Subject {
+    /// A caller without a token, in the role that such callers have.
+    pub fn anonymous(role: impl Into<String>) -> Subject {
+        Subject {
+            subject: None,
+            role: Some(role.into()),
+            claims: Claims::default(),
+            expires: None,
+        }
+    }
+
+    /// True if no token says who this is.
+    pub fn is_anonymous(&self) -> bool {
+        self.expires.is_none()
+    }
+
+    /// The name of the subject in logs: the first 16 hexadecimal digits of its SHA-256, or `-` without one.
+    pub fn fingerprint(&self) -> String {
+        match &self.subject {
+            Some(subject) => signature::fingerprint(subject),
+            None => "-".to_owned(),
+        }
+    }
+}
+
+// Not derived: names of people do not stand in logs.
+impl fmt::Debug for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subject")
+            .field("subject", &self.fingerprint())
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,181 @@
+use std::os::unix::fs::PermissionsExt;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::fetch::Client;
+use super::*;
+use crate::auth::Algorithm;
+use crate::config::Keys;
+
+const SECRET: &str = "a secret of at least 32 bytes, as HS256 needs it";
+
+fn options(algorithm: Algorithm, keys: Keys) -> Options {
+    Options {
+        rules: Rules {
+            algorithms: vec![algorithm],
+            issuer: None,
+            audience: Vec::new(),
+            leeway: Duration::ZERO,
+            role_claim: "role".into(),
+        },
+        keys,
+        anonymous_role: None,
+        timeout: Duration::from_secs(10),
+    }
+}
+
+fn open(algorithm: Algorithm, keys: Keys) -> Result<Authenticator, Error> {
+    Authenticator::open(options(algorithm, keys), &Metrics::new()).map(|(authenticator, _)| authenticator)
+}
+
+#[test]
+fn files_and_variables_are_read_and_their_faults_said_without_their_contents() {
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("f");
+    let write = |text: &str, mode: u32| {
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(mode)).unwrap();
+    };
+    let says = |opened: Result<Authenticator, Error>, words: &str| {
+        let error = opened.unwrap_err().to_string();
+        assert!(error.contains(words) && !error.contains("a secret of"), "{error}");
+    };
+    let secret = || Keys::SecretFile(path.clone());
+    says(open(Algorithm::HS256, secret()), "No such file");
+    write(SECRET, 0o644);
+    says(open(Algorithm::HS256, secret()), "/f: ");
+    write(SECRET, 0o600);
+    assert!(open(Algorithm::HS256, secret()).unwrap().is_ready());
+    says(open(Algorithm::HS512, secret()), "HS512 needs 64");
+    // 32 bytes with the line feed that an editor put behind them are 31.
+    write("a secret of 31 bytes, and no mor\n", 0o600);
+    assert!(open(Algorithm::HS256, secret()).is_ok());
+    // Read again: the new one, and the old one if that is none.
+    let held = open(Algorithm::HS256, secret()).unwrap();
+    write("a secret of 31 bytes, and no mo\n", 0o600);
+    assert!(held.reread().is_err() && held.is_ready());
+    says(open(Algorithm::HS256, secret()), "31 bytes");
+    let public = |name: &str| Keys::PublicKeyFile(PathBuf::from("tests/data/tokens").join(name));
+    assert!(open(Algorithm::RS256, public("rsa.pub.pem")).is_ok());
+    says(open(Algorithm::RS256, public("rsa1024.pub.pem")), "1024 bits");
+    says(open(Algorithm::ES256, public("rsa.pub.pem")), "none for ES256");
+    says(open(Algorithm::RS256, public("rsa.pem")), "no public key");
+    write(r#"{"keys":[]}"#, 0o644);
+    says(
+        open(Algorithm::RS256, Keys::JwksFile(path.clone())),
+        "none of its 0 keys",
+    );
+    let unset = Keys::SecretEnv("WALCAST_TEST_SECRET_THAT_IS_NOT_SET".into());
+    says(
+        open(Algorithm::HS256, unset),
+        "WALCAST_TEST_SECRET_THAT_IS_NOT_SET: it is not set",
+    );
+}
+
+#[test]
+fn addresses_that_others_could_change_are_refused() {
+    for url in [
+        "http://issuer.example/jwks.json",
+        "http://localhost/jwks.json",
+        "http://127.0.0.1.example/jwks.json",
+        "ftp://127.0.0.1/jwks.json",
+        "file:///etc/passwd",
+        "https://user:SECRET@issuer.example/jwks.json",
+        "jwks.json",
+        "",
+    ] {
+        let error = Client::new(url).unwrap_err().to_string();
+        assert!(!error.contains("SECRET"), "{error}");
+    }
+    for url in [
+        "http://127.0.0.1:1/k",
+        "http://[::1]/k",
+        "https://issuer.example/k?a=b",
+    ] {
+        assert!(Client::new(url).is_ok(), "{url}");
+    }
+    assert_eq!(
+        Client::new("https://issuer.example/k?a=b").unwrap().url(),
+        "https://issuer.example/k"
+    );
+}
+
+/// A server that gives this answer to whoever comes, and its address.
+async fn answering(answer: Vec<u8>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let answer = answer.clone();
+            tokio::spawn(async move {
+                let mut request = [0; 1024];
+                let _read = stream.read(&mut request).await;
+                let _written = stream.write_all(&answer).await;
+            });
+        }
+    });
+    format!("http://{address}/jwks.json")
+}
+
+async fn get(answer: impl Into<Vec<u8>>) -> Result<bytes::Bytes, FetchError> {
+    Client::new(&answering(answer.into()).await).unwrap().get().await
+}
+
+fn ok(body: &str) -> String {
+    format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test]
+async fn an_answer_is_read_whole_or_not_at_all() {
+    assert_eq!(get(ok("{}")).await.unwrap(), "{}");
+    // To the end of the connection, and in chunks.
+    assert_eq!(get("HTTP/1.1 200 OK\r\n\r\n{}").await.unwrap(), "{}");
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
+    assert_eq!(get(chunked).await.unwrap(), "{}");
+    let largest = "x".repeat(MAX_JWKS_BYTES);
+    assert_eq!(get(ok(&largest)).await.unwrap().len(), MAX_JWKS_BYTES);
+    for too_large in [
+        ok(&"x".repeat(MAX_JWKS_BYTES + 1)),
+        format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(2 * MAX_JWKS_BYTES)),
+    ] {
+        assert!(matches!(get(too_large).await, Err(FetchError::TooLarge)));
+    }
+    let cut = get("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}").await;
+    assert!(
+        matches!(cut, Err(FetchError::Body(_) | FetchError::Http(_))),
+        "{cut:?}"
+    );
+    assert!(matches!(get("nonsense\r\n\r\n").await, Err(FetchError::Http(_))));
+    assert!(matches!(get("").await, Err(FetchError::Http(_))));
+    let failed = get("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n").await;
+    assert!(matches!(failed, Err(FetchError::Status(_))));
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    let there = answering(ok("{}").into()).await;
+    for status in [
+        "301 Moved Permanently",
+        "302 Found",
+        "307 Temporary Redirect",
+        "308 Permanent Redirect",
+    ] {
+        let answer = format!("HTTP/1.1 {status}\r\nLocation: {there}\r\nContent-Length: 0\r\n\r\n");
+        assert!(
+            matches!(get(answer).await, Err(FetchError::Redirect(_))),
+            "{status}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_stalls_is_given_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
+    let mut client = Client::new(&url).unwrap();
+    client.timeout = Duration::from_millis(20);
+    let got = client.get().await;
+    drop(listener);
+    assert!(matches!(got, Err(FetchError::Timeout)), "{got:?}");
+}
