@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router as Routes;
 use tokio::sync::{oneshot, watch};
+use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use self::stages::Stages;
@@ -17,6 +18,7 @@ use crate::bridge::{self, Bridge};
 use crate::config::Access;
 use crate::health::Readiness;
 use crate::http::{self, Gate, Server};
+use crate::keys::{self, Authenticator};
 use crate::protocol::ErrorCode;
 use crate::telemetry::Metrics;
 
@@ -39,6 +41,8 @@ pub struct Config {
     pub reload: watch::Receiver<Arc<Access>>,
     /// The database that is served.
     pub bridge: bridge::Options,
+    /// The rules by which its clients are known; `None`: everybody may see everything.
+    pub auth: Option<keys::Options>,
 }
 
 /// Bounds on the admin listener.
@@ -54,7 +58,7 @@ const ADMIN: http::Options = http::Options {
 /// # Errors
 /// The reason why it cannot start, or what failed.
 pub async fn serve(
-    config: Config,
+    mut config: Config,
     page: Option<Routes>,
     bound: Option<oneshot::Sender<(SocketAddr, SocketAddr)>>,
     stop: CancellationToken,
@@ -63,6 +67,20 @@ pub async fn serve(
     for code in ErrorCode::ALL {
         metrics.know_error(code.as_str());
     }
+    let mut stages = Stages::default();
+    if let Some(options) = config.auth.take() {
+        let (authenticator, refresh) =
+            Authenticator::open(options.clone(), &metrics).context("tokens cannot be verified")?;
+        let authenticator = Arc::new(authenticator);
+        config.bridge.auth = Some(Arc::clone(&authenticator));
+        tokio::spawn(reread_keys(authenticator, options, config.reload.clone()));
+        if let Some(refresh) = refresh {
+            let stop = stages.clients.token();
+            stages
+                .clients
+                .spawn_infallible(async move { refresh.run(stop).await });
+        }
+    }
     let Listeners { clients, admin } = Listeners::bind(&config).await?;
     let mut announcement = Announcement {
         clients: clients.local_addr()?,
@@ -70,7 +88,6 @@ pub async fn serve(
         bound,
         is_made: false,
     };
-    let mut stages = Stages::default();
     let readiness = Readiness::not_yet("starting", &stages.clients.token());
     let routes = http::admin(Arc::clone(&metrics), readiness.clone());
     let (counted, stop_admin) = (Arc::clone(&metrics), stages.admin.token());
@@ -108,6 +125,31 @@ pub async fn serve(
     };
     readiness.unready("stopping");
     stages.stop(config.drain_timeout, failed).await
+}
+
+/// Reads the keys for tokens again whenever the operator asks to read files again.
+async fn reread_keys(
+    authenticator: Arc<Authenticator>,
+    options: keys::Options,
+    mut reload: watch::Receiver<Arc<Access>>,
+) {
+    while reload.changed().await.is_ok() {
+        let access = Arc::clone(&reload.borrow_and_update());
+        let now = access
+            .auth
+            .as_ref()
+            .map(|auth| keys::Options::of(auth, options.timeout));
+        if now.as_ref() != Some(&options) {
+            tracing::warn!("SIGHUP: what changed in [auth] takes a restart");
+        }
+        let authenticator = Arc::clone(&authenticator);
+        // It fails when the runtime stops.
+        match spawn_blocking(move || authenticator.reread()).await {
+            Ok(Ok(())) => tracing::info!("SIGHUP: the keys for tokens were read again"),
+            Ok(Err(error)) => tracing::error!(%error, "SIGHUP: the old keys for tokens stay"),
+            Err(_) => return,
+        }
+    }
 }
 
 /// Says once where the listeners are: when clients are served, or earlier if the database is waited for.

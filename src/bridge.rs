@@ -21,6 +21,7 @@ use crate::delivery::{self, ReplayPool, Router};
 use crate::health::Readiness;
 use crate::ingest::{self, Ingest};
 use crate::journal::{self, Journal, Retention, Writer};
+use crate::keys::Authenticator;
 use crate::maintenance::Maintenance;
 use crate::session;
 use crate::snapshot::{self, Snapshots};
@@ -43,6 +44,8 @@ pub struct Options {
     pub snapshots: snapshot::Options,
     /// Bounds and habits of the sessions that use it.
     pub session: session::Options,
+    /// Says who its clients are.
+    pub auth: Option<Arc<Authenticator>>,
 }
 
 /// The number of sessions that read the files of snapshots at the same moment; each has a thread meanwhile.
@@ -119,6 +122,7 @@ impl Bridge {
             router: handle,
             tables,
             metrics: Arc::clone(metrics),
+            auth: options.auth,
             database: options.ingest.conninfo.database.clone(),
             options: options.session,
             replays: ReplayPool::new(journal, options.session.max_frame_bytes, Arc::clone(metrics)),

@@ -22,6 +22,7 @@ const CALLER: Caller = Caller {
     connection: 1,
     peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1),
     numbers: Numbers::Native,
+    subject: None,
 };
 
 const CONNECTIONS: usize = 1_000_000;

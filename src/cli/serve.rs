@@ -299,6 +299,9 @@ struct Clients {
     /// its connection is closed (4001).
     #[arg(long, env = "WALCAST_STALL_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = values::time)]
     stall_timeout: Duration,
+    /// Time that a client has from its connection to its token, where [auth] asks for one.
+    #[arg(long, env = "WALCAST_AUTH_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = values::time)]
+    auth_timeout: Duration,
     /// Over how long clients are told to spread their reconnects when walcast stops.
     #[arg(long, env = "WALCAST_RECONNECT_SPREAD", value_name = "TIME", default_value = "5s", value_parser = values::time_or_none)]
     reconnect_spread: Duration,

@@ -132,6 +132,7 @@ impl Server {
             let arrival = Arrival {
                 number,
                 peer,
+                at: Instant::now(),
                 _place: Arc::new(permit),
             };
             number += 1;
@@ -180,6 +181,8 @@ pub(super) struct Arrival {
     /// The number of those that were accepted before, of this listener's.
     pub(super) number: u64,
     pub(super) peer: SocketAddr,
+    /// The time at which it was accepted.
+    pub(super) at: Instant,
     _place: Arc<OwnedSemaphorePermit>,
 }
 

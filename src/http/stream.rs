@@ -19,10 +19,11 @@ use tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::origin::{Noted, Origins};
 use super::server::Arrival;
+use crate::auth::Subject;
 use crate::health::Readiness;
 use crate::log::Log;
-use crate::protocol::Caller;
-use crate::session::{self, Session, Socket};
+use crate::protocol::{Caller, Token};
+use crate::session::{self, Socket};
 use crate::telemetry::{CLIENT_CHARS, Excerpt, Metrics};
 use crate::types::json::Numbers;
 
@@ -114,6 +115,11 @@ async fn upgrade<H: Log>(
         }
         return (StatusCode::FORBIDDEN, format!("{refused}\n")).into_response();
     }
+    let token = bearer(request.headers());
+    let subject = match subject(&gate, token).await {
+        Ok(subject) => subject,
+        Err(refusal) => return refusal,
+    };
     let unavailable = |reason: &str| {
         gate.shared.metrics.refused("unready");
         unavailable(reason)
@@ -154,8 +160,10 @@ async fn upgrade<H: Log>(
             connection: arrival.number,
             peer: arrival.peer,
             numbers,
+            subject,
         };
-        Box::pin(Session::new(socket, Arc::clone(&gate.shared), caller).run(stop)).await;
+        let shared = Arc::clone(&gate.shared);
+        Box::pin(session::serve(socket, shared, caller, arrival.at, stop)).await;
         drop(arrival);
     });
     response
@@ -190,6 +198,51 @@ impl IntoResponse for Refusal {
             Refusal::Key => (StatusCode::BAD_REQUEST, "no valid Sec-WebSocket-Key\n").into_response(),
         }
     }
+}
+
+/// The subject of a client as far as its handshake tells: `None` if it is still to be said, or need not be.
+async fn subject<H: Log>(
+    gate: &Gate<H>,
+    token: Result<Option<Token>, NoBearer>,
+) -> Result<Option<Arc<Subject>>, Response> {
+    let Some(auth) = &gate.shared.auth else {
+        return Ok(None);
+    };
+    let metrics = &gate.shared.metrics;
+    if !auth.is_ready() {
+        metrics.refused("unready");
+        return Err(unavailable("there are no keys yet to verify tokens by"));
+    }
+    let words = match token {
+        Ok(None) => return Ok(auth.anonymous()),
+        Ok(Some(token)) => match auth.authenticate(token.reveal()).await {
+            Ok(subject) => return Ok(Some(subject)),
+            Err(reason) => format!("the token is not accepted: {reason}\n"),
+        },
+        Err(NoBearer) => "write one header, Authorization: Bearer and the token\n".to_owned(),
+    };
+    metrics.refused("token");
+    let challenge = [(header::WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")];
+    Err((StatusCode::UNAUTHORIZED, challenge, words).into_response())
+}
+
+/// There is an `Authorization` that is no bearer's.
+#[derive(Debug)]
+struct NoBearer;
+
+/// The token of `Authorization: Bearer` (RFC 6750, section 2.1), if there is such a header.
+fn bearer(headers: &HeaderMap) -> Result<Option<Token>, NoBearer> {
+    let mut values = headers.get_all(header::AUTHORIZATION).into_iter();
+    let value = match (values.next(), values.next()) {
+        (None, _) => return Ok(None),
+        (Some(value), None) => value.to_str().map_err(|_| NoBearer)?,
+        (Some(_), Some(_)) => return Err(NoBearer),
+    };
+    let (scheme, token) = value.split_once(' ').ok_or(NoBearer)?;
+    if !scheme.eq_ignore_ascii_case("Bearer") {
+        return Err(NoBearer);
+    }
+    Ok(Some(Token::new(token.trim())))
 }
 
 fn websocket_key(headers: &HeaderMap) -> Result<String, Refusal> {

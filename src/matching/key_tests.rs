@@ -50,6 +50,8 @@ fn every_field_is_accounted_for(subscribe: Subscribe, caller: Caller, key: Query
         // Whom it goes to.
         connection: _,
         peer: _,
+        // What it may see is in `visible`.
+        subject: _,
     } = caller;
     let QueryKey {
         table: _,

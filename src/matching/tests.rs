@@ -20,6 +20,7 @@ pub(crate) const CALLER: Caller = Caller {
     connection: 1,
     peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1),
     numbers: Numbers::Native,
+    subject: None,
 };
 
 /// A journal in a directory of its own: pieces are what a reader of one returns.

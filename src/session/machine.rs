@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::filter::{self, Cost};
 use crate::protocol::{
-    ClientMessage, CloseCode, Detail, ErrorCode, ErrorMessage, Opening, ServerMessage, Subscribe,
+    ClientMessage, CloseCode, Detail, ErrorCode, ErrorMessage, Opening, ServerMessage, Subscribe, Token,
 };
 
 /// Bounds on a connection.
@@ -35,6 +35,8 @@ pub(super) enum Request {
     Subscribe(Arc<str>, Box<Subscribe>),
     /// The end of the subscription of this id, which is free once the client was told so.
     Unsubscribe(Arc<str>),
+    /// A token, as yet unverified.
+    Auth(Token),
 }
 
 /// An action that is due when the clock is looked at.
@@ -57,6 +59,8 @@ pub(super) const MAX_CONNECTION_BYTES: usize = 8 * filter::MAX_BYTES;
 #[derive(Debug)]
 pub(super) struct Machine {
     limits: Limits,
+    /// True if tokens mean something here.
+    takes_tokens: bool,
     ids: Vec<Arc<str>>,
     /// The cost of subscriptions, by their ids; also of some that are over.
     costs: Vec<(Arc<str>, Cost)>,
@@ -76,9 +80,10 @@ const CONTROL_BURST: f64 = 500.0;
 const CONTROL_PER_SECOND: f64 = 50.0;
 
 impl Machine {
-    pub(super) fn new(limits: Limits, now: Instant) -> Machine {
+    pub(super) fn new(limits: Limits, takes_tokens: bool, now: Instant) -> Machine {
         Machine {
             limits,
+            takes_tokens,
             ids: Vec::new(),
             costs: Vec::new(),
             ending: Vec::new(),
@@ -166,6 +171,13 @@ impl Machine {
         self.counted(Request::Refuse(ErrorMessage::new(ErrorCode::BadRequest, message)))
     }
 
+    /// Has a subscription end without having been asked to: what it has is as if it was unsubscribed.
+    pub(super) fn revoke(&mut self, id: &Arc<str>) {
+        if let Some(index) = self.ids.iter().position(|held| Arc::ptr_eq(held, id)) {
+            self.ending.push(self.ids.swap_remove(index));
+        }
+    }
+
     /// Frees the id of a subscription that ended, of which the client is told now.
     pub(super) fn free(&mut self, id: &Arc<str>) {
         self.ids.retain(|held| !Arc::ptr_eq(held, id));
@@ -185,6 +197,7 @@ impl Machine {
                 }
                 .to_json(),
             ),
+            ClientMessage::Auth { token } if self.takes_tokens => Request::Auth(token),
             ClientMessage::Auth { .. } => {
                 let message = "this server asks for no token: leave auth out";
                 Request::Refuse(ErrorMessage::new(ErrorCode::BadRequest, message))
@@ -277,7 +290,7 @@ mod tests {
 
     fn machine() -> (Machine, Instant) {
         let now = Instant::now();
-        (Machine::new(LIMITS, now), now)
+        (Machine::new(LIMITS, false, now), now)
     }
 
     /// True if the subscription that took this id still holds it.
@@ -319,6 +332,29 @@ mod tests {
         // The same name again is another subscription.
         assert!(matches!(machine.text(subscribe), Request::Subscribe(again, _) if !Arc::ptr_eq(&again, &id)));
         assert!(!holds(&machine, &id));
+    }
+
+    #[test]
+    fn a_subscription_that_is_revoked_holds_its_id_until_the_client_is_told() {
+        let (mut machine, _) = machine();
+        let subscribe = r#"{"type":"subscribe","id":"a","table":"t"}"#;
+        let Request::Subscribe(id, _) = machine.text(subscribe) else {
+            panic!("refused")
+        };
+        machine.revoke(&id);
+        assert!(!holds(&machine, &id));
+        assert_eq!(code(machine.text(subscribe)), Some(ErrorCode::DuplicateId));
+        machine.free(&id);
+        assert!(matches!(machine.text(subscribe), Request::Subscribe(..)));
+    }
+
+    #[test]
+    fn a_token_is_taken_where_tokens_are_asked_for() {
+        let auth = r#"{"type":"auth","token":"x"}"#;
+        let (mut machine, start) = machine();
+        assert_eq!(code(machine.text(auth)), Some(ErrorCode::BadRequest));
+        let mut machine = Machine::new(LIMITS, true, start);
+        assert!(matches!(machine.text(auth), Request::Auth(token) if token.reveal() == "x"));
     }
 
     #[test]

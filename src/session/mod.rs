@@ -6,6 +6,8 @@
 
 mod cursor;
 mod end;
+mod entry;
+mod identity;
 mod machine;
 mod perform;
 mod receive;
@@ -26,14 +28,15 @@ use std::time::{Duration, Instant};
 use futures_util::{FutureExt, StreamExt};
 use tokio::sync::Semaphore;
 use tokio::time::{Interval, MissedTickBehavior};
-use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tungstenite::Message;
 
+pub use end::serve;
 pub use machine::Limits;
 pub use socket::Socket;
 
 use crate::delivery::{self, Delivery, Received, Registration, ReplayCursor, ReplayPool};
+use crate::keys::Authenticator;
 use crate::log::Log;
 use crate::lsn::Epoch;
 use crate::protocol::{Caller, CloseCode, ErrorCode, ErrorMessage, Hello, ServerMessage};
@@ -42,6 +45,7 @@ use crate::snapshot::Snapshots;
 use crate::telemetry::{self, CLIENT_CHARS, Excerpt, Metrics};
 use cursor::{Cursor, Input, ReplayId};
 use end::End;
+use identity::{Identity, Known};
 use machine::{Due, Machine};
 use snapshot::Snapshot;
 use wire::Wire;
@@ -80,6 +84,8 @@ pub struct Services<H: Log> {
     pub tables: Arc<Tables>,
     /// Everything counted.
     pub metrics: Arc<Metrics>,
+    /// Says who clients are; `None`: everybody may see everything.
+    pub auth: Option<Arc<Authenticator>>,
     /// The database's name.
     pub database: String,
     /// Limits and intervals.
@@ -126,6 +132,7 @@ enum Event<H: Log> {
     /// A message has more fragments than it may have.
     TooBig,
     Done(Outcome<H>),
+    Known(Known),
     Tick,
     Stop,
 }
@@ -134,6 +141,8 @@ enum Event<H: Log> {
 pub struct Session<H: Log> {
     shared: Arc<Services<H>>,
     caller: Caller,
+    /// The state of its token; `None` where none is asked for.
+    identity: Option<Box<Identity>>,
     wire: Wire,
     /// A ping of the client's may not have been answered yet.
     owes_pong: bool,
@@ -162,13 +171,14 @@ struct Counted {
 }
 
 impl<H: Log> Session<H> {
-    /// A session on a websocket whose handshake is done.
-    pub fn new(socket: WebSocketStream<Socket>, shared: Arc<Services<H>>, caller: Caller) -> Session<H> {
+    /// A session of a client that is known as far as it needs to be.
+    fn new(wire: Wire, shared: Arc<Services<H>>, caller: Caller) -> Session<H> {
         Session {
+            identity: caller.subject.as_deref().map(Identity::of),
             caller,
             owes_pong: false,
-            wire: Wire::new(socket, Arc::clone(&shared.metrics), shared.options.stall_timeout),
-            machine: Machine::new(shared.options.limits, Instant::now()),
+            wire,
+            machine: Machine::new(shared.options.limits, shared.auth.is_some(), Instant::now()),
             epoch: shared.history.epoch(),
             cursor: Cursor::new(shared.options.progress_interval),
             shared,
@@ -213,6 +223,7 @@ impl<H: Log> Session<H> {
                 Event::TooBig => return Err(End::Close(CloseCode::TooBig)),
                 // In a box: it is large, and seldom.
                 Event::Done(done) => Box::pin(self.done(done)).await?,
+                Event::Known(known) => Box::pin(self.known(known)).await?,
                 Event::Tick => self.ticked().await?,
                 Event::Stop => {
                     let spread = self.shared.options.spread;
@@ -251,6 +262,11 @@ impl<H: Log> Session<H> {
         }
         if ticks.poll_tick(cx).is_ready() {
             return Poll::Ready(Event::Tick);
+        }
+        if let Some(identity) = &mut self.identity
+            && let Poll::Ready(known) = identity.poll(cx)
+        {
+            return Poll::Ready(Event::Known(known));
         }
         self.poll_message(cx)
     }

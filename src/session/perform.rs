@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::cursor::{Action, Delivered, Input};
 use super::wire::Pace;
-use super::{End, Session};
+use super::{End, Session, identity};
 use crate::delivery::Delivery;
 use crate::event::Timestamp;
 use crate::log::Log;
@@ -66,6 +66,13 @@ impl<H: Log> Session<H> {
             }
             Action::Unsubscribed(id) => {
                 self.machine.free(&id);
+                let identity = self.identity.as_mut();
+                if identity.is_some_and(|identity| identity.was_revoked(&id)) {
+                    let error = identity::forbidden(&id);
+                    self.log_end(&id, error.code.as_str());
+                    self.wire.error(&error).await?;
+                    return Ok(None);
+                }
                 self.log_end(&id, "unsubscribed");
                 let over = ServerMessage::Unsubscribed { id: &id };
                 self.wire.send(over.to_json()).await?;

@@ -27,6 +27,14 @@ impl<H: Log> Session<H> {
             // Read on once one of them is done: work is under way, whose end wakes us.
             return Poll::Pending;
         }
+        if self
+            .identity
+            .as_ref()
+            .is_some_and(|identity| identity.is_verifying())
+        {
+            // What comes behind a token is judged by it.
+            return Poll::Pending;
+        }
         if self.owes_pong {
             match self.wire.socket.poll_flush_unpin(cx) {
                 Poll::Pending => return Poll::Pending,
@@ -88,16 +96,17 @@ impl<H: Log> Session<H> {
             }
             Request::Subscribe(id, subscribe) => self.feed(Input::Subscribe(id, subscribe)).await?,
             Request::Unsubscribe(id) => self.feed(Input::Unsubscribe(id)).await?,
+            Request::Auth(token) => self.verify(token),
         }
         Ok(())
     }
 }
 
 /// The code of a close frame that has none (RFC 6455, section 7.1.5).
-const NO_STATUS: u16 = 1005;
+pub(super) const NO_STATUS: u16 = 1005;
 
 /// The way in which a connection ends on which something came that cannot be.
-fn of_error(error: &Error) -> End {
+pub(super) fn of_error(error: &Error) -> End {
     match error {
         Error::Capacity(_) => End::Close(CloseCode::TooBig),
         Error::Utf8(_) => End::Close(CloseCode::NotText),

@@ -74,7 +74,7 @@ impl Prepared {
         let long = is_long(subscribe);
         let mut query = match long {
             true => {
-                let (subscribe, caller) = (subscribe.clone(), *caller);
+                let (subscribe, caller) = (subscribe.clone(), caller.clone());
                 let parsed = apart(move || Query::new(&subscribe, &caller)).await;
                 parsed.map_err(|error| shared.internal(&error))??
             }

@@ -47,6 +47,8 @@ impl From<Error> for Lost {
 pub(super) struct Wire {
     pub(super) socket: WebSocketStream<Socket>,
     metrics: Arc<Metrics>,
+    /// True while a message is sent in part: nothing but a close frame may come now.
+    is_amid: bool,
     pub(super) patience: Patience,
 }
 
@@ -74,7 +76,13 @@ impl Wire {
                 outbox: Weak::new(),
             },
             metrics,
+            is_amid: false,
         }
+    }
+
+    /// True if a message was sent in part, and was then given up.
+    pub(super) fn is_amid(&self) -> bool {
+        self.is_amid
     }
 
     /// Sends one message.
@@ -156,7 +164,12 @@ impl Wire {
     async fn feed(&mut self, text: Utf8Bytes) -> Result<(), Lost> {
         self.metrics.sent_messages.inc();
         self.metrics.sent_bytes.inc_by(text.len() as u64);
-        let Wire { socket, patience, .. } = self;
+        let Wire {
+            socket,
+            patience,
+            is_amid,
+            ..
+        } = self;
         if is_copied(&text) {
             return patience.wait(socket.feed(Message::Text(text))).await;
         }
@@ -170,6 +183,7 @@ impl Wire {
                 .get_mut()
                 .put(Outgoing::new(opcode, rest.is_empty(), fragment));
             opcode = Data::Continue;
+            *is_amid = !rest.is_empty();
         }
         Ok(())
     }
@@ -201,10 +215,24 @@ impl Patience {
         if let Some(outbox) = self.outbox.upgrade() {
             outbox.give_up();
         }
-        self.metrics.stalled.inc();
-        let taken = in_time(self.stall_timeout, write).await;
-        self.metrics.stalled.dec();
-        taken
+        let _stalled = Stalled::new(&self.metrics);
+        in_time(self.stall_timeout, write).await
+    }
+}
+
+/// A client that has stalled, in the metrics: also until its session is given up.
+struct Stalled<'a>(&'a Metrics);
+
+impl Stalled<'_> {
+    fn new(metrics: &Metrics) -> Stalled<'_> {
+        metrics.stalled.inc();
+        Stalled(metrics)
+    }
+}
+
+impl Drop for Stalled<'_> {
+    fn drop(&mut self) {
+        self.0.stalled.dec();
     }
 }
 

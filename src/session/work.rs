@@ -50,7 +50,7 @@ impl<H: Log> Session<H> {
     /// Begins the work that an action asks for.
     pub(super) fn begin(&mut self, action: Action) {
         let shared = Arc::clone(&self.shared);
-        let caller = self.caller;
+        let caller = self.caller.clone();
         let registration = self.registration.clone();
         let work: Work<H> = match action {
             Action::Prepare(id, subscribe) => Box::pin(async move {

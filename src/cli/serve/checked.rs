@@ -10,6 +10,7 @@ use super::{Args, Clients, Listen, PluginName, Source, Switch};
 use crate::app::Config;
 use crate::config::Access;
 use crate::journal::{self, Retention};
+use crate::keys;
 use crate::postgres::{ConnInfo, Plugin, Requirements};
 use crate::{bridge, http, ingest, session, snapshot};
 
@@ -53,6 +54,10 @@ impl Args {
             drain_timeout: self.clients.drain_timeout,
             reload: watch::channel(Arc::new(access.clone())).1,
             bridge: self.bridge()?,
+            auth: access
+                .auth
+                .as_ref()
+                .map(|auth| keys::Options::of(auth, self.clients.auth_timeout)),
         })
     }
 
@@ -73,6 +78,7 @@ impl Args {
             },
             snapshots: self.snapshots(&ingest, &session)?,
             session,
+            auth: None,
             ingest: Arc::new(ingest),
         })
     }

@@ -39,6 +39,11 @@ pub enum ServerMessage<'a> {
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
         reference: Option<&'a RawValue>,
     },
+    /// The token's time is over soon: another one is to be sent.
+    TokenExpiring {
+        /// The time from which on the token is not good any more, in RFC 3339.
+        expires: String,
+    },
     /// Something went wrong.
     Error(ErrorMessage),
 }
