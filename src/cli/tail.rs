@@ -6,6 +6,7 @@ mod line;
 mod object;
 
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use self::args::{Numbers, Undecided};
 use self::feed::{Feed, Output, Query};
 use super::WrongFlags;
 use crate::lsn::{Epoch, Start};
+use crate::private_files::read_secret;
 
 /// The longest wait before the connection is tried again; the first is [`FIRST_DELAY`].
 const MAX_DELAY: Duration = Duration::from_secs(10);
@@ -62,6 +64,7 @@ enum Ended {
 
 struct Tail {
     url: String,
+    token_file: Option<PathBuf>,
     feed: Feed,
     raw: bool,
     /// The number of changes that are still wanted.
@@ -100,6 +103,7 @@ impl Tail {
         };
         Ok(Tail {
             url,
+            token_file: args.token_file,
             feed: Feed::new(
                 query,
                 args.format,
@@ -158,6 +162,10 @@ impl Tail {
         request
             .headers_mut()
             .insert(header::SEC_WEBSOCKET_PROTOCOL, offer);
+        if let Some(file) = &self.token_file {
+            let bearer = bearer(file).with_context(|| format!("--token-file {}", file.display()))?;
+            request.headers_mut().insert(header::AUTHORIZATION, bearer);
+        }
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
@@ -282,6 +290,20 @@ fn refusal(status: StatusCode, words: &str) -> String {
         (_, "") => format!("the server answered {status}"),
         _ => format!("the server answered {status}: {words}"),
     }
+}
+
+/// The header by the token in a file, which nobody else may read.
+fn bearer(file: &Path) -> anyhow::Result<HeaderValue> {
+    let token = read_secret(file)?;
+    let token = std::str::from_utf8(&token).unwrap_or_default().trim();
+    let bearer = HeaderValue::from_str(&format!("Bearer {token}"));
+    let mut bearer = bearer
+        .ok()
+        .filter(|_| !token.is_empty())
+        .context("it holds no token")?;
+    // Debugging shows headers.
+    bearer.set_sensitive(true);
+    Ok(bearer)
 }
 
 /// Writes to standard output. False if nobody reads it any more.

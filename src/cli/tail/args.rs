@@ -1,5 +1,7 @@
 //! [`Args`]: the flags of `walcast tail`.
 
+use std::path::PathBuf;
+
 use super::line::Format;
 use crate::lsn::{ParseError, Start};
 
@@ -25,6 +27,9 @@ pub(crate) struct Args {
         default_value = "ws://127.0.0.1:8080/v1/stream"
     )]
     pub(super) url: String,
+    /// The file with the token that the server asks for. It is read again for each connection.
+    #[arg(long, env = "WALCAST_TOKEN_FILE", value_name = "FILE")]
+    pub(super) token_file: Option<PathBuf>,
     /// Only rows for which this holds.
     #[arg(long = "where", env = "WALCAST_WHERE", value_name = "SQL")]
     pub(super) predicate: Option<String>,
