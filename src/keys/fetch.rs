@@ -103,8 +103,12 @@ impl std::fmt::Debug for Client {
 }
 
 impl Client {
-    /// A client of an address, which is checked.
+    /// A client of an address, which is checked. It believes the authorities that this machine believes.
     pub(super) fn new(url: &str) -> Result<Client, FetchError> {
+        Client::trusting(url, Roots::system)
+    }
+
+    pub(super) fn trusting(url: &str, roots: impl FnOnce() -> Option<Roots>) -> Result<Client, FetchError> {
         let uri: Uri = url.parse().map_err(|_| FetchError::NoAddress)?;
         let authority = uri.authority().ok_or(FetchError::NoAddress)?;
         if authority.as_str().contains('@') {
@@ -119,7 +123,7 @@ impl Client {
         let (port, tls) = match uri.scheme_str() {
             Some("https") => {
                 let name = ServerName::try_from(host.clone()).map_err(|_| FetchError::NoAddress)?;
-                (443, Some((connector()?, name)))
+                (443, Some((connector(roots())?, name)))
             }
             Some("http") if host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback()) => (80, None),
             _ => return Err(FetchError::Scheme),
@@ -213,9 +217,9 @@ impl Client {
     }
 }
 
-/// Believes the authorities that this machine believes, for the name that was connected to.
-fn connector() -> Result<TlsConnector, FetchError> {
-    let roots = Roots::system().ok_or(FetchError::NoRoots)?;
+/// Believes these authorities, for the name that was connected to.
+fn connector(roots: Option<Roots>) -> Result<TlsConnector, FetchError> {
+    let roots = roots.ok_or(FetchError::NoRoots)?;
     let config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(FetchError::Tls)?;

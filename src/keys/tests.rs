@@ -1,12 +1,15 @@
 use std::os::unix::fs::PermissionsExt;
 
+use rustls::pki_types::PrivateKeyDer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio_rustls::TlsAcceptor;
 
 use super::fetch::Client;
 use super::*;
 use crate::auth::Algorithm;
 use crate::config::Keys;
+use crate::tls::{Roots, provider};
 
 const SECRET: &str = "a secret of at least 32 bytes, as HS256 needs it";
 
@@ -178,4 +181,54 @@ async fn a_server_that_stalls_is_given_up() {
     let got = client.get().await;
     drop(listener);
     assert!(matches!(got, Err(FetchError::Timeout)), "{got:?}");
+}
+
+#[tokio::test]
+async fn a_server_is_believed_by_its_certificate_for_its_name() {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
+    let certificate = certificate.self_signed(&key).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.der().clone()],
+            PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+        );
+    let acceptor = TlsAcceptor::from(Arc::new(config.unwrap()));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(stream).await else {
+                continue;
+            };
+            let mut request = [0; 1024];
+            let _read = stream.read(&mut request).await;
+            let _written = stream.write_all(ok("{}").as_bytes()).await;
+            let _closed = stream.shutdown().await;
+        }
+    });
+    let place = tempfile::tempdir().unwrap();
+    let path = place.path().join("root.pem");
+    std::fs::write(&path, certificate.pem()).unwrap();
+    let of = |host: &str, roots: &dyn Fn() -> Option<Roots>| {
+        Client::trusting(&format!("https://{host}:{port}/jwks.json"), roots)
+    };
+    let its_own = || Roots::file(&path).ok();
+    assert_eq!(of("localhost", &its_own).unwrap().get().await.unwrap(), "{}");
+    // Another name, and an authority that is not its.
+    let other = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
+    let other = other.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+    let elsewhere = place.path().join("other.pem");
+    std::fs::write(&elsewhere, other.pem()).unwrap();
+    for client in [
+        of("127.0.0.1", &its_own),
+        of("localhost", &|| Roots::file(&elsewhere).ok()),
+    ] {
+        let got = client.unwrap().get().await;
+        assert!(matches!(got, Err(FetchError::Connect(_))), "{got:?}");
+    }
+    assert!(matches!(of("localhost", &|| None), Err(FetchError::NoRoots)));
 }
