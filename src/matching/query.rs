@@ -8,7 +8,7 @@ use super::meter::Meter;
 use super::shown::Shown;
 use crate::event::{Column, Relation, TableName, Timestamp, View, Visible};
 use crate::filter::{self, Matcher, Predicate};
-use crate::protocol::{Caller, ErrorCode, ErrorMessage, Subscribe};
+use crate::protocol::{Caller, ErrorMessage, Subscribe};
 use crate::types::{Altered, CollationQuestion};
 
 /// A live query: one table, a predicate, a set of columns. Queries with equal keys are matched and encoded once.
@@ -50,12 +50,6 @@ impl Query {
     pub fn new(subscribe: &Subscribe, caller: &Caller) -> Result<Query, ErrorMessage> {
         let text = subscribe.predicate.as_deref();
         let predicate = text.map(Predicate::parse).transpose()?;
-        if predicate.is_none() && !subscribe.params.is_empty() {
-            return Err(ErrorMessage::new(
-                ErrorCode::BadPredicate,
-                "there are params, but no where to use them",
-            ));
-        }
         let mut columns = subscribe.columns.clone();
         if let Some(columns) = &mut columns {
             columns.sort_unstable();

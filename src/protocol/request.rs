@@ -39,7 +39,7 @@ pub struct Subscribe {
     pub table: TableName,
     /// The `where` predicate's text.
     pub predicate: Option<String>,
-    /// The predicate's parameters, `$1` first. Their numbers hold every digit that was written.
+    /// The predicate's parameters, `$1` first; none without a predicate. Their numbers hold every digit that was written.
     pub params: Vec<Value>,
     /// The names of the columns wanted, unquoted and as written; all if it is `None`.
     pub columns: Option<Vec<String>>,

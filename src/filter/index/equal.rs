@@ -292,6 +292,8 @@ enum Place {
 /// An odd number whose bits look random (the golden ratio's).
 const MULTIPLIER: u64 = 0x9e37_79b9_7f4a_7c15;
 
+/// The hash of a key. It is the construction of the crate foldhash, which was measured in its place at 0.88 to 1.19 of
+/// the time for a look-up (1.02 on average): no gain for a dependency.
 fn hash(bits: u64, secret: u64) -> u64 {
     mix(bits ^ secret, MULTIPLIER)
 }
