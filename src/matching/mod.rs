@@ -13,6 +13,8 @@ mod key;
 mod log_tests;
 mod meter;
 mod query;
+#[cfg(test)]
+mod random_tests;
 mod route;
 mod shown;
 mod strain;
