@@ -1,4 +1,4 @@
-//! [`Bridge`]: one database, from its replication slot to the outboxes of those who subscribed to its tables.
+//! [`Bridge`]: one database, from its replication slot to the outboxes of the clients that subscribed to its tables.
 //!
 //! It owns ingest, journal, schema, snapshots, router and maintenance, and starts and stops them in the order of the
 //! flow. It knows no listener: sessions reach it by [`Bridge::services`].

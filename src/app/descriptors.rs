@@ -5,7 +5,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 /// Descriptors that clients never get, besides two for each snapshot that is read: those of the journal, the router and
 /// ingest, of questions to the database, of the admin listener and of connections that are being refused.
 const RESERVED: usize = 192;
-/// Of the rest one in so many is kept for those who catch up: the files of the journal that they read.
+/// Of the rest, one in so many is kept for the files of the journal that clients which catch up read.
 const READING: usize = 10;
 
 /// Raises the limit on open files (RLIMIT_NOFILE) as far as this process may, and returns it; `None` without one.

@@ -14,44 +14,44 @@ use crate::lsn::{Done, Position, Start};
 use crate::matching::{ConnectionId, Lane, Sink, Subscription, SubscriptionRegistry};
 use crate::protocol::{ErrorMessage, Frame};
 
-/// A place in the journal, and those that are read for.
+/// A place in the journal, and the requests that are served from there.
 pub struct ReplayCursor<H: Log> {
     reader: H::Reader,
     registry: SubscriptionRegistry,
     readings: Readings,
-    /// The part that the one subscription has by its snapshot.
+    /// The part of the history that the one subscription has from its snapshot.
     boundary: Option<Arc<SnapshotBoundary>>,
     /// Everything up to here has been read.
     at: Position,
-    /// The batch that was read from the journal but is not yet taken, and how many of its entries are.
+    /// The batch that was read from the journal but is not processed yet, and the number of its entries that are.
     rest: Option<(Batch, usize)>,
     /// The work that is enough for a step.
     enough: u64,
 }
 
-/// A request to a scan.
+/// A request to a cursor: the part of the journal to read, and for which subscriptions.
 pub struct ReplayFilter<'w> {
-    /// For these.
+    /// The subscriptions to read for.
     pub subscriptions: &'w [ActiveSubscription],
-    /// The one that catches up alone, if it is no whole connection.
+    /// The subscription that catches up alone; `None` for a whole connection.
     pub only: Option<&'w Subscription>,
-    /// From here on.
+    /// The place to start from.
     pub from: ResumePoint,
-    /// Up to here, if not to the head.
+    /// The place to stop at; `None` for the head.
     pub until: Option<Position>,
 }
 
-/// The place where a reading goes on.
+/// The place where reading resumes.
 #[derive(Clone, Copy, Debug)]
 pub struct ResumePoint {
-    /// Everything up to here was delivered.
+    /// The position up to which everything was delivered.
     pub position: Position,
     /// The client was told that more of the transaction at hand follows.
     pub open: bool,
 }
 
 impl ResumePoint {
-    /// From where the client says that it is, or where the last frame that it was sent ends.
+    /// The place that the client names, or the end of the last frame that it was sent.
     pub fn told(position: Position) -> ResumePoint {
         ResumePoint {
             position,
@@ -60,21 +60,21 @@ impl ResumePoint {
     }
 }
 
-/// The finds of one step for somebody.
+/// The result of one step for one request.
 #[derive(Debug)]
 pub struct Found {
     /// The items that the client gets, in order.
     pub items: Vec<Delivery>,
     /// The place where it goes on.
     pub next: ResumePoint,
-    /// True if there is nothing more to read now, or not up to where it was to read.
+    /// True if there is nothing more to read now, or nothing up to the place to stop at.
     pub done: bool,
-    /// True if the scan is further on, and of no use to go on with.
+    /// True if the cursor is further on than the request, and cannot continue it.
     pub is_cut: bool,
 }
 
 impl Found {
-    /// Nothing, and nothing more to be read now from there on.
+    /// An empty result, with nothing more to read from there on now.
     pub fn nothing(from: ResumePoint) -> Found {
         Found {
             items: Vec::new(),
@@ -85,18 +85,18 @@ impl Found {
     }
 }
 
-/// The sessions that a shared reading serves: they join as it comes to their places, and hear what was found.
+/// The requests that a shared cursor serves: they join as it comes to their places, and are told the results.
 pub trait ReplaySink {
-    /// The place where the next of the others goes on.
+    /// The place of the next request that has not joined.
     fn next(&self) -> Option<Position>;
-    /// The next of the others joins the scan.
+    /// Has the next request join the cursor.
     fn join(&mut self, joins: impl FnOnce(&ReplayFilter<'_>));
-    /// Something was found for the one of that number: they are numbered from 0 on as they joined. Whether it is read
-    /// for no more by this scan.
+    /// Takes a result for the request of that number, counted from 0 in the order of joining. Returns true if the cursor
+    /// is to read no more for it.
     fn found(&mut self, number: usize, found: Found) -> bool;
 }
 
-/// The finds for one who is read for alone.
+/// The result of a request that is served alone.
 struct Alone(Option<Found>);
 
 impl ReplaySink for Alone {
@@ -115,17 +115,17 @@ impl ReplaySink for Alone {
 
 /// The amount of the journal that is read at a time, in bytes.
 const BATCH_BYTES: usize = if cfg!(test) { 3_000 } else { 64 * 1024 };
-/// The amount of the journal that one step reads at most, in bytes, however little of it matches: others want their
-/// turn.
+/// The amount of the journal that one step reads at most, in bytes, however little of it matches, so that other requests
+/// get their turn.
 const STEP_BYTES: usize = if cfg!(test) { 20_000 } else { 4 * 1024 * 1024 };
-/// The work that one step does at most, but for one change.
+/// The work that one step does at most, except for a single change.
 const STEP_WORK: u64 = 20_000_000;
-/// The amount that one step finds at most, in bytes, but for the first who joined: what several are sent counts once.
+/// The amount that one step finds at most, in bytes, except for the first request: shared frames count once.
 const FOUND_BYTES: usize = if cfg!(test) { 4_000 } else { 8 * 1024 * 1024 };
 
 impl<H: Log> ReplayCursor<H> {
-    /// Reads from `start` on, for nobody yet, with frames of about `max_frame_bytes`. In a step each gets a frame or
-    /// two.
+    /// A cursor that reads from `start` on, without requests yet, with frames of about `max_frame_bytes`. In a step each
+    /// request gets a frame or two.
     pub fn new(
         history: &H,
         start: Position,
@@ -146,7 +146,7 @@ impl<H: Log> ReplayCursor<H> {
         })
     }
 
-    /// Reads for one more, who goes on where the scan is or further on.
+    /// Reads for one more request, whose place is where the cursor is or further on.
     pub fn join(&mut self, wanted: &ReplayFilter<'_>) {
         let number = match wanted.only {
             Some(subscription) => self.registry.connect_only(&subscription.id),
@@ -171,7 +171,7 @@ impl<H: Log> ReplayCursor<H> {
         self.readings.waiting += 1;
     }
 
-    /// Reads on for one who has heard what was found.
+    /// Continues a request that was told its last result.
     pub fn go_on(&mut self, number: usize, until: Option<Position>) {
         if let Some(reading) = self.readings.all.get_mut(number).filter(|reading| !reading.waits) {
             reading.until = until;
@@ -180,19 +180,19 @@ impl<H: Log> ReplayCursor<H> {
         }
     }
 
-    /// Reads no more for a subscription.
+    /// Stops reading for a subscription.
     pub fn leave_out(&mut self, number: usize, subscription: &Arc<Subscription>) {
         self.registry.unsubscribe(number, subscription);
     }
 
-    /// Reads on for the one who joined, where nobody else did: what was found.
+    /// Reads on for the only request, and returns its result.
     pub fn step_alone(&mut self, lane: Lane) -> Result<Option<Found>, log::Error> {
         let mut alone = Alone(None);
         self.step(&mut alone, lane)?;
         Ok(alone.0)
     }
 
-    /// Reads on until everybody has heard something, or long enough.
+    /// Reads on until each request has a result, or the step has done enough.
     pub fn step(&mut self, audience: &mut impl ReplaySink, lane: Lane) -> Result<(), log::Error> {
         self.readings.kept = 0;
         self.registry.bound(lane, Instant::now());
@@ -228,7 +228,7 @@ impl<H: Log> ReplayCursor<H> {
         Ok(())
     }
 
-    /// Reads an entry, or so much of it as is enough. True if it was all of it.
+    /// Reads an entry, or as much of it as one step does. Returns true if it is done with the entry.
     fn read(&mut self, entry: Entry<'_>, audience: &mut impl ReplaySink) -> Result<bool, log::Error> {
         let mut piece = match entry {
             Entry::Position(lsn) => {
@@ -253,8 +253,8 @@ impl<H: Log> ReplayCursor<H> {
         }
         let mut rest = Some(piece);
         while let Some(piece) = rest {
-            // Where somebody is to stop in the middle of a piece, as where the router took over there, nothing beyond
-            // that is delivered with what lies before.
+            // A request may have to stop in the middle of a piece, where the router took over: nothing behind that place
+            // is delivered together with what lies before it.
             let (mut part, after) = match self.readings.next_until {
                 Some(until) if until.end == piece.transaction.end => piece.split_at(until)?,
                 _ => (piece, None),
@@ -280,12 +280,12 @@ impl<H: Log> ReplayCursor<H> {
         self.readings.kept >= FOUND_BYTES || self.registry.worked() >= self.enough
     }
 
-    /// The fan-out that it reads with, for what that counts.
+    /// The registry that it matches with, for its counts.
     pub fn registry(&mut self) -> &mut SubscriptionRegistry {
         &mut self.registry
     }
 
-    /// Has those join whose places come before `end`, or all.
+    /// Has the requests join whose places come before `end`, or all of them.
     fn let_in(&mut self, audience: &mut impl ReplaySink, end: Option<Position>) {
         let comes = |next: Position| end.is_none_or(|end| next < end);
         while audience.next().is_some_and(comes) {
@@ -294,7 +294,7 @@ impl<H: Log> ReplayCursor<H> {
         }
     }
 
-    /// Everything up to `at` was delivered: those who have enough hear what there is.
+    /// Notes that everything up to `at` was delivered, and tells the results of requests that have enough.
     fn pass(&mut self, at: Position, audience: &mut impl ReplaySink) {
         self.at = self.at.max(at);
         while let Some(number) = self.readings.full.pop() {
@@ -305,7 +305,7 @@ impl<H: Log> ReplayCursor<H> {
         }
     }
 
-    /// Tells those who have come to where they were to read.
+    /// Tells the results of requests that have come to the place to stop at.
     fn tell_reached(&mut self, audience: &mut impl ReplaySink) {
         self.readings.next_until = None;
         for number in 0..self.readings.all.len() {
@@ -313,8 +313,8 @@ impl<H: Log> ReplayCursor<H> {
         }
     }
 
-    /// Tells one who has come to where it was to read, by its own place or because nothing came between that and where
-    /// the scan is. Where another reads no further is noted.
+    /// Tells the result of a request that has come to its place to stop at, by its own place or because nothing lies
+    /// between that and the cursor. Notes the places where the others stop.
     fn tell_if_reached(&mut self, number: usize, audience: &mut impl ReplaySink) {
         let reading = self.readings.all.get(number).filter(|reading| reading.waits);
         let Some((until, next)) = reading.and_then(|reading| Some((reading.until?, reading.next))) else {
@@ -356,15 +356,15 @@ impl<H: Log> ReplayCursor<H> {
     }
 }
 
-/// The finds for each, by their numbers.
+/// The results of all requests, by their numbers.
 #[derive(Debug, Default)]
 struct Readings {
     all: Vec<Reading>,
-    /// The number of those that wait to hear.
+    /// The number of requests without a result yet.
     waiting: usize,
-    /// Those who have enough.
+    /// The requests that have enough.
     full: Vec<usize>,
-    /// The first place where somebody reads no further.
+    /// The first place where a request stops.
     next_until: Option<Position>,
     /// The amount that is enough, in bytes.
     max_bytes: usize,
@@ -384,11 +384,11 @@ impl Readings {
 struct Reading {
     items: Vec<Delivery>,
     bytes: usize,
-    /// The place where it goes on, by what was found.
+    /// The place where the request resumes after its results.
     next: ResumePoint,
     until: Option<Position>,
     waits: bool,
-    /// Not everything up to where the scan is was kept.
+    /// Results were dropped that lie before the place of the cursor.
     is_cut: bool,
 }
 
@@ -397,7 +397,7 @@ impl Sink for Readings {
         let Some(reading) = self.all.get_mut(number).filter(|reading| reading.waits) else {
             return;
         };
-        // The first reader always makes progress, even past the byte budget.
+        // The first request always makes progress, even past the byte budget.
         if reading.is_cut || self.kept >= FOUND_BYTES && number > 0 {
             reading.is_cut = true;
             return;

@@ -168,7 +168,7 @@ impl Client {
     }
 }
 
-/// Some who are read for by one scan.
+/// Requests that one cursor serves.
 struct Together<'c> {
     clients: &'c mut [Client],
     ahead: VecDeque<usize>,

@@ -1,12 +1,11 @@
 //! [`ReplayPool`]: the threads that read the journal for sessions behind its head, and the requests that wait.
 //!
-//! A few threads read. As long as not many wait for one, each is read for alone and keeps its scan. Where many wait, as
-//! thousands do that come back at once, they are read for together: a thread that is free goes to the place of the one
-//! who waits the longest, and reads on from there for all whose places it comes to.
+//! A few threads read. As long as few requests wait, each is read for alone and keeps its cursor. Where many wait, as
+//! when thousands of clients reconnect at once, they are grouped: a free thread goes to the place of the request that
+//! has waited the longest, and reads on from there for all requests whose places it comes to.
 //!
-//! Those who have a query that takes long are read for apart, by a thread of their own, so that only they wait for it.
-//! Of them the one is read for next who took the least work, so that who takes much has no more of that thread than
-//! any other.
+//! Requests with a query that takes long are served apart, by a thread of their own, so that only they wait for it. Of
+//! them the one that has taken the least work is next, so that each gets an equal share of that thread.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -27,23 +26,23 @@ use crate::telemetry::Metrics;
 
 /// The number of threads that read the journal at the same moment.
 const MAX_THREADS: usize = 2;
-/// The number of further ones for those who are read for apart.
+/// The number of further threads, for requests that are served apart.
 const MAX_APART_THREADS: usize = 1;
-/// Maximum number of sessions with unread replay results. The others wait: with thousands of sessions that are to run,
-/// those that are live would wait for their turn, and results take memory.
+/// Maximum number of sessions with unread replay results. The others wait: live sessions would have to wait for their
+/// turn among thousands that are ready to run, and results take memory.
 const MAX_SENDING: usize = 128;
-/// Free places from which on reading begins again, unless fewer wait.
+/// Number of free shares from which on reading begins again, unless fewer requests wait.
 const ENOUGH_ROOM: usize = 32;
 /// Time after which a session with an unread result is taken to wait for its client, and no longer counts.
 const AWAY_AFTER: Duration = Duration::from_secs(1);
-/// With fewer than so many who wait, each is read for alone and keeps its cursor, which costs less than a new
-/// one for all of them at each step.
+/// Number of waiting requests below which each is read for alone and keeps its cursor, which costs less than a new
+/// cursor for all of them at each step.
 const FEW: usize = 8;
-/// The distance by which somebody may be ahead to be read for together with another, in bytes of WAL: further on than
-/// one step of a scan comes, it would wait for nothing.
+/// The distance within which requests are grouped, in bytes of WAL: one that is further ahead than a step of a cursor
+/// comes would wait for nothing.
 const REACH: u64 = 64 * 1024 * 1024;
 
-/// The threads that read the journal for those who are not at its head, and those who wait for them.
+/// The threads that read the journal for sessions behind its head, and the requests that wait for them.
 pub struct ReplayPool<H: Log> {
     history: H,
     metrics: Arc<Metrics>,
@@ -52,17 +51,17 @@ pub struct ReplayPool<H: Log> {
 }
 
 struct Queue<H: Log> {
-    /// In the order in which they asked.
+    /// The requests that wait, oldest first.
     waiting: VecDeque<Waiting<H>>,
-    /// The same of those who are read for apart.
+    /// The requests that wait to be served apart.
     apart: VecDeque<Waiting<H>>,
-    /// The work that the one of them had taken whose turn it was last.
+    /// The work that the request served last of these had taken.
     apart_taken: u64,
-    /// The number of those that have asked.
+    /// The number of requests so far.
     asked: u64,
     threads: usize,
     apart_threads: usize,
-    /// Those who are read for, or did not come to send what was read.
+    /// The shares of sessions that are being read for, or have not sent their results yet.
     sending: Shares,
 }
 
@@ -96,13 +95,13 @@ impl Shares {
     }
 }
 
-/// Somebody who waits to be read for.
+/// A request that waits for its turn.
 struct Waiting<H: Log> {
-    /// The number of those that had asked before.
+    /// The number of requests before it.
     number: u64,
     request: Box<ReplayRequest<H>>,
     answer: oneshot::Sender<ReplayResult<H>>,
-    /// While it is read for.
+    /// Held while it is being served.
     share: Option<Share<H>>,
 }
 
@@ -144,7 +143,7 @@ impl<H: Log> ReplayPool<H> {
         loop {
             match tokio::time::timeout(AWAY_AFTER, answered.as_mut()).await {
                 Ok(answer) => return answer.map_err(|_| Panicked),
-                // Should all shares be with sessions that are away, nobody gives one back.
+                // If sessions that wait for their clients hold all shares, none is given back.
                 Err(_) => self.start_threads(1),
             }
         }
@@ -155,13 +154,13 @@ impl<H: Log> ReplayPool<H> {
         for lane in [Lane::SHARED, Lane::APART] {
             if self.queue.lock().takes_thread(lane, room) {
                 let pool = Arc::clone(self);
-                // It ends once nobody waits, or too many have something to send.
+                // It ends once no request waits, or too many sessions have results to send.
                 drop(tokio::task::spawn_blocking(move || read_for_all(&pool, lane)));
             }
         }
     }
 
-    /// A cursor over the journal from a place, for nobody yet.
+    /// A cursor over the journal from a place, without requests yet.
     pub(super) fn cursor(
         &self,
         place: Position,
@@ -170,7 +169,7 @@ impl<H: Log> ReplayPool<H> {
         ReplayCursor::new(&self.history, place, boundary, self.max_frame_bytes)
     }
 
-    /// Adds what a cursor took to what is counted.
+    /// Adds the work that a cursor did to the metrics.
     pub(super) fn count(&self, cursor: &mut ReplayCursor<H>) {
         let registry = cursor.registry();
         self.metrics.undecided(registry.take_undecided());
@@ -178,15 +177,14 @@ impl<H: Log> ReplayPool<H> {
     }
 }
 
-/// A share of what may be sent at the same moment, until it is dropped.
+/// A permit to hold unread results; given back when it is dropped.
 pub struct Share<H: Log> {
     pool: Arc<ReplayPool<H>>,
     number: u64,
 }
 
 impl<H: Log> Share<H> {
-    /// Does what is left to do, which begins when the session has its turn, and gives the share up once that waits for
-    /// the client.
+    /// Runs the session's part, from its turn on, and gives the share back once that waits for the client.
     pub async fn during<T>(self, sends: impl Future<Output = T>) -> T {
         let mut sends = pin!(sends);
         let mut share = Some(self);
@@ -206,7 +204,7 @@ impl<H: Log> Drop for Share<H> {
     }
 }
 
-/// Reads for those who wait, as long as there are any who may.
+/// Serves requests as long as there are any that may be served.
 fn read_for_all<H: Log>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
     loop {
         let (mut together, shares) = {
@@ -231,7 +229,7 @@ fn read_for_all<H: Log>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
                 .into_iter()
                 .for_each(|waiting| waiting.read(pool, lane)),
             _ => {
-                // Should it fail, each is read for alone, and hears of what concerns it.
+                // If it fails, each request is served alone, and gets the error that concerns it.
                 match catch_unwind(AssertUnwindSafe(|| together.read(pool))) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::debug!(%error, "a reading for many failed"),
@@ -247,7 +245,7 @@ fn read_for_all<H: Log>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
 /// One lane of the queue.
 struct LaneState<'q, H: Log> {
     waiting: &'q mut VecDeque<Waiting<H>>,
-    /// The number of threads that read for those who wait in it.
+    /// The number of threads that serve it.
     threads: &'q mut usize,
     max_threads: usize,
 }
@@ -257,7 +255,7 @@ impl<H: Log> Queue<H> {
     fn ask(&mut self, mut request: Box<ReplayRequest<H>>) -> oneshot::Receiver<ReplayResult<H>> {
         let (answer, answered) = oneshot::channel();
         let waiting = if request.is_apart() {
-            // It saves up nothing while it is away.
+            // A request that was away has no claim to the work that it did not take.
             request.standing.taken = request.standing.taken.max(self.apart_taken);
             &mut self.apart
         } else {
@@ -273,7 +271,7 @@ impl<H: Log> Queue<H> {
         answered
     }
 
-    /// True if one more thread is to read, which counts from here on: if somebody waits, and there is room for so many.
+    /// Counts one more thread for the lane, and returns true, if requests wait and there is room for so many results.
     fn takes_thread(&mut self, lane: Lane, room: usize) -> bool {
         let has_room = self.sending.room(Instant::now()) >= room;
         let LaneState {
@@ -302,7 +300,7 @@ impl<H: Log> Queue<H> {
         }
     }
 
-    /// The one who waits the longest, with those who can be read for together with it, and a share for each.
+    /// The oldest request, with those that can be grouped with it, and a share for each.
     fn next(&mut self, lane: Lane) -> Option<(ReplayGroup<H>, Vec<u64>)> {
         let now = Instant::now();
         self.lane(lane)
@@ -318,7 +316,7 @@ impl<H: Log> Queue<H> {
             let share = self.sending.take(now);
             return Some((ReplayGroup::of(first), vec![share]));
         }
-        // Not for a few of many at a time.
+        // Reading for a few of many at a time would waste the grouping.
         if room < self.waiting.len().min(ENOUGH_ROOM) {
             return None;
         }
@@ -350,7 +348,7 @@ impl<H: Log> Queue<H> {
         Some((together, shares))
     }
 
-    /// Takes back who was not read for, each to where it waited.
+    /// Puts requests that were not served back to where they waited.
     fn put_back(&mut self, left: Vec<Waiting<H>>) {
         self.waiting.extend(left);
         self.waiting
@@ -360,7 +358,7 @@ impl<H: Log> Queue<H> {
 }
 
 impl<H: Log> Waiting<H> {
-    /// True if a scan comes soon to its place from another. In the middle of a transaction it comes only from there.
+    /// True if a cursor at `place` comes to its place soon. In the middle of a transaction it comes only from there.
     fn is_ahead_of(&self, place: Position) -> bool {
         let at = self.request.at();
         let is_ahead = at == place || at > place && at.done == lsn::Done::Commit;
@@ -387,11 +385,11 @@ impl<H: Log> Waiting<H> {
     }
 }
 
-/// Some that are read for by one scan.
+/// Requests that one cursor serves.
 struct ReplayGroup<H: Log> {
-    /// Those whose places it has not come to, in their order.
+    /// Those whose places it has not reached, in their order.
     ahead: VecDeque<Waiting<H>>,
-    /// The others, until they are answered.
+    /// Those that it has reached, until they are answered.
     joined: Vec<Option<Waiting<H>>>,
 }
 
@@ -403,7 +401,7 @@ impl<H: Log> ReplayGroup<H> {
         }
     }
 
-    /// Those whose places the scan did not come to, and those for whom it failed.
+    /// The requests whose places the cursor did not reach, and those that it failed for.
     fn left(self) -> Vec<Waiting<H>> {
         let failed = self.joined.into_iter().flatten().map(|mut waiting| {
             waiting.request.standing.is_unshared = true;
@@ -417,7 +415,7 @@ impl<H: Log> ReplayGroup<H> {
     }
 
     fn read(&mut self, pool: &ReplayPool<H>) -> Result<(), log::Error> {
-        // Whatever fails from here on concerns the first at least.
+        // A failure from here on concerns the first request at least.
         self.joined.extend(self.ahead.pop_front().map(Some));
         let Some(Some(first)) = self.joined.first() else {
             return Ok(());
@@ -450,7 +448,7 @@ impl<H: Log> ReplaySink for Answering<'_, H> {
     fn found(&mut self, number: usize, found: Found) -> bool {
         let waiting = self.together.joined.get_mut(number).and_then(Option::take);
         if let Some(mut waiting) = waiting {
-            // Its own cursor, if it had one, is not where it is any more.
+            // Its own cursor, if it had one, is at an older place.
             waiting.request.cursor = None;
             waiting.answer(Ok(found));
         }

@@ -179,7 +179,7 @@ async fn who_took_much_apart_has_its_turn_when_the_others_have_taken_as_much() {
     assert_eq!(next(&mut queue), 1_000);
     asks(&mut queue, 2_000);
     asks(&mut queue, 2_001);
-    // Of two who took the same it is the turn of who asked first, and then of the others.
+    // Of two that took the same the one that asked first is next, and then the other.
     assert_eq!(queue.apart.front().unwrap().number, 0);
     assert_eq!([(); 3].map(|()| next(&mut queue)), [2_000, 2_000, 2_001]);
     assert_eq!(queue.apart_taken, 2_001);

@@ -149,7 +149,7 @@ async fn after_a_panic_in_delivery_all_who_are_there_read_for_themselves_and_oth
             Some(Received::Behind)
         );
     }
-    // Who comes back from the journal is served as before, and so is who comes anew.
+    // A client that comes back from the journal is served as before, and so is a new one.
     let stop = CancellationToken::new();
     let running = tokio::spawn(router.run(stop.clone()));
     let (registration, joined_at) = handle.join(1024, vec![placed("a")], at).await.unwrap();

@@ -12,7 +12,7 @@ const PER_SECOND: u64 = 100_000_000;
 /// The time that a query is served apart once it took too much for those beside it.
 const APART: Duration = Duration::from_secs(10);
 
-/// The work that a query took, wherever it was matched: at the head, or by those who read on for it.
+/// The work that a query took, wherever it was matched: at the head, or in replays.
 #[derive(Debug, Default)]
 pub struct Meter(Mutex<State>);
 
@@ -85,8 +85,8 @@ impl Lane {
 /// Work for one change from which on a query stays apart where it is.
 pub(super) const LONG: u64 = 1_000_000;
 
-/// The work that all changes together may take of those who read for many, beside what matches: it fills again as time
-/// goes by.
+/// The work that all changes together may take of threads that serve many clients, beside what matches: it refills as
+/// time goes by.
 #[derive(Debug)]
 pub(super) struct Spare {
     left: u64,

@@ -37,7 +37,7 @@ impl QueryKey {
         let columns = sent.iter().filter_map(|&index| relation.columns.get(index));
         let left_out = columns.filter(|column| !column.identity && column.may_be_left_out());
         let names: Vec<&str> = left_out.map(|column| column.name.as_str()).collect();
-        // Who is not told that a row left still has its values, and takes them for those of the row that comes back.
+        // A client that is not told that a row left keeps its values, and takes them for current ones if it comes back.
         let withheld =
             self.undecided == protocol::Undecided::Withhold && self.leaves_open(matcher, relation).is_some();
         let outdated = if withheld || !self.ops.delete {

@@ -1,9 +1,9 @@
-//! [`Queue`]: who is read for next. Pure.
+//! [`Queue`]: the order in which requests for snapshots are served. Pure.
 //!
-//! Places are few, and a query may take long, so nobody who asks for much may make others wait for all of it: owners
-//! have their turns one after the other, and the last free place is for those who have none. Nor may many who ask for
-//! one long query each: where all places have been held for [`LONG`], the one that was taken last is asked for again,
-//! so that one place always goes round.
+//! Places are few, and a query may take long, so an owner with many requests must not make others wait for all of them:
+//! owners take turns, and the last free place goes to an owner that has none. Nor may many owners with one long query
+//! each: where all places have been held for [`LONG`], the one that was taken last is asked back, so that one place
+//! always circulates.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
@@ -26,24 +26,24 @@ impl Place {
     }
 }
 
-/// The time for which a place is held in any case.
+/// The time for which a place can be kept in any case.
 pub(super) const LONG: Duration = Duration::from_secs(5);
 
 /// The items that wait for a place, and the number of places that each owner has.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
-    /// The number of those that are not taken.
+    /// The number of free places.
     free: usize,
-    /// The owners of which something waits, in the order of their turns.
+    /// The owners with waiting requests, in the order of their turns.
     turns: VecDeque<Owner>,
     waiting: HashMap<Owner, VecDeque<T>>,
-    /// The number of places that each has; none that has none.
+    /// The number of places that each owner holds; without the owners that hold none.
     taken: HashMap<Owner, usize>,
-    /// Those that are held, in the order in which they were given.
+    /// The places that are held, in the order in which they were given.
     places: Vec<Place>,
-    /// The number that was given so far.
+    /// The number of places given so far.
     given: u64,
-    /// The number of those that wait in all.
+    /// The number of waiting requests.
     len: usize,
     most: usize,
 }
@@ -52,12 +52,12 @@ pub(super) struct Queue<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// The number of times that `most` may wait where each is the first of its owner's: those who asked for little are not
-/// sent away because others asked for much.
+/// The multiple of `most` up to which first requests of owners are let in: an owner that asked for little is not refused
+/// because others asked for much.
 const FIRSTS: usize = 10;
 
 impl<T> Queue<T> {
-    /// Nobody, with so many places, of whom about `most` may wait.
+    /// An empty queue for so many places, in which about `most` requests may wait.
     pub(super) fn new(places: usize, most: usize) -> Queue<T> {
         Queue {
             free: places,
@@ -71,7 +71,7 @@ impl<T> Queue<T> {
         }
     }
 
-    /// Adds something that an owner asks for. What it asked for before and is not `wanted` any more goes.
+    /// Adds a request of an owner, and drops earlier ones of it that are not `wanted` any more.
     ///
     /// # Errors
     /// Too many wait.
@@ -99,7 +99,7 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// Drops all that is not wanted any more.
+    /// Drops all requests that are not wanted any more.
     pub(super) fn sweep(&mut self, is_wanted: impl Fn(&T) -> bool) {
         for waiting in self.waiting.values_mut() {
             waiting.retain(&is_wanted);
@@ -109,8 +109,8 @@ impl<T> Queue<T> {
         self.len = self.waiting.values().map(VecDeque::len).sum();
     }
 
-    /// The next that gets a place `now`, and the place, which is to be given back. What is not wanted any more is
-    /// passed over.
+    /// The next request that gets a place `now`, and the place, which has to be given back. Requests that are not wanted
+    /// any more are dropped.
     pub(super) fn next(&mut self, now: Instant, is_wanted: impl Fn(&T) -> bool) -> Option<(Place, T)> {
         for _ in 0..self.turns.len() {
             let owner = self.turns.pop_front()?;
@@ -150,7 +150,7 @@ impl<T> Queue<T> {
         None
     }
 
-    /// A place is given back.
+    /// Takes a place back.
     pub(super) fn give_back(&mut self, place: Place) {
         let before = self.places.len();
         self.places.retain(|known| *known != place);
@@ -163,8 +163,8 @@ impl<T> Queue<T> {
         }
     }
 
-    /// True if a place is to be given back before its time: all are held for long, it was taken last, and somebody who
-    /// has none waits. With a single place nobody would come to an end, and they wait.
+    /// True if a place has to be given back early: all places have been held for long, it was taken last, and an owner
+    /// without a place waits. A single place is never asked back, or no read would come to its end.
     pub(super) fn is_asked_for(&self, place: Place, now: Instant, is_wanted: impl Fn(&T) -> bool) -> bool {
         let has_none = |(owner, _): &(&Owner, &VecDeque<T>)| !self.taken.contains_key(owner);
         self.free == 0
@@ -178,7 +178,7 @@ impl<T> Queue<T> {
                 .any(|(_, waiting)| waiting.iter().any(&is_wanted))
     }
 
-    /// The number of those that wait.
+    /// The number of waiting requests.
     pub(super) fn len(&self) -> usize {
         self.len
     }

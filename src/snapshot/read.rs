@@ -1,4 +1,4 @@
-//! [`Read`]: one reading of a query's rows, which all who ask for them at the same time share; [`Cursor`]: one client's
+//! [`Read`]: one read of a query's rows, shared by all clients that ask at the same time; [`Cursor`]: one client's
 //! place in it.
 
 use std::cell::Cell;

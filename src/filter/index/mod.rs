@@ -148,7 +148,7 @@ impl Index {
 
     /// Hands the numbers of the predicates whose results the change concerns to `each`, once each and in no order, and
     /// what it means for them: the same as [`membership()`](super::membership()) says. Of rows that [may have
-    /// left](ResultChange::may_have_left) results it tells those who want to know, and may tell others.
+    /// left](ResultChange::may_have_left) results it tells the entries that want to know, and may tell others.
     pub fn matches(&mut self, relation: &Relation, op: &Op<'_>, mut each: impl FnMut(u32, ResultChange)) {
         self.change += 1;
         self.found.clear();
