@@ -55,7 +55,8 @@ impl Window {
         let block = self.blocks.get(at)?;
         let inside = block.segment == segment && block.offset <= offset && offset < limit;
         inside.then(|| {
-            let (from, to) = (offset - block.offset, limit.min(block.end()) - block.offset);
+            let from = offset - block.offset;
+            let to = limit.min(block.end()) - block.offset;
             block.bytes.slice(from as usize..to as usize)
         })
     }

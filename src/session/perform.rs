@@ -57,7 +57,8 @@ impl<H: Log> Session<H> {
             Action::Send(text) => self.wire.send(text).await?,
             Action::Live(subscription, position) => {
                 let connection = self.caller.connection;
-                let (id, table) = (&subscription.id, subscription.query.table());
+                let id = &subscription.id;
+                let table = subscription.query.table();
                 let shown = Excerpt::new(id);
                 tracing::debug!(connection, id = %shown, %table, "a subscription is live");
                 self.wire

@@ -149,9 +149,10 @@ impl Wire {
     }
 
     async fn feed_unless_stalled(&mut self, text: Utf8Bytes) -> Result<Pace, Lost> {
-        let ready = match is_copied(&text) {
-            true => in_time(GRACE, std::future::poll_fn(|cx| self.socket.poll_ready_unpin(cx))).await,
-            false => in_time(GRACE, self.socket.flush()).await,
+        let ready = if is_copied(&text) {
+            in_time(GRACE, std::future::poll_fn(|cx| self.socket.poll_ready_unpin(cx))).await
+        } else {
+            in_time(GRACE, self.socket.flush()).await
         };
         match ready {
             Err(Lost::Stalled) => return Ok(Pace::Stalled),

@@ -301,9 +301,13 @@ fn what_comes_to_a_connection_that_is_behind_gets_on_beside_it() {
     client.send(&json!({"type": "subscribe", "id": "brief", "table": "u"}));
     client.send(&json!({"type": "unsubscribe", "id": "brief"}));
     client.send(&json!({"type": "subscribe", "id": "now", "table": "u"}));
-    let (mut all, mut past, mut rows) = (0, 0, 0);
-    let (mut live, mut at) = (Vec::new(), None);
-    let (mut begun, mut ended) = (0, 0);
+    let mut all = 0;
+    let mut past = 0;
+    let mut rows = 0;
+    let mut live = Vec::new();
+    let mut at = None;
+    let mut begun = 0;
+    let mut ended = 0;
     while live.len() < 3 {
         let message = client.next_of_any_type();
         let changes = message["changes"].as_array().map_or(0, Vec::len);
@@ -385,7 +389,8 @@ fn an_id_is_free_again_once_its_subscription_is_over_and_not_before() {
         // In one breath it mostly comes too early. What is said of that ends nothing: it has no id.
         client.send(&json!({"type": "unsubscribe", "id": "s"}));
         client.send(&next);
-        let (mut is_over, mut begun) = (false, false);
+        let mut is_over = false;
+        let mut begun = false;
         while !is_over || !begun {
             let message = client.next();
             match message["type"].as_str().unwrap() {
@@ -422,7 +427,8 @@ struct Writer(
 impl Writer {
     fn start(database: &Database, rows: u64) -> Writer {
         let stop = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
-        let (stopping, mut connection) = (stop.clone(), database.connect());
+        let stopping = stop.clone();
+        let mut connection = database.connect();
         let run = move || {
             let mut id = 0;
             while !stopping.load(std::sync::atomic::Ordering::Relaxed) {
@@ -466,7 +472,8 @@ fn clients_that_stall_again_and_again_miss_nothing() {
         // In small transactions, so that what waits for a client is many frames, and comes while it is looked at.
         while walcast.metric("stalled") < CLIENTS as f64 {
             for _ in 0..20 {
-                let (from, to) = (written + 1, written + 1);
+                let from = written + 1;
+                let to = written + 1;
                 let rows = format!("SELECT g, repeat('x', 500) FROM generate_series({from}, {to}) g");
                 connection.query(&format!("INSERT INTO t {rows}")).unwrap();
                 written = to;
