@@ -1,9 +1,10 @@
 #!/bin/sh
 # Fills fuzz/corpus from tests/data: every captured message alone and every capture as a stream, a transaction of
-# wal2json's, one client message of each kind, and tokens and keys. Needs xxd.
+# wal2json's, what a directory of format 1 says of tables, one client message of each kind, and tokens and keys. Needs
+# xxd.
 set -eu
 cd "$(dirname "$0")"
-mkdir -p corpus/decode corpus/wal2json corpus/client corpus/token
+mkdir -p corpus/decode corpus/wal2json corpus/tables corpus/client corpus/token
 
 for capture in ../tests/data/pgoutput/*.messages; do
     name=$(basename "$capture" .messages)
@@ -27,6 +28,24 @@ cat > corpus/wal2json/transaction <<'MESSAGES'
 {"action":"M","xid":null,"timestamp":null,"lsn":"0/152DEB8","transactional":false,"prefix":"p","content":"non"}
 {"action":"C","xid":724,"timestamp":"2026-11-22 19:15:14.17523+00","lsn":"0/150DFF0","nextlsn":"0/150E0D0"}
 MESSAGES
+
+# Each line as a record after its length: a kind, numbers (a position stands for all), and what is JSON in it, too.
+old=../tests/data/journal-v1
+tables() {
+    hex=$(printf %s "$2" | xxd -p | tr -d '\n')
+    record=$1$hex
+    printf %04x%s $((${#record} / 2)) "$record"
+}
+{
+    while IFS= read -r line; do
+        name=${line#*'"table":'}
+        tables 08074000000010c51a0000000000 "${name%%'}'*}}"
+    done < "$old/tables.jsonl"
+    while IFS= read -r line; do
+        relation=${line#*'"relation":'}
+        tables 070010c51a0000000000050000 "${relation%'}'}"
+    done < "$old/columns.jsonl"
+} | xxd -r -p > corpus/tables/old
 
 n=0
 while IFS= read -r message; do

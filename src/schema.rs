@@ -5,30 +5,27 @@
 
 mod current;
 mod describe;
-mod history;
-mod names;
+mod found;
 mod questions;
 mod renames;
 mod roots;
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use tokio::sync::Semaphore;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::{Semaphore, watch};
 
 use crate::event::{Lookup, Relation, TableName};
-use crate::log::{Horizon, PgSnapshot};
-use crate::lsn::{Epoch, Lsn, Position};
+use crate::log::{Horizon, PgSnapshot, TableHistory, TableRecord, TableVersion};
+use crate::lsn::{Lsn, Position};
 use crate::postgres::{Catalog, ConnInfo, Error, Layouts, Publication};
 
 use current::Current;
-pub use describe::DescribeError;
-use history::{History, Version};
-pub use names::Holder;
-use names::Names;
+pub use describe::Learnt;
+use found::Found;
 pub use questions::AskError;
 use questions::{ANSWER_TIMEOUT, LastWritten, Learning};
 use renames::Renames;
@@ -44,8 +41,9 @@ pub struct Tables {
     current: RwLock<Current>,
     /// For ingest, which must not wait behind what clients ask.
     described: Mutex<Catalog>,
-    names: Mutex<Names>,
-    history: Mutex<History>,
+    /// Everything that the log says of tables.
+    noted: watch::Receiver<TableHistory>,
+    found: Mutex<Found>,
     layouts: Layouts,
     /// Tables whose columns were found to be others than before, until somebody asks for them.
     changed: Mutex<HashMap<u32, Arc<Relation>>>,
@@ -94,32 +92,27 @@ const MAX_QUESTIONS: usize = 2;
 pub const RENAME_POLL: Duration = Duration::from_millis(20);
 
 impl Tables {
-    /// The tables of these publications, none of them known yet but by the names that they had in `epoch`, which are
-    /// kept in the journal's directory; and the logical messages of these prefixes.
-    ///
-    /// # Errors
-    /// The file of names cannot be read or written.
-    pub fn open(
+    /// The tables of these publications, none of them known yet but by what the log says of them; and the logical
+    /// messages of these prefixes.
+    pub fn new(
         conninfo: ConnInfo,
         publications: Vec<Publication>,
         messages: &[String],
-        data_dir: &Path,
-        epoch: Epoch,
-    ) -> Result<Arc<Tables>, std::io::Error> {
+        noted: watch::Receiver<TableHistory>,
+    ) -> Arc<Tables> {
         let layouts = Layouts::default();
-        let history = History::open(&data_dir.join("columns.jsonl"), epoch.clone())?;
-        for version in history.versions() {
+        for version in noted.borrow().versions() {
             layouts.remember(&version.relation, version.highest, version.seen);
         }
         let asked = Asked {
             catalog: Catalog::sharing(conninfo.clone(), &layouts),
         };
-        Ok(Arc::new(Tables {
-            names: Mutex::new(Names::open(&data_dir.join("tables.jsonl"), epoch)?),
+        Arc::new(Tables {
             described: Mutex::new(
                 Catalog::sharing(conninfo.clone(), &layouts).with_publications(publications.clone()),
             ),
-            history: Mutex::new(history),
+            noted,
+            found: Mutex::default(),
             layouts,
             changed: Mutex::default(),
             asked: Mutex::new(asked),
@@ -142,7 +135,7 @@ impl Tables {
                 .map(|prefix| Arc::new(Relation::of_messages(prefix, true)))
                 .collect(),
             conninfo,
-        }))
+        })
     }
 
     /// The snapshot of the questions that follow, of the methods that ingest uses. Blocking.
@@ -150,7 +143,7 @@ impl Tables {
     /// # Errors
     /// The database does not answer.
     pub fn snapshot(&self) -> Result<PgSnapshot, Error> {
-        lock(&self.described).snapshot()
+        self.described.lock().snapshot()
     }
 
     /// True if the server's `synchronous_standby_names` names us. Blocking.
@@ -158,7 +151,7 @@ impl Tables {
     /// # Errors
     /// The database does not answer.
     pub fn are_commits_waiting_for_us(&self) -> Result<bool, Error> {
-        lock(&self.described).names_us_synchronous()
+        self.described.lock().names_us_synchronous()
     }
 
     /// The transactions that may be written by now and not visible yet. Blocking.
@@ -166,53 +159,41 @@ impl Tables {
     /// # Errors
     /// The database does not answer.
     pub fn horizon(&self) -> Result<Option<Horizon>, Error> {
-        lock(&self.described).horizon()
+        self.described.lock().horizon()
     }
 
-    /// Notes the names that the tables have, as far as is known when the server has written up to `written`: of a
-    /// history that is read elsewhere, for the case that it is to be gone on with.
-    ///
-    /// # Errors
-    /// The names cannot be kept.
-    pub fn hold_names(&self, epoch: &Epoch, written: Lsn) -> Result<(), DescribeError> {
-        let tables = self
-            .current
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .names();
-        let mut names = lock(&self.names);
-        for (table, oid) in tables {
-            names.note(epoch, &table, oid, written)?;
-        }
-        Ok(())
+    /// The names that the tables have, with their OIDs, as far as is known.
+    pub fn current_names(&self) -> Vec<(TableName, u32)> {
+        self.current.read().names()
     }
 
     /// Forgets what is known of types, collations and the encoding: another database has taken the place of the one
     /// that it was known of.
     pub fn forget_database(&self) {
         self.layouts.forget();
+        *self.found.lock() = Found::default();
         self.is_utf8.store(false, Ordering::Release);
         let anew = || Catalog::sharing(self.conninfo.clone(), &self.layouts);
-        *lock(&self.described) = anew().with_publications(self.publications.clone());
-        lock(&self.asked).catalog = anew();
+        *self.described.lock() = anew().with_publications(self.publications.clone());
+        self.asked.lock().catalog = anew();
     }
 
     /// A stream begins: what it calls the tables will be their names.
     pub fn stream_begins(&self) {
-        lock(&self.renames).begin();
-        lock(&self.roots).begin();
-        lock(&self.described).forget_answers();
+        self.renames.lock().begin();
+        self.roots.lock().begin();
+        self.described.lock().forget_answers();
     }
 
     /// True if the stream, which has come to `head`, calls a table by a name that it does not have any more, or is
     /// read with less of a root's old rows than its partitions log, and would go on doing so: it is to start again.
     pub fn is_outdated(&self, head: Lsn) -> bool {
-        lock(&self.renames).is_due(head) || lock(&self.roots).is_due(head)
+        self.renames.lock().is_due(head) || self.roots.lock().is_due(head)
     }
 
     /// The rows of a partitioned table are read by this from now on.
     pub fn read_by(&self, root: &Relation) {
-        lock(&self.roots).read_by(root);
+        self.roots.lock().read_by(root);
     }
 
     /// Waits until the stream calls the table by the name that the database says it has. Returns whether it did not:
@@ -221,7 +202,7 @@ impl Tables {
     /// # Errors
     /// It takes too long.
     pub async fn settled(&self, oid: u32) -> Result<bool, AskError> {
-        let is_renamed = || lock(&self.renames).is_renamed(oid);
+        let is_renamed = || self.renames.lock().is_renamed(oid);
         if !is_renamed() {
             return Ok(false);
         }
@@ -234,15 +215,9 @@ impl Tables {
         waited.map(|()| true).map_err(|_| AskError::Timeout)
     }
 
-    /// The table that the stream last showed under a name.
-    pub fn holder(&self, epoch: &Epoch, name: &TableName) -> Option<Holder> {
-        lock(&self.names).holder(epoch, name)
-    }
-
     /// The names of the tables that can be subscribed to, as far as is known, in order.
     pub fn names(&self) -> Vec<TableName> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        let mut names: Vec<TableName> = current.names().into_iter().map(|(name, _)| name).collect();
+        let mut names: Vec<TableName> = self.current_names().into_iter().map(|(name, _)| name).collect();
         names.sort();
         names
     }
@@ -258,13 +233,13 @@ impl Tables {
     /// # Errors
     /// The database does not answer.
     pub fn refresh_and_report_gone(&self) -> Result<Vec<(TableName, u32)>, Error> {
-        let mut asked = lock(&self.asked);
+        let mut asked = self.asked.lock();
         self.refresh_by(&mut asked)?;
-        if !lock(&self.missed).is_empty() {
+        if !self.missed.lock().is_empty() {
             // What the stream described meanwhile may be newer than the answer: it is in the next one.
             self.refresh_by(&mut asked)?;
         }
-        let seen = lock(&self.missed).clone();
+        let seen = self.missed.lock().clone();
         let (back, missed): (Vec<_>, Vec<_>) = seen.into_iter().partition(|(name, oid)| self.has(name, *oid));
         self.acknowledge_gone(&back);
         Ok(missed)
@@ -272,7 +247,7 @@ impl Tables {
 
     /// Notes that the subscribers of these tables were told that they are gone.
     pub fn acknowledge_gone(&self, missed: &[(TableName, u32)]) {
-        lock(&self.missed).retain(|table| !missed.contains(table));
+        self.missed.lock().retain(|table| !missed.contains(table));
     }
 
     /// The part that the publications have of the table of that name now, and a position up to which at least that
@@ -281,7 +256,9 @@ impl Tables {
     /// # Errors
     /// The database does not answer.
     pub fn published_as(&self, name: &TableName, commit: Lsn) -> Result<(Lsn, Lookup), Error> {
-        lock(&self.described).published_as(&self.publications, name, commit)
+        self.described
+            .lock()
+            .published_as(&self.publications, name, commit)
     }
 
     /// A number that grows when composite types changed that [`Tables::describe`] met: what it said before of tables
@@ -290,7 +267,7 @@ impl Tables {
     /// # Errors
     /// The database does not answer.
     pub fn generation(&self) -> Result<u64, Error> {
-        lock(&self.described).generation()
+        self.described.lock().generation()
     }
 
     /// A position behind which rows surely have the types of this version of a table, which was just described.
@@ -299,12 +276,10 @@ impl Tables {
     /// # Errors
     /// The database does not answer.
     pub fn types_since(&self, relation: &Relation) -> Result<Lsn, Error> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        let since = current.types_since(relation);
-        drop(current);
+        let since = self.current.read().types_since(relation);
         match since {
             Some(since) => Ok(since),
-            None => lock(&self.described).seen(),
+            None => self.described.lock().seen(),
         }
     }
 
@@ -318,7 +293,7 @@ impl Tables {
     /// # Errors
     /// The database does not answer.
     pub fn refresh(&self) -> Result<(), Error> {
-        self.refresh_by(&mut lock(&self.asked))
+        self.refresh_by(&mut self.asked.lock())
     }
 
     /// Asks the database for all tables, on another thread.
@@ -375,20 +350,11 @@ impl Tables {
     }
 
     fn known(&self, name: &TableName) -> Option<Arc<Relation>> {
-        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
-        current.get(name)
-    }
-
-    fn remember(&self, relation: &Arc<Relation>, former: Option<&TableName>) {
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let missed = current.describe(relation, former);
-        drop(current);
-        lock(&self.missed).extend(missed);
+        self.current.read().get(name)
     }
 
     fn refresh_by(&self, asked: &mut Asked) -> Result<(), Error> {
-        let current = || self.current.read().unwrap_or_else(PoisonError::into_inner);
-        let before = current().descriptions();
+        let before = self.current.read().descriptions();
         let tables = asked.catalog.tables(&self.publications)?;
         let seen = asked.catalog.seen()?;
         // Before anybody is told of them: rows are read by them from here on.
@@ -400,80 +366,97 @@ impl Tables {
             false => seen,
         };
         self.find_renames(asked, &tables)?;
-        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        let replaced = current.replace(tables, before, seen);
-        drop(current);
+        let replaced = self.current.write().replace(tables, before, seen);
         self.refreshed.fetch_add(1, Ordering::AcqRel);
-        lock(&self.missed).extend(replaced.missed);
-        if let Err(error) = self.note_versions(replaced.taken, read_at) {
-            tracing::error!(%error, "cannot write columns.jsonl in the data directory");
-        }
+        self.missed.lock().extend(replaced.missed);
+        self.take_versions(replaced.taken, read_at);
         Ok(())
     }
 }
 
 impl Tables {
-    fn note_versions(&self, relations: Vec<Arc<Relation>>, read_at: Lsn) -> std::io::Result<()> {
-        let published: HashSet<u32> = relations.iter().map(|relation| relation.oid).collect();
-        let version = |relation: Arc<Relation>| Version {
-            seen: read_at,
-            highest: self.layouts.highest(relation.oid),
-            relation,
-        };
-        let versions = relations.into_iter().map(version).collect();
-        let mut history = lock(&self.history);
-        let news = history.note(versions)?;
-        history.sync()?;
-        history.retain(&published)?;
-        drop(history);
-        let news = news.into_iter().map(|relation| (relation.oid, relation));
-        lock(&self.changed).extend(news);
-        Ok(())
+    fn take_versions(&self, relations: Vec<Arc<Relation>>, read_at: Lsn) {
+        let published = relations.iter().map(|relation| relation.oid).collect();
+        let mut found = self.found.lock();
+        let noted = self.noted.borrow();
+        let mut changed = Vec::new();
+        for relation in relations {
+            let version = TableVersion {
+                seen: read_at,
+                highest: self.layouts.highest(relation.oid),
+                relation: Arc::clone(&relation),
+            };
+            if found.take(&noted, version) {
+                changed.push((relation.oid, relation));
+            }
+        }
+        found.take_published(published);
+        drop(noted);
+        drop(found);
+        self.changed.lock().extend(changed);
+    }
+
+    /// What the database showed of tables and the log does not say yet: for the one who writes it. See
+    /// [`Tables::acknowledge_noted`].
+    pub fn found(&self) -> Vec<TableRecord> {
+        self.found.lock().records()
+    }
+
+    /// Notes that the log says this.
+    pub fn acknowledge_noted(&self, records: &[TableRecord]) {
+        self.found.lock().noted(records);
+    }
+
+    /// The tables that are published, if they were asked for since this was called last.
+    pub fn take_published(&self) -> Option<HashSet<u32>> {
+        self.found.lock().published()
     }
 
     /// The versions of a table that a client may have been told of whose state is the one at `from`, or that came
     /// since; `None` if that is not known any more.
     pub fn versions_since(&self, oid: u32, from: Position) -> Option<Vec<Arc<Relation>>> {
-        lock(&self.history).since(oid, from)
+        self.ask_known(oid, |known| known.versions_since(oid, from))
     }
 
     /// The newest version of a table that was found.
     pub fn newest_version(&self, oid: u32) -> Option<Arc<Relation>> {
-        lock(&self.history).last(oid).cloned()
+        self.ask_known(oid, |known| known.newest_version(oid).cloned())
+    }
+
+    /// Asks what the log says of a table, and what the database has shown beside that.
+    fn ask_known<T>(&self, oid: u32, ask: impl FnOnce(&TableHistory) -> T) -> T {
+        let found = self.found.lock();
+        found.with(&self.noted.borrow(), oid, ask)
     }
 
     /// The tables whose columns were found to be others than before, until [`Tables::acknowledge_changed`].
     pub fn changed(&self) -> Vec<Arc<Relation>> {
-        lock(&self.changed).values().cloned().collect()
+        self.changed.lock().values().cloned().collect()
     }
 
     /// Notes that the subscribers of these tables were told that they changed.
     pub fn acknowledge_changed(&self, told: &[Arc<Relation>]) {
         let is_told = |relation: &Arc<Relation>| told.iter().any(|told| Arc::ptr_eq(told, relation));
-        lock(&self.changed).retain(|_, relation| !is_told(relation));
+        self.changed.lock().retain(|_, relation| !is_told(relation));
     }
 
     /// Before the names are known to those who subscribe: they would wait for rows that come by another.
     fn find_renames(&self, asked: &mut Asked, tables: &[Relation]) -> Result<(), Error> {
-        let is_renamed = |relation: &&Relation| lock(&self.renames).differs(relation.oid, &relation.table);
+        let is_renamed = |relation: &&Relation| self.renames.lock().differs(relation.oid, &relation.table);
         let renamed: Vec<&Relation> = tables.iter().filter(is_renamed).collect();
         let is_outdated =
-            |relation: &&Relation| relation.logging.partitioned && lock(&self.roots).differs(relation);
+            |relation: &&Relation| relation.logging.partitioned && self.roots.lock().differs(relation);
         let outdated: Vec<&Relation> = tables.iter().filter(is_outdated).collect();
         if renamed.is_empty() && outdated.is_empty() {
             return Ok(());
         }
         let written = asked.catalog.written()?;
         for relation in renamed {
-            lock(&self.renames).find(relation.oid, &relation.table, written);
+            self.renames.lock().find(relation.oid, &relation.table, written);
         }
         for relation in outdated {
-            lock(&self.roots).find(relation, written);
+            self.roots.lock().find(relation, written);
         }
         Ok(())
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

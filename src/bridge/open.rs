@@ -74,7 +74,7 @@ fn open(options: &Options, metrics: &Arc<Metrics>) -> anyhow::Result<Opened> {
     check(options)?;
     create_publications(options)?;
     let (writer, journal) = open_journal(options, &identify(options)?, metrics)?;
-    let tables = open_tables(options, &journal)?;
+    let tables = read_tables(options, &journal)?;
     let pending_visibility = pending_visibility(&journal, &tables)?;
     Ok(Opened {
         writer,
@@ -143,16 +143,14 @@ fn open_journal(
     Journal::open(&options.data_dir, journal, identity).context("cannot open the journal")
 }
 
-fn open_tables(options: &Options, journal: &Journal) -> anyhow::Result<Arc<Tables>> {
+fn read_tables(options: &Options, journal: &Journal) -> anyhow::Result<Arc<Tables>> {
     let source = &options.ingest;
-    let tables = Tables::open(
+    let tables = Tables::new(
         source.conninfo.clone(),
         source.publications.clone(),
         &source.messages,
-        &options.data_dir,
-        journal.epoch(),
-    )
-    .context("cannot open tables.jsonl in the data directory")?;
+        journal.tables(),
+    );
     tables.refresh().context("cannot read the published tables")?;
     Ok(tables)
 }

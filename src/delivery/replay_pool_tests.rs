@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::*;
 use crate::delivery::{ActiveSubscription, Delivery, ResumePoint, Standing};
 use crate::journal::{Hold, Journal, Reader};
-use crate::log::{self, Batch, Identity, Log, LogReader};
+use crate::log::{self, Batch, Identity, Log, LogReader, TableHistory};
 use crate::lsn::{Epoch, Lsn, Start};
 use crate::matching::tests::{TestLog, relation, subscription};
 
@@ -48,6 +48,10 @@ impl Log for Brittle {
 
     fn head(&self) -> Lsn {
         self.journal.head()
+    }
+
+    fn tables(&self) -> tokio::sync::watch::Receiver<TableHistory> {
+        self.journal.tables()
     }
 
     fn durable(&self) -> Lsn {

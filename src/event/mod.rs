@@ -1,5 +1,6 @@
 //! The vocabulary everyone shares: relations, tuples, and the row changes that transactions are made of.
 
+mod column_change;
 mod logging;
 mod name;
 mod projection;
@@ -10,6 +11,7 @@ mod transaction;
 mod tuple;
 mod view;
 
+pub use column_change::ColumnChange;
 pub use logging::{Caveat, Logging, Obstacle, Refusal};
 pub use name::NameError;
 pub use projection::Projection;

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::Error;
 use crate::event::{Op, Relation, RowChange, StreamRelation, Tuple, Value};
 use crate::lsn::Lsn;
-use crate::schema::Tables;
+use crate::schema::{Learnt, Tables};
 use crate::types::{Attnum, Kind, json};
 
 /// The versions of one connection's tables that have composites or enumerations.
@@ -108,12 +108,13 @@ impl Composites {
 
     /// The relation that the change is to be read by: its own, but with the composites and labels that fit it.
     /// `snapshots` is how often the catalogs have come to show more: with a newer one they are asked again. Its transaction
-    /// commits at `commit`.
+    /// commits at `commit`. What is learnt is noted in the log by `note`.
     pub(super) fn ask<'a>(
         &'a mut self,
         change: &RowChange<'a>,
         snapshots: u64,
         commit: Lsn,
+        note: impl FnOnce(Learnt) -> Result<Arc<Relation>, Error>,
     ) -> Result<&'a Arc<Relation>, Error> {
         let relation = change.relation;
         let types_changed = self.catalog.types_changed();
@@ -129,9 +130,10 @@ impl Composites {
             return Ok(relation);
         };
         if table.generation != Some(generation) {
-            let newest = self
+            let learnt = self
                 .catalog
                 .describe_again(&relation.as_ref().into(), (commit, snapshots))?;
+            let newest = note(learnt)?;
             if let Some(altered) = table.altered(&newest) {
                 table.uncertain = Some((self.catalog.types_since(&newest)?, Arc::new(altered)));
             }

@@ -1,4 +1,7 @@
-//! Descriptions of tables, completed with what only the catalogs know.
+//! Descriptions of tables, completed with what only the catalogs know, and noted in the log before the rows that they are
+//! of.
+
+use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
@@ -6,8 +9,9 @@ use super::incoming::Incoming;
 use super::upcoming::Upcoming;
 use super::visible::Visible;
 use super::{Error, Ingest};
-use crate::event::StreamRelation;
-use crate::log::{Log, LogWriter};
+use crate::event::{Relation, StreamRelation};
+use crate::log::{self, Log, LogWriter, TableRecord};
+use crate::schema::Learnt;
 
 /// The number of tables that one question asks for at most.
 const MAX_ASKED: usize = 512;
@@ -39,15 +43,16 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 self.tables.look_ahead(&oids, visible.renewed())?;
             }
         }
-        let (epoch, head) = (self.journal.epoch(), self.writer.head());
         let at = (assembler.open_commit(), visible.renewed());
-        let relation = self.tables.describe(described, &epoch, head, at)?;
+        let learnt = self.tables.describe(described, self.writer.head(), at)?;
+        let relation = self.note_learnt(learnt, stop)?;
         tracing::debug!(table = %relation.table, "a table was described");
         unsettled.note(&relation, &self.tables);
         assembler.learn(relation)?;
         // What was learned of all partitions is older than what is described of this one.
         if let Some(root) = assembler.outdated_root(described.oid).cloned() {
-            let relation = self.tables.describe_root(&root, at)?;
+            let learnt = self.tables.describe_root(&root, at)?;
+            let relation = self.note_learnt(learnt, stop)?;
             unsettled.note(&relation, &self.tables);
             assembler.learn(relation)?;
         }
@@ -56,7 +61,11 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
 
     /// Asks once more for tables of which it could not be told which columns their rows had: those of the transaction
     /// that begins surely have the columns that the catalogs had before it, unless the stream says otherwise.
-    pub(super) fn ask_unsettled(&self, incoming: &mut Incoming) -> Result<(), Error> {
+    pub(super) fn ask_unsettled(
+        &mut self,
+        incoming: &mut Incoming,
+        stop: &CancellationToken,
+    ) -> Result<(), Error> {
         let Incoming {
             assembler,
             visible,
@@ -74,12 +83,62 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             let Some(described) = assembler.described(oid).cloned() else {
                 continue;
             };
-            let relation = self
+            let learnt = self
                 .tables
                 .describe_again(&described, (commit, visible.renewed()))?;
+            let relation = self.note_learnt(learnt, stop)?;
             unsettled.note(&relation, &self.tables);
             assembler.learn(relation)?;
         }
         Ok(())
+    }
+
+    /// Notes in the log what was learnt of a table, and only then has others know of it. Returns the relation that its
+    /// rows are to be read by.
+    pub(super) fn note_learnt(
+        &mut self,
+        learnt: Learnt,
+        stop: &CancellationToken,
+    ) -> Result<Arc<Relation>, Error> {
+        for record in &learnt.records {
+            self.until_space(stop, |writer| writer.note_table(record))?;
+        }
+        Ok(self.tables.remember(learnt))
+    }
+
+    /// Notes in the log what others than ingest have found of the tables, and writes it if there is space.
+    ///
+    /// # Errors
+    /// The log has failed.
+    pub(super) fn note_found(&mut self) -> Result<(), Error> {
+        self.gather_found()?;
+        Ok(unless_full(self.writer.flush())?)
+    }
+
+    /// The same, to be written with what else was gathered.
+    pub(super) fn gather_found(&mut self) -> Result<(), Error> {
+        let found = self.tables.found();
+        for record in &found {
+            let is_news = match record {
+                TableRecord::Version { version, .. } => self.journal.tables().borrow().news(version).is_new,
+                TableRecord::Name { .. } => true,
+            };
+            if is_news {
+                unless_full(self.writer.note_table(record))?;
+            }
+        }
+        self.tables.acknowledge_noted(&found);
+        if let Some(published) = self.tables.take_published() {
+            self.writer.retain_tables(&published);
+        }
+        Ok(())
+    }
+}
+
+/// The log keeps what it has no space for, and writes it with what comes next.
+fn unless_full(noted: Result<(), log::Error>) -> Result<(), log::Error> {
+    match noted {
+        Err(log::Error::Full(_)) => Ok(()),
+        noted => noted,
     }
 }

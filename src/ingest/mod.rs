@@ -34,10 +34,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::decode;
 use crate::health::Readiness;
-use crate::log::{self, Log, LogWriter, PendingVisibility};
-use crate::lsn::Lsn;
+use crate::log::{self, Log, LogWriter, PendingVisibility, TableHistory};
+use crate::lsn::{Epoch, Lsn};
 use crate::postgres::{self, ConnInfo, Plugin, Publication, ReplicationStream, ServerError, SlotName};
-use crate::schema::{DescribeError, Tables};
+use crate::schema::Tables;
 use crate::telemetry::{Metrics, chain};
 pub use connect::identify;
 use failures::FailureTracker;
@@ -123,9 +123,6 @@ pub enum Error {
     /// The transaction that was to be read after its commit is past: others can come while they run again.
     #[error("large transactions can be streamed again")]
     Streamable,
-    /// A table that the stream describes cannot be taken.
-    #[error(transparent)]
-    Table(#[from] DescribeError),
     /// The slot is not there, or not usable.
     #[error("{0}")]
     Slot(String),
@@ -215,7 +212,7 @@ impl Error {
     /// Tells errors of a system that has run out of file descriptors.
     fn is_exhaustion(&self) -> bool {
         match self {
-            Error::Postgres(error) | Error::Table(DescribeError::Postgres(error)) => error.is_exhaustion(),
+            Error::Postgres(error) => error.is_exhaustion(),
             _ => false,
         }
     }
@@ -301,6 +298,8 @@ pub struct Ingest<W: LogWriter, H: Log> {
     own_pid: u32,
     /// Others who read it.
     sighting: Option<Sighting>,
+    /// The names of the tables in the history that these go on with.
+    sighted_names: Option<(Epoch, TableHistory)>,
 }
 
 /// The first pause after a failure; each further one doubles it, unless the stream got on in between.
@@ -318,15 +317,13 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// An ingest into `writer`'s journal.
     pub fn new(
         options: Arc<Options>,
-        mut writer: W,
+        writer: W,
         journal: H,
         pending_visibility: Arc<PendingVisibility>,
         tables: Arc<Tables>,
         metrics: Arc<Metrics>,
         readiness: Readiness,
     ) -> Ingest<W, H> {
-        let versions = Arc::clone(&tables);
-        writer.before_writing(Box::new(move || versions.sync_versions()));
         Ingest {
             received: Received::new(options.received_dir.clone()),
             receives_first: false,
@@ -346,6 +343,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             failures: FailureTracker::default(),
             own_pid: 0,
             sighting: None,
+            sighted_names: None,
         }
     }
 
@@ -368,7 +366,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         let mut failed_at = Lsn::ZERO;
         while !stop.is_cancelled() {
             let began = Instant::now();
-            let started = self.connect(stop);
+            let started = self.note_found().and_then(|()| self.connect(stop));
             let has_begun = started.is_ok();
             let ended = started.and_then(|stream| self.stream(stream, stop));
             self.metrics.replication_up.set(0);
@@ -429,6 +427,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             };
             backoff = (backoff * 2).min(most);
         }
+        self.gather_found()?;
         self.writer.flush()?;
         self.journal.sync_now(FINAL_SYNC)?;
         Ok(())

@@ -39,7 +39,7 @@ pub(super) use receive::Receiving;
 use super::{Error, Ingest};
 use crate::event::{Relation, TableName};
 use crate::journal::{Journal, Options, Retention, Writer};
-use crate::log::{self, Identity, Log, LogWriter};
+use crate::log::{self, Identity, Log, LogWriter, TableHistory};
 use crate::lsn::{Epoch, Lsn};
 
 /// The messages of the server, kept as they came.
@@ -125,7 +125,9 @@ impl Received {
             none => none.insert(open(&self.dir, identity)?),
         };
         if self.is_unreadable || log.journal.epoch() != *epoch || log.journal.head() != goes_on {
-            log.writer.adopt_epoch(identity, epoch, goes_on)?;
+            // It holds messages, and says nothing of tables.
+            log.writer
+                .adopt_epoch(identity, epoch, goes_on, TableHistory::default())?;
             self.is_unreadable = false;
         }
         Ok(())

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::{Error, Ingest, pause};
-use crate::log::{Identity, Log, LogWriter};
+use crate::log::{Identity, Log, LogWriter, TableHistory};
 use crate::lsn::{Epoch, Lsn};
 use crate::postgres::{self, Connection, SlotReader};
 use crate::telemetry::chain;
@@ -127,7 +127,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             if stop.is_cancelled() {
                 return Err(Error::Stopped);
             }
-            self.note(&reader, identity.timeline)?;
+            self.note(&reader, identity.timeline);
+            self.note_found()?;
             if began.elapsed() >= QUIET && said != Some(reader.pid) {
                 self.say(&reader);
                 said = Some(reader.pid);
@@ -162,19 +163,38 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
     }
 
     /// Remembers which history the reader goes on with, and which table has which name in it by now.
-    fn note(&mut self, reader: &SlotReader, timeline: u32) -> Result<(), Error> {
+    fn note(&mut self, reader: &SlotReader, timeline: u32) {
         let Some(epoch) = reader.mark.map(Epoch::of) else {
-            return Ok(());
+            return;
         };
         if reader.pid == self.own_pid {
-            return Ok(());
+            return;
         }
-        self.tables.hold_names(&epoch, reader.written)?;
+        self.note_names(&epoch, reader.written);
         self.sighting = Some(match self.sighting.take() {
             Some(seen) => seen.again(epoch, reader.written, timeline),
             None => Sighting::of(epoch, reader.written, timeline),
         });
-        Ok(())
+    }
+
+    /// Remembers the names that the tables have in that history, as far as is known when the server has written up to
+    /// `written`.
+    fn note_names(&mut self, epoch: &Epoch, written: Lsn) {
+        let sighted = self.sighted_names.take().filter(|(of, _)| of == epoch);
+        let (_, mut names) = sighted.unwrap_or_else(|| {
+            // It may be our own, which somebody else has gone on with.
+            let names = match self.journal.epoch() == *epoch {
+                true => self.journal.tables().borrow().of_names(),
+                false => TableHistory::default(),
+            };
+            (epoch.clone(), names)
+        });
+        for (table, oid) in self.tables.current_names() {
+            if let Some(record) = names.showing(&table, oid, written) {
+                names.apply(&record);
+            }
+        }
+        self.sighted_names = Some((epoch.clone(), names));
     }
 
     /// Goes on with the history of the one who read the slot, from where it was confirmed.
@@ -189,7 +209,15 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         }
         tracing::info!(%epoch, start = %confirmed, "going on with the history of the walcast that read the slot");
         self.pending_visibility.begin(self.tables.horizon()?);
-        Ok(self.writer.adopt_epoch(identity, epoch, confirmed)?)
+        let known = self.journal.tables();
+        let mut tables = match self.journal.epoch() == *epoch {
+            true => known.borrow().clone(),
+            false => known.borrow().next_epoch(confirmed),
+        };
+        if let Some((_, names)) = self.sighted_names.take().filter(|(of, _)| of == epoch) {
+            names.records().for_each(|record| tables.apply(&record));
+        }
+        Ok(self.writer.adopt_epoch(identity, epoch, confirmed, tables)?)
     }
 }
 

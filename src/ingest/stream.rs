@@ -305,7 +305,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                     false => composites.known(&change, commit),
                     true => {
                         ingest.until_visible(visible, xid, stop)?;
-                        composites.ask(&change, visible.renewed(), commit)?
+                        let note = |learnt| ingest.note_learnt(learnt, stop);
+                        composites.ask(&change, visible.renewed(), commit, note)?
                     }
                 };
                 match trimmer.cut(relation, &change.op) {
@@ -319,7 +320,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             Ok::<(), Error>(())
         };
         let transaction = match assembler.push(message)? {
-            Step::Nothing if begins => return self.ask_unsettled(incoming),
+            Step::Nothing if begins => return self.ask_unsettled(incoming, stop),
             Step::Nothing => return Ok(()),
             Step::Relation(described) => return self.learn(incoming, &described, upcoming, stop),
             Step::Changes(changes) => return append(self, changes),
@@ -361,6 +362,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
 
     /// Makes what was gathered visible.
     pub(super) fn flush(&mut self, stop: &CancellationToken) -> Result<(), Error> {
+        self.gather_found()?;
         self.until_space(stop, W::flush)
     }
 

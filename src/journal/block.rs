@@ -8,7 +8,7 @@ use super::relations::LocalRelations;
 use super::segment::{MARK_EVERY, Mark};
 use crate::event::{Op, Relation, Transaction};
 use crate::log::record::{self, CHUNK, COMMIT, END, POSITION, RELATION};
-use crate::log::{Error, Interner};
+use crate::log::{Error, Interner, TableRecord};
 use crate::lsn::Lsn;
 
 /// Records that are not yet in the file: whole ones, and after them the one that is being filled.
@@ -27,6 +27,8 @@ pub(super) struct Block {
     interner: Arc<Interner>,
     /// The number of the relations that stand before the boundary.
     settled_relations: usize,
+    /// The records about tables that stand after the boundary. They outlive what they stand among.
+    unsettled_tables: Vec<u8>,
     /// The place in the file where the open transaction's first chunk is.
     first_chunk: Option<u64>,
     open: Option<Open>,
@@ -57,6 +59,7 @@ impl Block {
             relations: LocalRelations::default(),
             interner,
             settled_relations: 0,
+            unsettled_tables: Vec::new(),
             first_chunk: None,
             open: None,
             seq: 0,
@@ -70,6 +73,7 @@ impl Block {
         (self.offset, self.boundary, self.last_mark) = (offset, offset, last_mark);
         self.settled_relations = relations.len();
         self.relations = LocalRelations::new(relations);
+        self.unsettled_tables.clear();
         self.close();
     }
 
@@ -163,12 +167,28 @@ impl Block {
         self.settle(lsn);
     }
 
-    /// Forgets what came after the boundary. If that was in the file, the file ends there now.
+    /// Notes something of a table: before the record that is being filled, or as the end of what is whole.
+    pub(super) fn note_table(&mut self, record: &TableRecord) {
+        let mut bytes = Vec::new();
+        record.encode(&mut bytes);
+        if self.in_transaction() {
+            self.unsettled_tables.extend_from_slice(&bytes);
+            self.put_before_open(bytes);
+        } else {
+            self.bytes.append(&mut bytes);
+            self.move_boundary();
+        }
+    }
+
+    /// Forgets what came after the boundary, but for what was noted of tables. If that was in the file, the file ends
+    /// there now.
     pub(super) fn rollback(&mut self) {
         self.offset = self.offset.min(self.boundary);
         self.bytes.truncate((self.boundary - self.offset) as usize);
         self.relations.truncate(self.settled_relations);
         self.close();
+        self.bytes.append(&mut self.unsettled_tables);
+        self.move_boundary();
     }
 
     /// Takes the whole records, which are in the file now. A well-filled block is handed over and a small one copied,
@@ -230,12 +250,16 @@ impl Block {
         let json = serde_json::to_vec(&**relation).expect("a relation is plain JSON");
         let mut record = Vec::new();
         record::put(&mut record, RELATION, &[&id.to_le_bytes(), &json]);
+        self.put_before_open(record);
+        id
+    }
+
+    fn put_before_open(&mut self, record: Vec<u8>) {
         let at = self.whole_bytes();
         if let Some(open) = &mut self.open {
             open.start += record.len();
         }
         self.bytes.splice(at..at, record);
-        id
     }
 
     /// There is no open transaction any more.
@@ -245,8 +269,8 @@ impl Block {
 
     /// The block now ends at a boundary.
     fn settle(&mut self, lsn: Lsn) {
-        self.boundary = self.offset + self.bytes.len() as u64;
-        self.settled_relations = self.relations.list().len();
+        self.unsettled_tables.clear();
+        self.move_boundary();
         if self.boundary - self.last_mark >= MARK_EVERY {
             self.last_mark = self.boundary;
             self.marks.push(Mark {
@@ -254,5 +278,10 @@ impl Block {
                 offset: self.boundary,
             });
         }
+    }
+
+    fn move_boundary(&mut self) {
+        self.boundary = self.offset + self.bytes.len() as u64;
+        self.settled_relations = self.relations.list().len();
     }
 }

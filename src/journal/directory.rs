@@ -4,6 +4,7 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 
 use super::error::Error;
+use super::legacy;
 use crate::private_files;
 
 /// A report of what opening the journal found and did. It is logged as well.
@@ -22,17 +23,13 @@ const LOCK: &str = "LOCK";
 /// The directory of the segments.
 pub(super) const SEGMENTS: &str = "segments";
 /// The contents of a data directory, its manifest apart: of a first start that was cut short there may be some of it.
-const CONTENTS: [&str; 10] = [
+const CONTENTS: [&str; 6] = [
     LOCK,
     SEGMENTS,
     "journal.json.new",
     "received",
     "spool",
     "snapshots",
-    "tables.jsonl",
-    "tables.new",
-    "columns.jsonl",
-    "columns.new",
 ];
 
 /// True if a directory is a journal's, or empty.
@@ -44,7 +41,7 @@ pub(super) fn check_contents(dir: &Path) -> Result<(), Error> {
     for entry in fs::read_dir(dir).map_err(listing())? {
         let name = entry.map_err(listing())?.file_name();
         let name = name.to_string_lossy();
-        if !CONTENTS.contains(&&*name) {
+        if !CONTENTS.contains(&&*name) && !legacy::FILES.contains(&&*name) {
             return Err(Error::NotEmpty {
                 dir: dir.to_owned(),
                 holds: name.into_owned(),

@@ -14,7 +14,7 @@ use super::retention::{Hold, Retention};
 use super::shared::Shared;
 use super::writer::Writer;
 use super::{Options, recover};
-use crate::log::{self, Identity, Log};
+use crate::log::{self, Identity, Log, TableHistory};
 use crate::lsn::{Epoch, Lsn, Start};
 
 /// The journal as everyone but its one writer sees it. Cloning it copies a pointer.
@@ -124,6 +124,10 @@ impl Log for Journal {
 
     fn earliest(&self) -> Lsn {
         self.shared.state().earliest()
+    }
+
+    fn tables(&self) -> watch::Receiver<TableHistory> {
+        self.shared.tables.subscribe()
     }
 
     fn durable(&self) -> Lsn {

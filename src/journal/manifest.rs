@@ -12,7 +12,9 @@ use crate::log::Identity;
 use crate::lsn::{Epoch, Lsn};
 
 /// The version of `journal.json` and of the directory's layout.
-const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
+/// The version in which names and columns of tables were in files of their own.
+const WITHOUT_TABLES: u32 = 1;
 
 /// The contents of `journal.json`. It is the one place that says which history is the current one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -76,7 +78,9 @@ impl Manifest {
             format: u32,
         }
         match serde_json::from_slice::<Format>(&text) {
-            Ok(Format { format: FORMAT }) => {}
+            Ok(Format {
+                format: FORMAT | WITHOUT_TABLES,
+            }) => {}
             Ok(Format { format }) => {
                 return Err(unreadable(format!(
                     "format {format} is not known to this version"

@@ -16,7 +16,7 @@
 //! ```text
 //! LOCK                                  held by whoever has the directory open
 //! journal.json                          whose history it is: server, database, slot; epoch
-//! segments/0000000000000001.seg         see log/record.rs for what is inside
+//! segments/0000000000000001.seg         see log/record.rs for what is inside; it opens with what is known of tables
 //! segments/0000000000000000.seg.aside   damaged, or older than a damaged one; kept until retention removes it
 //! spool/                                transactions that still run, in files without names
 //! ```
@@ -27,6 +27,7 @@ mod error;
 mod files;
 mod handle;
 mod in_progress;
+mod legacy;
 mod manifest;
 mod read_ahead;
 mod reader;
@@ -41,7 +42,7 @@ mod tests;
 mod window;
 mod writer;
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 pub use directory::Recovery;
@@ -87,9 +88,4 @@ impl Default for Options {
             observer: Arc::new(()),
         }
     }
-}
-
-/// Locks what a panic elsewhere cannot leave half-changed.
-fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

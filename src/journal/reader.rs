@@ -8,11 +8,12 @@ use tokio::runtime::{Handle, RuntimeFlavor};
 
 use super::error::Error as FileError;
 use super::files::{LogFile, Reads};
-use super::lock;
 use super::segment::{Segment, read_records, whole_records};
 use super::shared::Shared;
 use crate::event::Transaction;
-use crate::log::record::{CHUNK, END, Frame, HEADER, RELATION, Record, record_len};
+use crate::log::record::{
+    CHUNK, END, Frame, HEADER, RELATION, Record, TABLE_NAME, TABLE_VERSION, record_len,
+};
 use crate::log::{Batch, Error, LogReader};
 use crate::lsn::{Done, Lsn, Position, Start};
 
@@ -96,7 +97,9 @@ impl Reader {
             Done::Commit => from.end,
             Done::Change(_) => Lsn(from.end.0.saturating_sub(1)),
         };
-        let mark = lock(&segment.contents)
+        let mark = segment
+            .contents
+            .lock()
             .as_ref()
             .and_then(|contents| contents.seek(before));
         let (offset, passed) = mark.map_or((segment.start, segment.base), |mark| (mark.offset, mark.lsn));
@@ -164,7 +167,7 @@ impl Reader {
         if self.offset < self.limit {
             let newest = state.window.get(sequence, self.offset, self.limit);
             drop(state);
-            let known = newest.or_else(|| lock(&self.shared.ahead).get(sequence, self.offset));
+            let known = newest.or_else(|| self.shared.ahead.lock().get(sequence, self.offset));
             return Ok(known.map_or(Next::InFile, Next::Known));
         }
         if self.segment.sealed.get().is_none() {
@@ -216,12 +219,15 @@ impl Reader {
         }
         bytes.truncate(at);
         if !checked {
-            lock(&self.shared.ahead).put(self.segment.sequence, start, bytes.clone());
+            self.shared
+                .ahead
+                .lock()
+                .put(self.segment.sequence, start, bytes.clone());
         }
         let Some(wanted_from) = wanted_from else {
             return Ok(None);
         };
-        let contents = lock(&self.segment.contents);
+        let contents = self.segment.contents.lock();
         let relations = contents
             .as_ref()
             .map(|contents| contents.relations.clone())
@@ -245,7 +251,7 @@ impl Reader {
             frame.record().map_err(|malformed| damaged(malformed.0))?,
             self.inside,
         ) {
-            (Record::Relation { .. }, _) => Ok(false),
+            (Record::Relation { .. } | Record::Table(_), _) => Ok(false),
             (Record::Position(lsn), None) if lsn > self.passed => {
                 Ok(self.pass_boundary(lsn, lsn > self.from.end))
             }
@@ -313,7 +319,7 @@ impl Reader {
                 return Err(damaged("a record is cut short"));
             }
             match kind {
-                CHUNK | RELATION => at += len,
+                CHUNK | RELATION | TABLE_NAME | TABLE_VERSION => at += len,
                 END => {
                     let bytes = read_records(&*self.file, reads, at, 0, self.limit).map_err(unread)?;
                     let frame = Frame::split(&bytes)

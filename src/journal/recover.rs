@@ -5,23 +5,26 @@
 //! cannot be told apart, and Postgres sends again whatever was not confirmed.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::Options;
 use super::directory::{Recovery, SEGMENTS, check_contents, take_lock};
 use super::error::Error;
 use super::files::{Entry, Files};
-use super::manifest::Manifest;
-use super::segment::{Header, Sealed, Segment, scan};
+use super::legacy;
+use super::manifest::{FORMAT, Manifest};
+use super::segment::{Beginning, Header, Sealed, Segment, scan};
 use super::shared::{Aside, Shared, State, set_aside};
 use super::sync::Syncer;
 use super::window::Window;
 use super::writer::{Tail, Writer};
-use crate::log::{Identity, Interner};
+use crate::log::{Identity, Interner, TableHistory};
 use crate::lsn::{Epoch, Lsn};
 use crate::private_files;
 
@@ -42,15 +45,25 @@ pub(super) fn open(
     let lock = take_lock(dir)?;
     let manifest = Manifest::read(&*files, dir, identity, options.database_made_anew)?;
     let mut directory = Directory::read(&*files, segments_dir)?;
-    let manifest = match manifest {
+    let mut manifest = match manifest {
         Some(manifest) => manifest,
         None => directory.begin(dir, identity)?,
     };
     let segments = directory.history(&manifest)?;
-    let (segments, tail) = directory.finish(segments, &manifest)?;
+    let (segments, mut tail) = directory.finish(segments, &manifest)?;
+    directory.remove_drafts()?;
     files
         .sync_dir(&directory.path)
         .map_err(Error::io("sync", &directory.path))?;
+    let is_of_an_earlier_version = !tail.has_opening;
+    if is_of_an_earlier_version {
+        tail.tables = legacy::tables(dir, &manifest.epoch)?;
+    }
+    if manifest.format != FORMAT {
+        // Before anything is written that an earlier version would not read.
+        manifest.format = FORMAT;
+        manifest.write(&*files, dir)?;
+    }
 
     let state = State {
         manifest,
@@ -83,6 +96,7 @@ pub(super) fn open(
         dir: dir.to_owned(),
         state: Mutex::new(state),
         head: watch::Sender::new(tail.head),
+        tables: watch::Sender::new(std::mem::take(&mut tail.tables)),
         interner,
         ahead: Mutex::default(),
         sync,
@@ -90,7 +104,14 @@ pub(super) fn open(
         _lock: lock,
     });
     let thread = thread.map_err(Error::io("start the syncing thread for", dir))?;
-    Ok((Writer::new(shared.clone(), &options, thread, tail), shared))
+    let unsettled = std::mem::take(&mut tail.unsettled);
+    let mut writer = Writer::new(shared.clone(), &options, thread, tail);
+    writer.restore(&unsettled)?;
+    if is_of_an_earlier_version {
+        writer.roll()?;
+    }
+    legacy::remove(&*shared.files, dir)?;
+    Ok((writer, shared))
 }
 
 /// The segments' directory while it is being opened.
@@ -99,6 +120,8 @@ struct Directory<'a> {
     path: PathBuf,
     /// The segment files by sequence.
     found: BTreeMap<u64, Entry>,
+    /// Files of segments that did not get their names.
+    drafts: Vec<PathBuf>,
     aside: VecDeque<Aside>,
     interner: Arc<Interner>,
     recovery: Recovery,
@@ -106,8 +129,7 @@ struct Directory<'a> {
 
 /// A segment file with a good header.
 struct Found {
-    header: Header,
-    start: u64,
+    beginning: Beginning,
     path: PathBuf,
     bytes: u64,
     modified: SystemTime,
@@ -118,6 +140,7 @@ impl<'a> Directory<'a> {
         let mut directory = Directory {
             files,
             found: BTreeMap::new(),
+            drafts: Vec::new(),
             aside: VecDeque::new(),
             interner: Arc::default(),
             recovery: Recovery::default(),
@@ -132,7 +155,7 @@ impl<'a> Directory<'a> {
             if let Some(sequence) = Segment::sequence_of(&entry.name) {
                 directory.found.insert(sequence, entry);
             } else if entry.name.ends_with(".seg.new") {
-                files.remove(&path).map_err(Error::io("remove", &path))?;
+                directory.drafts.push(path);
             } else if entry.name.ends_with(".seg.aside") {
                 directory.aside.push_back(Aside {
                     path,
@@ -171,30 +194,30 @@ impl<'a> Directory<'a> {
                 continue;
             }
             match (self.header(&path, sequence, manifest)?, segments.front()) {
-                (Ok((header, start)), None) => {
+                (Ok(beginning), None) => {
                     segments.push_front(Found {
-                        header,
-                        start,
+                        beginning,
                         path,
                         bytes: entry.bytes,
                         modified: entry.modified,
                     });
                 }
-                (Ok((header, start)), Some(next)) => match follows(&header, entry.bytes, &next.header) {
-                    None => {
-                        segments.push_front(Found {
-                            header,
-                            start,
-                            path,
-                            bytes: entry.bytes,
-                            modified: entry.modified,
-                        });
+                (Ok(beginning), Some(next)) => {
+                    match follows(&beginning.header, entry.bytes, &next.beginning.header) {
+                        None => {
+                            segments.push_front(Found {
+                                beginning,
+                                path,
+                                bytes: entry.bytes,
+                                modified: entry.modified,
+                            });
+                        }
+                        Some(reason) => {
+                            self.set_aside(&path, entry.bytes, reason)?;
+                            self.set_rest_aside(manifest)?;
+                        }
                     }
-                    Some(reason) => {
-                        self.set_aside(&path, entry.bytes, reason)?;
-                        self.set_rest_aside(manifest)?;
-                    }
-                },
+                }
                 // Without it the history ends earlier, which the caller notices by comparing with the slot.
                 (Err(reason), None) => self.set_aside(&path, entry.bytes, reason)?,
                 (Err(reason), Some(_)) => {
@@ -212,17 +235,19 @@ impl<'a> Directory<'a> {
         path: &Path,
         sequence: u64,
         manifest: &Manifest,
-    ) -> Result<Result<(Header, u64), &'static str>, Error> {
+    ) -> Result<Result<Beginning, &'static str>, Error> {
         let file = self.files.open(path).map_err(Error::io("open", path))?;
-        let read = Header::read(&*file).map_err(Error::io("read", path))?;
+        let read = Beginning::read(&*file).map_err(Error::io("read", path))?;
         Ok(match read {
-            Ok((header, _)) if header.epoch != manifest.epoch.0 => {
+            Ok(Beginning { header, .. }) if header.epoch != manifest.epoch.0 => {
                 return Err(Error::ForeignSegment {
                     path: path.to_owned(),
                     epoch: header.epoch,
                 });
             }
-            Ok((header, _)) if header.sequence != sequence => Err("it is a copy of another segment"),
+            Ok(Beginning { header, .. }) if header.sequence != sequence => {
+                Err("it is a copy of another segment")
+            }
             Ok(found) => Ok(found),
             Err(malformed) => Err(malformed.0),
         })
@@ -249,37 +274,52 @@ impl<'a> Directory<'a> {
         Ok(())
     }
 
+    /// Removes what did not become a segment.
+    fn remove_drafts(&mut self) -> Result<(), Error> {
+        for path in self.drafts.drain(..) {
+            match self.files.remove(&path) {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                removed => removed.map_err(Error::io("remove", &path))?,
+            }
+        }
+        Ok(())
+    }
+
     /// Finds the end of the history, cuts off what comes after it, and makes durable what is before it.
     fn finish(
         &mut self,
         mut found: VecDeque<Found>,
         manifest: &Manifest,
     ) -> Result<(VecDeque<Arc<Segment>>, Tail), Error> {
-        let Some(last) = found.pop_back() else {
-            return self.first_segment(manifest);
+        let (last, file, bytes, scan) = loop {
+            let Some(last) = found.pop_back() else {
+                return self.first_segment(manifest);
+            };
+            let path = &last.path;
+            let file = self.files.open(path).map_err(Error::io("open", path))?;
+            let bytes = file.len().map_err(Error::io("read", path))?;
+            let scan =
+                scan(&*file, &last.beginning, bytes, &self.interner).map_err(Error::io("read", path))?;
+            match scan.broken_opening(&last.beginning) {
+                None => break (last, file, bytes, scan),
+                // As if its header was damaged: without it the history ends earlier.
+                Some(reason) => self.set_aside(path, bytes, reason)?,
+            }
         };
         let mut segments = VecDeque::new();
         let mut all = found.into_iter().peekable();
         while let Some(segment) = all.next() {
-            let end = all.peek().map_or(last.header.base, |next| next.header.base);
+            let next = all.peek().map_or(&last.beginning, |next| &next.beginning);
             let sealed = Sealed {
                 bytes: segment.bytes,
-                end,
+                end: next.header.base,
                 at: segment.modified,
             };
-            let segment = Segment::new(&segment.header, segment.start, segment.path, None);
+            let segment = Segment::new(&segment.beginning, segment.path, None);
             segment.sealed.get_or_init(|| sealed);
             segments.push_back(Arc::new(segment));
         }
-        let (path, file) = (
-            &last.path,
-            self.files
-                .open(&last.path)
-                .map_err(Error::io("open", &last.path))?,
-        );
-        let bytes = file.len().map_err(Error::io("read", path))?;
-        let scan =
-            scan(&*file, &last.header, last.start, bytes, &self.interner).map_err(Error::io("read", path))?;
+        let path = &last.path;
         if let Some((offset, reason)) = scan.broken {
             self.recovery.cut_bytes = bytes - scan.end;
             tracing::warn!(
@@ -289,31 +329,35 @@ impl<'a> Directory<'a> {
             file.truncate(scan.end).map_err(Error::io("truncate", path))?;
         }
         file.sync().map_err(Error::io("sync", path))?;
-        let segment = Arc::new(Segment::new(
-            &last.header,
-            last.start,
-            last.path,
-            Some(scan.contents),
-        ));
+        let segment = Arc::new(Segment::new(&last.beginning, last.path, Some(scan.contents)));
         segment.keep(&file);
         segments.push_back(segment.clone());
-        let (head, last_transaction) = (scan.head, scan.last_transaction);
-        Ok((
-            segments,
-            Tail {
-                segment,
-                file,
-                end: scan.end,
-                head,
-                last_transaction,
-            },
-        ))
+        let tail = Tail {
+            segment,
+            file,
+            end: scan.end,
+            head: scan.head,
+            last_transaction: scan.last_transaction,
+            has_opening: last.beginning.opening.is_some(),
+            tables: scan.tables,
+            unsettled: scan.unsettled,
+        };
+        Ok((segments, tail))
     }
 
-    /// Begins the history's first segment.
+    /// Begins the history's first segment, unless that was begun and only lacks its name: it opens with what was known
+    /// of the tables before.
     fn first_segment(&self, manifest: &Manifest) -> Result<(VecDeque<Arc<Segment>>, Tail), Error> {
         let (start, header) = (manifest.start, manifest.first_header());
-        let (segment, file) = Segment::create(self.files, &self.path, &header)?;
+        let created = Segment::created(self.files, &self.path, &header, &self.interner);
+        let (segment, file, tables) = match created.map_err(Error::io("read", &self.path))? {
+            Some(created) => created,
+            None => {
+                let tables = TableHistory::default();
+                let (segment, file) = Segment::create(self.files, &self.path, &header, &tables)?;
+                (segment, file, tables)
+            }
+        };
         segment.publish(self.files)?;
         let segment = Arc::new(segment);
         let tail = Tail {
@@ -321,6 +365,9 @@ impl<'a> Directory<'a> {
             head: start,
             last_transaction: start,
             file,
+            has_opening: true,
+            tables,
+            unsettled: Vec::new(),
             segment: segment.clone(),
         };
         Ok((VecDeque::from([segment]), tail))

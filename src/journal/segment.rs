@@ -2,22 +2,25 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, OnceLock, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::SystemTime;
+
+use parking_lot::Mutex;
 
 use super::error::Error;
 use super::files::{Files, LogFile, Reads, read_up_to, write_all_at};
-use super::lock;
 use crate::event::Relation;
 use crate::log::record::{self, Frame, HEADER, Record, SEGMENT};
-use crate::log::{Interner, Malformed, Relations};
+use crate::log::{Interner, Malformed, Relations, TableHistory, TableRecord};
 use crate::lsn::Lsn;
 
 /// The beginning of a segment file, before its first record.
 const MAGIC: [u8; 8] = *b"walcastJ";
 
 /// The version of the format of segments and their records.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
+/// Segments of this version open with nothing about tables.
+const WITHOUT_TABLES: u32 = 1;
 
 /// A segment's first record: whose it is, and what comes before it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,23 +36,45 @@ pub(super) struct Header {
 }
 
 impl Header {
-    /// The file's beginning.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    /// The file's beginning, with what the history says of tables so far.
+    fn encode(&self, tables: &TableHistory) -> Vec<u8> {
+        let mut opening = Vec::new();
+        tables.records().for_each(|record| record.encode(&mut opening));
         let mut out = MAGIC.to_vec();
-        let payload: [&[u8]; 6] = [
+        let payload: [&[u8]; 7] = [
             &VERSION.to_le_bytes(),
             &self.sequence.to_le_bytes(),
             &self.base.0.to_le_bytes(),
             &self.last_transaction.0.to_le_bytes(),
             &self.previous_bytes.to_le_bytes(),
+            &(opening.len() as u64).to_le_bytes(),
             self.epoch.as_bytes(),
         ];
         record::put(&mut out, SEGMENT, &payload);
+        out.append(&mut opening);
         out
     }
+}
 
-    /// Reads the header from a file's beginning, with its length.
-    pub(super) fn parse(bytes: &[u8]) -> Result<(Header, u64), Malformed> {
+/// The beginning of a segment: its header, and how long it and what follows about tables are.
+#[derive(Clone, Debug)]
+pub(super) struct Beginning {
+    pub(super) header: Header,
+    /// The end of the header.
+    header_end: u64,
+    /// The number of bytes of records about tables behind the header; `None` in a segment of an earlier version, which
+    /// says nothing of those that were there before it.
+    pub(super) opening: Option<u64>,
+}
+
+impl Beginning {
+    /// The place where the records begin that are not about what was before the segment.
+    fn end(&self) -> u64 {
+        self.header_end.saturating_add(self.opening.unwrap_or(0))
+    }
+
+    /// Reads the header from a file's beginning.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Beginning, Malformed> {
         let rest = bytes
             .strip_prefix(&MAGIC)
             .ok_or(Malformed("it does not begin as a segment does"))?;
@@ -57,22 +82,33 @@ impl Header {
             .filter(|(frame, _)| frame.kind == SEGMENT && frame.is_intact())
             .ok_or(Malformed("its header is damaged"))?;
         let mut payload = frame.payload;
-        if record::take_u32(&mut payload)? != VERSION {
+        let version = record::take_u32(&mut payload)?;
+        if version != VERSION && version != WITHOUT_TABLES {
             return Err(Malformed("it was written by another version of walcast"));
         }
+        let [sequence, base, last_transaction, previous_bytes] =
+            [(); 4].map(|()| record::take_u64(&mut payload));
+        let opening = match version {
+            WITHOUT_TABLES => None,
+            _ => Some(record::take_u64(&mut payload)?),
+        };
         let header = Header {
-            sequence: record::take_u64(&mut payload)?,
-            base: Lsn(record::take_u64(&mut payload)?),
-            last_transaction: Lsn(record::take_u64(&mut payload)?),
-            previous_bytes: record::take_u64(&mut payload)?,
+            sequence: sequence?,
+            base: Lsn(base?),
+            last_transaction: Lsn(last_transaction?),
+            previous_bytes: previous_bytes?,
             epoch: String::from_utf8(payload.to_vec()).map_err(|_| Malformed("its epoch is not text"))?,
         };
-        Ok((header, (MAGIC.len() + frame.len()) as u64))
+        Ok(Beginning {
+            header,
+            header_end: (MAGIC.len() + frame.len()) as u64,
+            opening,
+        })
     }
 
     /// Reads the header of `file`.
-    pub(super) fn read(file: &dyn LogFile) -> io::Result<Result<(Header, u64), Malformed>> {
-        Ok(Header::parse(&read_up_to(file, 0, 4096)?))
+    pub(super) fn read(file: &dyn LogFile) -> io::Result<Result<Beginning, Malformed>> {
+        Ok(Beginning::parse(&read_up_to(file, 0, 4096)?))
     }
 }
 
@@ -82,8 +118,10 @@ pub(super) struct Segment {
     pub(super) path: PathBuf,
     /// Everything in it ends after this position.
     pub(super) base: Lsn,
-    /// The end of the header, where the records begin.
+    /// The place where the history's records begin: behind the header, and behind what it opens with.
     pub(super) start: u64,
+    /// The number of bytes that it opens with.
+    pub(super) opening: u64,
     /// Known once nothing is appended any more.
     pub(super) sealed: OnceLock<Sealed>,
     /// `None` until the first reader of a segment that an earlier run sealed; it is then read and checked whole.
@@ -128,12 +166,13 @@ impl Contents {
 }
 
 impl Segment {
-    pub(super) fn new(header: &Header, start: u64, path: PathBuf, contents: Option<Contents>) -> Segment {
+    pub(super) fn new(beginning: &Beginning, path: PathBuf, contents: Option<Contents>) -> Segment {
         Segment {
-            sequence: header.sequence,
+            sequence: beginning.header.sequence,
             path,
-            base: header.base,
-            start,
+            base: beginning.header.base,
+            start: beginning.end(),
+            opening: beginning.opening.unwrap_or(0),
             sealed: OnceLock::new(),
             contents: Mutex::new(contents),
             file: Mutex::new(Weak::<std::fs::File>::new()),
@@ -152,16 +191,17 @@ impl Segment {
         valid.then(|| u64::from_str_radix(digits, 16).ok()).flatten()
     }
 
-    /// Writes a new segment's header, durably, under a name that opening does not take for a segment, so that a file
-    /// called `.seg` always had a whole header. [`Segment::publish`] gives it its name.
+    /// Writes a new segment's header, and what it opens with, durably, under a name that opening does not take for a
+    /// segment, so that a file called `.seg` always had a whole beginning. [`Segment::publish`] gives it its name.
     pub(super) fn create(
         files: &dyn Files,
         dir: &Path,
         header: &Header,
+        tables: &TableHistory,
     ) -> Result<(Segment, Arc<dyn LogFile>), Error> {
         let path = Segment::path(dir, header.sequence);
         let draft = draft(&path);
-        let bytes = header.encode();
+        let bytes = header.encode(tables);
         let file = files
             .create(&draft)
             .and_then(|file| {
@@ -170,18 +210,45 @@ impl Segment {
             })
             .map_err(|e| Error::write(&draft, e))?;
         file.sync().map_err(|e| Error::failed("sync", &draft, e))?;
-        let start = bytes.len() as u64;
+        let beginning = Beginning::parse(&bytes).expect("it was written just now");
         let marks = vec![Mark {
             lsn: header.base,
-            offset: start,
+            offset: beginning.end(),
         }];
         let contents = Contents {
             relations: Relations::default(),
             marks,
         };
-        let segment = Segment::new(header, start, path, Some(contents));
+        let segment = Segment::new(&beginning, path, Some(contents));
         segment.keep(&file);
         Ok((segment, file))
+    }
+
+    /// The segment that was created with that header and did not get its name any more; `None` if there is none.
+    pub(super) fn created(
+        files: &dyn Files,
+        dir: &Path,
+        header: &Header,
+        interner: &Interner,
+    ) -> io::Result<Option<(Segment, Arc<dyn LogFile>, TableHistory)>> {
+        let path = Segment::path(dir, header.sequence);
+        let file = match files.open(&draft(&path)) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let Ok(beginning) = Beginning::read(&*file)? else {
+            return Ok(None);
+        };
+        let bytes = file.len()?;
+        if beginning.header != *header || beginning.end() != bytes {
+            return Ok(None);
+        }
+        let scan = scan(&*file, &beginning, bytes, interner)?;
+        Ok(scan.broken.is_none().then(|| {
+            let segment = Segment::new(&beginning, path, Some(scan.contents));
+            segment.keep(&file);
+            (segment, file, scan.tables)
+        }))
     }
 
     /// Gives a created segment its name, durably.
@@ -195,12 +262,12 @@ impl Segment {
 
     /// Remembers the open file for readers.
     pub(super) fn keep(&self, file: &Arc<dyn LogFile>) {
-        *lock(&self.file) = Arc::downgrade(file);
+        *self.file.lock() = Arc::downgrade(file);
     }
 
     /// The file, opened once for everyone who reads it.
     pub(super) fn file(&self, files: &dyn Files) -> io::Result<Arc<dyn LogFile>> {
-        let mut kept = lock(&self.file);
+        let mut kept = self.file.lock();
         if let Some(file) = kept.upgrade() {
             return Ok(file);
         }
@@ -221,20 +288,35 @@ pub(super) struct Scan {
     pub(super) end: u64,
     pub(super) head: Lsn,
     pub(super) last_transaction: Lsn,
+    /// Everything that it says of tables up to `end`.
+    pub(super) tables: TableHistory,
+    /// What it says of them after that, inside a transaction without its end: it holds all the same.
+    pub(super) unsettled: Vec<TableRecord>,
     /// The reason why the scan ended before `limit`, and at which byte; `None` if it ended there.
     pub(super) broken: Option<(u64, &'static str)>,
+}
+
+impl Scan {
+    /// The reason why it is not known what the segment opens with, if that is so.
+    pub(super) fn broken_opening(&self, beginning: &Beginning) -> Option<&'static str> {
+        let (at, reason) = self.broken?;
+        (at < beginning.end()).then_some(reason)
+    }
 }
 
 /// Reads the records of `file` from the header's end to `limit`, checking each, up to the first that is not right.
 pub(super) fn scan(
     file: &dyn LogFile,
-    header: &Header,
-    start: u64,
+    beginning: &Beginning,
     limit: u64,
     interner: &Interner,
 ) -> io::Result<Scan> {
+    let (header, start) = (&beginning.header, beginning.end());
     let mut scanner = Scanner {
         interner,
+        start,
+        tables: TableHistory::default(),
+        unsettled: Vec::new(),
         base: header.base,
         relations: Vec::new(),
         committed_relations: 0,
@@ -247,9 +329,9 @@ pub(super) fn scan(
         last_transaction: header.last_transaction,
         open: None,
     };
-    let mut offset = start;
+    let mut offset = beginning.header_end;
     let broken = loop {
-        if offset == limit {
+        if offset == limit && limit >= start {
             break scanner
                 .open
                 .map(|_| (scanner.end, "a transaction without its end"));
@@ -276,6 +358,8 @@ pub(super) fn scan(
         end: scanner.end,
         head: scanner.head,
         last_transaction: scanner.last_transaction,
+        tables: scanner.tables,
+        unsettled: scanner.unsettled,
         broken,
     })
 }
@@ -320,6 +404,10 @@ pub(super) fn whole_records(bytes: &[u8], want: usize) -> usize {
 
 struct Scanner<'i> {
     interner: &'i Interner,
+    /// The place where what the segment opens with ends.
+    start: u64,
+    tables: TableHistory,
+    unsettled: Vec<TableRecord>,
     base: Lsn,
     relations: Vec<Arc<Relation>>,
     committed_relations: usize,
@@ -338,6 +426,16 @@ impl Scanner<'_> {
         }
         let after = offset + frame.len() as u64;
         match (frame.record()?, self.open) {
+            (Record::Table(table), open) if after <= self.start || offset >= self.start => {
+                let record = table.table()?;
+                if open.is_some() {
+                    self.unsettled.push(record);
+                } else {
+                    self.tables.apply(&record);
+                    self.settle(after);
+                }
+            }
+            _ if offset < self.start => return Err(Malformed("what it opens with has another length")),
             (Record::Relation { id, json }, _) => {
                 if id as usize != self.relations.len() {
                     return Err(Malformed("a relation is out of order"));
@@ -371,7 +469,8 @@ impl Scanner<'_> {
         if lsn <= self.head || lsn <= self.base {
             return Err(Malformed("a position is not after the one before it"));
         }
-        (self.head, self.end, self.committed_relations) = (lsn, offset, self.relations.len());
+        self.head = lsn;
+        self.settle(offset);
         if self
             .marks
             .last()
@@ -380,5 +479,14 @@ impl Scanner<'_> {
             self.marks.push(Mark { lsn, offset });
         }
         Ok(())
+    }
+
+    /// What came up to there is whole.
+    fn settle(&mut self, offset: u64) {
+        self.end = offset.max(self.start);
+        self.committed_relations = self.relations.len();
+        for record in self.unsettled.drain(..) {
+            self.tables.apply(&record);
+        }
     }
 }

@@ -3,21 +3,21 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::directory::{Lock, Recovery};
 use super::error::Error;
 use super::files::{Files, LogFile};
-use super::lock;
 use super::manifest::Manifest;
 use super::read_ahead::ReadAhead;
-use super::segment::{Contents, Header, Sealed, Segment, scan};
+use super::segment::{Beginning, Contents, Sealed, Segment, scan};
 use super::sync::Syncer;
 use super::window::Window;
-use crate::log::{self, Interner};
+use crate::log::{self, Interner, TableHistory};
 use crate::lsn::Lsn;
 
 /// The state that the writer and the handles share.
@@ -26,6 +26,7 @@ pub(super) struct Shared {
     pub(super) dir: PathBuf,
     pub(super) state: Mutex<State>,
     pub(super) head: watch::Sender<Lsn>,
+    pub(super) tables: watch::Sender<TableHistory>,
     /// The relations of all segments.
     pub(super) interner: Arc<Interner>,
     /// Locked for a look-up, after the state if at all.
@@ -86,7 +87,7 @@ impl State {
 
 impl Shared {
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
-        lock(&self.state)
+        self.state.lock()
     }
 
     /// Opens the segment for reading and, if an earlier run sealed it, first reads and checks the whole of it: nothing
@@ -99,7 +100,7 @@ impl Shared {
             }
             Err(e) => return Err(Error::io("open", &segment.path)(e).into()),
         };
-        let mut contents = lock(&segment.contents);
+        let mut contents = segment.contents.lock();
         if let (None, Some(sealed)) = (&*contents, segment.sealed.get()) {
             match check_whole(&*file, sealed, &self.interner).map_err(Error::io("read", &segment.path))? {
                 Ok(found) => *contents = Some(found),
@@ -113,7 +114,12 @@ impl Shared {
     }
 
     /// Replaces the history; returns the segments of the old one.
-    pub(super) fn restart(&self, manifest: Manifest, segment: Arc<Segment>) -> VecDeque<Arc<Segment>> {
+    pub(super) fn restart(
+        &self,
+        manifest: Manifest,
+        segment: Arc<Segment>,
+        tables: TableHistory,
+    ) -> VecDeque<Arc<Segment>> {
         let start = manifest.start;
         let gone = {
             let mut state = self.state();
@@ -121,8 +127,9 @@ impl Shared {
             state.visible = segment.start;
             state.last_transaction = start;
             state.window.clear();
-            lock(&self.ahead).clear();
+            self.ahead.lock().clear();
             state.manifest = manifest;
+            self.tables.send_replace(tables);
             self.head.send_replace(start);
             std::mem::replace(&mut state.segments, VecDeque::from([segment]))
         };
@@ -170,11 +177,11 @@ fn check_whole(
     sealed: &Sealed,
     interner: &Interner,
 ) -> io::Result<Result<Contents, &'static str>> {
-    let (header, start) = match Header::read(file)? {
-        Ok(header) => header,
+    let beginning = match Beginning::read(file)? {
+        Ok(beginning) => beginning,
         Err(malformed) => return Ok(Err(malformed.0)),
     };
-    let scan = scan(file, &header, start, sealed.bytes, interner)?;
+    let scan = scan(file, &beginning, sealed.bytes, interner)?;
     Ok(match scan.broken {
         Some((_, reason)) => Err(reason),
         None if scan.head != sealed.end => Err("it does not end where the next one begins"),

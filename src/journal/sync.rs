@@ -4,14 +4,14 @@
 //! pages and call the next one a success: nothing is ever synced again, and the journal has failed.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use tokio::sync::watch;
 
 use super::error::Error;
 use super::files::LogFile;
-use super::lock;
 use crate::log;
 use crate::lsn::Lsn;
 
@@ -101,7 +101,7 @@ impl Syncer {
     /// The journal has failed; everyone who waits hears of it.
     pub(super) fn fail(&self, error: Error) -> Error {
         let error = self.failure.get_or_init(|| error).clone();
-        let _state = lock(&self.state);
+        let _state = self.state.lock();
         self.news.notify_all();
         self.wake.notify_all();
         self.durable.send_modify(|_| {});
@@ -110,7 +110,7 @@ impl Syncer {
 
     /// `bytes` more were written to `file`, which now holds everything up to `lsn`.
     pub(super) fn written(&self, file: &Arc<dyn LogFile>, path: &Path, lsn: Lsn, bytes: u64) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.written = lsn;
         let before = state.target.as_ref().map(|target| target.bytes);
         let bytes = bytes + before.unwrap_or(0);
@@ -129,7 +129,7 @@ impl Syncer {
 
     /// The writer has synced everything up to `lsn` itself, or begun a new history there.
     pub(super) fn settled(&self, lsn: Lsn) {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         state.turn += 1;
         (state.target, state.written) = (None, lsn);
         self.publish(lsn);
@@ -144,7 +144,7 @@ impl Syncer {
     /// Waits until everything that is written is durable, and hurries the thread.
     pub(super) fn sync_now(&self, timeout: Duration) -> Result<Lsn, log::Error> {
         let deadline = Instant::now() + timeout;
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let (wanted, turn) = (state.written, state.turn);
         loop {
             self.check()?;
@@ -158,12 +158,12 @@ impl Syncer {
             }
             state.urgent = true;
             self.wake.notify_one();
-            state = wait(&self.news, state, left);
+            wait(&self.news, &mut state, left);
         }
     }
 
     pub(super) fn stop(&self) {
-        lock(&self.state).stop = true;
+        self.state.lock().stop = true;
         self.wake.notify_all();
     }
 
@@ -179,7 +179,7 @@ impl Syncer {
                 return;
             }
             self.observer.synced(start.elapsed(), target.bytes);
-            let state = lock(&self.state);
+            let state = self.state.lock();
             if state.turn == turn {
                 self.publish(target.lsn);
             }
@@ -188,7 +188,7 @@ impl Syncer {
 
     /// Waits for something to sync, and then for more of it until the interval since the `last` sync is over.
     fn next(&self, last: Option<Instant>) -> Option<(Target, u64)> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         loop {
             if state.stop || self.failure.get().is_some() {
                 return None;
@@ -205,17 +205,15 @@ impl Syncer {
                 let turn = state.turn;
                 return state.target.take().map(|target| (target, turn));
             }
-            state = wait(&self.wake, state, left);
+            wait(&self.wake, &mut state, left);
         }
     }
 }
 
-fn wait<'a, T>(condition: &Condvar, guard: MutexGuard<'a, T>, at_most: Duration) -> MutexGuard<'a, T> {
+fn wait<T>(condition: &Condvar, guard: &mut MutexGuard<'_, T>, at_most: Duration) {
     if at_most == Duration::MAX {
-        return condition.wait(guard).unwrap_or_else(PoisonError::into_inner);
+        condition.wait(guard);
+    } else {
+        condition.wait_for(guard, at_most);
     }
-    condition
-        .wait_timeout(guard, at_most)
-        .unwrap_or_else(PoisonError::into_inner)
-        .0
 }

@@ -1,9 +1,11 @@
 //! [`Writer`]: appends to the newest segment, and begins the next one.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::SystemTime;
 
+use super::Options;
 use super::block::Block;
 use super::directory::SEGMENTS;
 use super::error::Error as FileError;
@@ -11,9 +13,8 @@ use super::files::{LogFile, write_all_at};
 use super::manifest::Manifest;
 use super::segment::{Header, Sealed, Segment};
 use super::shared::Shared;
-use super::{Options, lock};
 use crate::event::{Op, Relation, Transaction};
-use crate::log::{BeforeWriting, Error, Identity, LogWriter};
+use crate::log::{Error, Identity, LogWriter, TableHistory, TableRecord};
 use crate::lsn::{Epoch, Lsn};
 
 /// The one who appends. Changes gather in a block, which [`flush`](LogWriter::flush) hands to the file in one write.
@@ -30,7 +31,6 @@ pub struct Writer {
     last_transaction: Lsn,
     /// The number of the segment's relations that readers know.
     visible_relations: usize,
-    before: BeforeWriting,
 }
 
 /// The place where a writer goes on.
@@ -40,6 +40,12 @@ pub(super) struct Tail {
     pub(super) end: u64,
     pub(super) head: Lsn,
     pub(super) last_transaction: Lsn,
+    /// True if the segment says what was known of tables before it.
+    pub(super) has_opening: bool,
+    /// Everything that the history says of tables up to its end.
+    pub(super) tables: TableHistory,
+    /// What was noted of them in a transaction that was cut off.
+    pub(super) unsettled: Vec<TableRecord>,
 }
 
 impl Writer {
@@ -58,7 +64,6 @@ impl Writer {
             head: tail.head,
             last_transaction: tail.last_transaction,
             visible_relations: 0,
-            before: Box::new(|| Ok(())),
             segment: tail.segment.clone(),
             file: tail.file.clone(),
         };
@@ -66,20 +71,26 @@ impl Writer {
         writer
     }
 
-    fn begin(&mut self, identity: &Identity, epoch: Epoch, start: Lsn) -> Result<(), Error> {
+    fn begin(
+        &mut self,
+        identity: &Identity,
+        epoch: Epoch,
+        start: Lsn,
+        tables: TableHistory,
+    ) -> Result<(), Error> {
         self.shared.sync.check()?;
         self.shared
             .state()
             .manifest
             .check(&self.shared.dir, identity, true)?;
         let manifest = Manifest::new(identity, epoch, start, self.segment.sequence + 1);
-        let (segment, file) = self.create(&manifest.first_header())?;
+        let (segment, file) = self.create(&manifest.first_header(), &tables)?;
         // The manifest is what makes the new history the current one: a crash before it leaves a nameless draft, a
-        // crash after it an old history to be removed.
+        // crash after it a draft to be named and an old history to be removed.
         self.replace_manifest(&manifest)?;
         segment.publish(&*self.shared.files).map_err(|e| self.fail(e))?;
         let segment = Arc::new(segment);
-        for old in self.shared.restart(manifest, segment.clone()) {
+        for old in self.shared.restart(manifest, segment.clone(), tables) {
             if let Err(e) = self.shared.files.remove(&old.path) {
                 tracing::warn!(error = %e, path = %old.path.display(), "cannot remove a journal segment");
             }
@@ -93,7 +104,7 @@ impl Writer {
     #[inline]
     fn flush_if_due(&mut self) -> Result<(), Error> {
         let whole = self.block.whole_bytes();
-        let full = !self.in_transaction() && self.block.boundary() >= self.segment_bytes;
+        let full = !self.in_transaction() && self.is_full(self.block.boundary());
         if whole >= self.block_bytes || full {
             self.flush()
         } else {
@@ -101,12 +112,17 @@ impl Writer {
         }
     }
 
+    /// True if the segment is to be followed by another one once it has so many bytes. What it opens with does not count.
+    #[inline]
+    fn is_full(&self, bytes: u64) -> bool {
+        bytes >= self.segment_bytes.saturating_add(self.segment.opening)
+    }
+
     /// Writes the block's whole records.
-    fn write(&mut self) -> Result<(), Error> {
+    fn write(&mut self) -> Result<(), FileError> {
         if self.block.whole_bytes() == 0 {
             return Ok(());
         }
-        (self.before)().map_err(|e| self.failed("sync what belongs to", e))?;
         let offset = self.block.offset();
         if let Err(e) = write_all_at(&*self.file, self.block.whole(), offset) {
             // What was written of it must not be taken for records when the journal is opened again.
@@ -123,7 +139,7 @@ impl Writer {
     fn publish(&mut self) {
         let (offset, bytes) = (self.block.offset(), self.block.take());
         let len = bytes.len() as u64;
-        if let Some(contents) = &mut *lock(&self.segment.contents) {
+        if let Some(contents) = &mut *self.segment.contents.lock() {
             contents.marks.append(&mut self.block.take_marks());
             let relations = self.block.settled_relations();
             if relations.len() != self.visible_relations {
@@ -145,18 +161,33 @@ impl Writer {
             .written(&self.file, &self.segment.path, self.head, len);
     }
 
+    /// Notes again what was noted of tables in a transaction that opening cut off.
+    pub(super) fn restore(&mut self, tables: &[TableRecord]) -> Result<(), FileError> {
+        for record in tables {
+            self.take_table(record);
+        }
+        self.write()
+    }
+
+    fn take_table(&mut self, record: &TableRecord) {
+        self.block.note_table(record);
+        self.shared.tables.send_modify(|tables| tables.apply(record));
+    }
+
     /// Seals the segment, durably, and begins the next one.
-    fn roll(&mut self) -> Result<(), Error> {
+    pub(super) fn roll(&mut self) -> Result<(), FileError> {
         self.file.sync().map_err(|e| self.failed("sync", e))?;
         self.shared.sync.settled(self.head);
         let bytes = self.block.offset();
-        let (segment, file) = self.create(&Header {
+        let header = Header {
             sequence: self.segment.sequence + 1,
             epoch: self.shared.state().manifest.epoch.0.clone(),
             base: self.head,
             last_transaction: self.last_transaction,
             previous_bytes: bytes,
-        })?;
+        };
+        let created = self.create(&header, &self.shared.tables.borrow());
+        let (segment, file) = created?;
         segment.publish(&*self.shared.files).map_err(|e| self.fail(e))?;
         let segment = Arc::new(segment);
         let sealed = Sealed {
@@ -177,7 +208,7 @@ impl Writer {
 
     /// Goes on at the end of a segment.
     fn go_on(&mut self, segment: Arc<Segment>, file: Arc<dyn LogFile>, end: u64) {
-        let (relations, last_mark) = match &*lock(&segment.contents) {
+        let (relations, last_mark) = match &*segment.contents.lock() {
             Some(contents) => (
                 contents.relations.to_vec(),
                 contents.marks.last().map_or(0, |mark| mark.offset),
@@ -189,26 +220,30 @@ impl Writer {
         (self.segment, self.file) = (segment, file);
     }
 
-    fn create(&self, header: &Header) -> Result<(Segment, Arc<dyn LogFile>), Error> {
+    fn create(
+        &self,
+        header: &Header,
+        tables: &TableHistory,
+    ) -> Result<(Segment, Arc<dyn LogFile>), FileError> {
         let dir = self.shared.dir.join(SEGMENTS);
-        Segment::create(&*self.shared.files, &dir, header).map_err(|e| self.fail(e))
+        Segment::create(&*self.shared.files, &dir, header, tables).map_err(|e| self.fail(e))
     }
 
-    fn replace_manifest(&self, manifest: &Manifest) -> Result<(), Error> {
+    fn replace_manifest(&self, manifest: &Manifest) -> Result<(), FileError> {
         manifest
             .write(&*self.shared.files, &self.shared.dir)
             .map_err(|e| self.fail(e))
     }
 
-    fn failed(&self, action: &'static str, source: std::io::Error) -> Error {
+    fn failed(&self, action: &'static str, source: std::io::Error) -> FileError {
         self.fail(FileError::failed(action, &self.segment.path, source))
     }
 
     /// Makes a failure everyone's; other errors are the caller's alone.
-    fn fail(&self, error: FileError) -> Error {
+    fn fail(&self, error: FileError) -> FileError {
         match error {
-            FileError::Failed { .. } => self.shared.sync.fail(error).into(),
-            error => error.into(),
+            FileError::Failed { .. } => self.shared.sync.fail(error),
+            error => error,
         }
     }
 }
@@ -270,14 +305,22 @@ impl LogWriter for Writer {
     fn flush(&mut self) -> Result<(), Error> {
         self.shared.sync.check()?;
         self.write()?;
-        if self.block.offset() >= self.segment_bytes && !self.in_transaction() {
+        if self.is_full(self.block.offset()) && !self.in_transaction() {
             self.roll()?;
         }
         Ok(())
     }
 
-    fn before_writing(&mut self, act: BeforeWriting) {
-        self.before = act;
+    fn note_table(&mut self, record: &TableRecord) -> Result<(), Error> {
+        self.shared.sync.check()?;
+        self.take_table(record);
+        self.flush_if_due()
+    }
+
+    fn retain_tables(&mut self, published: &HashSet<u32>) {
+        self.shared
+            .tables
+            .send_if_modified(|tables| tables.retain(published));
     }
 
     fn head(&self) -> Lsn {
@@ -289,11 +332,18 @@ impl LogWriter for Writer {
     }
 
     fn new_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error> {
-        self.begin(identity, Epoch::random(), start)
+        let tables = self.shared.tables.borrow().next_epoch(start);
+        self.begin(identity, Epoch::random(), start, tables)
     }
 
-    fn adopt_epoch(&mut self, identity: &Identity, epoch: &Epoch, start: Lsn) -> Result<(), Error> {
-        self.begin(identity, epoch.clone(), start)
+    fn adopt_epoch(
+        &mut self,
+        identity: &Identity,
+        epoch: &Epoch,
+        start: Lsn,
+        tables: TableHistory,
+    ) -> Result<(), Error> {
+        self.begin(identity, epoch.clone(), start, tables)
     }
 
     fn set_timeline(&mut self, timeline: u32) -> Result<(), Error> {

@@ -1,14 +1,15 @@
-//! [`MemoryLog`]: a second log, for tests. It keeps what is committed as messages of a log over a network would hold
+//! [`MemoryLog`]: a second log, for tests. It keeps what is written as messages of a log over a network would hold
 //! it: one transaction each, with the descriptions of its relations, which are decoded anew whenever a message is
-//! read.
+//! read; and one for each record about a table.
 
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 
-use super::record;
-use super::{Batch, Error, Identity, Interner, Log, LogReader, RetentionHold};
+use super::record::{self, Frame};
+use super::{Batch, Error, Identity, Interner, Log, LogReader, RetentionHold, TableHistory, TableRecord};
 use crate::event::{Op, Relation, Transaction};
 use crate::lsn::{Epoch, Lsn, Position, Start};
 
@@ -17,24 +18,40 @@ use crate::lsn::{Epoch, Lsn, Position, Start};
 pub(crate) struct MemoryLog(Arc<Shared>);
 
 struct Shared {
-    messages: Mutex<Vec<Message>>,
+    messages: Arc<Mutex<Vec<Message>>>,
     head: watch::Sender<Lsn>,
     interner: Interner,
+    tables: watch::Sender<TableHistory>,
+    /// The number of messages whose records about tables were taken.
+    followed: Mutex<usize>,
 }
 
 #[derive(Clone)]
 struct Message {
+    /// The end of its transaction, or that of the one before a record about a table.
     end: Lsn,
     records: Vec<u8>,
-    relation: String,
+    relation: Option<String>,
 }
 
 impl MemoryLog {
     pub(crate) fn new() -> MemoryLog {
+        MemoryLog::of(Arc::default())
+    }
+
+    /// The same log as somebody else sees it, who has nothing but its messages.
+    pub(crate) fn elsewhere(&self) -> MemoryLog {
+        MemoryLog::of(Arc::clone(&self.0.messages))
+    }
+
+    fn of(messages: Arc<Mutex<Vec<Message>>>) -> MemoryLog {
+        let head = messages.lock().last().map_or(Lsn::ZERO, |message| message.end);
         MemoryLog(Arc::new(Shared {
-            messages: Mutex::default(),
-            head: watch::Sender::new(Lsn::ZERO),
+            messages,
+            head: watch::Sender::new(head),
             interner: Interner::default(),
+            tables: watch::Sender::default(),
+            followed: Mutex::default(),
         }))
     }
 
@@ -51,13 +68,36 @@ impl MemoryLog {
         self.messages().push(Message {
             end: transaction.end,
             records,
-            relation: serde_json::to_string(relation).unwrap(),
+            relation: Some(serde_json::to_string(relation).unwrap()),
         });
         self.0.head.send_replace(transaction.end);
     }
 
+    /// Appends what is noted of a table.
+    pub(crate) fn note_table(&self, record: &TableRecord) {
+        let (end, mut records) = (self.head(), Vec::new());
+        record.encode(&mut records);
+        self.messages().push(Message {
+            end,
+            records,
+            relation: None,
+        });
+    }
+
     fn messages(&self) -> MutexGuard<'_, Vec<Message>> {
-        self.0.messages.lock().unwrap()
+        self.0.messages.lock()
+    }
+
+    /// Takes what the messages say of tables that came since.
+    fn follow(&self) {
+        let (messages, mut followed) = (self.messages(), self.0.followed.lock());
+        for message in messages.iter().skip(*followed) {
+            let (frame, _) = Frame::split(&message.records).unwrap();
+            if let Ok(record) = frame.table() {
+                self.0.tables.send_modify(|tables| tables.apply(&record));
+            }
+        }
+        *followed = messages.len();
     }
 }
 
@@ -89,6 +129,11 @@ impl Log for MemoryLog {
 
     fn earliest(&self) -> Lsn {
         Lsn::ZERO
+    }
+
+    fn tables(&self) -> watch::Receiver<TableHistory> {
+        self.follow();
+        self.0.tables.subscribe()
     }
 
     fn durable(&self) -> Lsn {
@@ -127,13 +172,21 @@ impl LogReader for MemoryReader {
     async fn next(&mut self, _: usize) -> Result<Option<Batch>, Error> {
         // As if it came over a network.
         tokio::task::yield_now().await;
-        let is_next = |message: &&Message| Position::after(message.end) > self.position;
+        let is_next =
+            |message: &&Message| message.relation.is_some() && Position::after(message.end) > self.position;
         let Some(message) = self.log.messages().iter().find(is_next).cloned() else {
             return Ok(None);
         };
         self.position = Position::after(message.end);
-        let decoded: Arc<Relation> = Arc::new(serde_json::from_str(&message.relation).unwrap());
-        let relations = Arc::new(vec![self.log.0.interner.intern(&decoded)]);
+        let decoded = message
+            .relation
+            .iter()
+            .map(|relation| Arc::new(serde_json::from_str(relation).unwrap()));
+        let relations = Arc::new(
+            decoded
+                .map(|relation| self.log.0.interner.intern(&relation))
+                .collect(),
+        );
         Ok(Some(Batch::new(message.records.into(), relations, Vec::new())))
     }
 

@@ -17,9 +17,11 @@ pub(crate) mod memory;
 mod pg_snapshot;
 pub(crate) mod record;
 mod relations;
+mod tables;
 mod visibility;
 mod wait;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,13 +35,11 @@ pub use pg_snapshot::{Horizon, NoSnapshot, PgSnapshot};
 pub use record::Malformed;
 pub use relations::Interner;
 pub(crate) use relations::Relations;
+pub use tables::{Holder, MAX_VERSIONS, News, TableHistory, TableRecord, TableVersion};
 pub use visibility::{PendingSnapshot, PendingVisibility};
 
 use crate::event::{Op, Relation, Transaction};
 use crate::lsn::{Epoch, Lsn, Position, Start};
-
-/// An action before each write.
-pub type BeforeWriting = Box<dyn FnMut() -> std::io::Result<()> + Send>;
 
 /// A history that can be read from any position it still holds. Cloning it copies a pointer. In what its readers
 /// return, versions of a relation that are equal are the same [`Arc`]: see [`Interner`].
@@ -63,6 +63,10 @@ pub trait Log: Clone + Send + Sync + 'static {
 
     /// The oldest position that can be read from.
     fn earliest(&self) -> Lsn;
+
+    /// Everything that the log says of its tables' names and columns, whenever it says more. It may be ahead of the head:
+    /// what the writer notes of tables is seen at once, before the rows that it is needed for.
+    fn tables(&self) -> watch::Receiver<TableHistory>;
 
     /// Up to where the history would survive a crash.
     fn durable(&self) -> Lsn;
@@ -159,9 +163,15 @@ pub trait LogWriter: Send {
     /// [`Error::Full`]: nothing was lost, call it again when there may be space. [`Error::Failed`]
     fn flush(&mut self) -> Result<(), Error>;
 
-    /// Has something done each time before what was gathered is written, so that it survives a crash if that does. If
-    /// it fails, the log has failed.
-    fn before_writing(&mut self, act: BeforeWriting);
+    /// Notes something of a table, whether a transaction is open or not: before the rows that it is needed for. It is
+    /// seen at once, survives a crash if those rows do, and is not rolled back.
+    ///
+    /// # Errors
+    /// [`Error::Failed`]
+    fn note_table(&mut self, record: &TableRecord) -> Result<(), Error>;
+
+    /// Forgets the columns of tables that are not among those, once there is much to forget.
+    fn retain_tables(&mut self, published: &HashSet<u32>);
 
     /// The newest position that was noted, flushed or not: what comes next must end after it.
     fn head(&self) -> Lsn;
@@ -170,7 +180,7 @@ pub trait LogWriter: Send {
     fn in_transaction(&self) -> bool;
 
     /// Begins a new history, of a new epoch, that starts at `start`: the old one cannot be resumed any more and is
-    /// removed. Whatever was not flushed is forgotten.
+    /// removed. Whatever was not flushed is forgotten. Of the tables it says what [`TableHistory::next_epoch`] does.
     ///
     /// # Errors
     /// [`Error::Full`]: nothing has changed, try again. [`Error::Failed`] if the identity is not this log's, nor that
@@ -178,11 +188,17 @@ pub trait LogWriter: Send {
     fn new_epoch(&mut self, identity: &Identity, start: Lsn) -> Result<(), Error>;
 
     /// Begins to hold, from `start` on, a history that another log has held up to there: it keeps its name. What this
-    /// log had before is removed.
+    /// log had before is removed. `tables` is what is known of that history's tables.
     ///
     /// # Errors
     /// Those of [`LogWriter::new_epoch`].
-    fn adopt_epoch(&mut self, identity: &Identity, epoch: &Epoch, start: Lsn) -> Result<(), Error>;
+    fn adopt_epoch(
+        &mut self,
+        identity: &Identity,
+        epoch: &Epoch,
+        start: Lsn,
+        tables: TableHistory,
+    ) -> Result<(), Error>;
 
     /// Notes that the history goes on, unbroken, on another timeline.
     ///

@@ -5,17 +5,23 @@
 //!
 //! | kind | payload |
 //! |---|---|
-//! | 1 segment | `version u32, sequence u64, base u64, last transaction's end u64, length of the segment before u64, epoch` |
+//! | 1 segment | `version u32, sequence u64, base u64, last transaction's end u64, length of the segment before u64, length of the records about tables that follow u64, epoch` |
 //! | 2 relation | `local id u32, event::Relation as JSON` |
 //! | 3 commit | `part, xid u32, commit u64, end u64, committed at i64`: a whole transaction |
 //! | 4 chunk | `part`: the beginning or the middle of a large transaction |
 //! | 5 end | as commit, then `span u64`: a large transaction's last part, and how many bytes before this record its first one starts |
 //! | 6 position | `lsn u64`: the stream got here and there was nothing in between |
+//! | 7 table version | `seen u64, highest i16, earlier versions were forgotten u8, event::Relation as JSON`: the columns that a table has from `seen` on |
+//! | 8 table name | `oid u32, since u64, event::TableName as JSON`: the name that a table's rows come under from `since` on |
+//!
+//! Records about tables stand before the rows that they are needed for, and hold whatever becomes of the transaction
+//! around them. A segment opens with all that those before it said: see [`TableHistory`](super::TableHistory).
 //!
 //! A part is `{seq of its first change u32, number of changes u32, changes}`, a change `{length u32 of what follows,
 //! op u8, local id of its relation u32, tuples}`, so that it can be skipped without reading its tuples. The op's
 //! highest bit says that the row was oversize.
 
+use super::TableRecord;
 use crate::event::{OldTuple, Op, Timestamp, Transaction, Tuple};
 use crate::lsn::Lsn;
 
@@ -34,6 +40,10 @@ pub(crate) const CHUNK: u8 = 4;
 pub(crate) const END: u8 = 5;
 /// A position without a transaction.
 pub(crate) const POSITION: u8 = 6;
+/// The columns of a table.
+pub(crate) const TABLE_VERSION: u8 = 7;
+/// The name of a table.
+pub(crate) const TABLE_NAME: u8 = 8;
 
 /// The bytes are no record, although their checksum may say so: what is wrong with them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -105,8 +115,14 @@ impl<'a> Frame<'a> {
                 lsn if bytes.is_empty() => Ok(Record::Position(Lsn(lsn))),
                 _ => Err(Malformed("a position has bytes left over")),
             },
+            TABLE_VERSION | TABLE_NAME => Ok(Record::Table(*self)),
             _ => Err(Malformed("unknown kind of record")),
         }
+    }
+
+    /// The content of a record about a table.
+    pub(crate) fn table(&self) -> Result<TableRecord, Malformed> {
+        TableRecord::parse(self.kind, self.payload)
     }
 }
 
@@ -119,7 +135,12 @@ pub(crate) fn record_len(header: &[u8; HEADER]) -> u64 {
 /// The content of a record after the segment's header.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Record<'a> {
-    Relation { id: u32, json: &'a [u8] },
+    Relation {
+        id: u32,
+        json: &'a [u8],
+    },
+    /// What it says is read by [`Frame::table`].
+    Table(Frame<'a>),
     Commit(Part<'a>, Transaction),
     Chunk(Part<'a>),
     End(Part<'a>, Transaction, u64),

@@ -1,7 +1,9 @@
 //! [`Interner`]: one [`Arc`] for each version of a relation, however often it is decoded.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
 
 use crate::event::Relation;
 
@@ -30,7 +32,7 @@ const FEW: usize = 1024;
 impl Interner {
     /// The version that is equal and in use, or this one, which is from now on.
     pub fn intern(&self, relation: &Arc<Relation>) -> Arc<Relation> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         if known.versions.len() > 2 * known.swept.max(FEW) {
             let is_used = |versions: &Vec<Weak<Relation>>| versions.iter().any(|v| v.strong_count() > 0);
             known.versions.retain(|_, versions| is_used(versions));
@@ -69,6 +71,6 @@ mod tests {
         for oid in 2..10_000 {
             interner.intern(&relation(oid, "a"));
         }
-        assert!(interner.0.lock().unwrap().versions.len() <= 2 * FEW + 1);
+        assert!(interner.0.lock().versions.len() <= 2 * FEW + 1);
     }
 }

@@ -4,7 +4,8 @@
 //! position on the log has what that did not see.
 
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::pg_snapshot::{Horizon, PgSnapshot};
 use crate::lsn::Lsn;
@@ -89,7 +90,7 @@ impl PendingVisibility {
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 

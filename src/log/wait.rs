@@ -1,8 +1,10 @@
 //! [`wait`]: a future's end, for threads that may block.
 
 use std::pin::pin;
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll, Wake, Waker};
+
+use parking_lot::{Condvar, Mutex};
 
 /// Wakes a thread. It has a condition of its own: a thread that reads a log is unparked for other reasons, too.
 #[derive(Default)]
@@ -13,7 +15,7 @@ struct Bell {
 
 impl Wake for Bell {
     fn wake(self: Arc<Self>) {
-        *self.rung.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.rung.lock() = true;
         self.rings.notify_one();
     }
 }
@@ -31,9 +33,9 @@ pub(super) fn wait<T>(future: impl Future<Output = T>) -> T {
         if let Poll::Ready(value) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
             return value;
         }
-        let mut rung = bell.rung.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rung = bell.rung.lock();
         while !*rung {
-            rung = bell.rings.wait(rung).unwrap_or_else(PoisonError::into_inner);
+            bell.rings.wait(&mut rung);
         }
         *rung = false;
     }

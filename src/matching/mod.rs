@@ -26,7 +26,7 @@ mod undecided;
 pub use bound::Bound;
 pub use key::QueryKey;
 pub use meter::{Lane, Meter};
-pub use query::{Change, Query, Subscription};
+pub use query::{Query, Subscription};
 pub use route::{changed_message, gone_message, unfit_message};
 pub use undecided::Undecided;
 

@@ -6,10 +6,10 @@ use super::binding::Bindings;
 use super::key::QueryKey;
 use super::meter::Meter;
 use super::shown::Shown;
-use crate::event::{Column, Relation, TableName, Timestamp, View, Visible};
+use crate::event::{Column, ColumnChange, Relation, TableName, Timestamp, View, Visible};
 use crate::filter::{self, Matcher, Predicate};
 use crate::protocol::{Caller, ErrorMessage, Subscribe};
-use crate::types::{Altered, CollationQuestion};
+use crate::types::CollationQuestion;
 
 /// A live query: one table, a predicate, a set of columns. Queries with equal keys are matched and encoded once.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ pub struct ChangedColumn<'r> {
     /// The column as it is in that version.
     pub here: &'r Column,
     /// The difference between them.
-    pub change: Change,
+    pub change: ColumnChange,
 }
 
 impl Query {
@@ -177,7 +177,7 @@ impl Query {
         let told = self.told.as_ref().filter(|told| differs(told))?;
         let changed = self.view(told).columns().filter_map(|(_, told)| {
             let (_, here) = relation.column(&told.name)?;
-            let change = Change::of(told, here)?;
+            let change = ColumnChange::of(told, here)?;
             Some(ChangedColumn { told, here, change })
         });
         let mut changed = changed.peekable();
@@ -189,9 +189,9 @@ impl Query {
             let name = &told.name.as_str();
             let is_named = named.listed.contains(name) || named.predicate.contains(name);
             match change {
-                Change::Type => is_named,
-                Change::Letters => named.predicate.contains(name),
-                Change::Column | Change::Uncertain | Change::Parts(_) => {
+                ColumnChange::Type => is_named,
+                ColumnChange::Letters => named.predicate.contains(name),
+                ColumnChange::Column | ColumnChange::Uncertain | ColumnChange::Parts(_) => {
                     is_named || self.key.columns.is_none() || key.contains(name)
                 }
             }
@@ -213,7 +213,7 @@ impl Query {
     }
 
     /// The first column of this version whose name rows showed another column by, which the client was not told of.
-    pub fn shown_otherwise<'r>(&self, relation: &'r Relation) -> Option<(&'r Column, Change)> {
+    pub fn shown_otherwise<'r>(&self, relation: &'r Relation) -> Option<(&'r Column, ColumnChange)> {
         self.shown.changed_in(relation)
     }
 
@@ -252,43 +252,6 @@ impl Query {
 struct Named<'q> {
     listed: Vec<&'q str>,
     predicate: Vec<&'q str>,
-}
-
-/// In what a column differs from the one of its name that a client was told of.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
-    /// It is another column.
-    Column,
-    /// It cannot be told whether it is another column.
-    Uncertain,
-    /// Its type is another one.
-    Type,
-    /// A label or an attribute of its type.
-    Parts(Altered),
-    /// Its collation folds other letters.
-    Letters,
-}
-
-impl Change {
-    /// In what two columns of the same name differ.
-    pub fn of(told: &Column, here: &Column) -> Option<Change> {
-        if told.attnum.may_differ(here.attnum) {
-            let are_known = told.attnum.number().is_some() && here.attnum.number().is_some();
-            return Some(if are_known {
-                Change::Column
-            } else {
-                Change::Uncertain
-            });
-        }
-        if told.ty.oid != here.ty.oid {
-            return Some(Change::Type);
-        }
-        if let Some(altered) = told.ty.kind.altered_in(&here.ty.kind) {
-            return Some(Change::Parts(altered));
-        }
-        let are_known = !told.ctype.is_unknown() && !here.ctype.is_unknown();
-        (are_known && told.ctype != here.ctype).then_some(Change::Letters)
-    }
 }
 
 /// A query under the name that one client gave it.

@@ -3,11 +3,11 @@
 use std::cell::Cell;
 use std::sync::Arc;
 
-use super::query::{Change, ChangedColumn, Query};
+use super::query::{ChangedColumn, Query};
 use super::strain::Strain;
 use super::table::End;
 use super::{GroupMember, Member, Sink, Subscription, SubscriptionRegistry};
-use crate::event::{Column, Relation, TableName};
+use crate::event::{Column, ColumnChange, Relation, TableName};
 use crate::lsn::{Lsn, Position};
 use crate::protocol::{Detail, ErrorCode, ErrorMessage};
 
@@ -28,28 +28,28 @@ pub fn changed_message(query: &Query, relation: &Relation) -> Option<ErrorMessag
     Some(message_of(relation, here, here, &change))
 }
 
-fn message_of(relation: &Relation, told: &Column, here: &Column, change: &Change) -> ErrorMessage {
+fn message_of(relation: &Relation, told: &Column, here: &Column, change: &ColumnChange) -> ErrorMessage {
     let name = &here.name;
     let table = &relation.table;
     schema_changed(match change {
-        Change::Type => format!(
+        ColumnChange::Type => format!(
             "the column {name:?} of {table} is of type {} here, and was of type {} when it was subscribed to: \
              resubscribe with a new snapshot",
             here.ty.name, told.ty.name
         ),
-        Change::Column => format!(
+        ColumnChange::Column => format!(
             "the column that is called {name:?} in {table} here is not the one that was when it was subscribed to: \
              resubscribe with a new snapshot"
         ),
-        Change::Uncertain => format!(
+        ColumnChange::Uncertain => format!(
             "{table} was changed, and it cannot be told whether its column {name:?} is the one that was subscribed to: \
              resubscribe with a new snapshot"
         ),
-        Change::Parts(altered) => format!(
+        ColumnChange::Parts(altered) => format!(
             "the type {} of the column {name:?} of {table} was changed, {altered}: resubscribe with a new snapshot",
             here.ty.name
         ),
-        Change::Letters => format!(
+        ColumnChange::Letters => format!(
             "the collation of the column {name:?} of {table} is another one than when it was subscribed to: \
              resubscribe with a new snapshot"
         ),

@@ -2,8 +2,7 @@
 
 use parking_lot::Mutex;
 
-use super::query::Change;
-use crate::event::{Column, Relation, View};
+use crate::event::{Column, ColumnChange, Relation, View};
 
 /// Columns that were added or renamed since the client was told of the table, as rows showed them last. What a client
 /// holds has their names: another column that takes one of them would be taken for it.
@@ -37,12 +36,12 @@ impl Shown {
 
     /// The first column of this version that is surely another one than that which was shown by its name. Who reads the
     /// past meets names that the table has no more, and of which it may not be known whose they were.
-    pub(super) fn changed_in<'r>(&self, relation: &'r Relation) -> Option<(&'r Column, Change)> {
+    pub(super) fn changed_in<'r>(&self, relation: &'r Relation) -> Option<(&'r Column, ColumnChange)> {
         let columns = self.0.lock();
         columns.iter().find_map(|shown| {
             let (_, here) = relation.column(&shown.name)?;
-            let change = Change::of(shown, here)?;
-            let matters = matches!(change, Change::Column | Change::Parts(_));
+            let change = ColumnChange::of(shown, here)?;
+            let matters = matches!(change, ColumnChange::Column | ColumnChange::Parts(_));
             matters.then_some((here, change))
         })
     }

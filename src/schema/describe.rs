@@ -3,21 +3,23 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::history::Version;
-use super::{Tables, lock};
+use super::Tables;
 use crate::event::{Relation, StreamRelation, TableName};
-use crate::lsn::{Epoch, Lsn};
-use crate::postgres::{self, Described, Error, Moment};
+use crate::log::{TableRecord, TableVersion};
+use crate::lsn::Lsn;
+use crate::postgres::{Described, Error, Moment};
 
-/// The reason why a table that the stream describes cannot be taken.
-#[derive(Debug, thiserror::Error)]
-pub enum DescribeError {
-    /// The database does not answer.
-    #[error(transparent)]
-    Postgres(#[from] postgres::Error),
-    /// The file of names cannot be written.
-    #[error("cannot write tables.jsonl or columns.jsonl in the data directory")]
-    Names(#[from] std::io::Error),
+/// The outcome of a description, before anybody knows of it.
+#[derive(Debug)]
+pub struct Learnt {
+    /// The records that are to be noted in the log before the table's rows.
+    pub records: Vec<TableRecord>,
+    /// The relation that the table's rows are to be read by.
+    relation: Arc<Relation>,
+    /// The table as those are told of it who subscribe now; `None` if it is published as its root.
+    told: Option<Arc<Relation>>,
+    /// The name that the stream had for the table before, if that was another.
+    former: Option<TableName>,
 }
 
 impl Tables {
@@ -31,7 +33,7 @@ impl Tables {
 
     /// Says whether a table was asked for since that snapshot, and nobody has looked for changes of tables in between.
     pub fn is_answered(&self, oid: u32, snapshot: u64) -> bool {
-        let catalog = lock(&self.described);
+        let catalog = self.described.lock();
         let moment = self.moment(snapshot);
         moment.is_some_and(|moment| catalog.is_answered(oid, moment))
     }
@@ -42,46 +44,41 @@ impl Tables {
     /// The database does not answer.
     pub fn look_ahead(&self, oids: &[u32], snapshot: u64) -> Result<(), Error> {
         match self.moment(snapshot) {
-            Some(moment) => lock(&self.described).look_ahead(oids, moment),
+            Some(moment) => self.described.lock().look_ahead(oids, moment),
             None => Ok(()),
         }
     }
 
     /// The number of questions that ingest has asked of the database since this was called last.
     pub fn take_questions(&self) -> u64 {
-        lock(&self.described).take_questions()
-    }
-
-    /// Has the versions of tables that were described survive a crash: to be called before rows of theirs are written.
-    /// Blocking.
-    ///
-    /// # Errors
-    /// The file cannot be synced.
-    pub fn sync_versions(&self) -> std::io::Result<()> {
-        lock(&self.history).sync()
+        self.described.lock().take_questions()
     }
 
     /// Completes what the stream says of a table after the journal's `head`, in a transaction that commits at `commit`
-    /// and that the snapshot of that number shows, and remembers it. Blocking.
+    /// and that the snapshot of that number shows. Blocking.
     ///
     /// # Errors
-    /// The database does not answer, or the table's name cannot be kept.
+    /// The database does not answer.
     pub fn describe(
         &self,
         stream: &StreamRelation,
-        epoch: &Epoch,
         head: Lsn,
         (commit, snapshot): (Lsn, u64),
-    ) -> Result<Arc<Relation>, DescribeError> {
-        let former = lock(&self.names).note(epoch, &stream.table, stream.oid, head)?;
-        lock(&self.history).enter(epoch)?;
-        self.complete(stream, former.as_ref(), (commit, snapshot))
+    ) -> Result<Learnt, Error> {
+        let mut learnt = self.complete(stream, (commit, snapshot))?;
+        let noted = self.noted.borrow();
+        if let Some(record) = noted.showing(&stream.table, stream.oid, head) {
+            let former = noted.name(stream.oid).filter(|name| **name != stream.table);
+            learnt.former = former.cloned();
+            learnt.records.insert(0, record);
+        }
+        Ok(learnt)
     }
 
     /// The position from which on it can be told which columns a table's rows have of which it could not be told
     /// before.
     pub fn settles_at(&self, relation: &Relation) -> Lsn {
-        lock(&self.described).settled(relation).0
+        self.described.lock().settled(relation).0
     }
 
     /// Completes once more what the stream says of a table: a type of its columns has changed. Blocking.
@@ -92,8 +89,8 @@ impl Tables {
         &self,
         stream: &StreamRelation,
         (commit, snapshot): (Lsn, u64),
-    ) -> Result<Arc<Relation>, DescribeError> {
-        self.complete(stream, None, (commit, snapshot))
+    ) -> Result<Learnt, Error> {
+        self.complete(stream, (commit, snapshot))
     }
 
     /// Completes once more what the stream says of a partitioned table, whose partitions have changed just now.
@@ -105,19 +102,14 @@ impl Tables {
         &self,
         stream: &StreamRelation,
         (commit, snapshot): (Lsn, u64),
-    ) -> Result<Arc<Relation>, DescribeError> {
+    ) -> Result<Learnt, Error> {
         let moment = self.moment(snapshot);
-        lock(&self.described).renew_partitions(stream.oid, moment);
-        self.complete(stream, None, (commit, snapshot))
+        self.described.lock().renew_partitions(stream.oid, moment);
+        self.complete(stream, (commit, snapshot))
     }
 
-    fn complete(
-        &self,
-        stream: &StreamRelation,
-        former: Option<&TableName>,
-        (commit, snapshot): (Lsn, u64),
-    ) -> Result<Arc<Relation>, DescribeError> {
-        let mut catalog = lock(&self.described);
+    fn complete(&self, stream: &StreamRelation, (commit, snapshot): (Lsn, u64)) -> Result<Learnt, Error> {
+        let mut catalog = self.described.lock();
         let described = catalog.describe_at(stream, commit, self.moment(snapshot))?;
         let as_root = matches!(described, Described::AsRoot(_));
         let relation = Arc::new(described.into_relation());
@@ -130,19 +122,37 @@ impl Tables {
             false => (commit, Arc::clone(&relation)),
         };
         drop(catalog);
-        if let Some(highest) = settled.highest_attnum().filter(|_| !as_root) {
-            let relation = Arc::clone(&settled);
-            let version = Version {
+        let told = (!as_root).then_some(settled);
+        let version = told.as_ref().and_then(|told| {
+            let version = TableVersion {
                 seen,
-                highest,
-                relation,
+                highest: told.highest_attnum()?,
+                relation: Arc::clone(told),
             };
-            lock(&self.history).note(vec![version])?;
+            self.noted.borrow().news(&version).is_new.then_some(version)
+        });
+        Ok(Learnt {
+            records: version.into_iter().map(TableRecord::from).collect(),
+            relation,
+            told,
+            former: None,
+        })
+    }
+
+    /// Takes what was learnt of a table, once its records are in the log: from here on those who subscribe know of it.
+    /// Returns the relation that the table's rows are to be read by.
+    pub fn remember(&self, learnt: Learnt) -> Arc<Relation> {
+        let Learnt {
+            relation,
+            told,
+            former,
+            ..
+        } = learnt;
+        self.renames.lock().describe(relation.oid, &relation.table);
+        if let Some(told) = &told {
+            let missed = self.current.write().describe(told, former.as_ref());
+            self.missed.lock().extend(missed);
         }
-        lock(&self.renames).describe(relation.oid, &relation.table);
-        if !as_root {
-            self.remember(&settled, former);
-        }
-        Ok(relation)
+        relation
     }
 }

@@ -211,7 +211,7 @@ impl Tables {
                 (self.conninfo.clone(), Arc::clone(&self.learner), question.clone());
             let asked = self.ask(move || {
                 // One whose client has gone may still be under way.
-                let _turn = super::lock(&learner);
+                let _turn = learner.lock();
                 match asking.is_answered() {
                     true => Ok(()),
                     false => Catalog::new(conninfo).learn(&asking),
@@ -238,7 +238,7 @@ impl Tables {
     /// Has said in the log, to those who run the server, why a table that a client asked for is none of the
     /// publications'; now and then. The client hears of published tables alone, and does not wait for it.
     pub(super) fn explain(self: &Arc<Self>, wanted: &TableName) {
-        let mut explained = super::lock(&self.explained);
+        let mut explained = self.explained.lock();
         if explained.is_some_and(|at| at.elapsed() < REFRESH_INTERVAL) {
             return;
         }
@@ -247,7 +247,9 @@ impl Tables {
         tokio::spawn(async move {
             let (asker, name) = (Arc::clone(&tables), wanted.clone());
             let why = tables.ask(move || {
-                super::lock(&asker.asked)
+                asker
+                    .asked
+                    .lock()
                     .catalog
                     .why_unpublished(&asker.publications, &name)
             });

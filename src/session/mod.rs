@@ -13,6 +13,7 @@ mod perform;
 mod receive;
 mod refusal;
 mod replay;
+mod resume;
 mod snapshot;
 mod socket;
 mod subscribe;

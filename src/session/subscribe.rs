@@ -7,15 +7,16 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinError;
 
 use super::Services;
+use super::resume::{check_versions, resumed};
 use crate::event::{Relation, TableName, Timestamp};
 use crate::filter::{self, Cost, Predicate};
 use crate::log::Log;
 use crate::lsn::{Lsn, Position, Start};
-use crate::matching::{Bound, Query, Subscription, changed_message};
+use crate::matching::{Bound, Query, Subscription};
 use crate::protocol::{
     Caller, ColumnInfo, Detail, ErrorCode, ErrorMessage, Opening, ServerMessage, Subscribe, Subscribed,
 };
-use crate::schema::{Holder, RENAME_POLL};
+use crate::schema::RENAME_POLL;
 use crate::types::{Kind, moments};
 
 /// A subscription that fits its table, and where it starts.
@@ -134,10 +135,9 @@ impl Prepared {
         let mut oid = relation.oid;
         // Its past is that of the table that the stream has under the name: the database may be ahead of it.
         if let Beginning::After(from) = &mut start
-            && let Some(holder) = shared.tables.holder(&shared.history.epoch(), query.table())
+            && let Some(resumed) = resumed(&shared.history.tables().borrow(), subscribe, *from)?
         {
-            *from = since(holder, *from, subscribe)?;
-            oid = holder.oid;
+            (*from, oid) = (resumed.from, resumed.oid);
         }
         query.hold_to_key(&relation);
         let mut learnt = None;
@@ -266,19 +266,6 @@ fn is_long(subscribe: &Subscribe) -> bool {
     text.len() + filter::parameters_size(&subscribe.params) > SHORT_BYTES
 }
 
-/// Refuses a subscription that goes on from where its client was told of columns that are others now.
-fn check_versions(query: &Query, since: Option<Vec<Arc<Relation>>>) -> Result<(), ErrorMessage> {
-    let Some(since) = since else {
-        let message = format!(
-            "{} was changed too often since: resubscribe with a new snapshot",
-            query.table()
-        );
-        return Err(ErrorMessage::new(ErrorCode::SchemaChanged, message));
-    };
-    let mut changes = since.iter().filter_map(|version| changed_message(query, version));
-    changes.next().map_or(Ok(()), Err)
-}
-
 /// The texts that the database would be asked for: the texts of the predicate, as far as they are not ASCII.
 fn texts(subscribe: &Subscribe) -> String {
     let params = subscribe.params.iter().map(ToString::to_string);
@@ -299,21 +286,6 @@ fn hint(wanted: &TableName, names: &[TableName]) -> String {
     match shown.is_empty() {
         true => ": they have none".to_owned(),
         false => format!(": they have {}", shown.join(", ")),
-    }
-}
-
-/// The start of a subscription to a table that has its name only since some place: not before that.
-fn since(holder: Holder, from: Position, subscribe: &Subscribe) -> Result<Position, ErrorMessage> {
-    let since = Position::after(holder.since);
-    match subscribe.opening {
-        Opening::Changes(Start::After(_)) if from < since => {
-            let message = format!(
-                "another table was called {} before {}: resubscribe with a new snapshot",
-                subscribe.table, holder.since
-            );
-            Err(ErrorMessage::new(ErrorCode::ResumeExpired, message).with(Detail::Earliest(holder.since)))
-        }
-        _ => Ok(from.max(since)),
     }
 }
 

@@ -89,7 +89,7 @@ fn the_data_directory_is_ours_alone_whatever_the_umask_is() {
             "nobody else enters, whatever the files' modes are"
         );
         assert_eq!(
-            fs::metadata(data.join("tables.jsonl")).unwrap().mode() & 0o777,
+            fs::metadata(data.join("journal.json")).unwrap().mode() & 0o777,
             0o600
         );
     }
@@ -143,7 +143,7 @@ fn links_in_the_data_directory_lead_nowhere() {
     let precious = || fs::write(&victim, "precious").unwrap();
     precious();
     // Files that are written anew take the link's place.
-    for name in ["journal.json.new", "tables.new"] {
+    for name in ["journal.json.new", "segments/0000000000000002.seg.new"] {
         symlink(&victim, data.join(name)).unwrap();
     }
     assert!(setup.start().stop().success());
@@ -151,7 +151,7 @@ fn links_in_the_data_directory_lead_nowhere() {
     // Those that are opened are refused.
     let segments = all_in(&data.join("segments"));
     let newest = segments.iter().max().unwrap().strip_prefix(&data).unwrap();
-    let names = ["LOCK", "journal.json", "tables.jsonl"].map(Path::new);
+    let names = ["LOCK", "journal.json"].map(Path::new);
     for name in names.into_iter().chain([newest]) {
         let path = data.join(name);
         let aside = data.with_file_name("aside");

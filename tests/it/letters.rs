@@ -6,9 +6,10 @@ use std::sync::Barrier;
 use std::thread;
 
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use walcast::cluster::Shutdown;
-use walcast::lsn::Epoch;
+use walcast::log::TableHistory;
 use walcast::postgres::ConnInfo;
 use walcast::schema::Tables;
 use walcast::types::CollationQuestion;
@@ -234,9 +235,9 @@ fn in_an_encoding_whose_order_is_another_no_text_is_ordered() {
 #[test]
 fn a_collation_that_is_not_there_is_not_asked_for_again_and_again() {
     let database = Database::on_its_own_server("", &[]);
-    let dir = tempfile::tempdir().unwrap();
     let info = ConnInfo::parse(database.url()).unwrap();
-    let tables = Tables::open(info, Vec::new(), &[], dir.path(), Epoch("e".into())).unwrap();
+    let noted = watch::channel(TableHistory::default()).1;
+    let tables = Tables::new(info, Vec::new(), &[], noted);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -2,6 +2,7 @@
 //! 3056ca0: two segments, a transaction in chunks, messages, tables that were altered, renamed and replaced, a restart
 //! and a `kill -9`. `history.txt` beside it says what it holds.
 
+use std::error::Error as _;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -31,15 +32,18 @@ fn copy() -> tempfile::TempDir {
     dir
 }
 
-fn open(dir: &Path) -> (Writer, Journal) {
-    let identity = Identity {
+fn identity() -> Identity {
+    Identity {
         system_id: 7_713_350_212_176_728_388,
         database_oid: 16_384,
         database: "shop".to_owned(),
         slot: "app".to_owned(),
         timeline: 1,
-    };
-    Journal::open(dir, Options::default(), &identity).unwrap()
+    }
+}
+
+fn open(dir: &Path) -> (Writer, Journal) {
+    Journal::open(dir, Options::default(), &identity()).unwrap()
 }
 
 fn values(tuple: &Tuple<'_>) -> String {
@@ -197,7 +201,7 @@ fn the_history_of_an_earlier_version_goes_on() {
 fn tables(dir: &Path) -> Arc<Tables> {
     let (_writer, journal) = open(dir);
     let nobody = ConnInfo::parse_with("postgresql://nobody@localhost/none", |_| None).unwrap();
-    Tables::open(nobody, Vec::new(), &[], dir, journal.epoch()).unwrap()
+    Tables::new(nobody, Vec::new(), &[], journal.tables())
 }
 
 /// The newest version of the table that is called `orders` in the end.
@@ -210,14 +214,7 @@ fn orders() -> Arc<Relation> {
 fn the_names_and_columns_of_an_earlier_version_are_known() {
     let dir = copy();
     let tables = tables(dir.path());
-    let epoch = open(dir.path()).1.epoch();
-    let holder = |name: &str| {
-        let holder = tables.holder(&epoch, &TableName::new("public", name)).unwrap();
-        (holder.oid, holder.since.to_string())
-    };
-    assert_eq!(holder("orders"), (16_408, "0/1AC5C51".to_owned()));
-    assert_eq!(holder("purchases"), (16_391, "0/1AC5C51".to_owned()));
-    assert_eq!(holder("lines"), (16_398, "0/1AC5C51".to_owned()));
+    check_holders(dir.path());
     let columns = |relation: &Arc<Relation>| {
         let names = relation.columns.iter().map(|column| column.name.as_str());
         names.collect::<Vec<_>>().join(" ")
@@ -230,4 +227,94 @@ fn the_names_and_columns_of_an_earlier_version_are_known() {
     let second = "id status amount tags mood city";
     assert_eq!(since(0x192_a8a0), [first, second]);
     assert_eq!(since(0x19c_cec0), [second]);
+}
+
+/// The names of the tables are known in a directory, whatever version wrote it last.
+fn check_holders(dir: &Path) {
+    let (_writer, journal) = open(dir);
+    let noted = journal.tables();
+    let holder = |name: &str| {
+        let noted = noted.borrow();
+        let holder = noted.holder(&TableName::new("public", name)).unwrap();
+        (holder.oid, holder.since.to_string())
+    };
+    assert_eq!(holder("orders"), (16_408, "0/1AC5C51".to_owned()));
+    assert_eq!(holder("purchases"), (16_391, "0/1AC5C51".to_owned()));
+    assert_eq!(holder("lines"), (16_398, "0/1AC5C51".to_owned()));
+}
+
+/// The names of what is in a directory.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn the_log_takes_over_what_files_said_of_tables_and_an_earlier_version_is_kept_out() {
+    let dir = copy();
+    let all = tables(dir.path());
+    let versions = |tables: &Tables| tables.versions_since(16_391, Position::after(Lsn::ZERO)).unwrap();
+    assert_eq!(names(dir.path()), ["LOCK", "journal.json", "segments"]);
+    // Versions before 2 say that they do not know the format, and leave the directory alone.
+    let manifest = fs::read_to_string(dir.path().join("journal.json")).unwrap();
+    assert!(manifest.contains("\"format\": 2,"), "{manifest}");
+    assert_eq!(
+        names(&dir.path().join("segments")).len(),
+        3,
+        "a new segment says it"
+    );
+    for _ in 0..2 {
+        check_holders(dir.path());
+        assert_eq!(versions(&tables(dir.path())), versions(&all));
+        assert_eq!(names(&dir.path().join("segments")).len(), 3);
+    }
+}
+
+#[test]
+fn a_crash_while_the_log_takes_over_what_files_said_loses_nothing() {
+    let done = copy();
+    drop(open(done.path()));
+    let newest = "segments/0000000000000004.seg";
+    // The manifest is written first, then the segment, then the files are removed.
+    for (manifest, segment) in [(true, false), (true, true)] {
+        let dir = copy();
+        let take = |name: &str| assert!(fs::copy(done.path().join(name), dir.path().join(name)).is_ok());
+        if manifest {
+            take("journal.json");
+        }
+        if segment {
+            take(newest);
+            // What the files say does not count any more.
+            fs::write(dir.path().join("tables.jsonl"), "").unwrap();
+        }
+        let before = read(&open(done.path()).1, Start::Earliest);
+        check_holders(dir.path());
+        assert_eq!(read(&open(dir.path()).1, Start::Earliest), before);
+        assert_eq!(names(dir.path()), ["LOCK", "journal.json", "segments"]);
+    }
+}
+
+#[test]
+fn a_line_that_was_cut_short_does_not_count_and_a_link_is_not_followed() {
+    let dir = copy();
+    let path = dir.path().join("tables.jsonl");
+    let mut text = fs::read(&path).unwrap();
+    text.extend_from_slice(br#"{"epoch":"31d925dc8f86d86d","table":{"schema":"public","na"#);
+    fs::write(&path, text).unwrap();
+    check_holders(dir.path());
+
+    let dir = copy();
+    let path = dir.path().join("tables.jsonl");
+    let aside = dir.path().with_extension("aside");
+    fs::rename(&path, &aside).unwrap();
+    std::os::unix::fs::symlink(&aside, &path).unwrap();
+    let opened = Journal::open(dir.path(), Options::default(), &identity());
+    let error = opened.err().unwrap();
+    let cause = error.source().unwrap().to_string();
+    assert!(cause.contains("symbolic link"), "{cause}");
+    fs::remove_file(aside).unwrap();
 }

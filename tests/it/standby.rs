@@ -274,3 +274,45 @@ fn a_new_epoch_of_the_first_is_the_one_that_the_second_goes_on_with() {
     let old = json!({"id": "old", "table": "t", "from": from, "epoch": epoch});
     assert_eq!(client.subscribe_refused(old)["code"], "resume_invalid");
 }
+
+#[test]
+fn columns_that_change_places_while_the_second_stands_by_are_not_gone_on_with_there() {
+    let database = Database::new(
+        "CREATE TABLE t (id int PRIMARY KEY, a text, b text); ALTER TABLE t REPLICA IDENTITY FULL;
+         CREATE PUBLICATION pub FOR TABLE t",
+    );
+    let (one, two) = (Setup::new(&database), Setup::new(&database));
+    let first = one.start();
+    let mut client = first.connect();
+    client.subscribe_live(json!({"id": "t", "table": "t", "where": "a = 'x'"}));
+    let second = start_standby(&first, &two);
+    vouched_for(&database, &one);
+    database.sql("INSERT INTO t VALUES (1, 'x', 'y')");
+    let (place, epoch) = (
+        client.expect("tx")["position"].clone(),
+        client.hello["epoch"].clone(),
+    );
+    database.sql(
+        "ALTER TABLE t RENAME a TO c; ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME c TO b;
+         ALTER TABLE t ADD noticed int",
+    );
+    eventually("the second has found it", || {
+        let segments = std::fs::read_dir(two.data().join("segments")).unwrap();
+        let mut bytes = segments.map(|entry| std::fs::read(entry.unwrap().path()).unwrap_or_default());
+        bytes
+            .any(|bytes| bytes.windows(7).any(|window| window == b"noticed"))
+            .then_some(())
+    });
+    assert!(first.stop().success());
+    eventually("the second has taken over", || second.ready().ok());
+    let subscribe = |predicate: &str| {
+        json!({
+            "id": "t", "table": "t", "where": predicate, "columns": ["id"], "from": place, "epoch": epoch
+        })
+    };
+    let mut client = second.connect();
+    assert_eq!(client.hello["epoch"], epoch);
+    let refused = client.subscribe_refused(subscribe("a = 'x'"));
+    assert_eq!(refused["code"], "schema_changed", "{refused}");
+    client.subscribe(subscribe("id = 1"));
+}

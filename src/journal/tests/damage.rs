@@ -326,7 +326,7 @@ fn a_directory_without_a_good_identity_is_refused() {
         "",
         "{",
         "[]",
-        &good.replace("\"format\": 1", "\"format\": 2"),
+        &good.replace("\"format\": 2", "\"format\": 3"),
         &good.replace("slot", "slut"),
     ] {
         fs::write(&path, bad).unwrap();

@@ -200,7 +200,7 @@ fn one_sync_covers_all_that_was_written_before_it_began() {
     let (mut writer, journal) = bed.open().unwrap();
     let before = bed.faults.syncs.load(Ordering::SeqCst);
     {
-        let _gate = bed.faults.sync_gate.lock().unwrap();
+        let _gate = bed.faults.sync_gate.lock();
         for tx in &txs(1000, 1) {
             write_tx(&mut writer, tx).unwrap();
             writer.flush().unwrap();

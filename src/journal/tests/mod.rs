@@ -6,3 +6,4 @@ mod history;
 mod retention;
 mod spool;
 mod support;
+mod tables;

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::support::*;
 use crate::journal::Retention;
-use crate::log::{Error, Identity, Log, LogReader, LogWriter, RetentionHold};
+use crate::log::{Error, Identity, Log, LogReader, LogWriter, RetentionHold, TableHistory};
 use crate::lsn::{Epoch, Lsn, Position, Start};
 
 fn at_most(max_bytes: u64) -> Retention {
@@ -186,7 +186,9 @@ fn a_history_that_another_journal_held_up_to_there_keeps_its_name_and_none_of_ou
     let epoch = journal.epoch();
     let mut reader = journal.reader(Start::Earliest).unwrap();
     // Even our own: what lies between is missing.
-    writer.adopt_epoch(&identity(), &epoch, Lsn(5_000)).unwrap();
+    writer
+        .adopt_epoch(&identity(), &epoch, Lsn(5_000), TableHistory::default())
+        .unwrap();
     assert_eq!(
         (journal.epoch(), journal.earliest(), journal.head()),
         (epoch.clone(), Lsn(5_000), Lsn(5_000))
@@ -199,7 +201,9 @@ fn a_history_that_another_journal_held_up_to_there_keeps_its_name_and_none_of_ou
     let (mut writer, journal) = bed.open().unwrap();
     assert_eq!(journal.epoch(), epoch);
     assert_eq!(read(&journal, Start::Earliest).unwrap(), rest);
-    writer.adopt_epoch(&identity(), &other, Lsn(50_000)).unwrap();
+    writer
+        .adopt_epoch(&identity(), &other, Lsn(50_000), TableHistory::default())
+        .unwrap();
     assert_eq!((journal.epoch(), journal.epoch().number()), (other, Some(7)));
 }
 

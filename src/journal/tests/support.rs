@@ -2,10 +2,12 @@
 
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::mpsc;
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tempfile::TempDir;
 
 use super::super::files::{Disk, Entry as FileEntry, Files, LogFile};
@@ -448,7 +450,7 @@ impl LogFile for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        let _gate = self.faults.sync_gate.lock().unwrap();
+        let _gate = self.faults.sync_gate.lock();
         if self.faults.syncs_fail.load(Ordering::SeqCst) {
             return Err(io::Error::from_raw_os_error(5));
         }
