@@ -361,9 +361,10 @@ impl Tables {
         let generation = asked.catalog.last_generation();
         let types_before = self.types_changed.swap(generation, Ordering::AcqRel);
         // Types are read after the columns.
-        let read_at = match types_before == generation {
-            true => asked.catalog.read_at(),
-            false => seen,
+        let read_at = if types_before == generation {
+            asked.catalog.read_at()
+        } else {
+            seen
         };
         self.find_renames(asked, &tables)?;
         let replaced = self.current.write().replace(tables, before, seen);

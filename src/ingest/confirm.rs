@@ -113,7 +113,8 @@ pub(super) fn run(
         standbys,
         at_once,
     } = pace;
-    let (interval, at_once) = (*interval, *at_once);
+    let interval = *interval;
+    let at_once = *at_once;
     let least = if at_once { Duration::ZERO } else { MIN_INTERVAL };
     // A server may take a slot back to a lower position.
     let mut confirmed = progress.start;
@@ -127,9 +128,10 @@ pub(super) fn run(
         let shown = verifier.shown();
         let durable = journal.durable().min(shown);
         let passed = trail.walk(Instant::now(), durable, standbys.window());
-        let safe = match standbys.wait() && !asked && !at_once {
-            true => passed.unwrap_or(confirmed).max(confirmed),
-            false => durable.max(confirmed),
+        let safe = if standbys.wait() && !asked && !at_once {
+            passed.unwrap_or(confirmed).max(confirmed)
+        } else {
+            durable.max(confirmed)
         };
         let since = last_sent.map_or(interval, |at| at.elapsed());
         let written = progress.newest().min(shown).max(durable);
@@ -148,7 +150,9 @@ pub(super) fn run(
                 tracing::debug!(%error, "a status update was not sent");
                 return;
             }
-            (confirmed, told_written, last_sent) = (safe, written, Some(Instant::now()));
+            confirmed = safe;
+            told_written = written;
+            last_sent = Some(Instant::now());
             metrics.confirmed_lsn.set(safe.0);
         }
         if ended {
@@ -165,7 +169,9 @@ mod tests {
 
     #[test]
     fn a_trail_says_where_the_journal_was_a_while_ago() {
-        let (mut trail, began, window) = (Trail::default(), Instant::now(), Duration::from_secs(10));
+        let mut trail = Trail::default();
+        let began = Instant::now();
+        let window = Duration::from_secs(10);
         let at = |seconds: u64| began + Duration::from_secs(seconds);
         for second in 0..10 {
             assert_eq!(trail.walk(at(second), Lsn(second), window), None, "{second}");

@@ -95,7 +95,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// Asks whether commits wait for what is confirmed here, and says so.
     fn find_out_who_waits(&mut self, connection: &mut Connection) -> Result<(), Error> {
         let by = connection.synchronous_by()?;
-        let (is, was) = (by.is_some(), self.is_synchronous);
+        let is = by.is_some();
+        let was = self.is_synchronous;
         self.is_synchronous = is;
         self.metrics.synchronous.set(is.into());
         let words = by.map(|setting| {
@@ -115,7 +116,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
 
     /// The stream from where on nothing of it is held.
     fn start(&self) -> StartReplication {
-        let (slot, head) = (self.options.slot.clone(), self.held());
+        let slot = self.options.slot.clone();
+        let head = self.held();
         match self.options.plugin {
             Plugin::Pgoutput => {
                 let mut start = StartReplication::pgoutput(slot, head, &self.options.publications);

@@ -38,7 +38,8 @@ mod tests {
 
     #[test]
     fn it_is_looked_again_and_again_while_everything_waits() {
-        let (mut drain, began) = (Drain::default(), Instant::now());
+        let mut drain = Drain::default();
+        let began = Instant::now();
         let looks = |drain: &mut Drain, millis: std::ops::Range<u64>| {
             let due = millis.filter(|at| drain.is_due(began + Duration::from_millis(*at)));
             due.collect::<Vec<_>>()

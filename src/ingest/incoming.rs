@@ -92,7 +92,8 @@ impl Passed {
         if self.lsn.is_none_or(|lsn| lsn > shown) || (recently && !self.urgent) {
             return None;
         }
-        (self.urgent, self.noted) = (false, Some(Instant::now()));
+        self.urgent = false;
+        self.noted = Some(Instant::now());
         self.lsn.take()
     }
 }

@@ -399,7 +399,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 self.read_again(xid, end);
                 continue;
             }
-            let (head, slot) = (self.writer.head(), &self.options.slot);
+            let head = self.writer.head();
+            let slot = &self.options.slot;
             if head > failed_at || began.elapsed() >= GOOD_CONNECTION {
                 backoff = MIN_BACKOFF;
             }
@@ -467,7 +468,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         if !self.failures.is_over(received, self.writer.head()) {
             return;
         }
-        let (slot, epoch) = (&self.options.slot, self.journal.epoch());
+        let slot = &self.options.slot;
+        let epoch = self.journal.epoch();
         tracing::info!(position = %self.writer.head(), %slot, %epoch, "streaming");
         self.metrics.replication_up.set(1);
         self.metrics.replication_stuck.set(0);

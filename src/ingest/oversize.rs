@@ -165,7 +165,9 @@ mod tests {
 
     #[test]
     fn large_values_go_from_both_versions_and_the_key_stays() {
-        let (key, large, medium) = ([b'k'; 3000], [b'x'; 5000], [b'y'; 2000]);
+        let key = [b'k'; 3000];
+        let large = [b'x'; 5000];
+        let medium = [b'y'; 2000];
         let old = encoded(&[
             Value::Text(&key),
             Value::Text(b"s"),

@@ -94,9 +94,10 @@ impl Received {
         let Some(ReceivedLog { journal: log, .. }) = &self.log else {
             return head;
         };
-        match !self.is_unreadable && log.epoch() == *epoch && log.earliest() <= head {
-            true => head.max(log.head()),
-            false => head,
+        if !self.is_unreadable && log.epoch() == *epoch && log.earliest() <= head {
+            head.max(log.head())
+        } else {
+            head
         }
     }
 
@@ -191,7 +192,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         if !is_behind && !self.is_synchronous && !self.received.is_used_for_a_while() {
             return Ok(false);
         }
-        let (identity, epoch) = (self.journal.identity(), self.journal.epoch());
+        let identity = self.journal.identity();
+        let epoch = self.journal.epoch();
         self.received.begin(&identity, &epoch, head)?;
         Ok(true)
     }

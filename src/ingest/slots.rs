@@ -100,7 +100,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// True if it is a slot that can be read: it may have been created again while we run. Its confirmed position,
     /// which one that is being made does not have yet.
     fn check_kind(&self, state: &SlotState, identity: &Identity) -> Result<Option<Lsn>, Error> {
-        let (name, plugin) = (&self.options.slot, self.options.plugin.as_str());
+        let name = &self.options.slot;
+        let plugin = self.options.plugin.as_str();
         if let Some(database) = state.database.as_ref().filter(|name| **name != identity.database) {
             return Err(Error::Slot(format!(
                 "the slot {name} belongs to the database {database}, not to {}: name another slot, or drop it there if nobody \
@@ -134,7 +135,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         what: &str,
         stop: &CancellationToken,
     ) -> Result<Acquired, Error> {
-        let (name, plugin) = (&self.options.slot, self.options.plugin.as_str());
+        let name = &self.options.slot;
+        let plugin = self.options.plugin.as_str();
         let existed = self.journal.head() != Lsn::ZERO || self.sighting.is_some();
         if existed && connection.is_in_recovery()? {
             // Before version 16 a standby has no slots at all, and a failover may still be under way.
@@ -240,14 +242,15 @@ impl Waiting<'_> {
             .iter()
             .map(|blocker| format!("{} (to end it: {})", blocker.description, blocker.cure))
             .collect();
-        Ok(match list.is_empty() {
-            true => "the server waits for transactions that this role does not see: pg_stat_activity shows them to a \
+        Ok(if list.is_empty() {
+            "the server waits for transactions that this role does not see: pg_stat_activity shows them to a \
                      role with pg_read_all_stats (backend_xid), pg_prepared_xacts the prepared ones"
-                .into(),
-            false => format!(
+                .into()
+        } else {
+            format!(
                 "the server waits for transactions that have written and are still open: {}",
                 list.join("; ")
-            ),
+            )
         })
     }
 }

@@ -80,12 +80,13 @@ impl Sighting {
     /// The same, seen once more.
     fn again(self, epoch: Epoch, written: Lsn, timeline: u32) -> Sighting {
         let now = Sighting::of(epoch, written, timeline);
-        match (&self.epoch, self.timeline) == (&now.epoch, timeline) && self.written <= written {
-            true => Sighting {
+        if (&self.epoch, self.timeline) == (&now.epoch, timeline) && self.written <= written {
+            Sighting {
                 since: self.since,
                 ..now
-            },
-            false => now,
+            }
+        } else {
+            now
         }
     }
 
@@ -183,9 +184,10 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         let sighted = self.sighted_names.take().filter(|(of, _)| of == epoch);
         let (_, mut names) = sighted.unwrap_or_else(|| {
             // It may be our own, which somebody else has gone on with.
-            let names = match self.journal.epoch() == *epoch {
-                true => self.journal.tables().borrow().of_names(),
-                false => TableHistory::default(),
+            let names = if self.journal.epoch() == *epoch {
+                self.journal.tables().borrow().of_names()
+            } else {
+                TableHistory::default()
             };
             (epoch.clone(), names)
         });
@@ -210,9 +212,10 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         tracing::info!(%epoch, start = %confirmed, "going on with the history of the walcast that read the slot");
         self.pending_visibility.begin(self.tables.horizon()?);
         let known = self.journal.tables();
-        let mut tables = match self.journal.epoch() == *epoch {
-            true => known.borrow().clone(),
-            false => known.borrow().next_epoch(confirmed),
+        let mut tables = if self.journal.epoch() == *epoch {
+            known.borrow().clone()
+        } else {
+            known.borrow().next_epoch(confirmed)
         };
         if let Some((_, names)) = self.sighted_names.take().filter(|(of, _)| of == epoch) {
             names.records().for_each(|record| tables.apply(&record));

@@ -33,9 +33,10 @@ struct Reading<'a, W: LogWriter, H: Log> {
 
 impl<W: LogWriter, H: Log> FrameHandler for Reading<'_, W, H> {
     fn has_room(&mut self) -> Result<bool, Error> {
-        match self.ingest.slot_check.take() {
-            true => Err(Error::Nudged),
-            false => Ok(true),
+        if self.ingest.slot_check.take() {
+            Err(Error::Nudged)
+        } else {
+            Ok(true)
         }
     }
 
@@ -49,7 +50,8 @@ impl<W: LogWriter, H: Log> FrameHandler for Reading<'_, W, H> {
             incoming,
             translator,
         } = self;
-        (incoming.sent_at, incoming.wal_end) = (data.sent_at, data.wal_end);
+        incoming.sent_at = data.sent_at;
+        incoming.wal_end = data.wal_end;
         match translator {
             None => ingest.message(incoming, data.body, Upcoming::Frames(data.ahead), stop),
             Some(translator) => ingest.wal2json_message(translator, incoming, data.body, stop),
@@ -65,9 +67,10 @@ impl<W: LogWriter, H: Log> FrameHandler for Reading<'_, W, H> {
     }
 
     fn note_position(&mut self, lsn: Lsn, stop: &CancellationToken) -> Result<(), Error> {
-        match self.ingest.writer.in_transaction() {
-            true => Ok(()),
-            false => self.ingest.until_space(stop, |writer| writer.position(lsn)),
+        if self.ingest.writer.in_transaction() {
+            Ok(())
+        } else {
+            self.ingest.until_space(stop, |writer| writer.position(lsn))
         }
     }
 
@@ -112,9 +115,11 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             written,
             ..
         } = started;
-        let (progress, verifier) = (Progress::new(confirmed), PositionVerifier::new(written));
+        let progress = Progress::new(confirmed);
+        let verifier = PositionVerifier::new(written);
         let conninfo = self.options.conninfo.clone();
-        let (journal, metrics) = (self.journal.clone(), Arc::clone(&self.metrics));
+        let journal = self.journal.clone();
+        let metrics = Arc::clone(&self.metrics);
         let pace = Pace {
             interval: status_interval,
             standbys: self.standbys.clone(),
@@ -124,7 +129,10 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             let confirming =
                 scope.spawn(|| confirm::run(&sender, (&progress, &verifier), &journal, &metrics, &pace));
             let confirmer = confirming.thread().clone();
-            let (asking, conninfo, claims, context) = (&verifier, &conninfo, &progress, confirmer.clone());
+            let asking = &verifier;
+            let conninfo = &conninfo;
+            let claims = &progress;
+            let context = confirmer.clone();
             scope.spawn(move || asking.run(conninfo, claims, &context, false));
             let shared = (&progress, &verifier);
             let ended = self.read(&mut receiver, is_utf8, shared, stop).and_then(|()| {
@@ -158,7 +166,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
     ) -> Result<(), Error> {
         self.tables.stream_begins();
         self.spooling = false;
-        let (conninfo, metrics) = (self.options.conninfo.clone(), Arc::clone(&self.metrics));
+        let conninfo = self.options.conninfo.clone();
+        let metrics = Arc::clone(&self.metrics);
         let head = self.writer.head();
         let mut reading = Reading {
             translator: (self.options.plugin == Plugin::Wal2json).then(Translator::new),
@@ -295,19 +304,19 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             wal_end,
             ..
         } = incoming;
-        let (xid, commit) = (assembler.open_xid(), assembler.open_commit());
+        let xid = assembler.open_xid();
+        let commit = assembler.open_commit();
         let mut append = |ingest: &mut Self, changes: Changes<'_>| {
             for change in changes {
                 if counts.count(&change) && change.relation.logging.partitioned {
                     ingest.tables.read_by(change.relation);
                 }
-                let relation = match composites.are_to_ask(&change) {
-                    false => composites.known(&change, commit),
-                    true => {
-                        ingest.until_visible(visible, xid, stop)?;
-                        let note = |learnt| ingest.note_learnt(learnt, stop);
-                        composites.ask(&change, visible.renewed(), commit, note)?
-                    }
+                let relation = if composites.are_to_ask(&change) {
+                    ingest.until_visible(visible, xid, stop)?;
+                    let note = |learnt| ingest.note_learnt(learnt, stop);
+                    composites.ask(&change, visible.renewed(), commit, note)?
+                } else {
+                    composites.known(&change, commit)
                 };
                 match trimmer.cut(relation, &change.op) {
                     None => ingest.until_space(stop, |writer| writer.change(relation, &change.op))?,
@@ -393,9 +402,10 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             }
             if !waited {
                 let reason = chain(full);
-                let what = match full.is_exhaustion() {
-                    true => "the system has run out of file descriptors",
-                    false => "the journal's disk is full",
+                let what = if full.is_exhaustion() {
+                    "the system has run out of file descriptors"
+                } else {
+                    "the journal's disk is full"
                 };
                 tracing::error!(error = reason, "{what}");
                 self.readiness.unready(format!("{what}: {reason}"));

@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn one_that_is_read_again_is_over_once_it_is_past_and_several_after_a_while() {
-        let (mut streaming_pause, now) = (StreamingPause::default(), Instant::now());
+        let mut streaming_pause = StreamingPause::default();
+        let now = Instant::now();
         let at = |seconds| now + Duration::from_secs(seconds);
         assert!(streaming_pause.is_over(now, Lsn(0)) && !streaming_pause.ends(now, Lsn(0)));
         streaming_pause.past(Lsn(100), now);
@@ -84,7 +85,8 @@ mod tests {
 
     #[test]
     fn for_want_of_room_it_is_for_a_while_and_the_stream_goes_on() {
-        let (mut streaming_pause, now) = (StreamingPause::default(), Instant::now());
+        let mut streaming_pause = StreamingPause::default();
+        let now = Instant::now();
         streaming_pause.for_a_while(now);
         assert!(!streaming_pause.is_over(now, Lsn(0)));
         let later = now + LONG;

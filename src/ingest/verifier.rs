@@ -156,7 +156,8 @@ impl PositionVerifier {
 
     /// The server shuts down.
     fn believe_last_words(&self) {
-        let (shown, twice) = (self.shown(), self.said_twice.load(Ordering::Acquire));
+        let shown = self.shown();
+        let twice = self.said_twice.load(Ordering::Acquire);
         let held = self.held.load(Ordering::Acquire);
         let last = [twice, held]
             .into_iter()

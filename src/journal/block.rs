@@ -70,7 +70,9 @@ impl Block {
     pub(super) fn restart(&mut self, offset: u64, relations: Vec<Arc<Relation>>, last_mark: u64) {
         self.bytes.clear();
         self.marks.clear();
-        (self.offset, self.boundary, self.last_mark) = (offset, offset, last_mark);
+        self.offset = offset;
+        self.boundary = offset;
+        self.last_mark = last_mark;
         self.settled_relations = relations.len();
         self.relations = LocalRelations::new(relations);
         self.unsettled_tables.clear();
@@ -132,9 +134,10 @@ impl Block {
             None => self.describe(relation),
         };
         self.open();
-        let put = match oversize {
-            false => record::put_change(&mut self.bytes, relation, op),
-            true => record::put_oversize(&mut self.bytes, relation, op),
+        let put = if oversize {
+            record::put_oversize(&mut self.bytes, relation, op)
+        } else {
+            record::put_change(&mut self.bytes, relation, op)
         };
         put.ok_or(Error::TooLarge("change"))?;
         self.seq = next_seq;
@@ -264,7 +267,9 @@ impl Block {
 
     /// There is no open transaction any more.
     fn close(&mut self) {
-        (self.open, self.first_chunk, self.seq) = (None, None, 0);
+        self.open = None;
+        self.first_chunk = None;
+        self.seq = 0;
     }
 
     /// The block now ends at a boundary.

@@ -118,7 +118,8 @@ impl Error {
 
     /// A failed write: [`Error::Full`] if waiting for space can help, [`Error::Failed`] otherwise.
     pub(super) fn write(path: &Path, source: io::Error) -> Error {
-        let (path, full) = (path.to_owned(), is_full(&source));
+        let path = path.to_owned();
+        let full = is_full(&source);
         let source = Arc::new(source);
         if full {
             Error::Full { path, source }
@@ -168,9 +169,10 @@ impl From<Error> for log::Error {
 
 /// The resource that is used up.
 fn lacking(error: &io::Error) -> &'static str {
-    match is_exhaustion(error) {
-        true => "file descriptor is",
-        false => "space is",
+    if is_exhaustion(error) {
+        "file descriptor is"
+    } else {
+        "space is"
     }
 }
 

@@ -99,12 +99,13 @@ impl Manifest {
             return Ok(());
         }
         if wanted.succeeds(&self.identity) {
-            return match made_anew_will_do {
-                true => Ok(()),
-                false => Err(Error::MadeAnew {
+            return if made_anew_will_do {
+                Ok(())
+            } else {
+                Err(Error::MadeAnew {
                     dir: dir.to_owned(),
                     database: wanted.database.clone(),
-                }),
+                })
             };
         }
         Err(Error::NotOurs {

@@ -19,7 +19,7 @@ use super::error::Error;
 use super::files::{Entry, Files};
 use super::legacy;
 use super::manifest::{FORMAT, Manifest};
-use super::segment::{Beginning, Header, Sealed, Segment, scan};
+use super::segment::{Beginning, Created, Header, Sealed, Segment, scan};
 use super::shared::{Aside, Shared, State, set_aside};
 use super::sync::Syncer;
 use super::window::Window;
@@ -348,16 +348,26 @@ impl<'a> Directory<'a> {
     /// Begins the history's first segment, unless that was begun and only lacks its name: it opens with what was known
     /// of the tables before.
     fn first_segment(&self, manifest: &Manifest) -> Result<(VecDeque<Arc<Segment>>, Tail), Error> {
-        let (start, header) = (manifest.start, manifest.first_header());
+        let start = manifest.start;
+        let header = manifest.first_header();
         let created = Segment::created(self.files, &self.path, &header, &self.interner);
-        let (segment, file, tables) = match created.map_err(Error::io("read", &self.path))? {
+        let created = match created.map_err(Error::io("read", &self.path))? {
             Some(created) => created,
             None => {
                 let tables = TableHistory::default();
                 let (segment, file) = Segment::create(self.files, &self.path, &header, &tables)?;
-                (segment, file, tables)
+                Created {
+                    segment,
+                    file,
+                    tables,
+                }
             }
         };
+        let Created {
+            segment,
+            file,
+            tables,
+        } = created;
         segment.publish(self.files)?;
         let segment = Arc::new(segment);
         let tail = Tail {

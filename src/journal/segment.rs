@@ -165,6 +165,13 @@ impl Contents {
     }
 }
 
+/// A segment to which nothing was appended yet.
+pub(super) struct Created {
+    pub(super) segment: Segment,
+    pub(super) file: Arc<dyn LogFile>,
+    pub(super) tables: TableHistory,
+}
+
 impl Segment {
     pub(super) fn new(beginning: &Beginning, path: PathBuf, contents: Option<Contents>) -> Segment {
         Segment {
@@ -230,7 +237,7 @@ impl Segment {
         dir: &Path,
         header: &Header,
         interner: &Interner,
-    ) -> io::Result<Option<(Segment, Arc<dyn LogFile>, TableHistory)>> {
+    ) -> io::Result<Option<Created>> {
         let path = Segment::path(dir, header.sequence);
         let file = match files.open(&draft(&path)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -247,7 +254,11 @@ impl Segment {
         Ok(scan.broken.is_none().then(|| {
             let segment = Segment::new(&beginning, path, Some(scan.contents));
             segment.keep(&file);
-            (segment, file, scan.tables)
+            Created {
+                segment,
+                file,
+                tables: scan.tables,
+            }
         }))
     }
 
@@ -311,7 +322,8 @@ pub(super) fn scan(
     limit: u64,
     interner: &Interner,
 ) -> io::Result<Scan> {
-    let (header, start) = (&beginning.header, beginning.end());
+    let header = &beginning.header;
+    let start = beginning.end();
     let mut scanner = Scanner {
         interner,
         start,
@@ -341,7 +353,10 @@ pub(super) fn scan(
         let mut broken = bytes.is_empty().then_some("a record is cut short");
         while let (None, Some((frame, after))) = (broken, Frame::split(rest)) {
             match scanner.record(&frame, offset) {
-                Ok(()) => (offset, rest) = (offset + frame.len() as u64, after),
+                Ok(()) => {
+                    offset += frame.len() as u64;
+                    rest = after;
+                }
                 Err(malformed) => broken = Some(malformed.0),
             }
         }

@@ -131,7 +131,8 @@ impl Syncer {
     pub(super) fn settled(&self, lsn: Lsn) {
         let mut state = self.state.lock();
         state.turn += 1;
-        (state.target, state.written) = (None, lsn);
+        state.target = None;
+        state.written = lsn;
         self.publish(lsn);
     }
 
@@ -145,7 +146,8 @@ impl Syncer {
     pub(super) fn sync_now(&self, timeout: Duration) -> Result<Lsn, log::Error> {
         let deadline = Instant::now() + timeout;
         let mut state = self.state.lock();
-        let (wanted, turn) = (state.written, state.turn);
+        let wanted = state.written;
+        let turn = state.turn;
         loop {
             self.check()?;
             let durable = self.durable();

@@ -95,7 +95,8 @@ impl Writer {
                 tracing::warn!(error = %e, path = %old.path.display(), "cannot remove a journal segment");
             }
         }
-        (self.head, self.last_transaction) = (start, start);
+        self.head = start;
+        self.last_transaction = start;
         let start = segment.start;
         self.go_on(segment, file, start);
         Ok(())
@@ -137,7 +138,8 @@ impl Writer {
 
     /// Hands the block, which is in the file now, to the readers and to the syncing thread.
     fn publish(&mut self) {
-        let (offset, bytes) = (self.block.offset(), self.block.take());
+        let offset = self.block.offset();
+        let bytes = self.block.take();
         let len = bytes.len() as u64;
         if let Some(contents) = &mut *self.segment.contents.lock() {
             contents.marks.append(&mut self.block.take_marks());
@@ -217,7 +219,8 @@ impl Writer {
         };
         self.visible_relations = relations.len();
         self.block.restart(end, relations, last_mark);
-        (self.segment, self.file) = (segment, file);
+        self.segment = segment;
+        self.file = file;
     }
 
     fn create(
@@ -271,7 +274,8 @@ impl LogWriter for Writer {
             });
         }
         self.block.commit(transaction);
-        (self.head, self.last_transaction) = (transaction.end, transaction.end);
+        self.head = transaction.end;
+        self.last_transaction = transaction.end;
         self.flush_if_due()
     }
 

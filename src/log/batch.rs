@@ -221,7 +221,9 @@ impl<'a> Changes<'a> {
 
     fn raw(&mut self) -> Result<RawChange<'a>, Malformed> {
         let (raw, rest) = RawChange::split(self.rest)?;
-        (self.rest, self.seq, self.left) = (rest, self.seq.saturating_add(1), self.left - 1);
+        self.rest = rest;
+        self.seq = self.seq.saturating_add(1);
+        self.left -= 1;
         if self.left == 0 && !rest.is_empty() {
             return Err(Malformed("a part holds more than its changes"));
         }
@@ -286,7 +288,8 @@ mod tests {
     /// A commit's payload of that many changes, which are said to be these.
     fn commit(count: u32, changes: &[u8]) -> Vec<u8> {
         let mut payload = [&[0; 4][..], &count.to_le_bytes(), changes].concat();
-        let (commit, end) = (Lsn(1), Lsn(2));
+        let commit = Lsn(1);
+        let end = Lsn(2);
         record::put_transaction(
             &mut payload,
             &Transaction {

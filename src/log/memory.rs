@@ -75,7 +75,8 @@ impl MemoryLog {
 
     /// Appends what is noted of a table.
     pub(crate) fn note_table(&self, record: &TableRecord) {
-        let (end, mut records) = (self.head(), Vec::new());
+        let end = self.head();
+        let mut records = Vec::new();
         record.encode(&mut records);
         self.messages().push(Message {
             end,
@@ -90,7 +91,8 @@ impl MemoryLog {
 
     /// Takes what the messages say of tables that came since.
     fn follow(&self) {
-        let (messages, mut followed) = (self.messages(), self.0.followed.lock());
+        let messages = self.messages();
+        let mut followed = self.0.followed.lock();
         for message in messages.iter().skip(*followed) {
             let (frame, _) = Frame::split(&message.records).unwrap();
             if let Ok(record) = frame.table() {

@@ -97,7 +97,8 @@ mod tests {
 
     #[test]
     fn ids_have_epochs() {
-        let (before, after) = (0xffff_fff0_u32, 0x10_u32);
+        let before = 0xffff_fff0_u32;
+        let after = 0x10_u32;
         // Two epochs on, just before a third begins.
         let snapshot = "12884901880:12884901880:".parse::<PgSnapshot>().unwrap();
         assert!(snapshot.sees(before));

@@ -60,7 +60,8 @@ fn note(history: &mut TableHistory, version: TableVersion) -> News {
 fn read_back(history: &TableHistory) -> TableHistory {
     let mut bytes = Vec::new();
     history.records().for_each(|record| record.encode(&mut bytes));
-    let (mut read, mut rest) = (TableHistory::default(), &bytes[..]);
+    let mut read = TableHistory::default();
+    let mut rest = &bytes[..];
     while let Some((frame, behind)) = Frame::split(rest) {
         assert!(frame.is_intact());
         read.apply(&TableRecord::parse(frame.kind, frame.payload).unwrap());
@@ -72,7 +73,8 @@ fn read_back(history: &TableHistory) -> TableHistory {
 
 #[test]
 fn a_name_begins_anew_when_another_table_takes_it() {
-    let (t, u) = (TableName::new("public", "t"), TableName::new("a.b", "u"));
+    let t = TableName::new("public", "t");
+    let u = TableName::new("a.b", "u");
     let holder = |oid, since| {
         let since = Lsn(since);
         Some(Holder { oid, since })
@@ -105,17 +107,15 @@ fn a_client_is_compared_with_what_it_may_have_been_told_of_and_all_since() {
         &[("b", 1), ("a", 2)],
         &[("b", 1), ("a", 2), ("c", 3)],
     ];
-    let (old, new, change) = (
-        News::default(),
-        News {
-            is_new: true,
-            is_change: false,
-        },
-        News {
-            is_new: true,
-            is_change: true,
-        },
-    );
+    let old = News::default();
+    let new = News {
+        is_new: true,
+        is_change: false,
+    };
+    let change = News {
+        is_new: true,
+        is_change: true,
+    };
     let mut history = TableHistory::default();
     assert_eq!(
         note(&mut history, version(10, 1, ab)),

@@ -86,7 +86,8 @@ impl PendingVisibility {
     /// Has no snapshot be used that does not see all of these: their place in the journal is not known.
     pub fn require(&self, before: Option<Horizon>) {
         let mut entries = self.lock();
-        (entries.before, entries.past) = (before, None);
+        entries.before = before;
+        entries.past = None;
     }
 
     fn lock(&self) -> MutexGuard<'_, Entries> {
@@ -100,7 +101,8 @@ impl Entries {
         let first = self.taking.first().copied().unwrap_or(self.next);
         self.leaving.retain(|&(since, _)| first < since);
         if self.past.is_some_and(|since| since <= first) {
-            (self.before, self.past) = (None, None);
+            self.before = None;
+            self.past = None;
         }
     }
 }
@@ -171,7 +173,8 @@ mod tests {
         pending_visibility.note(Lsn(100), 10);
         let (before, after): (PgSnapshot, PgSnapshot) =
             ("10:11:10".parse().unwrap(), "11:11:".parse().unwrap());
-        let (first, second) = (pending_visibility.taking(), pending_visibility.taking());
+        let first = pending_visibility.taking();
+        let second = pending_visibility.taking();
         // The one that was taken later is the first to ask.
         let later = pending_visibility.taking();
         assert_eq!(later.start(Lsn(100), &after), Some(Lsn(100)));

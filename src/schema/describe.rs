@@ -114,12 +114,11 @@ impl Tables {
         let as_root = matches!(described, Described::AsRoot(_));
         let relation = Arc::new(described.into_relation());
         // Whoever subscribes now is told of the columns that the table has now.
-        let (seen, settled) = match relation.is_uncertain() {
-            true => {
-                let (seen, settled) = catalog.settled(&relation);
-                (seen, Arc::new(settled))
-            }
-            false => (commit, Arc::clone(&relation)),
+        let (seen, settled) = if relation.is_uncertain() {
+            let (seen, settled) = catalog.settled(&relation);
+            (seen, Arc::new(settled))
+        } else {
+            (commit, Arc::clone(&relation))
         };
         drop(catalog);
         let told = (!as_root).then_some(settled);

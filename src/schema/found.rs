@@ -110,7 +110,8 @@ mod tests {
 
     #[test]
     fn what_was_found_is_known_beside_the_log_until_that_says_it() {
-        let (mut found, mut noted) = (Found::default(), TableHistory::default());
+        let mut found = Found::default();
+        let mut noted = TableHistory::default();
         assert!(!found.take(&noted, version(10, 1)), "there was nothing before it");
         assert!(!found.take(&noted, version(20, 1)));
         assert!(found.take(&noted, version(30, 2)));
@@ -133,7 +134,8 @@ mod tests {
 
     #[test]
     fn of_a_log_that_takes_nothing_no_more_is_kept_than_it_would_keep() {
-        let (mut found, noted) = (Found::default(), TableHistory::default());
+        let mut found = Found::default();
+        let noted = TableHistory::default();
         for number in 1..100_i16 {
             found.take(&noted, version(10 * u64::from(number.unsigned_abs()), number));
         }

@@ -140,7 +140,8 @@ impl Tables {
         if text.is_ascii() || self.is_utf8.load(Ordering::Acquire) {
             return Ok(true);
         }
-        let (conninfo, text) = (self.conninfo.clone(), text.to_owned());
+        let conninfo = self.conninfo.clone();
+        let text = text.to_owned();
         let (is_utf8, can_hold) = self
             .ask(move || {
                 let mut connection = Connection::connect(&conninfo, Purpose::Query)?;
@@ -207,14 +208,16 @@ impl Tables {
             {
                 return Err(AskError::Shared(Arc::clone(&failed.error)));
             }
-            let (conninfo, learner, asking) =
-                (self.conninfo.clone(), Arc::clone(&self.learner), question.clone());
+            let conninfo = self.conninfo.clone();
+            let learner = Arc::clone(&self.learner);
+            let asking = question.clone();
             let asked = self.ask(move || {
                 // One whose client has gone may still be under way.
                 let _turn = learner.lock();
-                match asking.is_answered() {
-                    true => Ok(()),
-                    false => Catalog::new(conninfo).learn(&asking),
+                if asking.is_answered() {
+                    Ok(())
+                } else {
+                    Catalog::new(conninfo).learn(&asking)
                 }
             });
             if let Err(error) = asked.await {
@@ -243,9 +246,11 @@ impl Tables {
             return;
         }
         *explained = Some(Instant::now());
-        let (tables, wanted) = (Arc::clone(self), wanted.clone());
+        let tables = Arc::clone(self);
+        let wanted = wanted.clone();
         tokio::spawn(async move {
-            let (asker, name) = (Arc::clone(&tables), wanted.clone());
+            let asker = Arc::clone(&tables);
+            let name = wanted.clone();
             let why = tables.ask(move || {
                 asker
                     .asked
@@ -256,7 +261,8 @@ impl Tables {
             match why.await {
                 Ok(Unpublished { what, cure, .. }) => {
                     let cure = cure.map(|cure| cure.replace('\n', " "));
-                    let (table, what) = (wanted.to_string(), Excerpt::of(&what, 2 * CLIENT_CHARS));
+                    let table = wanted.to_string();
+                    let what = Excerpt::of(&what, 2 * CLIENT_CHARS);
                     tracing::info!(table = %Excerpt::new(&table), cure, "a client asked for a table that is not published: {what}");
                 }
                 Err(error) => tracing::debug!(%error, "it was not asked why a table is not published"),

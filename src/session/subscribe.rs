@@ -137,7 +137,8 @@ impl Prepared {
         if let Beginning::After(from) = &mut start
             && let Some(resumed) = resumed(&shared.history.tables().borrow(), subscribe, *from)?
         {
-            (*from, oid) = (resumed.from, resumed.oid);
+            *from = resumed.from;
+            oid = resumed.oid;
         }
         query.hold_to_key(&relation);
         let mut learnt = None;

@@ -281,17 +281,16 @@ fn columns_that_change_places_while_the_second_stands_by_are_not_gone_on_with_th
         "CREATE TABLE t (id int PRIMARY KEY, a text, b text); ALTER TABLE t REPLICA IDENTITY FULL;
          CREATE PUBLICATION pub FOR TABLE t",
     );
-    let (one, two) = (Setup::new(&database), Setup::new(&database));
+    let one = Setup::new(&database);
+    let two = Setup::new(&database);
     let first = one.start();
     let mut client = first.connect();
     client.subscribe_live(json!({"id": "t", "table": "t", "where": "a = 'x'"}));
     let second = start_standby(&first, &two);
     vouched_for(&database, &one);
     database.sql("INSERT INTO t VALUES (1, 'x', 'y')");
-    let (place, epoch) = (
-        client.expect("tx")["position"].clone(),
-        client.hello["epoch"].clone(),
-    );
+    let place = client.expect("tx")["position"].clone();
+    let epoch = client.hello["epoch"].clone();
     database.sql(
         "ALTER TABLE t RENAME a TO c; ALTER TABLE t RENAME b TO a; ALTER TABLE t RENAME c TO b;
          ALTER TABLE t ADD noticed int",

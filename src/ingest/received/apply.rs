@@ -48,9 +48,11 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             ..
         } = started;
         let journal = log.journal.clone();
-        let (progress, verifier) = (Progress::new(confirmed), PositionVerifier::new(written));
+        let progress = Progress::new(confirmed);
+        let verifier = PositionVerifier::new(written);
         let read = AtomicU64::new(self.writer.head().0);
-        let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
+        let metrics = Arc::clone(&self.metrics);
+        let readiness = self.readiness.clone();
         let options = Arc::clone(&self.options);
         let pace = Pace {
             interval: status_interval,
@@ -63,8 +65,10 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             let confirming =
                 scope.spawn(|| confirm::run(&sender, (&progress, &verifier), &journal, &metrics, &pace));
             let confirmer = confirming.thread().clone();
-            let (asking, conninfo, claims, context) =
-                (&verifier, &options.conninfo, &progress, confirmer.clone());
+            let asking = &verifier;
+            let conninfo = &options.conninfo;
+            let claims = &progress;
+            let context = confirmer.clone();
             scope.spawn(move || asking.run(conninfo, claims, &context, true));
             let receiving = Receiving {
                 log: &mut log,
@@ -80,7 +84,9 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 max_ahead: options.max_spool_bytes,
                 waiting: [reader.clone(), confirmer.clone()],
             };
-            let (receiver, over, reader) = (&mut receiver, &over, &reader);
+            let receiver = &mut receiver;
+            let over = &over;
+            let reader = &reader;
             let receiving = scope.spawn(move || {
                 let received = receiving.run(receiver, over);
                 over.cancel();

@@ -106,9 +106,10 @@ impl Receiving<'_> {
     ) -> Result<(), Error> {
         let is_pgoutput = self.plugin == Plugin::Pgoutput;
         // What cannot be read is not confirmed.
-        let boundary = match is_pgoutput {
-            true => Boundary::of_pgoutput(body)?,
-            false => Boundary::of_wal2json(body)?,
+        let boundary = if is_pgoutput {
+            Boundary::of_pgoutput(body)?
+        } else {
+            Boundary::of_wal2json(body)?
         };
         if let Some(table) = Boundary::described(body).filter(|_| is_pgoutput) {
             state.described.insert(table, body.to_vec());

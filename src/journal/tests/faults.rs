@@ -33,7 +33,8 @@ fn a_full_disk_loses_nothing_and_goes_on_when_there_is_space() {
         }
         was_full |= taken(writer.flush());
         assert!(was_full);
-        let (head, seen) = (journal.head().0, read(&journal, Start::Earliest).unwrap());
+        let head = journal.head().0;
+        let seen = read(&journal, Start::Earliest).unwrap();
         assert_eq!(
             seen,
             all.iter()

@@ -67,9 +67,11 @@ fn segments_go_by_age_but_not_beyond_a_pin() {
         max_bytes: None,
         max_age: Some(Duration::from_secs(3600)),
     };
-    let (now, later) = (SystemTime::now(), SystemTime::now() + Duration::from_secs(4000));
+    let now = SystemTime::now();
+    let later = now + Duration::from_secs(4000);
     assert_eq!(journal.retain(&hour, now).unwrap(), 0);
-    let (pin, loose) = (journal.hold(Lsn(0)), journal.hold(Lsn(30_000)));
+    let pin = journal.hold(Lsn(0));
+    let loose = journal.hold(Lsn(30_000));
     assert_eq!(journal.retain(&hour, later).unwrap(), 0);
     pin.advance(Lsn(10_000));
     pin.advance(Lsn(5_000));
@@ -114,7 +116,8 @@ fn what_was_set_aside_goes_first() {
     assert_eq!(opened.1.recovery().set_aside.len(), 2);
     drop(opened);
     let (_writer, journal) = bed.open().unwrap();
-    let (size, earliest) = (journal.size_bytes(), journal.earliest());
+    let size = journal.size_bytes();
+    let earliest = journal.earliest();
     journal.retain(&at_most(size - 1), SystemTime::now()).unwrap();
     journal
         .retain(&at_most(journal.size_bytes() - 1), SystemTime::now())
@@ -129,7 +132,8 @@ fn a_new_epoch_replaces_the_history() {
     let bed = Bed::new(small());
     let (mut writer, journal) = bed.open().unwrap();
     write_all(&mut writer, &txs(100, 2));
-    let (old_epoch, old_files) = (journal.epoch(), bed.segments());
+    let old_epoch = journal.epoch();
+    let old_files = bed.segments();
     let old: Vec<_> = old_files
         .iter()
         .map(|path| (path.clone(), fs::read(path).unwrap()))
@@ -213,7 +217,8 @@ fn a_crash_in_the_middle_of_a_new_epoch_leaves_the_old_history_or_the_new() {
     let (mut writer, journal) = bed.open().unwrap();
     write_all(&mut writer, &txs(100, 2));
     let manifest = bed.dir.path().join("journal.json");
-    let (old_manifest, old_files) = (fs::read(&manifest).unwrap(), bed.segments());
+    let old_manifest = fs::read(&manifest).unwrap();
+    let old_files = bed.segments();
     let old: Vec<_> = old_files
         .iter()
         .map(|path| (path.clone(), fs::read(path).unwrap()))

@@ -65,7 +65,9 @@ fn a_part_is_rolled_back_with_everything_after_its_start() {
 fn a_parent_that_writes_after_its_child_is_rolled_back_with_it() {
     let (_bed, mut spools) = bed();
     // The IDs of subtransactions start again at the end of 32 bits.
-    let (parent, child, later) = (u32::MAX, 3, 4);
+    let parent = u32::MAX;
+    let child = 3;
+    let later = 4;
     for (part, message) in [(1, "a"), (child, "b"), (parent, "c"), (later, "d")] {
         spools.append(1, part, &[message.as_bytes()]).unwrap();
     }

@@ -153,8 +153,10 @@ pub(super) fn write_change(
     relations: &[Arc<Relation>],
     change: &Change,
 ) -> Result<(), Error> {
-    let (old, new) = (encoded(&change.old), encoded(&change.new));
-    let (old, new) = (Tuple::parse(&old).unwrap().0, Tuple::parse(&new).unwrap().0);
+    let old = encoded(&change.old);
+    let new = encoded(&change.new);
+    let old = Tuple::parse(&old).unwrap().0;
+    let new = Tuple::parse(&new).unwrap().0;
     let op = match change.kind {
         0 => Op::Insert { new },
         1 => Op::Update { old: None, new },
@@ -360,11 +362,12 @@ impl Faults {
 
 impl Faults {
     fn descriptor(&self) -> io::Result<()> {
-        match self.descriptors_end.load(Ordering::SeqCst) {
-            true => Err(io::Error::from_raw_os_error(
+        if self.descriptors_end.load(Ordering::SeqCst) {
+            Err(io::Error::from_raw_os_error(
                 rustix::io::Errno::MFILE.raw_os_error(),
-            )),
-            false => Ok(()),
+            ))
+        } else {
+            Ok(())
         }
     }
 }

@@ -95,7 +95,7 @@ proptest! {
     fn whatever_happens_the_log_says_everything_that_was_noted(steps in proptest::collection::vec(step(), 1..40)) {
         let bed = Bed::new(tiny());
         let (mut writer, mut journal) = bed.open().unwrap();
-        let (mut last, mut all) = (0, Vec::<Tx>::new());
+        let mut last = 0; let mut all = Vec::<Tx>::new();
         for step in steps {
             match step {
                 Step::Transaction { rows, is_lost } => {
