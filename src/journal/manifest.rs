@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::error::Error;
 use super::files::{Files, read_up_to, write_all_at};
-use super::segment::Header;
+use super::header::Header;
 use crate::log::Identity;
 use crate::lsn::{Epoch, Lsn};
 

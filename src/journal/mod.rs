@@ -26,6 +26,7 @@ mod directory;
 mod error;
 mod files;
 mod handle;
+mod header;
 mod in_progress;
 mod legacy;
 mod manifest;

@@ -281,7 +281,7 @@ fn who_waits_for_the_disk_gives_its_other_tasks_away() {
     write_all(&mut writer, &all);
     bed.faults.disk_is_slow.store(true, Ordering::SeqCst);
     let (go_on, gate) = mpsc::channel();
-    *bed.faults.read_gate.lock().unwrap() = Some(gate);
+    *bed.faults.read_gate.lock() = Some(gate);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .build()

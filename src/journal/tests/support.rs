@@ -421,7 +421,7 @@ struct FaultyFile {
 impl LogFile for FaultyFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.faults.slow_reads.fetch_add(1, Ordering::SeqCst);
-        if let Some(gate) = self.faults.read_gate.lock().unwrap().take() {
+        if let Some(gate) = self.faults.read_gate.lock().take() {
             gate.recv_timeout(Duration::from_secs(60)).unwrap();
         }
         self.file.read_at(buffer, offset)
