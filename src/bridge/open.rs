@@ -48,9 +48,10 @@ pub(super) async fn open_once_there(
         };
         let words = format!("{error:#}").replace("\n    ", "; ");
         if words != said {
+            // Whoever asks by then hears the reason.
+            readiness.unready(format!("waiting for the database server: {words}"));
             waiting();
             tracing::warn!("waiting for the database server: {words}");
-            readiness.unready(format!("waiting for the database server: {words}"));
             said = words;
         }
         tokio::time::sleep(SERVER_PAUSE).await;
