@@ -258,6 +258,8 @@ pub(super) enum Value {
     Clock(Clock),
     /// `… COLLATE "C"`
     Collate(Box<Operand>),
+    /// `claim('a.b')`: the path of a claim.
+    Claim(String),
 }
 
 /// A reading of the clock, which is one thing for a whole statement.

@@ -247,6 +247,8 @@ impl<'a> Binder<'a> {
             Value::Array(elements) => functions::array(self.terms(elements)?, offset)?,
             // It was worked out before.
             Value::Clock(_) => return Err(Error::unsupported("the clock here", offset)),
+            // Values were put in its place before.
+            Value::Claim(_) => return Err(Error::unsupported("a claim without a caller", offset)),
             Value::Collate(operand) => self.collated(operand)?,
             Value::Part { of, extraction, key } => part(self.term(of)?, *extraction, self.term(key)?)?,
         };

@@ -89,7 +89,7 @@ impl Node {
             Node::Columns { left, right, .. } => left.cost() + right.cost(),
             Node::In { left, values, .. } => left.cost() + values_cost(values),
             Node::Leaf(leaf) => leaf.cost(),
-            Node::Is { node, .. } => node.cost(),
+            Node::Is { node, .. } | Node::Certain { node, .. } => node.cost(),
             Node::And(nodes) | Node::Or(nodes) => nodes.iter().map(Node::cost).sum(),
         }
     }

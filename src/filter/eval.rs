@@ -48,6 +48,10 @@ pub(super) fn eval(node: &Node, row: &Look<'_>) -> Possible {
             let is = eval(node, row).is((*truth).into());
             if *negated { is.not() } else { is }
         }
+        Node::Certain { node, negated } => {
+            let is_certain = eval_condition(node, row).certain();
+            if *negated { is_certain.not() } else { is_certain }
+        }
         Node::And(nodes) => all(nodes, row),
         Node::Or(nodes) => any(nodes, row),
     }

@@ -81,6 +81,30 @@ impl Matcher {
         }
     }
 
+    /// The matcher of what is certainly in this one's result: where that cannot be told, the row is not.
+    pub fn certain(&self) -> Matcher {
+        Matcher::new(self.node.clone().certain())
+    }
+
+    /// The matcher of what is in the results of all.
+    pub fn all_of(matchers: impl IntoIterator<Item = Matcher>) -> Matcher {
+        Matcher::new(Node::and(
+            matchers.into_iter().map(|matcher| matcher.node).collect(),
+        ))
+    }
+
+    /// The matcher of what is in the result of any.
+    pub fn any_of(matchers: impl IntoIterator<Item = Matcher>) -> Matcher {
+        Matcher::new(Node::or(
+            matchers.into_iter().map(|matcher| matcher.node).collect(),
+        ))
+    }
+
+    /// True if no row is in the result, whatever it holds.
+    pub fn is_empty(&self) -> bool {
+        matches!(self.node, Node::Constant(Truth::False | Truth::Null))
+    }
+
     /// True if the row is in the result. Allocates nothing but for letters that change and numbers that are converted.
     pub fn eval(&self, row: &Row<'_>) -> Verdict {
         Verdict::of(eval_condition(&self.node, &Look::new(*row, &Work::unlimited())))
@@ -161,6 +185,12 @@ pub(super) struct Source {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) enum Node {
     Constant(Truth),
+    /// True if an expression is certainly true, else false: also where the log does not tell, and where the expression
+    /// fails. Policies are such, and are asked first.
+    Certain {
+        node: Box<Node>,
+        negated: bool,
+    },
     /// `IS [NOT] NULL`
     IsNull {
         column: usize,
@@ -243,6 +273,20 @@ impl Node {
         }
     }
 
+    /// True where the expression certainly is, else false.
+    pub(super) fn certain(self) -> Node {
+        match self {
+            Node::Constant(truth) => Node::Constant(Truth::from(truth == Truth::True)),
+            // A conjunction is certainly true where all of its parts are, and each of them is found by itself.
+            Node::And(nodes) => Node::and(nodes.into_iter().map(Node::certain).collect()),
+            node @ Node::Certain { .. } => node,
+            node => Node::Certain {
+                node: Box::new(node),
+                negated: false,
+            },
+        }
+    }
+
     /// The expression that is true where this one is false, and null where it is null.
     pub(super) fn negated(self) -> Node {
         match self {
@@ -296,6 +340,10 @@ impl Node {
                 truth,
                 negated: !negated,
             },
+            Node::Certain { node, negated } => Node::Certain {
+                node,
+                negated: !negated,
+            },
             Node::And(nodes) => Node::or(nodes.into_iter().map(Node::negated).collect()),
             Node::Or(nodes) => Node::and(nodes.into_iter().map(Node::negated).collect()),
         }
@@ -318,7 +366,7 @@ impl Node {
             Node::Compare { left, .. } | Node::In { left, .. } => values.push(left.column),
             Node::Columns { left, right, .. } => values.extend([left.column, right.column]),
             Node::Leaf(leaf) => leaf.columns(values),
-            Node::Is { node, .. } => node.columns(nulls, values),
+            Node::Is { node, .. } | Node::Certain { node, .. } => node.columns(nulls, values),
             Node::And(nodes) | Node::Or(nodes) => {
                 nodes.iter().for_each(|node| node.columns(nulls, values));
             }

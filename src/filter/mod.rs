@@ -9,6 +9,7 @@ mod arrays;
 mod ast;
 mod bind;
 mod casts;
+mod claims;
 mod clock;
 mod collations;
 mod compare;

@@ -7,6 +7,7 @@ use sqlparser::ast::{
 
 use super::Error;
 use super::ast::{Clock, Function, Operand, Value};
+use super::claims;
 use super::hints;
 use super::lex::is_reserved;
 use super::parse::Checker;
@@ -129,6 +130,9 @@ impl Checker<'_> {
                 }
             };
         }
+        if name == claims::NAME {
+            return self.claim(function, offset);
+        }
         let known = Function::ALL.into_iter().find(|known| known.as_str() == name);
         let known = known.ok_or_else(unsupported)?;
         let arguments = arguments_of(function).ok_or_else(unsupported)?;
@@ -141,6 +145,30 @@ impl Checker<'_> {
             function: known,
             arguments: arguments.collect::<Result<_, _>>()?,
         })
+    }
+
+    /// `claim('path')`
+    fn claim(&self, function: &SqlFunction, offset: usize) -> Result<Value, Error> {
+        if !self.is_policy {
+            return Err(Error::unsupported(
+                "claim(), which stands in policies only,",
+                offset,
+            ));
+        }
+        let path = match arguments_of(function).as_deref() {
+            Some(&[Sql::Value(value)]) => match &value.value {
+                SqlValue::SingleQuotedString(path) => Some(path),
+                _ => None,
+            },
+            _ => None,
+        };
+        let path = path.filter(|path| !path.is_empty()).ok_or_else(|| {
+            Error::syntax(
+                "claim takes the path of a claim as a quoted literal, as in claim('app.tenant')",
+                offset,
+            )
+        })?;
+        Ok(Value::Claim(path.clone()))
     }
 
     fn column(&self, names: &[Ident]) -> Result<Value, Error> {

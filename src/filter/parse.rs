@@ -60,6 +60,11 @@ impl Predicate {
 
     /// Parses a predicate within these limits.
     pub fn parse_within(text: &str, limits: &Limits) -> Result<Predicate, Error> {
+        Predicate::parse_as(text, limits, false)
+    }
+
+    /// Parses a predicate; one of a policy may have claims.
+    pub(super) fn parse_as(text: &str, limits: &Limits, is_policy: bool) -> Result<Predicate, Error> {
         if text.len() > limits.max_text_bytes {
             return Err(Error::TooLarge {
                 of: "bytes",
@@ -95,6 +100,7 @@ impl Predicate {
             limits,
             nodes: 0,
             collates: false,
+            is_policy,
         };
         let root = checker.boolean(&sql, 1)?;
         Ok(Predicate {
@@ -160,6 +166,8 @@ pub(super) struct Checker<'a> {
     nodes: usize,
     /// True if there is a `COLLATE "C"`.
     pub(super) collates: bool,
+    /// True if there may be claims.
+    pub(super) is_policy: bool,
 }
 
 impl Checker<'_> {

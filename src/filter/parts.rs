@@ -208,7 +208,7 @@ fn of_node(node: &Node, each: &mut impl FnMut(&Arc<Part>)) {
         | Node::Columns { .. }
         | Node::In { .. } => {}
         Node::Leaf(leaf) => of_leaf(leaf, each),
-        Node::Is { node, .. } => of_node(node, each),
+        Node::Is { node, .. } | Node::Certain { node, .. } => of_node(node, each),
         Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| of_node(node, each)),
     }
 }

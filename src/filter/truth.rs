@@ -49,6 +49,11 @@ impl Possible {
         self.0 & other.0 != 0
     }
 
+    /// True where these values say nothing else, else false.
+    pub(super) fn certain(self) -> Possible {
+        Truth::from(self == Possible::TRUE).into()
+    }
+
     /// The same with false in the place of null.
     pub(super) const fn null_is_false(self) -> Possible {
         Possible((self.0 & !Possible::NULL.0) | (self.0 & Possible::NULL.0) >> 1)

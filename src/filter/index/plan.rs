@@ -41,11 +41,21 @@ pub(super) fn conjunctions(entry: u32, records: &Records, sources: &mut Sources)
             comparison,
             source,
             place,
+        }
+        | Test::CertainCompare {
+            comparison,
+            source,
+            place,
         } => {
             let bits = place.get();
             compare(comparison, source, bits, Key { bits, exact: true })
         }
         Test::Value {
+            comparison,
+            source,
+            value,
+        }
+        | Test::CertainValue {
             comparison,
             source,
             value,
@@ -108,6 +118,8 @@ impl Expression<'_> {
                 truth: Truth::True,
                 negated: false,
             } => self.conjunctions(node, true),
+            // What is null or fails is not true.
+            Node::Certain { node, negated: false } => self.conjunctions(node, false),
             // Null beside a failure is a failure.
             Node::And(nodes) if null_counts && nodes.iter().any(may_fail) => None,
             Node::And(nodes) => {
@@ -172,7 +184,8 @@ pub(super) fn held(node: &Node, each: &mut impl FnMut(&Scalar, bool)) {
             node,
             truth: Truth::True,
             negated: false,
-        } => held(node, each),
+        }
+        | Node::Certain { node, negated: false } => held(node, each),
         Node::And(nodes) | Node::Or(nodes) => nodes.iter().for_each(|node| held(node, each)),
         _ => {}
     }

@@ -28,8 +28,25 @@ pub(super) enum Test {
         source: SourceId,
         value: u32,
     },
+    /// The same where only what is certainly true counts: [`Node::Certain`].
+    CertainCompare {
+        comparison: Comparison,
+        source: SourceId,
+        place: Place,
+    },
+    CertainValue {
+        comparison: Comparison,
+        source: SourceId,
+        value: u32,
+    },
     /// The expression of this number.
     Shared(u32),
+}
+
+impl Test {
+    fn is_certain(&self) -> bool {
+        matches!(self, Test::CertainCompare { .. } | Test::CertainValue { .. })
+    }
 }
 
 /// The place of an exact value, in two halves, so that a test needs no padding.
@@ -131,7 +148,11 @@ impl Records {
     }
 
     fn test(&mut self, node: &Node, sources: &mut Sources) -> Test {
-        let comparison = match node {
+        let (inner, is_certain) = match node {
+            Node::Certain { node, negated: false } => (&**node, true),
+            node => (node, false),
+        };
+        let comparison = match inner {
             Node::Compare {
                 left,
                 comparison,
@@ -153,20 +174,33 @@ impl Records {
         };
         if let Some((comparison, source, right)) = comparison {
             let Abbreviated { place, exact } = right.abbreviated();
-            return if exact {
+            if exact {
                 let place = Place::new(place);
-                Test::Compare {
-                    comparison,
-                    source,
-                    place,
-                }
-            } else {
-                let value = self.values.insert(right.clone()) as u32;
-                Test::Value {
+                return match is_certain {
+                    true => Test::CertainCompare {
+                        comparison,
+                        source,
+                        place,
+                    },
+                    false => Test::Compare {
+                        comparison,
+                        source,
+                        place,
+                    },
+                };
+            }
+            let value = self.values.insert(right.clone()) as u32;
+            return match is_certain {
+                true => Test::CertainValue {
                     comparison,
                     source,
                     value,
-                }
+                },
+                false => Test::Value {
+                    comparison,
+                    source,
+                    value,
+                },
             };
         }
         let hash = self.hasher.hash_one(node);
@@ -224,8 +258,8 @@ impl Records {
 
     fn forget(&mut self, test: Test, sources: &mut Sources) {
         match test {
-            Test::Compare { source, .. } => sources.release(source),
-            Test::Value { source, value, .. } => {
+            Test::Compare { source, .. } | Test::CertainCompare { source, .. } => sources.release(source),
+            Test::Value { source, value, .. } | Test::CertainValue { source, value, .. } => {
                 sources.release(source);
                 self.values.try_remove(value as usize);
             }
@@ -289,7 +323,10 @@ impl Records {
         let mut nulls = Vec::new();
         for test in self.tests(entry) {
             match *test {
-                Test::Compare { source, .. } | Test::Value { source, .. } => sources.columns(source, out),
+                Test::Compare { source, .. }
+                | Test::Value { source, .. }
+                | Test::CertainCompare { source, .. }
+                | Test::CertainValue { source, .. } => sources.columns(source, out),
                 Test::Shared(shared) => {
                     if let Some(node) = self.shared(shared) {
                         node.columns(&mut nulls, out);
@@ -343,10 +380,20 @@ impl Records {
                     comparison,
                     source,
                     place,
+                }
+                | Test::CertainCompare {
+                    comparison,
+                    source,
+                    place,
                 } => compare(comparison, seen.known(source), |known| {
                     known.place.cmp(&place.get())
                 }),
                 Test::Value {
+                    comparison,
+                    source,
+                    value,
+                }
+                | Test::CertainValue {
                     comparison,
                     source,
                     value,
@@ -356,7 +403,11 @@ impl Records {
                     None => Possible::ANY,
                 },
             };
-            result = result.and(possible.null_is_false());
+            let possible = match test.is_certain() {
+                true => possible.certain(),
+                false => possible.null_is_false(),
+            };
+            result = result.and(possible);
             if result == Possible::FALSE {
                 return Verdict::DoesNot;
             }
@@ -396,7 +447,10 @@ impl Shared {
             let possible = eval_condition(&self.node, &seen.row);
             // What was not looked at to the end is not known to others that have it.
             if seen.row.work().is_exhausted() {
-                return Possible::ANY;
+                return match self.node {
+                    Node::Certain { .. } => Possible::FALSE,
+                    _ => Possible::ANY,
+                };
             }
             *found = (change, possible);
         }

@@ -225,7 +225,8 @@ fn row() -> impl Strategy<Value = Vec<u8>> {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Insert(u32, String),
+    /// The predicate of an entry, and that of a policy.
+    Insert(u32, String, Option<String>),
     Remove(u32),
     /// An operation, how much of the old row is given, whether it equals the new one in the identity, and both rows.
     Change(u8, u8, bool, Vec<u8>, Vec<u8>),
@@ -233,7 +234,8 @@ enum Step {
 
 fn step(entries: u32) -> impl Strategy<Value = Step> {
     prop_oneof![
-        10 => (0..entries, predicate()).prop_map(|(entry, text)| Step::Insert(entry, text)),
+        10 => (0..entries, predicate(), prop::option::weighted(0.3, predicate()))
+            .prop_map(|(entry, text, policy)| Step::Insert(entry, text, policy)),
         2 => (0..entries).prop_map(Step::Remove),
         4 => (0..10_u8, 0..3_u8, any::<bool>(), row(), row())
             .prop_map(|(op, old, same, before, after)| Step::Change(op, old, same, before, after)),
@@ -282,11 +284,15 @@ fn run(identity: ReplicaIdentity, steps: Vec<Step>) {
     let mut matchers = BTreeMap::new();
     for step in steps {
         match step {
-            Step::Insert(entry, text) => {
+            Step::Insert(entry, text, policy) => {
+                let bind = |text: &str| Predicate::parse(text).unwrap().bind(View::whole(&relation), &[]);
                 // Some have no meaning, such as comparing with NaN as an integer, or an order of json.
-                let Ok(matcher) = Predicate::parse(&text).unwrap().bind(View::whole(&relation), &[]) else {
+                let Ok(mut matcher) = bind(&text) else {
                     continue;
                 };
+                if let Some(Ok(policy)) = policy.map(|policy| bind(&policy)) {
+                    matcher = Matcher::all_of([policy.certain(), matcher]);
+                }
                 index.insert(entry, &matcher, watches(entry) && !relation.is_full());
                 matchers.insert(entry, matcher);
             }
