@@ -209,7 +209,8 @@ impl Relation {
     }
 
     /// The statement that has the log hold whole old rows, unless there is an obstacle.
-    fn full_identity(&self) -> String {
+    /// The SQL that has old rows hold all columns.
+    pub fn full_identity(&self) -> String {
         if !self.logging.partitioned {
             return format!("ALTER TABLE {} REPLICA IDENTITY FULL", self.table);
         }

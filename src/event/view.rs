@@ -21,7 +21,8 @@ impl Visible {
         Visible::Only(names.into())
     }
 
-    fn has(&self, name: &str) -> bool {
+    /// True if a column of that name exists for the caller.
+    pub fn has(&self, name: &str) -> bool {
         match self {
             Visible::All => true,
             Visible::Only(names) => names.binary_search_by(|known| (**known).cmp(name)).is_ok(),

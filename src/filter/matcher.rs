@@ -65,6 +65,11 @@ impl Matcher {
         Matcher::new(Node::Constant(Truth::True))
     }
 
+    /// The matcher of nothing: no row matches.
+    pub fn none() -> Matcher {
+        Matcher::new(Node::Constant(Truth::False))
+    }
+
     pub(super) fn new(node: Node) -> Matcher {
         let mut nulls = Vec::new();
         let mut valued = Vec::new();

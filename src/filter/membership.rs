@@ -6,7 +6,7 @@ use super::row::Row;
 use crate::event::{OldTuple, Op, Relation, Tuple, Value};
 
 /// The effect on a query's result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operation {
     /// The row came into it.
     Insert,
@@ -158,6 +158,19 @@ pub fn membership(matcher: &Matcher, relation: &Relation, op: &Op<'_>) -> Option
         }
         Op::Delete { old } => ResultChange::of_one(Operation::Delete, matcher.eval(&old_row(old, relation))),
         Op::Truncate => Some(ResultChange::TRUNCATE),
+    }
+}
+
+/// Whether a row is in the matcher's result before a change and after it; `None` where there is no such row.
+pub fn verdicts(matcher: &Matcher, relation: &Relation, op: &Op<'_>) -> (Option<Verdict>, Option<Verdict>) {
+    match *op {
+        Op::Insert { new } => (None, Some(matcher.eval(&Row::new(new)))),
+        Op::Update { old, new } => {
+            let (before, after) = versions(relation, old, new);
+            (Some(matcher.eval(&before)), Some(matcher.eval(&after)))
+        }
+        Op::Delete { old } => (Some(matcher.eval(&old_row(old, relation))), None),
+        Op::Truncate => (None, None),
     }
 }
 

@@ -48,7 +48,7 @@ pub use error::Error;
 pub use hints::{nearest, nearest_table};
 pub use index::{Allowance, Failure, Index, Tally};
 pub use matcher::{Matcher, Verdict};
-pub use membership::{Decision, Operation, ResultChange, membership};
+pub use membership::{Decision, Operation, ResultChange, membership, verdicts};
 pub use parse::{Limits, Predicate};
 pub use pushdown::Pushed;
 pub use row::{Cell, Row};

@@ -34,16 +34,37 @@ impl Predicate {
     /// # Errors
     /// As for [`Predicate::bind`].
     pub fn to_sql(&self, view: View<'_>, parameters: &[Json]) -> Result<Pushed, Error> {
+        let mut pushed = Pushed::default();
+        self.append_sql(view, parameters, &mut pushed)?;
+        Ok(pushed)
+    }
+
+    /// Appends the predicate as SQL, with values of its own behind those that are there.
+    ///
+    /// # Errors
+    /// As for [`Predicate::bind`]; nothing was appended.
+    pub fn append_sql(&self, view: View<'_>, parameters: &[Json], pushed: &mut Pushed) -> Result<(), Error> {
+        let before = (pushed.sql.len(), pushed.values.len());
         let mut writer = Writer {
             binder: Binder::new(view, parameters, self.now),
             view,
-            pushed: Pushed::default(),
+            pushed: std::mem::take(pushed),
             shared: HashMap::new(),
             bytes: 0,
         };
-        let root = self.worked_out(&mut writer.binder)?;
-        writer.condition(&root, Place::WHERE)?;
-        Ok(writer.pushed)
+        let root = self.worked_out(&mut writer.binder);
+        let written = root.and_then(|root| writer.condition(&root, Place::WHERE));
+        *pushed = writer.pushed;
+        if written.is_err() {
+            pushed.sql.truncate(before.0);
+            pushed.values.truncate(before.1);
+        }
+        written
+    }
+
+    /// True if Postgres may fail to evaluate it for some row.
+    pub fn may_fail(&self) -> bool {
+        can_fail(&self.root)
     }
 }
 

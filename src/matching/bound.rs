@@ -3,10 +3,13 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::admitted::Shapes;
+use super::binding::Selection;
 use super::key::QueryKey;
 use super::query::Query;
-use crate::event::{Relation, View, Visible};
+use crate::event::{Relation, RowChange, View, Visible};
 use crate::filter::{self, Matcher, Operation, ResultChange};
+use crate::policy::BoundAdmission;
 use crate::protocol::v1::{RowEncoder, RowShape};
 use crate::protocol::{ErrorCode, ErrorMessage, Ops, Undecided};
 use crate::types::json::Numbers;
@@ -19,8 +22,10 @@ pub struct Bound {
     withholds: bool,
     /// True if it wants to know of them, and the log leaves some open.
     pub watches: bool,
-    /// The encoder of the rows that it wants.
+    /// The encoder of the rows that it wants, with all columns that its client sees of any.
     pub encoder: Arc<RowEncoder>,
+    /// The encoders where the columns that it sees differ from row to row.
+    shapes: Option<Box<Shapes>>,
 }
 
 impl Bound {
@@ -34,9 +39,9 @@ impl Bound {
         query: &Query,
         relation: &Arc<Relation>,
         shared: &mut ShapeCache,
-    ) -> Result<(Bound, Arc<Matcher>), ErrorMessage> {
-        let matcher = query.matcher(relation)?;
-        let key = query.key();
+    ) -> Result<(Bound, Arc<Selection>), ErrorMessage> {
+        let selection = query.selection(relation)?;
+        let (matcher, key) = (selection.predicate(), query.key());
         let view = key.view(relation);
         if view.hidden_key().is_some() {
             return Err(hidden_key(relation));
@@ -47,19 +52,66 @@ impl Bound {
         if relation.logging.unnamed && (key.ops.update || key.ops.delete) {
             return Err(unnamed(view));
         }
-        let undecided = key.leaves_open(&matcher, relation);
+        let undecided = key.leaves_open(matcher, relation);
         if let (Undecided::Refuse, Some(undecided)) = (key.undecided, &undecided) {
             return Err(ErrorMessage::new(ErrorCode::ReplicaIdentity, undecided.refusal()));
         }
         let encoder = shared.get(key, relation)?;
         let withholds = key.undecided == Undecided::Withhold;
-        let bound = Bound {
+        let mut bound = Bound {
             ops: key.ops,
             withholds,
-            watches: !withholds && key.ops.delete && !filter::decides(&matcher, relation),
+            watches: !withholds && key.ops.delete && !filter::decides(matcher, relation),
             encoder,
+            shapes: None,
         };
-        Ok((bound, matcher))
+        if let Some(admission) = selection.admission() {
+            bound.admit(key, matcher, admission, relation)?;
+        }
+        Ok((bound, selection))
+    }
+
+    /// Restricts it to what policies let its client see.
+    fn admit(
+        &mut self,
+        key: &Arc<QueryKey>,
+        matcher: &Matcher,
+        admission: &BoundAdmission,
+        relation: &Relation,
+    ) -> Result<(), ErrorMessage> {
+        if !admission.shows_key(relation) {
+            return Err(hidden_key(relation));
+        }
+        if !admission.is_decided(relation) {
+            return Err(undecided_policy(relation));
+        }
+        let allowed = admission.ops();
+        self.ops = Ops {
+            insert: self.ops.insert && allowed.insert,
+            update: self.ops.update && allowed.update,
+            delete: self.ops.delete && allowed.delete,
+            truncate: self.ops.truncate && allowed.truncate,
+        };
+        if !admission.is_uniform() {
+            let read = matcher.columns().iter();
+            let read = read.filter_map(|&index| relation.columns.get(index));
+            let read = read.map(|column| column.name.clone()).collect();
+            self.shapes = Some(Box::new(Shapes::new(key, admission, read)));
+        }
+        Ok(())
+    }
+
+    /// The encoder of a change that the query [wants](Bound::wants); `None` if its client may not hear of it.
+    pub(super) fn encoder_of(
+        &mut self,
+        change: &RowChange<'_>,
+        result: ResultChange,
+        cache: &mut ShapeCache,
+    ) -> Option<Arc<RowEncoder>> {
+        match &mut self.shapes {
+            None => Some(Arc::clone(&self.encoder)),
+            Some(shapes) => shapes.encoder(change, result, cache),
+        }
     }
 
     /// True if the query wants to know of such a change of its result.
@@ -93,31 +145,78 @@ pub struct ShapeCache {
 struct ShapeKey {
     columns: Option<Vec<String>>,
     visible: Visible,
+    /// The columns that are visible of old rows.
+    visible_old: Visible,
     old: bool,
     numbers: Numbers,
 }
 
-impl ShapeCache {
-    fn get(&mut self, query: &QueryKey, relation: &Relation) -> Result<Arc<RowEncoder>, ErrorMessage> {
-        let key = ShapeKey {
+impl ShapeKey {
+    fn of(query: &QueryKey, visible: Visible, visible_old: Visible) -> ShapeKey {
+        ShapeKey {
             columns: query.columns.clone(),
-            visible: query.visible.clone(),
+            visible,
+            visible_old,
             old: query.old,
             numbers: query.numbers,
-        };
+        }
+    }
+}
+
+impl ShapeCache {
+    fn get(&mut self, query: &QueryKey, relation: &Relation) -> Result<Arc<RowEncoder>, ErrorMessage> {
+        let key = ShapeKey::of(query, query.visible.clone(), query.visible.clone());
         if let Some(encoder) = self.shapes.get(&key) {
             return Ok(Arc::clone(encoder));
         }
         // The columns are looked up once for all queries with the same list, not for each that is bound.
+        let columns = query.columns_of(relation)?;
+        Ok(self.make(key, columns.clone(), columns, relation))
+    }
+
+    /// The encoder of a query's rows of which other columns are visible than of others; `None` if that is not even the
+    /// key.
+    pub(super) fn of_rows(
+        &mut self,
+        query: &QueryKey,
+        visible: Visible,
+        visible_old: Visible,
+        relation: &Relation,
+    ) -> Option<Arc<RowEncoder>> {
+        let columns = |visible: &Visible| {
+            let view = View::new(relation, visible);
+            let is_sent = |index: &usize| {
+                let column = relation.columns.get(*index);
+                column.is_some_and(|column| view.column(&column.name).is_some())
+            };
+            let sent = query.columns_of(relation).ok()?;
+            Some(sent.into_iter().filter(is_sent).collect::<Vec<_>>())
+        };
+        let (row, old) = (columns(&visible)?, columns(&visible_old)?);
+        let key = ShapeKey::of(query, visible, visible_old);
+        if let Some(encoder) = self.shapes.get(&key) {
+            return Some(Arc::clone(encoder));
+        }
+        Some(self.make(key, row, old, relation))
+    }
+
+    fn make(
+        &mut self,
+        key: ShapeKey,
+        columns: Vec<usize>,
+        old_columns: Vec<usize>,
+        relation: &Relation,
+    ) -> Arc<RowEncoder> {
         let shape = RowShape {
-            columns: query.columns_of(relation)?,
-            old: query.old,
-            numbers: query.numbers,
+            columns,
+            old_columns,
+            old: key.old,
+            numbers: key.numbers,
         };
         let encoder = Arc::new(RowEncoder::new(&shape, relation));
         self.forget_unused();
         self.shapes.insert(key, Arc::clone(&encoder));
-        Ok(encoder)
+        encoder
     }
 
     /// Drops encoders that no query uses, once there are twice as many as the last time.
@@ -152,6 +251,20 @@ fn check_key(key: &[String], relation: &Relation) -> Result<(), ErrorMessage> {
 fn hidden_key(relation: &Relation) -> ErrorMessage {
     let message = format!("the key of {} is not visible to this client", relation.table);
     ErrorMessage::new(ErrorCode::Forbidden, message)
+}
+
+/// The refusal of a client whose policies the log does not decide. It names no column, since the client may not know of
+/// those that decide.
+fn undecided_policy(relation: &Relation) -> ErrorMessage {
+    let cure = match relation.logging.obstacle {
+        None => format!("fix: {}", relation.full_identity()),
+        Some(_) => "`walcast check --config` says how whoever runs the server can mend it".to_owned(),
+    };
+    let message = format!(
+        "the log does not hold enough of the old rows of {} to tell which of them this client may see; {cure}",
+        relation.table
+    );
+    ErrorMessage::new(ErrorCode::ReplicaIdentity, message)
 }
 
 /// The refusal of a subscription to changes that do not name their row.

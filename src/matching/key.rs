@@ -1,7 +1,10 @@
 //! [`QueryKey`]: what decides whose bytes are shared.
 
+use std::sync::Arc;
+
 use crate::event::{Relation, TableName, Timestamp, View, Visible};
 use crate::filter;
+use crate::policy::Admission;
 use crate::protocol::{ErrorCode, ErrorMessage, Ops, Undecided};
 use crate::types::json::Numbers;
 
@@ -22,8 +25,10 @@ pub struct QueryKey {
     pub now: Option<Timestamp>,
     /// The columns that the client listed, sorted; the key's are always included. All that it sees if `None`.
     pub columns: Option<Vec<String>>,
-    /// The columns that exist for the client.
+    /// The columns that exist for the client: in no row does it see others.
     pub visible: Visible,
+    /// What policies let the client see; everything if `None`.
+    pub admission: Option<Arc<Admission>>,
     /// The operations.
     pub ops: Ops,
     /// True if old rows are sent where they are known.

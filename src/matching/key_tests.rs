@@ -8,6 +8,7 @@ use crate::event::{OldTuple, Op, RowChange, Tuple, Value, encode_values};
 use crate::filter::{Decision, Operation, ResultChange};
 use crate::matching::tests::{CALLER, relation};
 use crate::matching::{Bound, Query, changed_message, unfit_message};
+use crate::policy::Grant;
 use crate::protocol::{Caller, ClientMessage, Subscribe};
 
 fn message(fields: Json) -> Subscribe {
@@ -60,6 +61,7 @@ fn every_field_is_accounted_for(subscribe: Subscribe, caller: Caller, key: Query
         now: _,
         columns: _,
         visible: _,
+        admission: _,
         ops: _,
         old: _,
         undecided: _,
@@ -95,7 +97,7 @@ fn whatever_shapes_what_is_sent_tells_keys_apart() {
     }
     for visible in [vec![], vec!["a".to_owned()], vec!["a".to_owned(), "b".to_owned()]] {
         let mut narrowed = query(json!({}));
-        narrowed.restrict(Visible::only(visible));
+        narrowed.admit(&showing(visible), &relation(&["a", "b"]));
         keys.push(narrowed);
     }
     for columns in [&["a"], &["b"]] {
@@ -118,10 +120,21 @@ fn whatever_shapes_what_is_sent_tells_keys_apart() {
     assert_eq!(listed(json!(["b", "a"])), listed(json!(["a", "b"])));
 }
 
+/// Shows these columns of every row.
+fn showing(columns: impl IntoIterator<Item = String>) -> Admission {
+    let grant = Grant {
+        rows: None,
+        columns: Visible::only(columns),
+        ops: Ops::ALL,
+    };
+    Admission::of([grant]).unwrap()
+}
+
 /// The query of a client for whom these columns exist.
 fn narrowed(fields: Json, visible: &[&str]) -> Query {
     let mut query = query(fields);
-    query.restrict(Visible::only(visible.iter().map(|name| (*name).to_owned())));
+    let showing = showing(visible.iter().map(|name| (*name).to_owned()));
+    query.admit(&showing, &relation(visible));
     query
 }
 
@@ -161,15 +174,15 @@ fn a_hidden_column_answers_as_one_that_does_not_exist() {
 fn a_predicate_that_was_bound_is_bound_again_once_its_key_changes() {
     let relation = relation(&["id", "secret"]);
     let seen = query(json!({"where": "secret = 1"}));
-    seen.matcher(&relation).unwrap();
+    seen.selection(&relation).unwrap();
     let mut narrowed = seen.clone();
-    narrowed.restrict(Visible::only(["id".to_owned()]));
-    assert!(narrowed.matcher(&relation).is_err());
-    assert!(seen.matcher(&relation).is_ok());
+    narrowed.admit(&showing(["id".to_owned()]), &relation);
+    assert!(narrowed.selection(&relation).is_err());
+    assert!(seen.selection(&relation).is_ok());
 
     let mut early = query(json!({"where": "id = 1 AND now() > '2024-01-01'"}));
     early.set_now(Timestamp(0));
-    let text = |query: &Query| format!("{:?}", query.matcher(&relation).unwrap());
+    let text = |query: &Query| format!("{:?}", query.selection(&relation).unwrap());
     let before = text(&early);
     let mut late = early.clone();
     late.set_now(Timestamp(4_000_000_000_000_000));

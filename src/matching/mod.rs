@@ -4,6 +4,9 @@
 //! that also go by the same id share their frames. The cost of a change is that of its matches: an index finds these
 //! ([`crate::filter::Index`]), and a table that nobody subscribed to is skipped by one look-up of its relation.
 
+mod admitted;
+#[cfg(test)]
+mod admitted_tests;
 mod binding;
 mod bound;
 mod deliver;
@@ -23,11 +26,12 @@ mod table;
 pub(crate) mod tests;
 mod undecided;
 
+pub use binding::Selection;
 pub use bound::Bound;
 pub use key::QueryKey;
 pub use meter::{Lane, Meter};
 pub use query::{Query, Subscription};
-pub use route::{changed_message, gone_message, unfit_message};
+pub use route::{changed_message, gone_message, unfit_message, unjudged_message};
 pub use undecided::Undecided;
 
 use std::collections::HashMap;

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use super::binding::Bindings;
+use super::binding::{Bindings, Selection};
 use super::key::QueryKey;
 use super::meter::Meter;
 use super::shown::Shown;
 use crate::event::{Column, ColumnChange, Relation, TableName, Timestamp, View, Visible};
-use crate::filter::{self, Matcher, Predicate};
+use crate::filter::{self, Matcher, Predicate, Pushed};
+use crate::policy::{Admission, BoundAdmission};
 use crate::protocol::{Caller, ErrorMessage, Subscribe};
 use crate::types::CollationQuestion;
 
@@ -63,6 +64,7 @@ impl Query {
             now: None,
             columns,
             visible: Visible::All,
+            admission: None,
             ops: subscribe.ops,
             old: subscribe.old,
             undecided: subscribe.undecided,
@@ -105,9 +107,11 @@ impl Query {
         self.key.view(relation)
     }
 
-    /// Restricts the query to the columns that exist for its client.
-    pub fn restrict(&mut self, visible: Visible) {
-        Arc::make_mut(&mut self.key).visible = visible;
+    /// Restricts the query to what its caller may see of the table, of which this is the version that it is judged by.
+    pub fn admit(&mut self, admission: &Admission, relation: &Relation) {
+        let key = Arc::make_mut(&mut self.key);
+        key.visible = admission.visible();
+        key.admission = Some(Arc::new(admission.judged_by(relation)));
         self.bindings = Arc::default();
     }
 
@@ -137,25 +141,74 @@ impl Query {
         self.key.now
     }
 
-    /// The predicate, bound to a version of its table. It is bound once for all versions that are the same to it.
+    /// Its rows in a version of its table. They are bound once for all versions that are the same to it.
     ///
     /// # Errors
-    /// It does not fit.
-    pub fn matcher(&self, relation: &Arc<Relation>) -> Result<Arc<Matcher>, filter::Error> {
-        match &self.predicate {
-            Some(predicate) => self
-                .bindings
-                .get(relation, || predicate.bind(self.view(relation), &self.params)),
-            None => Ok(Arc::new(Matcher::all())),
+    /// The predicate does not fit.
+    pub fn selection(&self, relation: &Arc<Relation>) -> Result<Arc<Selection>, filter::Error> {
+        if self.predicate.is_none() && self.key.admission.is_none() {
+            return Ok(Arc::new(Selection::new(relation, Matcher::all(), None)));
         }
+        self.bindings.get(relation, || self.select(relation))
+    }
+
+    /// The same for a version that no other rows are of.
+    ///
+    /// # Errors
+    /// The predicate does not fit.
+    pub fn select(&self, relation: &Relation) -> Result<Selection, filter::Error> {
+        let predicate = match &self.predicate {
+            Some(predicate) => predicate.bind(self.view(relation), &self.params)?,
+            None => Matcher::all(),
+        };
+        Ok(Selection::new(relation, predicate, self.admission(relation)))
+    }
+
+    /// The condition on its rows as SQL, as far as Postgres may be asked: it holds for every row of the result. The
+    /// client's predicate is not evaluated for rows that policies hide if it may fail for them, since it would tell.
+    ///
+    /// # Errors
+    /// The predicate does not fit.
+    pub fn condition(&self, relation: &Relation) -> Result<Option<Pushed>, filter::Error> {
+        let Some(admission) = &self.key.admission else {
+            let predicate = self.predicate.as_ref();
+            let pushed = predicate.map(|predicate| predicate.to_sql(self.view(relation), &self.params));
+            return pushed.transpose();
+        };
+        let mut pushed = Pushed::default();
+        let is_whole = admission.append_sql(relation, &mut pushed);
+        let Some(predicate) = &self.predicate else {
+            return Ok(Some(pushed));
+        };
+        match (predicate.may_fail(), is_whole) {
+            (false, _) => {
+                pushed.sql.push_str(" AND ");
+                predicate.append_sql(self.view(relation), &self.params, &mut pushed)?;
+            }
+            (true, true) => {
+                let admitted = pushed.sql.clone();
+                pushed.sql.push_str(&format!(" AND CASE WHEN {admitted} THEN "));
+                predicate.append_sql(self.view(relation), &self.params, &mut pushed)?;
+                pushed.sql.push_str(" ELSE FALSE END");
+            }
+            // It is evaluated here alone.
+            (true, false) => {}
+        }
+        Ok(Some(pushed))
+    }
+
+    /// What its caller may see of the rows of a version of its table, where there are policies.
+    fn admission(&self, relation: &Relation) -> Option<BoundAdmission> {
+        let admission = self.key.admission.as_ref()?;
+        Some(BoundAdmission::new(admission, relation))
     }
 
     /// The question that the database is to be asked before the predicate can be bound to this version of its table.
     pub fn collation_question(&self, relation: &Arc<Relation>) -> Option<CollationQuestion> {
-        self.matcher(relation).err()?.collation_question()
+        self.selection(relation).err()?.collation_question()
     }
 
-    /// True if [`Query::matcher`] takes longer than many rows do.
+    /// True if [`Query::selection`] takes longer than many rows do.
     pub fn binds_long(&self, relation: &Relation) -> bool {
         let bytes = self.key.predicate.as_deref().map_or(0, str::len) + self.key.params.len();
         bytes > LONG && self.bindings.known(relation).is_none()
@@ -234,13 +287,13 @@ impl Query {
 
     /// The columns that it names. It fits this version of the table.
     fn columns_named<'q>(&'q self, relation: &'q Arc<Relation>) -> Named<'q> {
-        let matcher = self.matcher(relation);
+        let selection = self.selection(relation);
         let mut named = Named {
             listed: self.key.columns.iter().flatten().map(String::as_str).collect(),
             predicate: Vec::new(),
         };
-        if let Ok(matcher) = &matcher {
-            let columns = matcher.columns().iter();
+        if let Ok(selection) = &selection {
+            let columns = selection.predicate().columns().iter();
             let columns = columns.filter_map(|&index| relation.columns.get(index));
             named.predicate.extend(columns.map(|column| column.name.as_str()));
         }

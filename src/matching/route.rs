@@ -59,7 +59,21 @@ fn message_of(relation: &Relation, told: &Column, here: &Column, change: &Column
 /// The message to a client whose query cannot go on in a version of its table that was found in the database: a column
 /// that it needs is another one there, or is gone. `None` if it can.
 pub fn unfit_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
-    changed_message(query, relation).or_else(|| gone_column_message(query, relation))
+    changed_message(query, relation)
+        .or_else(|| gone_column_message(query, relation))
+        .or_else(|| unjudged_message(query, relation))
+}
+
+/// The reason why a query cannot go on in a version of its table by which policies would judge its rows otherwise; `None`
+/// if they would not. It names no column: the client may not know of those that decide.
+pub fn unjudged_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
+    let admission = query.key().admission.as_ref()?;
+    (!admission.fits(relation)).then(|| {
+        schema_changed(format!(
+            "{} was changed, and with it which of its rows this client may see: resubscribe with a new snapshot",
+            relation.table
+        ))
+    })
 }
 
 /// The reason why a query cannot go on in a version of its table that lacks a column which it needs; `None` if that

@@ -69,7 +69,7 @@ impl Bed {
     fn bind(&self) {
         for (_, connection) in &self.registry.connections {
             for member in &connection.members {
-                member.subscription.query.matcher(&self.relation).unwrap();
+                member.subscription.query.selection(&self.relation).unwrap();
             }
         }
     }

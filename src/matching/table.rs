@@ -96,8 +96,8 @@ impl Table {
             return;
         };
         held.binding = match Bound::new(&held.query, relation, &mut self.shared) {
-            Ok((bound, matcher)) => {
-                self.index.insert(entry as u32, &matcher, bound.watches);
+            Ok((bound, selection)) => {
+                self.index.insert(entry as u32, selection.rows(), bound.watches);
                 Binding::Bound(bound)
             }
             Err(error) => {
@@ -261,6 +261,7 @@ impl Table {
             entries,
             index,
             failed,
+            shared,
             ..
         } = self
         else {
@@ -268,14 +269,14 @@ impl Table {
         };
         failed.clear();
         index.matches(relation, &change.op, |number, result| {
-            let Some(entry) = entries.get(number as usize) else {
+            let Some(entry) = entries.get_mut(number as usize) else {
                 return;
             };
             if result.op == Operation::Failure {
                 failed.push((number as usize, End::Fails));
                 return;
             }
-            let Binding::Bound(bound) = &entry.binding else {
+            let Binding::Bound(bound) = &mut entry.binding else {
                 return;
             };
             if !bound.wants(result) {
@@ -285,10 +286,13 @@ impl Table {
                 failed.push((number as usize, End::Unnamed));
                 return;
             }
+            let Some(rows) = bound.encoder_of(change, result, shared) else {
+                return;
+            };
             each(Hit {
                 groups: &entry.groups,
                 result,
-                rows: &bound.encoder,
+                rows: &rows,
             });
         });
     }

@@ -58,23 +58,28 @@ impl TestLog {
         &mut self,
         relation: &Arc<Relation>,
         rows: &[Vec<String>],
+        each: impl FnMut(&Piece<'_>),
+    ) -> Lsn {
+        let rows: Vec<Vec<u8>> = rows.iter().map(|row| encoded(row)).collect();
+        let inserts = rows.iter().map(|bytes| Op::Insert {
+            new: Tuple::parse(bytes).unwrap().0,
+        });
+        self.commit_ops(relation, inserts, each)
+    }
+
+    /// Commits operations on one relation, and hands each piece of the transaction to `each`.
+    pub(crate) fn commit_ops<'o>(
+        &mut self,
+        relation: &Arc<Relation>,
+        ops: impl Iterator<Item = Op<'o>>,
         mut each: impl FnMut(&Piece<'_>),
     ) -> Lsn {
         let mut reader = self
             .journal
             .reader(Start::After(Position::after(Lsn(self.end))))
             .unwrap();
-        for row in rows {
-            let mut bytes = Vec::new();
-            encode_values(row.iter().map(|text| Value::Text(text.as_bytes())), &mut bytes);
-            self.writer
-                .change(
-                    relation,
-                    &Op::Insert {
-                        new: Tuple::parse(&bytes).unwrap().0,
-                    },
-                )
-                .unwrap();
+        for op in ops {
+            self.writer.change(relation, &op).unwrap();
         }
         self.end += 10;
         let end = Lsn(self.end);
@@ -95,6 +100,13 @@ impl TestLog {
         }
         end
     }
+}
+
+/// A row of these texts.
+pub(crate) fn encoded(row: &[String]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encode_values(row.iter().map(|text| Value::Text(text.as_bytes())), &mut bytes);
+    bytes
 }
 
 pub(crate) fn relation(columns: &[&str]) -> Arc<Relation> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::event::Relation;
 use crate::log::{Holder, TableHistory};
 use crate::lsn::{Position, Start};
-use crate::matching::{Query, changed_message};
+use crate::matching::{Query, changed_message, unjudged_message};
 use crate::protocol::{Detail, ErrorCode, ErrorMessage, Opening, Subscribe};
 
 /// The place that a subscription goes on from, and the table whose past it has.
@@ -52,7 +52,10 @@ pub(super) fn check_versions(query: &Query, since: Option<Vec<Arc<Relation>>>) -
         );
         return Err(ErrorMessage::new(ErrorCode::SchemaChanged, message));
     };
-    let mut changes = since.iter().filter_map(|version| changed_message(query, version));
+    let changed = |version: &Arc<Relation>| {
+        changed_message(query, version).or_else(|| unjudged_message(query, version))
+    };
+    let mut changes = since.iter().filter_map(changed);
     changes.next().map_or(Ok(()), Err)
 }
 

@@ -168,8 +168,8 @@ impl Prepared {
         if let (Opening::Changes(Start::After(_)), Beginning::After(from)) = (&subscribe.opening, start) {
             check_versions(&query, shared.tables.versions_since(oid, from))?;
         }
-        let (bound, matcher) = Bound::new(&query, &relation, &mut Default::default())?;
-        let mut warnings = query.key().warnings(&matcher, &relation);
+        let (bound, selection) = Bound::new(&query, &relation, &mut Default::default())?;
+        let mut warnings = query.key().warnings(selection.predicate(), &relation);
         warnings.extend(query.now().map(time_warning));
         warnings.extend(relation.logging.caveats.iter().map(ToString::to_string));
         let subscription = Subscription {
@@ -178,7 +178,7 @@ impl Prepared {
             oid,
         };
         Ok(Prepared {
-            cost: matcher.cost(),
+            cost: selection.rows().cost(),
             subscription: Arc::new(subscription),
             start,
             message: None,

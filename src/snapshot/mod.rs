@@ -9,6 +9,7 @@ mod queue;
 mod read;
 mod rights;
 mod rows;
+mod shown;
 mod spool;
 mod statement;
 mod take;

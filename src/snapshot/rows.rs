@@ -4,10 +4,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::read::Turn;
+use super::shown::Shown;
 use super::spool::Spool;
 use super::take::take;
 use super::{Error, Snapshots, statement};
-use crate::event::{Column, Projection, Relation, Tuple};
+use crate::event::{Column, Relation, Tuple};
 use crate::log::{Log, SnapshotBoundary};
 use crate::matching::Query;
 use crate::postgres::{self, Connection, Fetched, Field, PgType, Publication};
@@ -36,10 +37,8 @@ impl<H: Log> Snapshots<H> {
         let Some(relation) = query.relation() else {
             return Err(Error::TableChanged);
         };
-        let columns = query
-            .key()
-            .columns_of(relation)
-            .map_err(|_| Error::TableChanged)?;
+        let columns = columns(query, relation)?;
+        let narrowed = narrowed(relation, &columns);
         let mut waited = Duration::ZERO;
         let boundary = loop {
             match self.begin(query, relation, &columns, connection, is_wanted) {
@@ -51,7 +50,7 @@ impl<H: Log> Snapshots<H> {
             }
         };
         turn.read.begin(boundary);
-        self.write_rows(turn, connection, &narrowed(relation, &columns), query)
+        self.write_rows(turn, connection, &narrowed, query)
     }
 
     /// Begins the transaction that reads the rows, as far as its first row. It waits for no lock.
@@ -87,11 +86,7 @@ impl<H: Log> Snapshots<H> {
             &[(&relation.oid, PgType::OID), (&publications, PgType::TEXT_ARRAY)],
         )?;
         let facts = statement::Facts::read(&row)?;
-        let pushed = query
-            .predicate()
-            .map(|predicate| predicate.to_sql(query.view(relation), query.params()))
-            .transpose()
-            .map_err(Error::Predicate)?;
+        let pushed = query.condition(relation).map_err(Error::Predicate)?;
         let sql = statement::select(relation, columns, &facts, pushed.as_ref());
         connection.query(statement::WITH_CITEXT)?;
         let values = pushed.map(|pushed| pushed.values).unwrap_or_default();
@@ -134,7 +129,7 @@ impl<H: Log> Snapshots<H> {
     ) -> Result<(), Error> {
         let is_wanted = || turn.is_on();
         let mut writer = Writer {
-            projection: Projection::all(relation, query.key().numbers),
+            shown: Shown::new(query, relation)?,
             spool: Spool::new(&self.options.dir, &self.budget),
             turn,
             rows: Rows::default(),
@@ -209,6 +204,23 @@ fn fits(fields: &[Field], relation: &Relation, columns: &[usize], facts: &statem
     fields.len() == columns.len() && fields.iter().all(is_its)
 }
 
+/// The indexes of the columns that are read: those that are sent, and where there are policies those that decide.
+fn columns(query: &Query, relation: &Relation) -> Result<Vec<usize>, Error> {
+    let sent = query.key().columns_of(relation);
+    let mut columns = sent.map_err(|_| Error::TableChanged)?;
+    if query.key().admission.is_none() {
+        return Ok(columns);
+    }
+    let selection = query.select(relation).map_err(Error::Predicate)?;
+    if let Some(admission) = selection.admission() {
+        columns.extend(admission.columns());
+        columns.extend(selection.predicate().columns());
+        columns.sort_unstable();
+        columns.dedup();
+    }
+    Ok(columns)
+}
+
 /// The relation with these columns alone, as the rows have them.
 fn narrowed(relation: &Relation, columns: &[usize]) -> Relation {
     let columns = columns.iter().filter_map(|&index| relation.columns.get(index));
@@ -221,7 +233,7 @@ fn narrowed(relation: &Relation, columns: &[usize]) -> Relation {
 
 /// Gathers rows until they are enough for a message.
 struct Writer<'a> {
-    projection: Projection,
+    shown: Shown,
     spool: Spool,
     turn: &'a Turn<'a>,
     rows: Rows,
@@ -239,12 +251,15 @@ impl Writer<'_> {
             self.failure = Some(Error::TableChanged);
             return;
         };
+        let Some(projection) = self.shown.projection(tuple) else {
+            return;
+        };
         // As the stream measures rows.
         if tuple.encoded_len() > self.max_row_bytes {
             self.failure = Some(Error::RowTooLarge(self.max_row_bytes));
             return;
         }
-        self.rows.push(tuple, &self.projection);
+        self.rows.push(tuple, projection);
         if self.rows.len() >= self.max_bytes {
             self.failure = self.write().err();
         }

@@ -12,6 +12,8 @@ use crate::types::json::{self, Numbers};
 pub struct RowShape {
     /// The indexes of the columns that are sent, in the relation's order.
     pub columns: Vec<usize>,
+    /// The indexes of those that are sent of old rows.
+    pub old_columns: Vec<usize>,
     /// True if old rows are sent where they are known.
     pub old: bool,
     /// The way in which numbers beyond a double's precision are sent.
@@ -23,6 +25,8 @@ pub struct RowShape {
 pub struct RowEncoder {
     columns: Vec<usize>,
     row: Projection,
+    /// Of old rows, where other columns are sent of them.
+    old_row: Option<Projection>,
     key: Projection,
     key_columns: Vec<usize>,
     old: bool,
@@ -35,6 +39,8 @@ impl RowEncoder {
     pub fn new(shape: &RowShape, relation: &Relation) -> RowEncoder {
         RowEncoder {
             row: Projection::new(relation, &shape.columns, shape.numbers),
+            old_row: (shape.old_columns != shape.columns)
+                .then(|| Projection::new(relation, &shape.old_columns, shape.numbers)),
             key: Projection::new(relation, &relation.key, shape.numbers),
             key_columns: relation.key.clone(),
             columns: shape.columns.clone(),
@@ -100,7 +106,8 @@ impl RowEncoder {
         }
         if let Some(OldTuple::Full(tuple)) = old.filter(|_| self.old && result.op != Operation::Insert) {
             out.extend_from_slice(b",\"old\":");
-            self.row.write_row(tuple, None, out);
+            let row = self.old_row.as_ref().unwrap_or(&self.row);
+            row.write_row(tuple, None, out);
         }
         out.push(b'}');
     }

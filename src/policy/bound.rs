@@ -1,0 +1,169 @@
+//! [`BoundAdmission`]: an admission bound to one version of its table.
+
+use super::{Admission, Grant};
+use crate::event::{Op, Relation, View, Visible};
+use crate::filter::{self, Matcher, Verdict};
+use crate::protocol::Ops;
+
+/// The groups of grants that admit a row, one bit each.
+pub type Mask = u64;
+
+/// The most groups that there may be: different lists of columns and operations of one role for one table.
+pub const MAX_GROUPS: usize = Mask::BITS as usize;
+
+/// The groups that admit the row of a change.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Masks {
+    /// Those that did before; none where there was no row.
+    pub before: Mask,
+    /// Those that do after; none where there is no row any more.
+    pub after: Mask,
+}
+
+/// What a caller may see of the rows of one version of a table.
+#[derive(Clone, Debug)]
+pub struct BoundAdmission {
+    groups: Vec<Group>,
+}
+
+/// The grants that show the same columns by the same operations, as one.
+#[derive(Clone, Debug)]
+struct Group {
+    rows: Matcher,
+    columns: Visible,
+    ops: Ops,
+}
+
+impl BoundAdmission {
+    /// Binds an admission to a version of its table. A condition that cannot be bound admits nothing, as where a claim is
+    /// no value of the type that it is cast to, nor does one whose columns are not those that it was judged by.
+    pub fn new(admission: &Admission, relation: &Relation) -> BoundAdmission {
+        let mut groups: Vec<Group> = Vec::new();
+        for grant in admission.grants() {
+            let rows = rows(admission, grant, relation).unwrap_or_else(Matcher::none);
+            let same = |group: &Group| group.columns == grant.columns && group.ops == grant.ops;
+            match groups.iter().position(same) {
+                Some(place) => {
+                    if let Some(group) = groups.get_mut(place) {
+                        group.rows = Matcher::any_of([group.rows.clone(), rows]);
+                    }
+                }
+                // What has no bit in a mask is not seen.
+                None if groups.len() == MAX_GROUPS => {}
+                None => groups.push(Group {
+                    rows,
+                    columns: grant.columns.clone(),
+                    ops: grant.ops,
+                }),
+            }
+        }
+        BoundAdmission { groups }
+    }
+
+    /// True if the same columns are visible in each row that is admitted, by the same operations.
+    pub fn is_uniform(&self) -> bool {
+        self.groups.len() < 2
+    }
+
+    /// True if the key of the table is visible in each row that is admitted.
+    pub fn shows_key(&self, relation: &Relation) -> bool {
+        let key = relation.key_names();
+        let mut groups = self.groups.iter();
+        groups.all(|group| key.iter().all(|name| group.columns.has(name)))
+    }
+
+    /// The operations that any row may be heard of by.
+    pub fn ops(&self) -> Ops {
+        let any = |of: fn(&Ops) -> bool| self.groups.iter().any(|group| of(&group.ops));
+        Ops {
+            insert: any(|ops| ops.insert),
+            update: any(|ops| ops.update),
+            delete: any(|ops| ops.delete),
+            truncate: any(|ops| ops.truncate),
+        }
+    }
+
+    /// The rows of which each of these columns is visible, and which are admitted at all: they certainly are.
+    pub fn rows_with(&self, relation: &Relation, columns: &[usize]) -> Matcher {
+        let any_that = |shows: &dyn Fn(&Group) -> bool| {
+            let groups = self.groups.iter().filter(|group| shows(group));
+            Matcher::any_of(groups.map(|group| group.rows.clone())).certain()
+        };
+        let named = columns.iter().filter_map(|&index| relation.columns.get(index));
+        let each = named.map(|column| any_that(&|group| group.columns.has(&column.name)));
+        let all: Vec<Matcher> = each.chain([any_that(&|_| true)]).collect();
+        Matcher::all_of(all)
+    }
+
+    /// The columns that the conditions read, ascending.
+    pub fn columns(&self) -> Vec<usize> {
+        let read = self.groups.iter().flat_map(|group| group.rows.columns());
+        let mut read: Vec<usize> = read.copied().collect();
+        read.sort_unstable();
+        read.dedup();
+        read
+    }
+
+    /// True if the log always tells whether a row was admitted before a change, and whether it is after.
+    pub fn is_decided(&self, relation: &Relation) -> bool {
+        let mut groups = self.groups.iter();
+        groups.all(|group| filter::decides(&group.rows, relation))
+    }
+
+    /// The groups that admit the row of a change.
+    pub fn masks(&self, relation: &Relation, op: &Op<'_>) -> Masks {
+        let mut masks = Masks::default();
+        for (bit, group) in self.groups.iter().enumerate() {
+            let (before, after) = filter::verdicts(&group.rows, relation, op);
+            let admits = |verdict: Option<Verdict>| Mask::from(verdict == Some(Verdict::Matches)) << bit;
+            masks.before |= admits(before);
+            masks.after |= admits(after);
+        }
+        masks
+    }
+
+    /// The groups among these that let their caller hear of an operation.
+    pub fn that_tell(&self, mask: Mask, op: filter::Operation) -> Mask {
+        let mut telling = 0;
+        for (bit, group) in self.groups.iter().enumerate() {
+            let tells = match op {
+                filter::Operation::Insert => group.ops.insert,
+                filter::Operation::Update => group.ops.update,
+                filter::Operation::Delete => group.ops.delete,
+                filter::Operation::Truncate => group.ops.truncate,
+                filter::Operation::Failure => true,
+            };
+            telling |= Mask::from(tells) << bit;
+        }
+        mask & telling
+    }
+
+    /// The columns that the groups of a mask show.
+    pub fn visible(&self, mask: Mask) -> Visible {
+        let mut names = Vec::new();
+        for (bit, group) in self.groups.iter().enumerate() {
+            if mask & (1 << bit) == 0 {
+                continue;
+            }
+            match &group.columns {
+                Visible::All => return Visible::All,
+                Visible::Only(columns) => names.extend(columns.iter().cloned()),
+            }
+        }
+        Visible::only(names)
+    }
+}
+
+/// The rows that a grant admits in a version of its table; `None` if that cannot be told.
+fn rows(admission: &Admission, grant: &Grant, relation: &Relation) -> Option<Matcher> {
+    let Some(condition) = &grant.rows else {
+        return Some(Matcher::all());
+    };
+    let bound = condition.predicate().bind(View::whole(relation), &[]).ok()?;
+    let mut columns = bound.columns().iter();
+    let is_as_judged = |&index: &usize| {
+        let column = relation.columns.get(index);
+        column.is_some_and(|column| admission.is_as_judged(column))
+    };
+    columns.all(is_as_judged).then(|| bound.certain())
+}
