@@ -4,9 +4,9 @@
 //! flow. It knows no listener: sessions reach it by [`Bridge::services`].
 
 mod open;
+mod options;
 mod stage;
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
@@ -16,37 +16,16 @@ use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::open::Unreachable;
 use self::open::{Opened, open_once_there};
+pub use self::options::Options;
 pub(crate) use self::stage::Stage;
 use crate::delivery::{self, ReplayPool, Router};
 use crate::health::Readiness;
-use crate::ingest::{self, Ingest};
-use crate::journal::{self, Journal, Retention, Writer};
-use crate::keys::Authenticator;
+use crate::ingest::Ingest;
+use crate::journal::{Journal, Writer};
 use crate::maintenance::Maintenance;
 use crate::session;
-use crate::snapshot::{self, Snapshots};
+use crate::snapshot::Snapshots;
 use crate::telemetry::Metrics;
-
-/// The options of a bridge, which are those of its parts.
-#[derive(Clone)]
-pub struct Options {
-    /// The database, its slot and its publications, and how they are read.
-    pub ingest: Arc<ingest::Options>,
-    /// True if missing publications are created, of all tables.
-    pub create_publication: bool,
-    /// The directory of the journal.
-    pub data_dir: PathBuf,
-    /// Options of the journal's writer. Its observer is the bridge's.
-    pub journal: journal::Options,
-    /// The history that the journal keeps.
-    pub retention: Retention,
-    /// The server that snapshots are read from, and bounds on them.
-    pub snapshots: snapshot::Options,
-    /// Bounds and habits of the sessions that use it.
-    pub session: session::Options,
-    /// Says who its clients are.
-    pub auth: Option<Arc<Authenticator>>,
-}
 
 /// The number of sessions that read the files of snapshots at the same moment; each has a thread meanwhile.
 const MAX_SPOOL_READERS: usize = 4;

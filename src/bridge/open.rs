@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 
-use super::Options;
+use super::options::Options;
 use crate::health::Readiness;
 use crate::ingest;
 use crate::journal::{self, Journal, Observer, Writer};

@@ -7,6 +7,7 @@
 mod handle;
 mod outbox;
 mod outboxes;
+mod replay_alone;
 mod replay_cursor;
 #[cfg(test)]
 mod replay_cursor_tests;
@@ -17,6 +18,6 @@ mod router;
 pub use handle::{ActiveSubscription, Handle, Registration, Stopped};
 pub use outbox::{Delivery, Outbox, Received, Refused};
 pub use replay_cursor::{Found, ReplayCursor, ReplayFilter, ReplaySink, ResumePoint};
-pub use replay_pool::{ReplayPool, Share};
-pub use replay_request::{Panicked, ReplayRequest, ReplayResult, Standing};
+pub use replay_pool::{ReplayPool, ReplayResult, Share};
+pub use replay_request::{Panicked, ReplayRequest, Standing};
 pub use router::{Error, Options, Router};

@@ -18,7 +18,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use super::replay_cursor::{Found, ReplayCursor, ReplayFilter, ReplaySink};
-use super::replay_request::{Panicked, ReplayRequest, ReplayResult};
+use super::replay_request::{Panicked, ReplayRequest, Standing};
 use crate::log::{self, Log, SnapshotBoundary};
 use crate::lsn::{self, Position};
 use crate::matching::Lane;
@@ -175,6 +175,18 @@ impl<H: Log> ReplayPool<H> {
         self.metrics.undecided(registry.take_undecided());
         registry.take_work(|table, units| self.metrics.match_work(&table.schema, &table.name, units));
     }
+}
+
+/// The outcome of one step of a replay.
+pub struct ReplayResult<H: Log> {
+    /// The result of the step.
+    pub found: Result<Found, log::Error>,
+    /// To be handed back with the next request.
+    pub standing: Standing,
+    /// To be handed back with the next request, if that goes on where this one ended.
+    pub cursor: Option<ReplayCursor<H>>,
+    /// The share that what was found holds of the pool until it is sent.
+    pub share: Option<Share<H>>,
 }
 
 /// A permit to hold unread results; given back when it is dropped.
@@ -367,7 +379,7 @@ impl<H: Log> Waiting<H> {
 
     fn read(mut self, pool: &ReplayPool<H>, lane: Lane) {
         // A panic in one session ends that session: it waits for an answer, and finds the sender gone.
-        let read = catch_unwind(AssertUnwindSafe(|| self.request.step(pool, lane)));
+        let read = catch_unwind(AssertUnwindSafe(|| pool.read_alone(&mut self.request, lane)));
         if let Ok(found) = read {
             self.answer(found);
         }

@@ -1,14 +1,13 @@
-//! [`ReplayRequest`]: what a session asks of the [`ReplayPool`], and what that answers.
+//! [`ReplayRequest`]: what a session asks of the pool that replays for it.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::handle::ActiveSubscription;
-use super::replay_cursor::{Found, ReplayCursor, ReplayFilter, ResumePoint};
-use super::replay_pool::{ReplayPool, Share};
-use crate::log::{self, Log, SnapshotBoundary};
+use super::replay_cursor::{ReplayCursor, ReplayFilter, ResumePoint};
+use crate::log::{Log, SnapshotBoundary};
 use crate::lsn::Position;
-use crate::matching::{Lane, Subscription};
+use crate::matching::Subscription;
 
 /// A request for one step of a replay: where it goes on, and for whom.
 pub struct ReplayRequest<H: Log> {
@@ -37,25 +36,10 @@ pub struct Standing {
     pub taken: u64,
 }
 
-/// The outcome of one step of a replay.
-pub struct ReplayResult<H: Log> {
-    /// The result of the step.
-    pub found: Result<Found, log::Error>,
-    /// To be handed back with the next request.
-    pub standing: Standing,
-    /// To be handed back with the next request, if that goes on where this one ended.
-    pub cursor: Option<ReplayCursor<H>>,
-    /// The share that what was found holds of the pool until it is sent.
-    pub share: Option<Share<H>>,
-}
-
 /// Reading panicked: a defect, which is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("reading the journal failed")]
 pub struct Panicked;
-
-/// The least work that a step counts for: it reads of the journal.
-const STEP: u64 = 1_000_000;
 
 impl<H: Log> ReplayRequest<H> {
     /// The part of the history that is to be read.
@@ -83,30 +67,5 @@ impl<H: Log> ReplayRequest<H> {
         let boundary = self.boundary.as_ref();
         let is_before = boundary.is_some_and(|boundary| boundary.is_ahead_of(self.at()));
         !self.standing.is_unshared && !is_before && !self.is_apart()
-    }
-
-    /// Reads one step for it alone.
-    pub(super) fn step(&mut self, pool: &ReplayPool<H>, lane: Lane) -> Result<Found, log::Error> {
-        let mut cursor = match self.cursor.take() {
-            Some(mut cursor) => {
-                cursor.go_on(0, self.until);
-                cursor
-            }
-            None => {
-                let mut cursor = pool.cursor(self.at(), self.boundary.clone())?;
-                cursor.join(&self.filter());
-                cursor
-            }
-        };
-        let before = cursor.registry().worked();
-        let found = cursor.step_alone(lane);
-        let worked = cursor.registry().worked() - before;
-        self.standing.taken = self.standing.taken.saturating_add(worked).saturating_add(STEP);
-        pool.count(&mut cursor);
-        let found = found?.unwrap_or_else(|| Found::nothing(self.from));
-        if !found.is_cut {
-            self.cursor = Some(cursor);
-        }
-        Ok(found)
     }
 }

@@ -4,12 +4,12 @@ use super::Error;
 use super::ast::Operator;
 use super::collations::check_collation;
 use super::compare::{check_domain, compare, domain, gather, is_null, leaf};
-use super::hints;
 use super::leaf::{ArrayOperator, ArraySide, ElementsAs, Item, Test};
 use super::matcher::{Comparison, Node};
 use super::scalar::{Scalar, text_of};
 use super::term::{NAMES, Term, Typed, VARCHARS};
 use super::truth::Truth;
+use super::type_hints;
 use super::typing::Domain;
 use crate::types::Kind;
 
@@ -82,7 +82,7 @@ fn any_of_constant(
     let checked = compare(left.clone(), comparison, Term::constant(element, None, offset));
     checked.map_err(|error| match error {
         Error::Type { .. } if declared && *element == Kind::Text => {
-            Error::ty(hints::of_texts(left), left.offset)
+            Error::ty(type_hints::of_texts(left), left.offset)
         }
         error => error,
     })?;

@@ -11,51 +11,12 @@ use super::ast::{Clock, Expr, Function, Operand, Value};
 use super::bind::{Binder, kind_of_number};
 use super::computed::Arithmetic;
 use super::parse::Predicate;
+use super::temporal::{is_moment, is_temporal, is_worked_out};
 use super::term::{Term, Typed, text_of_json};
 use super::typing::common_type;
 use crate::event::Timestamp;
 use crate::types::moments::{self, Interval, Precision};
 use crate::types::{Datum, Kind, LiteralError, Simple};
-
-/// True if a kind is one of dates and times.
-pub(super) fn is_temporal(kind: &Kind) -> bool {
-    is_moment(kind) || matches!(kind, Kind::Interval | Kind::Time | Kind::TimeTz)
-}
-
-fn is_moment(kind: &Kind) -> bool {
-    matches!(kind, Kind::Date | Kind::Timestamp | Kind::TimestampTz)
-}
-
-/// True if the clock is asked in it.
-pub(super) fn asks_the_clock(expr: &Expr) -> bool {
-    expr.has(&|operand| operand.has(&|part| matches!(part.value, Value::Clock(_))))
-}
-
-/// True if something in it is to be worked out.
-pub(super) fn computes(expr: &Expr) -> bool {
-    expr.has(&|operand| operand.has(&is_worked_out))
-}
-
-/// True if the operand itself is to be worked out, if its parts are constants.
-fn is_worked_out(operand: &Operand) -> bool {
-    let is_of_times = |operand: &Operand| {
-        operand.has(&|part| match &part.value {
-            Value::Clock(_) => true,
-            Value::Cast { to, .. } => is_temporal(to),
-            _ => false,
-        })
-    };
-    match &operand.value {
-        Value::Clock(_)
-        | Value::Function {
-            function: Function::DateTrunc,
-            ..
-        } => true,
-        Value::Arithmetic { left, right, .. } => is_of_times(left) || is_of_times(right),
-        Value::Negative(of) => is_of_times(of),
-        _ => false,
-    }
-}
 
 /// A constant on its way to a type.
 #[derive(Clone, Debug)]

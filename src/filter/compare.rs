@@ -7,12 +7,12 @@ use super::arrays::compare_arrays;
 use super::collations::check_collation;
 use super::documents::compare_documents;
 use super::eval::holds;
-use super::hints;
 use super::leaf::{Leaf, Test};
 use super::matcher::{Comparison, Node};
 use super::scalar::Scalar;
 use super::term::{Term, Typed};
 use super::truth::Truth;
+use super::type_hints;
 use super::typing::Domain;
 use crate::types::{Datum, Kind, LiteralError};
 
@@ -141,7 +141,7 @@ pub(super) fn domain(
             "values of type {} and {} cannot be compared{}",
             left.type_name(),
             right.type_name(),
-            hints::of_types(left, left_kind, right, right_kind)
+            type_hints::of_types(left, left_kind, right, right_kind)
         );
         Error::ty(message, offset)
     })

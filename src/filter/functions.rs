@@ -2,9 +2,9 @@
 
 use super::Error;
 use super::ast::Function;
-use super::clock::is_temporal;
 use super::collations::check_deterministic;
 use super::computed::{Argument, Arithmetic, Computed};
+use super::temporal::is_temporal;
 use super::term::{Place, Term, Typed};
 use super::typing::{Domain, common_type};
 use crate::event::{Collation, Relation};

@@ -8,7 +8,7 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 
 use super::Error;
-use super::parse::Limits;
+use super::limits::Limits;
 
 /// A predicate's text, and how to find a place in it.
 pub(super) struct Text<'a> {

@@ -24,6 +24,7 @@ mod index;
 mod leaf;
 mod lex;
 mod like;
+mod limits;
 mod look;
 mod matcher;
 mod membership;
@@ -35,10 +36,12 @@ mod pushdown;
 mod row;
 mod scalar;
 mod sql;
+mod temporal;
 mod term;
 #[cfg(test)]
 mod testing;
 mod truth;
+mod type_hints;
 mod typing;
 mod undecided;
 

@@ -8,37 +8,14 @@ use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
 use super::Error;
 use super::ast::Expr;
-use super::clock;
 use super::hints;
 use super::lex::Text;
+pub use super::limits::Limits;
 use super::matcher::Comparison;
 use super::sql::{comparison, describe, is_operand, operator, unwrap_parentheses};
+use super::temporal;
 use super::truth::Truth;
 use crate::event::Timestamp;
-
-/// The size that a predicate may have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// The bytes of its text.
-    pub max_text_bytes: usize,
-    /// Its comparisons, tests and logical operators.
-    pub max_nodes: usize,
-    /// The depth to which it nests.
-    pub max_depth: usize,
-    /// The values of one `IN` list.
-    pub max_in_values: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            max_text_bytes: 16 * 1024,
-            max_nodes: 256,
-            max_depth: 32,
-            max_in_values: 1_000,
-        }
-    }
-}
 
 /// A `where` as it was written: columns are names, literals are text, nothing has a type yet.
 #[derive(Clone, Debug, PartialEq)]
@@ -104,7 +81,7 @@ impl Predicate {
         };
         let root = checker.boolean(&sql, 1)?;
         Ok(Predicate {
-            computes: clock::computes(&root),
+            computes: temporal::computes(&root),
             collates: checker.collates,
             root,
             now: None,
@@ -113,7 +90,7 @@ impl Predicate {
 
     /// True if what it means depends on when it is asked: it has `now()` or its like.
     pub fn asks_the_clock(&self) -> bool {
-        self.computes && clock::asks_the_clock(&self.root)
+        self.computes && temporal::asks_the_clock(&self.root)
     }
 
     /// Says what time it is to the predicate, for as long as it is used.

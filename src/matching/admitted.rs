@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::bound::ShapeCache;
 use super::key::QueryKey;
+use super::shapes::ShapeCache;
 use crate::event::{Relation, RowChange, Visible};
 use crate::filter::{Operation, ResultChange};
 use crate::policy::{BoundAdmission, Mask, Masks};

@@ -11,6 +11,7 @@ mod binding;
 mod bound;
 mod deliver;
 mod encode;
+mod ends;
 mod key;
 #[cfg(test)]
 mod log_tests;
@@ -19,6 +20,7 @@ mod query;
 #[cfg(test)]
 mod random_tests;
 mod route;
+mod shapes;
 mod shown;
 mod strain;
 mod table;
@@ -28,10 +30,10 @@ mod undecided;
 
 pub use binding::Selection;
 pub use bound::Bound;
+pub use ends::{changed_message, gone_message, unfit_message, unjudged_message};
 pub use key::QueryKey;
 pub use meter::{Lane, Meter};
 pub use query::{Query, Subscription};
-pub use route::{changed_message, gone_message, unfit_message, unjudged_message};
 pub use undecided::Undecided;
 
 use std::collections::HashMap;

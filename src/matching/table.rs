@@ -7,12 +7,13 @@ use std::time::Instant;
 
 use slab::Slab;
 
-use super::bound::{Bound, ShapeCache};
+use super::bound::Bound;
 use super::encode::Hit;
+use super::ends::{End, gone_column_message};
 use super::key::QueryKey;
 use super::meter::{LONG, Lane};
 use super::query::Query;
-use super::route::gone_column_message;
+use super::shapes::ShapeCache;
 use super::strain::Strain;
 use crate::event::{Op, Relation, RowChange};
 use crate::filter::{Allowance, Index, Operation};
@@ -296,15 +297,6 @@ impl Table {
             });
         });
     }
-}
-
-/// The reason why a query cannot go on behind a change.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum End {
-    /// Its predicate fails for the row.
-    Fails,
-    /// The row is too large to be sent, and has no key by which to say which one it is.
-    Unnamed,
 }
 
 /// The reason why a query that fitted its table as the client was told of it does not fit it as it is now. That the log

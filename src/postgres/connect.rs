@@ -5,44 +5,23 @@ use std::io::{self, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 use rustix::event::PollFlags;
 use rustls::{ClientConfig, ClientConnection};
-use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+use socket2::{SockAddr, Socket};
 
 use super::auth::{Login, Progress, Step};
 use super::connection::Connection;
-use super::conninfo::{ConnInfo, Host, Keepalives, SslMode, TargetSession};
-use super::error::{Attempt, CONNECTING, Error};
+use super::conninfo::{ConnInfo, Host, SslMode, TargetSession};
+use super::dial::open_socket;
+use super::error::{Attempt, Error};
 use super::link::{self, Deadline, Link};
+use super::settings::Purpose;
 use super::tls;
 use super::wire::Message;
-use crate::exhaustion::is_exhaustion;
-
-/// The longest time that a connection waits for a file descriptor.
-const EXHAUSTED: Duration = Duration::from_secs(5);
-/// The pause between two tries. It is shorter than that of the listener for clients: without the database all of them
-/// wait.
-const EXHAUSTED_PAUSE: Duration = Duration::from_millis(5);
-
-/// The purpose of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
-    /// Our own questions. Whatever the role's settings are, they depend on none: names have to be qualified.
-    Query,
-    /// Reading rows for clients, as in [`Purpose::Query`], but for the role's own `statement_timeout`: how long a
-    /// table may be read is the administrator's to bound.
-    Snapshot,
-    /// Logical replication: replication commands, and SQL as in [`Purpose::Query`].
-    Replication,
-    /// SQL as an application has it, of the demo or a test: of the role's settings only those are ours that the text of
-    /// values depends on ([`PINNED`](super::PINNED)).
-    Application,
-}
 
 /// The way in which a connection is protected, in the order in which an `sslmode` tries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -267,16 +246,6 @@ impl<'a> Connector<'a> {
     }
 }
 
-/// Asks the server to cancel what the session of that key is doing. It goes in clear text: the key is good for
-/// nothing else.
-pub(super) fn cancel(address: &SockAddr, (pid, secret): (u32, u32)) -> Result<(), Error> {
-    let deadline = Some(Instant::now() + Duration::from_secs(10));
-    let socket = open_socket(address, &Keepalives::default(), deadline)?;
-    let mut request = BytesMut::new();
-    frontend::cancel_request(pid.cast_signed(), secret.cast_signed(), &mut request);
-    Link::plain(socket).write(&request, deadline)
-}
-
 /// The password file's text, if there is one that others cannot read.
 fn read_passfile(info: &ConnInfo) -> Option<String> {
     let path = info.passfile.as_ref()?;
@@ -305,61 +274,6 @@ fn resolve(host: &Host) -> Result<Vec<SockAddr>, Error> {
     let addresses = (host.name.as_str(), host.port).to_socket_addrs();
     let addresses = addresses.map_err(Error::io("resolving the host name"))?;
     Ok(addresses.map(SockAddr::from).collect())
-}
-
-fn open_socket(address: &SockAddr, keepalives: &Keepalives, deadline: Deadline) -> Result<Socket, Error> {
-    let connecting = Error::io(CONNECTING);
-    let socket = new_socket(address.domain()).map_err(&connecting)?;
-    match deadline {
-        // A unix socket answers at once, or its server's queue is full.
-        Some(deadline) if address.domain() != Domain::UNIX => {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let connected = socket.connect_timeout(address, left.max(Duration::from_millis(1)));
-            connected.map_err(|e| match e.kind() {
-                io::ErrorKind::TimedOut => Error::Timeout("connecting"),
-                _ => connecting(e),
-            })?;
-        }
-        _ => socket.connect(address).map_err(&connecting)?,
-    }
-    if address.domain() != Domain::UNIX {
-        set_tcp_options(&socket, keepalives).map_err(Error::io("setting up the socket"))?;
-    }
-    socket.set_nonblocking(true).map_err(&connecting)?;
-    Ok(socket)
-}
-
-/// A socket. Should the system have run out of file descriptors, it waits a while for others to close some.
-fn new_socket(domain: Domain) -> io::Result<Socket> {
-    let until = Instant::now() + EXHAUSTED;
-    loop {
-        match Socket::new(domain, Type::STREAM, None) {
-            Err(error) if is_exhaustion(&error) && Instant::now() < until => thread::sleep(EXHAUSTED_PAUSE),
-            done => return done,
-        }
-    }
-}
-
-fn set_tcp_options(socket: &Socket, keepalives: &Keepalives) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
-    if keepalives.user_timeout.is_some() {
-        socket.set_tcp_user_timeout(keepalives.user_timeout)?;
-    }
-    if keepalives.disabled {
-        return Ok(());
-    }
-    let mut parameters = TcpKeepalive::new();
-    if let Some(idle) = keepalives.idle {
-        parameters = parameters.with_time(idle);
-    }
-    if let Some(interval) = keepalives.interval {
-        parameters = parameters.with_interval(interval);
-    }
-    if let Some(count) = keepalives.count {
-        parameters = parameters.with_retries(count);
-    }
-    socket.set_keepalive(true)?;
-    socket.set_tcp_keepalive(&parameters)
 }
 
 /// Sends SSLRequest; whether the server agrees. Not a byte more than its answer is read: what follows in clear text

@@ -7,14 +7,15 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use postgres_protocol::message::frontend;
+use postgres_types::Type as PgType;
 use socket2::SockAddr;
 
 use super::buffer::{Buffer, Taken};
-use super::connect;
+use super::dial;
 use super::error::Error;
 use super::link::{Deadline, Encrypted, Link};
-use super::select::{PgType, Statement};
-use super::session::Settings;
+use super::settings::Settings;
+use super::statement::Statement;
 use super::wire::{Message, RawMessage, WireError};
 
 /// The time that the server may take for each message of an answer, unless [`Connection::set_read_timeout`] says
@@ -172,7 +173,7 @@ impl Connection {
     /// Has the server cancel the statement at hand.
     pub(super) fn cancel(&mut self) -> Result<(), Error> {
         self.cancelled = true;
-        connect::cancel(&self.address, self.key)
+        dial::cancel(&self.address, self.key)
     }
 
     /// Ends the session in good order, and waits a second at most until the server has given up what belonged to it.

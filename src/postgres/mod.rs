@@ -17,6 +17,7 @@ mod connect;
 mod connect_hints;
 mod connection;
 mod conninfo;
+mod dial;
 mod error;
 mod link;
 mod pacing;
@@ -25,9 +26,12 @@ mod preflight;
 mod publication_tables;
 mod replication;
 mod select;
+mod server_error;
 mod session;
+mod settings;
 mod slot;
 mod standby_slots;
+mod statement;
 mod stream;
 mod synchronous;
 mod tls;
@@ -37,21 +41,22 @@ pub use crate::event::{quote_identifier, quote_literal};
 pub use blockers::{Blocker, SlotReader};
 pub(crate) use catalog::Layouts;
 pub use catalog::{Catalog, Described, Moment, Unpublished};
-pub use connect::Purpose;
 pub use connect_hints::next_step;
 pub use connection::{Connection, Row};
 pub use conninfo::{
     ChannelBinding, ConnInfo, ConnInfoError, Host, Keepalives, Password, RootCert, Ssl, SslMode,
     TargetSession,
 };
-pub use error::{Attempt, Error, ServerError};
+pub use error::{Attempt, Error};
 pub use pacing::Pacing;
 pub use portal::Fetched;
 pub use preflight::{Code, Finding, Requirements, Severity, check};
 pub use publication_tables::publication_tables;
 pub use replication::StatusUpdate;
 pub(crate) use select::{PgType, TypedRow};
+pub use server_error::ServerError;
 pub use session::{NAMES_IN_VALUES, PINNED};
+pub use settings::Purpose;
 pub use slot::{NameError, Plugin, Publication, SlotName, SlotState, SystemIdentity, TimelineSwitch};
 pub use standby_slots::Absent;
 pub use stream::{

@@ -17,6 +17,7 @@ use postgres_types::{FromSql, ToSql, WrongType};
 
 use super::connection::{Connection, MAX_ANSWER};
 use super::error::Error;
+use super::statement::{Columns, Statement};
 use super::wire::{Message, WireError};
 use crate::lsn::Lsn;
 
@@ -115,19 +116,6 @@ impl Connection {
 
 /// The statements that a session keeps prepared, at most.
 const MAX_PREPARED: usize = 32;
-
-/// A statement that the server has parsed for the session. The catalog's questions are long: to parse one again takes a
-/// seventh of the time in which it is answered.
-#[derive(Clone, Debug)]
-pub(super) struct Statement {
-    /// Its name; none if it is not kept.
-    name: String,
-    types: Vec<PgType>,
-    columns: Columns,
-}
-
-/// The types of an answer's columns; `None` of one that is not built in.
-type Columns = Arc<[Option<PgType>]>;
 
 /// The messages that run the statement of that name, and parse it first if it is new.
 fn messages(name: &str, new: Option<&str>, parameters: &[Parameter<'_>]) -> Result<BytesMut, Error> {

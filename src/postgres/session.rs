@@ -13,11 +13,11 @@
 
 use std::time::Instant;
 
-use super::connect::Purpose;
 use super::connection::{Connection, Row};
 use super::conninfo::SharedMonetary;
 use super::error::Error;
 use super::link::Deadline;
+use super::settings::{Purpose, Settings};
 use crate::event::quote_literal;
 
 /// The settings that the text of values depends on, both ways.
@@ -84,17 +84,6 @@ fn settings(purpose: Purpose, version: u32) -> Vec<(&'static str, &'static str)>
         _ => Some(setting),
     });
     PINNED.into_iter().chain(fitting).collect()
-}
-
-/// The state by which a session keeps its settings.
-#[derive(Debug, Default)]
-pub(super) struct Settings {
-    wanted: Vec<(&'static str, String)>,
-    /// The server process that answered first; 0 before that.
-    pub(super) backend_pid: u32,
-    /// The SQL that goes before every statement outside a transaction: through a pooler the next one may be answered by
-    /// another process, which others have had before, and will have.
-    pub(super) each_time: Option<String>,
 }
 
 impl Connection {

@@ -8,10 +8,11 @@ use bytes::BytesMut;
 use postgres_protocol::message::frontend;
 
 use super::connection::{Connection, Inbox, WRITE_TIMEOUT};
-use super::error::{Error, ServerError};
+use super::error::Error;
 use super::link::Link;
 use super::pacing::Pacing;
 use super::replication::{StatusUpdate, StreamMessage};
+use super::server_error::ServerError;
 use super::session::NAMES_IN_VALUES;
 use super::slot::{Publication, SlotName};
 use super::wire::{self, Message};

@@ -4,7 +4,7 @@
 //! CopyBothResponse nor a body that stays in the buffer it arrived in. The chapter is "Message Formats" of the
 //! PostgreSQL documentation.
 
-use super::error::ServerError;
+use super::server_error::ServerError;
 
 /// Bytes from the server that are not the protocol.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

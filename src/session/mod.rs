@@ -9,12 +9,14 @@ mod end;
 mod entry;
 mod identity;
 mod machine;
+mod outcome;
 mod perform;
 mod receive;
 mod refusal;
 mod replay;
 mod resume;
 mod snapshot;
+mod snapshot_rows;
 mod socket;
 mod subscribe;
 mod wire;
@@ -48,9 +50,10 @@ use cursor::{Cursor, Input, ReplayId};
 use end::End;
 use identity::{Identity, Known};
 use machine::{Due, Machine};
-use snapshot::Snapshot;
+use outcome::Outcome;
+use snapshot_rows::Snapshot;
 use wire::Wire;
-use work::{Outcome, Work};
+use work::Work;
 
 /// The largest message that a client may send, in bytes.
 pub const MAX_CLIENT_MESSAGE_BYTES: usize = 64 * 1024;

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::Services;
 use super::cursor::{ReadRequest, Wait};
-use super::work::Outcome;
+use super::outcome::Outcome;
 use crate::delivery::{ActiveSubscription, Delivery, ReplayCursor, ReplayRequest};
 use crate::log::Log;
 use crate::lsn::Lsn;

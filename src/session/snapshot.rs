@@ -7,36 +7,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cursor::{Input, Preparation, Rows};
+use super::outcome::Outcome;
+use super::snapshot_rows::{Found, Snapshot};
 use super::subscribe::Prepared;
-use super::work::Outcome;
 use super::{End, Services, Session};
-use crate::log::{Log, SnapshotBoundary};
+use crate::log::Log;
 use crate::lsn::Position;
 use crate::protocol::Caller;
 use crate::protocol::v1::SnapshotMessage;
-use crate::snapshot::{self, Cursor, Next};
-
-/// Rows on their way.
-pub(super) struct Snapshot {
-    prepared: Box<Prepared>,
-    cursor: Cursor,
-    /// Their end, once they have begun.
-    boundary: Option<Arc<SnapshotBoundary>>,
-    message: SnapshotMessage,
-}
-
-/// The outcome of a step.
-#[derive(Debug)]
-pub(super) enum Found {
-    /// Nothing yet.
-    Nothing,
-    /// The snapshot is taken.
-    Begun(Arc<SnapshotBoundary>),
-    /// A message with rows.
-    Message(String),
-    /// There are no more.
-    End,
-}
+use crate::snapshot::{self, Next};
 
 /// The time that one step waits for something to come: others want their turn, all of whom have it within this time.
 const POLL: Duration = Duration::from_millis(200);
@@ -107,13 +86,6 @@ async fn check_again<H: Log>(
         Box::new(prepared)
     });
     Outcome::Prepared(id, prepared)
-}
-
-impl Snapshot {
-    /// The id of the subscription that begins with them.
-    pub(super) fn id(&self) -> &Arc<str> {
-        &self.prepared.subscription.id
-    }
 }
 
 impl<H: Log> Session<H> {

@@ -5,46 +5,16 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use super::cursor::{Action, Input, Preparation, Reading, ReplayId};
-use super::snapshot::{Found, Snapshot};
+use super::outcome::Outcome;
 use super::subscribe::{Beginning, Prepared, now};
 use super::{End, Session, replay};
-use crate::delivery::{Panicked, Registration, ReplayResult, Stopped};
+use crate::delivery::{ReplayResult, Stopped};
 use crate::log::{self, Log};
 use crate::lsn::Position;
 use crate::protocol::{CloseCode, Detail, ErrorCode, ErrorMessage};
-use crate::snapshot;
 
 /// Work that is being done.
 pub(super) type Work<H> = Pin<Box<dyn Future<Output = Outcome<H>> + Send>>;
-
-/// The outcome of it.
-pub(super) enum Outcome<H: Log> {
-    Prepared(Arc<str>, Result<Box<Prepared>, ErrorMessage>),
-    Rows(Box<Snapshot>, Result<Found, Arc<snapshot::Error>>),
-    Read(ReplayId, Box<ReplayResult<H>>),
-    /// The place to read from is not there yet.
-    NotYet,
-    /// There was no file descriptor to read with.
-    Exhausted,
-    Joined(Registration, Position),
-    Added(Position),
-    Removed,
-    Stopped,
-    /// Reading panicked: a defect.
-    Panicked,
-}
-
-impl<H: Log> From<Stopped> for Outcome<H> {
-    fn from(_: Stopped) -> Outcome<H> {
-        Outcome::Stopped
-    }
-}
-
-impl<H: Log> From<Panicked> for Outcome<H> {
-    fn from(_: Panicked) -> Outcome<H> {
-        Outcome::Panicked
-    }
-}
 
 impl<H: Log> Session<H> {
     /// Begins the work that an action asks for.

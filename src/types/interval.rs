@@ -2,8 +2,18 @@
 //! (`interval_cmp_value`).
 
 use super::calendar::DAY;
-use super::moments::Interval;
 use super::{Kind, LiteralError};
+
+/// An interval by its fields: a month is not always as long, and neither is a day elsewhere.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interval {
+    /// Years are twelve of them.
+    pub months: i32,
+    /// Weeks are seven of them.
+    pub days: i32,
+    /// Hours, minutes and seconds, in microseconds.
+    pub micros: i64,
+}
 
 /// The fields of an interval, as Postgres keeps them.
 #[derive(Clone, Copy, Debug, Default)]

@@ -6,41 +6,13 @@
 
 use std::borrow::Cow;
 
-use super::json_read::{Child, Children, Shape, is_text, split_value, unescape, without_blanks};
-use super::jsonb_compare::{contains, has_scalar, is_equal, is_equal_scalar};
-use super::{Exhausted, Malformed, Work};
-
-/// The depth to which values may nest in a constant, and in containers of which one contains the other: more than
-/// people write, and less than a stack holds.
-pub(super) const MAX_DEPTH: usize = 256;
+use super::json_error::{JsonError, MAX_DEPTH};
+use super::json_read::{Children, Shape, is_text, split_value, unescape, without_blanks};
+use super::jsonb_compare::{any, contains, has_scalar, is_equal, is_equal_scalar};
+use super::{Malformed, Work};
 
 /// The number of steps that a path may have.
 const MAX_STEPS: usize = 100;
-
-/// The reason why a question about a `json` or `jsonb` has no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum JsonError {
-    /// The text is no JSON, or a string of it has no text in Postgres (`\u0000`), where the server too fails.
-    #[error("malformed json")]
-    Malformed,
-    /// The path counts from the end below the first level of a `json` ([`Path::is_exact`]).
-    #[error(
-        "a negative index below the first level of a json means different elements in different documents"
-    )]
-    NegativeStep,
-    /// It nests deeper than is followed.
-    #[error("json is nested deeper than {MAX_DEPTH} levels")]
-    TooDeep,
-    /// It takes more work than there may be.
-    #[error(transparent)]
-    Exhausted(#[from] Exhausted),
-}
-
-impl From<Malformed> for JsonError {
-    fn from(_: Malformed) -> JsonError {
-        JsonError::Malformed
-    }
-}
 
 /// The type of a document, of the two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -327,18 +299,6 @@ fn place(array: &[u8], index: i32) -> Result<Option<usize>, Malformed> {
         count += 1;
     }
     Ok(count.checked_sub(back))
-}
-
-pub(super) fn any<'a>(
-    children: Children<'a>,
-    mut holds: impl FnMut(Child<'a>) -> Result<bool, JsonError>,
-) -> Result<bool, JsonError> {
-    for child in children {
-        if holds(child?)? {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 #[cfg(test)]

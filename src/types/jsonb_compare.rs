@@ -1,7 +1,7 @@
 //! Equality and containment of two `jsonb` values, from their text in the one way of printing it.
 
-use super::json_read::{Children, Shape, number, split_string, split_value, without_blanks};
-use super::jsonb::{JsonError, any};
+use super::json_error::JsonError;
+use super::json_read::{Child, Children, Shape, number, split_string, split_value, without_blanks};
 use super::{Decimal, Malformed, Work};
 
 /// True if two values are the same: token by token, so that nothing is read twice.
@@ -195,4 +195,17 @@ fn has_scalars(array: &[u8], mut wanted: Vec<Scalar<'_>>, work: &Work) -> Result
 
 fn is_container(text: &[u8]) -> bool {
     Shape::of(text).is_some_and(Shape::is_container)
+}
+
+/// True if it holds for one of the values.
+pub(super) fn any<'a>(
+    children: Children<'a>,
+    mut holds: impl FnMut(Child<'a>) -> Result<bool, JsonError>,
+) -> Result<bool, JsonError> {
+    for child in children {
+        if holds(child?)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }

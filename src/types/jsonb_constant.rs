@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::json::{escape, write_string};
+use super::json_error::MAX_DEPTH;
 use super::json_read::{Children, Shape, split_string, split_value, unescape, without_blanks};
 use super::json_text::is_json;
-use super::jsonb::MAX_DEPTH;
 use super::parse::literal;
 use super::{Datum, Document, JsonForm, Kind, LiteralError};
 

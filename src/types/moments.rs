@@ -7,19 +7,9 @@ use std::fmt;
 
 pub use super::calendar::DAY;
 use super::calendar::{civil_from_days, days_from_civil, days_in, is_date, is_finite_timestamp, midnight};
+pub use super::interval::Interval;
 use super::parse::LiteralError;
 use super::{Kind, interval};
-
-/// An interval by its fields: a month is not always as long, and neither is a day elsewhere.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Interval {
-    /// Years are twelve of them.
-    pub months: i32,
-    /// Weeks are seven of them.
-    pub days: i32,
-    /// Hours, minutes and seconds, in microseconds.
-    pub micros: i64,
-}
 
 impl Interval {
     /// The interval of a literal that means the same under every setting.

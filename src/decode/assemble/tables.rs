@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::Error;
+use super::error::Error;
 use super::partitions::{Partitions, weakest};
 use crate::event::{Relation, StreamRelation, Tuple};
 

@@ -5,10 +5,19 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::Error;
+use super::error::Error;
 use crate::event::Timestamp;
 use crate::lsn::Lsn;
 use crate::types::{Datum, Reading};
+
+/// An operation on rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+}
 
 /// A message as wal2json writes it. Fields that are of no use here, and those of versions to come, are passed over.
 #[derive(Debug, Deserialize)]

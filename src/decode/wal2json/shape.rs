@@ -1,7 +1,6 @@
 //! A row of wal2json's beside the versions of its table: those that it fits, and the columns that it shows itself.
 
-use super::Action;
-use super::record::{Field, Record};
+use super::record::{Action, Field, Record};
 use crate::event::{Published, ReplicaIdentity, StreamColumn, StreamRelation};
 
 /// Finds fields by name; in one step while they are asked for in their order, which they mostly are.

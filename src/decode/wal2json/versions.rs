@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use super::Action;
-use super::record::Record;
+use super::record::{Action, Record};
 use super::shape;
 use crate::event::{Lookup, Published, StreamRelation};
 use crate::lsn::Lsn;

@@ -3,7 +3,7 @@
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::Item;
+use super::item::Item;
 use super::level::{Candidates, Filing, Found, Posting, Search};
 use super::plan::Conjunction;
 use super::record::Test;

@@ -4,7 +4,7 @@
 //! ends before the place or begins after it, and so visits only nodes that hold a hit, and the border to what begins
 //! later. Nodes that removals leave thin are not joined; empty ones go.
 
-use super::Item;
+use super::item::Item;
 
 /// The number of entries that a node has at most.
 const FULL: usize = 64;

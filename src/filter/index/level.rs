@@ -5,9 +5,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Item;
 use super::equal::Equalities;
 use super::intervals::{Interval, Intervals};
+use super::item::Item;
 use super::plan::{Access, Conjunction, conjunctions};
 use super::record::Records;
 use super::source::{Known, Seen, SourceId, Sources};

@@ -13,7 +13,9 @@
 //! it, by a second filing of their own.
 
 mod equal;
+mod held;
 mod intervals;
+mod item;
 mod level;
 mod plan;
 mod record;
@@ -23,6 +25,7 @@ mod tally;
 use std::collections::HashSet;
 use std::iter;
 
+use self::item::Item;
 use self::level::{Filing, Found, Level, Search, Wanted};
 use self::plan::conjunctions;
 use self::record::{Records, Version};
@@ -34,20 +37,6 @@ use super::membership::{Operation, ResultChange, is_same, old_row, versions};
 use super::row::Row;
 use crate::event::{OldTuple, Op, Relation, Tuple};
 use crate::types::Work;
-
-/// An item that is filed: a conjunction of a predicate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Item {
-    entry: u32,
-    /// The number of the conjunction.
-    part: u32,
-}
-
-impl Item {
-    fn new(entry: u32, part: u32) -> Item {
-        Item { entry, part }
-    }
-}
 
 /// Predicates on one version of one relation, by numbers that the caller chose; numbers that are used again keep it
 /// small.

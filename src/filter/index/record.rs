@@ -5,7 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use hashbrown::HashTable;
 use slab::Slab;
 
-use super::plan::held;
+use super::held::held;
 use super::source::{Known, Seen, SourceId, Sources};
 use crate::filter::eval::{eval_condition, holds};
 use crate::filter::leaf;

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use super::Item;
+use super::item::Item;
 use crate::types::Work;
 
 /// The work that may be done to find what a change concerns.
