@@ -2,26 +2,17 @@
 //! the server hears from us in time whatever else happens.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::progress::Progress;
 use super::standby::Standbys;
 use super::verifier::PositionVerifier;
 use crate::log::Log;
 use crate::lsn::Lsn;
 use crate::postgres::{StatusSender, StatusUpdate};
 use crate::telemetry::Metrics;
-
-/// The state that the reading thread and this one share for the time of one connection.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    received: AtomicU64,
-    reply_requested: AtomicBool,
-    ended: AtomicBool,
-    /// Up to where the slot was confirmed when the stream began.
-    start: Lsn,
-}
 
 /// The times at which to confirm.
 pub(super) struct Pace {
@@ -42,33 +33,6 @@ const POLL_AT_ONCE: Duration = Duration::from_millis(1);
 const STEPS: u32 = 100;
 /// The least time between two updates that only report progress.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
-
-impl Progress {
-    pub(super) fn new(start: Lsn) -> Progress {
-        Progress {
-            start,
-            ..Progress::default()
-        }
-    }
-
-    pub(super) fn received(&self, lsn: Lsn) {
-        self.received.fetch_max(lsn.0, Ordering::Relaxed);
-    }
-
-    /// The newest position that came.
-    pub(super) fn newest(&self) -> Lsn {
-        Lsn(self.received.load(Ordering::Relaxed))
-    }
-
-    /// The server waits for an update.
-    pub(super) fn request_reply(&self) {
-        self.reply_requested.store(true, Ordering::Release);
-    }
-
-    pub(super) fn end(&self) {
-        self.ended.store(true, Ordering::Release);
-    }
-}
 
 /// The place where the journal was, back to a while ago.
 #[derive(Debug, Default)]

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::confirm::Progress;
 use super::drain::Drain;
 use super::incoming::Passed;
+use super::progress::Progress;
 use super::verifier::PositionVerifier;
 use super::{Error, pause};
 use crate::event::Timestamp;

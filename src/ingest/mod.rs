@@ -13,6 +13,7 @@ mod frames;
 mod incoming;
 mod learn;
 mod oversize;
+mod progress;
 mod received;
 mod slot_check;
 mod slots;

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::confirm::{self, Pace, Progress};
+use super::confirm::{self, Pace};
 use super::drain::Drain;
 use super::frames::{Data, FrameHandler, StreamContext, take_frames, unless_draining};
 use super::incoming::{Incoming, Passed};
+use super::progress::Progress;
 use super::upcoming::Upcoming;
 use super::verifier::{PositionVerifier, check_end};
 use super::{Error, FINAL_SYNC, FINISH, Ingest, Started, pause};

@@ -15,7 +15,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 use super::Error;
-use super::confirm::Progress;
+use super::progress::Progress;
 use crate::lsn::Lsn;
 use crate::postgres::{self, ConnInfo, Connection, Purpose};
 

@@ -15,6 +15,7 @@ mod receive;
 mod refusal;
 mod replay;
 mod resume;
+mod run;
 mod snapshot;
 mod snapshot_rows;
 mod socket;
@@ -34,8 +35,8 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tungstenite::Message;
 
-pub use end::serve;
 pub use machine::Limits;
+pub use run::serve;
 pub use socket::Socket;
 
 use crate::delivery::{self, Delivery, Received, Registration, ReplayCursor, ReplayPool};

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
-use super::super::confirm::{self, Pace, Progress};
+use super::super::confirm::{self, Pace};
 use super::super::frames::StreamContext;
 use super::super::incoming::Incoming;
+use super::super::progress::Progress;
 use super::super::upcoming::Upcoming;
 use super::super::verifier::PositionVerifier;
 use super::super::{Error, FINISH, Ingest, Started};
