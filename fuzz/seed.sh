@@ -1,10 +1,10 @@
 #!/bin/sh
 # Fills fuzz/corpus from tests/data: every captured message alone and every capture as a stream, a transaction of
-# wal2json's, what a directory of format 1 says of tables, one client message of each kind, and tokens and keys. Needs
-# xxd.
+# wal2json's, what a directory of format 1 says of tables, one client message of each kind, tokens and keys, and
+# the configuration file of the documentation. Needs xxd.
 set -eu
 cd "$(dirname "$0")"
-mkdir -p corpus/decode corpus/wal2json corpus/tables corpus/client corpus/token
+mkdir -p corpus/decode corpus/wal2json corpus/tables corpus/client corpus/token corpus/configuration
 
 for capture in ../tests/data/pgoutput/*.messages; do
     name=$(basename "$capture" .messages)
@@ -66,3 +66,5 @@ printf '%s\n%s' '{"alg":"HS256","typ":"JWT","kid":"a"}' \
     '{"sub":"ann","aud":["walcast"],"iss":"x","exp":1800000060,"nbf":1.5,"iat":1,"app":{"role":"r"}}' > corpus/token/claims
 printf %s '{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","use":"sig","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}' \
     > corpus/token/keys
+
+sed -n '/^```toml$/,/^```$/p' ../docs/configuration.md | sed '/^```/d' > corpus/configuration/documented

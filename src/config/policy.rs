@@ -244,7 +244,8 @@ fn rows(fields: &mut Fields<'_, '_>) -> Rows {
                 fields.fault(&predicate.at, what);
             }
             if let Some(at) = fields.place("columns") {
-                let what = "columns: with rls = true, the columns are those that the role may SELECT: GRANT them there";
+                let what =
+                    "columns: with rls = true, the columns are those that the role may read in the database";
                 fields.fault(&at, what);
             }
             Rows::RowSecurity

@@ -38,10 +38,12 @@ impl Source {
     /// The place of a byte of the file.
     pub fn place(&self, offset: usize) -> Place {
         let before = self.text.get(..offset).unwrap_or(&self.text);
+        // A byte order mark is no character of the first line.
+        let before = before.strip_prefix('\u{FEFF}').unwrap_or(before);
         let line = before.rsplit('\n').next().unwrap_or(before);
         Place {
             line: 1 + before.matches('\n').count(),
-            column: 1 + line.trim_start_matches('\u{FEFF}').chars().count(),
+            column: 1 + line.chars().count(),
         }
     }
 

@@ -368,4 +368,14 @@ fn places_are_lines_and_characters() {
     assert_eq!(predicate.value, "  a = 'ä' AND\n  b=x");
     let end = file.access.source.place_in(predicate, 1000);
     assert_eq!(end, Place { line: 9, column: 4 });
+    // A mark that does not begin the file is a character like others.
+    let file = read(&policy("tables = ['a']\nwhere = '''\n\u{FEFF}b'''")).unwrap();
+    let Grant::Tables(grant) = &file.access.policies[0].grant else {
+        panic!()
+    };
+    let Rows::Where(predicate) = &grant.rows else {
+        panic!()
+    };
+    let place = file.access.source.place_in(predicate, '\u{FEFF}'.len_utf8());
+    assert_eq!(place, Place { line: 7, column: 2 });
 }
