@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use super::WrongFlags;
-use super::config_file::{ConfigFlag, Loaded};
+use super::config_file::Loaded;
+use super::config_flag::ConfigFlag;
 use super::look::look;
 use super::serve::{Source, unenforced};
 use crate::postgres::{self, Severity};

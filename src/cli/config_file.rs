@@ -21,15 +21,6 @@ use crate::postgres::ConnInfo;
 /// The largest file that is read.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// The flag of commands that read the file.
-#[derive(Debug, clap::Args)]
-pub(crate) struct ConfigFlag {
-    /// File with the values of serve's flags, in TOML, each under its flag's name with underscores. The command line wins
-    /// over the environment, and the environment over the file.
-    #[arg(long, env = "WALCAST_CONFIG", value_name = "FILE")]
-    config: Option<PathBuf>,
-}
-
 /// A configuration file that was read.
 #[derive(Debug)]
 pub(crate) struct Loaded {

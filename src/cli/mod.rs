@@ -2,6 +2,7 @@
 
 mod check;
 mod config_file;
+mod config_flag;
 mod demo;
 mod look;
 mod reload;

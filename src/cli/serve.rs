@@ -11,7 +11,7 @@ use bytesize::ByteSize;
 use clap::ValueEnum;
 
 pub(super) use self::run::{run, unenforced};
-use super::config_file::ConfigFlag;
+use super::config_flag::ConfigFlag;
 use super::values;
 use crate::http;
 use crate::postgres::SlotName;
