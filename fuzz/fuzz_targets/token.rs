@@ -23,14 +23,21 @@ static VERIFIER: LazyLock<Verifier> = LazyLock::new(|| {
     })
 });
 
-/// The first line is a header, the rest are claims; both are signed. The whole is a token and a set of keys, too.
+// The first line is a header, the rest are claims; both are signed. The whole is a token and a set of keys, too.
 fuzz_target!(|text: &str| {
     let key = Key::secret(SECRET).unwrap();
     let keys = KeySet::one(key, &[Algorithm::HS256]).unwrap();
     let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_800_000_000);
-    assert!(VERIFIER.verify(text, &keys, now).is_err(), "nobody guesses a signature");
+    assert!(
+        VERIFIER.verify(text, &keys, now).is_err(),
+        "nobody guesses a signature"
+    );
     let (header, claims) = text.split_once('\n').unwrap_or((r#"{"alg":"HS256"}"#, text));
-    let message = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+    let message = format!(
+        "{}.{}",
+        URL_SAFE_NO_PAD.encode(header),
+        URL_SAFE_NO_PAD.encode(claims)
+    );
     let signature = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET), message.as_bytes());
     let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
     if let Ok(subject) = VERIFIER.verify(&token, &keys, now) {
@@ -39,7 +46,10 @@ fuzz_target!(|text: &str| {
     }
     if let Ok((keys, _)) = KeySet::jwks(text.as_bytes(), &[Algorithm::EdDSA, Algorithm::RS256]) {
         assert!(!keys.is_empty());
-        assert!(VERIFIER.verify(&token, &keys, now).is_err(), "public keys verify no HMAC");
+        assert!(
+            VERIFIER.verify(&token, &keys, now).is_err(),
+            "public keys verify no HMAC"
+        );
     }
     let _none = Key::pem(text.as_bytes());
 });

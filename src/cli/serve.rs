@@ -135,7 +135,7 @@ struct Listen {
     )]
     listen: SocketAddr,
     /// Let everybody who reaches --listen read everything that is published. Needed where that is another address than
-    /// this machine's own (127.0.0.1, ::1) and there is no [auth] in the configuration file.
+    /// this machine's own (127.0.0.1, ::1) and the configuration file has no auth section.
     #[arg(long, env = "WALCAST_INSECURE")]
     insecure: bool,
     /// Address for operators and Prometheus: /metrics, /health/live, /health/ready.
@@ -299,7 +299,7 @@ struct Clients {
     /// its connection is closed (4001).
     #[arg(long, env = "WALCAST_STALL_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = values::time)]
     stall_timeout: Duration,
-    /// Time that a client has from its connection to its token, where [auth] asks for one.
+    /// Time that a client has from its connection to its token, where the configuration has an auth section.
     #[arg(long, env = "WALCAST_AUTH_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = values::time)]
     auth_timeout: Duration,
     /// Over how long clients are told to spread their reconnects when walcast stops.

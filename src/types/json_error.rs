@@ -12,7 +12,7 @@ pub enum JsonError {
     /// The text is no JSON, or a string of it has no text in Postgres (`\u0000`), where the server too fails.
     #[error("malformed json")]
     Malformed,
-    /// The path counts from the end below the first level of a `json` ([`Path::is_exact`]).
+    /// The path counts from the end below the first level of a `json` ([`Path::is_exact`](super::Path::is_exact)).
     #[error(
         "a negative index below the first level of a json means different elements in different documents"
     )]
