@@ -35,9 +35,9 @@ pub struct Config {
     pub http: http::Options,
     /// The time that clients get to take their close frames when walcast stops.
     pub drain_timeout: Duration,
-    /// Who may see what. It changes whenever the operator asks to read files again (SIGHUP), also to the same value: then
-    /// whoever has read a file that may be another one now, such as a certificate, reads it again, and logs that. It is
-    /// closed when nothing will be read again.
+    /// The access that callers have. It changes whenever the operator asks to read files again (SIGHUP), also to the
+    /// same value: then whoever has read a file that may be another one now, such as a certificate, reads it again,
+    /// and logs that. It is closed when nothing will be read again.
     pub reload: watch::Receiver<Arc<Access>>,
     /// The database that is served.
     pub bridge: bridge::Options,

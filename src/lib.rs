@@ -11,7 +11,7 @@
 //! | row | modules | they are |
 //! |---|---|---|
 //! | words | [`lsn`], [`types`], [`event`], [`exhaustion`] | values: no clock, no I/O |
-//! | logic | [`log`], [`decode`], [`filter`], [`config`], [`auth`], [`protocol`], [`policy`], [`matching`] | functions from bytes and values to values |
+//! | logic | [`log`], [`decode`], [`filter`], [`auth`], [`config`], [`protocol`], [`policy`], [`matching`] | functions from bytes and values to values |
 //! | edges | [`private_files`], [`tls`], [`postgres`], [`journal`], [`telemetry`], [`keys`], [`health`], [`schema`], [`snapshot`] | sockets, files, counters |
 //! | loops | [`ingest`], [`delivery`], [`session`], [`maintenance`] | one thread or task each |
 //! | front, house | [`cluster`] for throwaway servers; [`http`], [`bridge`], [`app`], [`cli`] | they know everybody, nobody knows them |
@@ -41,9 +41,9 @@ pub mod journal;
 
 pub mod filter;
 
-pub mod config;
-
 pub mod auth;
+
+pub mod config;
 
 pub mod protocol;
 

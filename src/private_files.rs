@@ -1,8 +1,8 @@
 //! Directories and files that are ours alone, whatever the umask is: they hold every row that is published.
 //!
 //! A directory that others own or may write is not used: they could put links in the place of files, or read along.
-//! Nothing is followed that somebody else may have put there. Secrets that operators keep in files of their own are read
-//! here too. Blocking.
+//! Nothing is followed that somebody else may have put there. Secrets that operators keep in files of their own are
+//! read here too. Blocking.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read};

@@ -397,7 +397,7 @@ impl Tables {
         self.changed.lock().extend(changed);
     }
 
-    /// What the database showed of tables and the log does not say yet: for the one who writes it. See
+    /// Records of what the database showed of tables and the log does not say yet: for the one who writes it. See
     /// [`Tables::acknowledge_noted`].
     pub fn found(&self) -> Vec<TableRecord> {
         self.found.lock().records()

@@ -39,8 +39,8 @@ struct Set {
 }
 
 impl KeySet {
-    /// Reads a set. Keys that are for something else, as encryption is, or that are none that can be used for one of the
-    /// `algorithms`, are left out; the second result says of each why.
+    /// Reads a set. Keys that are for something else, as encryption is, or that are none that can be used for one of
+    /// the `algorithms`, are left out; the second result says of each why.
     ///
     /// Secrets are left out too: a set is made to be shown to everybody.
     ///

@@ -244,7 +244,8 @@ const EC_P384: &[u8] = b"\x06\x07\x2a\x86\x48\xce\x3d\x02\x01\x06\x05\x2b\x81\x0
 /// `id-Ed25519` (RFC 8410, section 3).
 const ED25519: &[u8] = b"\x06\x03\x2b\x65\x70";
 
-/// The algorithm and the key of `SubjectPublicKeyInfo ::= SEQUENCE { algorithm SEQUENCE, subjectPublicKey BIT STRING }`.
+/// The algorithm and the key of `SubjectPublicKeyInfo ::= SEQUENCE { algorithm SEQUENCE, subjectPublicKey BIT STRING
+/// }`.
 fn public_key(info: &[u8]) -> Option<(&[u8], &[u8])> {
     let (info, _) = value(info, SEQUENCE)?;
     let (algorithm, rest) = value(info, SEQUENCE)?;

@@ -1,8 +1,9 @@
-//! Who is asking: tokens (JWT, RFC 7519) verified by the rules of RFC 8725. Pure: the time and the keys are arguments.
+//! Tokens (JWT, RFC 7519), which say who is asking, verified by the rules of RFC 8725. Pure: the time and the keys are
+//! arguments.
 //!
-//! A [`Verifier`] has the rules, a [`KeySet`] the keys, and a token that both accept names a [`Subject`]. The one thing to
-//! know: nothing of a token decides how it is verified. Its `alg` and `kid` choose among the algorithms and the keys that the
-//! configuration names, and a key is only ever used for the algorithms that it is for.
+//! A [`Verifier`] has the rules, a [`KeySet`] the keys, and a token that both accept names a [`Subject`]. The one
+//! thing to know: nothing of a token decides how it is verified. Its `alg` and `kid` choose among the algorithms and
+//! the keys that the configuration names, and a key is only ever used for the algorithms that it is for.
 
 mod claims;
 mod jwks;
@@ -14,10 +15,27 @@ use std::fmt;
 use std::time::SystemTime;
 
 pub use claims::Claims;
-pub use jsonwebtoken::Algorithm;
+pub use jsonwebtoken::{Algorithm, AlgorithmFamily};
 pub use jwks::{JwksError, MAX_KEYS};
 pub use key::{Key, KeyError, KeySet};
 pub use verify::{MAX_TOKEN_BYTES, Rejection, Rules, Verifier};
+
+/// The algorithms that a token may be signed by, with the names that it has for them in `alg` (RFC 7518, section 3.1;
+/// RFC 8037, section 3.1).
+pub const ALGORITHMS: [(&str, Algorithm); 12] = [
+    ("HS256", Algorithm::HS256),
+    ("HS384", Algorithm::HS384),
+    ("HS512", Algorithm::HS512),
+    ("RS256", Algorithm::RS256),
+    ("RS384", Algorithm::RS384),
+    ("RS512", Algorithm::RS512),
+    ("PS256", Algorithm::PS256),
+    ("PS384", Algorithm::PS384),
+    ("PS512", Algorithm::PS512),
+    ("ES256", Algorithm::ES256),
+    ("ES384", Algorithm::ES384),
+    ("EdDSA", Algorithm::EdDSA),
+];
 
 /// The bearer of a verified token, or a caller without one where that is allowed.
 #[derive(Clone, PartialEq, Eq)]

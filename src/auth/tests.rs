@@ -3,17 +3,15 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use proptest::prelude::*;
-use ring::rand::SystemRandom;
-use ring::signature::{
-    ECDSA_P256_SHA256_FIXED_SIGNING, ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm,
-    Ed25519KeyPair, KeyPair, RSA_PKCS1_SHA256, RSA_PSS_SHA256, RsaEncoding, RsaKeyPair,
-};
-use ring::{hmac, rsa};
-use rustls::pki_types::PrivatePkcs8KeyDer;
-use rustls::pki_types::pem::PemObject;
+use ring::hmac;
+use ring::signature::{RSA_PKCS1_SHA256, RSA_PSS_SHA256};
 use serde_json::{Value, json};
 
 use super::*;
+use signers::{ed_signer, rsa_signer, signers};
+
+mod sets;
+mod signers;
 
 const NOW: u64 = 1_800_000_000;
 const SECRET: &[u8] = b"a secret of at least 64 bytes, as HS512 needs it to be, and not fewer";
@@ -56,92 +54,16 @@ fn claims() -> Value {
     json!({"sub": "ann", "role": "customer", "exp": NOW + 60, "tenant_id": 7})
 }
 
-/// What becomes of claims that were signed well.
+/// The outcome for claims that were signed well.
 fn of_claims(rules: Rules, claims: &Value) -> Result<Subject, Rejection> {
     let token = signed(r#"{"alg":"HS256","typ":"JWT"}"#, &claims.to_string(), hs256);
     Verifier::new(rules).verify(&token, &secret(&[Algorithm::HS256]), now())
 }
 
-/// What becomes of good claims under this header.
+/// The outcome for good claims under this header.
 fn of_header(algorithms: &[Algorithm], header: &str) -> Result<Subject, Rejection> {
     let token = signed(header, &claims().to_string(), hs256);
     Verifier::new(rules(algorithms)).verify(&token, &secret(&[Algorithm::HS256]), now())
-}
-
-/// Signs a message.
-type Sign = dyn Fn(&[u8]) -> Vec<u8>;
-
-/// A key of each public kind, as a set has it, and what signs by it.
-struct Signer {
-    algorithm: Algorithm,
-    jwk: Value,
-    sign: Box<Sign>,
-}
-
-fn rsa_signer(algorithm: Algorithm, encoding: &'static dyn RsaEncoding) -> Signer {
-    let key = PrivatePkcs8KeyDer::from_pem_slice(include_bytes!("../../tests/data/tokens/rsa.pem")).unwrap();
-    let key = RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).unwrap();
-    let public = rsa::PublicKeyComponents::<Vec<u8>>::from(key.public());
-    let jwk = json!({"kty": "RSA", "n": base64(public.n), "e": base64(public.e)});
-    let sign = move |message: &[u8]| {
-        let mut signature = vec![0; key.public().modulus_len()];
-        key.sign(encoding, &SystemRandom::new(), message, &mut signature)
-            .unwrap();
-        signature
-    };
-    Signer {
-        algorithm,
-        jwk,
-        sign: Box::new(sign),
-    }
-}
-
-fn ec_signer(algorithm: Algorithm, curve: &str, scheme: &'static EcdsaSigningAlgorithm) -> Signer {
-    let random = SystemRandom::new();
-    let pkcs8 = EcdsaKeyPair::generate_pkcs8(scheme, &random).unwrap();
-    let key = EcdsaKeyPair::from_pkcs8(scheme, pkcs8.as_ref(), &random).unwrap();
-    let point = key.public_key().as_ref();
-    let (x, y) = point[1..].split_at(point.len() / 2);
-    Signer {
-        algorithm,
-        jwk: json!({"kty": "EC", "crv": curve, "x": base64(x), "y": base64(y)}),
-        sign: Box::new(move |message| key.sign(&random, message).unwrap().as_ref().to_vec()),
-    }
-}
-
-fn ed_signer() -> Signer {
-    let pkcs8 = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
-    let key = Ed25519KeyPair::from_pkcs8(pkcs8.as_ref()).unwrap();
-    Signer {
-        algorithm: Algorithm::EdDSA,
-        jwk: json!({"kty": "OKP", "crv": "Ed25519", "x": base64(key.public_key())}),
-        sign: Box::new(move |message| key.sign(message).as_ref().to_vec()),
-    }
-}
-
-fn signers() -> Vec<Signer> {
-    vec![
-        rsa_signer(Algorithm::RS256, &RSA_PKCS1_SHA256),
-        rsa_signer(Algorithm::PS256, &RSA_PSS_SHA256),
-        ec_signer(Algorithm::ES256, "P-256", &ECDSA_P256_SHA256_FIXED_SIGNING),
-        ec_signer(Algorithm::ES384, "P-384", &ECDSA_P384_SHA384_FIXED_SIGNING),
-        ed_signer(),
-    ]
-}
-
-impl Signer {
-    fn token(&self, kid: Option<&str>) -> String {
-        let header = json!({"alg": format!("{:?}", self.algorithm), "kid": kid});
-        signed(&header.to_string(), &claims().to_string(), &self.sign)
-    }
-
-    fn set(&self, more: &[(&str, Value)]) -> Result<(KeySet, Vec<String>), JwksError> {
-        let mut jwk = self.jwk.clone();
-        for (name, value) in more {
-            jwk[*name] = value.clone();
-        }
-        KeySet::jwks(json!({"keys": [jwk]}).to_string().as_bytes(), &[self.algorithm])
-    }
 }
 
 #[test]
@@ -498,62 +420,6 @@ fn a_token_is_bounded_and_whole() {
             "{not_claims}"
         );
     }
-}
-
-#[test]
-fn a_set_chooses_by_name_and_leaves_out_what_is_not_for_it() {
-    let (a, b) = (ed_signer(), ed_signer());
-    let named = |signer: &Signer, kid: &str| {
-        let mut jwk = signer.jwk.clone();
-        jwk["kid"] = kid.into();
-        jwk
-    };
-    let set = |keys: Value| {
-        KeySet::jwks(
-            json!({ "keys": keys }).to_string().as_bytes(),
-            &[Algorithm::EdDSA],
-        )
-    };
-    let (keys, left_out) = set(json!([named(&a, "a"), named(&b, "b")])).unwrap();
-    assert!(left_out.is_empty());
-    let verifier = Verifier::new(rules(&[Algorithm::EdDSA]));
-    let verify = |token: String, keys: &KeySet| verifier.verify(&token, keys, now()).err();
-    assert_eq!(verify(a.token(Some("a")), &keys), None);
-    assert_eq!(verify(b.token(Some("b")), &keys), None);
-    assert_eq!(verify(a.token(Some("b")), &keys), Some(Rejection::Signature));
-    assert_eq!(verify(a.token(Some("c")), &keys), Some(Rejection::UnknownKey));
-    assert_eq!(verify(a.token(None), &keys), Some(Rejection::AmbiguousKey));
-    // For encryption, for signing alone, a secret, of another algorithm, nonsense, and one that is good.
-    let with = |name: &str, value: Value| {
-        let mut jwk = a.jwk.clone();
-        jwk[name] = value;
-        jwk
-    };
-    let (keys, left_out) = set(json!([
-        with("use", json!("enc")),
-        with("key_ops", json!(["sign"])),
-        {"kty": "oct", "k": base64(SECRET), "alg": "EdDSA"},
-        rsa_signer(Algorithm::RS256, &RSA_PKCS1_SHA256).jwk,
-        with("x", json!("AAAA")),
-        with("kid", json!(5)),
-        17,
-        {"kty": "RSA", "n": base64([0xff; 128]), "e": "AQAB"},
-        with("use", json!("sig")),
-    ]))
-    .unwrap();
-    assert_eq!((keys.len(), left_out.len()), (1, 8), "{left_out:?}");
-    assert!(left_out[7].contains("1024 bits"), "{left_out:?}");
-    for nothing in [json!([]), json!([{"kty": "oct", "k": base64(SECRET)}])] {
-        assert!(matches!(set(nothing), Err(JwksError::NoneFits { .. })));
-    }
-    assert!(matches!(
-        set(json!(vec![a.jwk.clone(); MAX_KEYS + 1])),
-        Err(JwksError::TooMany(_))
-    ));
-    assert!(matches!(
-        KeySet::jwks(b"<html>", &[Algorithm::EdDSA]),
-        Err(JwksError::NoSet(_))
-    ));
 }
 
 #[test]

@@ -224,8 +224,8 @@ fn is_access(typ: &str) -> bool {
     name.eq_ignore_ascii_case("JWT") || name.eq_ignore_ascii_case("at+jwt")
 }
 
-/// Has `jsonwebtoken` verify the header and the signature alone. Of claims it reads the clock itself and leaves out what
-/// is not there, so that they are judged here.
+/// Has `jsonwebtoken` verify the header and the signature alone. Of claims it reads the clock itself and leaves out
+/// what is not there, so that they are judged here.
 fn signature_alone(algorithm: Algorithm) -> Validation {
     let mut validation = Validation::new(algorithm);
     validation.required_spec_claims.clear();
@@ -260,7 +260,8 @@ fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<Option<&'a Str
     }
 }
 
-/// True if a JSON text has an integer beyond 64 bits: read as a double it would be another one, perhaps somebody else's.
+/// True if a JSON text has an integer beyond 64 bits: read as a double it would be another one, perhaps somebody
+/// else's.
 fn has_long_integers(json: &str) -> bool {
     let mut rest = json.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -283,7 +284,7 @@ fn has_long_integers(json: &str) -> bool {
     false
 }
 
-/// What follows a JSON string whose opening quote has been read.
+/// The text behind a JSON string whose opening quote has been read.
 fn after_text(json: &[u8]) -> &[u8] {
     let mut rest = json;
     loop {

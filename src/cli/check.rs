@@ -11,8 +11,9 @@ use crate::postgres::{self, Severity};
 
 /// Look at a database, and name everything that would keep `serve` from working, each with what mends it.
 ///
-/// Changes nothing. With --config, the whole file is read as serve reads it. Exits with 1 if there is anything that would
-/// keep `serve` from working, with 3 if the database cannot be reached, and with 2 if a flag or the file is wrong.
+/// Changes nothing. With --config, the whole file is read as serve reads it. Exits with 1 if there is anything that
+/// would keep `serve` from working, with 3 if the database cannot be reached, and with 2 if a flag or the file is
+/// wrong.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Command {
     #[command(flatten)]

@@ -1,7 +1,7 @@
 //! `--config`: the values of a file, below those of the command line and the environment.
 //!
-//! The file gives flags their defaults, before clap reads the command line: so each value goes through the parser of its
-//! flag, and the order of precedence is clap's own.
+//! The file gives flags their defaults, before clap reads the command line: so each value goes through the parser of
+//! its flag, and the order of precedence is clap's own.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
@@ -78,7 +78,8 @@ impl Loaded {
         }
     }
 
-    /// Reads the file again. Returns who may see what by it, and the flags that it gives other values than at the start.
+    /// Reads the file again. Returns who may see what by it, and the flags that it gives other values than at the
+    /// start.
     pub(super) fn reread(&self) -> anyhow::Result<(Arc<Access>, BTreeSet<String>)> {
         let file = read(&self.path)?;
         let keys = self
@@ -94,8 +95,8 @@ impl Loaded {
     }
 }
 
-/// The command that a command line means and the file that it names, also where flags are missing that the file may have.
-/// `None` if there is no file, or if the command line is wrong anyway, or asks for help.
+/// The command that a command line means and the file that it names, also where flags are missing that the file may
+/// have. `None` if there is no file, or if the command line is wrong anyway, or asks for help.
 fn named(arguments: &[OsString]) -> Option<(String, PathBuf)> {
     let lenient = Cli::command().mut_subcommands(|command| command.mut_args(|arg| arg.required(false)));
     let matches = lenient.try_get_matches_from(arguments).ok()?;

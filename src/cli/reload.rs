@@ -9,8 +9,8 @@ use super::config_file::Loaded;
 use super::serve::unenforced;
 use crate::config::{Access, Errors};
 
-/// Reads the configuration file again whenever it is asked to, and tells those who wait for `reload`. A file that is wrong
-/// changes nothing.
+/// Reads the configuration file again whenever it is asked to, and tells those who wait for `reload`. A file that is
+/// wrong changes nothing.
 pub(super) async fn run(loaded: Option<Loaded>, reload: watch::Sender<Arc<Access>>, hung_up: Arc<Notify>) {
     let loaded = loaded.map(Arc::new);
     loop {

@@ -11,6 +11,7 @@ use super::fields::{Fields, Table, shown};
 use super::source::Source;
 use super::spanned::Spanned;
 use super::time::{time, time_or_none};
+use crate::auth::{ALGORITHMS, Algorithm, AlgorithmFamily};
 use crate::filter::nearest;
 
 /// The keys of the section.
@@ -80,66 +81,6 @@ pub enum Keys {
         /// The time after which it is fetched again.
         refresh: Duration,
     },
-}
-
-/// A signature algorithm (RFC 7518 3.1, RFC 8037 3.1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub enum Algorithm {
-    Hs256,
-    Hs384,
-    Hs512,
-    Rs256,
-    Rs384,
-    Rs512,
-    Ps256,
-    Ps384,
-    Ps512,
-    Es256,
-    Es384,
-    EdDsa,
-}
-
-/// The kind of key that an algorithm takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Family {
-    /// A secret.
-    Hmac,
-    /// An RSA key.
-    Rsa,
-    /// A key of an elliptic curve of NIST.
-    Ec,
-    /// A key of an Edwards curve.
-    Ed,
-}
-
-impl Algorithm {
-    /// All that are known, by the names that tokens have for them in `alg`.
-    pub const ALL: [(&'static str, Algorithm); 12] = [
-        ("HS256", Algorithm::Hs256),
-        ("HS384", Algorithm::Hs384),
-        ("HS512", Algorithm::Hs512),
-        ("RS256", Algorithm::Rs256),
-        ("RS384", Algorithm::Rs384),
-        ("RS512", Algorithm::Rs512),
-        ("PS256", Algorithm::Ps256),
-        ("PS384", Algorithm::Ps384),
-        ("PS512", Algorithm::Ps512),
-        ("ES256", Algorithm::Es256),
-        ("ES384", Algorithm::Es384),
-        ("EdDSA", Algorithm::EdDsa),
-    ];
-
-    /// The kind of key that it takes.
-    pub fn family(self) -> Family {
-        match self {
-            Algorithm::Hs256 | Algorithm::Hs384 | Algorithm::Hs512 => Family::Hmac,
-            Algorithm::Rs256 | Algorithm::Rs384 | Algorithm::Rs512 => Family::Rsa,
-            Algorithm::Ps256 | Algorithm::Ps384 | Algorithm::Ps512 => Family::Rsa,
-            Algorithm::Es256 | Algorithm::Es384 => Family::Ec,
-            Algorithm::EdDsa => Family::Ed,
-        }
-    }
 }
 
 /// The way to a claim inside a token's claims: `realm.role` is the member `role` of the member `realm`.
@@ -296,7 +237,7 @@ fn algorithms(fields: &mut Fields<'_, '_>, keys: Option<&Keys>) -> Option<Vec<Sp
     }
     let mut algorithms: Vec<Spanned<Algorithm>> = Vec::new();
     for name in fields.texts("algorithms")? {
-        let Some((_, algorithm)) = Algorithm::ALL.iter().find(|(known, _)| *known == name.value) else {
+        let Some((_, algorithm)) = ALGORITHMS.iter().find(|(known, _)| *known == name.value) else {
             let what = unknown(&name.value);
             fields.fault(&name.at, what);
             continue;
@@ -314,7 +255,7 @@ fn unknown(name: &str) -> String {
     if name.eq_ignore_ascii_case("none") {
         return "a token without a signature is never accepted: name an algorithm, as in \"RS256\"".into();
     }
-    let names = || Algorithm::ALL.iter().map(|(known, _)| *known);
+    let names = || ALGORITHMS.iter().map(|(known, _)| *known);
     let same = names().find(|known| known.eq_ignore_ascii_case(name));
     match same.or_else(|| nearest(name, names())) {
         Some(near) => format!("unknown algorithm {}: did you mean {near}?", shown(name)),
@@ -328,7 +269,7 @@ fn unknown(name: &str) -> String {
 
 /// The reason why keys of such a place are none for the algorithm, of which `first` is the first.
 fn unfit(algorithm: Algorithm, first: Algorithm, keys: &Keys) -> Option<&'static str> {
-    let is_hmac = algorithm.family() == Family::Hmac;
+    let is_hmac = algorithm.family() == AlgorithmFamily::Hmac;
     match keys {
         Keys::SecretFile(_) | Keys::SecretEnv(_) if !is_hmac => {
             Some("a secret is for HS256, HS384 and HS512 alone: name a public key, or another algorithm")

@@ -50,7 +50,7 @@ impl Errors {
     }
 }
 
-/// What was found to be wrong so far.
+/// The faults that were found so far.
 #[derive(Default)]
 pub(super) struct Faults(Vec<(usize, String)>);
 

@@ -231,8 +231,8 @@ impl<'a, 'f> Fields<'a, 'f> {
         Vec::new()
     }
 
-    /// Refuses every key that was not asked for, with the words that `elsewhere` has for it, or with the known name that
-    /// is most like it.
+    /// Refuses every key that was not asked for, with the words that `elsewhere` has for it, or with the known name
+    /// that is most like it.
     pub(super) fn end(self, elsewhere: impl Fn(&str) -> Option<&'static str>) {
         for (key, _) in self.table.iter() {
             let name = key.get_ref().as_ref();

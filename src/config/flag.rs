@@ -131,8 +131,8 @@ fn text(kind: Kind, value: &DeValue<'_>) -> Result<String, String> {
     Err(format!("write {wanted} instead of {}", named(value)))
 }
 
-/// An item of a list as the command line has it, where commas separate items: as an SQL identifier, where it would not be
-/// taken as it is.
+/// An item of a list as the command line has it, where commas separate items: as an SQL identifier, where it would not
+/// be taken as it is.
 fn quoted(item: String) -> String {
     if item.contains([',', '"']) || item.trim() != item || item.is_empty() {
         return format!("\"{}\"", item.replace('"', "\"\""));

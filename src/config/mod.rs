@@ -1,8 +1,8 @@
 //! The configuration file: from its text to typed values, each of which knows its place in the text.
 //!
 //! Nothing here opens a file or asks a database: the text comes in, and out comes a [`File`], or all that is wrong with
-//! it, each with line and column. Secrets never stand in the file; where a [`Flag`]'s value may hold one, no error and no
-//! `Debug` shows it.
+//! it, each with line and column. Secrets never stand in the file; where a [`Flag`]'s value may hold one, no error and
+//! no `Debug` shows it.
 
 mod auth;
 mod error;
@@ -17,10 +17,10 @@ mod time;
 use std::path::Path;
 use std::sync::Arc;
 
-pub use self::auth::{Algorithm, Auth, ClaimPath, Family, Keys};
+pub use self::auth::{Auth, ClaimPath, Keys};
 pub use self::error::{Error, Errors};
 pub use self::flag::{Flag, Kind, Value};
-pub use self::policy::{Grant, Ops, Policy, Rows, TableGrant, Tables};
+pub use self::policy::{Grant, Policy, Rows, TableGrant, Tables};
 pub use self::source::{Place, Source};
 pub use self::spanned::Spanned;
 pub use self::time::{time, time_or_none};
@@ -33,7 +33,7 @@ use self::fields::Fields;
 pub struct File {
     /// The values of flags, in the order of the file.
     pub values: Vec<Value>,
-    /// Who may see what.
+    /// The access that callers have.
     pub access: Arc<Access>,
 }
 

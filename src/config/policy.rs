@@ -5,7 +5,7 @@ use std::ops::Range;
 use super::error::Faults;
 use super::fields::{Fields, Table, shown};
 use super::spanned::Spanned;
-use crate::event::TableName;
+use crate::event::{Ops, TableName};
 use crate::filter::nearest;
 
 /// The keys of the section.
@@ -73,32 +73,6 @@ pub enum Rows {
     Where(Spanned<String>),
     /// Those that Postgres' own policies admit.
     RowSecurity,
-}
-
-/// Operations on rows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(missing_docs)]
-pub struct Ops {
-    pub insert: bool,
-    pub update: bool,
-    pub delete: bool,
-    pub truncate: bool,
-}
-
-impl Ops {
-    /// All of them.
-    pub const ALL: Ops = Ops {
-        insert: true,
-        update: true,
-        delete: true,
-        truncate: true,
-    };
-    const NONE: Ops = Ops {
-        insert: false,
-        update: false,
-        delete: false,
-        truncate: false,
-    };
 }
 
 /// A section, if nothing that it needs is missing or wrong.
@@ -202,28 +176,20 @@ fn named(text: &str) -> Result<Tables, String> {
 }
 
 fn ops(fields: &mut Fields<'_, '_>) -> Ops {
-    const NAMES: [&str; 4] = ["insert", "update", "delete", "truncate"];
     let Some(names) = fields.texts("ops") else {
         return Ops::ALL;
     };
     let mut ops = Ops::NONE;
     for name in names {
-        match &*name.value {
-            "insert" => ops.insert = true,
-            "update" => ops.update = true,
-            "delete" => ops.delete = true,
-            "truncate" => ops.truncate = true,
-            other => {
-                let hint = match nearest(other, NAMES.into_iter()) {
-                    Some(near) => format!("did you mean {near}?"),
-                    None => format!("there are {}", NAMES.join(", ")),
-                };
-                fields.fault(
-                    &name.at,
-                    format!("ops: unknown operation {}: {hint}", shown(other)),
-                );
-            }
+        if ops.add(&name.value) {
+            continue;
         }
+        let hint = match nearest(&name.value, Ops::NAMES.into_iter()) {
+            Some(near) => format!("did you mean {near}?"),
+            None => format!("there are {}", Ops::NAMES.join(", ")),
+        };
+        let shown = shown(&name.value);
+        fields.fault(&name.at, format!("ops: unknown operation {shown}: {hint}"));
     }
     ops
 }

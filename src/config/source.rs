@@ -47,8 +47,8 @@ impl Source {
         }
     }
 
-    /// The place of a byte of a string's value, such as the one at which a predicate cannot be read. Escapes and strings
-    /// of several lines are counted as they are written.
+    /// The place of a byte of a string's value, such as the one at which a predicate cannot be read. Escapes and
+    /// strings of several lines are counted as they are written.
     pub fn place_in(&self, string: &Spanned<String>, offset: usize) -> Place {
         let written = self.text.get(string.at.clone()).unwrap_or_default();
         self.place(string.at.start + string::written_offset(written, offset))

@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// A value and the bytes of the file that it was read from, quotes included. Two are equal if their values are, wherever
-/// they stand.
+/// A value and the bytes of the file that it was read from, quotes included. Two are equal if their values are,
+/// wherever they stand.
 #[derive(Clone, Debug)]
 pub struct Spanned<T> {
     /// The value.

@@ -1,7 +1,7 @@
 //! The way from a string's value back to how it is written (TOML 1.1, "String").
 
-/// The byte of `written`, a string of a valid file with its quotes, at which the value's byte `offset` is written. For the
-/// value's end, and beyond it, that is the closing quote.
+/// The byte of `written`, a string of a valid file with its quotes, at which the value's byte `offset` is written. For
+/// the value's end, and beyond it, that is the closing quote.
 pub(super) fn written_offset(written: &str, offset: usize) -> usize {
     let (quotes, is_literal) = match written {
         written if written.starts_with("\"\"\"") => (3, false),

@@ -91,8 +91,8 @@ pub trait ReplaySink {
     fn next(&self) -> Option<Position>;
     /// Has the next request join the cursor.
     fn join(&mut self, joins: impl FnOnce(&ReplayFilter<'_>));
-    /// Takes a result for the request of that number, counted from 0 in the order of joining. Returns true if the cursor
-    /// is to read no more for it.
+    /// Takes a result for the request of that number, counted from 0 in the order of joining. Returns true if the
+    /// cursor is to read no more for it.
     fn found(&mut self, number: usize, found: Found) -> bool;
 }
 
@@ -115,8 +115,8 @@ impl ReplaySink for Alone {
 
 /// The amount of the journal that is read at a time, in bytes.
 const BATCH_BYTES: usize = if cfg!(test) { 3_000 } else { 64 * 1024 };
-/// The amount of the journal that one step reads at most, in bytes, however little of it matches, so that other requests
-/// get their turn.
+/// The amount of the journal that one step reads at most, in bytes, however little of it matches, so that other
+/// requests get their turn.
 const STEP_BYTES: usize = if cfg!(test) { 20_000 } else { 4 * 1024 * 1024 };
 /// The work that one step does at most, except for a single change.
 const STEP_WORK: u64 = 20_000_000;
@@ -124,8 +124,8 @@ const STEP_WORK: u64 = 20_000_000;
 const FOUND_BYTES: usize = if cfg!(test) { 4_000 } else { 8 * 1024 * 1024 };
 
 impl<H: Log> ReplayCursor<H> {
-    /// A cursor that reads from `start` on, without requests yet, with frames of about `max_frame_bytes`. In a step each
-    /// request gets a frame or two.
+    /// A cursor that reads from `start` on, without requests yet, with frames of about `max_frame_bytes`. In a step
+    /// each request gets a frame or two.
     pub fn new(
         history: &H,
         start: Position,
@@ -253,8 +253,8 @@ impl<H: Log> ReplayCursor<H> {
         }
         let mut rest = Some(piece);
         while let Some(piece) = rest {
-            // A request may have to stop in the middle of a piece, where the router took over: nothing behind that place
-            // is delivered together with what lies before it.
+            // A request may have to stop in the middle of a piece, where the router took over: nothing behind that
+            // place is delivered together with what lies before it.
             let (mut part, after) = match self.readings.next_until {
                 Some(until) if until.end == piece.transaction.end => piece.split_at(until)?,
                 _ => (piece, None),

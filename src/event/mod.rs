@@ -3,6 +3,7 @@
 mod column_change;
 mod logging;
 mod name;
+mod ops;
 mod projection;
 mod published;
 mod quote;
@@ -14,6 +15,7 @@ mod view;
 pub use column_change::ColumnChange;
 pub use logging::{Caveat, Logging, Obstacle, Refusal};
 pub use name::NameError;
+pub use ops::Ops;
 pub use projection::Projection;
 pub use published::{Lookup, Published};
 pub use quote::{quote_identifier, quote_literal};

@@ -21,6 +21,18 @@ impl Visible {
         Visible::Only(names.into())
     }
 
+    /// The columns that are visible by any of these.
+    pub fn any_of<'v>(all: impl IntoIterator<Item = &'v Visible>) -> Visible {
+        let mut names = Vec::new();
+        for visible in all {
+            match visible {
+                Visible::All => return Visible::All,
+                Visible::Only(columns) => names.extend(columns.iter().cloned()),
+            }
+        }
+        Visible::only(names)
+    }
+
     /// True if a column of that name exists for the caller.
     pub fn has(&self, name: &str) -> bool {
         match self {

@@ -40,7 +40,8 @@ impl Predicate {
         paths
     }
 
-    /// The predicate with values in the place of its claims: of each path, the claim's, or `None` if the token has none.
+    /// The predicate with values in the place of its claims: of each path, the claim's, or `None` if the token has
+    /// none.
     pub fn with_claims<'c>(&self, claim: &dyn Fn(&str) -> Option<&'c Json>) -> Predicate {
         let mut predicate = self.clone();
         let mut put = |operand: &mut Operand| {

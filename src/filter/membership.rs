@@ -3,7 +3,7 @@
 
 use super::matcher::{Matcher, Verdict};
 use super::row::Row;
-use crate::event::{OldTuple, Op, Relation, Tuple, Value};
+use crate::event::{OldTuple, Op, Ops, Relation, Tuple, Value};
 
 /// The effect on a query's result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -21,6 +21,17 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// True if it is among operations that somebody hears of. Of a failure everybody does.
+    pub fn is_in(self, ops: Ops) -> bool {
+        match self {
+            Operation::Insert => ops.insert,
+            Operation::Update => ops.update,
+            Operation::Delete => ops.delete,
+            Operation::Truncate => ops.truncate,
+            Operation::Failure => true,
+        }
+    }
+
     /// Its name in the protocol.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -146,22 +157,21 @@ impl ResultChange {
 /// A new row for which the predicate fails ends the result. An old one was not in it: a result that it could have been
 /// in would have ended.
 pub fn membership(matcher: &Matcher, relation: &Relation, op: &Op<'_>) -> Option<ResultChange> {
-    match *op {
-        Op::Insert { new } => ResultChange::of_one(Operation::Insert, matcher.eval(&Row::new(new))),
-        Op::Update { old, new } => {
-            let (before, after) = versions(relation, old, new);
-            let is_same = || {
-                let mut columns = matcher.columns().iter();
-                columns.all(|&column| is_same(relation, old, new, column))
-            };
-            ResultChange::of_update(matcher.eval(&before), matcher.eval(&after), is_same)
-        }
-        Op::Delete { old } => ResultChange::of_one(Operation::Delete, matcher.eval(&old_row(old, relation))),
-        Op::Truncate => Some(ResultChange::TRUNCATE),
+    match verdicts(matcher, relation, op) {
+        (None, None) => Some(ResultChange::TRUNCATE),
+        (None, Some(after)) => ResultChange::of_one(Operation::Insert, after),
+        (Some(before), None) => ResultChange::of_one(Operation::Delete, before),
+        (Some(before), Some(after)) => ResultChange::of_update(before, after, || {
+            let mut columns = matcher.columns().iter();
+            match *op {
+                Op::Update { old, new } => columns.all(|&column| is_same(relation, old, new, column)),
+                _ => false,
+            }
+        }),
     }
 }
 
-/// Whether a row is in the matcher's result before a change and after it; `None` where there is no such row.
+/// The verdicts on a row before a change and after it; `None` where there is no such row.
 pub fn verdicts(matcher: &Matcher, relation: &Relation, op: &Op<'_>) -> (Option<Verdict>, Option<Verdict>) {
     match *op {
         Op::Insert { new } => (None, Some(matcher.eval(&Row::new(new)))),

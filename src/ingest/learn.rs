@@ -1,5 +1,5 @@
-//! Descriptions of tables, completed with what only the catalogs know, and noted in the log before the rows that they are
-//! of.
+//! Descriptions of tables, completed with what only the catalogs know, and noted in the log before the rows that they
+//! are of.
 
 use std::sync::Arc;
 

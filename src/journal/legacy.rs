@@ -39,7 +39,7 @@ struct Columns {
     relation: Relation,
 }
 
-/// What the files of a directory say of the tables of an epoch; nothing if there are none.
+/// The history of an epoch's tables by the files of a directory; empty if there are none.
 pub(super) fn tables(dir: &Path, epoch: &Epoch) -> Result<TableHistory, Error> {
     let mut tables = TableHistory::default();
     for line in lines::<Name>(&dir.join(NAMES))? {

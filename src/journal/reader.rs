@@ -348,8 +348,8 @@ impl Reader {
 }
 
 impl LogReader for Reader {
-    /// Never waits but for the disk: what neither the journal nor the system has in memory is read by a thread that gives
-    /// its other tasks away first. That costs more than to read it, where it is there.
+    /// Never waits but for the disk: what neither the journal nor the system has in memory is read by a thread that
+    /// gives its other tasks away first. That costs more than to read it, where it is there.
     async fn next(&mut self, max_bytes: usize) -> Result<Option<Batch>, Error> {
         let read = match self.read_on(max_bytes, Reads::Cached) {
             Err(Stop::Waits) => off_the_workers(|| self.read_on(max_bytes, Reads::All)),

@@ -204,7 +204,7 @@ pub(super) struct Scan {
     pub(super) last_transaction: Lsn,
     /// Everything that it says of tables up to `end`.
     pub(super) tables: TableHistory,
-    /// What it says of them after that, inside a transaction without its end: it holds all the same.
+    /// Records of them after that, inside a transaction without its end: they hold all the same.
     pub(super) unsettled: Vec<TableRecord>,
     /// The reason why the scan ended before `limit`, and at which byte; `None` if it ended there.
     pub(super) broken: Option<(u64, &'static str)>,
@@ -399,7 +399,7 @@ impl Scanner<'_> {
         Ok(())
     }
 
-    /// What came up to there is whole.
+    /// The transactions up to there are whole.
     fn settle(&mut self, offset: u64) {
         self.end = offset.max(self.start);
         self.committed_relations = self.relations.len();

@@ -45,7 +45,7 @@ pub(super) struct Tail {
     pub(super) has_opening: bool,
     /// Everything that the history says of tables up to its end.
     pub(super) tables: TableHistory,
-    /// What was noted of them in a transaction that was cut off.
+    /// Records of them in a transaction that was cut off.
     pub(super) unsettled: Vec<TableRecord>,
 }
 
@@ -114,7 +114,8 @@ impl Writer {
         }
     }
 
-    /// True if the segment is to be followed by another one once it has so many bytes. What it opens with does not count.
+    /// True if the segment is to be followed by another one once it has so many bytes. What it opens with does not
+    /// count.
     #[inline]
     fn is_full(&self, bytes: u64) -> bool {
         bytes >= self.segment_bytes.saturating_add(self.segment.opening)

@@ -48,7 +48,7 @@ pub enum FetchError {
     /// It took too long.
     #[error("it took longer than {} s", TIMEOUT.as_secs())]
     Timeout,
-    /// What came is no answer.
+    /// The bytes that came are no answer.
     #[error("the answer cannot be read: {0}")]
     Http(hyper::Error),
     /// The body ended early.

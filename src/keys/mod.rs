@@ -1,8 +1,8 @@
-//! [`Authenticator`]: verifies tokens by keys from a file, from the environment, or from an address that is fetched again
-//! and again.
+//! [`Authenticator`]: verifies tokens by keys from a file, from the environment, or from an address that is fetched
+//! again and again.
 //!
-//! Keys that are fetched may change at any time. They are fetched on a schedule, and when a token names a key that is not
-//! known, but then at most every 30 seconds, whatever tokens come. As long as fetching fails the old keys stay.
+//! Keys that are fetched may change at any time. They are fetched on a schedule, and when a token names a key that is
+//! not known, but then at most every 30 seconds, whatever tokens come. As long as fetching fails the old keys stay.
 
 mod fetch;
 mod refresh;
@@ -43,7 +43,7 @@ impl Options {
         let algorithms = auth.algorithms.iter();
         Options {
             rules: Rules {
-                algorithms: algorithms.map(|named| algorithm(named.value)).collect(),
+                algorithms: algorithms.map(|named| named.value).collect(),
                 issuer: auth.issuer.as_ref().map(|issuer| issuer.value.clone()),
                 audience: auth.audience.iter().map(|name| name.value.clone()).collect(),
                 leeway: auth.leeway,
@@ -53,23 +53,6 @@ impl Options {
             anonymous_role: auth.anonymous_role.as_ref().map(|role| role.value.clone()),
             timeout,
         }
-    }
-}
-
-fn algorithm(configured: config::Algorithm) -> Algorithm {
-    match configured {
-        config::Algorithm::Hs256 => Algorithm::HS256,
-        config::Algorithm::Hs384 => Algorithm::HS384,
-        config::Algorithm::Hs512 => Algorithm::HS512,
-        config::Algorithm::Rs256 => Algorithm::RS256,
-        config::Algorithm::Rs384 => Algorithm::RS384,
-        config::Algorithm::Rs512 => Algorithm::RS512,
-        config::Algorithm::Ps256 => Algorithm::PS256,
-        config::Algorithm::Ps384 => Algorithm::PS384,
-        config::Algorithm::Ps512 => Algorithm::PS512,
-        config::Algorithm::Es256 => Algorithm::ES256,
-        config::Algorithm::Es384 => Algorithm::ES384,
-        config::Algorithm::EdDsa => Algorithm::EdDSA,
     }
 }
 
@@ -105,7 +88,7 @@ pub enum Error {
     Variable {
         /// Its name.
         name: String,
-        /// What is wrong with it, without its value.
+        /// The fault in it, without its value.
         problem: String,
     },
     /// The address cannot be fetched, ever.

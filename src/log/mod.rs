@@ -64,8 +64,8 @@ pub trait Log: Clone + Send + Sync + 'static {
     /// The oldest position that can be read from.
     fn earliest(&self) -> Lsn;
 
-    /// Everything that the log says of its tables' names and columns, whenever it says more. It may be ahead of the head:
-    /// what the writer notes of tables is seen at once, before the rows that it is needed for.
+    /// Everything that the log says of its tables' names and columns, whenever it says more. It may be ahead of the
+    /// head: what the writer notes of tables is seen at once, before the rows that it is needed for.
     fn tables(&self) -> watch::Receiver<TableHistory>;
 
     /// Up to where the history would survive a crash.

@@ -139,7 +139,7 @@ pub(crate) enum Record<'a> {
         id: u32,
         json: &'a [u8],
     },
-    /// What it says is read by [`Frame::table`].
+    /// Its content is read by [`Frame::table`].
     Table(Frame<'a>),
     Commit(Part<'a>, Transaction),
     Chunk(Part<'a>),

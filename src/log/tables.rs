@@ -1,11 +1,11 @@
 //! [`TableHistory`]: which table had which name, and which columns, since when. Pure.
 //!
-//! Postgres logs nothing when a table is dropped, renamed, altered or swapped for another, and the next row of it may be
-//! long in coming. A client that comes back holds what it was told of the table that had the name then, and of the
+//! Postgres logs nothing when a table is dropped, renamed, altered or swapped for another, and the next row of it may
+//! be long in coming. A client that comes back holds what it was told of the table that had the name then, and of the
 //! columns that this had. If another table or another column has come to have the name since, what the client holds is
-//! not what is there, whatever rows it missed. So the one who writes the log notes what it learns of tables in the log, as
-//! [`TableRecord`]s between the rows, and the history is what these records say, one after the other: whoever has the
-//! log has it.
+//! not what is there, whatever rows it missed. So the one who writes the log notes what it learns of tables in the
+//! log, as [`TableRecord`]s between the rows, and the history is what these records say, one after the other: whoever
+//! has the log has it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

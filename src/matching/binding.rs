@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::event::Relation;
-use crate::filter::{self, Matcher};
-use crate::policy::BoundAdmission;
+use crate::event::{Relation, Visible};
+use crate::filter::{self, Matcher, Operation};
+use crate::policy::{BoundAdmission, Mask};
 
 /// The rows of a query, bound to one version of its table.
 #[derive(Debug)]
@@ -46,6 +46,17 @@ impl Selection {
         self.admitted.as_ref().map_or(&self.predicate, |(_, rows)| rows)
     }
 
+    /// The columns that the client sees of a row of this version that policies of the mask admit, when it hears of the
+    /// row by an operation; `None` if it does not, or not of a column by which it asks for rows.
+    pub fn visible(&self, relation: &Relation, mask: Mask, op: Operation) -> Option<Visible> {
+        let visible = self.admission()?.visible(mask, op)?;
+        let is_shown = |index: &usize| {
+            let column = relation.columns.get(*index);
+            column.is_some_and(|column| visible.has(&column.name))
+        };
+        self.predicate.columns().iter().all(is_shown).then_some(visible)
+    }
+
     /// True if the selection in one version of a table is the one in another.
     fn reads_alike(&self, of: &Relation, other: &Relation) -> bool {
         if std::ptr::eq(of, other) {
@@ -77,7 +88,8 @@ impl Selection {
 pub(super) struct Bindings(Mutex<Option<(Arc<Relation>, Arc<Selection>)>>);
 
 impl Bindings {
-    /// The selection in that version, if it is known without binding again: the columns that it reads are the same ones.
+    /// The selection in that version, if it is known without binding again: the columns that it reads are the same
+    /// ones.
     pub(super) fn known(&self, relation: &Relation) -> Option<Arc<Selection>> {
         let last = self.0.lock();
         let (of, selection) = last.as_ref()?;

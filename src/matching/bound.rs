@@ -8,7 +8,7 @@ use super::key::QueryKey;
 use super::query::Query;
 use super::shapes::ShapeCache;
 use crate::event::{Relation, RowChange, View};
-use crate::filter::{self, Matcher, Operation, ResultChange};
+use crate::filter::{self, Operation, ResultChange};
 use crate::policy::BoundAdmission;
 use crate::protocol::v1::RowEncoder;
 use crate::protocol::{ErrorCode, ErrorMessage, Ops, Undecided};
@@ -65,7 +65,7 @@ impl Bound {
             shapes: None,
         };
         if let Some(admission) = selection.admission() {
-            bound.admit(key, matcher, admission, relation)?;
+            bound.admit(key, &selection, admission, relation)?;
         }
         Ok((bound, selection))
     }
@@ -74,7 +74,7 @@ impl Bound {
     fn admit(
         &mut self,
         key: &Arc<QueryKey>,
-        matcher: &Matcher,
+        selection: &Arc<Selection>,
         admission: &BoundAdmission,
         relation: &Relation,
     ) -> Result<(), ErrorMessage> {
@@ -84,18 +84,9 @@ impl Bound {
         if !admission.is_decided(relation) {
             return Err(undecided_policy(relation));
         }
-        let allowed = admission.ops();
-        self.ops = Ops {
-            insert: self.ops.insert && allowed.insert,
-            update: self.ops.update && allowed.update,
-            delete: self.ops.delete && allowed.delete,
-            truncate: self.ops.truncate && allowed.truncate,
-        };
+        self.ops = self.ops.and(admission.ops());
         if !admission.is_uniform() {
-            let read = matcher.columns().iter();
-            let read = read.filter_map(|&index| relation.columns.get(index));
-            let read = read.map(|column| column.name.clone()).collect();
-            self.shapes = Some(Box::new(Shapes::new(key, admission, read)));
+            self.shapes = Some(Box::new(Shapes::new(key, selection)));
         }
         Ok(())
     }
@@ -106,22 +97,17 @@ impl Bound {
         change: &RowChange<'_>,
         result: ResultChange,
         cache: &mut ShapeCache,
-    ) -> Option<Arc<RowEncoder>> {
+    ) -> Option<&Arc<RowEncoder>> {
         match &mut self.shapes {
-            None => Some(Arc::clone(&self.encoder)),
+            None => Some(&self.encoder),
             Some(shapes) => shapes.encoder(change, result, cache),
         }
     }
 
     /// True if the query wants to know of such a change of its result.
     pub fn wants(&self, result: ResultChange) -> bool {
-        match result.op {
-            Operation::Insert => self.ops.insert,
-            Operation::Update => self.ops.update,
-            Operation::Delete => self.ops.delete && !(self.withholds && result.may_have_left()),
-            Operation::Truncate => self.ops.truncate,
-            Operation::Failure => true,
-        }
+        let is_withheld = self.withholds && result.op == Operation::Delete && result.may_have_left();
+        result.op.is_in(self.ops) && !is_withheld
     }
 
     /// True if clients tell the rows by their values alone, and have to take them away again.

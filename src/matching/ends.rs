@@ -66,8 +66,8 @@ pub fn unfit_message(query: &Query, relation: &Relation) -> Option<ErrorMessage>
         .or_else(|| unjudged_message(query, relation))
 }
 
-/// The reason why a query cannot go on in a version of its table by which policies would judge its rows otherwise; `None`
-/// if they would not. It names no column: the client may not know of those that decide.
+/// The reason why a query cannot go on in a version of its table by which policies would judge its rows otherwise;
+/// `None` if they would not. It names no column: the client may not know of those that decide.
 pub fn unjudged_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
     let admission = query.key().admission.as_ref()?;
     (!admission.fits(relation)).then(|| {

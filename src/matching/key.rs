@@ -27,7 +27,7 @@ pub struct QueryKey {
     pub columns: Option<Vec<String>>,
     /// The columns that exist for the client: in no row does it see others.
     pub visible: Visible,
-    /// What policies let the client see; everything if `None`.
+    /// The part of the table that policies let the client see; everything if `None`.
     pub admission: Option<Arc<Admission>>,
     /// The operations.
     pub ops: Ops,

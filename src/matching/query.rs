@@ -197,7 +197,7 @@ impl Query {
         Ok(Some(pushed))
     }
 
-    /// What its caller may see of the rows of a version of its table, where there are policies.
+    /// The part of the rows of a version of its table that its caller may see, where there are policies.
     fn admission(&self, relation: &Relation) -> Option<BoundAdmission> {
         let admission = self.key.admission.as_ref()?;
         Some(BoundAdmission::new(admission, relation))

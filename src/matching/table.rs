@@ -293,7 +293,7 @@ impl Table {
             each(Hit {
                 groups: &entry.groups,
                 result,
-                rows: &rows,
+                rows,
             });
         });
     }

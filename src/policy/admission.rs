@@ -10,11 +10,11 @@ use crate::filter::{Predicate, Pushed};
 use crate::protocol::Ops;
 use crate::types::Attnum;
 
-/// What a caller may see of a table. Equal ones admit the same: callers with equal claims, as far as policies ask for
-/// them, have equal ones.
+/// The part of a table that a caller may see. Equal ones admit the same: callers with equal claims, as far as policies
+/// ask for them, have equal ones.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Admission {
-    /// What one of these admits is admitted. Sorted, each once.
+    /// A row that one of these admits is admitted. Sorted, each once.
     grants: Box<[Grant]>,
     /// The columns that the conditions read, as they were when the caller was let in; `None` before.
     pins: Option<Box<[Pin]>>,
@@ -47,7 +47,7 @@ impl Admission {
         }
     }
 
-    /// What any of these grants admits; `None` if there are none.
+    /// The rows that any of these grants admits; `None` if there are none.
     pub fn of(grants: impl IntoIterator<Item = Grant>) -> Option<Admission> {
         let mut grants: Vec<Grant> = grants.into_iter().collect();
         grants.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
@@ -142,18 +142,11 @@ impl Admission {
 
     /// The columns that any of them shows.
     pub fn visible(&self) -> Visible {
-        let mut names = Vec::new();
-        for grant in &self.grants {
-            match &grant.columns {
-                Visible::All => return Visible::All,
-                Visible::Only(columns) => names.extend(columns.iter().cloned()),
-            }
-        }
-        Visible::only(names)
+        Visible::any_of(self.grants.iter().map(|grant| &grant.columns))
     }
 }
 
-/// What one policy lets one caller see.
+/// The part of a table that one policy lets one caller see.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Grant {
     /// The condition on its rows; `None` for all.

@@ -2,7 +2,7 @@
 
 use super::{Admission, Grant};
 use crate::event::{Op, Relation, View, Visible};
-use crate::filter::{self, Matcher, Verdict};
+use crate::filter::{self, Matcher, Operation, Verdict};
 use crate::protocol::Ops;
 
 /// The groups of grants that admit a row, one bit each.
@@ -20,7 +20,7 @@ pub struct Masks {
     pub after: Mask,
 }
 
-/// What a caller may see of the rows of one version of a table.
+/// The part of the rows of one version of a table that a caller may see.
 #[derive(Clone, Debug)]
 pub struct BoundAdmission {
     groups: Vec<Group>,
@@ -35,8 +35,8 @@ struct Group {
 }
 
 impl BoundAdmission {
-    /// Binds an admission to a version of its table. A condition that cannot be bound admits nothing, as where a claim is
-    /// no value of the type that it is cast to, nor does one whose columns are not those that it was judged by.
+    /// Binds an admission to a version of its table. A condition that cannot be bound admits nothing, as where a claim
+    /// is no value of the type that it is cast to, nor does one whose columns are not those that it was judged by.
     pub fn new(admission: &Admission, relation: &Relation) -> BoundAdmission {
         let mut groups: Vec<Group> = Vec::new();
         for grant in admission.grants() {
@@ -74,13 +74,8 @@ impl BoundAdmission {
 
     /// The operations that any row may be heard of by.
     pub fn ops(&self) -> Ops {
-        let any = |of: fn(&Ops) -> bool| self.groups.iter().any(|group| of(&group.ops));
-        Ops {
-            insert: any(|ops| ops.insert),
-            update: any(|ops| ops.update),
-            delete: any(|ops| ops.delete),
-            truncate: any(|ops| ops.truncate),
-        }
+        let ops = self.groups.iter().map(|group| group.ops);
+        ops.fold(Ops::NONE, Ops::or)
     }
 
     /// The rows of which each of these columns is visible, and which are admitted at all: they certainly are.
@@ -122,35 +117,14 @@ impl BoundAdmission {
         masks
     }
 
-    /// The groups among these that let their caller hear of an operation.
-    pub fn that_tell(&self, mask: Mask, op: filter::Operation) -> Mask {
-        let mut telling = 0;
-        for (bit, group) in self.groups.iter().enumerate() {
-            let tells = match op {
-                filter::Operation::Insert => group.ops.insert,
-                filter::Operation::Update => group.ops.update,
-                filter::Operation::Delete => group.ops.delete,
-                filter::Operation::Truncate => group.ops.truncate,
-                filter::Operation::Failure => true,
-            };
-            telling |= Mask::from(tells) << bit;
-        }
-        mask & telling
-    }
-
-    /// The columns that the groups of a mask show.
-    pub fn visible(&self, mask: Mask) -> Visible {
-        let mut names = Vec::new();
-        for (bit, group) in self.groups.iter().enumerate() {
-            if mask & (1 << bit) == 0 {
-                continue;
-            }
-            match &group.columns {
-                Visible::All => return Visible::All,
-                Visible::Only(columns) => names.extend(columns.iter().cloned()),
-            }
-        }
-        Visible::only(names)
+    /// The columns that those groups of a mask show together which let their caller hear of an operation; `None` if
+    /// none does.
+    pub fn visible(&self, mask: Mask, op: Operation) -> Option<Visible> {
+        let groups = self.groups.iter().enumerate();
+        let tells = |(bit, group): &(usize, &Group)| mask & (1 << bit) != 0 && op.is_in(group.ops);
+        let mut telling = groups.filter(tells).map(|(_, group)| &group.columns).peekable();
+        telling.peek()?;
+        Some(Visible::any_of(telling))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Who may see what: policies, and what they admit of a table for one caller. Pure.
+//! Policies, which say who may see what, and what they admit of a table for one caller. Pure.
 //!
 //! A [`Policy`] names tables, roles, operations, columns and rows. Those that fit a caller's role and a table become an
 //! [`Admission`], which is a part of the key of every query of that caller: nobody shares bytes with a caller whose
@@ -107,7 +107,7 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// What a caller may see of a table; `None` if the table does not exist for it.
+    /// The part of a table that a caller may see; `None` if the table does not exist for it.
     pub fn admission(&self, table: &TableName, role: &str, claims: &Claims) -> Option<Admission> {
         let is_for = |roles: &Option<Vec<String>>| {
             roles

@@ -18,7 +18,7 @@ pub enum Purpose {
 /// The state by which a session keeps its settings.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
-    /// What they are, by name.
+    /// The settings, by name.
     pub(super) wanted: Vec<(&'static str, String)>,
     /// The server process that answered first; 0 before that.
     pub(super) backend_pid: u32,

@@ -5,6 +5,7 @@ use std::fmt;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+pub use crate::event::Ops;
 use crate::event::{TableName, Timestamp};
 use crate::lsn::{Epoch, Start};
 
@@ -39,7 +40,8 @@ pub struct Subscribe {
     pub table: TableName,
     /// The `where` predicate's text.
     pub predicate: Option<String>,
-    /// The predicate's parameters, `$1` first; none without a predicate. Their numbers hold every digit that was written.
+    /// The predicate's parameters, `$1` first; none without a predicate. Their numbers hold every digit that was
+    /// written.
     pub params: Vec<Value>,
     /// The names of the columns wanted, unquoted and as written; all if it is `None`.
     pub columns: Option<Vec<String>>,
@@ -77,36 +79,6 @@ pub enum Opening {
     Snapshot,
     /// Changes only, from there on.
     Changes(Start),
-}
-
-/// A set of operations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Ops {
-    /// Rows that come into the result.
-    pub insert: bool,
-    /// Rows that stay in it with new values.
-    pub update: bool,
-    /// Rows that leave it.
-    pub delete: bool,
-    /// The table's truncation.
-    pub truncate: bool,
-}
-
-impl Ops {
-    /// Every operation.
-    pub const ALL: Ops = Ops {
-        insert: true,
-        update: true,
-        delete: true,
-        truncate: true,
-    };
-    /// No operation.
-    pub const NONE: Ops = Ops {
-        insert: false,
-        update: false,
-        delete: false,
-        truncate: false,
-    };
 }
 
 /// A bearer token. Printing it for debugging shows that there is one, not which.

@@ -1,7 +1,7 @@
 //! [`Found`]: the versions of tables that the database showed, until the log says the same.
 //!
-//! Only the writer of the log notes anything in it. Between a look at the database and that, whoever subscribes here must
-//! not know less than the tables that it is shown.
+//! Only the writer of the log notes anything in it. Between a look at the database and that, whoever subscribes here
+//! must not know less than the tables that it is shown.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,8 +17,8 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Takes a version that the database showed. Returns whether it is a change of a table that was known: the newest of
-    /// its versions, and not as the ones before.
+    /// Takes a version that the database showed. Returns whether it is a change of a table that was known: the newest
+    /// of its versions, and not as the ones before.
     pub(super) fn take(&mut self, noted: &TableHistory, version: TableVersion) -> bool {
         let oid = version.relation.oid;
         let news = self.with(noted, oid, |known| known.news(&version));

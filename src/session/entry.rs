@@ -19,12 +19,12 @@ use crate::protocol::{ClientMessage, CloseCode, ErrorCode, ErrorMessage};
 
 /// The largest message before the token: the token, and the words around it.
 const MAX_MESSAGE_BYTES: usize = MAX_TOKEN_BYTES + 64;
-/// What may come of a message until it is whole: as much, and the heads of its fragments.
+/// The bytes that may come of a message until it is whole: as much, and the heads of its fragments.
 const MAX_UNFINISHED_BYTES: usize = MAX_MESSAGE_BYTES + 1024;
 /// Messages that may come before the token, pings among them.
 const MAX_MESSAGES: usize = 20;
 
-/// What a client sent before it said who it is.
+/// A message of a client that has not said who it is.
 enum Came {
     Message(Option<tungstenite::Result<Message>>),
     TooBig,

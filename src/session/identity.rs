@@ -1,4 +1,4 @@
-//! Who a client is while it is connected: its next token, the word that it needs one, and the end of its time.
+//! The identity of a client while it is connected: its next token, the word that it needs one, and the end of its time.
 
 use std::future::{Future, pending};
 use std::pin::Pin;

@@ -28,8 +28,8 @@ fn client_code(code: u16) -> &'static str {
     }
 }
 
-/// Serves a client whose handshake is done until it goes, breaks the rules, or `stop`. It connected at `began`; if it is
-/// not known yet who it is, its token is waited for.
+/// Serves a client whose handshake is done until it goes, breaks the rules, or `stop`. It connected at `began`; if it
+/// is not known yet who it is, its token is waited for.
 pub async fn serve<H: Log>(
     socket: WebSocketStream<Socket>,
     shared: Arc<Services<H>>,

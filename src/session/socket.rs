@@ -4,8 +4,8 @@
 //! A message may come in as many fragments, and as slowly, as its sender likes. What has come of it is kept meanwhile,
 //! and the websocket library tells nothing of it.
 //!
-//! What is sent by the websocket library is copied into a buffer that it keeps for ever, at up to twice the size of the
-//! largest frame. Clients are many and their frames are shared, so large ones pass it by.
+//! A message that the websocket library sends is copied into a buffer that it keeps for ever, at up to twice the size
+//! of the largest frame. Clients are many and their frames are shared, so large ones pass it by.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;

@@ -52,8 +52,8 @@ pub(super) struct Queue<T> {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
-/// The multiple of `most` up to which first requests of owners are let in: an owner that asked for little is not refused
-/// because others asked for much.
+/// The multiple of `most` up to which first requests of owners are let in: an owner that asked for little is not
+/// refused because others asked for much.
 const FIRSTS: usize = 10;
 
 impl<T> Queue<T> {
@@ -109,8 +109,8 @@ impl<T> Queue<T> {
         self.len = self.waiting.values().map(VecDeque::len).sum();
     }
 
-    /// The next request that gets a place `now`, and the place, which has to be given back. Requests that are not wanted
-    /// any more are dropped.
+    /// The next request that gets a place `now`, and the place, which has to be given back. Requests that are not
+    /// wanted any more are dropped.
     pub(super) fn next(&mut self, now: Instant, is_wanted: impl Fn(&T) -> bool) -> Option<(Place, T)> {
         for _ in 0..self.turns.len() {
             let owner = self.turns.pop_front()?;

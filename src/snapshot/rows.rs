@@ -37,8 +37,13 @@ impl<H: Log> Snapshots<H> {
         let Some(relation) = query.relation() else {
             return Err(Error::TableChanged);
         };
-        let columns = columns(query, relation)?;
-        let narrowed = narrowed(relation, &columns);
+        let sent = query.key().columns_of(relation);
+        let sent = sent.map_err(|_| Error::TableChanged)?;
+        let columns = columns_read(query, relation, &sent)?;
+        let places = columns.iter().enumerate();
+        let places = places.filter(|(_, column)| sent.contains(column));
+        let places = places.map(|(place, _)| place).collect();
+        let shown = Shown::new(query, narrowed(relation, &columns), places)?;
         let mut waited = Duration::ZERO;
         let boundary = loop {
             match self.begin(query, relation, &columns, connection, is_wanted) {
@@ -50,7 +55,7 @@ impl<H: Log> Snapshots<H> {
             }
         };
         turn.read.begin(boundary);
-        self.write_rows(turn, connection, &narrowed, query)
+        self.write_rows(turn, connection, shown)
     }
 
     /// Begins the transaction that reads the rows, as far as its first row. It waits for no lock.
@@ -120,16 +125,10 @@ impl<H: Log> Snapshots<H> {
         is_same.then_some(()).ok_or(Error::TableChanged)
     }
 
-    fn write_rows(
-        &self,
-        turn: &Turn<'_>,
-        connection: &mut Connection,
-        relation: &Relation,
-        query: &Query,
-    ) -> Result<(), Error> {
+    fn write_rows(&self, turn: &Turn<'_>, connection: &mut Connection, shown: Shown) -> Result<(), Error> {
         let is_wanted = || turn.is_on();
         let mut writer = Writer {
-            shown: Shown::new(query, relation)?,
+            shown,
             spool: Spool::new(&self.options.dir, &self.budget),
             turn,
             rows: Rows::default(),
@@ -205,9 +204,8 @@ fn fits(fields: &[Field], relation: &Relation, columns: &[usize], facts: &statem
 }
 
 /// The indexes of the columns that are read: those that are sent, and where there are policies those that decide.
-fn columns(query: &Query, relation: &Relation) -> Result<Vec<usize>, Error> {
-    let sent = query.key().columns_of(relation);
-    let mut columns = sent.map_err(|_| Error::TableChanged)?;
+fn columns_read(query: &Query, relation: &Relation, sent: &[usize]) -> Result<Vec<usize>, Error> {
+    let mut columns = sent.to_vec();
     if query.key().admission.is_none() {
         return Ok(columns);
     }

@@ -26,31 +26,21 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    /// What a query's client sees of rows of `relation`, which has the columns that are read.
+    /// The columns that a query's client sees of rows of `relation`, which has the columns that are read. `sent` are
+    /// the indexes of those that are sent of rows of which everything is visible.
     ///
     /// # Errors
     /// The query does not fit it.
-    pub(super) fn new(query: &Query, relation: &Relation) -> Result<Shown, Error> {
+    pub(super) fn new(query: &Query, relation: Relation, sent: Vec<usize>) -> Result<Shown, Error> {
         let key = query.key();
         let judge = match key.admission {
-            Some(_) => Some(query.select(relation).map_err(Error::Predicate)?),
+            Some(_) => Some(query.select(&relation).map_err(Error::Predicate)?),
             None => None,
         };
-        let visible: Vec<usize> = key.view(relation).columns().map(|(index, _)| index).collect();
-        let is_sent = |index: &usize| {
-            let column = relation.columns.get(*index);
-            let is_listed = |name: &str| {
-                key.columns
-                    .as_ref()
-                    .is_none_or(|list| list.iter().any(|listed| listed == name))
-            };
-            let is_key = |name: &String| key.row_key.as_ref().is_some_and(|row_key| row_key.contains(name));
-            column.is_some_and(|column| is_listed(&column.name) || is_key(&column.name))
-        };
         Ok(Shown {
-            sent: visible.into_iter().filter(is_sent).collect(),
+            relation,
+            sent,
             numbers: key.numbers,
-            relation: relation.clone(),
             judge,
             projections: HashMap::new(),
         })
@@ -62,34 +52,30 @@ impl Shown {
             None => 0,
             Some(judge) if judge.rows().eval(&Row::new(tuple)) != Verdict::Matches => return None,
             Some(judge) => {
-                judge
+                let masks = judge
                     .admission()?
-                    .masks(&self.relation, &Op::Insert { new: tuple })
-                    .after
+                    .masks(&self.relation, &Op::Insert { new: tuple });
+                masks.after
             }
         };
-        if !self.projections.contains_key(&mask) {
-            let made = self.make(mask);
-            self.projections.insert(mask, made);
-        }
-        self.projections.get(&mask)?.as_ref()
-    }
-
-    fn make(&self, mask: Mask) -> Option<Projection> {
-        let mut columns = self.sent.clone();
-        if let Some(judge) = &self.judge {
-            let admission = judge.admission()?;
-            let telling = admission.that_tell(mask, Operation::Insert);
-            let visible = admission.visible(telling);
-            let shows = |index: &usize| {
-                let column = self.relation.columns.get(*index);
-                column.is_some_and(|column| visible.has(&column.name))
-            };
-            if telling == 0 || !judge.predicate().columns().iter().all(shows) {
-                return None;
+        let Shown {
+            relation,
+            sent,
+            numbers,
+            judge,
+            projections,
+        } = self;
+        let made = projections.entry(mask).or_insert_with(|| {
+            let mut columns = sent.clone();
+            if let Some(judge) = judge {
+                let visible = judge.visible(relation, mask, Operation::Insert)?;
+                columns.retain(|index| {
+                    let column = relation.columns.get(*index);
+                    column.is_some_and(|column| visible.has(&column.name))
+                });
             }
-            columns.retain(shows);
-        }
-        Some(Projection::new(&self.relation, &columns, self.numbers))
+            Some(Projection::new(relation, &columns, *numbers))
+        });
+        made.as_ref()
     }
 }

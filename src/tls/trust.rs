@@ -1,4 +1,4 @@
-//! Which servers are believed: [`Trust`].
+//! [`Trust`]: which servers are believed.
 
 use std::fmt;
 use std::path::Path;
@@ -53,8 +53,8 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Believes those whose certificates lead to `roots`, or any without them; with `name` those alone whose certificate
-    /// is for the name that was connected to.
+    /// Believes those whose certificates lead to `roots`, or any without them; with `name` those alone whose
+    /// certificate is for the name that was connected to.
     pub fn new(roots: Option<Roots>, name: bool) -> Trust {
         Trust {
             roots,

@@ -7,6 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
+use crate::auth::Algorithm;
+use crate::event::Ops;
 use crate::event::TableName;
 
 fn flag(key: &str, kind: Kind, is_list: bool) -> Flag {
@@ -287,7 +289,7 @@ fn the_contracts_example_is_understood() {
     .unwrap();
     let auth = file.access.auth.as_ref().unwrap();
     let algorithms: Vec<Algorithm> = auth.algorithms.iter().map(|algorithm| algorithm.value).collect();
-    assert_eq!(algorithms, [Algorithm::Rs256, Algorithm::Es256]);
+    assert_eq!(algorithms, [Algorithm::RS256, Algorithm::ES256]);
     let url = "https://issuer.example.com/jwks.json".to_owned();
     let refresh = Duration::from_secs(600);
     assert_eq!(auth.keys.value, Keys::JwksUrl { url, refresh });

@@ -41,11 +41,7 @@ pub(super) fn conjunctions(entry: u32, records: &Records, sources: &mut Sources)
             comparison,
             source,
             place,
-        }
-        | Test::CertainCompare {
-            comparison,
-            source,
-            place,
+            ..
         } => {
             let bits = place.get();
             compare(comparison, source, bits, Key { bits, exact: true })
@@ -54,11 +50,7 @@ pub(super) fn conjunctions(entry: u32, records: &Records, sources: &mut Sources)
             comparison,
             source,
             value,
-        }
-        | Test::CertainValue {
-            comparison,
-            source,
-            value,
+            ..
         } => {
             let value = records.value(value)?;
             compare(comparison, source, value.abbreviated().place, sources.key(value))

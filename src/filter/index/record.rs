@@ -19,23 +19,15 @@ pub(super) enum Test {
     /// Against a value that its place tells.
     Compare {
         comparison: Comparison,
+        /// Only what is certainly true counts: [`Node::Certain`].
+        is_certain: bool,
         source: SourceId,
         place: Place,
     },
     /// Against the value of this number.
     Value {
         comparison: Comparison,
-        source: SourceId,
-        value: u32,
-    },
-    /// The same where only what is certainly true counts: [`Node::Certain`].
-    CertainCompare {
-        comparison: Comparison,
-        source: SourceId,
-        place: Place,
-    },
-    CertainValue {
-        comparison: Comparison,
+        is_certain: bool,
         source: SourceId,
         value: u32,
     },
@@ -44,8 +36,12 @@ pub(super) enum Test {
 }
 
 impl Test {
+    /// True if only what is certainly true counts. (An expression says so itself.)
     fn is_certain(&self) -> bool {
-        matches!(self, Test::CertainCompare { .. } | Test::CertainValue { .. })
+        match self {
+            Test::Compare { is_certain, .. } | Test::Value { is_certain, .. } => *is_certain,
+            Test::Shared(_) => false,
+        }
     }
 }
 
@@ -174,33 +170,22 @@ impl Records {
         };
         if let Some((comparison, source, right)) = comparison {
             let Abbreviated { place, exact } = right.abbreviated();
-            if exact {
+            return if exact {
                 let place = Place::new(place);
-                return match is_certain {
-                    true => Test::CertainCompare {
-                        comparison,
-                        source,
-                        place,
-                    },
-                    false => Test::Compare {
-                        comparison,
-                        source,
-                        place,
-                    },
-                };
-            }
-            let value = self.values.insert(right.clone()) as u32;
-            return match is_certain {
-                true => Test::CertainValue {
+                Test::Compare {
                     comparison,
+                    is_certain,
+                    source,
+                    place,
+                }
+            } else {
+                let value = self.values.insert(right.clone()) as u32;
+                Test::Value {
+                    comparison,
+                    is_certain,
                     source,
                     value,
-                },
-                false => Test::Value {
-                    comparison,
-                    source,
-                    value,
-                },
+                }
             };
         }
         let hash = self.hasher.hash_one(node);
@@ -258,8 +243,8 @@ impl Records {
 
     fn forget(&mut self, test: Test, sources: &mut Sources) {
         match test {
-            Test::Compare { source, .. } | Test::CertainCompare { source, .. } => sources.release(source),
-            Test::Value { source, value, .. } | Test::CertainValue { source, value, .. } => {
+            Test::Compare { source, .. } => sources.release(source),
+            Test::Value { source, value, .. } => {
                 sources.release(source);
                 self.values.try_remove(value as usize);
             }
@@ -323,10 +308,7 @@ impl Records {
         let mut nulls = Vec::new();
         for test in self.tests(entry) {
             match *test {
-                Test::Compare { source, .. }
-                | Test::Value { source, .. }
-                | Test::CertainCompare { source, .. }
-                | Test::CertainValue { source, .. } => sources.columns(source, out),
+                Test::Compare { source, .. } | Test::Value { source, .. } => sources.columns(source, out),
                 Test::Shared(shared) => {
                     if let Some(node) = self.shared(shared) {
                         node.columns(&mut nulls, out);
@@ -380,11 +362,7 @@ impl Records {
                     comparison,
                     source,
                     place,
-                }
-                | Test::CertainCompare {
-                    comparison,
-                    source,
-                    place,
+                    ..
                 } => compare(comparison, seen.known(source), |known| {
                     known.place.cmp(&place.get())
                 }),
@@ -392,11 +370,7 @@ impl Records {
                     comparison,
                     source,
                     value,
-                }
-                | Test::CertainValue {
-                    comparison,
-                    source,
-                    value,
+                    ..
                 } => value_test(comparison, source, values.get(value as usize), seen),
                 Test::Shared(index) => match shared.get_mut(index as usize) {
                     Some(shared) => shared.find(version, seen, change),

@@ -8,17 +8,6 @@ use crate::journal::{self, Journal, Options, Writer};
 use crate::log::{Error, Identity, Log, LogReader, LogWriter};
 use crate::lsn::{Lsn, Position, Start};
 
-/// Segments of two small transactions each, and now and then a large one.
-fn tiny() -> Options {
-    Options {
-        segment_bytes: 900,
-        record_bytes: 150,
-        block_bytes: 300,
-        window_bytes: 0,
-        ..small()
-    }
-}
-
 fn some_history() -> Vec<Tx> {
     let mut all = txs(8, 2);
     all[6] = txs_from(7, 1, 9).remove(0);

@@ -43,6 +43,17 @@ pub(super) fn small() -> Options {
     }
 }
 
+/// Segments of two small transactions each, and now and then a large one, that are not read back from memory.
+pub(super) fn tiny() -> Options {
+    Options {
+        segment_bytes: 900,
+        record_bytes: 150,
+        block_bytes: 300,
+        window_bytes: 0,
+        ..small()
+    }
+}
+
 pub(super) fn relation(oid: u32, columns: &[&str]) -> Arc<Relation> {
     let column = |name: &&str| Column {
         name: (*name).to_owned(),

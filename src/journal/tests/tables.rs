@@ -1,4 +1,4 @@
-//! What is noted of tables is known as long as the history goes on: across segments, restarts, rollbacks and crashes.
+//! Records about tables are known as long as the history goes on: across segments, restarts, rollbacks and crashes.
 
 use std::fs;
 
@@ -48,17 +48,6 @@ fn write(writer: &mut Writer, count: u16) {
         write_tx(writer, &txs_from(number.into(), 1, 4)[0]).unwrap();
     }
     writer.flush().unwrap();
-}
-
-/// Small segments that are not read back from memory.
-fn tiny() -> Options {
-    Options {
-        segment_bytes: 900,
-        record_bytes: 150,
-        block_bytes: 300,
-        window_bytes: 0,
-        ..small()
-    }
 }
 
 #[derive(Clone, Debug)]

@@ -133,8 +133,8 @@ impl Facts {
     }
 }
 
-/// The expression of the facts of the table `c` of `pg_class`. `$1` are our publications. Partitions are found without a
-/// lock on any, which `pg_partition_tree` takes; not those of the tables `$3`.
+/// The expression of the facts of the table `c` of `pg_class`. `$1` are our publications. Partitions are found without
+/// a lock on any, which `pg_partition_tree` takes; not those of the tables `$3`.
 pub(super) fn sql(version: u32) -> String {
     let related =
         "(c.oid = r.prrelid OR r.prrelid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors(c.oid)))";

@@ -129,7 +129,8 @@ impl Catalog {
 }
 
 /// The table itself or the topmost of its ancestors that the publications list: what its changes are published as. The
-/// operations are those that publications have of any of them. `$1` are our publications, `$2` and `$3` the table's names.
+/// operations are those that publications have of any of them. `$1` are our publications, `$2` and `$3` the table's
+/// names.
 fn sql(version: u32) -> String {
     let row_filter = match version {
         150_000.. => "pg_catalog.bool_or(t.qual IS NOT NULL)",

@@ -70,7 +70,7 @@ enum Nature {
 /// whose reader follows 128 levels of it; a composite takes four.
 const MAX_DEPTH: u32 = 24;
 
-/// What types are, by their OIDs.
+/// Types by their OIDs.
 const FACTS: &str = "SELECT t.oid, \
                      CASE WHEN t.typtype = 'e' THEN 'enum' WHEN t.typtype = 'd' THEN 'domain' \
                           WHEN t.typtype = 'c' THEN 'composite' WHEN t.typtype IN ('r', 'm') THEN 'range' \

@@ -177,18 +177,13 @@ fn ops(fields: &Fields<'_>) -> Result<Ops, ErrorMessage> {
     };
     let mut ops = Ops::NONE;
     for name in &names {
-        *match name.as_str() {
-            "insert" => &mut ops.insert,
-            "update" => &mut ops.update,
-            "delete" => &mut ops.delete,
-            "truncate" => &mut ops.truncate,
-            other => {
-                return Err(bad(format!(
-                    "\"ops\" cannot have {}; it may have: insert, update, delete, truncate",
-                    quoted(other)
-                )));
-            }
-        } = true;
+        if !ops.add(name) {
+            return Err(bad(format!(
+                "\"ops\" cannot have {}; it may have: {}",
+                quoted(name),
+                Ops::NAMES.join(", ")
+            )));
+        }
     }
     if ops == Ops::NONE {
         return Err(bad(

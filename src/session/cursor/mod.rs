@@ -58,7 +58,7 @@ pub(super) struct Cursor {
     /// The number of the next replay, and how many there are.
     next_replay: u32,
     replays: usize,
-    /// What is to be done, until it is taken.
+    /// Actions that are to be taken.
     actions: VecDeque<Action>,
 }
 
