@@ -1,9 +1,11 @@
 # make demo    a live page over a throwaway Postgres, at http://127.0.0.1:8080/
 # make test    every test
+# make test-client  the tests of the npm package in client/ alone, against the server that is built here
+# make client  the package @walcast/client, built in client/
 # make test-versions  the tests that use a server, on Postgres 14 to 18; VERSIONS='14 18' for some of them
 # make torture writers, fifty clients and faults at random for ten minutes; SECONDS=3600 for an hour
 # make bench   drain against pg_recvlogical, latency, idle connections, fan-out, large transactions, many subscriptions,
-#              snapshots, clients that resume at once, slow clients, heavy queries, takeovers;
+#              snapshots, clients that resume at once, slow clients, heavy queries, policies, clients that do harm, takeovers;
 #              ARGS=latency for one of them
 # make lint    formatting, clippy, documentation
 #
@@ -14,15 +16,30 @@ ARGS ?=
 VERSIONS ?=
 SECONDS ?= 600
 
-.PHONY: demo test test-versions torture bench lint
+# Where cargo puts the programs that it builds.
+BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+
+.PHONY: demo test client test-client test-versions torture bench lint
 
 demo:
 	@scripts/install.sh compiler postgres
 	$(CARGO) run --release --locked -- demo $(ARGS)
 
-test:
+test: test-client
 	@scripts/install.sh compiler postgres wal2json browser clock pooler
 	$(CARGO) test --workspace --locked
+
+client:
+	@scripts/install.sh node
+	cd client && npm ci --no-audit --no-fund && npm run build
+
+# What the binary embeds is committed: it must be what the sources give.
+test-client:
+	@scripts/install.sh compiler postgres browser node
+	$(CARGO) build --locked
+	cd client && npm ci --no-audit --no-fund && npm run build
+	git diff --exit-code client/dist
+	cd client && WALCAST="$(BUILT)/debug/walcast" npm test
 
 test-versions:
 	ARGS='$(ARGS)' scripts/versions.sh $(VERSIONS)

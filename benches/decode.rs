@@ -110,7 +110,7 @@ fn assembler(columns: usize) -> Assembler {
             key: vec![0],
             logging: Default::default(),
         };
-        assembler.learn(Arc::new(relation)).unwrap();
+        assembler.learn_relation(Arc::new(relation)).unwrap();
     }
     assembler
 }

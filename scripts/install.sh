@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing of: compiler, postgres, wal2json, browser, clock, pooler. Asks the package manager only if something is, and
+# Installs what is missing of: compiler, postgres, node, wal2json, browser, clock, pooler. Asks the package manager only if something is, and
 # says what and why before it does. Starts no service.
 set -euo pipefail
 
@@ -12,6 +12,9 @@ has_postgres() {
 has_browser() {
   [ -n "${CHROMIUM:-}" ] || has chromium || has chromium-browser || has google-chrome
 }
+
+# The client's tools run on Node 20.19 or later.
+has_node() { has npm && has node && node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)'; }
 
 has_clock() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
 
@@ -39,6 +42,15 @@ for part in "$@"; do
       has cc || { echo "walcast: no C compiler, which Rust links with: needs gcc"; packages+=(gcc libc6-dev); } ;;
     postgres)
       has_postgres || { echo "walcast: no Postgres server to run a throwaway database with: needs postgresql"; packages+=(postgresql); } ;;
+    node)
+      if ! has_node; then
+        if has node; then
+          echo "walcast: the client's tests need Node 20.19 or later with npm, and there is $(node --version): please install it from https://nodejs.org, or from Debian 13 or Ubuntu 25.04 on by apt-get" >&2
+          exit 1
+        fi
+        echo "walcast: no Node.js to test the client with: needs nodejs and npm"
+        packages+=(nodejs npm)
+      fi ;;
     wal2json)
       [ -n "${PG_BIN:-}" ] || wal2json=yes ;;
     browser)
@@ -50,7 +62,7 @@ for part in "$@"; do
       # The same.
       has_pooler || ! has apt-get || { echo "walcast: no pooler to put before a server, to test with: needs pgbouncer"; packages+=(pgbouncer); } ;;
     *)
-      echo "usage: $0 compiler|postgres|wal2json|browser|clock|pooler..." >&2
+      echo "usage: $0 compiler|postgres|node|wal2json|browser|clock|pooler..." >&2
       exit 2 ;;
   esac
 done
@@ -93,9 +105,9 @@ if [ ${#packages[@]} -gt 0 ]; then
   if ! has apt-get; then
     cat >&2 <<END
 walcast: there is no apt-get here to install them with. Please install by your own package manager:
-  Fedora: dnf install gcc postgresql-server chromium
-  Arch:   pacman -S gcc postgresql chromium
-  macOS:  brew install postgresql@17 && brew install --cask google-chrome
+  Fedora: dnf install gcc postgresql-server nodejs chromium
+  Arch:   pacman -S gcc postgresql nodejs npm chromium
+  macOS:  brew install postgresql@17 node && brew install --cask google-chrome
 and set PG_BIN to the directory of the server's programs if they are not in PATH, CHROMIUM to the browser's.
 END
     exit 1
@@ -121,6 +133,11 @@ END
   if [[ " ${packages[*]} " == *" pgbouncer "* ]] && has systemctl; then
     "${root[@]}" systemctl --quiet disable pgbouncer || true
   fi
+fi
+
+if [[ " ${packages[*]} " == *" nodejs "* ]] && ! has_node; then
+  echo "walcast: this system's package is Node $(node --version), and the client's tests need 20.19 or later: please install it from https://nodejs.org" >&2
+  exit 1
 fi
 
 if [ -n "$wal2json" ]; then add_wal2json; fi

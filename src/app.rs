@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router as Routes;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
@@ -17,7 +17,7 @@ use self::stages::Stages;
 use crate::bridge::{self, Bridge};
 use crate::config::Access;
 use crate::health::Readiness;
-use crate::http::{self, Gate, Server};
+use crate::http::{self, Admin, Gate, Server, Tls};
 use crate::keys::{self, Authenticator};
 use crate::protocol::ErrorCode;
 use crate::telemetry::Metrics;
@@ -29,31 +29,43 @@ pub struct Config {
     pub listen: SocketAddr,
     /// The address that operators and Prometheus connect to.
     pub admin_listen: SocketAddr,
+    /// The options of the admin listener.
+    pub admin: http::AdminOptions,
     /// The web pages that may connect.
     pub origins: http::Origins,
     /// Bounds on the clients' listener.
     pub http: http::Options,
+    /// The most clients that may be connected without having sent their token.
+    pub max_unauthenticated: usize,
+    /// The server's certificate; without one, clients are served without TLS.
+    pub certificate: Option<http::CertificateFiles>,
     /// The time that clients get to take their close frames when walcast stops.
     pub drain_timeout: Duration,
-    /// The access that callers have. It changes whenever the operator asks to read files again (SIGHUP), also to the
-    /// same value: then whoever has read a file that may be another one now, such as a certificate, reads it again,
-    /// and logs that. It is closed when nothing will be read again.
+    /// The access that callers have. It changes whenever the operator asks to read files again (SIGHUP), even to the
+    /// same value. Every part that has read a file, such as a certificate, then reads it again, and logs that. It is
+    /// closed when nothing will be read again.
     pub reload: watch::Receiver<Arc<Access>>,
     /// The database that is served.
     pub bridge: bridge::Options,
-    /// The rules by which its clients are known; `None`: everybody may see everything.
+    /// The rules by which its clients are identified. If `None`, everybody may see everything.
     pub auth: Option<keys::Options>,
 }
 
 /// Bounds on the admin listener.
-const ADMIN: http::Options = http::Options {
-    max_connections: 64,
-    handshake_timeout: Duration::from_secs(5),
-    send_buffer_bytes: 0,
-};
+fn admin_options() -> http::Options {
+    http::Options {
+        // It serves no websockets.
+        max_connections: 0,
+        max_handshakes: 64,
+        max_per_address: http::AddressLimit::NONE,
+        proxies: http::Proxies::default(),
+        handshake_timeout: Duration::from_secs(5),
+        send_buffer_bytes: 0,
+    }
+}
 
-/// Serves until `stop`, or until something fails that cannot be tried again. `page` adds routes to the clients'
-/// listener; `bound` hears the addresses of both listeners, the clients' first.
+/// Serves until `stop`, or until something fails for good. `page` adds routes to the clients' listener; `bound` is told
+/// the addresses of both listeners, the clients' first.
 ///
 /// # Errors
 /// The reason why it cannot start, or what failed.
@@ -81,7 +93,16 @@ pub async fn serve(
                 .spawn_infallible(async move { refresh.run(stop).await });
         }
     }
-    let Listeners { clients, admin } = Listeners::bind(&config).await?;
+    let rules = Admin::open(config.admin.clone(), Arc::clone(&metrics));
+    let rules = Arc::new(rules.context("cannot serve operators (--admin-token-file)")?);
+    let Listeners { clients, admin, tls } = Listeners::bind(&config, &metrics).await?;
+    if !rules.has_token() && !config.admin_listen.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            admin_listen = %config.admin_listen,
+            "operators are answered WITHOUT a token on an address that other machines reach: names of tables, hosts and \
+             roles are shown there. Give --admin-token-file, or let only operators reach this address"
+        );
+    }
     let mut announcement = Announcement {
         clients: clients.local_addr()?,
         admin: admin.local_addr()?,
@@ -89,13 +110,26 @@ pub async fn serve(
         is_made: false,
     };
     let readiness = Readiness::not_yet("starting", &stages.clients.token());
-    let routes = http::admin(Arc::clone(&metrics), readiness.clone());
-    let (counted, stop_admin) = (Arc::clone(&metrics), stages.admin.token());
+    let routes = http::admin(Arc::clone(&rules), Arc::clone(&metrics), readiness.clone());
+    let counted = Arc::clone(&metrics);
+    let stop_admin = stages.admin.token();
     stages
         .admin
         .spawn_infallible(async move { admin.run(routes, counted, stop_admin).await });
+    let (reload, stop_admin) = (config.reload.clone(), stages.admin.token());
+    stages
+        .admin
+        .spawn_infallible(async move { rules.follow(reload, stop_admin).await });
 
-    let unready = http::unready(readiness.clone(), Arc::clone(&metrics));
+    if let Some(tls) = tls {
+        let reload = config.reload.clone();
+        let stop = stages.clients.token();
+        stages
+            .clients
+            .spawn_infallible(async move { tls.follow(reload, stop).await });
+    }
+
+    let unready = http::unready(Arc::clone(&metrics));
     let bridge = tokio::select! {
         bridge = Bridge::open(config.bridge, &metrics, readiness.clone(), || announcement.make()) => bridge?,
         () = clients.run(unready, Arc::clone(&metrics), stop.clone()) => {
@@ -104,10 +138,11 @@ pub async fn serve(
         }
     };
     let gate = Gate {
-        shared: bridge.services(),
+        services: bridge.services(),
         readiness: readiness.clone(),
         origins: Arc::new(config.origins),
         refused: Arc::default(),
+        waiting: Arc::new(Semaphore::new(config.max_unauthenticated)),
         sessions: stages.sessions.clone(),
         stop: stages.clients.token(),
     };
@@ -152,7 +187,7 @@ async fn reread_keys(
     }
 }
 
-/// Says once where the listeners are: when clients are served, or earlier if the database is waited for.
+/// Announces the listeners' addresses once: when clients are served, or earlier if the database is waited for.
 struct Announcement {
     clients: SocketAddr,
     admin: SocketAddr,
@@ -178,27 +213,44 @@ impl Announcement {
 struct Listeners {
     clients: Server,
     admin: Server,
+    tls: Option<Arc<Tls>>,
 }
 
 impl Listeners {
-    async fn bind(config: &Config) -> anyhow::Result<Listeners> {
+    async fn bind(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Listeners> {
         let descriptors = descriptors::raise();
-        let clients = Server::bind(config.listen, config.http).await;
+        let files = config.certificate.clone();
+        let tls = files.map(|files| Tls::open(files, Arc::clone(metrics)).map(Arc::new));
+        let tls = tls
+            .transpose()
+            .context("cannot serve with TLS (--tls-cert, --tls-key)")?;
+        if tls.is_none() && !config.listen.ip().to_canonical().is_loopback() {
+            tracing::warn!(
+                listen = %config.listen,
+                "clients are served WITHOUT TLS on an address that other machines reach: whoever is on the way reads and \
+                 changes what is sent, tokens included. Give --tls-cert and --tls-key, or end TLS at a proxy that alone \
+                 reaches this address"
+            );
+        }
+        let clients = Server::bind(config.listen, config.http.clone(), tls.clone()).await;
         let mut clients =
             clients.with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
-        let wanted = config.http.max_connections;
+        let wanted = config
+            .http
+            .max_connections
+            .saturating_add(config.http.max_handshakes);
         let snapshots = config.bridge.snapshots.max_connections;
         let connections = descriptors::connections(wanted, descriptors, snapshots);
         if let Some(descriptors) = descriptors.filter(|_| connections < wanted) {
             tracing::warn!(
                 "the limit on open files is {descriptors}: at most {connections} connections instead of {wanted} \
-                 (--max-connections); raise it by LimitNOFILE= in the systemd unit, or ulimit -H -n"
+                 (--max-connections and --max-handshakes); raise it by LimitNOFILE= in the systemd unit, or ulimit -H -n"
             );
             clients.limit_connections(connections);
         }
-        let admin = Server::bind(config.admin_listen, ADMIN).await;
+        let admin = Server::bind(config.admin_listen, admin_options(), None).await;
         let admin =
             admin.with_context(|| format!("cannot listen on {} (--admin-listen)", config.admin_listen))?;
-        Ok(Listeners { clients, admin })
+        Ok(Listeners { clients, admin, tls })
     }
 }

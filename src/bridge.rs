@@ -9,6 +9,7 @@ mod stage;
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use tokio::sync::{Semaphore, oneshot};
@@ -22,12 +23,13 @@ use crate::delivery::{self, ReplayPool, Router};
 use crate::health::Readiness;
 use crate::ingest::Ingest;
 use crate::journal::{Journal, Writer};
+use crate::limit::{SharedBucket, Subjects};
 use crate::maintenance::Maintenance;
 use crate::session;
 use crate::snapshot::Snapshots;
 use crate::telemetry::Metrics;
 
-/// The number of sessions that read the files of snapshots at the same moment; each has a thread meanwhile.
+/// The most sessions that read the files of snapshots at the same time; each takes a thread meanwhile.
 const MAX_SPOOL_READERS: usize = 4;
 
 /// A database that is ready to be served.
@@ -40,14 +42,14 @@ pub struct Bridge {
 
 /// A bridge that has been started.
 pub(crate) struct Running {
-    /// Stopped first: it syncs the journal, and confirms it to Postgres.
+    /// Stopped first, which syncs the journal and confirms it to Postgres.
     ingest: Stage,
     rest: Stage,
 }
 
 impl Bridge {
-    /// Checks the database, opens the journal and reads the published tables. `readiness` hears whether changes flow.
-    /// A server that is not there is waited for; `waiting` is called before that is logged.
+    /// Checks the database, opens the journal and reads the published tables. `readiness` is told whether changes flow.
+    /// It waits for a server that cannot be reached; `waiting` is called before that is logged.
     ///
     /// # Errors
     /// The reason why the bridge cannot be started, with what to do about it.
@@ -102,9 +104,19 @@ impl Bridge {
             tables,
             metrics: Arc::clone(metrics),
             auth: options.auth,
+            policies: options.policies,
+            notes: session::Notes::default(),
             database: options.ingest.conninfo.database.clone(),
+            subjects: Subjects::new(options.session.subjects),
+            pace: session::Pace::new(options.session.total_subscribes),
+            messages: SharedBucket::full(options.session.total_messages, Instant::now()),
             options: options.session,
-            replays: ReplayPool::new(journal, options.session.max_frame_bytes, Arc::clone(metrics)),
+            replays: ReplayPool::new(
+                journal,
+                options.session.max_frame_bytes,
+                options.session.max_replays_of_subject,
+                Arc::clone(metrics),
+            ),
             spool_readers: Semaphore::new(MAX_SPOOL_READERS),
         };
         Ok(Bridge {
@@ -115,7 +127,7 @@ impl Bridge {
         })
     }
 
-    /// Everything that sessions need of it.
+    /// The services for sessions.
     pub fn services(&self) -> Arc<session::Services<Journal>> {
         Arc::clone(&self.services)
     }

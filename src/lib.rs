@@ -10,8 +10,8 @@
 //!
 //! | row | modules | they are |
 //! |---|---|---|
-//! | words | [`lsn`], [`types`], [`event`], [`exhaustion`] | values: no clock, no I/O |
-//! | logic | [`log`], [`decode`], [`filter`], [`auth`], [`config`], [`protocol`], [`policy`], [`matching`] | functions from bytes and values to values |
+//! | words | [`lsn`], [`types`], [`event`], [`exhaustion`], `der` | values: no clock, no I/O |
+//! | logic | [`log`], [`decode`], [`filter`], [`auth`], [`limit`], [`config`], [`protocol`], [`policy`], [`matching`] | functions from bytes and values to values |
 //! | edges | [`private_files`], [`tls`], [`postgres`], [`journal`], [`telemetry`], [`keys`], [`health`], [`schema`], [`snapshot`] | sockets, files, counters |
 //! | loops | [`ingest`], [`delivery`], [`session`], [`maintenance`] | one thread or task each |
 //! | front, house | [`cluster`] for throwaway servers; [`http`], [`bridge`], [`app`], [`cli`] | they know everybody, nobody knows them |
@@ -26,6 +26,8 @@ pub mod types;
 pub mod event;
 
 pub mod exhaustion;
+
+mod der;
 
 pub mod private_files;
 
@@ -42,6 +44,8 @@ pub mod journal;
 pub mod filter;
 
 pub mod auth;
+
+pub mod limit;
 
 pub mod config;
 

@@ -129,7 +129,16 @@ impl Maintenance {
         }
         let ended = self.router.end_changed(seen.changed.clone(), seen.written).await;
         self.tables.acknowledge_changed(&seen.changed);
-        ended.is_ok()
+        let Ok(told) = ended else { return false };
+        let tables = Arc::clone(&self.tables);
+        let changed = seen.changed.clone();
+        // The router may have a long way to go to where it was seen.
+        tokio::spawn(async move {
+            if let Ok(at) = told.await {
+                tables.told_changed(&changed, at);
+            }
+        });
+        true
     }
 
     fn keep_in_bounds(&self) {

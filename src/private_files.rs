@@ -190,9 +190,10 @@ fn read(path: &Path, forbidden: u32) -> io::Result<Vec<u8>> {
     }
     let mut bytes = Vec::new();
     file.take(MAX_GIVEN_BYTES + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 <= MAX_GIVEN_BYTES {
-        true => Ok(bytes),
-        false => Err(Refusal::TooLarge.into()),
+    if bytes.len() as u64 <= MAX_GIVEN_BYTES {
+        Ok(bytes)
+    } else {
+        Err(Refusal::TooLarge.into())
     }
 }
 

@@ -1,7 +1,7 @@
-//! [`Tables`]: the published tables as they are now, for those who subscribe.
+//! [`Tables`]: the published tables as they are now, for subscriptions.
 //!
-//! Rows come with the version of their table that they were written under. This is the newest one, which a new
-//! subscription is checked against before any row of the table has come by.
+//! Rows come with the version of their table under which they were written. The versions here are the newest ones,
+//! against which a new subscription is checked before any row of its table has come.
 
 mod current;
 mod describe;
@@ -9,8 +9,9 @@ mod found;
 mod questions;
 mod renames;
 mod roots;
+mod row_security;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -30,6 +31,8 @@ pub use questions::AskError;
 use questions::{ANSWER_TIMEOUT, LastWritten, Learning};
 use renames::Renames;
 use roots::Roots;
+pub use row_security::RoleAnswer;
+use row_security::Secured;
 
 /// The published tables. Its blocking methods ask the database; the others answer from memory.
 #[derive(Debug)]
@@ -39,19 +42,19 @@ pub struct Tables {
     /// The logical messages that can be subscribed to, as if they were tables.
     messages: Vec<Arc<Relation>>,
     current: RwLock<Current>,
-    /// For ingest, which must not wait behind what clients ask.
+    /// The catalog for ingest, which must not wait for questions of clients.
     described: Mutex<Catalog>,
     /// Everything that the log says of tables.
     noted: watch::Receiver<TableHistory>,
     found: Mutex<Found>,
     layouts: Layouts,
-    /// Tables whose columns were found to be others than before, until somebody asks for them.
-    changed: Mutex<HashMap<u32, Arc<Relation>>>,
+    changes_found: AtomicU64,
     renames: Mutex<Renames>,
     roots: Mutex<Roots>,
-    /// Tables that were known and are not any more, by name and OID, until somebody asks for them.
+    /// Tables that are gone, by name and OID, until they are acknowledged.
     missed: Mutex<Vec<(TableName, u32)>>,
     asked: Mutex<Asked>,
+    secured: Secured,
     types_changed: AtomicU64,
     /// The number of times that the database was asked for all tables.
     refreshed: AtomicU64,
@@ -60,16 +63,17 @@ pub struct Tables {
     /// The time at which the database was last asked for all tables because a client was refused. One asks, the others
     /// wait.
     renewed: tokio::sync::Mutex<LastRenewed>,
-    /// True if the database's encoding is known to be UTF-8. It never changes, but another database may take its place.
+    /// True if the database's encoding is known to be UTF-8. It never changes, but another database may take the
+    /// database's place.
     is_utf8: AtomicBool,
-    /// The time at which it was last said in the log why a table is not published.
+    /// The time at which it was last logged why a table is not published.
     explained: Mutex<Option<Instant>>,
     /// The outcomes of questions about collations. One asks, the others wait.
     learning: tokio::sync::Mutex<Learning>,
-    /// Held by whoever asks, until the answer is there.
+    /// Held by the thread that asks, until the answer is there.
     learner: Arc<Mutex<()>>,
-    /// Questions by clients that may be under way, each with a thread: a database that does not answer must not take
-    /// those that the journal is read by.
+    /// Permits for clients' questions, each of which takes a thread: a database that does not answer must not take the
+    /// threads that read the journal.
     questions: Arc<Semaphore>,
 }
 
@@ -84,16 +88,16 @@ struct Asked {
     catalog: Catalog,
 }
 
-/// Clients that ask for tables that are not there make us ask the database at most this often.
+/// The least time between two questions to the database because clients asked for unknown tables.
 const REFRESH_INTERVAL: Duration = Duration::from_secs(1);
-/// The number of questions of clients' that may be under way.
+/// The most questions of clients that may be under way.
 const MAX_QUESTIONS: usize = 2;
-/// The interval at which to look whether the stream has started again.
+/// The interval at which it is checked whether the stream has started again.
 pub const RENAME_POLL: Duration = Duration::from_millis(20);
 
 impl Tables {
-    /// The tables of these publications, none of them known yet but by what the log says of them; and the logical
-    /// messages of these prefixes.
+    /// The tables of these publications, which are known only from the log so far, and the logical messages of these
+    /// prefixes.
     pub fn new(
         conninfo: ConnInfo,
         publications: Vec<Publication>,
@@ -114,8 +118,9 @@ impl Tables {
             noted,
             found: Mutex::default(),
             layouts,
-            changed: Mutex::default(),
+            changes_found: AtomicU64::new(0),
             asked: Mutex::new(asked),
+            secured: Secured::new(Catalog::new(conninfo.clone())),
             types_changed: AtomicU64::new(0),
             refreshed: AtomicU64::new(0),
             written: tokio::sync::Mutex::default(),
@@ -138,7 +143,7 @@ impl Tables {
         })
     }
 
-    /// The snapshot of the questions that follow, of the methods that ingest uses. Blocking.
+    /// The snapshot for the next questions of ingest. Blocking.
     ///
     /// # Errors
     /// The database does not answer.
@@ -146,7 +151,7 @@ impl Tables {
         self.described.lock().snapshot()
     }
 
-    /// True if the server's `synchronous_standby_names` names us. Blocking.
+    /// True if the server's `synchronous_standby_names` includes us. Blocking.
     ///
     /// # Errors
     /// The database does not answer.
@@ -154,7 +159,7 @@ impl Tables {
         self.described.lock().names_us_synchronous()
     }
 
-    /// The transactions that may be written by now and not visible yet. Blocking.
+    /// The transactions that may be written but not visible yet. Blocking.
     ///
     /// # Errors
     /// The database does not answer.
@@ -167,8 +172,8 @@ impl Tables {
         self.current.read().names()
     }
 
-    /// Forgets what is known of types, collations and the encoding: another database has taken the place of the one
-    /// that it was known of.
+    /// Forgets what is known of types, collations and the encoding, since another database has taken the place of the
+    /// old one.
     pub fn forget_database(&self) {
         self.layouts.forget();
         *self.found.lock() = Found::default();
@@ -176,28 +181,29 @@ impl Tables {
         let anew = || Catalog::sharing(self.conninfo.clone(), &self.layouts);
         *self.described.lock() = anew().with_publications(self.publications.clone());
         self.asked.lock().catalog = anew();
+        self.secured.forget(Catalog::new(self.conninfo.clone()));
     }
 
-    /// A stream begins: what it calls the tables will be their names.
+    /// Notes that a stream begins, whose descriptions will name the tables.
     pub fn stream_begins(&self) {
         self.renames.lock().begin();
         self.roots.lock().begin();
         self.described.lock().forget_answers();
     }
 
-    /// True if the stream, which has come to `head`, calls a table by a name that it does not have any more, or is
-    /// read with less of a root's old rows than its partitions log, and would go on doing so: it is to start again.
+    /// True if the stream, which has come to `head`, has to start again: it uses a former name of a table, or reads
+    /// less of a root's old rows than its partitions log, and would go on doing so.
     pub fn is_outdated(&self, head: Lsn) -> bool {
         self.renames.lock().is_due(head) || self.roots.lock().is_due(head)
     }
 
-    /// The rows of a partitioned table are read by this from now on.
+    /// Notes the relation by which the rows of a partitioned table are read from now on.
     pub fn read_by(&self, root: &Relation) {
         self.roots.lock().read_by(root);
     }
 
-    /// Waits until the stream calls the table by the name that the database says it has. Returns whether it did not:
-    /// then rows may be on their way by the other name.
+    /// Waits until the stream uses the table's name in the database. True if it did not before, so that rows may be on
+    /// their way under the former name.
     ///
     /// # Errors
     /// It takes too long.
@@ -227,8 +233,8 @@ impl Tables {
         name.messages().is_some() || self.known(name).is_some_and(|relation| relation.oid == oid)
     }
 
-    /// Asks the database for all tables, and returns those that were known and are gone: dropped, renamed, not
-    /// published any more. They are returned until [`Tables::acknowledge_gone`]. Blocking.
+    /// Asks the database for all tables, and returns those that are gone: dropped, renamed or no longer published. They
+    /// are returned until [`Tables::acknowledge_gone`]. Blocking.
     ///
     /// # Errors
     /// The database does not answer.
@@ -236,7 +242,7 @@ impl Tables {
         let mut asked = self.asked.lock();
         self.refresh_by(&mut asked)?;
         if !self.missed.lock().is_empty() {
-            // What the stream described meanwhile may be newer than the answer: it is in the next one.
+            // What the stream described meanwhile may be newer than this answer; the next one has it.
             self.refresh_by(&mut asked)?;
         }
         let seen = self.missed.lock().clone();
@@ -250,8 +256,8 @@ impl Tables {
         self.missed.lock().retain(|table| !missed.contains(table));
     }
 
-    /// The part that the publications have of the table of that name now, and a position up to which at least that
-    /// holds: asked because of a row that commits at `commit`. Blocking.
+    /// The part of the table of that name that the publications have now, and a position up to which that holds; asked
+    /// because of a row that commits at `commit`. Blocking.
     ///
     /// # Errors
     /// The database does not answer.
@@ -261,8 +267,8 @@ impl Tables {
             .published_as(&self.publications, name, commit)
     }
 
-    /// A number that grows when composite types changed that [`Tables::describe`] met: what it said before of tables
-    /// with composites is then to be asked again. Blocking.
+    /// A number that grows when composite types have changed that [`Tables::describe`] met. Tables with composites have
+    /// to be asked for again then. Blocking.
     ///
     /// # Errors
     /// The database does not answer.
@@ -270,7 +276,7 @@ impl Tables {
         self.described.lock().generation()
     }
 
-    /// A position behind which rows surely have the types of this version of a table, which was just described.
+    /// A position after which rows certainly have the types of this version of a table, which was just described.
     /// Blocking.
     ///
     /// # Errors
@@ -283,7 +289,7 @@ impl Tables {
         }
     }
 
-    /// A number that changes when labels or attributes of types were found to have changed, by whatever question.
+    /// A number that changes when any question finds that labels or attributes of types have changed.
     pub fn types_changed(&self) -> u64 {
         self.types_changed.load(Ordering::Acquire)
     }
@@ -305,8 +311,8 @@ impl Tables {
         self.ask(move || tables.refresh()).await
     }
 
-    /// Sees to it that the tables are known as they were at a moment or later, asking the database, on another thread,
-    /// if need be. Whoever comes again and again waits.
+    /// Makes sure that the tables are known as of `moment` or later, by asking the database on another thread if
+    /// necessary. Clients that come again and again wait.
     ///
     /// # Errors
     /// The database does not answer.
@@ -329,8 +335,8 @@ impl Tables {
         renewed.unwrap_or(Err(AskError::Timeout))
     }
 
-    /// The table of that name, asking the database if it is not known. Who asks for tables that are not there again and
-    /// again waits for that.
+    /// The table of that name, for which the database is asked if it is not known. Clients that ask for unknown tables
+    /// again and again wait for that.
     ///
     /// # Errors
     /// The database does not answer.
@@ -357,7 +363,7 @@ impl Tables {
         let before = self.current.read().descriptions();
         let tables = asked.catalog.tables(&self.publications)?;
         let seen = asked.catalog.seen()?;
-        // Before anybody is told of them: rows are read by them from here on.
+        // Before anybody learns of them, since rows are read by them from here on.
         let generation = asked.catalog.last_generation();
         let types_before = self.types_changed.swap(generation, Ordering::AcqRel);
         // Types are read after the columns.
@@ -380,43 +386,49 @@ impl Tables {
         let published = relations.iter().map(|relation| relation.oid).collect();
         let mut found = self.found.lock();
         let noted = self.noted.borrow();
-        let mut changed = Vec::new();
+        let mut any = false;
         for relation in relations {
+            let highest = self.layouts.highest(relation.oid);
             let version = TableVersion {
                 seen: read_at,
-                highest: self.layouts.highest(relation.oid),
-                relation: Arc::clone(&relation),
+                highest,
+                relation,
             };
-            if found.take(&noted, version) {
-                changed.push((relation.oid, relation));
-            }
+            any |= found.take(&noted, version);
         }
         found.take_published(published);
-        drop(noted);
-        drop(found);
-        self.changed.lock().extend(changed);
+        if any {
+            self.changes_found.fetch_add(1, Ordering::AcqRel);
+        }
     }
 
-    /// Records of what the database showed of tables and the log does not say yet: for the one who writes it. See
+    /// Has subscribers be told of a version that the stream showed.
+    fn tell_changed(&self, version: &Arc<Relation>) {
+        self.found.lock().has_changed(version, None);
+        self.changes_found.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Records of what the database showed of tables and the log does not hold yet, for the writer of the log. See
     /// [`Tables::acknowledge_noted`].
     pub fn found(&self) -> Vec<TableRecord> {
         self.found.lock().records()
     }
 
-    /// Notes that the log says this.
+    /// Notes that the log holds these records.
     pub fn acknowledge_noted(&self, records: &[TableRecord]) {
         self.found.lock().noted(records);
     }
 
-    /// The tables that are published, if they were asked for since this was called last.
+    /// The published tables, if the database was asked since the last call.
     pub fn take_published(&self) -> Option<HashSet<u32>> {
         self.found.lock().published()
     }
 
-    /// The versions of a table that a client may have been told of whose state is the one at `from`, or that came
-    /// since; `None` if that is not known any more.
+    /// The versions of a table that a client with the state at `from` may have been told, and all later ones; `None` if
+    /// they are not known any more.
     pub fn versions_since(&self, oid: u32, from: Position) -> Option<Vec<Arc<Relation>>> {
-        self.ask_known(oid, |known| known.versions_since(oid, from))
+        let found = self.found.lock();
+        found.versions_since(&self.noted.borrow(), oid, from)
     }
 
     /// The newest version of a table that was found.
@@ -430,18 +442,28 @@ impl Tables {
         found.with(&self.noted.borrow(), oid, ask)
     }
 
-    /// The tables whose columns were found to be others than before, until [`Tables::acknowledge_changed`].
+    /// The tables whose columns were found to have changed, until [`Tables::acknowledge_changed`].
     pub fn changed(&self) -> Vec<Arc<Relation>> {
-        self.changed.lock().values().cloned().collect()
+        self.found.lock().changed()
     }
 
-    /// Notes that the subscribers of these tables were told that they changed.
-    pub fn acknowledge_changed(&self, told: &[Arc<Relation>]) {
-        let is_told = |relation: &Arc<Relation>| told.iter().any(|told| Arc::ptr_eq(told, relation));
-        self.changed.lock().retain(|_, relation| !is_told(relation));
+    /// The number of times that the columns of tables were found to have changed.
+    pub fn changes_found(&self) -> u64 {
+        self.changes_found.load(Ordering::Acquire)
     }
 
-    /// Before the names are known to those who subscribe: they would wait for rows that come by another.
+    /// Notes that the subscribers of these tables are about to be told that they changed.
+    pub fn acknowledge_changed(&self, telling: &[Arc<Relation>]) {
+        self.found.lock().telling(telling);
+    }
+
+    /// Notes that the subscribers of these tables were told that they changed, behind everything that ends at `at` or
+    /// before.
+    pub fn told_changed(&self, told: &[Arc<Relation>], at: Lsn) {
+        self.found.lock().told(told, at);
+    }
+
+    /// Before subscriptions know the names, since they would wait for rows under another name.
     fn find_renames(&self, asked: &mut Asked, tables: &[Relation]) -> Result<(), Error> {
         let is_renamed = |relation: &&Relation| self.renames.lock().differs(relation.oid, &relation.table);
         let renamed: Vec<&Relation> = tables.iter().filter(is_renamed).collect();

@@ -1,6 +1,7 @@
 //! Logs and [`Metrics`].
 
 mod excerpt;
+mod failures;
 mod metrics;
 
 use std::io::IsTerminal;
@@ -8,6 +9,7 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 pub use excerpt::{CLIENT_CHARS, Excerpt};
+pub use failures::{Failures, Logged};
 pub use metrics::{Metrics, TableCounters, UintGauge};
 
 /// The form of log lines.

@@ -1,26 +1,45 @@
-//! Certificates and keys for TLS, from files; and who is believed on the other side.
+//! Certificates and keys for TLS from files, and the trust in servers.
 //!
-//! The cryptography is ring's everywhere, by [`provider`]. Reading files blocks.
+//! All cryptography is that of ring, by [`provider`]. Reading files blocks.
 
-mod der;
+mod certificate;
 mod trust;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 
+use rustls::ClientConfig;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use crate::private_files::{read_given, read_secret};
 
+pub use certificate::{end_point, not_after};
 pub use trust::{Roots, Trust};
 
 /// The cryptography of all TLS sessions.
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::new(ring::default_provider())
+}
+
+/// The protocol's name in TLS' own negotiation (ALPN).
+pub const HTTP_1: &[u8] = b"http/1.1";
+
+/// TLS for a client of HTTP/1.1, including websockets, which trusts servers whose certificates lead to `roots` and are
+/// for the name that it connects to.
+///
+/// # Errors
+/// The provider lacks what TLS needs.
+pub fn http_client(roots: Roots) -> Result<ClientConfig, rustls::Error> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Trust::new(Some(roots), true)))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![HTTP_1.to_vec()];
+    Ok(config)
 }
 
 /// The reason why a file cannot be used.
@@ -76,18 +95,6 @@ pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
         Error::NoItemsFound => Problem::NoKey.of(path),
         error => Problem::Pem(error).of(path),
     })
-}
-
-/// The time from which on a certificate is not valid any more; `None` if it cannot be read.
-pub fn not_after(certificate: &[u8]) -> Option<SystemTime> {
-    der::not_after(certificate)
-}
-
-/// The `tls-server-end-point` binding of a certificate (RFC 5929, section 4.1): its hash by the hash function of its
-/// own signature, SHA-256 in place of older ones. `None` for signatures without one hash function, or with one that
-/// we do not have.
-pub fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
-    der::end_point(certificate)
 }
 
 #[cfg(test)]

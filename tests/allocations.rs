@@ -89,7 +89,7 @@ fn assembler(relation: &Arc<walcast::event::Relation>) -> Assembler {
     let mut assembler = Assembler::new(Lsn::ZERO);
     let described = assembler.push(Message::parse(&description).unwrap()).unwrap();
     assert!(matches!(described, Step::Relation(_)));
-    assembler.learn(Arc::clone(relation)).unwrap();
+    assembler.learn_relation(Arc::clone(relation)).unwrap();
     let begin = Message::Begin {
         commit: Lsn(1),
         committed_at: Timestamp(0),

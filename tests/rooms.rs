@@ -101,7 +101,7 @@ fn is_of_tests(path: &Path) -> bool {
     name == "tests" || name.ends_with("_tests") || path.iter().any(|part| part == "tests")
 }
 
-/// Who may know where the log is kept: it is opened by `bridge`, and ingest keeps what has no place in the log yet in
+/// The rooms that may know where the log is kept: it is opened by `bridge`, and ingest keeps what has no place in the log yet in
 /// files of the journal's kind.
 const KNOW_THE_JOURNAL: [&str; 5] = ["app", "bridge", "cli", "ingest", "maintenance"];
 
@@ -149,4 +149,26 @@ fn a_module_imports_only_what_lies_upstream_of_it() {
     assert!(against.is_empty(), "{}", against.join("\n"));
     // The table and the files were really read.
     assert!(order.len() > 15 && known.len() > 60, "{order:?}, {}", known.len());
+}
+
+#[test]
+fn the_page_on_the_architecture_names_every_module_and_only_files_that_there_are() {
+    let page = std::fs::read_to_string("docs/architecture.md").unwrap();
+    let quoted: Vec<&str> = page.split('`').skip(1).step_by(2).collect();
+    for module in rows().into_iter().flatten() {
+        assert!(
+            quoted.contains(&&*module),
+            "docs/architecture.md does not name {module}"
+        );
+    }
+    let is_path = |text: &&&str| {
+        let is_plain = text.chars().all(|c| c.is_alphanumeric() || "/._".contains(c));
+        is_plain && text.contains('/') && !text.starts_with('/')
+    };
+    let paths: Vec<&&str> = quoted.iter().filter(is_path).collect();
+    assert!(paths.len() > 20, "{paths:?}");
+    for path in paths {
+        let is_there = ["", "src"].iter().any(|root| Path::new(root).join(path).exists());
+        assert!(is_there, "docs/architecture.md names {path}, which is not there");
+    }
 }

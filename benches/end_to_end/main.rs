@@ -11,6 +11,8 @@
 //! cargo bench --bench end_to_end -- herd       # a live client while 5,000 others resume at once
 //! cargo bench --bench end_to_end -- slow       # a live client beside 1,000 that take less than there is
 //! cargo bench --bench end_to_end -- strain     # a live client while another table has heavy queries and large rows
+//! cargo bench --bench end_to_end -- policies   # 100,000 subscriptions by a policy, and by their own predicates
+//! cargo bench --bench end_to_end -- abuse      # 200 clients beside 2,000 that do all the harm that they can
 //! cargo bench --bench end_to_end -- takeover   # a walcast that is killed beside a standby
 //! ```
 //!
@@ -18,6 +20,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+mod abuse;
 mod drain;
 mod fanout;
 mod herd;
@@ -25,6 +28,7 @@ mod idle;
 mod large;
 mod latency;
 mod many;
+mod policies;
 mod slow;
 mod snapshot;
 mod strain;
@@ -64,6 +68,12 @@ fn main() {
     }
     if wanted("strain") {
         strain::run();
+    }
+    if wanted("policies") {
+        policies::run();
+    }
+    if wanted("abuse") {
+        abuse::run();
     }
     if wanted("takeover") {
         takeover::run();

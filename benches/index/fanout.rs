@@ -1,67 +1,27 @@
 //! A million connections on a hundred distinct predicates; and what a subscription costs the fan-out in memory.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput};
 use serde_json::json;
-use walcast::event::{Op, Relation, Timestamp, Transaction, Tuple};
-use walcast::journal::{Journal, Options};
-use walcast::log::{Entry, Identity, Log, LogReader, LogWriter, Piece};
-use walcast::lsn::{Done, Lsn, Position, Start};
-use walcast::matching::{ConnectionId, Query, Sink, Subscription, SubscriptionRegistry};
-use walcast::protocol::{Caller, ClientMessage, ErrorMessage, Frame};
-use walcast::types::json::Numbers;
+use walcast::event::Relation;
+use walcast::log::{Entry, Log, LogReader, Piece};
+use walcast::lsn::Start;
+use walcast::matching::{Subscription, SubscriptionRegistry};
 
 use crate::memory;
 use crate::orders;
+use crate::orders_matching::{self as matching, Count, START};
 use crate::workload::{Row, Rows};
-
-/// A client that reads numbers as they are.
-const CALLER: Caller = Caller {
-    connection: 1,
-    peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1),
-    numbers: Numbers::Native,
-    subject: None,
-};
 
 const CONNECTIONS: usize = 1_000_000;
 const PREDICATES: usize = 100;
 
-/// Counts frames.
-struct Count(usize);
-
-impl Sink for Count {
-    fn put_apart(&mut self, _: usize) {}
-
-    fn frame(&mut self, _: ConnectionId, _: &Frame) {
-        self.0 += 1;
-    }
-
-    fn ended(&mut self, _: ConnectionId, _: &Arc<Subscription>, error: ErrorMessage) {
-        panic!("{error:?}");
-    }
-}
-
 fn subscription(tenant: usize) -> Arc<Subscription> {
-    let message = json!({
+    matching::subscription(matching::query(&json!({
         "type": "subscribe", "id": "orders", "table": "orders", "where": "tenant_id = $1", "params": [tenant]
-    });
-    let Ok(ClientMessage::Subscribe(subscribe)) = ClientMessage::parse(&message.to_string()) else {
-        panic!("not a subscribe: {message}");
-    };
-    Arc::new(Subscription {
-        id: "orders".into(),
-        query: Arc::new(Query::new(&subscribe, &CALLER).unwrap()),
-        oid: 1,
-    })
+    })))
 }
-
-/// The place where everybody starts.
-const START: Position = Position {
-    end: Lsn(0),
-    done: Done::Commit,
-};
 
 pub(crate) fn bench(c: &mut Criterion) {
     let mut fanout = SubscriptionRegistry::new(65_536);
@@ -87,15 +47,6 @@ pub(crate) fn bench(c: &mut Criterion) {
 /// Hands a transaction of one insert over, as a reader of a journal returns it.
 fn with_one_insert(relation: &Arc<Relation>, each: impl FnOnce(&Piece<'_>)) {
     let directory = tempfile::tempdir().unwrap();
-    let identity = Identity {
-        system_id: 1,
-        database_oid: 1,
-        database: "bench".into(),
-        slot: "bench".into(),
-        timeline: 1,
-    };
-    let (mut writer, journal) = Journal::open(directory.path(), Options::default(), &identity).unwrap();
-    let mut reader = journal.reader(Start::After(START)).unwrap();
     let row = Rows::encoded(
         0,
         &Row {
@@ -104,16 +55,8 @@ fn with_one_insert(relation: &Arc<Relation>, each: impl FnOnce(&Piece<'_>)) {
             cents: 100,
         },
     );
-    let new = Tuple::parse(&row).unwrap().0;
-    writer.change(relation, &Op::Insert { new }).unwrap();
-    let transaction = Transaction {
-        xid: 1,
-        commit: Lsn(1),
-        end: Lsn(2),
-        committed_at: Timestamp(0),
-    };
-    writer.commit(&transaction).unwrap();
-    writer.flush().unwrap();
+    let journal = matching::journal(directory.path(), relation, [row]);
+    let mut reader = journal.reader(Start::After(START)).unwrap();
     let batch = loop {
         if let Some(batch) = reader.next_blocking(1 << 20).unwrap() {
             break batch;

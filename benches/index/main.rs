@@ -12,6 +12,8 @@ mod fanout;
 mod memory;
 #[path = "../orders/relation.rs"]
 mod orders;
+#[path = "../orders/matching.rs"]
+mod orders_matching;
 mod workload;
 
 use std::hint::black_box;

@@ -3,7 +3,13 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use walcast::protocol::{ClientMessage, ServerMessage};
+use walcast::protocol::{ClientMessage, Reference, ServerMessage};
+
+/// Only its syntax: a `ref` is repeated as it is, escapes that stand for no character included.
+fn is_json(text: &str) -> bool {
+    let read: Result<&serde_json::value::RawValue, _> = serde_json::from_str(text);
+    read.is_ok()
+}
 
 fuzz_target!(|text: &str| {
     match ClientMessage::parse(text) {
@@ -11,19 +17,18 @@ fuzz_target!(|text: &str| {
             assert!((1..=128).contains(&subscribe.id.chars().count()));
             assert_eq!(subscribe.table.to_string().parse(), Ok(subscribe.table));
         }
-        Ok(ClientMessage::Ping { reference }) => {
+        Ok(ClientMessage::Ping { reference, reach }) => {
+            assert!(reach.is_none() || reference.as_ref().is_none_or(Reference::is_short));
             let pong = ServerMessage::Pong {
-                reference: reference.as_deref(),
+                reference: reference.as_ref(),
+                position: reach,
             };
-            // Only its syntax: a `ref` is repeated as it is, escapes that stand for no character included.
-            let json = pong.to_json();
-            let echo: Result<&serde_json::value::RawValue, _> = serde_json::from_str(&json);
-            assert!(echo.is_ok());
+            assert!(is_json(&pong.to_json()));
         }
         Ok(_) => {}
         Err(error) => {
             let json = ServerMessage::Error(error).to_json();
-            assert!(serde_json::from_str::<serde_json::Value>(&json).is_ok());
+            assert!(is_json(&json));
             assert!(json.len() < 2_000);
         }
     }

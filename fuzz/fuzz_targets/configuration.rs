@@ -63,6 +63,7 @@ fuzz_target!(|text: &str| {
     if let Some(auth) = &access.auth {
         assert!(!auth.algorithms.is_empty() && auth.role_claim.names().all(|name| !name.is_empty()));
         if let Keys::JwksUrl { url, .. } = &auth.keys.value {
+            let url = url.to_string();
             assert!(url.starts_with("https://") || url.starts_with("http://"));
         }
     }

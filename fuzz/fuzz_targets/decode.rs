@@ -66,7 +66,7 @@ fn push(assembler: &mut Assembler, message: Message<'_>, end: &mut Lsn, next_seq
         Step::Nothing | Step::Skipped(_) => {}
         Step::Relation(described) => {
             assembler
-                .learn(Arc::new(relation(described)))
+                .learn_relation(Arc::new(relation(described)))
                 .expect("it is as described");
         }
         Step::Changes(changes) => {

@@ -23,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
             }
             Err(_) => continue,
         };
-        translator.learn(&unknown, Lsn::ZERO, answer(&unknown));
+        translator.learn_table(&unknown, Lsn::ZERO, answer(&unknown));
         match translator.translate(&record) {
             Ok(Translated::Messages(messages)) => check(messages.iter()),
             Ok(Translated::Unknown(table)) => panic!("{table} was learned and is unknown"),

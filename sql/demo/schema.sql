@@ -29,6 +29,17 @@ CREATE TABLE order_items (
     unit_price numeric(8, 2) NOT NULL
 );
 
+-- Support tickets of two tenants, which the second page shows side by side.
+CREATE SCHEMA support;
+CREATE TABLE support.tickets (
+    id            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    tenant        text NOT NULL CHECK (tenant IN ('acme', 'globex')),
+    subject       text NOT NULL,
+    status        text NOT NULL DEFAULT 'open' CHECK (status IN ('open', 'waiting', 'solved')),
+    internal_note text,
+    updated_at    timestamptz NOT NULL DEFAULT now()
+);
+
 CREATE INDEX ON orders (status, updated_at);
 CREATE INDEX ON order_items (order_id);
 CREATE INDEX ON order_items (product);
@@ -38,5 +49,7 @@ CREATE INDEX ON order_items (product);
 -- the whole old row is logged, so that leaving a result is seen, at the price of more log for each UPDATE and DELETE.
 ALTER TABLE orders REPLICA IDENTITY FULL;
 ALTER TABLE order_items REPLICA IDENTITY FULL;
+-- Who may see a ticket depends on its tenant, so the log has to tell the tenant of before.
+ALTER TABLE support.tickets REPLICA IDENTITY FULL;
 -- customers keeps the default: whoever subscribes to it by more than the key is refused with the cure, or says what becomes
 -- of what the log leaves undecided.

@@ -101,6 +101,34 @@ BEGIN
     WHERE s.order_id = o.id AND s.amount <> o.amount;
 END $$;
 
+-- Work on the tickets of two tenants: they are opened, answered, handed over from one tenant to the other, and deleted
+-- some time after they are solved.
+CREATE FUNCTION traffic.handle_ticket() RETURNS void LANGUAGE plpgsql AS $$
+DECLARE
+    dice double precision := random();
+    existing bigint := (SELECT count(*) FROM support.tickets);
+BEGIN
+    IF existing < 6 OR dice < 0.2 AND existing < 16 THEN
+        INSERT INTO support.tickets (tenant, subject, internal_note)
+        VALUES (traffic.pick('{acme,globex}'),
+                traffic.pick('{"kettle does not boil","parcel is late","wrong grinder","refund for a teapot","invoice, please","scale shows nothing"}'),
+                CASE WHEN random() < 0.5 THEN 'asked before' END);
+    ELSIF dice < 0.45 THEN
+        UPDATE support.tickets SET tenant = CASE tenant WHEN 'acme' THEN 'globex' ELSE 'acme' END, updated_at = now()
+        WHERE id = (SELECT id FROM support.tickets WHERE status <> 'solved' ORDER BY random() LIMIT 1);
+    ELSIF dice < 0.75 THEN
+        UPDATE support.tickets SET status = CASE status WHEN 'open' THEN 'waiting' ELSE traffic.pick('{open,solved}') END,
+                           updated_at = now()
+        WHERE id = (SELECT id FROM support.tickets WHERE status <> 'solved' ORDER BY random() LIMIT 1);
+    ELSIF dice < 0.9 THEN
+        -- No agent sees the column, so nobody hears of this.
+        UPDATE support.tickets SET internal_note = traffic.pick('{"a regular","be generous","see the other ticket"}')
+        WHERE id = (SELECT id FROM support.tickets ORDER BY random() LIMIT 1);
+    ELSE
+        DELETE FROM support.tickets WHERE id = (SELECT id FROM support.tickets WHERE status = 'solved' ORDER BY updated_at LIMIT 1);
+    END IF;
+END $$;
+
 -- One transaction.
 CREATE FUNCTION traffic.step() RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -110,7 +138,8 @@ BEGIN
     ELSIF dice < 0.80 THEN PERFORM traffic.advance_orders();
     ELSIF dice < 0.84 THEN PERFORM traffic.cancel_order();
     ELSIF dice < 0.88 THEN PERFORM traffic.archive_orders();
-    ELSIF dice < 0.997 THEN PERFORM traffic.touch_customer();
+    ELSIF dice < 0.95 THEN PERFORM traffic.touch_customer();
+    ELSIF dice < 0.997 THEN PERFORM traffic.handle_ticket();
     ELSE PERFORM traffic.change_price();
     END IF;
 END $$;
@@ -120,6 +149,7 @@ CREATE FUNCTION traffic.seed() RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM traffic.add_customer() FROM generate_series(1, 120);
     PERFORM traffic.place_order() FROM generate_series(1, 500);
+    PERFORM traffic.handle_ticket() FROM generate_series(1, 12);
     UPDATE orders SET status = traffic.pick('{new,paid,packed,shipped,delivered}'),
                       placed_at = now() - random() * interval '3 days';
 END $$;

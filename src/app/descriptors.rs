@@ -1,11 +1,11 @@
-//! File descriptors: as many as the system lets us have, shared between clients and what serves them.
+//! File descriptors: raises their limit, and divides them between clients and the parts that serve them.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that clients never get, besides two for each snapshot that is read: those of the journal, the router and
-/// ingest, of questions to the database, of the admin listener and of connections that are being refused.
+/// Descriptors that are kept from clients, besides two for each snapshot that is read: for the journal, the router and
+/// ingest, for questions to the database, for the admin listener, and for connections that are being refused.
 const RESERVED: usize = 192;
-/// Of the rest, one in so many is kept for the files of the journal that clients which catch up read.
+/// One in this many of the rest is kept for the journal files that replays read.
 const READING: usize = 10;
 
 /// Raises the limit on open files (RLIMIT_NOFILE) as far as this process may, and returns it; `None` without one.
@@ -32,13 +32,13 @@ fn count(limit: Rlimit) -> Option<usize> {
         .map(|count| usize::try_from(count).unwrap_or(usize::MAX))
 }
 
-/// The number of the `wanted` connections that there can be with `limit` open files, beside `snapshots` that are read
-/// at once.
+/// The number of connections, of those `wanted`, that are possible with `limit` open files besides `snapshots` that are
+/// read at the same time.
 pub(super) fn connections(wanted: usize, limit: Option<usize>, snapshots: usize) -> usize {
     let Some(limit) = limit else { return wanted };
     let reserved = RESERVED.saturating_add(snapshots.saturating_mul(2));
     let free = limit.saturating_sub(reserved);
-    // With next to nothing it serves a few, and waits for descriptors now and then.
+    // With a very low limit it serves a few, and waits for descriptors now and then.
     wanted.min((free - free / READING).max(limit / 4)).max(1)
 }
 

@@ -1,4 +1,4 @@
-//! [`Stages`]: everything that runs, and the order in which it is stopped.
+//! [`Stages`]: the running parts, and the order in which they are stopped.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use tokio_util::task::TaskTracker;
 
 use crate::bridge::{self, Stage};
 
-/// Everything that runs until walcast stops, in the order in which it is stopped.
+/// The running parts, in the order in which they are stopped.
 #[derive(Default)]
 pub(super) struct Stages {
     /// The clients' listener. Its token also closes the sessions.
     pub(super) clients: Stage,
-    /// Every open session's task.
+    /// The tasks of all open sessions.
     pub(super) sessions: TaskTracker,
     /// `None` until the database has been opened.
     pub(super) bridge: Option<bridge::Running>,
-    /// The admin listener, which answers to the last.
+    /// The admin listener, which answers until the end.
     pub(super) admin: Stage,
 }
 
 impl Stages {
-    /// Waits for a part to end by itself, which none should.
+    /// Waits for a part to end on its own, which none should.
     pub(super) async fn failed(&mut self) -> anyhow::Error {
         tokio::select! {
             failed = self.clients.failed() => failed,

@@ -1,4 +1,4 @@
-//! [`Claims`]: what a verified token says of its bearer.
+//! [`Claims`] of a verified token about its bearer.
 
 use std::sync::Arc;
 
@@ -14,15 +14,12 @@ impl Claims {
         Claims(Arc::new(claims))
     }
 
-    /// The claims without some at the top.
-    pub fn without(&self, names: &[&str]) -> Map<String, Json> {
-        let mut rest = (*self.0).clone();
-        rest.retain(|name, _| !names.contains(&name.as_str()));
-        rest
+    /// All claims, by their names.
+    pub fn all(&self) -> &Map<String, Json> {
+        &self.0
     }
 
-    /// The claim of a dotted path: a member of a member. A name that has dots itself, such as a URL, is found too where
-    /// it stands at the top.
+    /// The claim at a dotted path of nested members. A top-level name that contains dots, such as a URL, is found too.
     pub fn get(&self, path: &str) -> Option<&Json> {
         if let Some(claim) = self.0.get(path) {
             return Some(claim);

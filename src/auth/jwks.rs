@@ -13,7 +13,7 @@ pub const MAX_KEYS: usize = 100;
 /// The reason why a set of keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum JwksError {
-    /// It is no set of keys.
+    /// It is not a set of keys.
     #[error("it is no set of keys in JSON ({{\"keys\": […]}}): {0}")]
     NoSet(serde_json::Error),
     /// It has too many keys.
@@ -39,13 +39,13 @@ struct Set {
 }
 
 impl KeySet {
-    /// Reads a set. Keys that are for something else, as encryption is, or that are none that can be used for one of
-    /// the `algorithms`, are left out; the second result says of each why.
+    /// Reads a set. Keys for other purposes, such as encryption, or that cannot be used for any of the `algorithms`,
+    /// are left out; the second result has the reason for each.
     ///
-    /// Secrets are left out too: a set is made to be shown to everybody.
+    /// Secrets are left out too, since a set is public.
     ///
     /// # Errors
-    /// It is no set, is too large, or nothing is left of it.
+    /// It is not a set, is too large, or has no key that can be used.
     pub fn jwks(json: &[u8], algorithms: &[Algorithm]) -> Result<(KeySet, Vec<String>), JwksError> {
         let set: Set = serde_json::from_slice(json).map_err(JwksError::NoSet)?;
         let count = set.keys.len();

@@ -1,21 +1,23 @@
-//! [`Key`] and [`KeySet`]: what signatures are verified with, each for the algorithms that it is for.
+//! [`Key`] and [`KeySet`]: the keys that signatures are verified with, each for certain algorithms.
 
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
 use rustls::pki_types::SubjectPublicKeyInfoDer;
 use rustls::pki_types::pem::PemObject;
 
+use crate::der::{self, BIT_STRING, INTEGER, SEQUENCE};
+
 /// A key that signatures are verified with. Printing it for debugging does not show it.
 #[derive(Clone, Debug)]
 pub struct Key {
-    /// The name by which tokens choose it.
+    /// The name by which tokens refer to it (`kid`).
     pub(super) id: Option<String>,
     pub(super) shape: Shape,
-    /// The one algorithm that it says it is for, if it does.
+    /// The only algorithm that it is for, if it names one (`alg`).
     pub(super) only: Option<Algorithm>,
     pub(super) key: DecodingKey,
 }
 
-/// The kind of a key, which says for which algorithms it may be used.
+/// The kind of a key, which decides the algorithms that it may be used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Shape {
     /// A secret of so many bytes.
@@ -26,13 +28,13 @@ pub(super) enum Shape {
     Ed25519,
 }
 
-/// The reason why a key is none, or is too weak.
+/// The reason why a key cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyError {
-    /// It is no public key in PEM.
+    /// It is not a public key in PEM.
     #[error("it holds no public key in PEM (-----BEGIN PUBLIC KEY-----)")]
     NoPublicKey,
-    /// It is of a kind that is not known.
+    /// It is of an unknown kind.
     #[error("its public key is of a kind that is not known: RSA, P-256, P-384 and Ed25519 are")]
     UnknownKind,
     /// The modulus is too short or too long.
@@ -41,7 +43,7 @@ pub enum KeyError {
         /// The modulus, in bits.
         bits: usize,
     },
-    /// A secret is shorter than what its algorithm yields (RFC 7518, section 3.2).
+    /// A secret is shorter than the hash of its algorithm (RFC 7518, section 3.2).
     #[error("the secret has {bytes} bytes, and {algorithm:?} needs {least} or more")]
     ShortSecret {
         /// The secret, in bytes.
@@ -51,12 +53,12 @@ pub enum KeyError {
         /// The bytes that it needs.
         least: usize,
     },
-    /// The key is not for an algorithm that is configured.
+    /// The key cannot be used for a configured algorithm.
     #[error("the key is none for {0:?}")]
     Unfit(Algorithm),
 }
 
-/// The bits that an RSA modulus may have: fewer can be factored, more are costly to verify.
+/// The bits that an RSA modulus may have: shorter ones can be factored, longer ones are costly to verify.
 const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// The bytes that a secret needs for an algorithm: as many as its hash has (RFC 7518, section 3.2).
@@ -87,7 +89,7 @@ impl Key {
     /// A public key in PEM, as `openssl pkey -pubout` writes it (RFC 5280, `SubjectPublicKeyInfo`).
     ///
     /// # Errors
-    /// It is none, or of a kind or size that is not allowed.
+    /// It is not a public key, or its kind or size is not allowed.
     pub fn pem(pem: &[u8]) -> Result<Key, KeyError> {
         let der = SubjectPublicKeyInfoDer::from_pem_slice(pem).map_err(|_| KeyError::NoPublicKey)?;
         let (algorithm, key) = public_key(&der).ok_or(KeyError::UnknownKind)?;
@@ -113,7 +115,7 @@ impl Key {
         }
     }
 
-    /// Checks that it may be used for an algorithm.
+    /// Checks that the key may be used for an algorithm.
     pub(super) fn check(&self, algorithm: Algorithm) -> Result<(), KeyError> {
         if self.only.is_some_and(|only| only != algorithm) {
             return Err(KeyError::Unfit(algorithm));
@@ -169,24 +171,24 @@ pub(super) fn check_rsa(key: &DecodingKey) -> Result<(), KeyError> {
 #[derive(Clone, Debug, Default)]
 pub struct KeySet {
     pub(super) keys: Vec<Key>,
-    /// True if a token's `kid` means nothing: there is one key, which has no name.
+    /// True if a token's `kid` is ignored: there is one key, without a name.
     is_nameless: bool,
 }
 
 /// The reason why a set has no key for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum NoKey {
-    /// None has this name, or is for this algorithm. There may be a newer set.
+    /// No key has this name and is for this algorithm. A newer set may have one.
     Unknown,
     /// The token names none, and there are several for its algorithm.
     Ambiguous,
 }
 
 impl KeySet {
-    /// One key, whatever tokens call it.
+    /// A set of one key, whatever tokens call it.
     ///
     /// # Errors
-    /// It is not fit for each of the `algorithms`.
+    /// It cannot be used for one of the `algorithms`.
     pub fn one(key: Key, algorithms: &[Algorithm]) -> Result<KeySet, KeyError> {
         for algorithm in algorithms {
             key.check(*algorithm)?;
@@ -233,9 +235,6 @@ impl KeySet {
     }
 }
 
-const SEQUENCE: u8 = 0x30;
-const INTEGER: u8 = 0x02;
-const BIT_STRING: u8 = 0x03;
 /// `rsaEncryption` with NULL (RFC 3279, section 2.3.1).
 const RSA_ENCRYPTION: &[u8] = b"\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x01\x01\x05\x00";
 /// `id-ecPublicKey` with the curve's name (RFC 5480, section 2.1.1).
@@ -260,18 +259,7 @@ fn rsa_modulus(key: &[u8]) -> Option<&[u8]> {
     Some(value(key, INTEGER)?.0)
 }
 
-/// The value at the front of some DER, if it has this tag, and what follows it.
+/// The value at the front of some DER. Keys have lengths of up to three bytes.
 fn value(der: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let rest = der.strip_prefix(&[tag])?;
-    let (first, rest) = rest.split_first()?;
-    let (length, rest) = match first {
-        short @ 0..=0x7f => (usize::from(*short), rest),
-        long @ 0x81..=0x83 => {
-            let (length, rest) = rest.split_at_checked(usize::from(*long & 0x7f))?;
-            let add = |length, byte: &u8| length << 8 | usize::from(*byte);
-            (length.iter().fold(0, add), rest)
-        }
-        _ => return None,
-    };
-    rest.split_at_checked(length)
+    der::value::<3>(der, tag)
 }

@@ -1,10 +1,11 @@
-//! Tokens (JWT, RFC 7519), which say who is asking, verified by the rules of RFC 8725. Pure: the time and the keys are
+//! Tokens (JWT, RFC 7519), which identify callers, verified by the rules of RFC 8725. Pure: the time and the keys are
 //! arguments.
 //!
 //! A [`Verifier`] has the rules, a [`KeySet`] the keys, and a token that both accept names a [`Subject`]. The one
 //! thing to know: nothing of a token decides how it is verified. Its `alg` and `kid` choose among the algorithms and
 //! the keys that the configuration names, and a key is only ever used for the algorithms that it is for.
 
+mod address;
 mod claims;
 mod jwks;
 mod key;
@@ -14,14 +15,15 @@ mod verify;
 use std::fmt;
 use std::time::SystemTime;
 
+pub use address::{JwksAddress, JwksAddressError};
 pub use claims::Claims;
 pub use jsonwebtoken::{Algorithm, AlgorithmFamily};
 pub use jwks::{JwksError, MAX_KEYS};
 pub use key::{Key, KeyError, KeySet};
 pub use verify::{MAX_TOKEN_BYTES, Rejection, Rules, Verifier};
 
-/// The algorithms that a token may be signed by, with the names that it has for them in `alg` (RFC 7518, section 3.1;
-/// RFC 8037, section 3.1).
+/// The algorithms that a token may be signed with, and their names in `alg` (RFC 7518, section 3.1; RFC 8037, section
+/// 3.1).
 pub const ALGORITHMS: [(&str, Algorithm); 12] = [
     ("HS256", Algorithm::HS256),
     ("HS384", Algorithm::HS384),
@@ -44,14 +46,14 @@ pub struct Subject {
     pub subject: Option<String>,
     /// The role, by which policies are chosen.
     pub role: Option<String>,
-    /// Everything that the token says.
+    /// All claims of the token.
     pub claims: Claims,
-    /// The time from which on the token is not good any more. `None` for a caller without a token.
+    /// The time at which the token expires. `None` for a caller without a token.
     pub expires: Option<SystemTime>,
 }
 
 impl Subject {
-    /// A caller without a token, in the role that such callers have.
+    /// A caller without a token, in the given role.
     pub fn anonymous(role: impl Into<String>) -> Subject {
         Subject {
             subject: None,
@@ -61,7 +63,7 @@ impl Subject {
         }
     }
 
-    /// True if no token says who this is.
+    /// True if there is no token.
     pub fn is_anonymous(&self) -> bool {
         self.expires.is_none()
     }
@@ -75,7 +77,7 @@ impl Subject {
     }
 }
 
-// Not derived: names of people do not stand in logs.
+// Not derived, so that names of people do not get into logs.
 impl fmt::Debug for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Subject")

@@ -1,4 +1,4 @@
-//! Signatures by ring, which TLS uses already: the cryptography behind `jsonwebtoken`, which comes with none.
+//! Signature verification by ring, which TLS uses already, for `jsonwebtoken`, which comes without cryptography.
 
 use std::sync::Once;
 
@@ -14,7 +14,7 @@ use ring::signature::{
 };
 use ring::{digest, hmac};
 
-/// Verifies, and neither signs nor looks into keys.
+/// A provider that verifies only.
 static RING: CryptoProvider = CryptoProvider {
     signer_factory: signer,
     verifier_factory: verifier,
@@ -27,7 +27,7 @@ static RING: CryptoProvider = CryptoProvider {
     },
 };
 
-/// Lets `jsonwebtoken` use ring, in this process.
+/// Makes `jsonwebtoken` use ring in this process.
 pub(super) fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {

@@ -34,7 +34,7 @@ fn base64(bytes: impl AsRef<[u8]>) -> String {
     URL_SAFE_NO_PAD.encode(bytes)
 }
 
-/// A token of texts as they are, signed.
+/// A signed token of a header and claims in any text.
 fn signed(header: &str, claims: &str, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
     let message = format!("{}.{}", base64(header), base64(claims));
     let signature = base64(sign(message.as_bytes()));
@@ -54,7 +54,7 @@ fn claims() -> Value {
     json!({"sub": "ann", "role": "customer", "exp": NOW + 60, "tenant_id": 7})
 }
 
-/// The outcome for claims that were signed well.
+/// The outcome for well-signed claims.
 fn of_claims(rules: Rules, claims: &Value) -> Result<Subject, Rejection> {
     let token = signed(r#"{"alg":"HS256","typ":"JWT"}"#, &claims.to_string(), hs256);
     Verifier::new(rules).verify(&token, &secret(&[Algorithm::HS256]), now())
@@ -74,7 +74,7 @@ fn a_good_token_names_its_subject_role_claims_and_expiry() {
     assert_eq!(subject.claims.get("tenant_id"), Some(&json!(7)));
     assert_eq!(subject.expires, Some(now() + Duration::from_secs(65)));
     assert!(!subject.is_anonymous() && Subject::anonymous("anon").is_anonymous());
-    // Neither a name nor a claim is shown, but a name's hash: `printf ann | sha256sum`.
+    // Neither the name nor a claim is shown, only the name's hash: `printf ann | sha256sum`.
     assert_eq!(subject.fingerprint(), "49915e0d7d4b402e");
     let shown = format!("{subject:?}");
     assert!(!shown.contains("ann") && !shown.contains("customer"), "{shown}");
@@ -124,7 +124,7 @@ fn each_public_key_verifies_what_its_own_private_key_signed_alone() {
         );
         for other in &signers {
             let taken = verifier.verify(&other.token(None), &keys, now()).is_ok();
-            // RS256 and PS256 are of the same key here, which says for neither that it is the only one.
+            // RS256 and PS256 share a key here, which does not name an algorithm.
             let same_key = other.jwk == signer.jwk;
             assert_eq!(
                 taken, same_key,
@@ -174,7 +174,7 @@ fn the_algorithm_is_the_configurations() {
     );
     let verified = Verifier::new(rules(&[Algorithm::HS256])).verify(&bare, &secret(&[]), now());
     assert_eq!(verified, Err(Rejection::Signature));
-    // One that is known and not configured.
+    // A known algorithm that is not configured.
     let refused = of_header(&[Algorithm::HS512], r#"{"alg":"HS256"}"#);
     assert_eq!(refused, Err(Rejection::Algorithm));
 }
@@ -192,7 +192,7 @@ fn a_public_key_is_never_taken_for_a_secret() {
     let keys = KeySet::one(key.clone(), &[Algorithm::RS256]).unwrap();
     let refused = Verifier::new(rules(&[Algorithm::RS256])).verify(&token, &keys, now());
     assert_eq!(refused, Err(Rejection::Algorithm));
-    // Were both configured, the key would be for one of them.
+    // Even if both were configured, the key would be for one of them only.
     let refused = Verifier::new(rules(&[Algorithm::RS256, Algorithm::HS256])).verify(&token, &keys, now());
     assert_eq!(refused, Err(Rejection::UnknownKey));
     assert!(matches!(
@@ -257,7 +257,7 @@ fn headers_that_are_not_understood_are_refused() {
         let header = format!(r#"{{"alg":"HS256","typ":"{typ}"}}"#);
         assert!(of_header(&[Algorithm::HS256], &header).is_ok(), "{typ}");
     }
-    // Keys that a token brings along are not looked at.
+    // Keys inside a token are ignored.
     let header = r#"{"alg":"HS256","jku":"https://evil.example/keys","x5u":"https://evil.example/x"}"#;
     assert!(of_header(&[Algorithm::HS256], header).is_ok());
 }
@@ -312,7 +312,7 @@ fn issuer_and_audience_are_checked_where_they_are_configured() {
             Some(Rejection::Issuer)
         );
     }
-    // A list of issuers is none.
+    // A list of issuers is refused.
     let several = of("iss", json!(["https://issuer.example"]));
     assert_eq!(of_claims(rules.clone(), &several).err(), Some(Rejection::Claims));
     assert!(of_claims(rules.clone(), &of("iss", json!("https://issuer.example"))).is_ok());
@@ -441,7 +441,7 @@ fn nothing_of_a_token_stands_in_the_reason_against_it() {
 }
 
 proptest! {
-    /// Whatever is changed in a token, it is not accepted any more.
+    /// A token is refused after any change.
     #[test]
     fn a_changed_token_is_refused(place in 0usize..400, byte in 0u8..128) {
         let good = signed(r#"{"alg":"HS256"}"#, &claims().to_string(), hs256);
@@ -454,14 +454,14 @@ proptest! {
         prop_assert!(verifier.verify(&changed, &secret(&[Algorithm::HS256]), now()).is_err());
     }
 
-    /// Any text at all ends in a reason.
+    /// Any text gives a rejection.
     #[test]
     fn any_text_is_refused_in_words(text in "[A-Za-z0-9_.=-]{0,200}|.{0,50}") {
         let verifier = Verifier::new(rules(&[Algorithm::HS256]));
         prop_assert!(verifier.verify(&text, &secret(&[Algorithm::HS256]), now()).is_err());
     }
 
-    /// Any claims that are signed well are a subject, or a reason against them.
+    /// Any well-signed claims give a subject or a rejection.
     #[test]
     fn any_claims_are_judged(claims in ".{0,100}|\\{(\"(exp|nbf|iat|aud|role)\":(-?[0-9]{1,25}|\"x\"|null|\\[\\]),?)*\\}") {
         let token = signed(r#"{"alg":"HS256"}"#, &claims, hs256);

@@ -20,21 +20,21 @@ pub struct Rules {
     pub algorithms: Vec<Algorithm>,
     /// The `iss` that a token must have, if any.
     pub issuer: Option<String>,
-    /// The audiences of which a token must name one in `aud`; empty: it is not looked at.
+    /// The audiences of which a token must name one in `aud`, which is ignored if there are none.
     pub audience: Vec<String>,
-    /// The time by which clocks may differ.
+    /// The difference between clocks that is tolerated.
     pub leeway: Duration,
     /// The dotted path of the claim with the role, as [`Claims::get`] takes it.
     pub role_claim: String,
 }
 
-/// The reason why a token is not accepted. It holds nothing of the token.
+/// The reason why a token is not accepted. It repeats nothing of the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
     /// It is too long.
     #[error("it has more than {MAX_TOKEN_BYTES} bytes")]
     TooLong,
-    /// It is no signed token, has a header that is not understood, or marks as critical what is not.
+    /// It is not a signed token, its header is not understood, or it marks an unknown extension as critical.
     #[error("it is no signed token (JWS) of a kind that is understood")]
     Malformed,
     /// It is of a type that is for another purpose.
@@ -43,16 +43,16 @@ pub enum Rejection {
     /// Its algorithm is not among those that are accepted.
     #[error("its algorithm is not accepted")]
     Algorithm,
-    /// No key of this name, for this algorithm, is known. A newer set of keys may have it.
+    /// No key of this name and for this algorithm is known. A newer set may have it.
     #[error("its key is not known")]
     UnknownKey,
-    /// It names no key, and there are several.
+    /// It names no key, and several fit.
     #[error("it does not say which key it was signed with (kid), and there are several")]
     AmbiguousKey,
-    /// Its signature is not of this key and this text.
+    /// Its signature does not verify.
     #[error("its signature does not fit")]
     Signature,
-    /// Its claims are no object, or one that matters has the wrong type.
+    /// Its claims are not an object, or one that is checked has the wrong type.
     #[error("a claim of it cannot be read")]
     Claims,
     /// A claim is a number that would lose digits.
@@ -61,28 +61,28 @@ pub enum Rejection {
     /// It has no `exp`.
     #[error("it does not say when it expires (exp)")]
     NoExpiry,
-    /// Its time is over.
+    /// It has expired.
     #[error("it has expired")]
     Expired,
-    /// Its time has not come.
+    /// It is not valid yet.
     #[error("it is not good yet (nbf)")]
     NotYet,
-    /// It says that it was made in the future.
+    /// It was issued in the future.
     #[error("it was issued in the future (iat)")]
     IssuedInFuture,
-    /// It is not of the issuer that is trusted.
+    /// It is from another issuer.
     #[error("it is of another issuer (iss)")]
     Issuer,
-    /// It is meant for somebody else.
+    /// It is for another audience.
     #[error("it is for another audience (aud)")]
     Audience,
-    /// The claim of the role is there, and is no text.
+    /// The role claim is not a text.
     #[error("its role is no text")]
     Role,
 }
 
 impl Rejection {
-    /// The reason in a word, for metrics.
+    /// The reason as a metric's label.
     pub fn label(self) -> &'static str {
         match self {
             Rejection::TooLong => "size",
@@ -105,14 +105,14 @@ impl Rejection {
     }
 }
 
-/// Verifies tokens by rules.
+/// Verifies tokens.
 #[derive(Clone, Debug)]
 pub struct Verifier {
     rules: Rules,
 }
 
 impl Verifier {
-    /// A verifier by these rules.
+    /// A verifier with these rules.
     pub fn new(rules: Rules) -> Verifier {
         signature::install();
         Verifier { rules }
@@ -123,10 +123,10 @@ impl Verifier {
         &self.rules
     }
 
-    /// The subject of a token, if one of the keys signed it, and the rules and the time allow it.
+    /// The subject of a token that one of the keys signed, and that the rules and the time allow.
     ///
     /// # Errors
-    /// The first reason against it.
+    /// The first reason against the token.
     pub fn verify(&self, token: &str, keys: &KeySet, now: SystemTime) -> Result<Subject, Rejection> {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(Rejection::TooLong);
@@ -208,11 +208,11 @@ impl Verifier {
     }
 }
 
-/// The end of the year 9999, in seconds since 1970: later expiries are as good as this one.
+/// The end of the year 9999, in seconds since 1970, which stands for all later expiries.
 const LATEST: f64 = 253_402_300_799.0;
 
-/// True for the types of tokens that say who somebody is (RFC 8725, section 3.11): others, such as those that log
-/// somebody out, must not be taken for one.
+/// True for the types of tokens that identify a caller (RFC 8725, section 3.11). Others, such as logout tokens, must
+/// not be accepted.
 fn is_access(typ: &str) -> bool {
     let name = typ.rsplit_once('/').map_or(typ, |(kind, name)| {
         if kind.eq_ignore_ascii_case("application") {
@@ -224,8 +224,8 @@ fn is_access(typ: &str) -> bool {
     name.eq_ignore_ascii_case("JWT") || name.eq_ignore_ascii_case("at+jwt")
 }
 
-/// Has `jsonwebtoken` verify the header and the signature alone. Of claims it reads the clock itself and leaves out
-/// what is not there, so that they are judged here.
+/// Makes `jsonwebtoken` verify the header and the signature only. It would read the clock itself and skip missing
+/// claims, so the claims are judged here.
 fn signature_alone(algorithm: Algorithm) -> Validation {
     let mut validation = Validation::new(algorithm);
     validation.required_spec_claims.clear();
@@ -260,8 +260,8 @@ fn text<'a>(claims: &'a Map<String, Value>, name: &str) -> Result<Option<&'a Str
     }
 }
 
-/// True if a JSON text has an integer beyond 64 bits: read as a double it would be another one, perhaps somebody
-/// else's.
+/// True if a JSON text has an integer beyond 64 bits. Read as a double it would be another number, perhaps that of
+/// another tenant.
 fn has_long_integers(json: &str) -> bool {
     let mut rest = json.as_bytes();
     while let Some((first, after)) = rest.split_first() {
@@ -284,7 +284,7 @@ fn has_long_integers(json: &str) -> bool {
     false
 }
 
-/// The text behind a JSON string whose opening quote has been read.
+/// The text after a JSON string whose opening quote has been read.
 fn after_text(json: &[u8]) -> &[u8] {
     let mut rest = json;
     loop {

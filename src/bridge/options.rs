@@ -3,8 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use tokio::sync::watch;
+
 use crate::journal::Retention;
 use crate::keys::Authenticator;
+use crate::policy::Policies;
 use crate::{ingest, journal, session, snapshot};
 
 /// The options of a bridge, which are those of its parts.
@@ -26,4 +29,6 @@ pub struct Options {
     pub session: session::Options,
     /// Says who its clients are.
     pub auth: Option<Arc<Authenticator>>,
+    /// The policies by which they see something. They may change at any time.
+    pub policies: watch::Receiver<Arc<Policies>>,
 }

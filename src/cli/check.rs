@@ -6,8 +6,10 @@ use super::WrongFlags;
 use super::config_file::Loaded;
 use super::config_flag::ConfigFlag;
 use super::look::look;
-use super::serve::{Source, unenforced};
-use crate::postgres::{self, Severity};
+use super::serve::Source;
+use crate::config::Access;
+use crate::policy::{Misfit, Policies, misfits};
+use crate::postgres::{self, Catalog, Code, Severity};
 
 /// Look at a database, and name everything that would keep `serve` from working, each with what mends it.
 ///
@@ -34,21 +36,44 @@ pub(crate) fn run(args: &Command, loaded: Option<&Loaded>) -> ExitCode {
     for finding in &findings {
         println!("{finding}");
     }
-    let unenforced = loaded.and_then(|loaded| unenforced(&loaded.file.access));
-    if let Some(unenforced) = &unenforced {
-        println!("error: {unenforced}");
+    let has_publications = findings
+        .iter()
+        .all(|finding| finding.code != Code::PublicationMissing);
+    let loaded = loaded.filter(|_| has_publications);
+    let misfits = match loaded.map(|loaded| policies(args, &loaded.file.access)) {
+        Some(Err(code)) => return code,
+        Some(Ok(misfits)) => misfits,
+        None => Vec::new(),
+    };
+    for Misfit { is_error, error } in &misfits {
+        let severity = if *is_error { "error" } else { "warning" };
+        println!("{severity}: {error}");
     }
     let blocked = findings
         .iter()
         .filter(|finding| finding.severity == Severity::Blocks)
         .count();
-    let blocked = blocked + usize::from(unenforced.is_some());
+    let blocked = blocked + misfits.iter().filter(|misfit| misfit.is_error).count();
     if blocked > 0 {
         println!("{blocked} of these would keep walcast serve from working");
         return ExitCode::from(1);
     }
     println!("ok: walcast serve would work");
     ExitCode::SUCCESS
+}
+
+/// The policies that do not fit the published tables.
+fn policies(args: &Command, access: &Access) -> Result<Vec<Misfit>, ExitCode> {
+    if access.policies.is_empty() {
+        return Ok(Vec::new());
+    }
+    // It was parsed when the flags were looked at.
+    let policies = Policies::of(access).unwrap_or_default();
+    look(&args.source, |info, wanted| {
+        let mut catalog = Catalog::new(info.clone());
+        let published = catalog.tables(&wanted.publications)?;
+        misfits(access, &policies, &published, &mut catalog)
+    })
 }
 
 /// Fails if values of the file, or of the environment with it, do not go together.

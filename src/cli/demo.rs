@@ -1,7 +1,8 @@
-//! `walcast demo`: a throwaway Postgres with a shop's traffic, walcast on it, and a page to watch it.
+//! `walcast demo`: a throwaway Postgres with a shop's traffic, walcast on it, and pages to watch it.
 
 mod page;
 mod shop;
+mod tenants;
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
@@ -14,11 +15,11 @@ use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
 use self::shop::Shop;
+use self::tenants::Issuer;
 use super::signals::{Hangup, cancel_on_signals};
 use super::{WrongFlags, serve, values};
 use crate::app;
 use crate::cluster::{Cluster, Directory, remove_dead};
-use crate::config::Access;
 
 /// The names of the demos' own directories begin with it.
 const PREFIX: &str = "walcast-demo-";
@@ -98,13 +99,14 @@ async fn show(args: &Args, shop: &Shop, stop: CancellationToken) -> anyhow::Resu
         .with_context(|| format!("cannot make a directory in {}", parent.display()))?;
     // Variables of serve's flags count here too, and may be wrong.
     let serve = Serve::try_parse_from(flags(args, shop, journal.path().join("journal")));
+    let issuer = Issuer::new(journal.path())?;
     let config = serve
         .map_err(WrongFlags::of_clap)?
         .args
-        .config(&Access::default())?;
+        .config(&*tenants::access(journal.path())?)?;
 
     let (bound, addresses) = oneshot::channel();
-    let bridge = app::serve(config, Some(page::routes()), Some(bound), stop.clone());
+    let bridge = app::serve(config, Some(page::routes(issuer)), Some(bound), stop.clone());
     let traffic = shop.traffic()?;
     let trade = async {
         // If the bridge fails before it is bound, it says itself why.
@@ -149,8 +151,7 @@ fn flags(args: &Args, shop: &Shop, data_dir: std::path::PathBuf) -> Vec<std::ffi
         .into_iter()
         .chain(allowed)
         .flat_map(|(flag, value)| [flag.into(), value.into()]);
-    // What the shop invents may be seen by whoever can reach it.
-    let program = ["serve".into(), "--insecure".into()].into_iter().chain(texts);
+    let program = ["serve".into()].into_iter().chain(texts);
     program
         .chain(["--data-dir".into(), data_dir.into_os_string()])
         .collect()
@@ -171,11 +172,14 @@ fn guide(front: SocketAddr, admin: SocketAddr, shop: &Shop) -> String {
     format!(
         "
   http://{front}/
+  http://{front}/tenants
 
-Type a predicate there, cut the connection and resume it. Or, from another terminal:
+Type a predicate on the first page, cut the connection and resume it. On the second, two tenants with tokens of their own
+watch one table, and rows move between them. Or, from another terminal:
 
   {program} tail orders{url} --where \"status = 'paid' AND amount > 100\"
   {program} tail orders{url} --from earliest --count 3
+  (umask 077; curl -s http://{front}/demo/token/acme > acme.token); {program} tail support.tickets{url} --token-file acme.token
   {}
   curl http://{admin}/metrics
 

@@ -3,6 +3,7 @@
 use clap::CommandFactory;
 
 use super::Cli;
+use crate::limit::Limit;
 use crate::telemetry::Metrics;
 
 const OPERATIONS: &str = include_str!("../../docs/operations.md");
@@ -60,4 +61,20 @@ fn every_metric_is_documented_with_its_kind_and_its_help_and_no_other_is() {
         );
     }
     assert_eq!(documented.len(), Metrics::DESCRIBED.len());
+}
+
+#[test]
+fn every_limit_has_a_line_that_says_what_a_client_hears() {
+    let (_, section) = OPERATIONS.split_once("\n## All limits\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let documented: Vec<&str> = section
+        .lines()
+        .filter_map(|line| line.strip_prefix("| `")?.split_once("` | "))
+        .map(|(limit, _)| limit)
+        .collect();
+    let mut names = Limit::ALL.map(Limit::as_str).to_vec();
+    let mut sorted = documented.clone();
+    names.sort_unstable();
+    sorted.sort_unstable();
+    assert_eq!(sorted, names);
 }

@@ -10,6 +10,7 @@ mod serve;
 mod signals;
 mod tables;
 mod tail;
+mod types;
 mod values;
 
 use std::process::ExitCode;
@@ -54,6 +55,7 @@ enum Command {
     Tail(Box<tail::Args>),
     Check(check::Command),
     Tables(tables::Args),
+    Types(types::Args),
     Demo(demo::Args),
 }
 
@@ -90,6 +92,7 @@ impl Cli {
             Command::Tail(args) => tail::run(*args),
             Command::Check(args) => Ok(check::run(&args, self.loaded.as_ref())),
             Command::Tables(args) => Ok(tables::run(&args)),
+            Command::Types(args) => Ok(types::run(&args)),
             Command::Demo(args) => demo::run(&args),
         }
     }

@@ -6,12 +6,20 @@ use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
 
 use super::config_file::Loaded;
-use super::serve::unenforced;
 use crate::config::{Access, Errors};
+use crate::policy::Policies;
 
-/// Reads the configuration file again whenever it is asked to, and tells those who wait for `reload`. A file that is
-/// wrong changes nothing.
-pub(super) async fn run(loaded: Option<Loaded>, reload: watch::Sender<Arc<Access>>, hung_up: Arc<Notify>) {
+/// Those who hear of what was read.
+pub(super) struct Readers {
+    /// Also of the same: files that it names may be others now.
+    pub(super) access: watch::Sender<Arc<Access>>,
+    /// Only of others.
+    pub(super) policies: watch::Sender<Arc<Policies>>,
+}
+
+/// Reads the configuration file again whenever it is asked to, and tells the readers. A file that is wrong changes
+/// nothing.
+pub(super) async fn run(loaded: Option<Loaded>, readers: Readers, hung_up: Arc<Notify>) {
     let loaded = loaded.map(Arc::new);
     loop {
         hung_up.notified().await;
@@ -19,30 +27,37 @@ pub(super) async fn run(loaded: Option<Loaded>, reload: watch::Sender<Arc<Access
             tracing::info!(
                 "SIGHUP: there is no configuration file (--config): flags are read at the start alone"
             );
-            reload.send_modify(|_same| {});
+            readers.access.send_modify(|_same| {});
             continue;
         };
         // It fails when the runtime stops.
         let Ok(read) = spawn_blocking(move || reread(&loaded)).await else {
             return;
         };
-        if let Some(access) = read {
-            reload.send_replace(access);
+        let Some((access, policies)) = read else { continue };
+        let is_new = readers.policies.send_if_modified(|held| {
+            let is_new = **held != policies;
+            if is_new {
+                *held = Arc::new(policies);
+            }
+            is_new
+        });
+        if is_new {
+            tracing::info!("SIGHUP: the policies have changed: live subscriptions are judged again");
         }
+        readers.access.send_replace(access);
     }
 }
 
 /// Reads the file again and logs what comes of it. `None` if nothing may be taken from it.
-fn reread(loaded: &Loaded) -> Option<Arc<Access>> {
+fn reread(loaded: &Loaded) -> Option<(Arc<Access>, Policies)> {
     let path = loaded.path.display();
-    let read = loaded
-        .reread()
-        .and_then(|(access, changed)| match unenforced(&access) {
-            Some(unenforced) => Err(unenforced),
-            None => Ok((access, changed)),
-        });
+    let read = loaded.reread().and_then(|(access, changed)| {
+        let policies = Policies::of(&access)?;
+        Ok((access, policies, changed))
+    });
     match read {
-        Ok((access, changed)) => {
+        Ok((access, policies, changed)) => {
             let changed: Vec<String> = changed.into_iter().collect();
             if changed.is_empty() {
                 tracing::info!(config = %path, "SIGHUP: configuration read again");
@@ -53,7 +68,13 @@ fn reread(loaded: &Loaded) -> Option<Arc<Access>> {
                     "SIGHUP: configuration read again; flags that changed take a restart"
                 );
             }
-            Some(access)
+            if access.auth.is_some() && loaded.file.access.auth.is_none() {
+                tracing::error!(
+                    config = %path,
+                    "SIGHUP: [auth] takes a restart: until then everybody still sees everything that is published"
+                );
+            }
+            Some((access, policies))
         }
         Err(error) => {
             match error.downcast_ref::<Errors>() {

@@ -1,19 +1,21 @@
 //! `walcast serve`: the bridge itself.
 
 mod checked;
+mod limits;
+mod listen;
 mod run;
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use bytesize::ByteSize;
 use clap::ValueEnum;
 
-pub(super) use self::run::{run, unenforced};
+use self::limits::Limits;
+use self::listen::Listen;
+pub(super) use self::run::run;
 use super::config_flag::ConfigFlag;
 use super::values;
-use crate::http;
 use crate::postgres::SlotName;
 
 /// Read a replication slot and serve live queries over websockets.
@@ -41,6 +43,8 @@ pub(crate) struct Args {
     journal: JournalArgs,
     #[command(flatten)]
     snapshots: Snapshots,
+    #[command(flatten)]
+    limits: Limits,
     #[command(flatten)]
     clients: Clients,
 }
@@ -123,54 +127,6 @@ enum PluginName {
 }
 
 #[derive(Debug, clap::Args)]
-#[command(next_help_heading = "Listeners")]
-struct Listen {
-    /// Address for clients: ws://ADDR/v1/stream.
-    #[arg(
-        long,
-        env = "WALCAST_LISTEN",
-        value_name = "ADDR",
-        default_value = "127.0.0.1:8080",
-        value_parser = values::address
-    )]
-    listen: SocketAddr,
-    /// Let everybody who reaches --listen read everything that is published. Needed where that is another address than
-    /// this machine's own (127.0.0.1, ::1) and the configuration file has no auth section.
-    #[arg(long, env = "WALCAST_INSECURE")]
-    insecure: bool,
-    /// Address for operators and Prometheus: /metrics, /health/live, /health/ready.
-    #[arg(
-        long,
-        env = "WALCAST_ADMIN_LISTEN",
-        value_name = "ADDR",
-        default_value = "127.0.0.1:9090",
-        value_parser = values::address
-    )]
-    admin_listen: SocketAddr,
-    /// The web pages that may connect, as in `https://app.example.com`, or `*` for any. Without it only pages that are
-    /// served from the same address, by its IP address or as localhost. Programs that are no browsers are not asked.
-    #[arg(
-        long,
-        env = "WALCAST_ALLOW_ORIGIN",
-        value_name = "ORIGIN[,ORIGIN]",
-        value_delimiter = ','
-    )]
-    allow_origin: Vec<http::Allowed>,
-    /// Connections at once, as far as the system's limit on open files allows; further ones are answered 503.
-    #[arg(
-        long,
-        env = "WALCAST_MAX_CONNECTIONS",
-        value_name = "N",
-        default_value_t = 10_000,
-        value_parser = values::count
-    )]
-    max_connections: usize,
-    /// Time that a client may take for its handshake, and to read the answer.
-    #[arg(long, env = "WALCAST_HANDSHAKE_TIMEOUT", value_name = "TIME", default_value = "5s", value_parser = values::time)]
-    handshake_timeout: Duration,
-}
-
-#[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Journal")]
 struct JournalArgs {
     /// The journal's directory. It belongs to one database and one slot.
@@ -230,8 +186,8 @@ struct Snapshots {
         value_name = "URL"
     )]
     snapshot_url: Option<values::DatabaseUrl>,
-    /// Snapshots read at once, each on a connection of its own. Further ones wait: clients have turns, one snapshot
-    /// each, and the last free connection goes to a client that has none.
+    /// Snapshots read at once, each on a connection of its own. Further ones wait: subjects have turns, by the
+    /// time that their snapshots have taken, and the last free connection goes to one that has none.
     #[arg(
         long,
         env = "WALCAST_MAX_SNAPSHOTS",
@@ -259,15 +215,6 @@ struct Snapshots {
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Clients")]
 struct Clients {
-    /// Subscriptions on one connection.
-    #[arg(
-        long,
-        env = "WALCAST_MAX_SUBSCRIPTIONS",
-        value_name = "N",
-        default_value_t = 100,
-        value_parser = values::count
-    )]
-    max_subscriptions: usize,
     /// Amount that may wait for a client in memory; one that reads slower is served from the journal.
     #[arg(
         long,
@@ -295,10 +242,13 @@ struct Clients {
     /// Time without a word from a client until its connection is closed (4002).
     #[arg(long, env = "WALCAST_PONG_TIMEOUT", value_name = "TIME", default_value = "45s", value_parser = values::time)]
     pong_timeout: Duration,
-    /// Time that a client may read nothing of what is sent to it, and that a message of its may take to come, until
-    /// its connection is closed (4001).
+    /// Time that a client may read nothing of what is sent to it, until its connection is closed (4001).
     #[arg(long, env = "WALCAST_STALL_TIMEOUT", value_name = "TIME", default_value = "60s", value_parser = values::time)]
     stall_timeout: Duration,
+    /// Time that a message of a client's may take to come whole, until its connection is closed (4001). While nothing is
+    /// read from the client, it does not pass.
+    #[arg(long, env = "WALCAST_MESSAGE_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = values::time)]
+    message_timeout: Duration,
     /// Time that a client has from its connection to its token, where the configuration has an auth section.
     #[arg(long, env = "WALCAST_AUTH_TIMEOUT", value_name = "TIME", default_value = "10s", value_parser = values::time)]
     auth_timeout: Duration,

@@ -23,9 +23,10 @@ pub(crate) enum Hangup {
 pub(crate) fn cancel_on_signals(stop: &CancellationToken, meaning: Hangup) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate()).context("cannot listen for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot listen for SIGINT")?;
-    let mut hangup = match matches!(meaning, Hangup::Ends) && ignores_hangup() {
-        true => None,
-        false => Some(signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?),
+    let mut hangup = if matches!(meaning, Hangup::Ends) && ignores_hangup() {
+        None
+    } else {
+        Some(signal(SignalKind::hangup()).context("cannot listen for SIGHUP")?)
     };
     // Without a handler a limit on the size of files (RLIMIT_FSIZE) kills the process; with one, the write fails, and
     // that is dealt with like a full disk.

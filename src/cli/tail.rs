@@ -4,16 +4,17 @@ mod args;
 mod feed;
 mod line;
 mod object;
+mod server;
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use futures_util::{SinkExt, StreamExt};
-use tokio::net::TcpStream;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+use rustls::{CertificateError, Error as TlsError};
+use tokio_tungstenite::{WebSocketStream, client_async_with_config};
 use tungstenite::client::IntoClientRequest;
 use tungstenite::http::{HeaderValue, StatusCode, header};
 use tungstenite::protocol::{CloseFrame, WebSocketConfig};
@@ -22,6 +23,7 @@ use tungstenite::{Error as SocketError, Message};
 pub(crate) use self::args::Args;
 use self::args::{Numbers, Undecided};
 use self::feed::{Feed, Output, Query};
+use self::server::{Server, Stream};
 use super::WrongFlags;
 use crate::lsn::{Epoch, Start};
 use crate::private_files::read_secret;
@@ -34,9 +36,7 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// The largest message that is taken: one row, as large as Postgres could send it.
 const MAX_MESSAGE: usize = 1 << 30;
 
-const EXAMPLE_URL: &str = "ws://127.0.0.1:8080/v1/stream";
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+type Socket = WebSocketStream<Stream>;
 
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let tail = Tail::new(args)?;
@@ -63,7 +63,7 @@ enum Ended {
 }
 
 struct Tail {
-    url: String,
+    server: Server,
     token_file: Option<PathBuf>,
     feed: Feed,
     raw: bool,
@@ -77,17 +77,16 @@ struct Tail {
 impl Tail {
     fn new(args: Args) -> Result<Tail, WrongFlags> {
         let mut url = args.url;
-        if url.starts_with("wss://") {
-            return Err(WrongFlags(anyhow!(
-                "--url {url}: only ws:// is supported for now"
-            )));
-        }
-        if !url.starts_with("ws://") {
-            return Err(WrongFlags(anyhow!("--url {url}: write it as in {EXAMPLE_URL}")));
-        }
         if args.numbers == Numbers::String {
             url.push(if url.contains('?') { '&' } else { '?' });
             url.push_str("numbers=string");
+        }
+        let server = Server::new(url, args.ca_file.as_deref()).map_err(WrongFlags)?;
+        if args.token_file.is_some() && server.is_overheard() {
+            eprintln!(
+                "walcast: warning: without TLS (wss://) the token can be read on its way to {}",
+                server.url
+            );
         }
         let texts = args.param.into_iter().map(serde_json::Value::String);
         let query = Query {
@@ -102,7 +101,7 @@ impl Tail {
             now: args.now.clone(),
         };
         Ok(Tail {
-            url,
+            server,
             token_file: args.token_file,
             feed: Feed::new(
                 query,
@@ -153,11 +152,11 @@ impl Tail {
 
     /// Connects. A server that cannot be reached is an error at first: the address may be wrong.
     async fn connect(&self) -> anyhow::Result<Result<Socket, Ended>> {
-        let mut request = self
-            .url
+        let url = &self.server.url;
+        let mut request = url
             .as_str()
             .into_client_request()
-            .with_context(|| format!("--url {}", self.url))?;
+            .with_context(|| format!("--url {url}"))?;
         let offer = HeaderValue::from_static("walcast.v1");
         request
             .headers_mut()
@@ -169,7 +168,11 @@ impl Tail {
         let config = WebSocketConfig::default()
             .max_message_size(Some(MAX_MESSAGE))
             .max_frame_size(Some(MAX_MESSAGE));
-        match connect_async_with_config(request, Some(config), true).await {
+        let connected = match self.server.connect().await {
+            Ok(stream) => client_async_with_config(request, stream, Some(config)).await,
+            Err(error) => Err(error.into()),
+        };
+        match connected {
             Ok((socket, _)) => Ok(Ok(socket)),
             Err(SocketError::Http(response)) => {
                 let body = response.body().as_deref().unwrap_or_default();
@@ -182,16 +185,9 @@ impl Tail {
                     _ => bail!("{why}"),
                 }
             }
-            Err(error @ SocketError::Url(_)) => {
-                bail!("--url {}: {error}: write it as in {EXAMPLE_URL}", self.url)
-            }
             Err(error) if self.patient => Ok(Err(Ended::Lost(error.to_string(), Duration::ZERO))),
             // Its own words hold those of its cause.
-            Err(error) => bail!(
-                "cannot connect to {}: {error}: is `walcast serve` running there (--listen)? --url names another \
-                 address, --wait waits for the server",
-                self.url
-            ),
+            Err(error) => bail!("cannot connect to {url}: {error}: {}", unreachable(&error)),
         }
     }
 
@@ -264,9 +260,10 @@ impl Tail {
             Err(feed::Error::Unavailable(why)) => return Ok(Printed::Unavailable(why)),
             received => received?,
         }
-        Ok(match is_read && self.left != Some(0) {
-            true => Printed::More,
-            false => Printed::Enough,
+        Ok(if is_read && self.left != Some(0) {
+            Printed::More
+        } else {
+            Printed::Enough
         })
     }
 }
@@ -279,6 +276,28 @@ enum Printed {
     Enough,
     /// The server could not answer just now, for the reason given.
     Unavailable(String),
+}
+
+/// The advice on a server that could not be reached.
+fn unreachable(error: &SocketError) -> &'static str {
+    let error = match error {
+        SocketError::Io(error) => error.get_ref().and_then(|error| error.downcast_ref()),
+        _ => None,
+    };
+    match error {
+        // A signature is bad if another authority has the same name.
+        Some(TlsError::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        )) => "--ca-file names a file with the authority that issued the server's certificate",
+        Some(TlsError::InvalidCertificate(
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+        )) => "--url has to have a name that the server's certificate is for",
+        Some(TlsError::InvalidCertificate(_)) => "the server needs another certificate (--tls-cert)",
+        Some(_) => "does the server speak TLS (--tls-cert)? Without it --url begins with ws://",
+        None => {
+            "is `walcast serve` running there (--listen)? --url names another address, --wait waits for the server"
+        }
+    }
 }
 
 /// An HTTP answer instead of a websocket, in words.

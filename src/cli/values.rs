@@ -104,6 +104,15 @@ pub(super) fn count(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("write a number from 1 to {}", u32::MAX))
 }
 
+/// So many of something in a second: at least one.
+pub(super) fn rate(text: &str) -> Result<u32, String> {
+    const MOST: u32 = 1_000_000;
+    let number = text.trim().parse::<u32>().ok();
+    number
+        .filter(|number| (1..=MOST).contains(number))
+        .ok_or_else(|| format!("write a number a second, from 1 to {MOST}"))
+}
+
 /// A size that is not zero.
 pub(super) fn size(text: &str) -> Result<ByteSize, String> {
     at_least(ByteSize::b(1), "one byte", text)
@@ -118,9 +127,10 @@ fn at_least(least: ByteSize, name: &str, text: &str) -> Result<ByteSize, String>
     let size = text.parse::<ByteSize>();
     let size =
         size.map_err(|_| "write a number of bytes, or one with KiB, MiB, GiB, KB, MB or GB, as in 64MiB")?;
-    match size >= least {
-        true => Ok(size),
-        false => Err(format!("write a size of at least {name}, as in 64MiB")),
+    if size >= least {
+        Ok(size)
+    } else {
+        Err(format!("write a size of at least {name}, as in 64MiB"))
     }
 }
 

@@ -1,7 +1,6 @@
 //! `[auth]`: whose tokens are taken, and what they say of their bearer.
 
 use std::fmt;
-use std::net::IpAddr;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use super::fields::{Fields, Table, shown};
 use super::source::Source;
 use super::spanned::Spanned;
 use super::time::{time, time_or_none};
-use crate::auth::{ALGORITHMS, Algorithm, AlgorithmFamily};
+use crate::auth::{ALGORITHMS, Algorithm, AlgorithmFamily, JwksAddress};
 use crate::filter::nearest;
 
 /// The keys of the section.
@@ -76,8 +75,8 @@ pub enum Keys {
     JwksFile(PathBuf),
     /// The same, fetched.
     JwksUrl {
-        /// The address: https, or http on this machine alone.
-        url: String,
+        /// The address.
+        url: JwksAddress,
         /// The time after which it is fetched again.
         refresh: Duration,
     },
@@ -195,38 +194,17 @@ fn keys(fields: &mut Fields<'_, '_>, source: &Source) -> Option<Spanned<Keys>> {
         "public_key_file" => Keys::PublicKeyFile(path()),
         "jwks_file" => Keys::JwksFile(path()),
         _ => {
-            if !is_secure(&text.value) {
+            let Ok(url) = JwksAddress::parse(&text.value) else {
                 fields.fault(&at, "jwks_url: write an address that begins with https://");
-            }
+                return None;
+            };
             Keys::JwksUrl {
-                url: text.value,
+                url,
                 refresh: refresh.unwrap_or(Duration::from_secs(600)),
             }
         }
     };
     Some(Spanned { value, at })
-}
-
-/// True for what nobody on the way can change: https, and http that does not leave this machine.
-fn is_secure(url: &str) -> bool {
-    let host = |rest: &str| {
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        rest.get(..end).unwrap_or_default().to_owned()
-    };
-    if let Some(rest) = url.strip_prefix("https://") {
-        // A password in the address would be shown wherever the address is.
-        let host = host(rest);
-        return !host.is_empty() && !host.contains('@');
-    }
-    let Some(rest) = url.strip_prefix("http://") else {
-        return false;
-    };
-    let host = host(rest);
-    let name = match host.strip_prefix('[') {
-        Some(rest) => rest.split(']').next().unwrap_or_default(),
-        None => host.split(':').next().unwrap_or_default(),
-    };
-    name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
 }
 
 fn algorithms(fields: &mut Fields<'_, '_>, keys: Option<&Keys>) -> Option<Vec<Spanned<Algorithm>>> {

@@ -56,6 +56,17 @@ pub struct Access {
     pub policies: Vec<Policy>,
 }
 
+impl Access {
+    /// A fault of the file at a place.
+    pub fn error(&self, place: Place, what: impl Into<String>) -> Error {
+        Error {
+            path: self.source.path().to_owned(),
+            place,
+            what: what.into(),
+        }
+    }
+}
+
 /// Reads a file's text. Its top level holds `flags`; a value that is of a flag's [`Kind`] is given to `check`, as it
 /// would stand on the command line, which says what is wrong with it. Paths are taken from the directory of `path`.
 ///

@@ -25,7 +25,7 @@ pub enum Step<'a> {
     /// Nothing to keep: a begin, a message about no row, or part of a transaction that the journal already has.
     Nothing,
     /// A table was described, perhaps again. The caller asks the catalog for the rest and answers with
-    /// [`Assembler::learn`] before the next row of the table, even if the description is the same as before: the types
+    /// [`Assembler::learn_relation`] before the next row of the table, even if the description is the same as before: the types
     /// and the key, which only the catalog knows, may have changed.
     Relation(StreamRelation),
     /// The next changes of the open transaction: one, or one for each table of a truncate.
@@ -169,6 +169,12 @@ impl Assembler {
         self.tables.arrival()
     }
 
+    /// Has the next message, the description of a table, be taken for that of a partition of `root`, as if the root had
+    /// been described just before it.
+    pub fn expect_partition_of(&mut self, root: u32) {
+        self.tables.expect_partition_of(root);
+    }
+
     /// Before the parts of a streamed transaction: they know only the tables that are described among them.
     pub fn enter_stream(&mut self) {
         self.tables.enter_stream();
@@ -184,8 +190,8 @@ impl Assembler {
     ///
     /// Fails if it is not what the stream described, in which case rows would be read by the wrong columns: the table
     /// may have changed since, but the rows to come are those of the description.
-    pub fn learn(&mut self, relation: Arc<Relation>) -> Result<(), Error> {
-        self.tables.learn(relation)
+    pub fn learn_relation(&mut self, relation: Arc<Relation>) -> Result<(), Error> {
+        self.tables.learn_relation(relation)
     }
 
     /// The way in which the stream described a table last.
@@ -194,7 +200,7 @@ impl Assembler {
     }
 
     /// The root of a partition that was described and learned of just now, if what was learned of the root before
-    /// cannot be right any more: the caller asks the catalogs again, and [learns](Assembler::learn) of it again.
+    /// cannot be right any more: the caller asks the catalogs again, and [learns](Assembler::learn_relation) of it again.
     pub fn outdated_root(&self, partition: u32) -> Option<&StreamRelation> {
         self.tables.outdated_root(partition)
     }
@@ -269,7 +275,7 @@ impl Assembler {
 
     /// Takes the description of a table. What was learned of it before is forgotten: it was learned of another version.
     ///
-    /// The caller answers with [`Assembler::learn`], as it does to [`Step::Relation`].
+    /// The caller answers with [`Assembler::learn_relation`], as it does to [`Step::Relation`].
     pub fn describe(&mut self, relation: StreamRelation, arrival: u64) {
         self.tables.describe(relation, arrival);
     }

@@ -8,11 +8,13 @@
 
 pub mod assemble;
 pub mod boundary;
+pub mod descriptions;
 pub mod pgoutput;
 pub mod streams;
 pub mod wal2json;
 
 pub use assemble::{Assembler, Changes, Step};
 pub use boundary::Boundary;
+pub use descriptions::{Descriptions, Needed};
 pub use pgoutput::Message;
 pub use streams::{Part, Routed, Streams};

@@ -22,7 +22,7 @@ use crate::lsn::Lsn;
 #[derive(Debug)]
 #[must_use = "a message that is not taken is a change that is lost"]
 pub enum Translated<'a> {
-    /// The catalogs have to be asked for this table first: answer by [`Translator::learn`], then translate the message
+    /// The catalogs have to be asked for this table first: answer by [`Translator::learn_table`], then translate the message
     /// again.
     Unknown(TableName),
     /// These messages of pgoutput's, to be read by [`super::Message::parse`].
@@ -93,12 +93,12 @@ impl Translator {
     ///
     /// A table that is gone is taken to be what it was known as. Returns false if it was not known: its rows are left
     /// out, as if it was not published.
-    pub fn learn(&mut self, table: &TableName, as_of: Lsn, found: Lookup) -> bool {
+    pub fn learn_table(&mut self, table: &TableName, as_of: Lsn, found: Lookup) -> bool {
         // The transaction that is asked for is written, whatever the position says: a standby's may lag behind.
         let as_of = as_of.max(Lsn(self.commit.0.saturating_add(1)));
         let by_name = self.tables.entry(table.schema.clone()).or_default();
         let known = by_name.entry(table.name.clone()).or_default();
-        known.learn(as_of, found, self.commit)
+        known.update(as_of, found, self.commit)
     }
 
     fn begin(&mut self, record: &Record<'_>) -> Result<(), Error> {

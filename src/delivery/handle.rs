@@ -1,17 +1,17 @@
 //! [`Handle`]: the sessions' way to the router, and the commands that go by it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 
 use super::outbox::Outbox;
+use super::progress::Progress;
 use crate::event::{Relation, TableName};
 use crate::lsn::{Lsn, Position};
 use crate::matching::{ConnectionId, Subscription};
 
-/// Commands that may wait for the router; beyond it sessions wait.
+/// The most commands that may wait for the router. Beyond that, sessions wait.
 pub(super) const MAX_COMMANDS: usize = 1024;
 
 /// A request of a session, or of maintenance, to the router.
@@ -37,10 +37,17 @@ pub(super) enum Command {
         tables: Vec<(TableName, u32)>,
         seen_at: Lsn,
     },
-    Changed {
-        tables: Vec<Arc<Relation>>,
-        seen_at: Lsn,
-    },
+    Changed(Changed),
+}
+
+/// Tables with other columns than before.
+#[derive(Debug)]
+pub(super) struct Changed {
+    pub(super) tables: Vec<Arc<Relation>>,
+    /// The position at which that was found.
+    pub(super) seen_at: Lsn,
+    /// Gets the end of everything that was delivered before the subscriptions ended.
+    pub(super) reply: oneshot::Sender<Lsn>,
 }
 
 /// A subscription to be added to a connection.
@@ -52,29 +59,29 @@ pub(super) struct Add {
     pub(super) reply: oneshot::Sender<Position>,
 }
 
-/// A subscription and what it has already.
+/// A subscription, and the place up to which it already has everything.
 #[derive(Clone, Debug)]
 pub struct ActiveSubscription {
     /// The subscription.
     pub subscription: Arc<Subscription>,
-    /// Changes at or before this are not sent: it has them, or they lie before its start.
+    /// Changes at or before this place are not sent: the client has them, or they lie before its start.
     pub after: Position,
 }
 
 impl ActiveSubscription {
-    /// True if one of these is to be served apart: it has a query that takes long.
+    /// True if one of these is to be served apart, since its query takes long.
     pub fn any_is_apart(subscriptions: &[ActiveSubscription], now: Instant) -> bool {
         let mut queries = subscriptions.iter().map(|placed| &placed.subscription.query);
         queries.any(|query| query.meter.is_apart(now))
     }
 }
 
-/// A connection's place at the router, given up when it is dropped.
+/// A connection's registration at the router, which is given up on drop.
 #[derive(Debug)]
 pub struct Registration {
     pub(super) connection: ConnectionId,
     pub(super) router: Handle,
-    /// The queue of what the router has for the connection.
+    /// The router's queue for the connection.
     pub outbox: Arc<Outbox>,
 }
 
@@ -93,17 +100,23 @@ pub struct Stopped;
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
-    pub(super) position: Arc<AtomicU64>,
+    pub(super) progress: Arc<Progress>,
 }
 
 impl Handle {
-    /// Every transaction up to here is in the outboxes that it concerns.
+    /// The position up to which every transaction is in the outboxes.
     pub fn position(&self) -> Lsn {
-        Lsn(self.position.load(Ordering::Acquire))
+        self.progress.position()
     }
 
-    /// Takes a registration with an outbox of `outbox_bytes` for `subscriptions`, and says from where on they get
-    /// everything by it. A session that has everything up to `after` reads the rest up to there from the journal.
+    /// Waits until [`position`](Handle::position) is `lsn` or later, or a new epoch has begun.
+    pub async fn reached(&self, lsn: Lsn) {
+        self.progress.reached(lsn).await;
+    }
+
+    /// Registers a connection with `subscriptions` and an outbox of `outbox_bytes`, and returns the position from which
+    /// on they get everything by it. A session that has everything up to `after` reads the rest, up to that position,
+    /// from the journal.
     pub async fn join(
         &self,
         outbox_bytes: usize,
@@ -124,9 +137,9 @@ impl Handle {
         joined.await.map_err(|_| Stopped)
     }
 
-    /// Adds a subscription to a connection, and says from where on it gets everything: `after` or further on. A
-    /// session that has everything of it up to `after` reads the rest up to there from the journal; by then the
-    /// connection's outbox had everything else up to there.
+    /// Adds a subscription to a connection, and returns the position from which on it gets everything: `after` or
+    /// later. A session that has everything of it up to `after` reads the rest, up to that position, from the journal.
+    /// By then everything else up to that position has been in the connection's outbox.
     pub async fn add(
         &self,
         registration: &Registration,
@@ -170,13 +183,25 @@ impl Handle {
         self.send(Command::Gone { tables, seen_at }).await
     }
 
-    /// Ends the subscriptions that need columns which are not what they were told: tables were found to have these
-    /// versions when the server had written up to `seen_at`. Everything up to there is delivered before.
-    pub async fn end_changed(&self, tables: Vec<Arc<Relation>>, seen_at: Lsn) -> Result<(), Stopped> {
-        self.send(Command::Changed { tables, seen_at }).await
+    /// Ends the subscriptions that need columns which differ from those that they were told: tables were found to have
+    /// these versions when the server had written up to `seen_at`. Everything up to there is delivered before. What this
+    /// returns gets the end of everything that was delivered before, once they are ended.
+    pub async fn end_changed(
+        &self,
+        tables: Vec<Arc<Relation>>,
+        seen_at: Lsn,
+    ) -> Result<oneshot::Receiver<Lsn>, Stopped> {
+        let (reply, told) = oneshot::channel();
+        let changed = Changed {
+            tables,
+            seen_at,
+            reply,
+        };
+        self.send(Command::Changed(changed)).await?;
+        Ok(told)
     }
 
-    /// Removes a connection. Never waits: where the router is busy, a task of its own sees to it.
+    /// Removes a connection. Never waits: if the router is busy, a spawned task does it.
     fn leave(&self, connection: ConnectionId) {
         if let Err(mpsc::error::TrySendError::Full(command)) =
             self.commands.try_send(Command::Leave { connection })

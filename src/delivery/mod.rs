@@ -7,17 +7,19 @@
 mod handle;
 mod outbox;
 mod outboxes;
+mod progress;
 mod replay_alone;
 mod replay_cursor;
 #[cfg(test)]
 mod replay_cursor_tests;
 mod replay_pool;
 mod replay_request;
+mod replay_shares;
 mod router;
 
 pub use handle::{ActiveSubscription, Handle, Registration, Stopped};
 pub use outbox::{Delivery, Outbox, Received, Refused};
-pub use replay_cursor::{Found, ReplayCursor, ReplayFilter, ReplaySink, ResumePoint};
+pub use replay_cursor::{ReplayCursor, ReplayFilter, ReplayOutput, ReplaySink, ResumePoint};
 pub use replay_pool::{ReplayPool, ReplayResult, Share};
 pub use replay_request::{Panicked, ReplayRequest, Standing};
 pub use router::{Error, Options, Router};

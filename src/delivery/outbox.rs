@@ -1,4 +1,4 @@
-//! [`Outbox`]: what the router has for one connection, until its session takes it.
+//! [`Outbox`]: the router's queue for one connection.
 //!
 //! It is bounded in bytes. When a client reads too slowly and it is full, it is emptied and remembers that it fell
 //! behind: the session then reads on from the journal, at the client's own pace, and joins again. The router never
@@ -32,9 +32,10 @@ pub enum Delivery {
 pub enum Received {
     /// The items, in order.
     Items,
-    /// It overflowed: the items are gone, nothing more will come. Read on from the journal and join again.
+    /// It overflowed: its items were dropped, and no more will come. The session reads on from the journal and joins
+    /// again.
     Behind,
-    /// The history that the positions belonged to is over: a new epoch has begun.
+    /// A new epoch has begun, so positions of the old one mean nothing any more.
     EpochChanged,
 }
 
@@ -60,7 +61,7 @@ enum State {
     EpochChanged,
 }
 
-/// The outbox takes nothing more: it overflowed now or before, or its session is gone.
+/// The outbox takes nothing more, since it has overflowed, or its session is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refused;
 
@@ -104,7 +105,7 @@ impl Outbox {
         if fits { Ok(()) } else { Err(Refused) }
     }
 
-    /// Drops what it holds and takes nothing more, as if it had overflowed: its client takes nothing now.
+    /// Drops its items and takes nothing more, as after an overflow, since its client has stalled.
     pub fn give_up(&self) {
         let mut inner = self.inner.lock();
         if inner.state == State::Live {
@@ -112,29 +113,29 @@ impl Outbox {
         }
     }
 
-    /// The same, and wakes the session, which reads on from the journal.
+    /// Drops its items and takes nothing more, and wakes the session, which reads on from the journal.
     pub fn put_behind(&self) {
         self.give_up();
         self.waker.wake();
     }
 
-    /// Says that the history is over, and wakes the session.
+    /// Ends the epoch, and wakes the session.
     pub fn end_epoch(&self) {
         self.inner.lock().end(State::EpochChanged);
         self.waker.wake();
     }
 
-    /// Takes everything there is into `items` (which should be empty), or waits.
+    /// Moves all items into `items` (which should be empty), or waits.
     pub fn poll_take(&self, cx: &mut Context<'_>, items: &mut Vec<Delivery>) -> Poll<Received> {
         if let Some(taken) = self.try_take(items) {
             return Poll::Ready(taken);
         }
         self.waker.register(cx.waker());
-        // An item that came between the look and the registration woke nobody.
+        // An item that came between the check and the registration of the waker woke nobody.
         self.try_take(items).map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// Takes everything there is into `items` (which should be empty), if there is anything.
+    /// Moves all items into `items` (which should be empty), if there are any.
     pub fn try_take(&self, items: &mut Vec<Delivery>) -> Option<Received> {
         let mut inner = self.inner.lock();
         match inner.state {
@@ -142,7 +143,7 @@ impl Outbox {
             State::EpochChanged => Some(Received::EpochChanged),
             State::Live if inner.items.is_empty() => None,
             State::Live => {
-                // The two vectors trade places, so that a steady stream allocates neither.
+                // The two vectors are swapped, so that a steady stream allocates neither.
                 std::mem::swap(&mut inner.items, items);
                 inner.bytes = 0;
                 Some(Received::Items)

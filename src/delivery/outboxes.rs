@@ -1,4 +1,4 @@
-//! [`Outboxes`]: what the fan-out makes, into the outboxes of those whom it is for.
+//! [`Outboxes`]: puts the frames of the registry into the outboxes of their connections.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ impl Outboxes {
         }
     }
 
-    /// True if a connection takes what there is for it.
+    /// True if a connection still takes frames.
     pub(super) fn has(&self, connection: ConnectionId) -> bool {
         self.by_connection.get(connection).is_some_and(Option::is_some)
     }
@@ -43,7 +43,7 @@ impl Outboxes {
         }
     }
 
-    /// Has every session read on from the journal.
+    /// Makes every session read on from the journal.
     pub(super) fn put_all_behind(&mut self) {
         for place in &mut self.by_connection {
             if let Some(outbox) = place.take() {

@@ -1,17 +1,18 @@
 //! One step of a replay that is read for alone.
 
-use super::replay_cursor::Found;
+use super::replay_cursor::ReplayOutput;
 use super::replay_pool::ReplayPool;
 use super::replay_request::ReplayRequest;
 use crate::log::{self, Log};
 use crate::matching::Lane;
 
-/// The least work that a step counts for: it reads of the journal.
-const STEP: u64 = 1_000_000;
-
 impl<H: Log> ReplayPool<H> {
     /// Reads one step for a request alone.
-    pub(super) fn read_alone(&self, request: &mut ReplayRequest<H>, lane: Lane) -> Result<Found, log::Error> {
+    pub(super) fn read_alone(
+        &self,
+        request: &mut ReplayRequest<H>,
+        lane: Lane,
+    ) -> Result<ReplayOutput, log::Error> {
         let mut cursor = match request.cursor.take() {
             Some(mut cursor) => {
                 cursor.go_on(0, request.until);
@@ -25,11 +26,9 @@ impl<H: Log> ReplayPool<H> {
         };
         let before = cursor.registry().worked();
         let found = cursor.step_alone(lane);
-        let worked = cursor.registry().worked() - before;
-        let taken = request.standing.taken.saturating_add(worked);
-        request.standing.taken = taken.saturating_add(STEP);
+        self.took(request.owner, lane, cursor.registry().worked() - before);
         self.count(&mut cursor);
-        let found = found?.unwrap_or_else(|| Found::nothing(request.from));
+        let found = found?.unwrap_or_else(|| ReplayOutput::nothing(request.from));
         if !found.is_cut {
             request.cursor = Some(cursor);
         }

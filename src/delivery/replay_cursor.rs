@@ -1,8 +1,7 @@
 //! [`ReplayCursor`]: reads the journal for one connection, for one subscription that catches up alone, or for many of
 //! them at once.
 //!
-//! It is the same matching and framing as at the head, over another reader: what a client gets does not depend on
-//! how it gets it.
+//! Matching and framing are the same as at the head, over another reader, so a client gets the same bytes either way.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -62,7 +61,7 @@ impl ResumePoint {
 
 /// The result of one step for one request.
 #[derive(Debug)]
-pub struct Found {
+pub struct ReplayOutput {
     /// The items that the client gets, in order.
     pub items: Vec<Delivery>,
     /// The place where it goes on.
@@ -73,10 +72,10 @@ pub struct Found {
     pub is_cut: bool,
 }
 
-impl Found {
+impl ReplayOutput {
     /// An empty result, with nothing more to read from there on now.
-    pub fn nothing(from: ResumePoint) -> Found {
-        Found {
+    pub fn nothing(from: ResumePoint) -> ReplayOutput {
+        ReplayOutput {
             items: Vec::new(),
             next: from,
             done: true,
@@ -93,11 +92,11 @@ pub trait ReplaySink {
     fn join(&mut self, joins: impl FnOnce(&ReplayFilter<'_>));
     /// Takes a result for the request of that number, counted from 0 in the order of joining. Returns true if the
     /// cursor is to read no more for it.
-    fn found(&mut self, number: usize, found: Found) -> bool;
+    fn found(&mut self, number: usize, found: ReplayOutput) -> bool;
 }
 
 /// The result of a request that is served alone.
-struct Alone(Option<Found>);
+struct Alone(Option<ReplayOutput>);
 
 impl ReplaySink for Alone {
     fn next(&self) -> Option<Position> {
@@ -106,7 +105,7 @@ impl ReplaySink for Alone {
 
     fn join(&mut self, _: impl FnOnce(&ReplayFilter<'_>)) {}
 
-    fn found(&mut self, _: usize, found: Found) -> bool {
+    fn found(&mut self, _: usize, found: ReplayOutput) -> bool {
         let before = self.0.replace(found);
         debug_assert!(before.is_none(), "one step finds one thing");
         false
@@ -186,7 +185,7 @@ impl<H: Log> ReplayCursor<H> {
     }
 
     /// Reads on for the only request, and returns its result.
-    pub fn step_alone(&mut self, lane: Lane) -> Result<Option<Found>, log::Error> {
+    pub fn step_alone(&mut self, lane: Lane) -> Result<Option<ReplayOutput>, log::Error> {
         let mut alone = Alone(None);
         self.step(&mut alone, lane)?;
         Ok(alone.0)
@@ -341,7 +340,7 @@ impl<H: Log> ReplayCursor<H> {
             reading.next.position = reading.next.position.max(self.at);
         }
         let next = reading.next;
-        let found = Found {
+        let found = ReplayOutput {
             items: std::mem::take(&mut reading.items),
             next,
             is_cut: reading.is_cut,

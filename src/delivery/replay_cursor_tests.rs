@@ -1,5 +1,5 @@
-//! Each session gets what it asked for, change for change, however many are read for together and wherever each
-//! of them stops, goes back and goes on.
+//! Each session gets the changes that it asked for, however many share a cursor, and wherever each of them stops, goes
+//! back and goes on.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use fastrand::Rng;
 use proptest::prelude::*;
 use serde_json::Value as Json;
 
-use super::replay_cursor::{Found, ReplayCursor, ReplayFilter, ReplaySink, ResumePoint};
+use super::replay_cursor::{ReplayCursor, ReplayFilter, ReplayOutput, ReplaySink, ResumePoint};
 use crate::delivery::{ActiveSubscription, Delivery};
 use crate::journal::Journal;
 use crate::log::LogWriter;
@@ -18,14 +18,14 @@ use crate::matching::{Lane, Subscription};
 
 const MAX_FRAME_BYTES: usize = 400;
 
-/// A transaction: where it ends, and the bucket of each of its rows. Without rows, a place that the stream got to
+/// A transaction: its end, and the bucket of each of its rows. Without rows, it is a place that the stream reached
 /// without a transaction.
 type Transaction = (Lsn, Vec<u32>);
 
-/// A change that somebody got: the transaction's end, the seq, and the id of the subscription.
+/// A change that a client got: the transaction's end, the seq, and the id of the subscription.
 type Change = (Lsn, u32, String);
 
-/// Somebody who catches up.
+/// A client that catches up.
 struct Client {
     subscriptions: Vec<ActiveSubscription>,
     /// The bucket of each, or all of them.
@@ -76,10 +76,10 @@ impl Client {
             buckets,
             only: count == 1 && rng.bool(),
             from: ResumePoint::told(start),
-            // Where the router takes over is never before where somebody is.
+            // The router never takes over before the place where a client is.
             until: match rng.u32(0..5) {
                 0 => Some(Position::after(end(rng).max(start.end))),
-                // Mostly it is not far from there.
+                // Mostly it is near that place.
                 1 => Some(Position::after(next.map_or(start.end, |(end, _)| *end))),
                 // The router may be in the middle of a transaction.
                 2 => next
@@ -98,8 +98,8 @@ impl Client {
         self.only.then(|| &*self.subscriptions[0].subscription)
     }
 
-    /// Takes what was found, or only so much of it that something is left, as a client does that stalls.
-    fn take(&mut self, mut found: Found, rng: &mut Rng) {
+    /// Takes what was found, or only a part of it, as a client does that stalls.
+    fn take(&mut self, mut found: ReplayOutput, rng: &mut Rng) {
         self.steps += 1;
         let next = self.from.position;
         assert!(found.next.position >= next, "{:?} after {next:?}", found.next);
@@ -143,7 +143,7 @@ impl Client {
         }
     }
 
-    /// The part that it should have got.
+    /// Checks that the client got everything that it should have.
     fn assert_is_complete(&self, history: &[Transaction]) {
         let mut expected = Vec::new();
         for (end, rows) in history {
@@ -189,7 +189,7 @@ impl ReplaySink for Together<'_> {
         joins(&wanted(&self.clients[client]));
     }
 
-    fn found(&mut self, number: usize, found: Found) -> bool {
+    fn found(&mut self, number: usize, found: ReplayOutput) -> bool {
         self.clients[self.joined[number]].take(found, self.rng);
         true
     }
@@ -227,7 +227,7 @@ fn history(log: &mut TestLog, rng: &mut Rng) -> Vec<Transaction> {
     history
 }
 
-/// Reads once for the first of them and for those ahead of it, as far as the scan comes to them.
+/// Reads one step for the first client and for those ahead of it that the cursor reaches.
 fn read_together(journal: &Journal, clients: &mut [Client], rng: &mut Rng) {
     let mut waiting: Vec<usize> = (0..clients.len())
         .filter(|client| !clients[*client].done)
@@ -253,7 +253,7 @@ fn read_together(journal: &Journal, clients: &mut [Client], rng: &mut Rng) {
     assert!(came > 0, "nobody said a word to the first");
 }
 
-/// Reads for one alone, with the same scan until it goes back.
+/// Reads for one client alone, with the same cursor until it goes back.
 fn read_alone(journal: &Journal, client: &mut Client, rng: &mut Rng) {
     let mut scan = None::<ReplayCursor<Journal>>;
     for _ in 0..rng.usize(1..5) {
@@ -334,7 +334,7 @@ fn clients_with_the_same_query_at_the_same_place_share_what_is_found() {
             self.1 += 1;
             joins(&wanted(&self.0[self.1 - 1]));
         }
-        fn found(&mut self, _: usize, found: Found) -> bool {
+        fn found(&mut self, _: usize, found: ReplayOutput) -> bool {
             assert!(found.done);
             let [Delivery::Frame(frame)] = found.items.as_slice() else {
                 panic!("{:?}", found.items)

@@ -1,24 +1,28 @@
 //! [`ReplayPool`]: the threads that read the journal for sessions behind its head, and the requests that wait.
 //!
-//! A few threads read. As long as few requests wait, each is read for alone and keeps its cursor. Where many wait, as
-//! when thousands of clients reconnect at once, they are grouped: a free thread goes to the place of the request that
-//! has waited the longest, and reads on from there for all requests whose places it comes to.
+//! A few threads read. Requests have their turns by owner, a subject or a connection: the owner for whom the fewest
+//! steps were read is next, and has a few of them read at the same moment at most, so that one with many connections
+//! waits for itself. As long as few requests wait, each is read for alone and keeps its cursor. Where many wait, as
+//! when thousands of clients reconnect at once, they are grouped: a free thread goes to the place of the request whose
+//! turn it is, and reads on from there for all requests whose places it comes to.
 //!
 //! Requests with a query that takes long are served apart, by a thread of their own, so that only they wait for it. Of
-//! them the one that has taken the least work is next, so that each gets an equal share of that thread.
+//! them the owner that has taken the least work is next, so that each gets an equal share of that thread.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
-use super::replay_cursor::{Found, ReplayCursor, ReplayFilter, ReplaySink};
+use super::replay_cursor::{ReplayCursor, ReplayFilter, ReplayOutput, ReplaySink};
 use super::replay_request::{Panicked, ReplayRequest, Standing};
+use super::replay_shares::{AWAY_AFTER, Shares};
+use crate::limit::{Limit, Turns};
 use crate::log::{self, Log, SnapshotBoundary};
 use crate::lsn::{self, Position};
 use crate::matching::Lane;
@@ -28,16 +32,13 @@ use crate::telemetry::Metrics;
 const MAX_THREADS: usize = 2;
 /// The number of further threads, for requests that are served apart.
 const MAX_APART_THREADS: usize = 1;
-/// Maximum number of sessions with unread replay results. The others wait: live sessions would have to wait for their
-/// turn among thousands that are ready to run, and results take memory.
-const MAX_SENDING: usize = 128;
 /// Number of free shares from which on reading begins again, unless fewer requests wait.
 const ENOUGH_ROOM: usize = 32;
-/// Time after which a session with an unread result is taken to wait for its client, and no longer counts.
-const AWAY_AFTER: Duration = Duration::from_secs(1);
 /// Number of waiting requests below which each is read for alone and keeps its cursor, which costs less than a new
 /// cursor for all of them at each step.
 const FEW: usize = 8;
+/// The least work that a step apart counts for: it reads of the journal.
+const STEP: u64 = 1_000_000;
 /// The distance within which requests are grouped, in bytes of WAL: one that is further ahead than a step of a cursor
 /// comes would wait for nothing.
 const REACH: u64 = 64 * 1024 * 1024;
@@ -47,6 +48,8 @@ pub struct ReplayPool<H: Log> {
     history: H,
     metrics: Arc<Metrics>,
     max_frame_bytes: usize,
+    /// The most requests of an owner that are served, or whose results are on their way, at the same moment.
+    max_of_owner: usize,
     queue: Mutex<Queue<H>>,
 }
 
@@ -55,44 +58,14 @@ struct Queue<H: Log> {
     waiting: VecDeque<Waiting<H>>,
     /// The requests that wait to be served apart.
     apart: VecDeque<Waiting<H>>,
-    /// The work that the request served last of these had taken.
-    apart_taken: u64,
+    turns: Turns,
+    apart_turns: Turns,
     /// The number of requests so far.
     asked: u64,
     threads: usize,
     apart_threads: usize,
     /// The shares of sessions that are being read for, or have not sent their results yet.
     sending: Shares,
-}
-
-/// The shares of [`MAX_SENDING`], by their numbers and when each was taken.
-#[derive(Default)]
-struct Shares {
-    taken: VecDeque<(u64, Instant)>,
-    next: u64,
-}
-
-impl Shares {
-    /// The number of further ones.
-    fn room(&mut self, now: Instant) -> usize {
-        let is_away = |(_, since): &(u64, Instant)| now.duration_since(*since) >= AWAY_AFTER;
-        while self.taken.front().is_some_and(is_away) {
-            self.taken.pop_front();
-        }
-        MAX_SENDING.saturating_sub(self.taken.len())
-    }
-
-    fn take(&mut self, now: Instant) -> u64 {
-        self.next += 1;
-        self.taken.push_back((self.next, now));
-        self.next
-    }
-
-    fn give_back(&mut self, number: u64) {
-        if let Ok(place) = self.taken.binary_search_by_key(&number, |(number, _)| *number) {
-            self.taken.remove(place);
-        }
-    }
 }
 
 /// A request that waits for its turn.
@@ -103,6 +76,8 @@ struct Waiting<H: Log> {
     answer: oneshot::Sender<ReplayResult<H>>,
     /// Held while it is being served.
     share: Option<Share<H>>,
+    /// Its owner had as many that were served already.
+    was_held_up: bool,
 }
 
 impl<H: Log> std::fmt::Debug for ReplayPool<H> {
@@ -114,16 +89,24 @@ impl<H: Log> std::fmt::Debug for ReplayPool<H> {
 }
 
 impl<H: Log> ReplayPool<H> {
-    /// A pool that reads `history`, with frames of about `max_frame_bytes`.
-    pub fn new(history: H, max_frame_bytes: usize, metrics: Arc<Metrics>) -> Arc<ReplayPool<H>> {
+    /// A pool that reads `history`, with frames of about `max_frame_bytes`, for at most `max_of_owner` requests of an
+    /// owner at the same moment.
+    pub fn new(
+        history: H,
+        max_frame_bytes: usize,
+        max_of_owner: usize,
+        metrics: Arc<Metrics>,
+    ) -> Arc<ReplayPool<H>> {
         Arc::new(ReplayPool {
+            max_of_owner,
             history,
             metrics,
             max_frame_bytes,
             queue: Mutex::new(Queue {
                 waiting: VecDeque::new(),
                 apart: VecDeque::new(),
-                apart_taken: 0,
+                turns: Turns::default(),
+                apart_turns: Turns::default(),
                 asked: 0,
                 threads: 0,
                 apart_threads: 0,
@@ -155,8 +138,31 @@ impl<H: Log> ReplayPool<H> {
             if self.queue.lock().takes_thread(lane, room) {
                 let pool = Arc::clone(self);
                 // It ends once no request waits, or too many sessions have results to send.
-                drop(tokio::task::spawn_blocking(move || read_for_all(&pool, lane)));
+                if lane == Lane::APART {
+                    pool.start_apart();
+                } else {
+                    drop(tokio::task::spawn_blocking(move || read_for_all(&pool, lane)));
+                }
             }
+        }
+    }
+
+    /// Starts the thread that serves the queries that are apart. Where there are not processors enough it yields to all
+    /// others, so it cannot be one of those that do other things later.
+    fn start_apart(self: Arc<Self>) {
+        let pool = Arc::clone(&self);
+        let runtime = tokio::runtime::Handle::current();
+        let thread = std::thread::Builder::new().name("apart".into());
+        let started = thread.spawn(move || {
+            let _entered = runtime.enter();
+            yield_to_others();
+            read_for_all(&pool, Lane::APART);
+        });
+        if let Err(error) = started {
+            tracing::warn!(%error, "there is no thread for the queries that are apart");
+            drop(tokio::task::spawn_blocking(move || {
+                read_for_all(&self, Lane::APART)
+            }));
         }
     }
 
@@ -167,6 +173,16 @@ impl<H: Log> ReplayPool<H> {
         boundary: Option<Arc<SnapshotBoundary>>,
     ) -> Result<ReplayCursor<H>, log::Error> {
         ReplayCursor::new(&self.history, place, boundary, self.max_frame_bytes)
+    }
+
+    /// Counts the work of a step among its owner's.
+    pub(super) fn took(&self, owner: u64, lane: Lane, work: u64) {
+        if lane == Lane::APART {
+            self.queue
+                .lock()
+                .apart_turns
+                .took(owner, work.saturating_add(STEP));
+        }
     }
 
     /// Adds the work that a cursor did to the metrics.
@@ -180,7 +196,7 @@ impl<H: Log> ReplayPool<H> {
 /// The outcome of one step of a replay.
 pub struct ReplayResult<H: Log> {
     /// The result of the step.
-    pub found: Result<Found, log::Error>,
+    pub found: Result<ReplayOutput, log::Error>,
     /// To be handed back with the next request.
     pub standing: Standing,
     /// To be handed back with the next request, if that goes on where this one ended.
@@ -216,12 +232,25 @@ impl<H: Log> Drop for Share<H> {
     }
 }
 
+/// The priority of the queries that are apart: with as much to do they get a tenth of what others get (`nice(2)`).
+#[cfg(target_os = "linux")]
+const NICE: i32 = 10;
+
+/// Lowers the priority of this thread.
+fn yield_to_others() {
+    // Elsewhere it would be that of the whole process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::nice(NICE) {
+        tracing::debug!(%error, "the priority of a thread cannot be lowered");
+    }
+}
+
 /// Serves requests as long as there are any that may be served.
 fn read_for_all<H: Log>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
     loop {
         let (mut together, shares) = {
             let mut queue = pool.queue.lock();
-            match queue.next(lane) {
+            match queue.next(lane, pool) {
                 Some(together) => together,
                 None => {
                     *queue.lane(lane).threads -= 1;
@@ -244,8 +273,10 @@ fn read_for_all<H: Log>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
                 // If it fails, each request is served alone, and gets the error that concerns it.
                 match catch_unwind(AssertUnwindSafe(|| together.read(pool))) {
                     Ok(Ok(())) => {}
-                    Ok(Err(error)) => tracing::debug!(%error, "a reading for many failed"),
-                    Err(_) => tracing::error!("a reading for many panicked: each is read for alone"),
+                    Ok(Err(error)) => tracing::debug!(%error, "a shared replay failed"),
+                    Err(_) => {
+                        tracing::error!("a shared replay panicked: each of its requests is read for alone")
+                    }
                 }
                 let left = together.left();
                 pool.queue.lock().put_back(left);
@@ -264,11 +295,9 @@ struct LaneState<'q, H: Log> {
 
 impl<H: Log> Queue<H> {
     /// Adds a request that waits for its next step.
-    fn ask(&mut self, mut request: Box<ReplayRequest<H>>) -> oneshot::Receiver<ReplayResult<H>> {
+    fn ask(&mut self, request: Box<ReplayRequest<H>>) -> oneshot::Receiver<ReplayResult<H>> {
         let (answer, answered) = oneshot::channel();
         let waiting = if request.is_apart() {
-            // A request that was away has no claim to the work that it did not take.
-            request.standing.taken = request.standing.taken.max(self.apart_taken);
             &mut self.apart
         } else {
             &mut self.waiting
@@ -278,6 +307,7 @@ impl<H: Log> Queue<H> {
             request,
             answer,
             share: None,
+            was_held_up: false,
         });
         self.asked += 1;
         answered
@@ -312,34 +342,53 @@ impl<H: Log> Queue<H> {
         }
     }
 
-    /// The oldest request, with those that can be grouped with it, and a share for each.
-    fn next(&mut self, lane: Lane) -> Option<(ReplayGroup<H>, Vec<u64>)> {
+    /// The request whose turn it is, with those that can be grouped with it, and a share for each.
+    fn next(&mut self, lane: Lane, pool: &ReplayPool<H>) -> Option<(ReplayGroup<H>, Vec<u64>)> {
         let now = Instant::now();
         self.lane(lane)
             .waiting
             .retain(|waiting| !waiting.answer.is_closed());
         let room = self.sending.room(now);
+        let mut of_owners = self.sending.of_owners();
+        let mut may_be_served = |waiting: &mut Waiting<H>| {
+            let owner = waiting.request.owner;
+            let is_served = of_owners.get(&owner).copied().unwrap_or_default();
+            let may_be = is_served < pool.max_of_owner;
+            if !may_be && !std::mem::replace(&mut waiting.was_held_up, true) {
+                pool.metrics.limit(Limit::SubjectReplays);
+            }
+            may_be
+        };
         if lane == Lane::APART {
-            let waiting = self.apart.iter().enumerate().filter(|_| room > 0);
-            let (place, _) =
-                waiting.min_by_key(|(_, waiting)| (waiting.request.standing.taken, waiting.number))?;
-            let first = self.apart.remove(place)?;
-            self.apart_taken = first.request.standing.taken;
-            let share = self.sending.take(now);
+            let first = turn(&mut self.apart, &self.apart_turns, |waiting| {
+                room > 0 && may_be_served(waiting)
+            })?;
+            let owner = first.request.owner;
+            self.apart_turns.serve(owner);
+            let share = self.sending.take(owner, now);
             return Some((ReplayGroup::of(first), vec![share]));
         }
         // Reading for a few of many at a time would waste the grouping.
         if room < self.waiting.len().min(ENOUGH_ROOM) {
             return None;
         }
-        let first = self.waiting.pop_front()?;
+        let first = turn(&mut self.waiting, &self.turns, &mut may_be_served)?;
+        let owner = first.request.owner;
+        self.turns.serve(owner);
+        self.turns.took(owner, 1);
+        *of_owners.entry(owner).or_default() += 1;
         let place = first.request.at();
         let mut ahead = VecDeque::new();
         if self.waiting.len() >= FEW && first.request.is_shareable() {
             let mut left = room - 1;
             let mut joins = |other: &Waiting<H>| {
-                let joins = left > 0 && other.is_ahead_of(place);
+                if left == 0 || !other.is_ahead_of(place) {
+                    return false;
+                }
+                let of_owner = of_owners.entry(other.request.owner).or_default();
+                let joins = *of_owner < pool.max_of_owner;
                 left -= usize::from(joins);
+                *of_owner += usize::from(joins);
                 joins
             };
             let (joining, staying) = std::mem::take(&mut self.waiting)
@@ -352,7 +401,8 @@ impl<H: Log> Queue<H> {
                 .sort_by_key(|waiting| waiting.request.at());
         }
         ahead.push_front(first);
-        let shares = (0..ahead.len()).map(|_| self.sending.take(now)).collect();
+        let mut share = |waiting: &Waiting<H>| self.sending.take(waiting.request.owner, now);
+        let shares = ahead.iter().map(&mut share).collect();
         let together = ReplayGroup {
             ahead,
             joined: Vec::new(),
@@ -367,6 +417,28 @@ impl<H: Log> Queue<H> {
             .make_contiguous()
             .sort_by_key(|waiting| waiting.number);
     }
+}
+
+/// Takes the request out whose owner has had the least, of those that may be served: of an owner's the oldest.
+fn turn<H: Log>(
+    waiting: &mut VecDeque<Waiting<H>>,
+    turns: &Turns,
+    mut may_be_served: impl FnMut(&mut Waiting<H>) -> bool,
+) -> Option<Waiting<H>> {
+    let mut next: Option<(u64, usize)> = None;
+    // The oldest are first, so of two whose owners had as much the first one is next.
+    for (place, waiting) in waiting.iter_mut().enumerate() {
+        let had = turns.had(waiting.request.owner);
+        if next.is_none_or(|(least, _)| had < least) && may_be_served(waiting) {
+            next = Some((had, place));
+            // Where thousands wait, there mostly is one that has had nothing yet.
+            if had == turns.least() {
+                break;
+            }
+        }
+    }
+    let (_, place) = next?;
+    waiting.remove(place)
 }
 
 impl<H: Log> Waiting<H> {
@@ -385,7 +457,7 @@ impl<H: Log> Waiting<H> {
         }
     }
 
-    fn answer(self, found: Result<Found, log::Error>) {
+    fn answer(self, found: Result<ReplayOutput, log::Error>) {
         let ReplayRequest { standing, cursor, .. } = *self.request;
         // A session that does not wait for it any more has ended.
         drop(self.answer.send(ReplayResult {
@@ -457,7 +529,7 @@ impl<H: Log> ReplaySink for Answering<'_, H> {
         }
     }
 
-    fn found(&mut self, number: usize, found: Found) -> bool {
+    fn found(&mut self, number: usize, found: ReplayOutput) -> bool {
         let waiting = self.together.joined.get_mut(number).and_then(Option::take);
         if let Some(mut waiting) = waiting {
             // Its own cursor, if it had one, is at an older place.
@@ -471,27 +543,3 @@ impl<H: Log> ReplaySink for Answering<'_, H> {
 #[cfg(test)]
 #[path = "replay_pool_tests.rs"]
 mod panic_tests;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_are_counted_until_they_are_given_back_or_nobody_comes_to_them() {
-        let mut shares = Shares::default();
-        let began = Instant::now();
-        let first: Vec<u64> = (0..MAX_SENDING - 1).map(|_| shares.take(began)).collect();
-        assert_eq!(shares.room(began), 1);
-        let later = began + AWAY_AFTER / 2;
-        let last = shares.take(later);
-        assert_eq!(shares.room(later), 0);
-        shares.give_back(first[5]);
-        assert_eq!(shares.room(later), 1);
-        // Who took the first ones is away; the last one is not yet.
-        assert_eq!(shares.room(began + AWAY_AFTER), MAX_SENDING - 1);
-        shares.give_back(first[6]);
-        shares.give_back(last);
-        shares.give_back(last);
-        assert_eq!(shares.room(began + AWAY_AFTER), MAX_SENDING);
-    }
-}

@@ -1,4 +1,4 @@
-//! [`ReplayRequest`]: what a session asks of the pool that replays for it.
+//! [`ReplayRequest`]: a session's request to the replay pool.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -9,31 +9,31 @@ use crate::log::{Log, SnapshotBoundary};
 use crate::lsn::Position;
 use crate::matching::Subscription;
 
-/// A request for one step of a replay: where it goes on, and for whom.
+/// A request for one step of a replay.
 pub struct ReplayRequest<H: Log> {
-    /// The subscriptions that are read for.
+    /// The owner whose turns its steps take: a subject, or a connection.
+    pub owner: u64,
+    /// The subscriptions to read for.
     pub subscriptions: Arc<Vec<ActiveSubscription>>,
-    /// The one that is read for alone, if it is no whole connection.
+    /// The subscription that catches up alone; `None` for a whole connection.
     pub only: Option<Arc<Subscription>>,
-    /// From here on.
+    /// The place to read from.
     pub from: ResumePoint,
-    /// Up to here, if not to the head.
+    /// The place to stop at; `None` for the head.
     pub until: Option<Position>,
-    /// The part that the one subscription has by its snapshot.
+    /// The boundary of the snapshot that the subscription began with.
     pub boundary: Option<Arc<SnapshotBoundary>>,
     /// State that the pool keeps from earlier steps of this replay.
     pub standing: Standing,
-    /// The cursor that an earlier step answered, if nothing was rewound since.
+    /// The cursor that the previous step returned, if nothing was rewound since.
     pub cursor: Option<ReplayCursor<H>>,
 }
 
 /// State of a replay that the pool keeps from step to step.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Standing {
-    /// It is read for alone, because a step for it and others failed.
+    /// True if it is read for alone, because a shared step failed.
     pub is_unshared: bool,
-    /// The work that its steps took where it is read for apart, from what the others there had taken when it came.
-    pub taken: u64,
 }
 
 /// Reading panicked: a defect, which is logged.
@@ -42,7 +42,7 @@ pub struct Standing {
 pub struct Panicked;
 
 impl<H: Log> ReplayRequest<H> {
-    /// The part of the history that is to be read.
+    /// The part of the history to be read.
     pub(super) fn filter(&self) -> ReplayFilter<'_> {
         ReplayFilter {
             subscriptions: &self.subscriptions,
@@ -56,13 +56,13 @@ impl<H: Log> ReplayRequest<H> {
         self.from.position
     }
 
-    /// True if it is to be read for apart: it has a query that takes long.
+    /// True if it is to be served apart, since one of its queries takes long.
     pub(super) fn is_apart(&self) -> bool {
         ActiveSubscription::any_is_apart(&self.subscriptions, Instant::now())
     }
 
-    /// True if it can be read for together with others. Up to a snapshot's boundary it is read for by itself: the
-    /// others need what the snapshot holds.
+    /// True if it can share a cursor with others. Up to a snapshot's boundary it cannot, since the others need what the
+    /// snapshot holds.
     pub(super) fn is_shareable(&self) -> bool {
         let boundary = self.boundary.as_ref();
         let is_before = boundary.is_some_and(|boundary| boundary.is_ahead_of(self.at()));

@@ -1,7 +1,7 @@
 //! [`Router`]: reads the journal at its head and puts each connection's frames into its outbox.
 //!
-//! It is the one place that decides from which transaction on a subscription is live. A session that joins learns
-//! the router's position: it reads the journal up to exactly there, and goes on with its outbox.
+//! It alone decides from which transaction on a subscription is live. A session that joins learns the router's
+//! position, reads the journal up to exactly there, and goes on with its outbox.
 
 #[cfg(test)]
 #[path = "router_tests.rs"]
@@ -9,15 +9,15 @@ mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::handle::{ActiveSubscription, Add, Command, Handle, MAX_COMMANDS, Registration};
+use super::handle::{ActiveSubscription, Add, Changed, Command, Handle, MAX_COMMANDS, Registration};
 use super::outboxes::Outboxes;
-use crate::event::{Relation, TableName};
+use super::progress::Progress;
+use crate::event::TableName;
 use crate::log::{Entry, Log, LogReader, Piece, RetentionHold};
 use crate::lsn::{Lsn, Position, Start};
 use crate::matching::{ConnectionId, Lane, SubscriptionRegistry};
@@ -32,12 +32,12 @@ pub struct Options {
 
 /// The amount of the journal that is read at a time, in bytes.
 const BATCH_BYTES: usize = 256 * 1024;
-/// The time to wait for file descriptors before it is tried again.
+/// The pause before another try when the system has run out of file descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(200);
-/// The work that is done until sessions and commands have their turn.
+/// The work after which sessions and commands have their turn.
 const YIELD_WORK: u64 = 1_000_000;
 
-/// An error that stops the router before it is told to stop.
+/// The error that made the router stop.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot read the journal")]
 pub struct Error(#[from] crate::log::Error);
@@ -50,26 +50,24 @@ pub struct Router<H: Log> {
     commands: mpsc::Receiver<Command>,
     /// Everything up to here was delivered; inside a large transaction it is the last change of the piece.
     at: Position,
-    position: Arc<AtomicU64>,
-    /// Subscriptions that were not there at the last look, or whose sessions are further on: at most one of each
-    /// session.
+    progress: Arc<Progress>,
+    /// Pending subscriptions, whose sessions are ahead of the router: at most one of each session.
     adding: Vec<Add>,
-    /// Tables whose subscriptions end, and where.
+    /// Tables whose subscriptions end, and the positions at which they do.
     gone: Vec<(Vec<(TableName, u32)>, Lsn)>,
-    /// Tables whose columns are others, and where that is known.
-    changed: Vec<(Vec<Arc<Relation>>, Lsn)>,
+    changed: Vec<Changed>,
     metrics: Arc<Metrics>,
     heads: watch::Receiver<Lsn>,
-    /// The work that had been done when others last had their turn.
+    /// The total work at the time when others last had their turn.
     yielded_at: u64,
     reader: H::Reader,
-    /// Keeps what the reader has not come to yet.
+    /// Keeps retention from removing what the reader has not read yet.
     pin: H::Hold,
 }
 
 impl<H: Log> Router<H> {
-    /// A router that starts at the head that `history` has now, and the handle to it. It reads from here on: a history
-    /// that is replaced before the router runs is noticed as any other.
+    /// A router that starts at the current head of `history`, and the handle to it. If the history is replaced before
+    /// the router runs, that is noticed like any other replacement.
     ///
     /// # Errors
     /// The journal cannot be read.
@@ -77,17 +75,17 @@ impl<H: Log> Router<H> {
         let (sender, commands) = mpsc::channel(MAX_COMMANDS);
         let heads = history.head_changes();
         let Beginning { at, pin, reader } = begin(&history, Log::head)?;
-        let position = Arc::new(AtomicU64::new(at.end.0));
+        let progress = Progress::new(at.end);
         let handle = Handle {
             commands: sender,
-            position: Arc::clone(&position),
+            progress: Arc::clone(&progress),
         };
         let router = Router {
             registry: SubscriptionRegistry::new(options.max_frame_bytes),
             outboxes: Outboxes::default(),
             commands,
             at,
-            position,
+            progress,
             adding: Vec::new(),
             gone: Vec::new(),
             changed: Vec::new(),
@@ -134,7 +132,7 @@ impl<H: Log> Router<H> {
                 Err(crate::log::Error::EpochChanged) => {
                     self.outboxes.end_epoch();
                     self.unsubscribe_refused();
-                    // The new history may begin before the place that the old one had come to.
+                    // The new history may begin before the head of the old one.
                     match begin(&self.history, Log::earliest) {
                         Err(error) if error.is_temporary() => {
                             exhausted(&error).await;
@@ -147,7 +145,7 @@ impl<H: Log> Router<H> {
                             self.reader = reader;
                         }
                     }
-                    self.position.store(self.at.end.0, Ordering::Release);
+                    self.progress.begin(self.at.end);
                 }
                 Err(error) if error.is_temporary() => exhausted(&error).await,
                 Err(error) => return Err(error.into()),
@@ -158,7 +156,7 @@ impl<H: Log> Router<H> {
         }
     }
 
-    /// Ends the subscriptions to tables that are gone, where everything before that is delivered.
+    /// Ends the subscriptions to tables that are gone, once everything before that was delivered.
     fn end_gone(&mut self) {
         let at = self.at.end;
         for (tables, _) in self.gone.extract_if(.., |(_, seen_at)| *seen_at <= at) {
@@ -166,10 +164,12 @@ impl<H: Log> Router<H> {
                 self.registry.end_table(&table, oid, &mut self.outboxes);
             }
         }
-        for (tables, _) in self.changed.extract_if(.., |(_, seen_at)| *seen_at <= at) {
-            for relation in tables {
+        for changed in self.changed.extract_if(.., |changed| changed.seen_at <= at) {
+            for relation in changed.tables {
                 self.registry.end_changed(&relation, &mut self.outboxes);
             }
+            // Sessions that read for themselves may be ahead.
+            let _gone = changed.reply.send(at.max(self.history.head()));
         }
         self.drop_refused();
     }
@@ -187,7 +187,7 @@ impl<H: Log> Router<H> {
                 self.drop_refused();
                 if self.registry.worked() - self.yielded_at > YIELD_WORK {
                     self.yielded_at = self.registry.worked();
-                    // Clients that come or go, and a stop, wait for no longer than this.
+                    // Joining and leaving clients, and a stop, wait for this long at most.
                     self.apply_waiting();
                     tokio::task::yield_now().await;
                 }
@@ -197,13 +197,13 @@ impl<H: Log> Router<H> {
             },
         }
         if self.at == Position::after(self.at.end) {
-            self.position.store(self.at.end.0, Ordering::Release);
+            self.progress.advance(self.at.end);
         }
         Ok(())
     }
 
-    /// Delivers a piece, or the beginning of it. True if it was all of it. Should that panic, every session reads the
-    /// piece for itself from the journal: whom the defect concerns ends then, and nobody else.
+    /// Delivers a piece, or the first part of it. True if that was all. If it panics, every session reads the piece for
+    /// itself from the journal, so that only the sessions concerned by the defect end.
     fn deliver_some(&mut self, piece: &mut Piece<'_>) -> Result<bool, crate::log::Error> {
         self.registry.bound(Lane::SHARED, Instant::now());
         let deliver = AssertUnwindSafe(|| self.registry.deliver(piece, &mut self.outboxes));
@@ -216,14 +216,14 @@ impl<H: Log> Router<H> {
         }
     }
 
-    /// Has every session read for itself from the journal what could not be delivered.
+    /// Makes every session read for itself, from the journal, what could not be delivered.
     fn have_all_read(&mut self) {
         tracing::error!("delivering a transaction panicked: all connections read it for themselves");
         self.registry.forget_all();
         self.outboxes.put_all_behind();
     }
 
-    /// Adds what was done to what is counted.
+    /// Adds the work that was done to the metrics.
     fn count(&mut self) {
         let metrics = &self.metrics;
         metrics.undecided(self.registry.take_undecided());
@@ -235,7 +235,7 @@ impl<H: Log> Router<H> {
             .inc_by(self.registry.times_put_apart().saturating_sub(before));
     }
 
-    /// Applies the commands that wait.
+    /// Applies the waiting commands.
     fn apply_waiting(&mut self) {
         while let Ok(command) = self.commands.try_recv() {
             self.apply(command);
@@ -244,7 +244,7 @@ impl<H: Log> Router<H> {
         self.end_gone();
     }
 
-    /// Connections that fell behind get nothing more.
+    /// Stops delivering to connections that fell behind.
     fn drop_refused(&mut self) {
         self.metrics
             .fell_behind
@@ -252,8 +252,8 @@ impl<H: Log> Router<H> {
         self.unsubscribe_refused();
     }
 
-    /// Connections whose outboxes take nothing more get nothing more. Their numbers stay theirs until they give up
-    /// their registrations.
+    /// Removes the subscriptions of connections whose outboxes take nothing more. They keep their numbers until they
+    /// give up their registrations.
     fn unsubscribe_refused(&mut self) {
         while let Some(connection) = self.outboxes.refused.pop() {
             self.registry.unsubscribe_all(connection);
@@ -275,7 +275,7 @@ impl<H: Log> Router<H> {
                 for ActiveSubscription { subscription, after } in subscriptions {
                     self.registry.subscribe(connection, &subscription, after);
                 }
-                // Should nobody wait for the registration any more, it is given up at once.
+                // If nobody waits for the registration any more, it is dropped, and so given up.
                 drop(reply.send((
                     Registration {
                         connection,
@@ -295,7 +295,7 @@ impl<H: Log> Router<H> {
                 let _gone = reply.send(());
             }
             Command::Gone { tables, seen_at } => self.gone.push((tables, seen_at)),
-            Command::Changed { tables, seen_at } => self.changed.push((tables, seen_at)),
+            Command::Changed(changed) => self.changed.push(changed),
             Command::Leave { connection } => {
                 self.adding.retain(|add| add.connection != connection);
                 self.registry.disconnect(connection);
@@ -319,21 +319,21 @@ impl<H: Log> Router<H> {
         {
             self.registry.subscribe(connection, &subscription, after);
             self.open(connection, after);
-            // A session that does not wait for the answer is gone, and says so.
+            // A session that does not wait for the answer is gone, and its registration with it.
             let _gone = reply.send(self.at);
             self.metrics.queries.set(self.registry.queries() as i64);
         }
     }
 
-    /// A session that has everything up to `after` reads on up to where the router is. If that is inside a transaction,
-    /// it may tell the client of a part of it, and the router of its end. A session that is further than the router is
-    /// so by whole transactions: the journal shows no others.
+    /// Notes the transaction that a session may be inside of: one that has everything up to `after` reads on up to the
+    /// router's place. If that is inside a transaction, the session may send a part of it, and the router its end. A
+    /// session that is ahead of the router is so by whole transactions, since the journal shows no others.
     fn open(&mut self, connection: ConnectionId, after: Position) {
         self.registry.open(connection, self.at.max(after));
     }
 }
 
-/// Waits for file descriptors, of which the system has run out.
+/// Waits, if the system has run out of file descriptors.
 async fn exhausted(error: &crate::log::Error) {
     tracing::warn!(
         error = crate::telemetry::chain(error),
@@ -342,16 +342,16 @@ async fn exhausted(error: &crate::log::Error) {
     tokio::time::sleep(EXHAUSTED_PAUSE).await;
 }
 
-/// The place where reading a history begins.
+/// A place where reading a history begins.
 struct Beginning<H: Log> {
     at: Position,
-    /// Keeps all that is to be read.
+    /// Keeps retention from removing what is to be read.
     pin: H::Hold,
     reader: H::Reader,
 }
 
-/// A reader of the current history at the `place` that this has, and what keeps all that is to be read. The history may
-/// be replaced, or shortened, meanwhile: then it is looked at again.
+/// A reader of the current history at the `place` that this names, and the hold on what is to be read. If the history
+/// is replaced or shortened meanwhile, it is tried again.
 fn begin<H: Log>(history: &H, place: impl Fn(&H) -> Lsn) -> Result<Beginning<H>, crate::log::Error> {
     loop {
         let epoch = history.epoch();

@@ -39,7 +39,7 @@ struct Bed {
 }
 
 impl Bed {
-    /// With a history that starts there.
+    /// A bed whose history starts there.
     fn at(start: Lsn) -> Bed {
         let dir = tempfile::tempdir().unwrap();
         let (mut writer, journal) =
@@ -72,7 +72,7 @@ async fn a_subscription_that_is_further_on_is_added_once_the_router_has_come_the
     let subscription = subscription("t", None);
     let mut adding = pin!(handle.add(&registration, &subscription, after));
     assert!(futures_util::poll!(&mut adding).is_pending());
-    // This is asked later, and answered.
+    // A later command is answered.
     handle.join(1024, Vec::new(), at).await.unwrap();
     assert!(futures_util::poll!(&mut adding).is_pending());
     LogWriter::position(&mut bed.writer, Lsn(2000)).unwrap();
@@ -92,7 +92,7 @@ async fn a_subscription_that_was_further_on_in_another_history_is_answered() {
     let mut adding = pin!(handle.add(&registration, &subscription, after));
     assert!(futures_util::poll!(&mut adding).is_pending());
     LogWriter::new_epoch(&mut bed.writer, &identity(), Lsn(500)).unwrap();
-    // Whether it was asked before the router noticed, or is after that.
+    // Whether it asked before the router noticed, or after that.
     let new = Position::after(Lsn(500));
     assert_eq!(adding.await.unwrap(), new);
     assert_eq!(
@@ -111,7 +111,7 @@ async fn a_subscription_that_was_further_on_in_another_history_is_answered() {
 async fn a_history_that_is_replaced_before_the_router_runs_is_delivered_from_its_start() {
     let dir = tempfile::tempdir().unwrap();
     let (mut writer, journal) = Journal::open(dir.path(), journal::Options::default(), &identity()).unwrap();
-    // First that of an empty directory, then one that had come further than the new one begins.
+    // First the history of an empty directory, then one whose head is beyond the start of the new one.
     for start in [Lsn(1000), Lsn(500)] {
         let (router, handle) = Router::new(journal.clone(), OPTIONS, Metrics::new()).unwrap();
         assert_eq!(handle.position(), journal.head());
@@ -149,7 +149,7 @@ async fn after_a_panic_in_delivery_all_who_are_there_read_for_themselves_and_oth
             Some(Received::Behind)
         );
     }
-    // A client that comes back from the journal is served as before, and so is a new one.
+    // A client that has caught up from the journal is served as before, and so is a new one.
     let stop = CancellationToken::new();
     let running = tokio::spawn(router.run(stop.clone()));
     let (registration, joined_at) = handle.join(1024, vec![placed("a")], at).await.unwrap();

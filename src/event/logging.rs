@@ -208,6 +208,13 @@ impl Relation {
         }
     }
 
+    /// True if the log tells all of every row that changes or leaves: under `REPLICA IDENTITY FULL`, or if rows only ever
+    /// come. Without an identity Postgres lets no row be updated or deleted, or does not publish it.
+    pub fn tells_all(&self) -> bool {
+        let only_comes = self.columns.iter().all(|column| !column.identity) && !self.logging.unnamed;
+        self.is_full() || only_comes
+    }
+
     /// The statement that has the log hold whole old rows, unless there is an obstacle.
     /// The SQL that has old rows hold all columns.
     pub fn full_identity(&self) -> String {

@@ -3,6 +3,7 @@
 use super::Error;
 use super::computed::Arithmetic;
 use super::matcher::Comparison;
+use super::session::SessionValue;
 use super::truth::Truth;
 use crate::types::Kind;
 
@@ -260,6 +261,8 @@ pub(super) enum Value {
     Collate(Box<Operand>),
     /// `claim('a.b')`: the path of a claim.
     Claim(String),
+    /// Something that a session of the database says of its caller.
+    Session(SessionValue),
 }
 
 /// A reading of the clock, which is one thing for a whole statement.

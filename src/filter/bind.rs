@@ -248,7 +248,9 @@ impl<'a> Binder<'a> {
             // It was worked out before.
             Value::Clock(_) => return Err(Error::unsupported("the clock here", offset)),
             // Values were put in its place before.
-            Value::Claim(_) => return Err(Error::unsupported("a claim without a caller", offset)),
+            Value::Claim(_) | Value::Session(_) => {
+                return Err(Error::unsupported("a claim without a caller", offset));
+            }
             Value::Collate(operand) => self.collated(operand)?,
             Value::Part { of, extraction, key } => part(self.term(of)?, *extraction, self.term(key)?)?,
         };

@@ -9,7 +9,7 @@ use serde_json::Value as Json;
 
 use super::Error;
 use super::ast::{Operand, Value};
-use super::parse::{Limits, Predicate};
+use super::parse::{Dialect, Limits, Predicate};
 use crate::types::Kind;
 
 /// The function's name.
@@ -19,25 +19,46 @@ impl Predicate {
     /// Parses the `where` of a policy, in which claims may stand.
     ///
     /// # Errors
-    /// As for [`Predicate::parse`].
+    /// As for [`Predicate::parse`]; and it asks for the time, which no subscription begins at that a policy knows of.
     pub fn parse_policy(text: &str) -> Result<Predicate, Error> {
-        Predicate::parse_as(text, &Limits::default(), true)
+        let predicate = Predicate::parse_as(text, &Limits::default(), Dialect::Policy)?;
+        if predicate.asks_the_clock() {
+            return Err(Error::unsupported(
+                "the current time (now() and its kin) of a policy",
+                0,
+            ));
+        }
+        Ok(predicate)
     }
 
     /// The paths of the claims in it, ascending, each once.
     pub fn claims(&self) -> Vec<String> {
-        let paths = RefCell::new(Vec::new());
+        self.named(|value| match value {
+            Value::Claim(path) => Some(path),
+            _ => None,
+        })
+    }
+
+    /// The names of the columns in it, ascending, each once, whatever becomes of them when it is bound.
+    pub fn column_names(&self) -> Vec<String> {
+        self.named(|value| match value {
+            Value::Column { name, .. } => Some(name),
+            _ => None,
+        })
+    }
+
+    /// The names that its parts have, ascending, each once.
+    fn named(&self, name: impl Fn(&Value) -> Option<&String>) -> Vec<String> {
+        let names = RefCell::new(Vec::new());
         let note = |part: &Operand| {
-            if let Value::Claim(path) = &part.value {
-                paths.borrow_mut().push(path.clone());
-            }
+            names.borrow_mut().extend(name(&part.value).cloned());
             false
         };
         self.root.has(&|operand| operand.has(&note));
-        let mut paths = paths.into_inner();
-        paths.sort_unstable();
-        paths.dedup();
-        paths
+        let mut names = names.into_inner();
+        names.sort_unstable();
+        names.dedup();
+        names
     }
 
     /// The predicate with values in the place of its claims: of each path, the claim's, or `None` if the token has

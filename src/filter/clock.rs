@@ -15,6 +15,7 @@ use super::temporal::{is_moment, is_temporal, is_worked_out};
 use super::term::{Term, Typed, text_of_json};
 use super::typing::common_type;
 use crate::event::Timestamp;
+use crate::types::Quoted;
 use crate::types::moments::{self, Interval, Precision};
 use crate::types::{Datum, Kind, LiteralError, Simple};
 
@@ -130,7 +131,7 @@ impl Binder<'_> {
         };
         let Some(to) = Precision::of(&name) else {
             let names = Precision::NAMES.map(|(name, _)| name).join(", ");
-            let what = format!("date_trunc to {name:?} (here it may be {names})");
+            let what = format!("date_trunc to {} (here it may be {names})", Quoted(&name));
             return Err(Error::unsupported(what, precision.offset));
         };
         let Some(Of(kind, amount)) = self.constant(of)? else {

@@ -1,7 +1,7 @@
 //! [`Error`]: what is wrong with a predicate, and where.
 
 use super::cost::MAX_BYTES;
-use crate::types::{CollationQuestion, Ctype, LiteralError};
+use crate::types::{CollationQuestion, Ctype, LiteralError, Quoted};
 
 /// The reason why a predicate cannot be used. The offset is that of the byte in the `where` text at which the problem
 /// lies.
@@ -54,7 +54,7 @@ pub enum Error {
         offset: usize,
     },
     /// The table has no such column, or it is not published.
-    #[error("there is no column {name:?}{hint}")]
+    #[error("there is no column {}{hint}", Quoted(name))]
     UnknownColumn {
         /// The name as looked up, unquoted.
         name: String,

@@ -17,13 +17,16 @@ pub(super) struct Text<'a> {
     characters: Vec<usize>,
     /// The index of each line's first character.
     lines: Vec<usize>,
+    /// True if `LIKE` may stand as the operators that the database has for it.
+    has_like_operators: bool,
 }
 
 impl<'a> Text<'a> {
-    pub(super) fn new(text: &'a str) -> Text<'a> {
+    pub(super) fn new(text: &'a str, has_like_operators: bool) -> Text<'a> {
         let line_ends = text.chars().enumerate().filter(|(_, c)| *c == '\n');
         Text {
             text,
+            has_like_operators,
             characters: text.char_indices().map(|(offset, _)| offset).collect(),
             lines: std::iter::once(0)
                 .chain(line_ends.map(|(index, _)| index + 1))
@@ -107,6 +110,11 @@ impl<'a> Text<'a> {
             Token::Plus | Token::Minus | Token::Mul | Token::Div | Token::Mod => {}
             Token::Arrow | Token::LongArrow | Token::HashArrow | Token::HashLongArrow => {}
             Token::AtArrow | Token::ArrowAt | Token::Overlap | Token::Question => {}
+            Token::DoubleTilde
+            | Token::DoubleTildeAsterisk
+            | Token::ExclamationMarkDoubleTilde
+            | Token::ExclamationMarkDoubleTildeAsterisk
+                if self.has_like_operators => {}
             Token::EscapedStringLiteral(_)
             | Token::UnicodeStringLiteral(_)
             | Token::NationalStringLiteral(_)
@@ -248,7 +256,7 @@ mod tests {
 
     #[test]
     fn a_place_is_found_in_text_of_several_lines_and_wide_characters() {
-        let text = Text::new("é = 1\n  AND ü = 'x\ny' AND z");
+        let text = Text::new("é = 1\n  AND ü = 'x\ny' AND z", false);
         for (line, column, expected) in [
             (1, 1, "é"),
             (1, 3, "= 1"),

@@ -10,16 +10,20 @@ use super::ast::{Clock, Function, Operand, Value};
 use super::claims;
 use super::hints;
 use super::lex::is_reserved;
-use super::parse::Checker;
-use super::sql::{arithmetic, constant, describe, extraction, kind_of, unwrap_parentheses};
+use super::parse::{Checker, Dialect};
+use super::sql::{arithmetic, constant, describe, extraction, kind_of};
 use crate::types::Kind;
 
 impl Checker<'_> {
     pub(super) fn operand(&mut self, sql: &Sql, depth: usize) -> Result<Operand, Error> {
-        let sql = unwrap_parentheses(sql);
+        let sql = self.inner(sql);
         let offset = self.offset(sql);
         if depth > self.limits.max_depth {
             return Err(self.too_deep(offset));
+        }
+        if let Some(value) = self.printed_operand(sql, depth)? {
+            let value = self.of_the_session(value);
+            return Ok(Operand { offset, value });
         }
         let value = match sql {
             Sql::Identifier(name) => self.column(std::slice::from_ref(name))?,
@@ -100,6 +104,7 @@ impl Checker<'_> {
             }
             other => return Err(Error::unsupported(describe(other), offset)),
         };
+        let value = self.of_the_session(value);
         Ok(Operand { offset, value })
     }
 
@@ -149,7 +154,7 @@ impl Checker<'_> {
 
     /// `claim('path')`
     fn claim(&self, function: &SqlFunction, offset: usize) -> Result<Value, Error> {
-        if !self.is_policy {
+        if !matches!(self.dialect, Dialect::Policy) {
             return Err(Error::unsupported(
                 "claim(), which stands in policies only,",
                 offset,
@@ -227,7 +232,7 @@ fn name_of(name: &ObjectName) -> Option<String> {
 }
 
 /// The arguments of a plain call.
-fn arguments_of(function: &SqlFunction) -> Option<Vec<&Sql>> {
+pub(super) fn arguments_of(function: &SqlFunction) -> Option<Vec<&Sql>> {
     let SqlFunction {
         name: _,
         uses_odbc_syntax: false,

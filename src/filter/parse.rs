@@ -7,12 +7,13 @@ use sqlparser::parser::{Parser, ParserError};
 use sqlparser::tokenizer::{Location, Token, TokenWithSpan};
 
 use super::Error;
-use super::ast::Expr;
+use super::ast::{Expr, Operand};
 use super::hints;
 use super::lex::Text;
 pub use super::limits::Limits;
 use super::matcher::Comparison;
-use super::sql::{comparison, describe, is_operand, operator, unwrap_parentheses};
+use super::row_security::PolicyNames;
+use super::sql::{comparison, describe, is_operand, operator};
 use super::temporal;
 use super::truth::Truth;
 use crate::event::Timestamp;
@@ -26,7 +27,7 @@ pub struct Predicate {
     /// The value of `now()` in it.
     pub(super) now: Option<Timestamp>,
     /// It has a `COLLATE "C"`.
-    collates: bool,
+    pub(super) collates: bool,
 }
 
 impl Predicate {
@@ -37,11 +38,32 @@ impl Predicate {
 
     /// Parses a predicate within these limits.
     pub fn parse_within(text: &str, limits: &Limits) -> Result<Predicate, Error> {
-        Predicate::parse_as(text, limits, false)
+        Predicate::parse_as(text, limits, Dialect::Client)
     }
 
-    /// Parses a predicate; one of a policy may have claims.
-    pub(super) fn parse_as(text: &str, limits: &Limits, is_policy: bool) -> Result<Predicate, Error> {
+    /// Parses a predicate with what may stand in one of that origin.
+    pub(super) fn parse_as(text: &str, limits: &Limits, dialect: Dialect<'_>) -> Result<Predicate, Error> {
+        let (sql, mut checker) = Predicate::read(text, limits, dialect)?;
+        let root = checker.boolean(&sql, 1)?;
+        Ok(Predicate {
+            computes: temporal::computes(&root),
+            collates: checker.collates,
+            root,
+            now: None,
+        })
+    }
+
+    /// Parses an operand alone.
+    pub(super) fn parse_operand(text: &str, limits: &Limits, dialect: Dialect<'_>) -> Result<Operand, Error> {
+        let (sql, mut checker) = Predicate::read(text, limits, dialect)?;
+        checker.operand(&sql, 1)
+    }
+
+    fn read<'a>(
+        text: &'a str,
+        limits: &'a Limits,
+        dialect: Dialect<'a>,
+    ) -> Result<(Sql, Checker<'a>), Error> {
         if text.len() > limits.max_text_bytes {
             return Err(Error::TooLarge {
                 of: "bytes",
@@ -52,7 +74,7 @@ impl Predicate {
         if text.trim().is_empty() {
             return Err(Error::syntax("it is empty; for all rows leave it out", 0));
         }
-        let text = Text::new(text);
+        let text = Text::new(text, matches!(dialect, Dialect::Database(_)));
         let mut parser = Parser::new(&PostgreSqlDialect {})
             .with_recursion_limit(limits.max_depth.saturating_mul(2).saturating_add(8))
             .with_tokens_with_locations(text.tokens(limits)?);
@@ -72,20 +94,14 @@ impl Predicate {
             let message = format!("unexpected {} after the expression{hint}", end.token);
             return Err(Error::syntax(message, text.offset(end.span.start)));
         }
-        let mut checker = Checker {
+        let checker = Checker {
             text,
             limits,
             nodes: 0,
             collates: false,
-            is_policy,
+            dialect,
         };
-        let root = checker.boolean(&sql, 1)?;
-        Ok(Predicate {
-            computes: temporal::computes(&root),
-            collates: checker.collates,
-            root,
-            now: None,
-        })
+        Ok((sql, checker))
     }
 
     /// True if what it means depends on when it is asked: it has `now()` or its like.
@@ -136,6 +152,17 @@ fn parser_error(text: &Text<'_>, limits: &Limits, error: ParserError) -> Error {
     }
 }
 
+/// The origin of a predicate.
+#[derive(Clone, Copy)]
+pub(super) enum Dialect<'a> {
+    /// A client.
+    Client,
+    /// The configuration: there may be claims.
+    Policy,
+    /// The database's catalogs: it may read the session.
+    Database(&'a PolicyNames),
+}
+
 /// Checks sqlparser's tree and makes ours of it.
 pub(super) struct Checker<'a> {
     pub(super) text: Text<'a>,
@@ -143,28 +170,26 @@ pub(super) struct Checker<'a> {
     nodes: usize,
     /// True if there is a `COLLATE "C"`.
     pub(super) collates: bool,
-    /// True if there may be claims.
-    pub(super) is_policy: bool,
+    pub(super) dialect: Dialect<'a>,
 }
 
 impl Checker<'_> {
     fn boolean(&mut self, sql: &Sql, depth: usize) -> Result<Expr, Error> {
-        let sql = unwrap_parentheses(sql);
+        let sql = self.inner(sql);
         let offset = self.offset(sql);
         self.count(depth, offset)?;
-        let mut is = |expr: &Sql, truth, negated| {
-            let expr = Box::new(self.boolean(expr, depth + 1)?);
-            Ok(Expr::Is { expr, truth, negated })
-        };
+        if let Some(condition) = self.printed_condition(sql, depth)? {
+            return Ok(condition);
+        }
         match sql {
-            Sql::IsTrue(expr) => is(expr, Truth::True, false),
-            Sql::IsNotTrue(expr) => is(expr, Truth::True, true),
-            Sql::IsFalse(expr) => is(expr, Truth::False, false),
-            Sql::IsNotFalse(expr) => is(expr, Truth::False, true),
-            Sql::IsUnknown(expr) => is(expr, Truth::Null, false),
-            Sql::IsNotUnknown(expr) => is(expr, Truth::Null, true),
-            Sql::IsNull(expr) if !is_operand(expr) => is(expr, Truth::Null, false),
-            Sql::IsNotNull(expr) if !is_operand(expr) => is(expr, Truth::Null, true),
+            Sql::IsTrue(expr) => self.is(expr, Truth::True, false, depth),
+            Sql::IsNotTrue(expr) => self.is(expr, Truth::True, true, depth),
+            Sql::IsFalse(expr) => self.is(expr, Truth::False, false, depth),
+            Sql::IsNotFalse(expr) => self.is(expr, Truth::False, true, depth),
+            Sql::IsUnknown(expr) => self.is(expr, Truth::Null, false, depth),
+            Sql::IsNotUnknown(expr) => self.is(expr, Truth::Null, true, depth),
+            Sql::IsNull(expr) if !is_operand(self.inner(expr)) => self.is(expr, Truth::Null, false, depth),
+            Sql::IsNotNull(expr) if !is_operand(self.inner(expr)) => self.is(expr, Truth::Null, true, depth),
             Sql::IsNull(expr) => self.is_null(expr, false, depth),
             Sql::IsNotNull(expr) => self.is_null(expr, true, depth),
             Sql::IsDistinctFrom(left, right) => self.compare(left, Comparison::Distinct, right, depth),
@@ -248,6 +273,11 @@ impl Checker<'_> {
             .rev()
             .map(|sql| self.boolean(sql, depth + 1))
             .collect()
+    }
+
+    fn is(&mut self, expr: &Sql, truth: Truth, negated: bool, depth: usize) -> Result<Expr, Error> {
+        let expr = Box::new(self.boolean(expr, depth + 1)?);
+        Ok(Expr::Is { expr, truth, negated })
     }
 
     fn is_null(&mut self, expr: &Sql, negated: bool, depth: usize) -> Result<Expr, Error> {

@@ -300,7 +300,7 @@ fn can_fail(expr: &Expr) -> bool {
 fn operand_can_fail(operand: &Operand) -> bool {
     match &operand.value {
         Value::Column { .. } | Value::Text(_) | Value::Number(_) | Value::Bool(_) | Value::Null => false,
-        Value::Parameter(_) | Value::Clock(_) | Value::Claim(_) => false,
+        Value::Parameter(_) | Value::Clock(_) | Value::Claim(_) | Value::Session(_) => false,
         // That of a constant was made when it was bound.
         Value::Cast { operand, .. } => match operand.value {
             Value::Text(_) | Value::Number(_) | Value::Parameter(_) | Value::Null => false,

@@ -24,8 +24,7 @@ impl<'r> Undecided<'r> {
     /// updated or deleted, or does not publish it, so that rows only ever come.
     pub fn of(matcher: &Matcher, relation: &'r Relation) -> Option<Undecided<'r>> {
         let columns = &relation.columns;
-        let only_comes = columns.iter().all(|column| !column.identity) && !relation.logging.unnamed;
-        if relation.is_full() || only_comes {
+        if relation.tells_all() {
             return None;
         }
         let outside = |read: &[usize]| {

@@ -1,11 +1,32 @@
 //! The front: HTTP, its upgrade to websockets, and the admin listener.
 
+mod addresses;
 mod admin;
+mod answer;
+mod bearer;
+mod client_script;
+mod connection;
+mod forwarded;
+mod handshakes;
+mod host;
+mod last_words;
+mod network;
+mod options;
 mod origin;
+mod places;
+mod proxy_protocol;
 mod server;
 mod stream;
+mod tls;
+mod warnings;
 
-pub use admin::admin;
+pub use addresses::AddressLimit;
+pub use admin::{Admin, AdminOptions, AdminTokenError, admin};
+pub use forwarded::{ForwardedHeader, Proxies};
+pub use host::{BadHostName, HostName};
+pub use network::{BadNetwork, Network};
+pub use options::Options;
 pub use origin::{Allowed, BadOrigin, Noted, Origin, Origins, Refused};
-pub use server::{Options, Server};
+pub use server::Server;
 pub use stream::{Gate, stream, unready};
+pub use tls::{CertificateFiles, Tls, TlsError};

@@ -1,14 +1,15 @@
-//! [`Origins`]: which web pages may connect.
+//! [`Origins`]: the web pages that may connect.
 //!
-//! A browser lets any page open a websocket to any address that it reaches, this one's included, and says in `Origin`
-//! which page it was (RFC 6455, section 10.2). Other programs send no `Origin`, and are not what this is about.
+//! A browser lets any page open a websocket to any address that it reaches, including this one, and names the page in
+//! `Origin` (RFC 6455, section 10.2). Other programs send no `Origin`, and are not affected.
 
 use std::collections::HashSet;
-use std::net::Ipv6Addr;
 use std::str::FromStr;
 
 use axum::http::{HeaderMap, HeaderValue, header};
 use parking_lot::Mutex;
+
+use super::host::is_unnamed;
 
 /// The web pages that may connect, besides those that are served from this very address.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +22,8 @@ pub enum Allowed {
     Any,
     /// The pages of one site.
     One(Origin),
+    /// The pages of all sites whose hosts lie below this one's: `https://*.preview.example.com`.
+    Below(Origin),
 }
 
 /// A web origin (RFC 6454): scheme, host and port, in lower case; a scheme's own port is left out.
@@ -30,12 +33,14 @@ pub struct Origin {
     authority: String,
 }
 
-/// The text that is no origin.
+/// The text that is not an origin.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no origin: write a scheme and a host, as in https://app.example.com, or * for any")]
+#[error(
+    "{0:?} is no origin: write a scheme and a host, as in https://app.example.com or https://*.example.com, or * for any"
+)]
 pub struct BadOrigin(String);
 
-/// A page that may not connect, in words for those who run it or walcast.
+/// A page that may not connect, with the cure for its operator or walcast's.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refused {
     /// Its origin is not on the list.
@@ -43,7 +48,7 @@ pub enum Refused {
         "pages of {0} may not connect: start walcast with --allow-origin {0} (WALCAST_ALLOW_ORIGIN) to let them"
     )]
     NotAllowed(String),
-    /// It has none, as a sandboxed frame or a file.
+    /// The page has no origin, such as a sandboxed frame or a file.
     #[error(
         "a page without an origin of its own may not connect: serve it by HTTP, and name it by --allow-origin"
     )]
@@ -60,7 +65,7 @@ const MAX_NOTED: usize = 100;
 const MAX_NOTED_BYTES: usize = 300;
 
 impl Noted {
-    /// True if the page was not refused before, as far as that is remembered.
+    /// True if no earlier refusal of the page is remembered.
     pub fn is_new(&self, refused: &Refused) -> bool {
         let is_long = matches!(refused, Refused::NotAllowed(origin) if origin.len() > MAX_NOTED_BYTES);
         let mut noted = self.0.lock();
@@ -69,24 +74,25 @@ impl Noted {
 }
 
 impl Origins {
-    /// These, and those that are served from the address that is connected to.
+    /// Allows these origins, and pages that were served from the address that they connect to.
     pub fn new(allowed: Vec<Allowed>) -> Origins {
         Origins(allowed)
     }
 
     /// True if a request with these headers may connect.
     ///
-    /// A page from the same host and port may, but only by an IP address or as localhost: any site can have its own
-    /// name lead to this address for a moment ("DNS rebinding"), and is then the same host by its name.
+    /// A page from the same host and port may, but only if the host is an IP address or localhost: any site can make
+    /// its own name lead to this address ("DNS rebinding"), and then has the same host.
     ///
     /// # Errors
     /// It may not.
     pub fn check(&self, headers: &HeaderMap) -> Result<(), Refused> {
         let mut sent = headers.get_all(header::ORIGIN).into_iter();
         let (Some(origin), None) = (sent.next(), sent.next()) else {
-            return match headers.contains_key(header::ORIGIN) {
-                true => Err(Refused::Opaque),
-                false => Ok(()),
+            return if headers.contains_key(header::ORIGIN) {
+                Err(Refused::Opaque)
+            } else {
+                Ok(())
             };
         };
         if self.0.contains(&Allowed::Any) {
@@ -94,12 +100,35 @@ impl Origins {
         }
         let origin = read(origin).ok_or(Refused::Opaque)?;
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let same = host.is_some_and(|host| origin.is_at(host)) && origin.is_unnamed();
-        if same || self.0.contains(&Allowed::One(origin.clone())) {
+        let same = host.is_some_and(|host| origin.is_at(host)) && is_unnamed(&origin.authority);
+        if same || self.0.iter().any(|allowed| allowed.has(&origin)) {
             return Ok(());
         }
         Err(Refused::NotAllowed(origin.to_string()))
     }
+}
+
+impl Allowed {
+    fn has(&self, origin: &Origin) -> bool {
+        match self {
+            Allowed::Any => true,
+            Allowed::One(one) => one == origin,
+            Allowed::Below(parent) => {
+                let above = origin.authority.strip_suffix(&parent.authority);
+                let label = above.and_then(|above| above.strip_suffix('.'));
+                parent.scheme == origin.scheme && label.is_some_and(is_name)
+            }
+        }
+    }
+}
+
+/// True for a host name of one or more labels.
+fn is_name(text: &str) -> bool {
+    let is_label = |label: &str| {
+        let mut bytes = label.bytes();
+        !label.is_empty() && bytes.all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'))
+    };
+    text.split('.').all(is_label)
 }
 
 fn read(value: &HeaderValue) -> Option<Origin> {
@@ -107,22 +136,10 @@ fn read(value: &HeaderValue) -> Option<Origin> {
 }
 
 impl Origin {
-    /// True if its pages come from where the request went to, as `Host` has it.
+    /// True if its pages come from the host that the request names in `Host`.
     fn is_at(&self, host: &str) -> bool {
         let host = host.to_ascii_lowercase();
         self.authority == without_usual_port(&self.scheme, &host)
-    }
-
-    /// True if its host is an address or this machine, which no name server has a say in.
-    fn is_unnamed(&self) -> bool {
-        let host = match self.authority.rsplit_once(':') {
-            Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-            _ => &self.authority,
-        };
-        let ipv6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-        host == "localhost"
-            || host.parse::<std::net::Ipv4Addr>().is_ok()
-            || ipv6.is_some_and(|host| host.parse::<Ipv6Addr>().is_ok())
     }
 }
 
@@ -169,7 +186,18 @@ impl FromStr for Allowed {
     fn from_str(text: &str) -> Result<Allowed, BadOrigin> {
         match text {
             "*" => Ok(Allowed::Any),
-            origin => Ok(Allowed::One(origin.parse()?)),
+            origin => match origin.split_once("://*.") {
+                None => Ok(Allowed::One(origin.parse()?)),
+                Some((scheme, parent)) => {
+                    let host = parent.split(':').next().unwrap_or_default();
+                    // A pattern below a top-level domain would cover everybody's sites.
+                    if !is_name(host) || !host.contains('.') && !host.eq_ignore_ascii_case("localhost") {
+                        return Err(BadOrigin(text.to_owned()));
+                    }
+                    let parent = format!("{scheme}://{parent}").parse();
+                    parent.map(Allowed::Below).map_err(|_| BadOrigin(text.to_owned()))
+                }
+            },
         }
     }
 }
@@ -205,7 +233,7 @@ mod tests {
             ("http://evil.example", "127.0.0.1:8080"),
             ("http://127.0.0.1:8081", "127.0.0.1:8080"),
             ("http://localhost:8080", "127.0.0.1:8080"),
-            // Its own name leads here now.
+            // A name that was made to lead here.
             ("http://evil.example:8080", "evil.example:8080"),
             (
                 "http://127.0.0.1.evil.example:8080",
@@ -242,6 +270,39 @@ mod tests {
         }
         assert_eq!(check("*", "https://anything.example", "x"), Ok(()));
         assert_eq!(check("*", "null", "x"), Ok(()));
+    }
+
+    #[test]
+    fn pages_below_a_listed_name_may_connect_and_others_may_not() {
+        let list = "https://*.preview.example.com,http://*.localhost:3000";
+        for origin in [
+            "https://a.preview.example.com",
+            "https://A-1.b.Preview.example.com:443",
+            "http://app.localhost:3000",
+        ] {
+            assert_eq!(check(list, origin, "x"), Ok(()), "{origin}");
+        }
+        for origin in [
+            "https://preview.example.com",
+            "https://.preview.example.com",
+            "https://evilpreview.example.com",
+            "https://a.preview.example.com.evil.example",
+            "https://a.preview.example.com:8443",
+            "http://a.preview.example.com",
+            "https://a..preview.example.com",
+            "http://app.localhost",
+        ] {
+            assert!(check(list, origin, "x").is_err(), "{origin}");
+        }
+        for text in [
+            "https://*.com",
+            "https://*.",
+            "https://*.*.example.com",
+            "https://a.*.example.com",
+            "*.example.com",
+        ] {
+            assert!(text.parse::<Allowed>().is_err(), "{text}");
+        }
     }
 
     #[test]

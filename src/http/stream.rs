@@ -1,6 +1,7 @@
 //! `GET /v1/stream`: the upgrade to a websocket, and the session behind it.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -10,69 +11,76 @@ use axum::{Extension, Router};
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
-use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Role, WebSocketConfig};
 
+use super::bearer::{NoBearer, bearer};
+use super::client_script::script;
+use super::connection::Arrival;
+use super::last_words::Line;
 use super::origin::{Noted, Origins};
-use super::server::Arrival;
 use crate::auth::Subject;
 use crate::health::Readiness;
 use crate::log::Log;
 use crate::protocol::{Caller, Token};
-use crate::session::{self, Socket};
+use crate::session::{self, Socket, Waiting};
 use crate::telemetry::{CLIENT_CHARS, Excerpt, Metrics};
 use crate::types::json::Numbers;
 
 /// The subprotocol that a client may offer.
 const SUBPROTOCOL: &str = "walcast.v1";
-/// A connection's read buffer: client messages are small, and every connection holds one.
+/// The read buffer of a connection, in bytes: client messages are small, and every connection holds one.
 const READ_BUFFER_BYTES: usize = 1024;
-/// The amount that a connection gathers before it writes: several small frames go out in one write.
+/// The amount that a connection gathers before it writes, in bytes, so that several small frames go out in one write.
 const WRITE_BUFFER_BYTES: usize = 8 * 1024;
-/// The most that a connection ever gathers of what the kernel did not take: small frames, and answers to pings. Nothing
-/// that a session does fills it: it waits for the client long before.
+/// The most that a connection gathers while the kernel takes nothing, in bytes: small frames, and answers to pings. A
+/// session does not fill it, since it waits for the client long before.
 const MAX_WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
-/// The state that every session gets, and the tracker by which they are waited for.
+/// The state behind the route of the websocket.
 #[derive(Debug)]
 pub struct Gate<H: Log> {
-    /// The state that sessions share.
-    pub shared: Arc<session::Services<H>>,
-    /// Keeps clients out until there is something to serve, and closes their sessions.
+    /// The services that sessions share.
+    pub services: Arc<session::Services<H>>,
+    /// Keeps clients out while there is nothing to serve.
     pub readiness: Readiness,
-    /// Keeps the pages of other sites out.
+    /// The web pages that may connect.
     pub origins: Arc<Origins>,
-    /// The pages that were kept out.
+    /// The pages that were refused.
     pub refused: Arc<Noted>,
-    /// Every open session's task.
+    /// Places for clients that have not sent their token yet, if tokens are asked for.
+    pub waiting: Arc<Semaphore>,
+    /// The tasks of all open sessions.
     pub sessions: TaskTracker,
-    /// Keeps clients out for good.
+    /// Cancelled when walcast stops.
     pub stop: CancellationToken,
 }
 
-// Not derived: `H` need not be `Clone` for this.
+// Not derived, since that would need `H: Clone`.
 impl<H: Log> Clone for Gate<H> {
     fn clone(&self) -> Gate<H> {
         Gate {
-            shared: Arc::clone(&self.shared),
+            services: Arc::clone(&self.services),
             readiness: self.readiness.clone(),
             origins: Arc::clone(&self.origins),
             refused: Arc::clone(&self.refused),
+            waiting: Arc::clone(&self.waiting),
             sessions: self.sessions.clone(),
             stop: self.stop.clone(),
         }
     }
 }
 
-/// The route of the websocket.
+/// The routes of clients: the websocket, and the script that speaks its protocol.
 pub fn stream<H: Log>(gate: Gate<H>) -> Router {
     Router::new()
         .route("/v1/stream", get(upgrade::<H>))
         .with_state(gate)
+        .merge(script())
 }
 
 /// The query parameters of the handshake.
@@ -93,10 +101,14 @@ enum NumbersParameter {
 
 async fn upgrade<H: Log>(
     State(gate): State<Gate<H>>,
-    Extension(arrival): Extension<Arrival>,
+    Extension(mut arrival): Extension<Arrival>,
     parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
     mut request: Request,
 ) -> Response {
+    // Taken once all else is right; one that comes meanwhile is refused then.
+    if let Err(full) = arrival.check_places() {
+        return full.into_response();
+    }
     let Ok(Query(parameters)) = parameters else {
         let help = "the only query parameter is numbers=string (or numbers=native)\n";
         return (StatusCode::BAD_REQUEST, help).into_response();
@@ -106,12 +118,13 @@ async fn upgrade<H: Log>(
         Err(refusal) => return refusal.into_response(),
     };
     if let Err(refused) = gate.origins.check(request.headers()) {
-        gate.shared.metrics.refused("origin");
+        gate.services.metrics.refused("origin");
         let words = refused.to_string();
         let words = Excerpt::of(&words, 2 * CLIENT_CHARS);
-        match gate.refused.is_new(&refused) {
-            true => tracing::warn!(refused = %words, "a page was refused"),
-            false => tracing::debug!(refused = %words, "a page was refused"),
+        if gate.refused.is_new(&refused) {
+            tracing::warn!(refused = %words, "a page was refused")
+        } else {
+            tracing::debug!(refused = %words, "a page was refused")
         }
         return (StatusCode::FORBIDDEN, format!("{refused}\n")).into_response();
     }
@@ -120,20 +133,30 @@ async fn upgrade<H: Log>(
         Ok(subject) => subject,
         Err(refusal) => return refusal,
     };
-    let unavailable = |reason: &str| {
-        gate.shared.metrics.refused("unready");
-        unavailable(reason)
-    };
-    if gate.stop.is_cancelled() {
-        return unavailable("going away");
+    // It is counted once it is a session. If the limit is reached meanwhile, it is closed then.
+    if !gate
+        .services
+        .subjects
+        .has_room(subject.as_deref(), arrival.client)
+    {
+        gate.services.metrics.refused("subject");
+        return crowded();
     }
-    let stop = match gate.readiness.serves() {
-        Ok(stop) => stop,
-        Err(reason) => return unavailable(&reason),
+    let waiting = match waiting(&gate, subject.is_some(), arrival.at) {
+        Ok(waiting) => waiting,
+        Err(refusal) => return refusal.into_response(),
+    };
+    let serves = gate.readiness.serves();
+    let Some(stop) = serves.ok().filter(|_| !gate.stop.is_cancelled()) else {
+        gate.services.metrics.refused("unready");
+        return unavailable();
     };
     let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
         return Refusal::NoUpgrade.into_response();
     };
+    if let Err(full) = arrival.take_place() {
+        return full.into_response();
+    }
     let numbers = match parameters.numbers {
         NumbersParameter::Native => Numbers::Native,
         NumbersParameter::String => Numbers::Strings,
@@ -153,20 +176,48 @@ async fn upgrade<H: Log>(
     }
     let sessions = gate.sessions.clone();
     sessions.spawn(async move {
-        let Some(socket) = websocket(on_upgrade).await else {
+        // In a box, as the session is: a connection keeps the space of the largest of its steps.
+        let Some(socket) = Box::pin(websocket(on_upgrade)).await else {
             return;
         };
         let caller = Caller {
             connection: arrival.number,
             peer: arrival.peer,
+            client: arrival.client,
             numbers,
             subject,
         };
-        let shared = Arc::clone(&gate.shared);
-        Box::pin(session::serve(socket, shared, caller, arrival.at, stop)).await;
+        let services = Arc::clone(&gate.services);
+        Box::pin(session::serve(socket, services, caller, waiting, stop)).await;
         drop(arrival);
     });
     response
+}
+
+/// All places for clients without a token are taken.
+#[derive(Debug)]
+struct NoPlace;
+
+impl IntoResponse for NoPlace {
+    fn into_response(self) -> Response {
+        let retry = [(header::RETRY_AFTER, "5")];
+        let words = "too many connections are without a token: send it in the header, or try again later\n";
+        (StatusCode::SERVICE_UNAVAILABLE, retry, words).into_response()
+    }
+}
+
+/// The place of a client that still has to send its token. Clients without tokens can take only these places, and none
+/// of the others.
+fn waiting<H: Log>(gate: &Gate<H>, is_known: bool, since: Instant) -> Result<Option<Waiting>, NoPlace> {
+    if is_known || gate.services.auth.is_none() {
+        return Ok(None);
+    }
+    let place = Arc::clone(&gate.waiting).try_acquire_owned();
+    let place = place.map_err(|_| {
+        gate.services.metrics.refused("unauthenticated");
+        NoPlace
+    })?;
+    Ok(Some(Waiting { since, place }))
 }
 
 /// The reason why a request is no websocket handshake (RFC 6455, section 4.2.1).
@@ -200,18 +251,18 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// The subject of a client as far as its handshake tells: `None` if it is still to be said, or need not be.
+/// The subject of a client by its handshake. `None` if the token comes later, or none is asked for.
 async fn subject<H: Log>(
     gate: &Gate<H>,
     token: Result<Option<Token>, NoBearer>,
 ) -> Result<Option<Arc<Subject>>, Response> {
-    let Some(auth) = &gate.shared.auth else {
+    let Some(auth) = &gate.services.auth else {
         return Ok(None);
     };
-    let metrics = &gate.shared.metrics;
+    let metrics = &gate.services.metrics;
     if !auth.is_ready() {
         metrics.refused("unready");
-        return Err(unavailable("there are no keys yet to verify tokens by"));
+        return Err(unavailable());
     }
     let words = match token {
         Ok(None) => return Ok(auth.anonymous()),
@@ -226,23 +277,11 @@ async fn subject<H: Log>(
     Err((StatusCode::UNAUTHORIZED, challenge, words).into_response())
 }
 
-/// There is an `Authorization` that is no bearer's.
-#[derive(Debug)]
-struct NoBearer;
-
-/// The token of `Authorization: Bearer` (RFC 6750, section 2.1), if there is such a header.
-fn bearer(headers: &HeaderMap) -> Result<Option<Token>, NoBearer> {
-    let mut values = headers.get_all(header::AUTHORIZATION).into_iter();
-    let value = match (values.next(), values.next()) {
-        (None, _) => return Ok(None),
-        (Some(value), None) => value.to_str().map_err(|_| NoBearer)?,
-        (Some(_), Some(_)) => return Err(NoBearer),
-    };
-    let (scheme, token) = value.split_once(' ').ok_or(NoBearer)?;
-    if !scheme.eq_ignore_ascii_case("Bearer") {
-        return Err(NoBearer);
-    }
-    Ok(Some(Token::new(token.trim())))
+/// The answer to a client whose subject has as many connections as it may have.
+fn crowded() -> Response {
+    let retry = [(header::RETRY_AFTER, "10")];
+    let help = "too many connections of this token's subject: close some, or try again later\n";
+    (StatusCode::TOO_MANY_REQUESTS, retry, help).into_response()
 }
 
 fn websocket_key(headers: &HeaderMap) -> Result<String, Refusal> {
@@ -267,10 +306,16 @@ fn websocket_key(headers: &HeaderMap) -> Result<String, Refusal> {
     let key = headers
         .get(header::SEC_WEBSOCKET_KEY)
         .and_then(|key| key.to_str().ok());
-    // 16 bytes in base64.
-    key.filter(|key| key.len() == 24)
+    key.filter(|key| is_16_bytes_in_base64(key))
         .map(str::to_owned)
         .ok_or(Refusal::Key)
+}
+
+/// 22 digits, of which the last has four spare bits that are zero, and the padding (RFC 4648, section 4).
+fn is_16_bytes_in_base64(text: &str) -> bool {
+    let is_digit = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'+' || byte == b'/';
+    let digits = text.strip_suffix("==").filter(|digits| digits.len() == 22);
+    digits.is_some_and(|digits| digits.bytes().all(is_digit) && digits.ends_with(['A', 'Q', 'g', 'w']))
 }
 
 fn offers_subprotocol(headers: &HeaderMap) -> bool {
@@ -281,26 +326,28 @@ fn offers_subprotocol(headers: &HeaderMap) -> bool {
         .any(|o| o.trim() == SUBPROTOCOL)
 }
 
-/// Routes for clients that come before there is anything to serve: each is told when to come again, and why.
-pub fn unready(readiness: Readiness, metrics: Arc<Metrics>) -> Router {
-    Router::new().fallback(async move || {
+/// Routes for clients that come before there is anything to serve: each is told to come again, but for the script.
+pub fn unready(metrics: Arc<Metrics>) -> Router {
+    script().fallback(async move || {
         metrics.refused("unready");
-        unavailable(&readiness.get().err().unwrap_or_default())
+        unavailable()
     })
 }
 
-fn unavailable(reason: &str) -> Response {
+/// The reason is for operators: it names hosts, roles and paths. `/health/ready` and the log have it.
+fn unavailable() -> Response {
     let retry = [(header::RETRY_AFTER, "1")];
     (
         StatusCode::SERVICE_UNAVAILABLE,
         retry,
-        format!("not ready: {reason}\n"),
+        "not ready: try again later\n",
     )
         .into_response()
 }
 
-/// The websocket on the TCP stream itself: the HTTP library's layers are gone from under it.
-async fn websocket(on_upgrade: OnUpgrade) -> Option<WebSocketStream<Socket>> {
+/// The websocket on the connection itself, without the HTTP library's layers; in a box, since it is large and handed on
+/// several times.
+async fn websocket(on_upgrade: OnUpgrade) -> Option<Box<WebSocketStream<Socket>>> {
     let upgraded = match on_upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
@@ -308,7 +355,7 @@ async fn websocket(on_upgrade: OnUpgrade) -> Option<WebSocketStream<Socket>> {
             return None;
         }
     };
-    let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<TcpStream>>() else {
+    let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<Line>>() else {
         tracing::error!("an upgraded connection is not the socket that was accepted");
         return None;
     };
@@ -319,6 +366,7 @@ async fn websocket(on_upgrade: OnUpgrade) -> Option<WebSocketStream<Socket>> {
         .max_message_size(Some(session::MAX_CLIENT_MESSAGE_BYTES))
         .max_frame_size(Some(session::MAX_CLIENT_MESSAGE_BYTES));
     let early = read_buf.to_vec();
-    let socket = Socket::new(io.into_inner());
-    Some(WebSocketStream::from_partially_read(socket, early, Role::Server, Some(config)).await)
+    let socket = Socket::new(io.into_inner().into_transport()?, &early);
+    let socket = WebSocketStream::from_partially_read(socket, early, Role::Server, Some(config));
+    Some(Box::new(socket.await))
 }

@@ -24,9 +24,10 @@ use crate::types::{Attnum, Kind, json};
 pub(super) struct Composites {
     catalog: Arc<Tables>,
     tables: HashMap<u32, Versions>,
-    /// The catalog's generation of types, if it was asked since bytes were received, and with what number of snapshots.
+    /// The catalog's generation of types, if it was asked since bytes were received, and the number of snapshots at
+    /// that time.
     generation: Option<(u64, u64)>,
-    /// The last table with neither.
+    /// The last table that has neither.
     plain: Option<Arc<Relation>>,
 }
 
@@ -36,16 +37,16 @@ struct Versions {
     described: Arc<Relation>,
     /// Oldest first; never empty.
     versions: Vec<Arc<Relation>>,
-    /// The generation of types that the newest version is of, at least; `None` if it was described who knows when.
+    /// The least generation of types that the newest version can have; `None` if it is not known when it was described.
     generation: Option<u64>,
-    /// The number of times that labels had been found to have changed when it was last asked for.
+    /// The number of changes of labels that had been found when the table was last asked for.
     types_changed: u64,
-    /// The version that rows of transactions that commit before this are to be read by: they may be older than the
-    /// newest version.
+    /// The version by which rows of transactions that commit before this position are read, since they may be older
+    /// than the newest version.
     uncertain: Option<(Lsn, Arc<Relation>)>,
 }
 
-/// The number of versions of a table that are remembered: those that rows on their way can be of.
+/// The most versions of a table that are remembered, for rows that are still on their way.
 const MAX_VERSIONS: usize = 8;
 
 impl Composites {
@@ -58,13 +59,13 @@ impl Composites {
         }
     }
 
-    /// Notes that bytes were received: types may have changed before they were sent.
+    /// Notes that bytes were received, since types may have changed before these were sent.
     pub(super) fn received(&mut self) {
         self.generation = None;
     }
 
-    /// True if the catalogs are to be asked before a row can be read: for each that may hold composites, and for one
-    /// with a label that is not known.
+    /// True if the catalogs have to be asked before a row can be read: if it may hold composites, or has an unknown
+    /// label.
     #[inline]
     pub(super) fn are_to_ask(&mut self, change: &RowChange<'_>) -> bool {
         let relation = change.relation;
@@ -94,8 +95,8 @@ impl Composites {
         plain.is_some_and(|plain| Arc::ptr_eq(plain, relation))
     }
 
-    /// The relation that a change is to be read by for which the catalogs are not to be asked. Its transaction commits
-    /// at `commit`.
+    /// The relation by which a change is read that needs no question to the catalogs. Its transaction commits at
+    /// `commit`.
     #[inline]
     pub(super) fn known<'a>(&'a self, change: &RowChange<'a>, commit: Lsn) -> &'a Arc<Relation> {
         if self.is_plain(change.relation) {
@@ -106,9 +107,9 @@ impl Composites {
         newest.unwrap_or(change.relation)
     }
 
-    /// The relation that the change is to be read by: its own, but with the composites and labels that fit it.
-    /// `snapshots` is how often the catalogs have come to show more: with a newer one they are asked again. Its transaction
-    /// commits at `commit`. What is learnt is noted in the log by `note`.
+    /// The relation by which a change is read: its own, but with the composites and labels that fit it. `snapshots` is
+    /// the number of catalog snapshots so far: after a newer one they are asked again. The transaction commits at
+    /// `commit`. New versions are noted in the log by `note`.
     pub(super) fn ask<'a>(
         &'a mut self,
         change: &RowChange<'a>,
@@ -137,7 +138,7 @@ impl Composites {
             if let Some(altered) = table.altered(&newest) {
                 table.uncertain = Some((self.catalog.types_since(&newest)?, Arc::new(altered)));
             }
-            table.learn(newest);
+            table.learn_version(newest);
             table.generation = Some(generation);
         }
         table.types_changed = types_changed;
@@ -157,8 +158,8 @@ impl Versions {
         }
     }
 
-    /// The relation with those columns uncertain whose names, of labels or attributes, stand for something else in the
-    /// newest version; `None` if there are none.
+    /// The relation with those columns marked as uncertain whose labels or attributes mean something else in the newest
+    /// version; `None` if there are none.
     fn altered(&self, newest: &Relation) -> Option<Relation> {
         let before = self.versions.last()?;
         let mut altered = newest.clone();
@@ -173,14 +174,15 @@ impl Versions {
         any.then_some(altered)
     }
 
-    /// The version that rows of a transaction that commits at `commit` are to be read by if it cannot be told under
-    /// which version they were written.
+    /// The version by which rows of a transaction that commits at `commit` are read if it is not certain under which
+    /// version they were written.
     fn uncertain(&self, commit: Lsn) -> Option<&Arc<Relation>> {
         let uncertain = self.uncertain.as_ref().filter(|(until, _)| commit < *until);
         uncertain.map(|(_, relation)| relation)
     }
 
-    /// The stream described the table again. It does so for many reasons: versions stay if it is as it was.
+    /// Handles another description of the table in the stream. There are many reasons for one, so the versions stay if
+    /// it is the same.
     fn describe(&mut self, relation: &Arc<Relation>, types_changed: u64) {
         let [before, now] = [&self.described, relation].map(|r| StreamRelation::from(r.as_ref()));
         let numbers = |relation: &Relation| -> Vec<Attnum> {
@@ -194,7 +196,7 @@ impl Versions {
         }
     }
 
-    fn learn(&mut self, newest: Arc<Relation>) {
+    fn learn_version(&mut self, newest: Arc<Relation>) {
         let newest = as_described(&newest, &self.described);
         tracing::debug!(table = %newest.table, "the table's composites and labels were described");
         self.versions.retain(|known| *known != newest);
@@ -217,8 +219,7 @@ impl Versions {
     }
 }
 
-/// The relation with the types that it has, and with what the rows' own description says of the log: that may be of
-/// another time than the types.
+/// The relation with these types, and with the log settings of the rows' own description, which may be of another time.
 fn as_described(types: &Relation, described: &Relation) -> Arc<Relation> {
     let mut relation = types.clone();
     relation.replica_identity = described.replica_identity;

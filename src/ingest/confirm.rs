@@ -1,5 +1,5 @@
-//! The thread that tells Postgres how far the journal has come. It waits neither for the socket nor for the disk, so
-//! the server hears from us in time whatever else happens.
+//! The thread that reports the journal's position to Postgres. It waits neither for the socket nor for the disk, so the
+//! server hears from us in time.
 
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
@@ -14,32 +14,32 @@ use crate::lsn::Lsn;
 use crate::postgres::{StatusSender, StatusUpdate};
 use crate::telemetry::Metrics;
 
-/// The times at which to confirm.
+/// The schedule of confirmations.
 pub(super) struct Pace {
-    /// At least so often.
+    /// The longest time between two updates.
     pub(super) interval: Duration,
-    /// Those who wait to take the slot over.
+    /// The standbys that wait to take the slot over.
     pub(super) standbys: Standbys,
-    /// True if commits wait for what is confirmed: then what is received or durable is told at once, and nothing is
-    /// held back for a standby.
+    /// True if commits wait for confirmations: then positions are reported at once, and nothing is held back for a
+    /// standby.
     pub(super) at_once: bool,
 }
 
-/// The interval at which the durable position is looked at.
+/// The interval at which the durable position is checked.
 const POLL: Duration = Duration::from_millis(5);
-/// The same while somebody waits for it.
+/// The same interval while commits wait.
 const POLL_AT_ONCE: Duration = Duration::from_millis(1);
-/// The precision with which it is known where the journal was a while ago.
+/// The number of samples that are kept per standby window.
 const STEPS: u32 = 100;
 /// The least time between two updates that only report progress.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The place where the journal was, back to a while ago.
+/// The durable positions of the last while.
 #[derive(Debug, Default)]
 struct Trail(VecDeque<(Instant, Lsn)>);
 
 impl Trail {
-    /// Notes where it is `now`, and returns where it was `window` before that, if that is known.
+    /// Adds the durable position at `now`, and returns the one `window` before that, if it is known.
     fn walk(&mut self, now: Instant, durable: Lsn, window: Duration) -> Option<Lsn> {
         let step = (window / STEPS).max(MIN_INTERVAL);
         if self
@@ -59,8 +59,8 @@ impl Trail {
 
 /// Confirms what is durable: when it moves, when the server asks, and at least every `interval`, until the connection
 /// ends. Nothing but the journal's durable position is ever confirmed, nothing that the server is not known to have
-/// written, and while a standby waits nothing that is younger
-/// than its window, unless the server asks: it would not shut down.
+/// written, and while a standby waits, nothing younger than its window, unless the server asks, since it would not shut
+/// down otherwise.
 ///
 /// Positions that were received are told as written at once: of a logical slot the server keeps only what was
 /// confirmed as flushed, so that it can all be received again, and commits under `synchronous_commit = remote_write`
@@ -86,7 +86,7 @@ pub(super) fn run(
     let mut last_sent: Option<Instant> = None;
     let mut trail = Trail::default();
     loop {
-        // Looked at first: what is asked for together with the end is still sent.
+        // Read first, so that an update which was asked for together with the end is still sent.
         let ended = progress.ended.load(Ordering::Acquire);
         let asked = progress.reply_requested.swap(false, Ordering::AcqRel);
         let shown = verifier.shown();
@@ -100,17 +100,17 @@ pub(super) fn run(
         let since = last_sent.map_or(interval, |at| at.elapsed());
         let written = progress.newest().min(shown).max(durable);
         let moved = (safe > confirmed || at_once && written > told_written) && since >= least;
-        // The server repeats its request for as long as what we confirm is not what it waits for.
+        // The server repeats its request until it gets the confirmation that it waits for.
         if asked || moved || ended || since >= interval {
             let update = StatusUpdate {
                 written,
                 flushed: safe,
                 applied: safe,
-                // The first answer says that the stream lives, also on a server on which nothing happens.
+                // The answer to the first update shows that the stream works, even on an idle server.
                 reply_requested: last_sent.is_none(),
             };
             if let Err(error) = sender.send(&update) {
-                // The reading thread finds the connection broken as well, and says so.
+                // The reading thread finds the connection broken too, and reports it.
                 tracing::debug!(%error, "a status update was not sent");
                 return;
             }

@@ -1,4 +1,4 @@
-//! From nothing to a stream: which server it is, whether its history is the journal's, where to begin.
+//! Starting a stream: identify the server, check that its history continues the journal's, choose where to begin.
 
 use std::time::{Duration, Instant};
 
@@ -18,21 +18,21 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         let (identity, _) = identify(&mut connection, &self.options.slot)?;
         let expected = self.journal.identity();
         self.received.find(&expected)?;
-        let is_made_anew = identity.succeeds(&expected);
-        if !identity.is_of(&expected) && !is_made_anew {
+        let is_recreated = identity.succeeds(&expected);
+        if !identity.is_of(&expected) && !is_recreated {
             return Err(Error::OtherServer {
                 found: identity.to_string(),
                 expected: expected.to_string(),
             });
         }
-        if is_made_anew {
-            self.check_made_anew(&mut connection, &identity)?;
+        if is_recreated {
+            self.check_recreated(&mut connection, &identity)?;
         }
         let mut acquired = self.acquire(&mut connection, &identity, stop)?;
-        // Whatever its position is: it is of another database.
-        acquired.made_anew |= is_made_anew;
+        // Its position means nothing here, since it belongs to another database.
+        acquired.is_recreated |= is_recreated;
         let confirmed = acquired.confirmed;
-        // It may have been long until the slot was free: the server may be another one's successor by now.
+        // The wait for the slot may have been long, and the server may have been promoted meanwhile.
         let (identity, written) = identify(&mut connection, &self.options.slot)?;
         self.settle(&mut connection, identity, written, acquired)?;
         if let Some(mark) = self.journal.epoch().number() {
@@ -69,8 +69,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         })
     }
 
-    /// The database was dropped, and another one has its name: whether a new history may begin with it now.
-    fn check_made_anew(&self, connection: &mut Connection, identity: &Identity) -> Result<(), Error> {
+    /// Checks that a new history may begin with a database that was dropped and created again.
+    fn check_recreated(&self, connection: &mut Connection, identity: &Identity) -> Result<(), Error> {
         let database = &identity.database;
         if !self.options.recreate_slot {
             return Err(Error::SlotGone(format!(
@@ -80,19 +80,19 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 self.journal.head()
             )));
         }
-        // A slot cannot pass what was written before its publication was made.
+        // A slot cannot get past changes that were written before its publication was created.
         let missing = connection.missing_publications(&self.options.publications)?;
         if let Some(publication) = missing.first() {
             return Err(Error::Slot(format!(
                 "the database {database} was dropped and created again, and has no publication {publication} yet: waiting for it"
             )));
         }
-        // What is known of types and collations is the old one's.
+        // Forget the types and collations of the old database.
         self.tables.forget_database();
         Ok(())
     }
 
-    /// Asks whether commits wait for what is confirmed here, and says so.
+    /// Asks whether commits wait for our confirmations, and logs it.
     fn find_out_who_waits(&mut self, connection: &mut Connection) -> Result<(), Error> {
         let by = connection.synchronous_by()?;
         let is = by.is_some();
@@ -114,7 +114,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         Ok(())
     }
 
-    /// The stream from where on nothing of it is held.
+    /// The command that starts the stream at the end of what is held.
     fn start(&self) -> StartReplication {
         let slot = self.options.slot.clone();
         let head = self.held();
@@ -133,7 +133,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         }
     }
 
-    /// True if transactions are to be asked for while they still run.
+    /// True if large transactions are to be streamed while they still run.
     fn streams(&self) -> bool {
         let is_over = || self.streaming_pause.is_over(Instant::now(), self.held());
         self.options.streaming && !self.receives_first && is_over()
@@ -150,10 +150,13 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         connection: &mut Connection,
         identity: Identity,
         written: Lsn,
-        Acquired { confirmed, made_anew }: Acquired,
+        Acquired {
+            confirmed,
+            is_recreated,
+        }: Acquired,
     ) -> Result<(), Error> {
         let head = self.held();
-        let seen = self.sighting.take().filter(|_| !made_anew);
+        let seen = self.sighting.take().filter(|_| !is_recreated);
         let vouched = seen
             .as_ref()
             .map(|seen| seen.continues(identity.timeline, written, confirmed));
@@ -183,7 +186,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             switches: connection.timeline_history(identity.timeline)?,
         };
         let continues = match vouched {
-            _ if made_anew => Err(Break::Recreated { head, confirmed }),
+            _ if is_recreated => Err(Break::Recreated { head, confirmed }),
             Some(false) => Err(Break::UnknownDelivery { head, confirmed }),
             _ => continuity::compare(ours, &theirs),
         };
@@ -199,7 +202,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
     }
 }
 
-/// The history that a replication connection leads to, and how far the server has written it.
+/// The identity of the history that a replication connection leads to, and the position up to which the server has
+/// written.
 ///
 /// # Errors
 /// The server refuses, or the connection breaks.
@@ -216,7 +220,7 @@ pub fn identify(connection: &mut Connection, slot: &SlotName) -> Result<(Identit
     Ok((identity, system.wal_position))
 }
 
-/// The longest interval at which the server wants to hear from us: a third of its `wal_sender_timeout`.
+/// The longest interval between status updates: a third of the server's `wal_sender_timeout`.
 fn status_interval(connection: &mut Connection) -> Result<Duration, postgres::Error> {
     const MOST: Duration = Duration::from_secs(10);
     let setting = "SELECT setting::int8 FROM pg_catalog.pg_settings WHERE name = 'wal_sender_timeout'";

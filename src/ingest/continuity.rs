@@ -1,8 +1,8 @@
-//! The check that the journal and the server are of one unbroken history. Pure.
+//! The check that the journal and the server share one unbroken history. Pure.
 //!
-//! Postgres does not say when they are not: a stream that is asked to start below the slot's confirmed position starts
-//! there without a word, and one that starts beyond the server's end skips what comes in between. So the positions are
-//! compared before every start.
+//! Postgres does not report it if they do not: a stream that is asked to start below the slot's confirmed position
+//! silently starts at that position, and one that starts beyond the server's end skips what comes between. So the
+//! positions are compared before every start.
 
 use std::fmt;
 
@@ -21,29 +21,29 @@ pub(super) struct Ours {
 /// The server's side.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Theirs {
-    /// The position that the slot was told is safe: nothing before it is ever sent again.
+    /// The position up to which the slot was confirmed: nothing before it is ever sent again.
     pub(super) confirmed: Lsn,
     /// The position up to which the server has written.
     pub(super) written: Lsn,
     /// The server's timeline.
     pub(super) timeline: u32,
-    /// The way in which that came about, oldest first.
+    /// The timeline's history, oldest switch first.
     pub(super) switches: Vec<TimelineSwitch>,
 }
 
 /// The reason why a history cannot be continued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Break {
-    /// The slot was confirmed further than we have: what lies between is lost to us.
+    /// The slot was confirmed beyond the journal's head: the changes between are lost.
     Gap { head: Lsn, confirmed: Lsn },
-    /// The server's history ends before ours: it was restored from a backup, or replaced by a copy that lacked what we
-    /// had seen.
+    /// The server's history ends before ours: it was restored from a backup, or replaced by a copy that lacks what we
+    /// have seen.
     Rewound { head: Lsn, end: Lsn },
     /// The server is on a timeline that did not branch off from ours.
     OtherTimeline { ours: u32, theirs: u32 },
     /// The slot takes the place of one that is gone.
     Recreated { head: Lsn, confirmed: Lsn },
-    /// Another walcast read the slot, and the server is another one since.
+    /// Another walcast read the slot, and the server has changed since.
     UnknownDelivery { head: Lsn, confirmed: Lsn },
 }
 
@@ -77,7 +77,7 @@ impl fmt::Display for Break {
     }
 }
 
-/// Compares the two; `Ok` if the journal's head is where the stream can go on.
+/// Compares both sides. `Ok` if the stream can continue at the journal's head.
 pub(super) fn compare(ours: Ours, theirs: &Theirs) -> Result<(), Break> {
     let head = ours.head;
     if ours.timeline != theirs.timeline {

@@ -1,12 +1,11 @@
-//! [`Drain`]: when to look whether the server shuts down and waits for us. Pure.
+//! [`Drain`]: decides when to check whether the server is shutting down and waits for us. Pure.
 //!
-//! A server that shuts down sends all that there is, and then asks for a status, again after each answer, until what is
-//! confirmed is what it sent (`WalSndDone` in its source). Where the journal cannot take that, or not sync it, it
-//! would wait for ever.
+//! A server that shuts down sends everything, and then asks for a status, again after each answer, until all of it is
+//! confirmed (`WalSndDone` in its source). If the journal cannot be written or synced, it would wait for ever.
 
 use std::time::{Duration, Instant};
 
-/// For how long the journal has not come to what the server sent.
+/// The time for which the journal has lagged behind what the server sent.
 #[derive(Debug, Default)]
 pub(super) struct Drain {
     since: Option<Instant>,
@@ -16,12 +15,13 @@ pub(super) struct Drain {
 const PATIENCE: Duration = Duration::from_secs(5);
 
 impl Drain {
-    /// The journal has come on, or the server.
+    /// Notes progress of the journal or of the server.
     pub(super) fn goes_on(&mut self) {
         self.since = None;
     }
 
-    /// Everything waits for the journal at `now`. Whether it has for so long that it is time to look why, once more.
+    /// Notes that everything waits for the journal at `now`. True if that has lasted so long that it is time to check
+    /// for a shutdown.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
         let since = *self.since.get_or_insert(now);
         let due = now.duration_since(since) >= PATIENCE;

@@ -1,4 +1,4 @@
-//! [`FailureTracker`]: what keeps the stream from going on, said once, and when it is over.
+//! [`FailureTracker`]: reports what keeps the stream from continuing once, and notices when it is over.
 //!
 //! A stream that has begun proves nothing: the server may fail at the very next change, again and again at the same
 //! one.
@@ -10,14 +10,14 @@ use crate::lsn::Lsn;
 use crate::postgres::SlotName;
 use crate::telemetry::chain;
 
-/// The failures that keep the stream from going on, or kept it until a moment ago.
+/// The failures that keep the stream from continuing, or did until a moment ago.
 #[derive(Debug, Default)]
 pub(super) struct FailureTracker {
-    /// The last words, with their cure; empty while all is well.
+    /// The last report with its cure; empty while all is well.
     said: String,
-    /// True if the server itself ended the last stream: perhaps at a change that it can never pass.
+    /// True if the server itself ended the last stream, perhaps at a change that it can never get past.
     at_a_change: bool,
-    /// The place where the journal was when the stream ended last, and how often it has ended there in the same words.
+    /// The journal's head when the stream last ended.
     head: Lsn,
     times: u32,
     /// The position that the connection at hand has to reach before it counts as good; `None` once it has.
@@ -29,19 +29,20 @@ struct Goal {
     began: Instant,
     /// The start of the stream.
     head: Lsn,
-    /// The position up to which the server had written when it was asked: what failed before is not beyond that.
+    /// The position up to which the server had written when it was asked. The change that failed before lies at or
+    /// before it.
     written: Lsn,
 }
 
-/// A server that has failed so often at the same change will fail again.
+/// The number of failures at the same change after which the server is expected to fail each time.
 const STUCK: u32 = 3;
-/// A stream that has held for so long is taken for a good one, though nothing came.
+/// The time after which a stream counts as working even though nothing came.
 const HELD: Duration = Duration::from_secs(10);
 /// The same after the server itself has ended one.
 const HELD_AFTER_AN_ERROR: Duration = Duration::from_secs(60);
 
 impl FailureTracker {
-    /// A stream begins at `head`; the server has written up to `written`.
+    /// Notes that a stream begins at `head`, and that the server has written up to `written`.
     pub(super) fn begins(&mut self, head: Lsn, written: Lsn) {
         self.goal = Some(Goal {
             began: Instant::now(),
@@ -50,12 +51,12 @@ impl FailureTracker {
         });
     }
 
-    /// True if the stream, which has come to `received` and the journal to `head`, is over them: said once.
+    /// True, once, if the stream has recovered: it has received up to `received`, and the journal's head is `head`.
     pub(super) fn is_over(&mut self, received: Lsn, head: Lsn) -> bool {
         let Some(goal) = &self.goal else { return false };
-        // Where nothing was wrong, the server's first word is enough. It may have much to read that is none of ours,
-        // other databases' for example, before it comes to where it had written to; clients are served exactly
-        // meanwhile.
+        // After a start without failures, the server's first message is enough. It may have to read much that does not
+        // concern us, such as other databases' changes, before it reaches what it had written; clients are served
+        // exactly meanwhile.
         let answered = self.said.is_empty() && received > Lsn::ZERO;
         let moved = head > goal.head && !self.at_a_change;
         let long = if self.at_a_change {
@@ -70,8 +71,8 @@ impl FailureTracker {
         over
     }
 
-    /// Notes why the stream could not begin or has ended, the journal at `head`. Returns the reason and its cure if
-    /// they were not said yet.
+    /// Notes the reason why the stream could not begin, or ended with the journal at `head`. Returns the reason and its
+    /// cure if they were not reported yet.
     pub(super) fn because<'a>(
         &mut self,
         error: &Error,
@@ -98,7 +99,7 @@ impl FailureTracker {
         stuck.then_some((reason, Some(Cure::unknown(slot))))
     }
 
-    /// True if the server has failed so often at the same change that it may never pass it.
+    /// True if the server has failed so often at the same change that it may never get past it.
     pub(super) fn is_stuck(&self) -> bool {
         self.times >= STUCK
     }
@@ -111,16 +112,16 @@ fn is_about_the_session(error: &Error) -> bool {
     matches!(error, Error::Postgres(e) if e.sqlstate().is_some_and(|code| classes.iter().any(|class| code.starts_with(class))))
 }
 
-/// The cure of an error of the server's: first the one that loses nothing.
+/// The cure of a server's error. The one that loses nothing comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Cure<'a> {
     what: &'static str,
-    /// The slot, if there may be changes that it cannot pass whatever is mended.
+    /// The slot, if it may be stuck at changes that nothing can mend.
     may_be_stuck: Option<&'a SlotName>,
 }
 
 impl<'a> Cure<'a> {
-    /// By the SQLSTATE, and the server's function where that leaves it open: its words are in its own language.
+    /// Chosen by the SQLSTATE, or by the server's function where that is ambiguous: the message may be in any language.
     fn of(error: &Error, has_begun: bool, slot: &'a SlotName) -> Option<Cure<'a>> {
         const PUBLICATION: &str = "create the publication, or leave it out of --publication";
         let without_loss = |what| Cure {
@@ -143,7 +144,7 @@ impl<'a> Cure<'a> {
             ));
         }
         Some(match error.sqlstate()? {
-            // Before it has begun that is the slot.
+            // Before the stream has begun, it is the slot that is missing.
             "42704" if has_begun => stuck(PUBLICATION),
             "0A000" if has_begun => {
                 stuck("give the table one column list in all publications, or name fewer by --publication")
@@ -166,7 +167,7 @@ impl<'a> Cure<'a> {
         })
     }
 
-    /// For an error that comes back and that nothing else is known of.
+    /// The cure of a recurring error of which nothing else is known.
     fn unknown(slot: &'a SlotName) -> Cure<'a> {
         Cure {
             what: "the server fails at the same change each time: its own log says more, and that is to be mended first",
@@ -226,7 +227,7 @@ mod tests {
         assert!(cure.contains("pg_replication_slot_advance('s'"), "{cure}");
         for _ in 0..3 {
             failures.begins(Lsn(10), Lsn(20));
-            // What lies before the change comes through each time, and notes a position.
+            // Changes before the failing one come through each time, and move the position.
             assert!(!failures.is_over(Lsn(15), Lsn(15)));
             assert_eq!(failures.because(&gone(), true, Lsn(10), &slot), None);
         }

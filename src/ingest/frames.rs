@@ -1,4 +1,4 @@
-//! [`take_frames`]: one connection's frames, one after another, for whoever takes their messages.
+//! [`take_frames`]: the loop over one connection's frames, whose messages go to a handler.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,14 +15,15 @@ use crate::lsn::Lsn;
 use crate::postgres::{Ahead, ConnInfo, Connection, Filled, Frame, Purpose, Receiver, ServerError};
 use crate::telemetry::Metrics;
 
-/// The time that one read waits for something to come, and in which a stop is noticed.
+/// The time that one read waits for data. A stop is noticed within it.
 const FILL_TIMEOUT: Duration = Duration::from_millis(50);
-/// The pause before it is asked again whether there is room for more.
+/// The pause before the handler is asked again for room.
 const ROOM_PAUSE: Duration = Duration::from_millis(20);
 
-/// The use that one connection's messages are put to: they are read into the journal, or kept as they came.
+/// The handler of one connection's messages, which reads them into the journal, or keeps them as they came.
 pub(super) trait FrameHandler {
-    /// Says, before each read, whether there is room for more. While there is none the server waits, and hears from us.
+    /// True if there is room for more; asked before each read. While there is none, the server waits, and is sent
+    /// status updates.
     ///
     /// # Errors
     /// The stream is to end.
@@ -37,20 +38,20 @@ pub(super) trait FrameHandler {
     /// It cannot be taken.
     fn take(&mut self, data: Data<'_>, stop: &CancellationToken) -> Result<(), Error>;
 
-    /// Says whether a transaction, or a block of one, is not yet complete: then the server's position says nothing of
-    /// what came whole.
+    /// True while a transaction, or a block of one, is incomplete, so that the server's position says nothing about
+    /// complete ones.
     fn is_open(&self) -> bool;
 
     /// The newest position that was passed without a transaction.
     fn passed(&mut self) -> &mut Passed;
 
-    /// Notes, unless a transaction is open, that the stream has come to that position without one.
+    /// Notes that the stream has reached a position without a transaction, unless one is open.
     ///
     /// # Errors
     /// It cannot be noted.
     fn note_position(&mut self, lsn: Lsn, stop: &CancellationToken) -> Result<(), Error>;
 
-    /// Makes visible what was taken, and returns the position up to which that is.
+    /// Makes what was taken visible, and returns the position up to which everything is.
     ///
     /// # Errors
     /// It cannot be written.
@@ -59,7 +60,7 @@ pub(super) trait FrameHandler {
     /// The position up to which everything taken survives a crash.
     fn durable(&self) -> Lsn;
 
-    /// Notes that everything that was received is flushed, up to the newest position that came.
+    /// Notes that everything received, up to the newest position, was flushed.
     ///
     /// # Errors
     /// The stream is to end.
@@ -75,11 +76,11 @@ pub(super) struct Data<'a> {
     pub(super) sent_at: Timestamp,
     /// The position at which it ends, as its frame says.
     pub(super) wal_end: Lsn,
-    /// The bytes that have come behind it.
+    /// The bytes that were received after it.
     pub(super) ahead: Ahead<'a>,
 }
 
-/// The parts of walcast that follow how far the stream has come, whatever it is used for.
+/// The parts of walcast that follow the stream's progress.
 #[derive(Clone, Copy)]
 pub(super) struct StreamContext<'a> {
     pub(super) progress: &'a Progress,
@@ -91,7 +92,7 @@ pub(super) struct StreamContext<'a> {
 /// Takes one connection's frames until `stop`, or until the stream ends.
 ///
 /// # Errors
-/// The connection breaks, the server ends the stream or says what cannot be, or the handler cannot go on.
+/// The connection breaks, the server ends the stream or sends something invalid, or the handler fails.
 pub(super) fn take_frames(
     receiver: &mut Receiver,
     handler: &mut impl FrameHandler,
@@ -104,7 +105,7 @@ pub(super) fn take_frames(
         metrics,
         conninfo,
     } = context;
-    // The time that the server has waited for us, perhaps to shut down.
+    // Tracks how long the server has waited for us, perhaps to shut down.
     let mut drain = Drain::default();
     while !stop.is_cancelled() {
         if !handler.has_room()? {
@@ -155,7 +156,7 @@ pub(super) fn take_frames(
                 Frame::Notice(notice) if is_passing_over(&notice) => {
                     return Err(Error::PassedOver(notice));
                 }
-                Frame::Notice(notice) => tracing::warn!(%notice, "the server says"),
+                Frame::Notice(notice) => tracing::warn!(%notice, "notice from the server"),
                 Frame::End => return Err(Error::ServerShutdown),
             }
         }
@@ -175,14 +176,14 @@ pub(super) fn take_frames(
     Ok(())
 }
 
-/// Tells the warning that the server leaves out a publication which is not there, so that changes are missing from
-/// here on (before version 18 it failed). It goes by the code, since the words are in the server's language.
+/// True for the warning that the server skips a missing publication, so that changes are missing from here on (before
+/// version 18 it failed). Recognized by its code, since the message is in the server's language.
 fn is_passing_over(notice: &ServerError) -> bool {
     (notice.severity.as_str(), notice.code.as_str()) == ("WARNING", "55000")
 }
 
-/// Gives up the stream of a server that shuts down and has waited for the journal for long enough. That it shuts down
-/// shows when somebody connects.
+/// Gives up the stream of a server that is shutting down and has waited for the journal for long enough. A connection
+/// attempt shows that it shuts down.
 ///
 /// # Errors
 /// It shuts down.

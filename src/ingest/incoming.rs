@@ -1,4 +1,4 @@
-//! [`Incoming`]: what one connection keeps between its messages.
+//! [`Incoming`]: the state of one connection between its messages.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,10 +20,10 @@ use crate::telemetry::{Metrics, TableCounters};
 /// The least time between two positions that are noted in the journal only because the server passed them.
 const POSITION_INTERVAL: Duration = Duration::from_millis(100);
 
-/// A connection's messages on their way into the journal.
+/// The state of a connection's messages on their way into the journal.
 pub(super) struct Incoming {
     pub(super) streams: Streams,
-    pub(super) spools: InProgressTransactions,
+    pub(super) in_progress: InProgressTransactions,
     pub(super) assembler: Assembler,
     pub(super) counts: Counts,
     pub(super) composites: Composites,
@@ -38,8 +38,8 @@ pub(super) struct Incoming {
 }
 
 impl Incoming {
-    /// A new connection, to a server whose transactions up to `head` are in the journal.
-    /// `is_utf8`: so is the database.
+    /// The state of a new connection to a server whose transactions up to `head` are in the journal. `is_utf8` is true
+    /// if the database's encoding is UTF-8.
     pub(super) fn new(
         options: &Options,
         is_utf8: bool,
@@ -49,7 +49,7 @@ impl Incoming {
     ) -> Incoming {
         Incoming {
             streams: Streams::default(),
-            spools: InProgressTransactions::new(options.spool_dir.clone()),
+            in_progress: InProgressTransactions::new(options.spool_dir.clone()),
             assembler: Assembler::new(head)
                 .with_messages(&options.messages, is_utf8)
                 .with_tags_by_row(options.plugin == Plugin::Wal2json),
@@ -64,8 +64,8 @@ impl Incoming {
         }
     }
 
-    /// True if a transaction, or a block of one, is not yet complete. Transactions between their blocks do not count:
-    /// they commit later than any position that is passed meanwhile, and are sent again as a whole.
+    /// True if a transaction, or a block of one, is not yet complete. Streamed transactions between their blocks do not
+    /// count: they commit after any position that is passed meanwhile, and are sent again as a whole.
     pub(super) fn is_open(&self) -> bool {
         self.assembler.is_open() || self.streams.is_open()
     }
@@ -85,8 +85,8 @@ impl Passed {
         self.urgent |= urgent;
     }
 
-    /// The position, if the server is known to have written so far, and if it is time to note it in the journal: at
-    /// once if the server waits for it to be confirmed.
+    /// The position, if the server is known to have written up to it and it is time to note it in the journal, which is
+    /// at once if the server waits for its confirmation.
     pub(super) fn due(&mut self, shown: Lsn) -> Option<Lsn> {
         let recently = self.noted.is_some_and(|at| at.elapsed() < POSITION_INTERVAL);
         if self.lsn.is_none_or(|lsn| lsn > shown) || (recently && !self.urgent) {
@@ -98,7 +98,7 @@ impl Passed {
     }
 }
 
-/// Counts changes by table, looking a table up only when it changes.
+/// Counts changes by table, with one look-up per run of changes to the same table.
 pub(super) struct Counts {
     metrics: Arc<Metrics>,
     by_oid: HashMap<u32, (Arc<Relation>, TableCounters)>,
@@ -114,7 +114,7 @@ impl Counts {
         }
     }
 
-    /// Counts a change. Whether it is of another relation than the one before.
+    /// Counts a change. True if its relation differs from that of the change before.
     pub(super) fn count(&mut self, change: &RowChange<'_>) -> bool {
         let same = self
             .last

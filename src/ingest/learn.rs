@@ -1,5 +1,4 @@
-//! Descriptions of tables, completed with what only the catalogs know, and noted in the log before the rows that they
-//! are of.
+//! Descriptions of tables, which are completed from the catalogs, and noted in the log before their rows.
 
 use std::sync::Arc;
 
@@ -18,7 +17,7 @@ const MAX_ASKED: usize = 512;
 
 impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// Asks the catalogs for the rest of a table's description.
-    pub(super) fn learn(
+    pub(super) fn learn_relation(
         &mut self,
         incoming: &mut Incoming,
         described: &StreamRelation,
@@ -34,8 +33,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         self.until_visible(visible, assembler.open_xid(), stop)?;
         let is_answered = |oid, visible: &Visible| self.tables.is_answered(oid, visible.renewed());
         if !is_answered(described.oid, visible) {
-            // Those that will be described are asked for together with this one. What is answered now is as good for
-            // them as if it was asked then, unless their transactions cannot be seen yet: these ask again.
+            // Tables that are described soon are asked for together with this one. The answers hold for them too,
+            // unless their transactions are not visible yet: then they are asked for again.
             let mut oids = upcoming.described(MAX_ASKED, |oid| oid == described.oid);
             if !oids.is_empty() {
                 oids.push(described.oid);
@@ -48,19 +47,19 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         let relation = self.note_learnt(learnt, stop)?;
         tracing::debug!(table = %relation.table, "a table was described");
         unsettled.note(&relation, &self.tables);
-        assembler.learn(relation)?;
-        // What was learned of all partitions is older than what is described of this one.
+        assembler.learn_relation(relation)?;
+        // What was learned of all partitions is older than this description.
         if let Some(root) = assembler.outdated_root(described.oid).cloned() {
             let learnt = self.tables.describe_root(&root, at)?;
             let relation = self.note_learnt(learnt, stop)?;
             unsettled.note(&relation, &self.tables);
-            assembler.learn(relation)?;
+            assembler.learn_relation(relation)?;
         }
         Ok(())
     }
 
-    /// Asks once more for tables of which it could not be told which columns their rows had: those of the transaction
-    /// that begins surely have the columns that the catalogs had before it, unless the stream says otherwise.
+    /// Asks again for tables of whose rows the columns were uncertain: rows of the transaction that begins have the
+    /// columns that the catalogs showed before it, unless the stream says otherwise.
     pub(super) fn ask_unsettled(
         &mut self,
         incoming: &mut Incoming,
@@ -88,13 +87,13 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 .describe_again(&described, (commit, visible.renewed()))?;
             let relation = self.note_learnt(learnt, stop)?;
             unsettled.note(&relation, &self.tables);
-            assembler.learn(relation)?;
+            assembler.learn_relation(relation)?;
         }
         Ok(())
     }
 
-    /// Notes in the log what was learnt of a table, and only then has others know of it. Returns the relation that its
-    /// rows are to be read by.
+    /// Notes in the log what was learnt of a table, and only then publishes it to others. Returns the relation by which
+    /// its rows are read.
     pub(super) fn note_learnt(
         &mut self,
         learnt: Learnt,
@@ -106,7 +105,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         Ok(self.tables.remember(learnt))
     }
 
-    /// Notes in the log what others than ingest have found of the tables, and writes it if there is space.
+    /// Notes in the log what maintenance and sessions have found of the tables, and writes it if there is space.
     ///
     /// # Errors
     /// The log has failed.
@@ -115,7 +114,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         Ok(unless_full(self.writer.flush())?)
     }
 
-    /// The same, to be written with what else was gathered.
+    /// Notes it in the log, to be written together with other records.
     pub(super) fn gather_found(&mut self) -> Result<(), Error> {
         let found = self.tables.found();
         for record in &found {
@@ -135,7 +134,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
     }
 }
 
-/// The log keeps what it has no space for, and writes it with what comes next.
+/// Ignores a full disk: the log keeps the records, and writes them with the next ones.
 fn unless_full(noted: Result<(), log::Error>) -> Result<(), log::Error> {
     match noted {
         Err(log::Error::Full(_)) => Ok(()),

@@ -1,7 +1,7 @@
-//! Ingest: from the replication stream into the journal, and back to Postgres what the journal holds.
+//! Ingest: from the replication stream into the journal, and confirmations back to Postgres.
 //!
-//! It runs on a thread of its own, which reads, decodes and appends; a second one confirms. Whatever goes wrong with
-//! the connection, it starts again at the journal's head, for ever. Only a journal that failed ends it.
+//! It runs on a thread of its own, which reads, decodes and appends; a second one confirms. Whenever the connection
+//! fails, it starts again at the journal's head. Only a failed journal ends it.
 
 mod composites;
 mod confirm;
@@ -57,24 +57,25 @@ pub struct Options {
     pub slot: SlotName,
     /// The output plugin of the slot.
     pub plugin: Plugin,
-    /// True if to make the slot if there never was one.
+    /// True to create the slot if there never was one.
     pub create_slot: bool,
-    /// True if to create it again, under a new epoch, if it is lost or gone.
+    /// True to create it again, under a new epoch, if it is lost or gone.
     pub recreate_slot: bool,
-    /// The slot is given up rather than have the server keep more WAL for it, in bytes.
+    /// The most WAL, in bytes, that the server may keep for the slot. Beyond it the slot is given up.
     pub max_slot_lag: Option<u64>,
-    /// The time for which confirmations are held back while a standby waits for the slot, so that it gets again what
-    /// its clients may lack.
+    /// The time for which confirmations are held back while a standby waits for the slot, so that it gets the changes
+    /// again that its clients may lack.
     pub standby_window: Duration,
     /// The publications.
     pub publications: Vec<Publication>,
     /// The directory in which transactions that still run are kept.
     pub spool_dir: PathBuf,
-    /// The directory in which the server's messages are kept while nobody can read it yet.
+    /// The directory in which the server's messages are kept while they cannot be decoded yet.
     pub received_dir: PathBuf,
-    /// True if large transactions are sent while they still run.
+    /// True if large transactions are streamed while they still run.
     pub streaming: bool,
-    /// The amount that is kept of transactions that still run. Beyond it they are left to the server for a while.
+    /// The most that is kept of transactions that still run, in bytes. Beyond it they are left to the server for a
+    /// while.
     pub max_spool_bytes: u64,
     /// The prefixes of logical messages that can be subscribed to.
     pub messages: Vec<String>,
@@ -100,13 +101,13 @@ pub enum Error {
     /// Messages out of order.
     #[error("the stream is out of order")]
     Order(#[from] decode::assemble::Error),
-    /// The journal does not take what came.
+    /// The journal could not be written.
     #[error(transparent)]
     Journal(#[from] log::Error),
     /// Transactions that still run cannot be kept, or what is kept of them cannot be read.
     #[error("cannot keep transactions that still run")]
     Spool(#[source] log::Error),
-    /// There is no space for the journal as long as transactions that still run take some.
+    /// The journal has no space, and transactions that still run take some.
     #[error("transactions that still run leave no space for the journal")]
     SpaceTaken(#[source] log::Error),
     /// Transactions that still run are larger than is allowed.
@@ -121,7 +122,7 @@ pub enum Error {
         /// Its end.
         end: Lsn,
     },
-    /// The transaction that was to be read after its commit is past: others can come while they run again.
+    /// The transaction that had to be read after its commit is done, so streaming can begin again.
     #[error("large transactions can be streamed again")]
     Streamable,
     /// The slot is not there, or not usable.
@@ -130,7 +131,7 @@ pub enum Error {
     /// The slot that was read is lost or gone: changes may be lost.
     #[error("{0}")]
     SlotGone(String),
-    /// The server passed over changes because a publication is not there.
+    /// The server left out changes because a publication does not exist.
     #[error("{0}")]
     PassedOver(Box<ServerError>),
     /// The slot is to be looked at.
@@ -139,14 +140,14 @@ pub enum Error {
     /// walcast stops.
     #[error("walcast is stopping")]
     Stopped,
-    /// The server is another one than the journal is of.
+    /// The server is not the one that the journal belongs to.
     #[error(
         "the server is {found}, the journal is of {expected}: connect to that one, or use another --data-dir"
     )]
     OtherServer {
-        /// The server that the connection leads to.
+        /// The identity of the server.
         found: String,
-        /// The contents of the journal.
+        /// The identity of the journal.
         expected: String,
     },
     /// walcast stops while it waits for a transaction that the database does not show yet.
@@ -155,7 +156,7 @@ pub enum Error {
     /// A transaction is not visible yet, perhaps because it waits for us to confirm it.
     #[error("the transaction {0} is not visible yet: receiving and confirming first what is read once it is")]
     Unconfirmed(u32),
-    /// A transaction cannot end where its message says.
+    /// A transaction cannot end where its message says that it does.
     #[error(
         "a transaction whose commit record is at {start} cannot end at {end}, in a frame that ends at {wal_end}: it was \
          garbled on its way"
@@ -165,10 +166,10 @@ pub enum Error {
         start: Lsn,
         /// The end that is claimed.
         end: Lsn,
-        /// The position that the frame says.
+        /// The position in the frame.
         wal_end: Lsn,
     },
-    /// The server said that it has come to a position which it has not written yet.
+    /// The server named a position that it has not written yet.
     #[error(
         "a message names the position {claimed}, but the server has written only up to {written}: it was garbled on its \
          way, or the hosts of --database-url are servers with different histories"
@@ -176,7 +177,7 @@ pub enum Error {
     Unwritten {
         /// The position.
         claimed: Lsn,
-        /// The position up to which the server had written when it was asked afterwards.
+        /// The position up to which the server had really written.
         written: Lsn,
     },
     /// The received log cannot be read back.
@@ -185,13 +186,13 @@ pub enum Error {
     /// The received log cannot be read back.
     #[error("what was received cannot be read back")]
     Malformed(#[from] log::Malformed),
-    /// A table has another name than the stream calls it by, or its partitions log more than is known.
+    /// A table has another name than in the stream, or its partitions log other columns than was known.
     #[error("a table was renamed, or its partitions changed, without a word in the stream")]
     Renamed,
     /// The server shuts down.
     #[error("the server is shutting down")]
     ServerShutdown,
-    /// The server shuts down, and would wait for what the journal cannot take or sync.
+    /// The server shuts down, and would wait for a journal that cannot be written or synced.
     #[error(
         "the server is shutting down, and the disk of --data-dir has been full, or not synced, for seconds: letting \
          the server go"
@@ -210,7 +211,7 @@ impl Error {
         }
     }
 
-    /// Tells errors of a system that has run out of file descriptors.
+    /// True if the system has run out of file descriptors.
     fn is_exhaustion(&self) -> bool {
         match self {
             Error::Postgres(error) => error.is_exhaustion(),
@@ -218,12 +219,12 @@ impl Error {
         }
     }
 
-    /// True if somebody else was faster to take the slot.
+    /// True if another process was faster to take the slot.
     fn is_taken(&self) -> bool {
         matches!(self, Error::Postgres(error) if error.sqlstate() == Some("55006"))
     }
 
-    /// True if the server itself ended the stream: perhaps at a change that it can never pass.
+    /// True if the server itself ended the stream, perhaps at a change that it can never get past.
     fn is_of_the_server(&self) -> bool {
         match self {
             Error::Postgres(error) => error.sqlstate().is_some(),
@@ -245,7 +246,7 @@ impl Error {
         )
     }
 
-    /// True if it does not come again if transactions are sent after their commit only.
+    /// True for errors that do not occur if transactions are sent only after their commit.
     fn is_of_spools(&self) -> bool {
         matches!(
             self,
@@ -261,11 +262,11 @@ struct Started {
     status_interval: Duration,
     /// True if the database's encoding is UTF8.
     is_utf8: bool,
-    /// Up to where the slot is confirmed.
+    /// The position up to which the slot is confirmed.
     confirmed: Lsn,
-    /// Up to where the server had written.
+    /// The position up to which the server had written.
     written: Lsn,
-    /// True if it is received and confirmed before it is read.
+    /// True if the stream is received and confirmed before it is decoded.
     receives_first: bool,
 }
 
@@ -273,7 +274,7 @@ struct Started {
 pub struct Ingest<W: LogWriter, H: Log> {
     options: Arc<Options>,
     slot_check: SlotCheckRequest,
-    /// Those who wait to take the slot over.
+    /// The standbys that wait to take the slot over.
     standbys: Standbys,
     writer: W,
     journal: H,
@@ -282,32 +283,32 @@ pub struct Ingest<W: LogWriter, H: Log> {
     tables: Arc<Tables>,
     metrics: Arc<Metrics>,
     readiness: Readiness,
-    /// True if wal2json is asked for exact numbers: until it refuses.
+    /// True until wal2json has refused the option for exact numbers.
     exact_numbers: bool,
-    /// The time in which transactions are not asked for while they still run.
+    /// The pause in which large transactions are read only after their commit.
     streaming_pause: StreamingPause,
-    /// True if something is kept of transactions that still run, or of one that is just read back.
+    /// True while something is kept of transactions in progress, or of one that is being read back.
     spooling: bool,
-    /// The messages that the server sent and that could not be read yet.
+    /// The messages that were received and cannot be decoded yet.
     received: Received,
-    /// True if the stream is received and confirmed before it is read.
+    /// True if the stream is received and confirmed before it is decoded.
     receives_first: bool,
-    /// True if the server's setting names us among the synchronous standbys.
+    /// True if `synchronous_standby_names` includes us.
     is_synchronous: bool,
     failures: FailureTracker,
     /// The last server process of ours that read the slot.
     own_pid: u32,
-    /// Others who read it.
+    /// The last other reader of the slot.
     sighting: Option<Sighting>,
-    /// The names of the tables in the history that these go on with.
+    /// The names of the tables in that reader's history.
     sighted_names: Option<(Epoch, TableHistory)>,
 }
 
-/// The first pause after a failure; each further one doubles it, unless the stream got on in between.
+/// The first pause after a failure. Each further one doubles it, unless the stream made progress in between.
 const MIN_BACKOFF: Duration = Duration::from_millis(100);
 /// The longest pause between two tries.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
-/// A connection that held for so long was a good one.
+/// The time after which a connection counts as good.
 const GOOD_CONNECTION: Duration = Duration::from_secs(10);
 /// The time that the journal gets to sync when walcast stops.
 const FINAL_SYNC: Duration = Duration::from_secs(10);
@@ -315,7 +316,7 @@ const FINAL_SYNC: Duration = Duration::from_secs(10);
 const FINISH: Duration = Duration::from_secs(2);
 
 impl<W: LogWriter, H: Log> Ingest<W, H> {
-    /// An ingest into `writer`'s journal.
+    /// An ingest loop that writes to `writer`'s journal.
     pub fn new(
         options: Arc<Options>,
         writer: W,
@@ -348,17 +349,17 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         }
     }
 
-    /// The way to have it look at its slot.
+    /// The handle that makes it check its slot.
     pub fn slot_check(&self) -> SlotCheckRequest {
         self.slot_check.clone()
     }
 
-    /// The place where it is noted whether others wait to take the slot over.
+    /// The standbys that wait to take the slot over.
     pub fn standbys(&self) -> Standbys {
         self.standbys.clone()
     }
 
-    /// Reads until `stop`, then syncs, confirms and says goodbye.
+    /// Reads until `stop`, then syncs, confirms and ends the stream.
     ///
     /// # Errors
     /// The journal failed, or the slot is gone and not to be created again.
@@ -406,7 +407,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 backoff = MIN_BACKOFF;
             }
             failed_at = head;
-            // Once per change of state, not once per try.
+            // Logged once per change of state, not once per attempt.
             let said = self.failures.because(&error, has_begun, head, slot);
             self.metrics
                 .replication_stuck
@@ -421,7 +422,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 ));
             }
             pause(backoff.mul_f64(0.5 + fastrand::f64() / 2.0), stop);
-            // The attempt to connect has waited for a descriptor already.
+            // The attempt to connect has already waited for a file descriptor.
             let most = if error.is_exhaustion() {
                 MIN_BACKOFF
             } else {
@@ -435,8 +436,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         Ok(())
     }
 
-    /// Notes that there is no room for transactions that still run. What was kept of them is gone by now, and its space
-    /// free: the server has them all, and keeps them on its own disk while it is not asked for them.
+    /// Notes that there is no room for transactions in progress. Their files are gone by now, and the server, which has
+    /// all of them, keeps them on its own disk.
     fn leave_to_the_server(&mut self, error: &Error) {
         self.streaming_pause.for_a_while(Instant::now());
         self.metrics.spool_overflows.inc();
@@ -448,8 +449,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         );
     }
 
-    /// Has a transaction sent again, now that it has committed, up to its `end`: as a whole, without what was rolled
-    /// back.
+    /// Has a committed transaction sent again, up to its `end`, as a whole and without what was rolled back.
     fn read_again(&mut self, xid: u32, end: Lsn) {
         self.streaming_pause.past(end, Instant::now());
         self.metrics.transactions_reread.inc();
@@ -460,8 +460,8 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         );
     }
 
-    /// Counts what was asked meanwhile, and says that changes flow, once the stream has come past what may have broken
-    /// it. `received` is how far it has come.
+    /// Updates the metrics, and logs that changes flow again once the stream has passed the change that may have broken
+    /// it. `received` is the position up to which it has come.
     fn note_progress(&mut self, received: Lsn) {
         self.metrics
             .catalog_questions
@@ -478,7 +478,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
     }
 }
 
-/// Waits, but not beyond `stop`.
+/// Waits, or returns early at `stop`.
 fn pause(time: Duration, stop: &CancellationToken) {
     let until = Instant::now() + time;
     while !stop.is_cancelled() && Instant::now() < until {

@@ -1,15 +1,15 @@
-//! [`OversizeTrimmer`]: rows that are too large are cut down before they reach the journal. Pure.
+//! [`OversizeTrimmer`]: trims rows that are too large before they reach the journal. Pure.
 //!
-//! Large values go, those of the key apart. What stays says which row it is, and decides predicates that read only
-//! small columns. A value that went is given as [`Value::Unchanged`], which is what it is: not null, and not known. It
-//! goes from both versions of the row, so that none is taken for the other's.
+//! Large values are removed, except those of the key. What stays identifies the row, and decides predicates that read
+//! only small columns. A removed value becomes [`Value::Unchanged`], which fits: it is not null, and not known. It is
+//! removed from both versions of the row, so that neither is taken for the other.
 
 use crate::event::{OldTuple, Op, Relation, Tuple, Value, encode_values};
 
-/// Values up to this many bytes stay: what is left of the widest row is not much.
+/// Values up to this many bytes stay, which is not much even in the widest row.
 const SMALL: usize = 1024;
 
-/// Cuts down rows of more than so many bytes.
+/// Trims rows of more than a number of bytes.
 #[derive(Debug)]
 pub(super) struct OversizeTrimmer {
     max_bytes: usize,
@@ -27,7 +27,7 @@ impl OversizeTrimmer {
         }
     }
 
-    /// The part that stays of a change of a row that is too large; `None` if it is not.
+    /// The trimmed change, if its row is too large; `None` otherwise.
     #[inline]
     pub(super) fn cut<'a>(&'a mut self, relation: &Relation, op: &Op<'a>) -> Option<Op<'a>> {
         let (old, new) = match op {

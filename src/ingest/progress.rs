@@ -1,16 +1,16 @@
-//! [`Progress`]: how far a stream has come.
+//! [`Progress`] of a stream.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::lsn::Lsn;
 
-/// The state that the thread that reads and the one that confirms share for the time of one connection.
+/// The state that the reading and the confirming thread share during one connection.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     received: AtomicU64,
     pub(super) reply_requested: AtomicBool,
     pub(super) ended: AtomicBool,
-    /// Up to where the slot was confirmed when the stream began.
+    /// The position up to which the slot was confirmed when the stream began.
     pub(super) start: Lsn,
 }
 
@@ -31,7 +31,7 @@ impl Progress {
         Lsn(self.received.load(Ordering::Relaxed))
     }
 
-    /// The server waits for an update.
+    /// Notes that the server waits for an update.
     pub(super) fn request_reply(&self) {
         self.reply_requested.store(true, Ordering::Release);
     }

@@ -1,4 +1,4 @@
-//! [`Received`]: what the server sent, kept as it came until it has been read.
+//! [`Received`]: the server's messages, kept as they came until they can be decoded.
 //!
 //! To read a change, the catalogs have to be asked about its table, and they answer only once they show what the
 //! change's transaction did. While that transaction waits for a synchronous standby nobody sees it. If walcast itself
@@ -22,7 +22,7 @@
 //! It is used while the server's setting names us, when a transaction has stayed invisible for longer than
 //! [`MAX_INVISIBLE`](super::visible::MAX_INVISIBLE) (whatever it waits for), and until the log has been read.
 //! Transactions are not streamed meanwhile: the log holds them whole, in the order of their commits, each with the
-//! descriptions of its tables, so that it can be read from any of them on.
+//! descriptions by which its rows are read, so that it can be read from any of them on.
 //!
 //! The log is a journal like the other one, in a directory of its own, with the server's messages in the place of rows:
 //! what that says of syncs, torn ends and damage holds here too.
@@ -46,9 +46,9 @@ use crate::lsn::{Epoch, Lsn};
 pub(super) struct Received {
     dir: PathBuf,
     log: Option<ReceivedLog>,
-    /// True if the log cannot be read: what it holds is lost.
+    /// True if the log cannot be read, so that its contents are lost.
     is_unreadable: bool,
-    /// Until when it is used although the server's setting does not name us.
+    /// The time until which it is used although `synchronous_standby_names` does not include us.
     until: Option<Instant>,
 }
 
@@ -58,20 +58,20 @@ pub(super) struct ReceivedLog {
     journal: Journal,
 }
 
-/// The log is followed by a new file at this size: what has been read is removed file by file.
+/// The size at which a new file begins. What has been read is removed file by file.
 const FILE_BYTES: u64 = 16 << 20;
-/// The amount of it that is kept in memory for the one who reads it.
+/// The amount that is kept in memory for the reader.
 const WINDOW_BYTES: usize = 2 << 20;
-/// The time for which it is used after a transaction that could not be seen.
+/// The time for which it is used after a transaction that was not visible in time.
 const AFTER_INVISIBLE: Duration = Duration::from_secs(10 * 60);
-/// Everything that can be removed is.
+/// Removes everything that can be removed.
 const NOTHING_KEPT: Retention = Retention {
     max_bytes: Some(0),
     max_age: None,
 };
 
 impl Received {
-    /// The log in that directory, which is made when it is needed.
+    /// The log in a directory, which is created when it is needed.
     pub(super) fn new(dir: PathBuf) -> Received {
         Received {
             dir,
@@ -81,7 +81,7 @@ impl Received {
         }
     }
 
-    /// Opens the log if there is one, so that it is known how far it goes.
+    /// Opens the log if there is one, to find its end.
     pub(super) fn find(&mut self, identity: &Identity) -> Result<(), log::Error> {
         if self.log.is_none() && self.dir.is_dir() {
             self.log = Some(open(&self.dir, identity)?);
@@ -101,24 +101,24 @@ impl Received {
         }
     }
 
-    /// The log's contents cannot be read, and never will be: the history is held only up to where the journal ends,
-    /// which is compared with the slot at the next connection. What was confirmed beyond is lost, and clients are
-    /// told.
+    /// Gives up the log, whose contents cannot be read: the history is held only up to the journal's end, which is
+    /// compared with the slot at the next connection. What was confirmed beyond is lost, and clients are told so.
     fn give_up(&mut self) {
         self.is_unreadable = true;
     }
 
-    /// A transaction could not be seen: what follows is to be received first, for a while.
+    /// Has the stream received first for a while, since a transaction was not visible in time.
     pub(super) fn use_for_a_while(&mut self) {
         self.until = Some(Instant::now() + AFTER_INVISIBLE);
     }
 
-    /// True if it is used for a while.
+    /// True during that time.
     pub(super) fn is_used_for_a_while(&self) -> bool {
         self.until.is_some_and(|until| Instant::now() < until)
     }
 
-    /// Has the log go on where the history does that this walcast holds: it is made, or begun again, if need be.
+    /// Makes the log continue at the end of the history that this walcast holds: it is created, or begun again, if
+    /// necessary.
     fn begin(&mut self, identity: &Identity, epoch: &Epoch, head: Lsn) -> Result<(), log::Error> {
         let goes_on = self.head(epoch, head);
         let log = match &mut self.log {
@@ -126,7 +126,7 @@ impl Received {
             none => none.insert(open(&self.dir, identity)?),
         };
         if self.is_unreadable || log.journal.epoch() != *epoch || log.journal.head() != goes_on {
-            // It holds messages, and says nothing of tables.
+            // It holds messages, and nothing about tables.
             log.writer
                 .adopt_epoch(identity, epoch, goes_on, TableHistory::default())?;
             self.is_unreadable = false;
@@ -150,8 +150,8 @@ fn open(dir: &Path, identity: &Identity) -> Result<ReceivedLog, log::Error> {
         segment_bytes: FILE_BYTES,
         window_bytes: WINDOW_BYTES,
         sync_interval: Duration::ZERO,
-        // What is in it then is of another epoch, and not read.
-        database_made_anew: true,
+        // Its contents belong to another epoch then, and are not read.
+        accepts_recreated_database: true,
         ..Options::default()
     };
     let (writer, journal) = Journal::open(dir, options, identity)?;
@@ -161,22 +161,42 @@ fn open(dir: &Path, identity: &Identity) -> Result<ReceivedLog, log::Error> {
 /// Removes what has been read.
 fn tidy(log: &Journal) {
     if let Err(error) = log.retain(&NOTHING_KEPT, SystemTime::now()) {
-        tracing::warn!(%error, "what has been read of the received log cannot be removed");
+        tracing::warn!(%error, "messages that were read cannot be removed from the received log");
     }
 }
 
-/// The names under which the log holds messages.
-const AS_IT_CAME: &str = "received";
-/// The description of a table that came before, in another transaction.
-const DESCRIBED_BEFORE: &str = "described";
-
-fn messages(name: &str) -> Arc<Relation> {
-    Arc::new(Relation::of_messages(name, false))
+/// The way in which the log holds a message, by the name under which it does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// As it came.
+    AsItCame,
+    /// The description of a table that came before, in another transaction.
+    DescribedBefore,
+    /// The same of a partition whose rows come as its root's, followed by the root's OID.
+    PartitionBefore,
 }
 
-/// True if a message is in the log only so that its transaction can be read by itself.
-fn came_before(table: &TableName) -> bool {
-    table.messages() == Some(DESCRIBED_BEFORE)
+impl Kept {
+    const ALL: [Kept; 3] = [Kept::AsItCame, Kept::DescribedBefore, Kept::PartitionBefore];
+
+    fn name(self) -> &'static str {
+        match self {
+            Kept::AsItCame => "received",
+            Kept::DescribedBefore => "described",
+            Kept::PartitionBefore => "partition",
+        }
+    }
+
+    /// The relation of such messages.
+    fn relation(self) -> Arc<Relation> {
+        Arc::new(Relation::of_messages(self.name(), false))
+    }
+
+    /// The way in which the messages of a table are held.
+    fn of(table: &TableName) -> Option<Kept> {
+        let name = table.messages()?;
+        Kept::ALL.into_iter().find(|kept| kept.name() == name)
+    }
 }
 
 impl<W: LogWriter, H: Log> Ingest<W, H> {
@@ -185,7 +205,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         self.received.head(&self.journal.epoch(), self.journal.head())
     }
 
-    /// True if what the server sends is to be received before it is read. The log is ready for it then.
+    /// True if messages are to be received before they are decoded. The log is open then.
     pub(super) fn is_to_receive_first(&mut self) -> Result<bool, Error> {
         let head = self.journal.head();
         let is_behind = self.held() > head;

@@ -1,19 +1,19 @@
-//! [`SlotCheckRequest`]: has ingest look at its slot.
+//! [`SlotCheckRequest`]: makes ingest check its slot.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Has ingest look at its slot, wherever it is. Clones are of one ingest.
+/// Makes ingest check its slot, whatever it is doing. Clones are for the same ingest.
 #[derive(Clone, Debug, Default)]
 pub struct SlotCheckRequest(Arc<AtomicBool>);
 
 impl SlotCheckRequest {
-    /// The slot is to be looked at.
+    /// Asks for a check of the slot.
     pub fn give(&self) {
         self.0.store(true, Ordering::Relaxed);
     }
 
-    /// True if it is; asked once.
+    /// True, once, if a check was asked for.
     pub(super) fn take(&self) -> bool {
         self.0.load(Ordering::Relaxed) && self.0.swap(false, Ordering::Relaxed)
     }

@@ -13,19 +13,19 @@ use crate::telemetry::chain;
 
 /// A slot that nobody else reads.
 pub(super) struct Acquired {
-    /// Up to where it is confirmed.
+    /// The position up to which it is confirmed.
     pub(super) confirmed: Lsn,
-    /// True if it takes the place of one that was read before: what was written in between is in neither.
-    pub(super) made_anew: bool,
+    /// True if it replaces one that was read before: changes that were written in between are in neither.
+    pub(super) is_recreated: bool,
 }
 
-/// A slot whose creation waits for so long is explained.
+/// The time after which a waiting creation of the slot is explained.
 const EXPLAINED_AFTER: Duration = Duration::from_secs(1);
-/// The interval at which to look what it waits for.
+/// The interval at which the reason of the wait is looked up.
 const EXPLAIN_INTERVAL: Duration = Duration::from_secs(2);
 
 impl<W: LogWriter, H: Log> Ingest<W, H> {
-    /// The slot, once nobody else reads it. It is created, or created again, if that was asked for.
+    /// Acquires the slot, once nobody else reads it. It is created, or created again, if the options allow that.
     pub(super) fn acquire(
         &mut self,
         connection: &mut Connection,
@@ -71,7 +71,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             if let Some(confirmed) = confirmed {
                 return Ok(Acquired {
                     confirmed,
-                    made_anew: false,
+                    is_recreated: false,
                 });
             }
         }
@@ -154,7 +154,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 connection.slot_creation(name, plugin)?
             )));
         }
-        tracing::info!(slot = %name, anew = existed, "creating the slot");
+        tracing::info!(slot = %name, recreated = existed, "creating the slot");
         let mut waiting = Waiting::new(&self.options, &self.readiness);
         let confirmed = connection.create_slot(name, plugin, || {
             waiting.explain();
@@ -162,7 +162,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         })?;
         Ok(Acquired {
             confirmed,
-            made_anew: existed,
+            is_recreated: existed,
         })
     }
 

@@ -1,9 +1,9 @@
 //! Two walcasts on one slot: one reads it, the other waits for its turn.
 //!
-//! Each keeps a journal of its own, but the history is one, and clients go on with either of them by one epoch's name.
-//! So who reads the slot marks its session by the epoch, and who waits remembers it (see
-//! [`Connection::mark_session`]). What the one who takes over does not hold, because it was confirmed before its turn,
-//! is expired there.
+//! Each keeps a journal of its own, but the history is one, and clients can go on with either of them in the same
+//! epoch. So the reader of the slot marks its session by the epoch, and the one that waits remembers it (see
+//! [`Connection::mark_session`]). Changes that were confirmed before a take-over, and that the new reader does not
+//! hold, count as expired there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,13 +17,13 @@ use crate::lsn::{Epoch, Lsn};
 use crate::postgres::{self, Connection, SlotReader};
 use crate::telemetry::chain;
 
-/// The last sight of the one who read the slot.
+/// The last observation of the reader of the slot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sighting {
-    /// The history's name.
+    /// The epoch of its history.
     pub(super) epoch: Epoch,
-    /// The position up to which the server had written when this name was first seen. From there on we know which
-    /// table has which name.
+    /// The position up to which the server had written when this epoch was first seen. From there on the names of
+    /// tables are known.
     since: Lsn,
     /// The position up to which it had written when it was last seen.
     written: Lsn,
@@ -39,8 +39,8 @@ pub struct Standbys {
 }
 
 impl Standbys {
-    /// None that are known. Once one waits, transactions are confirmed only `window` after they are durable: the one
-    /// who takes over gets them again, and clients that were not further go on there.
+    /// No known standbys. Once one waits, transactions are confirmed only `window` after they are durable, so that the
+    /// standby gets them again, and clients within the window can go on there.
     pub fn none(window: Duration) -> Standbys {
         Standbys {
             wait: Arc::default(),
@@ -62,9 +62,9 @@ impl Standbys {
     }
 }
 
-/// The interval at which to look whether the slot is free.
+/// The interval at which it is checked whether the slot is free.
 const POLL: Duration = Duration::from_millis(200);
-/// The server takes a moment to notice that a connection of ours is gone: so long nothing is said.
+/// The time without a log line, in which the server may notice that a former connection of ours is gone.
 const QUIET: Duration = Duration::from_millis(500);
 
 impl Sighting {
@@ -77,7 +77,7 @@ impl Sighting {
         }
     }
 
-    /// The same, seen once more.
+    /// The observation, updated.
     fn again(self, epoch: Epoch, written: Lsn, timeline: u32) -> Sighting {
         let now = Sighting::of(epoch, written, timeline);
         if (&self.epoch, self.timeline) == (&now.epoch, timeline) && self.written <= written {
@@ -90,16 +90,15 @@ impl Sighting {
         }
     }
 
-    /// True if a slot that is confirmed up to there, on a server of that timeline that has written so far, continues
-    /// the history: no other server took the place of the one that was seen, and nothing is to be delivered from
-    /// before that.
+    /// True if a slot that is confirmed up to `confirmed`, on a server of that timeline and position, continues the
+    /// history that was observed: no other server has replaced the observed one, and nothing from before is delivered.
     pub(super) fn continues(&self, timeline: u32, written: Lsn, confirmed: Lsn) -> bool {
         self.timeline == timeline && self.written <= written && self.since <= confirmed
     }
 }
 
-/// The messages between two walcasts are of use, but nothing depends on it: a role that may not take advisory locks can
-/// read its slot all the same.
+/// Ignores that the server refuses a message between two walcasts: these are useful but not essential, and a role
+/// without the right to take advisory locks can still read its slot.
 pub(super) fn unless_refused(told: Result<(), postgres::Error>) -> Result<(), postgres::Error> {
     match told {
         Err(error) if !error.is_fatal() => {
@@ -114,7 +113,7 @@ pub(super) fn unless_refused(told: Result<(), postgres::Error>) -> Result<(), po
 }
 
 impl<W: LogWriter, H: Log> Ingest<W, H> {
-    /// Waits until nobody reads the slot, and says meanwhile who does.
+    /// Waits until nobody reads the slot, and logs who does.
     pub(super) fn stand_by(
         &mut self,
         connection: &mut Connection,
@@ -163,7 +162,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         ));
     }
 
-    /// Remembers which history the reader goes on with, and which table has which name in it by now.
+    /// Remembers the reader's history, and the names of the tables in it.
     fn note(&mut self, reader: &SlotReader, timeline: u32) {
         let Some(epoch) = reader.mark.map(Epoch::of) else {
             return;
@@ -178,12 +177,12 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         });
     }
 
-    /// Remembers the names that the tables have in that history, as far as is known when the server has written up to
+    /// Remembers the names of the tables in that history, as far as they are known when the server has written up to
     /// `written`.
     fn note_names(&mut self, epoch: &Epoch, written: Lsn) {
         let sighted = self.sighted_names.take().filter(|(of, _)| of == epoch);
         let (_, mut names) = sighted.unwrap_or_else(|| {
-            // It may be our own, which somebody else has gone on with.
+            // It may be our own history, which another walcast has continued.
             let names = if self.journal.epoch() == *epoch {
                 self.journal.tables().borrow().of_names()
             } else {
@@ -199,7 +198,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         self.sighted_names = Some((epoch.clone(), names));
     }
 
-    /// Goes on with the history of the one who read the slot, from where it was confirmed.
+    /// Continues the history of the former reader of the slot, from the confirmed position on.
     pub(super) fn take_over(
         &mut self,
         identity: &Identity,
@@ -209,7 +208,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         if self.journal.head() != Lsn::ZERO && self.journal.epoch() != *epoch {
             self.metrics.epoch_changes.inc();
         }
-        tracing::info!(%epoch, start = %confirmed, "going on with the history of the walcast that read the slot");
+        tracing::info!(%epoch, start = %confirmed, "continuing the history of the walcast that read the slot");
         self.pending_visibility.begin(self.tables.horizon()?);
         let known = self.journal.tables();
         let mut tables = if self.journal.epoch() == *epoch {

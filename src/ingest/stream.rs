@@ -1,4 +1,4 @@
-//! The stream of a connection: frames in, records out.
+//! The stream of a connection: frames come in, records go out.
 
 use std::sync::Arc;
 use std::thread;
@@ -22,7 +22,7 @@ use crate::lsn::Lsn;
 use crate::postgres::{Plugin, Receiver, ReplicationStream};
 use crate::telemetry::chain;
 
-/// The time to wait for space on a full disk before it is tried again.
+/// The pause before another try when the disk is full.
 pub(super) const FULL_PAUSE: Duration = Duration::from_millis(500);
 
 /// Reads one connection's messages into the journal.
@@ -92,7 +92,7 @@ impl<W: LogWriter, H: Log> FrameHandler for Reading<'_, W, H> {
         if ingest.tables.is_outdated(head) {
             return Err(Error::Renamed);
         }
-        // A transaction that is half through would come once more.
+        // In the middle of a transaction, a new start would only send it again.
         if !self.incoming.is_open() && ingest.streaming_pause.ends(Instant::now(), head) {
             return Err(Error::Streamable);
         }
@@ -143,7 +143,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 Ok(())
             });
             verifier.stop();
-            // What is durable by now is confirmed with the last update.
+            // The last update confirms what is durable by now.
             progress.end();
             confirmer.unpark();
             ended
@@ -151,7 +151,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         self.metrics.spooled_transactions.set(0);
         self.metrics.spooled_bytes.set(0);
         ended?;
-        // The server ends its side by itself if it does not see the end of ours.
+        // Otherwise the server ends its side by itself.
         if let Err(error) = receiver.finish(FINISH) {
             tracing::debug!(%error, "the stream was not ended in good order");
         }
@@ -184,7 +184,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         take_frames(receiver, &mut reading, context, stop)
     }
 
-    /// Takes a message of pgoutput's, behind which those come.
+    /// Takes a message of pgoutput. `upcoming` are the messages after it.
     pub(super) fn message(
         &mut self,
         incoming: &mut Incoming,
@@ -195,37 +195,40 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         match incoming.streams.route(body)? {
             Routed::Message(message) => return self.take(incoming, message, upcoming, stop),
             Routed::Part(part) => return self.put_aside(incoming, &part),
-            // A block has ended: until its next one, a transaction takes no memory.
+            // A block has ended. Until its next one, the transaction takes no memory.
             Routed::Nothing => {
-                incoming.spools.flush().map_err(Error::Spool)?;
+                incoming.in_progress.flush().map_err(Error::Spool)?;
             }
             Routed::Commit {
                 xid,
                 commit: Message::Commit { end, .. },
                 ..
-            } if incoming.spools.is_doubtful(xid) => {
+            } if incoming.in_progress.is_doubtful(xid) => {
                 return Err(Error::Doubtful { xid, end });
             }
             Routed::Commit { xid, begin, commit } => self.replay(incoming, xid, (begin, commit), stop)?,
-            Routed::Abort { xid } => incoming.spools.forget(xid),
+            Routed::Abort { xid } => incoming.in_progress.forget(xid),
             Routed::AbortSub { xid, subxid } => {
-                incoming.spools.roll_back(xid, subxid).map_err(Error::Spool)?;
+                incoming
+                    .in_progress
+                    .roll_back(xid, subxid)
+                    .map_err(Error::Spool)?;
             }
         }
-        let spools = &incoming.spools;
-        self.spooling = !spools.is_empty();
-        self.metrics.spooled_transactions.set(spools.len() as i64);
-        self.metrics.spooled_bytes.set(spools.bytes());
+        let in_progress = &incoming.in_progress;
+        self.spooling = !in_progress.is_empty();
+        self.metrics.spooled_transactions.set(in_progress.len() as i64);
+        self.metrics.spooled_bytes.set(in_progress.bytes());
         Ok(())
     }
 
-    /// Keeps a part of a running transaction until it is known whether that commits.
+    /// Puts aside a part of a transaction in progress, until it commits or is rolled back.
     fn put_aside(&mut self, incoming: &mut Incoming, part: &Part<'_>) -> Result<(), Error> {
         let prefix = part.logical_prefix()?;
         if prefix.is_some_and(|prefix| !incoming.assembler.wants_messages(prefix)) {
             return Ok(());
         }
-        // Descriptions of tables are numbered as they come, between the tag and the rest.
+        // Descriptions of tables get a number by arrival, between the tag and the rest.
         let arrival = part
             .is_relation()
             .then(|| incoming.assembler.arrival().to_be_bytes());
@@ -234,21 +237,21 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             arrival.as_ref().map_or(&[], |a| &a[..]),
             part.rest,
         ];
-        let spools = &mut incoming.spools;
+        let in_progress = &mut incoming.in_progress;
         self.spooling = true;
         match prefix {
-            Some(_) => spools.append_unattributed(part.xid, &message),
-            None => spools.append(part.xid, part.subxid, &message),
+            Some(_) => in_progress.append_unattributed(part.xid, &message),
+            None => in_progress.append(part.xid, part.subxid, &message),
         }
         .map_err(Error::Spool)?;
         let most = self.options.max_spool_bytes;
-        if spools.bytes() > most {
+        if in_progress.bytes() > most {
             return Err(Error::SpoolBound(most));
         }
         Ok(())
     }
 
-    /// Takes a transaction that was put aside and has committed now.
+    /// Takes a transaction that was put aside, and has now committed.
     fn replay(
         &mut self,
         incoming: &mut Incoming,
@@ -258,11 +261,11 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
     ) -> Result<(), Error> {
         self.take(incoming, begin, Upcoming::Nothing, stop)?;
         incoming.assembler.enter_stream();
-        if let Some(mut spooled) = incoming.spools.take(xid) {
+        if let Some(mut spooled) = incoming.in_progress.take(xid) {
             let mut described = Vec::new();
             while let Some(message) = spooled.next_message().map_err(Error::Spool)? {
                 if stop.is_cancelled() {
-                    // The open transaction is forgotten; the server sends it again.
+                    // The open transaction is dropped; the server sends it again.
                     return Ok(());
                 }
                 let [b'R', numbered @ ..] = message else {
@@ -276,7 +279,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 described.extend_from_slice(rest);
                 if let Message::Relation(relation) = Message::parse(&described)? {
                     incoming.assembler.describe(relation.clone(), arrival);
-                    self.learn(incoming, &relation, Upcoming::Spooled(&spooled), stop)?;
+                    self.learn_relation(incoming, &relation, Upcoming::Spooled(&spooled), stop)?;
                 }
             }
         }
@@ -332,7 +335,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         let transaction = match assembler.push(message)? {
             Step::Nothing if begins => return self.ask_unsettled(incoming, stop),
             Step::Nothing => return Ok(()),
-            Step::Relation(described) => return self.learn(incoming, &described, upcoming, stop),
+            Step::Relation(described) => return self.learn_relation(incoming, &described, upcoming, stop),
             Step::Changes(changes) => return append(self, changes),
             Step::Alone { changes, at } => {
                 check_end(at, at, *wal_end)?;
@@ -348,7 +351,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 self.metrics.transactions_deduplicated.inc();
                 return Ok(());
             }
-            // Nothing but logical messages, or changes of tables that are not published.
+            // A transaction of nothing but logical messages, or changes of unpublished tables.
             Step::Commit {
                 transaction,
                 changes: 0,
@@ -376,7 +379,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         self.until_space(stop, W::flush)
     }
 
-    /// Does something with the journal's writer; while the disk is full, waits for space.
+    /// Runs an operation of the journal's writer, and waits for space while the disk is full.
     pub(super) fn until_space(
         &mut self,
         stop: &CancellationToken,
@@ -386,9 +389,9 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         self.wait_for_space(stop, acted, W::flush)
     }
 
-    /// While the disk is full, waits and tries again. Nothing is lost meanwhile: what was given is kept, the server
-    /// keeps the rest, and hears from us. It does not wait for space that running transactions take: they are to go
-    /// first.
+    /// Waits and tries again while the disk is full. Nothing is lost meanwhile: the writer keeps what it has, the
+    /// server keeps the rest and is sent status updates. It does not wait for space that transactions in progress take,
+    /// since these have to go first.
     fn wait_for_space(
         &mut self,
         stop: &CancellationToken,

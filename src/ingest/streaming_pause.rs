@@ -1,34 +1,33 @@
-//! [`StreamingPause`]: the time in which large transactions are read after their commit only. Pure.
+//! [`StreamingPause`]: a pause in which large transactions are read only after their commit. Pure.
 //!
-//! Each change from one way to the other is a connection of its own, for which the server reads again whatever still
-//! runs. Therefore one transaction that has to be read again costs no more than itself, but several in a row cost ten
-//! minutes.
+//! Each switch takes a new connection, for which the server reads again whatever still runs. Therefore one transaction
+//! that has to be read again pauses streaming only for itself, but several in a row pause it for ten minutes.
 
 use std::time::{Duration, Instant};
 
 use crate::lsn::Lsn;
 
-/// The moment and the position until which transactions are not asked for while they still run.
+/// The time and the position until which transactions are not streamed while they still run.
 #[derive(Debug, Default)]
 pub(super) struct StreamingPause {
     until: Option<Instant>,
     to: Option<Lsn>,
-    /// The last time that one was to be read again.
+    /// The last time that a transaction had to be read again.
     read_again: Option<Instant>,
 }
 
-/// The time for which they are left to the server.
+/// The long pause.
 const LONG: Duration = Duration::from_secs(10 * 60);
-/// Two that are to be read again within this time are taken for a sign that more will follow.
+/// Two transactions that have to be read again within this time are taken as a sign that more will follow.
 const IN_A_ROW: Duration = Duration::from_secs(60);
 
 impl StreamingPause {
-    /// Notes that there is no room for them: they are not asked for during the next ten minutes.
+    /// Pauses streaming for ten minutes, since there is no room.
     pub(super) fn for_a_while(&mut self, now: Instant) {
         self.until = Some(now + LONG);
     }
 
-    /// Notes that a transaction which ends at `end` is to be read again.
+    /// Notes that a transaction which ends at `end` has to be read again.
     pub(super) fn past(&mut self, end: Lsn, now: Instant) {
         self.to = self.to.max(Some(end));
         let before = self.read_again.replace(now);
@@ -37,18 +36,18 @@ impl StreamingPause {
         }
     }
 
-    /// Says whether it is over, the journal being at `head`.
+    /// True if the pause is over, with the journal at `head`.
     pub(super) fn is_over(&self, now: Instant, head: Lsn) -> bool {
         self.until.is_none_or(|until| now >= until) && self.to.is_none_or(|end| head >= end)
     }
 
-    /// Notes that a stream begins with them, the journal being at `head`.
+    /// Notes that a stream begins with transactions in progress, with the journal at `head`.
     pub(super) fn begins(&mut self, head: Lsn) {
         self.to = self.to.filter(|end| *end > head);
     }
 
-    /// Says whether the stream at hand, which was begun without them, is to start again: it has come past the
-    /// transaction that was to be read again.
+    /// True if the current stream, which began without transactions in progress, is to start again because it has
+    /// passed the transaction that had to be read again.
     pub(super) fn ends(&mut self, now: Instant, head: Lsn) -> bool {
         let ends = self.to.is_some() && self.is_over(now, head);
         if ends {
@@ -72,7 +71,7 @@ mod tests {
         assert!(!streaming_pause.is_over(at(1), Lsn(99)) && !streaming_pause.ends(at(1), Lsn(99)));
         assert!(streaming_pause.is_over(at(1), Lsn(100)) && streaming_pause.ends(at(1), Lsn(100)));
         assert!(!streaming_pause.ends(at(1), Lsn(100)), "once");
-        // Another stream has begun before it was looked.
+        // Another stream began before the check.
         streaming_pause.past(Lsn(150), at(2000));
         streaming_pause.begins(Lsn(150));
         assert!(!streaming_pause.ends(at(2001), Lsn(150)));

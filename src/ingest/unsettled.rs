@@ -1,4 +1,4 @@
-//! [`Unsettled`]: tables of which it could not be told which columns their rows have.
+//! [`Unsettled`]: tables whose rows have uncertain columns.
 
 use std::collections::HashMap;
 
@@ -6,12 +6,12 @@ use crate::event::Relation;
 use crate::lsn::Lsn;
 use crate::schema::Tables;
 
-/// The tables of which it could not be told, and from where on it can.
+/// The uncertain tables, by OID, and the position from which on they can be settled.
 #[derive(Debug, Default)]
 pub(super) struct Unsettled(HashMap<u32, Lsn>);
 
 impl Unsettled {
-    /// Notes what was learned of a table. If it could not be told, and nothing new is known of it, it will not be told
+    /// Notes what was learned of a table. One that is uncertain, and of which nothing new is known, will not be settled
     /// later either: its rows come under another description, or not at all.
     pub(super) fn note(&mut self, relation: &Relation, tables: &Tables) {
         self.set(

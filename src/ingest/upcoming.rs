@@ -1,4 +1,4 @@
-//! [`Upcoming`]: the messages behind the one at hand, and the tables that they describe.
+//! [`Upcoming`]: the messages after the current one, and the tables that they describe.
 
 use std::collections::HashSet;
 
@@ -8,7 +8,7 @@ use crate::journal::Spooled;
 use crate::log::{Changes, Entries, Entry};
 use crate::postgres::Ahead;
 
-/// The messages behind the one at hand, by where they are.
+/// The messages after the current one, by the place where they are.
 #[derive(Clone, Copy)]
 pub(super) enum Upcoming<'a> {
     /// Not known.
@@ -17,12 +17,12 @@ pub(super) enum Upcoming<'a> {
     Frames(Ahead<'a>),
     /// In the file of a transaction that was put aside.
     Spooled(&'a Spooled),
-    /// In the log of what was received: the rest of the transaction's part, and what follows.
+    /// In the received log: the rest of the transaction's part, and what follows it.
     Kept(&'a Changes<'a>, &'a Entries<'a>),
 }
 
 impl Upcoming<'_> {
-    /// The tables that are described next, by OID, each once: `most` at most, without those that are `known`.
+    /// The OIDs of the tables that are described next, each once, at most `most`, without those that are `known`.
     pub(super) fn described(self, most: usize, known: impl Fn(u32) -> bool) -> Vec<u32> {
         let mut found = Found {
             oids: Vec::new(),
@@ -73,7 +73,7 @@ impl<K: Fn(u32) -> bool> Found<K> {
         }
     }
 
-    /// Inside a block of a transaction that still runs, messages have its ID before the rest, and are put aside.
+    /// Inside a block of a streamed transaction, messages begin with its ID, and are put aside.
     fn take_stream<'m>(&mut self, messages: impl Iterator<Item = &'m [u8]>) {
         let mut in_block = false;
         self.take(messages.map(|message| {
@@ -97,7 +97,7 @@ impl<K: Fn(u32) -> bool> Found<K> {
     }
 }
 
-/// The table that a message describes which was put aside: with the number of its arrival behind its type.
+/// The OID of the table that a message which was put aside describes: the number of its arrival follows its type.
 fn of_spooled(message: &[u8]) -> Option<u32> {
     let (_arrival, rest) = message.strip_prefix(b"R")?.split_first_chunk::<8>()?;
     rest.first_chunk().map(|oid| u32::from_be_bytes(*oid))

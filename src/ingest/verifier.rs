@@ -1,10 +1,11 @@
-//! [`PositionVerifier`]: asks the server how far it has written, before anything is confirmed that it said in passing.
+//! [`PositionVerifier`]: asks the server how far it has written, before a position that it mentioned in passing is
+//! confirmed.
 //!
-//! A position that was garbled on its way would be believed by everybody: the server checks nothing of what is
-//! confirmed, and sends nothing more until it has written that far, which may be never. So a position that came is a
-//! claim, and counts once an answer to a question of our own, asked after it came, has gone as far. One that the
-//! answer disproves ends the connection. A transaction's end is in its message and around it, and has to be the same
-//! in both; it is journaled at once, and confirmed after the answer.
+//! A position that was garbled on its way would be believed by everybody: the server does not check confirmations, and
+//! sends nothing more until it has written that far, which may be never. So a position that came is a claim, and counts
+//! once an answer to a question of our own, asked after it came, has gone as far. One that the answer disproves ends
+//! the connection. A transaction's end is in its message and around it, and has to be the same in both; it is journaled
+//! at once, and confirmed after the answer.
 //!
 //! A server that shuts down answers no questions, and waits until all that it sent is confirmed. There a position
 //! counts that was said twice, one after the other, and is not far from the last answer.
@@ -22,27 +23,28 @@ use crate::postgres::{self, ConnInfo, Connection, Purpose};
 /// The position up to which the server is known to have written.
 #[derive(Debug, Default)]
 pub(super) struct PositionVerifier {
-    /// By its answers, or by what it said twice while it shut down.
+    /// By its answers, or by a position that it repeated while it shut down.
     shown: AtomicU64,
     /// The last keepalive's position, and the last one that came twice.
     said: AtomicU64,
     said_twice: AtomicU64,
-    /// Up to where everything came as a whole.
+    /// The position up to which everything came as a whole.
     held: AtomicU64,
-    /// The position that was claimed, and how far the server had really written; 0 if all was true so far.
+    /// A claimed position that was disproved, with the one up to which the server had really written; 0 if there is
+    /// none.
     disproved: AtomicU64,
     written: AtomicU64,
     stopped: AtomicBool,
     thread: OnceLock<Thread>,
 }
 
-/// A commit record is not larger (`XLogRecordMaxSize`), with the headers of the pages that it is on.
+/// The largest commit record (`XLogRecordMaxSize`), with the headers of its pages.
 const MAX_COMMIT_RECORD: u64 = (1 << 30) + (1 << 24);
-/// What a server writes from our last question on until it has shut down is not more.
+/// The most WAL that a server is expected to write between our last question and its shutdown.
 const MAX_LAST_WORDS: u64 = 16 << 30;
 /// The shortest interval at which it is asked, while nobody waits for the answer.
 const MIN_INTERVAL: Duration = Duration::from_millis(20);
-/// The time to wait for something to ask about.
+/// The pause while there is nothing to ask.
 const IDLE: Duration = Duration::from_millis(100);
 /// The time to wait after a question that was not answered.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -52,7 +54,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 impl PositionVerifier {
-    /// A verifier who knows that the server has written so far.
+    /// A verifier that knows the server to have written up to `written`.
     pub(super) fn new(written: Lsn) -> PositionVerifier {
         PositionVerifier {
             shown: AtomicU64::new(written.0),
@@ -65,19 +67,19 @@ impl PositionVerifier {
         Lsn(self.shown.load(Ordering::Acquire))
     }
 
-    /// A keepalive came.
+    /// Notes the position of a keepalive.
     pub(super) fn said(&self, lsn: Lsn) {
         if self.said.swap(lsn.0, Ordering::AcqRel) == lsn.0 {
             self.said_twice.store(lsn.0, Ordering::Release);
         }
     }
 
-    /// Everything up to there came as a whole: it is no position that was said in passing.
+    /// Notes that everything up to a position came as a whole, so that it was not only mentioned.
     pub(super) fn holds(&self, lsn: Lsn) {
         self.held.fetch_max(lsn.0, Ordering::AcqRel);
     }
 
-    /// Has it asked, if something newer came than is known.
+    /// Has the server asked, if a newer position came than is known.
     pub(super) fn wake(&self, progress: &Progress) {
         if progress.newest() > self.shown()
             && let Some(thread) = self.thread.get()
@@ -106,7 +108,7 @@ impl PositionVerifier {
         }
     }
 
-    /// Nothing more is asked.
+    /// Stops asking.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
         if let Some(thread) = self.thread.get() {
@@ -114,7 +116,7 @@ impl PositionVerifier {
         }
     }
 
-    /// Asks whenever something newer came than is known, until stopped. `confirmer` hears of answers.
+    /// Asks whenever a newer position came than is known, until stopped. Answers wake `confirmer`.
     pub(super) fn run(&self, conninfo: &ConnInfo, progress: &Progress, confirmer: &Thread, at_once: bool) {
         self.thread.get_or_init(thread::current);
         let mut session = None;
@@ -130,7 +132,7 @@ impl PositionVerifier {
                 thread::sleep(MIN_INTERVAL - since);
             }
             asked = Some(Instant::now());
-            // Claimed before it is asked: the answer cannot be older.
+            // Read before the question, so that the answer cannot be older.
             let claimed = progress.newest();
             match ask(&mut session, conninfo) {
                 Ok(written) => {
@@ -154,7 +156,7 @@ impl PositionVerifier {
         }
     }
 
-    /// The server shuts down.
+    /// Believes the last position of a server that is shutting down and answers no more questions.
     fn believe_last_words(&self) {
         let shown = self.shown();
         let twice = self.said_twice.load(Ordering::Acquire);
@@ -167,7 +169,8 @@ impl PositionVerifier {
     }
 }
 
-/// Compares where a transaction's commit record, or a message of none, starts and ends with what its frame says.
+/// Checks the start and the end of a transaction's commit record, or of a message outside transactions, against the
+/// position in its frame.
 ///
 /// # Errors
 /// It cannot end there.

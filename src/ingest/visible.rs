@@ -1,4 +1,4 @@
-//! [`Visible`]: the catalogs are asked about a transaction once they show what it did.
+//! [`Visible`]: waits until the catalogs show the effects of a transaction, before they are asked about it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,25 +9,25 @@ use super::{Error, Ingest, pause};
 use crate::log::{Log, LogWriter, PgSnapshot};
 use crate::schema::Tables;
 
-/// The newest snapshot that the catalogs' answers are not older than.
+/// The newest snapshot: answers of the catalogs are at least as new.
 #[derive(Debug, Default)]
 pub(super) struct Visible {
     newest: Option<PgSnapshot>,
-    /// The number of times that there was a newer one.
+    /// The number of snapshots taken so far.
     renewed: u64,
 }
 
-/// Between two looks.
+/// The pause between two checks.
 const PAUSE: Duration = Duration::from_millis(10);
-/// So long the stream waits for a transaction. After that it is asked, again and again, whether the transaction may
-/// wait for us: then what follows is received and confirmed first, and then read (see
+/// The time that the stream waits for a transaction. After that it is checked, again and again, whether the transaction
+/// may be waiting for us: then the stream is received and confirmed first, and decoded later (see
 /// [`Received`](super::received::Received)).
 pub(super) const MAX_INVISIBLE: Duration = Duration::from_millis(200);
-/// After so long it is said what is waited for.
+/// The time after which the wait is logged.
 const SAID_AFTER: Duration = Duration::from_secs(1);
 
 impl Visible {
-    /// True if questions asked from here on see the transaction.
+    /// True if the snapshot sees the transaction, so that questions from now on do too.
     fn sees(&mut self, xid: u32, tables: &Arc<Tables>) -> Result<bool, Error> {
         if self.newest.as_ref().is_some_and(|snapshot| snapshot.sees(xid)) {
             return Ok(true);
@@ -36,22 +36,22 @@ impl Visible {
         Ok(self.newest.as_ref().is_some_and(|snapshot| snapshot.sees(xid)))
     }
 
-    /// Takes a new snapshot, which shows all that the one before did.
+    /// Takes a new snapshot.
     pub(super) fn renew(&mut self, tables: &Arc<Tables>) -> Result<(), Error> {
         self.newest = Some(tables.snapshot()?);
         self.renewed += 1;
         Ok(())
     }
 
-    /// The number of the newest snapshot, 0 if none was taken: answers from before may be older than a transaction.
+    /// The number of the newest snapshot, 0 if none was taken. Answers from before it may be older than a transaction.
     pub(super) fn renewed(&self) -> u64 {
         self.renewed
     }
 }
 
 impl<W: LogWriter, H: Log> Ingest<W, H> {
-    /// Waits until the catalogs show what a transaction did: it is decoded before it is visible. Under synchronous
-    /// replication that may be long; nobody has been told that it committed until then.
+    /// Waits until the catalogs show the effects of a transaction, which is decoded before it is visible. Under
+    /// synchronous replication that may take long; until then no client of the database has been told of its commit.
     ///
     /// # Errors
     /// The database does not answer, `stop`, or commits wait for us.
@@ -87,7 +87,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             if self.slot_check.take() {
                 return Err(Error::Nudged);
             }
-            // What came before it is not held up.
+            // Earlier transactions are not held up.
             self.flush(stop)?;
             pause(PAUSE, stop);
         }

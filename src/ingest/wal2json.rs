@@ -1,4 +1,5 @@
-//! A stream of wal2json's: its messages are translated into pgoutput's, and the catalogs asked for what they leave out.
+//! A stream of wal2json: its messages are translated into those of pgoutput, and the catalogs are asked for what they
+//! leave out.
 
 use tokio_util::sync::CancellationToken;
 
@@ -9,7 +10,7 @@ use crate::decode::wal2json::{Record, Translated, Translator};
 use crate::log::{Log, LogWriter};
 
 impl<W: LogWriter, H: Log> Ingest<W, H> {
-    /// Takes one message of wal2json's.
+    /// Takes one message of wal2json.
     pub(super) fn wal2json_message(
         &mut self,
         translator: &mut Translator,
@@ -32,7 +33,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                     let (as_of, found) = self
                         .tables
                         .published_as(&table, incoming.assembler.open_commit())?;
-                    if !translator.learn(&table, as_of, found) {
+                    if !translator.learn_table(&table, as_of, found) {
                         let why = "the table is gone, and wal2json does not say whether it was published";
                         tracing::warn!(%table, why, "changes are left out");
                     }

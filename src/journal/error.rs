@@ -19,7 +19,7 @@ pub enum Error {
     NotOurs {
         /// The data directory.
         dir: PathBuf,
-        /// Whose it is.
+        /// The identity of its owner.
         found: String,
         /// The identity that was asked for.
         wanted: String,
@@ -30,7 +30,7 @@ pub enum Error {
          new history there (clients resubscribe with new snapshots), or use another --data-dir",
         dir = dir.display()
     )]
-    MadeAnew {
+    DatabaseRecreated {
         /// The data directory.
         dir: PathBuf,
         /// The database's name.
@@ -74,8 +74,8 @@ pub enum Error {
         source: Arc<io::Error>,
     },
     /// A write or a sync failed, so what is on disk is no longer known. Nothing more is appended or called durable:
-    /// open the journal anew, which reads back what the disk really holds.
-    #[error("the journal failed and must be opened anew: {action} {path}", path = path.display())]
+    /// open the journal again, which reads back what is really on disk.
+    #[error("the journal failed, and can be opened again after a restart: {action} {path}", path = path.display())]
     Failed {
         /// The action that failed.
         action: &'static str,

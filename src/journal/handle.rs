@@ -142,6 +142,20 @@ impl Log for Journal {
         Hold::new(&self.shared, lsn)
     }
 
+    fn between(&self, after: Lsn, before: Lsn) -> Option<Lsn> {
+        let state = self.shared.state();
+        let segments = &state.segments;
+        let first = segments.partition_point(|segment| segment.base <= after);
+        let end = segments.partition_point(|segment| segment.base < before);
+        if first < end {
+            return segments.get(first.midpoint(end)).map(|segment| segment.base);
+        }
+        let segment = Arc::clone(segments.get(first.checked_sub(1)?)?);
+        drop(state);
+        let contents = segment.contents.lock();
+        contents.as_ref()?.between(after, before)
+    }
+
     fn reader(&self, start: Start) -> Result<Reader, log::Error> {
         Reader::new(&self.shared, start)
     }

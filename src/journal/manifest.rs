@@ -58,7 +58,7 @@ impl Manifest {
         files: &dyn Files,
         dir: &Path,
         wanted: &Identity,
-        made_anew_will_do: bool,
+        accepts_recreated: bool,
     ) -> Result<Option<Manifest>, Error> {
         let path = path(dir);
         let text = match files
@@ -89,20 +89,20 @@ impl Manifest {
             Err(e) => return Err(unreadable(e.to_string())),
         }
         let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| unreadable(e.to_string()))?;
-        manifest.check(dir, wanted, made_anew_will_do)?;
+        manifest.check(dir, wanted, accepts_recreated)?;
         Ok(Some(manifest))
     }
 
     /// True if the history is `wanted`'s, or, if that will do, that of the database in whose place `wanted`'s is.
-    pub(super) fn check(&self, dir: &Path, wanted: &Identity, made_anew_will_do: bool) -> Result<(), Error> {
+    pub(super) fn check(&self, dir: &Path, wanted: &Identity, accepts_recreated: bool) -> Result<(), Error> {
         if self.identity.is_of(wanted) {
             return Ok(());
         }
         if wanted.succeeds(&self.identity) {
-            return if made_anew_will_do {
+            return if accepts_recreated {
                 Ok(())
             } else {
-                Err(Error::MadeAnew {
+                Err(Error::DatabaseRecreated {
                     dir: dir.to_owned(),
                     database: wanted.database.clone(),
                 })

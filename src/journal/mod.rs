@@ -71,7 +71,7 @@ pub struct Options {
     /// So many unsynced bytes are synced without waiting.
     pub sync_bytes: u64,
     /// True if the journal of a database is opened for another one that took its place, to begin a new epoch.
-    pub database_made_anew: bool,
+    pub accepts_recreated_database: bool,
     /// Hears of every sync.
     pub observer: Arc<dyn Observer>,
 }
@@ -85,7 +85,7 @@ impl Default for Options {
             window_bytes: 8 << 20,
             sync_interval: Duration::from_millis(2),
             sync_bytes: 8 << 20,
-            database_made_anew: false,
+            accepts_recreated_database: false,
             observer: Arc::new(()),
         }
     }

@@ -44,7 +44,7 @@ pub(super) fn open(
         private_files::claim_directory(directory).map_err(Error::io("use", directory))?;
     }
     let lock = take_lock(dir)?;
-    let manifest = Manifest::read(&*files, dir, identity, options.database_made_anew)?;
+    let manifest = Manifest::read(&*files, dir, identity, options.accepts_recreated_database)?;
     let mut directory = Directory::read(&*files, segments_dir)?;
     let mut manifest = match manifest {
         Some(manifest) => manifest,

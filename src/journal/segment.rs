@@ -66,6 +66,14 @@ impl Contents {
         let after = self.marks.partition_point(|mark| mark.lsn <= lsn);
         self.marks.get(after.checked_sub(1)?).copied()
     }
+
+    /// The middle one of the marks between two places.
+    pub(super) fn between(&self, after: Lsn, before: Lsn) -> Option<Lsn> {
+        let first = self.marks.partition_point(|mark| mark.lsn <= after);
+        let end = self.marks.partition_point(|mark| mark.lsn < before);
+        let middle = (first < end).then(|| first.midpoint(end))?;
+        self.marks.get(middle).map(|mark| mark.lsn)
+    }
 }
 
 /// A segment to which nothing was appended yet.

@@ -1,8 +1,8 @@
 //! [`Authenticator`]: verifies tokens by keys from a file, from the environment, or from an address that is fetched
-//! again and again.
+//! periodically.
 //!
-//! Keys that are fetched may change at any time. They are fetched on a schedule, and when a token names a key that is
-//! not known, but then at most every 30 seconds, whatever tokens come. As long as fetching fails the old keys stay.
+//! Fetched keys may change at any time. They are fetched on a schedule, and also when a token names an unknown key, but
+//! for that reason at most every 30 seconds. While fetching fails, the old keys stay.
 
 mod fetch;
 mod refresh;
@@ -24,14 +24,14 @@ pub use refresh::Refresh;
 
 use refresh::Cache;
 
-/// The rules by which callers are known.
+/// The rules by which callers are identified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
     /// The rules for tokens.
     pub rules: Rules,
     /// The keys that they are signed with.
     pub keys: config::Keys,
-    /// The role of callers without a token. Without it everybody needs one.
+    /// The role of callers without a token. If `None`, everybody needs a token.
     pub anonymous_role: Option<String>,
     /// The time that a client has from its connection to its token.
     pub timeout: Duration,
@@ -59,39 +59,39 @@ impl Options {
 /// The reason why keys cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A file cannot be read, or others may.
-    #[error("{}: {source}", path.display())]
+    /// A file cannot be read, or can be read by others.
+    #[error("{}: {reason}", path.display())]
     File {
         /// The file.
         path: PathBuf,
         /// The reason.
-        source: io::Error,
+        reason: io::Error,
     },
     /// A file holds no key that can be used.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Key {
         /// The file.
         path: PathBuf,
         /// The reason.
-        source: KeyError,
+        reason: KeyError,
     },
     /// A file holds no set of keys that can be used.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {reason}", path.display())]
     Set {
         /// The file.
         path: PathBuf,
         /// The reason.
-        source: JwksError,
+        reason: JwksError,
     },
     /// A variable of the environment holds no secret that can be used.
     #[error("the environment variable {name}: {problem}")]
     Variable {
         /// Its name.
         name: String,
-        /// The fault in it, without its value.
+        /// The problem, without the value.
         problem: String,
     },
-    /// The address cannot be fetched, ever.
+    /// The address can never be fetched.
     #[error("jwks_url: {0}")]
     Address(FetchError),
 }
@@ -109,23 +109,23 @@ pub struct Authenticator {
 
 #[derive(Debug)]
 enum Held {
-    /// From a place that is read at the start, and again when that is asked for.
+    /// From a file or variable that is read at the start, and again on request.
     Read(config::Keys, Mutex<Arc<KeySet>>),
     Fetched(Arc<Cache>),
 }
 
 impl Authenticator {
-    /// Reads the keys, or prepares to fetch them: then the second result is the loop that does.
+    /// Reads the keys, or prepares to fetch them; in that case the second result is the loop that does.
     ///
     /// # Errors
-    /// There are none that can be used.
+    /// There are no usable keys.
     pub fn open(options: Options, metrics: &Arc<Metrics>) -> Result<(Authenticator, Option<Refresh>), Error> {
         let algorithms = &options.rules.algorithms;
         let mut refresh = None;
         let keys = match &options.keys {
             config::Keys::JwksUrl { url, refresh: every } => {
                 let cache = Arc::new(Cache::default());
-                let client = fetch::Client::new(url).map_err(Error::Address)?;
+                let client = fetch::Client::new(url.clone()).map_err(Error::Address)?;
                 refresh = Some(Refresh {
                     client,
                     every: *every,
@@ -149,10 +149,10 @@ impl Authenticator {
         Ok((authenticator, refresh))
     }
 
-    /// Reads the keys of a file again. Those that are fetched are left to their loop.
+    /// Reads the keys of a file again. Fetched keys are left to their loop.
     ///
     /// # Errors
-    /// There are none that can be used: the old ones stay.
+    /// There are no usable keys; the old ones stay.
     pub fn reread(&self) -> Result<(), Error> {
         if let Held::Read(place, keys) = &self.keys {
             let found = read(place, &self.verifier.rules().algorithms)?;
@@ -179,11 +179,11 @@ impl Authenticator {
         self.timeout
     }
 
-    /// The subject of a token. If it names a key that is not known, and the keys may be fetched again now, it waits for
+    /// The subject of a token. If the token names an unknown key, and the keys may be fetched again now, it waits for
     /// that.
     ///
     /// # Errors
-    /// The reason against it, which is counted.
+    /// The reason against the token, which is counted.
     pub async fn authenticate(&self, token: &str) -> Result<Arc<Subject>, Rejection> {
         let verified = match &self.keys {
             Held::Read(_, keys) => {
@@ -211,23 +211,23 @@ impl Authenticator {
 fn read(place: &config::Keys, algorithms: &[Algorithm]) -> Result<KeySet, Error> {
     match place {
         config::Keys::SecretFile(path) => {
-            let secret = read_secret(path).map_err(|source| of_file(path, source))?;
+            let secret = read_secret(path).map_err(|reason| of_file(path, reason))?;
             let secret = secret.strip_suffix(b"\n").unwrap_or(&secret);
             let keys = Key::secret(secret).and_then(|key| KeySet::one(key, algorithms));
-            keys.map_err(|source| of_key(path, source))
+            keys.map_err(|reason| of_key(path, reason))
         }
         config::Keys::SecretEnv(name) => of_variable(name, algorithms),
         config::Keys::PublicKeyFile(path) => {
-            let pem = read_given(path).map_err(|source| of_file(path, source))?;
+            let pem = read_given(path).map_err(|reason| of_file(path, reason))?;
             let keys = Key::pem(&pem).and_then(|key| KeySet::one(key, algorithms));
-            keys.map_err(|source| of_key(path, source))
+            keys.map_err(|reason| of_key(path, reason))
         }
         config::Keys::JwksFile(path) => {
-            let json = read_given(path).map_err(|source| of_file(path, source))?;
+            let json = read_given(path).map_err(|reason| of_file(path, reason))?;
             let set = KeySet::jwks(&json, algorithms);
-            let (keys, left_out) = set.map_err(|source| Error::Set {
+            let (keys, left_out) = set.map_err(|reason| Error::Set {
                 path: path.clone(),
-                source,
+                reason,
             })?;
             for why in left_out {
                 tracing::info!(file = %path.display(), %why, "a key of the set is not used");
@@ -238,17 +238,17 @@ fn read(place: &config::Keys, algorithms: &[Algorithm]) -> Result<KeySet, Error>
     }
 }
 
-fn of_file(path: &Path, source: io::Error) -> Error {
+fn of_file(path: &Path, reason: io::Error) -> Error {
     Error::File {
         path: path.to_owned(),
-        source,
+        reason,
     }
 }
 
-fn of_key(path: &Path, source: KeyError) -> Error {
+fn of_key(path: &Path, reason: KeyError) -> Error {
     Error::Key {
         path: path.to_owned(),
-        source,
+        reason,
     }
 }
 

@@ -1,4 +1,4 @@
-//! [`Refresh`]: the loop that fetches keys, and [`Cache`], where they are.
+//! [`Refresh`]: the loop that fetches keys, and [`Cache`], which holds them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +12,11 @@ use super::fetch::{Client, FetchError};
 use crate::auth::{Algorithm, KeySet};
 use crate::telemetry::Metrics;
 
-/// The time between two fetches that tokens with unknown keys ask for.
+/// The least time between two fetches because of tokens with unknown keys.
 const COOLDOWN: Duration = Duration::from_secs(30);
-/// The time that a token waits for a fetch.
+/// The longest time that a token waits for a fetch.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The time after the first failed fetch; it doubles up to the most.
+/// The pause after the first failed fetch, which doubles up to a limit.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 const LAST_RETRY: Duration = Duration::from_secs(60);
 
@@ -25,9 +25,9 @@ const LAST_RETRY: Duration = Duration::from_secs(60);
 pub(super) struct Cache {
     keys: Mutex<Option<Arc<KeySet>>>,
     fetching: Mutex<Fetching>,
-    /// Wakes the loop before its time.
+    /// Wakes the loop early.
     wanted: Notify,
-    /// The number of fetches that are over.
+    /// The number of fetches that have ended.
     done: watch::Sender<u64>,
 }
 
@@ -54,7 +54,7 @@ impl Cache {
         self.keys.lock().clone()
     }
 
-    /// Has the keys fetched, unless that was done not long ago, and waits for it. True if a fetch ended meanwhile.
+    /// Has the keys fetched, unless that was done recently, and waits for it. True if a fetch ended meanwhile.
     pub(super) async fn newer(&self) -> bool {
         let mut done = self.done.subscribe();
         done.mark_unchanged();
@@ -64,7 +64,7 @@ impl Cache {
         matches!(tokio::time::timeout(PATIENCE, done.changed()).await, Ok(Ok(())))
     }
 
-    /// Asks the loop for a fetch. False if the last one is not long ago, and over.
+    /// Asks the loop for a fetch. False if the last one ended recently.
     fn ask(&self, now: Instant) -> bool {
         let mut fetching = self.fetching.lock();
         if fetching.is_under_way {
@@ -76,7 +76,7 @@ impl Cache {
         {
             return false;
         }
-        // Those who come next wait for the same.
+        // Later callers wait for the same fetch.
         fetching.is_under_way = true;
         fetching.began = Some(now);
         self.wanted.notify_one();
@@ -96,7 +96,7 @@ impl Cache {
     }
 }
 
-/// Fetches keys until it is stopped.
+/// The loop that fetches keys until it is stopped.
 #[derive(Debug)]
 pub struct Refresh {
     pub(super) client: Client,
@@ -107,7 +107,7 @@ pub struct Refresh {
 }
 
 impl Refresh {
-    /// Fetches the keys now, and then again and again until `stop`.
+    /// Fetches the keys now, and then periodically, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         let mut failures: u32 = 0;
         loop {
@@ -128,7 +128,7 @@ impl Refresh {
                 Err(error) => {
                     self.metrics.jwks_fetch_failed(error.label());
                     if failures == 0 {
-                        let url = self.client.url();
+                        let url = self.client.address();
                         match self.cache.current() {
                             Some(_) => {
                                 tracing::warn!(%url, %error, "the keys for tokens were not fetched: the old ones stay")
@@ -157,7 +157,7 @@ impl Refresh {
         Ok(KeySet::jwks(&json, &self.algorithms)?)
     }
 
-    /// Keeps new keys, and tells of them if they are others than before. The number of them.
+    /// Keeps the fetched keys, logs them if they have changed, and returns their number.
     fn keep(&self, (keys, left_out): (KeySet, Vec<String>)) -> usize {
         let count = keys.len();
         self.metrics.jwks_fetched(count);
@@ -186,13 +186,13 @@ mod tests {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         assert!(cache.ask(at(0)));
-        // It is under way: whoever comes waits for it.
+        // A fetch is under way, and later callers wait for it.
         assert!(cache.ask(at(1)));
         cache.end();
         assert!(!cache.ask(at(2)) && !cache.ask(at(29)));
         assert!(cache.ask(at(30)));
         cache.end();
-        // One of the schedule counts as well.
+        // A scheduled fetch counts as well.
         cache.begin(at(50));
         cache.end();
         assert!(!cache.ask(at(79)) && cache.ask(at(80)));

@@ -7,7 +7,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::fetch::Client;
 use super::*;
-use crate::auth::Algorithm;
+use crate::auth::{Algorithm, JwksAddress};
 use crate::config::Keys;
 use crate::tls::{Roots, provider};
 
@@ -51,10 +51,10 @@ fn files_and_variables_are_read_and_their_faults_said_without_their_contents() {
     write(SECRET, 0o600);
     assert!(open(Algorithm::HS256, secret()).unwrap().is_ready());
     says(open(Algorithm::HS512, secret()), "HS512 needs 64");
-    // 32 bytes with the line feed that an editor put behind them are 31.
+    // 32 bytes, the last of which is an editor's line feed, are a secret of 31.
     write("a secret of 31 bytes, and no mor\n", 0o600);
     assert!(open(Algorithm::HS256, secret()).is_ok());
-    // Read again: the new one, and the old one if that is none.
+    // Reading again takes the new secret, or keeps the old one if the new one cannot be used.
     let held = open(Algorithm::HS256, secret()).unwrap();
     write("a secret of 31 bytes, and no mo\n", 0o600);
     assert!(held.reread().is_err() && held.is_ready());
@@ -76,35 +76,11 @@ fn files_and_variables_are_read_and_their_faults_said_without_their_contents() {
     );
 }
 
-#[test]
-fn addresses_that_others_could_change_are_refused() {
-    for url in [
-        "http://issuer.example/jwks.json",
-        "http://localhost/jwks.json",
-        "http://127.0.0.1.example/jwks.json",
-        "ftp://127.0.0.1/jwks.json",
-        "file:///etc/passwd",
-        "https://user:SECRET@issuer.example/jwks.json",
-        "jwks.json",
-        "",
-    ] {
-        let error = Client::new(url).unwrap_err().to_string();
-        assert!(!error.contains("SECRET"), "{error}");
-    }
-    for url in [
-        "http://127.0.0.1:1/k",
-        "http://[::1]/k",
-        "https://issuer.example/k?a=b",
-    ] {
-        assert!(Client::new(url).is_ok(), "{url}");
-    }
-    assert_eq!(
-        Client::new("https://issuer.example/k?a=b").unwrap().url(),
-        "https://issuer.example/k"
-    );
+fn client(url: &str) -> Client {
+    Client::new(JwksAddress::parse(url).unwrap()).unwrap()
 }
 
-/// A server that gives this answer to whoever comes, and its address.
+/// A server that gives every client this answer, and its address.
 async fn answering(answer: Vec<u8>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -122,7 +98,7 @@ async fn answering(answer: Vec<u8>) -> String {
 }
 
 async fn get(answer: impl Into<Vec<u8>>) -> Result<bytes::Bytes, FetchError> {
-    Client::new(&answering(answer.into()).await).unwrap().get().await
+    client(&answering(answer.into()).await).get().await
 }
 
 fn ok(body: &str) -> String {
@@ -132,7 +108,7 @@ fn ok(body: &str) -> String {
 #[tokio::test]
 async fn an_answer_is_read_whole_or_not_at_all() {
     assert_eq!(get(ok("{}")).await.unwrap(), "{}");
-    // To the end of the connection, and in chunks.
+    // A body that ends with the connection, and one in chunks.
     assert_eq!(get("HTTP/1.1 200 OK\r\n\r\n{}").await.unwrap(), "{}");
     let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n";
     assert_eq!(get(chunked).await.unwrap(), "{}");
@@ -176,7 +152,7 @@ async fn redirects_are_not_followed() {
 async fn a_server_that_stalls_is_given_up() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/jwks.json", listener.local_addr().unwrap());
-    let mut client = Client::new(&url).unwrap();
+    let mut client = client(&url);
     client.timeout = Duration::from_millis(20);
     let got = client.get().await;
     drop(listener);
@@ -214,11 +190,12 @@ async fn a_server_is_believed_by_its_certificate_for_its_name() {
     let path = place.path().join("root.pem");
     std::fs::write(&path, certificate.pem()).unwrap();
     let of = |host: &str, roots: &dyn Fn() -> Option<Roots>| {
-        Client::trusting(&format!("https://{host}:{port}/jwks.json"), roots)
+        let address = JwksAddress::parse(&format!("https://{host}:{port}/jwks.json"));
+        Client::trusting(address.unwrap(), roots)
     };
     let its_own = || Roots::file(&path).ok();
     assert_eq!(of("localhost", &its_own).unwrap().get().await.unwrap(), "{}");
-    // Another name, and an authority that is not its.
+    // A certificate for another name, and one of another authority.
     let other = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
     let other = other.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
     let elsewhere = place.path().join("other.pem");

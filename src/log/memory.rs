@@ -148,6 +148,13 @@ impl Log for MemoryLog {
 
     fn hold(&self, _: Lsn) {}
 
+    fn between(&self, after: Lsn, before: Lsn) -> Option<Lsn> {
+        let messages = self.messages();
+        let ends = messages.iter().map(|message| message.end);
+        let between: Vec<Lsn> = ends.filter(|end| *end > after && *end < before).collect();
+        between.get(between.len() / 2).copied()
+    }
+
     fn reader(&self, start: Start) -> Result<MemoryReader, Error> {
         let position = match start {
             Start::Now => Position::after(self.head()),

@@ -18,6 +18,7 @@ mod pg_snapshot;
 pub(crate) mod record;
 mod relations;
 mod tables;
+mod time;
 mod visibility;
 mod wait;
 
@@ -36,6 +37,7 @@ pub use record::Malformed;
 pub use relations::Interner;
 pub(crate) use relations::Relations;
 pub use tables::{Holder, MAX_VERSIONS, News, TableHistory, TableRecord, TableVersion};
+pub use time::place_of_time;
 pub use visibility::{PendingSnapshot, PendingVisibility};
 
 use crate::event::{Op, Relation, Transaction};
@@ -81,6 +83,10 @@ pub trait Log: Clone + Send + Sync + 'static {
     /// Keeps everything after `lsn` from being removed by retention, as long as the hold lives. (A new epoch, and
     /// damage, respect none.)
     fn hold(&self, lsn: Lsn) -> Self::Hold;
+
+    /// A place between two others, about in the middle, at which a reader can begin without reading much before it; `None`
+    /// if there is none, and what is between them is little, or is in one piece.
+    fn between(&self, after: Lsn, before: Lsn) -> Option<Lsn>;
 
     /// A reader that begins there. After a position inside a transaction it begins with the whole of that transaction.
     /// Beyond the head it has nothing to return until the head has passed it.

@@ -250,31 +250,67 @@ impl TableHistory {
 
     /// Everything as records, which make the same history again.
     pub fn records(&self) -> impl Iterator<Item = TableRecord> {
-        let is_held =
-            |oid: u32, table: &TableName| self.holder(table).is_some_and(|holder| holder.oid == oid);
-        // Tables whose last name another one has by now, which comes after them.
-        let lost = self.names.iter().filter(|(oid, table)| !is_held(**oid, table));
-        let mut lost: Vec<(&TableName, u32)> = lost.map(|(oid, table)| (table, *oid)).collect();
-        lost.sort_unstable();
-        let lost = lost.into_iter().map(|(table, oid)| {
-            let since = Lsn::ZERO;
-            (table, Holder { oid, since })
-        });
-        let mut held: Vec<(&TableName, Holder)> = self
-            .holders
-            .iter()
-            .map(|(table, holder)| (table, *holder))
-            .collect();
-        // The name that a table has now comes after those that it had.
-        held.sort_unstable_by_key(|(table, holder)| (self.name(holder.oid) == Some(*table), *table));
-        let names = lost.chain(held).map(|(table, holder)| TableRecord::Name {
-            table: table.clone(),
-            holder,
-        });
+        let names = self
+            .names_in_order()
+            .into_iter()
+            .map(|(table, holder)| TableRecord::Name {
+                table: table.clone(),
+                holder,
+            });
         let mut tables: Vec<(&u32, &Versions)> = self.versions.iter().collect();
         tables.sort_unstable_by_key(|(oid, _)| **oid);
         let versions = tables.into_iter().flat_map(|(_, versions)| versions.records());
         names.chain(versions)
+    }
+
+    /// The names that tables have or had, in an order in which they may have come to have them: of the tables that a name
+    /// is of, the one that holds it comes last, and of the names of a table the one that it has.
+    fn names_in_order(&self) -> Vec<(&TableName, Holder)> {
+        let is_held =
+            |oid: u32, table: &TableName| self.holder(table).is_some_and(|holder| holder.oid == oid);
+        let held = self.holders.iter().map(|(table, holder)| (table, *holder));
+        // Tables whose last name another one has by now.
+        let lost = self.names.iter().filter(|(oid, table)| !is_held(**oid, table));
+        let lost = lost.map(|(oid, table)| {
+            let since = Lsn::ZERO;
+            (table, Holder { oid: *oid, since })
+        });
+        let mut all: Vec<(&TableName, Holder)> = held.chain(lost).collect();
+        all.sort_unstable_by_key(|(table, holder)| (*table, holder.oid));
+        let mut of_name: HashMap<&TableName, Vec<usize>> = HashMap::new();
+        let mut of_table: HashMap<u32, Vec<usize>> = HashMap::new();
+        for (place, (table, holder)) in all.iter().enumerate() {
+            of_name.entry(table).or_default().push(place);
+            of_table.entry(holder.oid).or_default().push(place);
+        }
+        let before = |place: usize| {
+            let (table, holder) = all.get(place).copied()?;
+            let is_held = is_held(holder.oid, table);
+            let is_last = self.name(holder.oid) == Some(table);
+            let others = is_held.then(|| of_name.get(table)).flatten();
+            let formers = is_last.then(|| of_table.get(&holder.oid)).flatten();
+            let before = others.into_iter().chain(formers).flatten().copied();
+            Some(before.filter(move |other| *other != place))
+        };
+        // Each after those that come before it, which has no circle: all of them did come after each other.
+        let mut ordered = Vec::with_capacity(all.len());
+        let mut reached = vec![false; all.len()];
+        let mut open: Vec<(usize, bool)> = (0..all.len()).rev().map(|place| (place, false)).collect();
+        while let Some((place, is_after)) = open.pop() {
+            if is_after {
+                ordered.extend(all.get(place).copied());
+                continue;
+            }
+            if reached
+                .get_mut(place)
+                .is_none_or(|reached| std::mem::replace(reached, true))
+            {
+                continue;
+            }
+            open.push((place, true));
+            open.extend(before(place).into_iter().flatten().map(|other| (other, false)));
+        }
+        ordered
     }
 
     /// The history that a new epoch begins with at `start`: the tables are in it from the beginning as they were there,

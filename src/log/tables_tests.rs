@@ -207,3 +207,17 @@ fn what_is_no_record_of_a_table_is_an_error() {
     );
     assert!(TableRecord::parse(1, frame.payload).is_err());
 }
+
+#[test]
+fn however_tables_take_names_from_each_other_the_records_make_the_same_history() {
+    let names = ["a", "b", "c"].map(|name| TableName::new("public", name));
+    for seed in 0..2_000 {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut history = TableHistory::default();
+        for head in 0..rng.u64(1..12) {
+            let name = rng.choice(&names).unwrap();
+            show(&mut history, name, rng.u32(1..5), head);
+        }
+        assert_eq!(read_back(&history), history, "seed {seed}");
+    }
+}

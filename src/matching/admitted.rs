@@ -16,7 +16,7 @@ use crate::protocol::v1::RowEncoder;
 pub(super) struct Shapes {
     key: Arc<QueryKey>,
     selection: Arc<Selection>,
-    /// `None` if such a change is not told.
+    /// `None` if the client is not told of such a change.
     encoders: HashMap<(Operation, Masks), Option<Arc<RowEncoder>>>,
 }
 
@@ -29,8 +29,8 @@ impl Shapes {
         }
     }
 
-    /// The encoder of a change of the result; `None` if the client is not told of it: no policy that admits its row
-    /// lets it hear of such operations.
+    /// The encoder of a change of the result; `None` if the client is not told of it, since no policy that admits its
+    /// row allows such operations.
     pub(super) fn encoder(
         &mut self,
         change: &RowChange<'_>,
@@ -52,7 +52,7 @@ impl Shapes {
     }
 }
 
-/// The columns that are told of a row and of the one that it was before.
+/// The columns that are shown of a row and of its old version.
 fn shown(
     selection: &Selection,
     relation: &Relation,

@@ -1,4 +1,5 @@
-//! Policies, seen from the client: what it folds is what it may see, and no byte of it is another's.
+//! Policies from the client's side: the changes that it gets add up to the rows that it may see, and no byte comes from
+//! others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +22,7 @@ type Row = [u32; 4];
 /// True if a row is of those that a condition or predicate selects.
 type Selects = fn(&Row) -> bool;
 
-/// Conditions of policies, and the same here, for the claims of tenant 1.
+/// Conditions of policies, and the same in Rust for the claims of tenant 1.
 const CONDITIONS: [(&str, Selects); 5] = [
     ("true", |_| true),
     ("tenant = claim('app.tenant')::int", |row| row[1] == 1),
@@ -32,7 +33,7 @@ const CONDITIONS: [(&str, Selects); 5] = [
     ("tenant = claim('app.missing')::int", |_| false),
 ];
 
-/// Predicates of clients, what they read, and the same here.
+/// Predicates of clients, the columns that they read, and the same in Rust.
 const PREDICATES: [(Option<&str>, &[usize], Selects); 4] = [
     (None, &[], |_| true),
     (Some("id > 1"), &[0], |row| row[0] > 1),
@@ -45,7 +46,7 @@ const PREDICATES: [(Option<&str>, &[usize], Selects); 4] = [
 #[derive(Clone, Debug)]
 struct Rule {
     condition: usize,
-    /// Those of the columns besides the key that are visible.
+    /// The visible columns besides the key.
     columns: Vec<usize>,
     ops: [bool; 4],
 }
@@ -102,8 +103,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 1..30)
 }
 
-/// The columns that are visible of a row by the rules that let hear of an operation (all four if `None`); none if none
-/// admits it.
+/// The columns that the rules which allow an operation (any if `None`) show of a row; none if no rule admits it.
 fn visible(rules: &[Rule], row: Option<&Row>, op: Option<usize>) -> BTreeSet<usize> {
     let mut visible = BTreeSet::new();
     let Some(row) = row else { return visible };
@@ -139,7 +139,7 @@ fn query(predicate: Option<&str>, rules: &[Rule], relation: &Arc<Relation>) -> O
     let Json::Object(claims) = json!({"app": {"tenant": "1"}, "sub": "ann"}) else {
         unreachable!()
     };
-    let admission = policies.admission(&relation.table, "customer", &Claims::new(claims))?;
+    let admission = policies.admission(&relation.table, Some("customer"), &Claims::new(claims), None)?;
     query.admit(&admission, relation);
     query.hold_to_key(relation);
     Some(query)
@@ -152,7 +152,7 @@ fn run(rules: &[Rule], predicate: usize, steps: &[Step]) {
     let any_shows = |&column: &usize| column == 0 || rules.iter().any(|rule| rule.columns.contains(&column));
     let bound = Bound::new(&query, &relation, &mut Default::default());
     if !read.iter().all(any_shows) {
-        // As if there were no such column.
+        // As for a column that does not exist.
         assert_eq!(bound.unwrap_err().code, ErrorCode::UnknownColumn);
         return;
     }
@@ -303,7 +303,7 @@ fn a_policy_that_hides_the_key_is_refused_and_names_no_column() {
         messages: Vec::new(),
     };
     let admission = policies
-        .admission(&relation.table, "x", &Claims::new(Map::new()))
+        .admission(&relation.table, Some("x"), &Claims::new(Map::new()), None)
         .unwrap();
     let mut query = (*tests::subscription("s", None).query).clone();
     query.admit(&admission, &relation);
@@ -411,7 +411,7 @@ fn the_server_is_asked_for_no_row_that_policies_hide_and_fails_for_none() {
         condition(None, &[1]),
         "(FALSE OR (\"tenant\" = CAST($1 AS integer)))"
     );
-    // A condition that may fail for some row is evaluated here.
+    // A condition that may fail for some row is evaluated by walcast, not by Postgres.
     assert_eq!(condition(Some("id > 1"), &[2]), "TRUE AND (\"id\" > (1))");
     assert_eq!(condition(Some("id / note > 1"), &[2]), "TRUE");
     assert_eq!(

@@ -11,9 +11,9 @@ use crate::policy::{BoundAdmission, Mask};
 /// The rows of a query, bound to one version of its table.
 #[derive(Debug)]
 pub struct Selection {
-    /// Those that the client asked for.
+    /// The rows that the client asked for.
     predicate: Matcher,
-    /// Those that it may see, where there are policies, and of these the ones that it asked for.
+    /// The rows that policies admit, and those among them that the client asked for; `None` without policies.
     admitted: Option<(BoundAdmission, Matcher)>,
 }
 
@@ -36,18 +36,18 @@ impl Selection {
         &self.predicate
     }
 
-    /// Those that it may see, where there are policies.
+    /// The rows that the client may see, where there are policies.
     pub fn admission(&self) -> Option<&BoundAdmission> {
         self.admitted.as_ref().map(|(admission, _)| admission)
     }
 
-    /// Those of the result: what the client asked for and may see.
+    /// The rows of the result, which the client asked for and may see.
     pub fn rows(&self) -> &Matcher {
         self.admitted.as_ref().map_or(&self.predicate, |(_, rows)| rows)
     }
 
-    /// The columns that the client sees of a row of this version that policies of the mask admit, when it hears of the
-    /// row by an operation; `None` if it does not, or not of a column by which it asks for rows.
+    /// The columns that the client sees of a row of this version if the policies of the mask admit the row, and an
+    /// operation tells of it. `None` if it may not hear of the row, or may not see a column that its predicate reads.
     pub fn visible(&self, relation: &Relation, mask: Mask, op: Operation) -> Option<Visible> {
         let visible = self.admission()?.visible(mask, op)?;
         let is_shown = |index: &usize| {
@@ -57,12 +57,12 @@ impl Selection {
         self.predicate.columns().iter().all(is_shown).then_some(visible)
     }
 
-    /// True if the selection in one version of a table is the one in another.
+    /// True if the selection means the same in two versions of a table.
     fn reads_alike(&self, of: &Relation, other: &Relation) -> bool {
         if std::ptr::eq(of, other) {
             return true;
         }
-        // What policies need may be missing in the one and not in the other.
+        // A column that policies need may be missing in one of them.
         if self.admitted.is_some() && of.columns != other.columns {
             return false;
         }
@@ -82,14 +82,13 @@ impl Selection {
 
 /// The last version of the table that a query was bound to, and its rows there.
 ///
-/// Binding can take a thousand times what a row does, and is done before a subscription is active, away from the
-/// threads that serve others; it is found here later.
+/// Binding can take a thousand times as long as a row. It is done before a subscription is active, away from the
+/// threads that serve others, and its result is found here later.
 #[derive(Debug, Default)]
 pub(super) struct Bindings(Mutex<Option<(Arc<Relation>, Arc<Selection>)>>);
 
 impl Bindings {
-    /// The selection in that version, if it is known without binding again: the columns that it reads are the same
-    /// ones.
+    /// The selection in that version, if no binding is needed because the columns that it reads are the same.
     pub(super) fn known(&self, relation: &Relation) -> Option<Arc<Selection>> {
         let last = self.0.lock();
         let (of, selection) = last.as_ref()?;

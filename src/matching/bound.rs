@@ -1,4 +1,4 @@
-//! [`Bound`]: a query bound to one version of its table: the changes that it wants, and their encoder.
+//! [`Bound`]: a query bound to one version of its table, with the changes that it wants and their encoder.
 
 use std::sync::Arc;
 
@@ -17,13 +17,13 @@ use crate::protocol::{ErrorCode, ErrorMessage, Ops, Undecided};
 #[derive(Debug)]
 pub struct Bound {
     ops: Ops,
-    /// True if it is not told of rows that may have left the result.
+    /// True if rows that may have left the result are withheld.
     withholds: bool,
-    /// True if it wants to know of them, and the log leaves some open.
+    /// True if it is told of such rows, and the log leaves some undecided.
     pub watches: bool,
-    /// The encoder of the rows that it wants, with all columns that its client sees of any.
+    /// The encoder with all columns that its client sees of any row.
     pub encoder: Arc<RowEncoder>,
-    /// The encoders where the columns that it sees differ from row to row.
+    /// The encoders by row, if the visible columns differ from row to row.
     shapes: Option<Box<Shapes>>,
 }
 
@@ -31,9 +31,8 @@ impl Bound {
     /// Binds a query and its predicate, sharing the projections of its table's other queries.
     ///
     /// # Errors
-    /// A column is unknown, or the predicate does not fit the columns' types; the key is not the one that the client
-    /// goes by; the changes that it wants do not tell which rows they are of; the replica identity does not decide what
-    /// the query must know.
+    /// A column is unknown, the predicate does not fit the columns' types, the key is not the one that the client was
+    /// told, the changes do not identify their rows, or the replica identity leaves the result undecided.
     pub fn new(
         query: &Query,
         relation: &Arc<Relation>,
@@ -110,14 +109,14 @@ impl Bound {
         result.op.is_in(self.ops) && !is_withheld
     }
 
-    /// True if clients tell the rows by their values alone, and have to take them away again.
+    /// True if clients identify rows by all their values, and have to remove them again.
     pub(super) fn keeps_rows_without_key(&self) -> bool {
         let keeps = self.ops.update || self.ops.delete;
         keeps && self.encoder.has_no_key()
     }
 }
 
-/// True if the relation's key is the one that the client goes by.
+/// Checks that the relation's key is the one that the client was told.
 fn check_key(key: &[String], relation: &Relation) -> Result<(), ErrorMessage> {
     let names = relation.key_names();
     if names == key {
@@ -136,13 +135,13 @@ fn check_key(key: &[String], relation: &Relation) -> Result<(), ErrorMessage> {
     Err(ErrorMessage::new(ErrorCode::SchemaChanged, message))
 }
 
-/// The refusal of a client that may not see the key: it could not tell which row a change is of.
+/// The refusal for a client that may not see the key, and so could not tell which row a change is of.
 fn hidden_key(relation: &Relation) -> ErrorMessage {
     let message = format!("the key of {} is not visible to this client", relation.table);
     ErrorMessage::new(ErrorCode::Forbidden, message)
 }
 
-/// The refusal of a client whose policies the log does not decide. It names no column, since the client may not know of
+/// The refusal for a client whose policies the log leaves undecided. It names no column, since the client may not know
 /// those that decide.
 fn undecided_policy(relation: &Relation) -> ErrorMessage {
     let cure = match relation.logging.obstacle {

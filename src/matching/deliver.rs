@@ -1,4 +1,4 @@
-//! Delivery of a piece of a transaction: match, encode, gather by connection, frame.
+//! Delivery of a piece of a transaction: match, encode, group by connection, frame.
 
 use std::sync::Arc;
 
@@ -13,13 +13,13 @@ use crate::log::{Malformed, Piece};
 use crate::lsn::{Done, Position};
 use crate::protocol::{Frame, Framing, Part};
 
-/// The work that is done at a time: what waits for the changes at hand wants its turn.
+/// The work that is done in one go, before others have their turn.
 const PIECE_WORK: u64 = 2_000_000;
 
 impl SubscriptionRegistry {
-    /// Hands each connection the frames of its matches in a piece of a transaction, or in the beginning of it if those
-    /// would be too much at once: then it takes only those changes from the piece, to be called again for the rest.
-    /// Returns true once all of the piece is delivered.
+    /// Hands each connection the frames of its matches in a piece of a transaction. If that would be too much at once,
+    /// it takes only the first changes from the piece, and is to be called again for the rest. Returns true once all of
+    /// the piece is delivered.
     ///
     /// # Errors
     /// The piece is malformed, although the journal's checksum holds. Nothing more of it was delivered.
@@ -118,7 +118,7 @@ impl SubscriptionRegistry {
         Ok(())
     }
 
-    /// Notes at each connection which of its groups have hits.
+    /// Notes for each connection which of its groups have hits.
     fn gather(&mut self, transaction: &Transaction) {
         let whole = Position::after(transaction.end);
         self.scratch.resuming = false;
@@ -206,7 +206,7 @@ impl SubscriptionRegistry {
         }
     }
 
-    /// Ends the transaction for those whose last frame of it said that more would follow.
+    /// Ends the transaction for connections whose last frame said that more would follow.
     fn close(&mut self, framing: &Framing<'_>, sink: &mut impl Sink) {
         let mut closing = None;
         for id in self.open.drain(..) {
@@ -214,7 +214,7 @@ impl SubscriptionRegistry {
                 continue;
             };
             held.open = false;
-            // Of a subscription that has ended nothing more is said.
+            // A subscription that has ended gets nothing more.
             if held.only.is_some() && held.members.is_empty() {
                 continue;
             }
@@ -226,7 +226,7 @@ impl SubscriptionRegistry {
     }
 }
 
-/// The frames last made, and what they were made for: neighbours mostly have the same.
+/// The frame made last, and the groups that it was made for: the next connection mostly has the same.
 #[derive(Default)]
 struct Made {
     groups: Vec<usize>,
@@ -241,15 +241,15 @@ impl Made {
 
     fn make<'p>(&mut self, framing: &Framing<'_>, parts: impl Iterator<Item = Part<'p>>) {
         let mut parts: Vec<Part<'p>> = parts.collect();
-        // Stable: a seq that several subscriptions matched keeps their order.
+        // A stable sort: several subscriptions that matched the same change keep their order.
         parts.sort_by_key(|part| part.seq);
         self.frames.clear();
         framing.frames(&parts, |frame| self.frames.push(frame));
     }
 }
 
-/// The last change that a connection already has of this transaction by its place in the group of that index, if it is
-/// to go on in the middle.
+/// The last change of this transaction that a connection already has, by its place in the group of that index, if it
+/// resumes inside the transaction.
 fn resumes_inside(
     members: &HashTable<GroupMember>,
     index: usize,

@@ -1,4 +1,4 @@
-//! [`Encoder`]: from typed hits to encoded changes, each encoded once for all queries that want the same of it.
+//! [`Encoder`]: from typed hits to encoded changes, each encoded once for all queries that need the same bytes.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,21 +12,21 @@ use crate::protocol::v1::RowEncoder;
 pub(super) struct Hit<'t> {
     /// The groups that subscribed to the query.
     pub(super) groups: &'t [usize],
-    /// The meaning of the change for the query's result.
+    /// The effect of the change on the query's result.
     pub(super) result: ResultChange,
     /// The encoder of the rows that the query wants.
     pub(super) rows: &'t Arc<RowEncoder>,
 }
 
-/// The changes of a piece of a transaction as they are encoded.
+/// The encoded changes of a piece of a transaction.
 #[derive(Debug, Default)]
 pub(super) struct Encoder {
     bytes: Vec<u8>,
-    /// Those of the change at hand.
+    /// The encodings of the current change.
     encodings: Vec<Encoding>,
 }
 
-/// A change as it is encoded for some queries.
+/// The encoding of a change for some queries.
 #[derive(Debug)]
 struct Encoding {
     rows: Arc<RowEncoder>,
@@ -34,7 +34,7 @@ struct Encoding {
     place: Range<usize>,
 }
 
-/// The amount that is kept for the next piece, in bytes: more only where a row was as large.
+/// The most memory that is kept for the next piece, in bytes.
 const KEPT_BYTES: usize = 4 * 1024 * 1024;
 
 impl Encoder {
@@ -43,7 +43,7 @@ impl Encoder {
         self.encodings.clear();
     }
 
-    /// Encodes the change at hand for a hit, and returns the place of that among the piece's bytes.
+    /// Encodes the current change for a hit, and returns the place of the encoding among the piece's bytes.
     pub(super) fn encode(&mut self, change: &RowChange<'_>, hit: &Hit<'_>) -> Range<usize> {
         let same = |encoding: &&Encoding| {
             encoding.result.is_told_as(&hit.result) && Arc::ptr_eq(&encoding.rows, hit.rows)
@@ -72,7 +72,7 @@ impl Encoder {
         self.bytes.get(place)
     }
 
-    /// Forgets the piece, and gives back what a large row took.
+    /// Forgets the piece, and frees the memory that a large row took.
     pub(super) fn clear(&mut self) {
         self.encodings.clear();
         self.bytes.clear();

@@ -1,27 +1,27 @@
-//! The reasons why subscriptions end, in the words of clients.
+//! The reasons why subscriptions end, and their messages to clients.
 
 use super::query::{ChangedColumn, Query};
 use crate::event::{Column, ColumnChange, Relation, TableName};
 use crate::protocol::{Detail, ErrorCode, ErrorMessage};
 
-/// The reason why a query cannot go on behind a change.
+/// The reason why a query cannot go on after a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum End {
     /// Its predicate fails for the row.
     Fails,
-    /// The row is too large to be sent, and has no key by which to say which one it is.
+    /// The row is too large to be sent, and has no key to identify it.
     Unnamed,
 }
 
-/// The message about a table that is not there any more under its name, or not published.
+/// The message about a table that no longer exists under its name, or is no longer published.
 pub fn gone_message(name: &TableName) -> ErrorMessage {
     schema_changed(format!(
         "{name} was dropped, renamed or replaced, or is not published any more: resubscribe with a new snapshot"
     ))
 }
 
-/// The message to a client whose query needs a column that is not the one in this version of the table; `None` if it
-/// is.
+/// The message to a client whose query needs a column that is another one in this version of the table; `None` if there
+/// is no such column.
 pub fn changed_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
     if let Some(ChangedColumn { told, here, change }) = query.changed_in(relation) {
         return Some(message_of(relation, told, here, &change));
@@ -58,16 +58,16 @@ fn message_of(relation: &Relation, told: &Column, here: &Column, change: &Column
     })
 }
 
-/// The message to a client whose query cannot go on in a version of its table that was found in the database: a column
-/// that it needs is another one there, or is gone. `None` if it can.
+/// The message to a client whose query cannot go on in a version of its table that was found in the database, since a
+/// column that it needs is another one there, or is gone; `None` if it can.
 pub fn unfit_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
     changed_message(query, relation)
         .or_else(|| gone_column_message(query, relation))
         .or_else(|| unjudged_message(query, relation))
 }
 
-/// The reason why a query cannot go on in a version of its table by which policies would judge its rows otherwise;
-/// `None` if they would not. It names no column: the client may not know of those that decide.
+/// The message to a client whose policies judge rows differently in this version of the table; `None` if they do not.
+/// It names no column, since the client may not know those that decide.
 pub fn unjudged_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
     let admission = query.key().admission.as_ref()?;
     (!admission.fits(relation)).then(|| {
@@ -78,8 +78,7 @@ pub fn unjudged_message(query: &Query, relation: &Relation) -> Option<ErrorMessa
     })
 }
 
-/// The reason why a query cannot go on in a version of its table that lacks a column which it needs; `None` if that
-/// has them all.
+/// The message to a client whose query needs a column that this version of its table lacks; `None` if it has them all.
 pub(super) fn gone_column_message(query: &Query, relation: &Relation) -> Option<ErrorMessage> {
     let gone = &query.gone_in(relation)?.name;
     let table = &relation.table;
@@ -106,7 +105,7 @@ pub(super) fn unnamed_message(table: &TableName) -> ErrorMessage {
     ErrorMessage::new(ErrorCode::LimitExceeded, message).with(Detail::Limit("row_bytes"))
 }
 
-/// The end of a subscription whose table is not what it was.
+/// The error that ends a subscription whose table has changed.
 pub(super) fn schema_changed(message: String) -> ErrorMessage {
     ErrorMessage::new(ErrorCode::SchemaChanged, message)
 }

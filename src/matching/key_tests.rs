@@ -27,11 +27,11 @@ fn query(fields: Json) -> Query {
     Query::new(&message(fields), &CALLER).unwrap()
 }
 
-/// Does not compile once one of these has another field, until somebody has decided here where that belongs.
+/// Fails to compile when one of these types gets another field, until it is decided here where that belongs.
 #[allow(dead_code)]
 fn every_field_is_accounted_for(subscribe: Subscribe, caller: Caller, key: QueryKey) {
     let Subscribe {
-        // In the key, each of them, as the test below shows.
+        // Part of the key, as the test below shows.
         table: _,
         predicate: _,
         params: _,
@@ -40,23 +40,26 @@ fn every_field_is_accounted_for(subscribe: Subscribe, caller: Caller, key: Query
         old: _,
         undecided: _,
         now: _,
-        // The subscription's name and its place in the history.
+        order: _,
+        // The subscription's name and place in the history, which are not part of the key.
         id: _,
         opening: _,
         epoch: _,
     } = subscribe;
     let Caller {
-        // In the key.
+        // Part of the key.
         numbers: _,
-        // Whom it goes to.
+        // The recipient, which is not part of the key.
         connection: _,
         peer: _,
-        // What it may see is in `visible`.
+        client: _,
+        // The part that it may see is in `visible` and `admission`.
         subject: _,
     } = caller;
     let QueryKey {
         table: _,
         predicate: _,
+        first: _,
         params: _,
         now: _,
         columns: _,
@@ -84,6 +87,12 @@ fn whatever_shapes_what_is_sent_tells_keys_apart() {
         query(json!({"old": true})),
         query(json!({"undecided": "send"})),
         query(json!({"undecided": "withhold"})),
+        query(json!({"order_by": [{"column": "a"}], "snapshot": true, "limit": 1})),
+        query(json!({"order_by": [{"column": "a"}], "snapshot": true, "limit": 2})),
+        query(json!({"order_by": [{"column": "a", "desc": true}], "snapshot": true, "limit": 2})),
+        query(json!({"order_by": [{"column": "a"}], "bound": [1]})),
+        query(json!({"order_by": [{"column": "a"}], "bound": [2]})),
+        query(json!({"order_by": [{"column": "a", "nulls": "first"}], "bound": [2]})),
     ];
     let strings = Caller {
         numbers: Numbers::Strings,
@@ -108,7 +117,7 @@ fn whatever_shapes_what_is_sent_tells_keys_apart() {
     let count = keys.len();
     let distinct: HashSet<Arc<QueryKey>> = keys.iter().map(|query| Arc::clone(query.key())).collect();
     assert_eq!(distinct.len(), count);
-    // The name, the place and the connection do not.
+    // The name, the place and the connection do not matter.
     let placed = message(json!({"id": "other", "from": "0/10"}));
     let elsewhere = Caller {
         connection: 2,
@@ -164,7 +173,7 @@ fn a_hidden_column_answers_as_one_that_does_not_exist() {
         let (hidden, missing) = (bind(fields.clone(), &whole), bind(fields.clone(), &without));
         assert_eq!(hidden, missing, "{fields}");
     }
-    // For one who sees it these are other answers.
+    // For a client that sees the column, the answers differ.
     let seen = query(json!({"where": "secret = 1"}));
     let (bound, _) = Bound::new(&seen, &whole, &mut Default::default()).unwrap();
     assert_eq!(bound.encoder.columns(), [0, 1, 2]);

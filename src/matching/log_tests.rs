@@ -1,4 +1,4 @@
-//! Matching over a log that decodes the relations anew with each of its messages.
+//! Matching over a log that decodes the relations again with each of its messages.
 
 use super::tests::{Got, relation, subscription};
 use super::*;
@@ -49,7 +49,7 @@ fn a_relation_that_is_decoded_anew_in_each_batch_has_no_query_bound_anew() {
         let now = deliver(&mut registry);
         assert!(now.len() == 1 && Arc::ptr_eq(&now[0], &bound[0]), "batch {end}");
     }
-    // Another version does have them bound anew.
+    // Another version has them bound again.
     commit(&relation(&["a", "b"]), 500);
     let altered = deliver(&mut registry);
     assert!(altered.len() == 1 && !Arc::ptr_eq(&altered[0], &bound[0]));

@@ -1,15 +1,17 @@
-//! [`Meter`]: the work that a query takes over time, and whether it is served apart from others.
+//! [`Meter`]: counts the work that a query takes over time, and remembers whether it is served apart from others.
 
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-/// The work that a query may take at once, after a while of taking none.
+use crate::filter::Allowance;
+
+/// The work that a query may take in one burst.
 const BURST: u64 = 10_000_000_000;
-/// The work that it may take in a second for as long as it likes: about a tenth of a processor.
+/// The work per second that it may take all the time: about a tenth of a processor.
 const PER_SECOND: u64 = 100_000_000;
 
-/// The time that a query is served apart once it took too much for those beside it.
+/// The time for which a query is served apart once it has held up others.
 const APART: Duration = Duration::from_secs(10);
 
 /// The work that a query took, wherever it was matched: at the head, or in replays.
@@ -18,14 +20,14 @@ pub struct Meter(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
-    /// The work that was taken and is not made up for by the time since, and when that was so.
+    /// The work above the rate, and the time at which that was computed.
     taken: u64,
     at: Option<Instant>,
     apart_until: Option<Instant>,
 }
 
 impl Meter {
-    /// Counts work. Whether the query may take so much.
+    /// Counts work. False if the query may not take so much.
     pub(super) fn take(&self, units: u64, now: Instant) -> bool {
         let mut state = self.0.lock();
         let since = state
@@ -37,12 +39,12 @@ impl Meter {
         state.taken <= BURST
     }
 
-    /// Has it served apart for a while.
+    /// Has the query served apart for a while.
     pub(super) fn put_apart(&self, now: Instant) {
         self.0.lock().apart_until = Some(now + APART);
     }
 
-    /// True if it is to be served apart.
+    /// True if the query is to be served apart.
     pub fn is_apart(&self, now: Instant) -> bool {
         self.0.lock().apart_until.is_some_and(|until| now < until)
     }
@@ -51,30 +53,30 @@ impl Meter {
 /// The work that may be done for one change, and what becomes of queries that need more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lane {
-    /// Work for one query.
+    /// The most work for one query.
     pub query: u64,
-    /// Work for all queries together. Beyond it each has only a little.
+    /// The work for all queries together, beyond which each gets only a little.
     pub all: u64,
-    /// Those that need more are put apart; else they end.
+    /// True if queries that need more are put apart; otherwise they end.
     pub puts_apart: bool,
 }
 
 impl Lane {
-    /// At the head, and where many are read for: what takes long for one would be waited for by all.
+    /// The lane at the head, and for shared replays, where a slow query would hold up all others.
     pub const SHARED: Lane = Lane {
         query: 10_000_000,
         all: 50_000_000,
         puts_apart: true,
     };
 
-    /// The place where those are read for that were put apart.
+    /// The lane of the queries that were put apart.
     pub const APART: Lane = Lane {
         query: 500_000_000,
         all: 2_000_000_000,
         puts_apart: false,
     };
 
-    /// Without bounds.
+    /// A lane without bounds.
     pub const UNBOUNDED: Lane = Lane {
         query: u64::MAX,
         all: u64::MAX,
@@ -82,24 +84,33 @@ impl Lane {
     };
 }
 
-/// Work for one change from which on a query stays apart where it is.
+/// The work for one change from which on a query that is apart stays so.
 pub(super) const LONG: u64 = 1_000_000;
 
-/// The work that all changes together may take of threads that serve many clients, beside what matches: it refills as
-/// time goes by.
+/// The work that slow queries together may take of the threads that serve many clients; it refills over time.
 #[derive(Debug)]
 pub(super) struct Spare {
     left: u64,
+    /// The amount that was taken beyond what was left, up to [`SPARE`].
+    owed: u64,
     at: Instant,
 }
 
-/// The most that this may be, and the part of it that comes back in a second: a quarter of a processor.
+/// The most that may be spare, and the amount that refills each second: a quarter of a processor.
 const SPARE: u64 = Lane::SHARED.all;
 const SPARE_PER_SECOND: u64 = 250_000_000;
+/// The amount that each query may have in any case where nothing is left, and where a lot is owed beside that: enough for
+/// comparisons of ordinary values.
+const LITTLE: u64 = Allowance::LITTLE;
+const LEAST: u64 = 250;
 
 impl Spare {
     pub(super) fn new(now: Instant) -> Spare {
-        Spare { left: SPARE, at: now }
+        Spare {
+            left: SPARE,
+            owed: 0,
+            at: now,
+        }
     }
 
     /// The rest.
@@ -110,14 +121,25 @@ impl Spare {
         let since = now.saturating_duration_since(self.at).as_micros();
         let back = u64::try_from(since * u128::from(SPARE_PER_SECOND / 1_000_000)).unwrap_or(u64::MAX);
         if back > 0 {
-            self.left = self.left.saturating_add(back).min(SPARE);
+            let paid = back.min(self.owed);
+            self.owed -= paid;
+            self.left = self.left.saturating_add(back - paid).min(SPARE);
             self.at = now;
         }
         self.left
     }
 
     pub(super) fn take(&mut self, units: u64) {
+        let owed = units.saturating_sub(self.left);
+        self.owed = self.owed.saturating_add(owed).min(SPARE);
         self.left = self.left.saturating_sub(units);
+    }
+
+    /// The amount that each query may have where nothing is left. The more is owed, the less it is: many queries that take
+    /// little each hold up the others as a few do that take much.
+    pub(super) fn little(&self) -> u64 {
+        let part = (SPARE - self.owed) / (SPARE / LITTLE);
+        part.clamp(LEAST, LITTLE)
     }
 }
 
@@ -132,11 +154,11 @@ mod tests {
         let after = |seconds: u64| start + Duration::from_secs(seconds);
         assert!(meter.take(BURST, start));
         assert!(!meter.take(1, start));
-        // It is made up for by time.
+        // Time makes up for it.
         assert!(meter.take(PER_SECOND / 2, after(1)));
         assert!(!meter.take(PER_SECOND, after(1)));
         assert!(meter.take(BURST, after(1_000)));
-        // Another clock's past is no time gone by.
+        // A clock that goes back adds nothing.
         assert!(!meter.take(1, start));
         let steady = Meter::default();
         assert!((0..1_000).all(|second| steady.take(PER_SECOND, after(second))));
@@ -156,12 +178,27 @@ mod tests {
     fn what_is_spare_fills_again() {
         let start = Instant::now();
         let mut spare = Spare::new(start);
-        spare.take(SPARE + 1);
+        spare.take(SPARE);
         assert_eq!(spare.left(start), 0);
         assert_eq!(
             spare.left(start + Duration::from_millis(10)),
             SPARE_PER_SECOND / 100
         );
         assert_eq!(spare.left(start + Duration::from_secs(9)), SPARE);
+    }
+
+    #[test]
+    fn the_more_is_owed_the_less_each_query_gets() {
+        let start = Instant::now();
+        let mut spare = Spare::new(start);
+        spare.take(SPARE);
+        assert_eq!(spare.little(), LITTLE);
+        spare.take(SPARE / 2);
+        assert_eq!(spare.little(), LITTLE / 2);
+        spare.take(10 * SPARE);
+        assert_eq!(spare.little(), LEAST);
+        // What is owed comes back first.
+        let later = start + Duration::from_millis(200);
+        assert_eq!((spare.left(later), spare.little()), (0, LITTLE));
     }
 }

@@ -1,8 +1,8 @@
 //! From a transaction's changes to the frames of the connections that they concern. Pure.
 //!
-//! Subscriptions to the same query share one entry, which is matched and encoded once per change; within it, those
-//! that also go by the same id share their frames. The cost of a change is that of its matches: an index finds these
-//! ([`crate::filter::Index`]), and a table that nobody subscribed to is skipped by one look-up of its relation.
+//! Subscriptions to the same query share one entry, which is matched and encoded once per change; within it, those with
+//! the same id share their frames. The cost of a change is that of its matches: an index finds these
+//! ([`crate::filter::Index`]), and a table without subscriptions is skipped by one look-up of its relation.
 
 mod admitted;
 #[cfg(test)]
@@ -19,6 +19,7 @@ mod meter;
 mod query;
 #[cfg(test)]
 mod random_tests;
+mod range;
 mod route;
 mod shapes;
 mod shown;
@@ -34,6 +35,7 @@ pub use ends::{changed_message, gone_message, unfit_message, unjudged_message};
 pub use key::QueryKey;
 pub use meter::{Lane, Meter};
 pub use query::{Query, Subscription};
+pub use range::place_in_own;
 pub use undecided::Undecided;
 
 use std::collections::HashMap;
@@ -54,19 +56,19 @@ use meter::Spare;
 use table::Table;
 use undecided::UndecidedCounts;
 
-/// A connection's number in a [`SubscriptionRegistry`], used again after it left.
+/// A connection's number in a [`SubscriptionRegistry`], which is reused after it has left.
 pub type ConnectionId = usize;
 
-/// The place where frames go.
+/// The receiver of frames.
 pub trait Sink {
-    /// A frame for a connection, in order.
+    /// Takes a frame for a connection. Frames come in order.
     fn frame(&mut self, connection: ConnectionId, frame: &Frame);
 
-    /// A subscription of a connection ended, because the table's schema no longer bears its query. It is gone.
+    /// Notes that a subscription of a connection has ended and was removed, with the error for its client.
     fn ended(&mut self, connection: ConnectionId, subscription: &Arc<Subscription>, error: ErrorMessage);
 
-    /// A connection gets nothing more, and nothing of the changes at hand: it has a query that takes too long for those
-    /// beside it, and is to be served apart from where it is.
+    /// Notes that a connection gets nothing more, from the current changes on: one of its queries holds up others, and
+    /// is to be served apart.
     fn put_apart(&mut self, connection: ConnectionId);
 }
 
@@ -74,33 +76,33 @@ pub trait Sink {
 #[derive(Debug)]
 pub struct SubscriptionRegistry {
     connections: Slab<Connection>,
-    /// Those that somebody subscribed to.
+    /// The tables with subscriptions.
     tables: Slab<Table>,
     by_name: HashMap<TableName, usize>,
-    /// Which table each version of a relation that passed by belongs to, by its address: versions that are equal are
-    /// the same ([`crate::log::Interner`]). They are held so that no address is used again.
+    /// The table of each version of a relation that has come by, by the address of the version: equal versions have the
+    /// same one ([`crate::log::Interner`]). They are held so that no address is reused.
     relations: HashMap<usize, (Arc<Relation>, Option<usize>)>,
-    /// The number of them that there were when those that are gone were last dropped.
+    /// The number of versions after the last sweep.
     relations_swept: usize,
     groups: Slab<Group>,
     /// The place where each group stands, by its query and id.
     by_id: HashTable<u32>,
     hasher: RandomState,
-    /// The connections whose last frame said that more of the transaction at hand would follow.
+    /// The connections whose last frame said that more of the current transaction would follow.
     open: Vec<ConnectionId>,
     max_frame_bytes: usize,
-    /// About how much is made for one connection at a time, in bytes: so much more is delivered to one that cannot take
-    /// it.
+    /// About how many bytes are made for one connection at a time, which bounds the excess for one that cannot take
+    /// them.
     delivery_bytes: usize,
     scratch: Scratch,
-    /// The changes that were told although the log does not decide them.
+    /// Counts of undecided changes that were sent.
     undecided: UndecidedCounts,
     /// The most subscriptions that a connection has had.
     widest: usize,
     lane: Lane,
     spare: Spare,
     now: Instant,
-    /// The work that was done.
+    /// The work done so far.
     worked: u64,
     /// The number of times that a query was put apart.
     put_apart: u64,
@@ -108,13 +110,13 @@ pub struct SubscriptionRegistry {
 
 #[derive(Debug, Default)]
 struct Connection {
-    /// Its places in groups, by the numbers of these.
+    /// Its memberships, by the numbers of the groups.
     members: HashTable<GroupMember>,
-    /// The groups with hits in the piece at hand.
+    /// The groups with hits in the current piece.
     touched: Vec<usize>,
     /// True if it is among [`SubscriptionRegistry::open`].
     open: bool,
-    /// The one subscription that its frames say they concern, as a JSON string.
+    /// The id, as a JSON string, of the only subscription that its frames are for, if they say so.
     only: Option<Box<str>>,
 }
 
@@ -127,18 +129,18 @@ struct GroupMember {
 }
 
 impl GroupMember {
-    /// Groups are numbered by us, so nobody chooses which ones collide.
+    /// Group numbers are ours, so nobody can make them collide.
     fn hash(group: u32) -> u64 {
         u64::from(group).wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 }
 
-/// The subscriptions that share a query and an id, and therefore every byte of their frames.
+/// The subscriptions that share a query and an id, and so every byte of their frames.
 #[derive(Debug)]
 struct Group {
     table: usize,
     entry: usize,
-    /// The place where it stands among the groups of the query.
+    /// Its index among the groups of the query.
     place: u32,
     /// The size of the hits, in bytes.
     bytes: u32,
@@ -146,40 +148,40 @@ struct Group {
     id_json: Box<str>,
     members: Vec<Member>,
     hits: Vec<Encoded>,
-    /// The number of them that the log does not decide.
+    /// Counts of the hits that the log leaves undecided.
     undecided: Undecided,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Member {
     connection: u32,
-    /// The table that it was made to.
+    /// The OID of the table that it was made for.
     oid: u32,
-    /// The place up to which the subscription has everything already.
+    /// The place up to which the subscription already has everything.
     after: Position,
 }
 
-/// A change for a group: its seq, and where its encoding lies.
+/// A change for a group: its seq, and the place of its encoding.
 #[derive(Clone, Debug)]
 struct Encoded {
     seq: u32,
     place: Range<usize>,
 }
 
-/// Space that is used again for each piece.
+/// Buffers that are reused for each piece.
 #[derive(Debug, Default)]
 struct Scratch {
     encoder: Encoder,
     groups: Vec<usize>,
     connections: Vec<ConnectionId>,
-    /// Some of them have a part of the transaction already.
+    /// True if some connections already have a part of the transaction.
     resuming: bool,
 }
 
-/// The amount that is encoded at a time, in bytes.
+/// The amount that is encoded in one go, in bytes.
 const ENCODED_BYTES: usize = 1024 * 1024;
 impl SubscriptionRegistry {
-    /// Nobody, with frames of about `max_frame_bytes` at most.
+    /// An empty registry that makes frames of up to about `max_frame_bytes`.
     pub fn new(max_frame_bytes: usize) -> SubscriptionRegistry {
         let now = Instant::now();
         SubscriptionRegistry {
@@ -205,7 +207,7 @@ impl SubscriptionRegistry {
         }
     }
 
-    /// The same for connections that take a frame or two at a time.
+    /// An empty registry for connections that take a frame or two at a time.
     pub fn for_each(max_frame_bytes: usize) -> SubscriptionRegistry {
         SubscriptionRegistry {
             delivery_bytes: max_frame_bytes,
@@ -229,7 +231,7 @@ impl SubscriptionRegistry {
         self.put_apart
     }
 
-    /// Hands out what each table's changes took since this was last asked for.
+    /// Hands out the work for each table's changes since the last call.
     pub fn take_work(&mut self, mut each: impl FnMut(&TableName, u64)) {
         for (name, &table) in &self.by_name {
             if let Some(table) = self.tables.get_mut(table)
@@ -240,7 +242,7 @@ impl SubscriptionRegistry {
         }
     }
 
-    /// Forgets all subscriptions, whatever state they are in; connections keep their numbers.
+    /// Removes all subscriptions, also after a panic; connections keep their numbers.
     pub fn forget_all(&mut self) {
         let connections = std::mem::take(&mut self.connections);
         let numbers = connections
@@ -263,7 +265,7 @@ impl SubscriptionRegistry {
         self.connections.insert(Connection::default())
     }
 
-    /// The same for the subscription of that id alone, while it catches up: its frames say so.
+    /// A new connection for the subscription of that id alone, while it catches up: its frames say so.
     pub fn connect_only(&mut self, id: &str) -> ConnectionId {
         self.connections.insert(Connection {
             only: Some(quoted_id(id)),
@@ -271,8 +273,8 @@ impl SubscriptionRegistry {
         })
     }
 
-    /// Notes that a connection was told that more of a transaction will follow, if `at`, up to where everything was
-    /// delivered, lies inside one. It hears of its end.
+    /// Notes that a connection was told that more of a transaction follows, if `at`, up to which it has everything,
+    /// lies inside one. It will be told of the transaction's end.
     pub fn open(&mut self, connection: ConnectionId, at: Position) {
         if at.done == Done::Commit {
             return;
@@ -302,8 +304,8 @@ impl SubscriptionRegistry {
 
     /// Activates a subscription: its changes after `after` go to `connection` from now on.
     ///
-    /// Should the query not fit the table as rows of it last came by, it may fit those to come: the table may have
-    /// changed since. It ends if another row like that comes.
+    /// If the query does not fit the version of the table that its last row had, it stays all the same, since the table
+    /// may have changed. It ends if another row of that version comes.
     pub fn subscribe(&mut self, connection: ConnectionId, subscription: &Arc<Subscription>, after: Position) {
         let table = self.table_of(subscription.query.table());
         let Some(routes) = self.tables.get_mut(table) else {
@@ -322,7 +324,7 @@ impl SubscriptionRegistry {
             subscription: Arc::clone(subscription),
         };
         if group_held.members.is_empty() {
-            // Most have but one.
+            // Most have just one.
             group_held.members.reserve_exact(1);
         }
         group_held.members.push(Member {
@@ -349,7 +351,7 @@ impl SubscriptionRegistry {
         }
     }
 
-    /// Takes a connection out of a group, and returns the subscription that it was in it by.
+    /// Takes a connection out of a group, and returns its subscription.
     fn take(
         &mut self,
         connection: ConnectionId,
@@ -374,7 +376,7 @@ impl SubscriptionRegistry {
             .map_or(0, |held| held.members.len())
     }
 
-    /// Takes the counts of what was told since the last time although the log does not decide it, by table.
+    /// Takes the counts of undecided changes that were sent since the last call, by table.
     pub fn take_undecided(&mut self) -> impl Iterator<Item = (TableName, Undecided)> {
         self.undecided.take()
     }
@@ -390,7 +392,7 @@ impl SubscriptionRegistry {
         }
         let table = self.tables.insert(Table::default());
         self.by_name.insert(name.clone(), table);
-        // Relations of this name that were passed over belong to a table now.
+        // Relations of this name were skipped so far, and now belong to a table.
         self.relations.retain(|_, (known, _)| known.table != *name);
         table
     }
@@ -437,7 +439,7 @@ impl SubscriptionRegistry {
         self.by_id.find(hash, is_it).copied()
     }
 
-    /// Removes a member from its group, and what that leaves empty.
+    /// Removes a member from its group, and whatever is empty then.
     fn leave(&mut self, member: &GroupMember) {
         let index = member.group as usize;
         let slot = member.slot as usize;

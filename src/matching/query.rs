@@ -1,16 +1,18 @@
-//! [`Query`]: what a subscription asks for, apart from its name and its place in the history.
+//! [`Query`]: the contents that a subscription asks for, apart from its name and its place in the history.
 
 use std::sync::Arc;
 
 use super::binding::{Bindings, Selection};
 use super::key::QueryKey;
 use super::meter::Meter;
+use super::range;
 use super::shown::Shown;
 use crate::event::{Column, ColumnChange, Relation, TableName, Timestamp, View, Visible};
 use crate::filter::{self, Matcher, Predicate, Pushed};
 use crate::policy::{Admission, BoundAdmission};
-use crate::protocol::{Caller, ErrorMessage, Subscribe};
+use crate::protocol::{Caller, ErrorMessage, Ordered, Subscribe, Wanted};
 use crate::types::CollationQuestion;
+use crate::types::json::Numbers;
 
 /// A live query: one table, a predicate, a set of columns. Queries with equal keys are matched and encoded once.
 #[derive(Clone, Debug)]
@@ -20,20 +22,21 @@ pub struct Query {
     predicate: Option<Predicate>,
     /// The key's parameters.
     params: Vec<serde_json::Value>,
-    /// The table as it was when the client was told of it. It ends this client's subscription and nobody else's.
+    /// The version of the table that the client was told. A difference from it ends only this client's subscription.
     told: Option<Arc<Relation>>,
-    /// The predicate, bound: made of the key and a version of the table alone, and dropped when the key changes.
+    /// The bound predicate, which depends on the key and a version of the table only, and is dropped when the key
+    /// changes.
     bindings: Arc<Bindings>,
-    /// Columns that rows showed besides those that the client was told of.
+    /// The columns that rows showed besides those that the client was told.
     shown: Arc<Shown>,
-    /// The work that it takes.
+    /// Counts the work that it takes.
     pub meter: Arc<Meter>,
 }
 
-/// So many bytes of predicate and parameters take long to be bound, a few hundred microseconds.
+/// The size of predicate and parameters, in bytes, from which on binding takes long: a few hundred microseconds.
 const LONG: usize = 4 * 1024;
 
-/// A column that is not in a version of the table what the client was told.
+/// A column that differs, in a version of the table, from the one that the client was told.
 pub struct ChangedColumn<'r> {
     /// The column as the client was told.
     pub told: &'r Column,
@@ -49,18 +52,35 @@ impl Query {
     /// # Errors
     /// The predicate does not parse.
     pub fn new(subscribe: &Subscribe, caller: &Caller) -> Result<Query, ErrorMessage> {
-        let text = subscribe.predicate.as_deref();
+        if subscribe.order.is_some() {
+            // The client's own text first: it may be wrong in ways that the whole is not.
+            subscribe.predicate.as_deref().map(Predicate::parse).transpose()?;
+        }
+        let (text, params) = range::predicate(subscribe);
+        let text = text.as_deref();
         let predicate = text.map(Predicate::parse).transpose()?;
         let mut columns = subscribe.columns.clone();
+        let mut first = None;
+        let mut numbers = caller.numbers;
+        if let Some(Ordered {
+            by,
+            wanted: Wanted::First(limit),
+        }) = &subscribe.order
+        {
+            columns = Some(by.iter().map(|by| by.column.clone()).collect());
+            first = Some((by.clone(), *limit));
+            // Every digit of the bound counts.
+            numbers = Numbers::Strings;
+        }
         if let Some(columns) = &mut columns {
             columns.sort_unstable();
             columns.dedup();
         }
-        let params = serde_json::Value::from(subscribe.params.clone()).to_string();
+        let as_text = serde_json::Value::from(params.clone()).to_string();
         let key = QueryKey {
             table: subscribe.table.clone(),
             predicate: text.map(Into::into),
-            params: params.into(),
+            params: as_text.into(),
             now: None,
             columns,
             visible: Visible::All,
@@ -68,13 +88,14 @@ impl Query {
             ops: subscribe.ops,
             old: subscribe.old,
             undecided: subscribe.undecided,
-            numbers: caller.numbers,
+            numbers,
+            first,
             row_key: None,
         };
         Ok(Query {
             key: Arc::new(key),
             predicate,
-            params: subscribe.params.clone(),
+            params,
             told: None,
             bindings: Arc::default(),
             shown: Arc::default(),
@@ -107,7 +128,7 @@ impl Query {
         self.key.view(relation)
     }
 
-    /// Restricts the query to what its caller may see of the table, of which this is the version that it is judged by.
+    /// Restricts the query to the part of the table that its caller may see, judged in this version of the table.
     pub fn admit(&mut self, admission: &Admission, relation: &Relation) {
         let key = Arc::make_mut(&mut self.key);
         key.visible = admission.visible();
@@ -115,19 +136,20 @@ impl Query {
         self.bindings = Arc::default();
     }
 
-    /// Holds the query to the key that the client is told: it ends when the table's key is another one.
+    /// Ties the query to the key that the client is told: it ends when the table gets another key.
     pub fn hold_to_key(&mut self, relation: &Arc<Relation>) {
         let names = relation.key_names().into_iter();
         Arc::make_mut(&mut self.key).row_key = Some(names.map(str::to_owned).collect());
         self.told = Some(Arc::clone(relation));
     }
 
-    /// True if what it asks for depends on when it does: it has to be told by [`Query::set_now`].
+    /// True if the predicate reads the time, which has to be set by [`Query::set_now`].
     pub fn asks_the_clock(&self) -> bool {
         self.predicate.as_ref().is_some_and(Predicate::asks_the_clock)
     }
 
-    /// Says what `now()` is in the predicate, for as long as the query lasts: it is another query at another time.
+    /// Sets the value of `now()` in the predicate, for as long as the query lasts. With another value it is another
+    /// query.
     pub fn set_now(&mut self, now: Timestamp) {
         if let Some(predicate) = &mut self.predicate {
             predicate.set_now(now);
@@ -136,12 +158,12 @@ impl Query {
         }
     }
 
-    /// The value of `now()` in the predicate, if that was said.
+    /// The value of `now()` in the predicate, if it was set.
     pub fn now(&self) -> Option<Timestamp> {
         self.key.now
     }
 
-    /// Its rows in a version of its table. They are bound once for all versions that are the same to it.
+    /// Its rows in a version of its table, bound once for all versions that do not differ for it.
     ///
     /// # Errors
     /// The predicate does not fit.
@@ -152,20 +174,26 @@ impl Query {
         self.bindings.get(relation, || self.select(relation))
     }
 
-    /// The same for a version that no other rows are of.
+    /// Its rows in a version of its table, bound without being kept.
     ///
     /// # Errors
     /// The predicate does not fit.
     pub fn select(&self, relation: &Relation) -> Result<Selection, filter::Error> {
-        let predicate = match &self.predicate {
-            Some(predicate) => predicate.bind(self.view(relation), &self.params)?,
-            None => Matcher::all(),
+        let predicate = match (&self.predicate, relation.table.messages()) {
+            (None, _) => Matcher::all(),
+            (Some(predicate), None) => predicate.bind(self.view(relation), &self.params)?,
+            // In a database of another encoding than UTF-8 they are bytes, but not in the form that `bytea` has as text.
+            (Some(predicate), Some(prefix)) => {
+                let relation = Relation::of_messages(prefix, true);
+                predicate.bind(self.view(&relation), &self.params)?
+            }
         };
         Ok(Selection::new(relation, predicate, self.admission(relation)))
     }
 
-    /// The condition on its rows as SQL, as far as Postgres may be asked: it holds for every row of the result. The
-    /// client's predicate is not evaluated for rows that policies hide if it may fail for them, since it would tell.
+    /// The condition on its rows as SQL, as far as Postgres may evaluate it; it holds for every row of the result. If
+    /// the client's predicate may fail, it is not evaluated for rows that policies hide, since the failure would reveal
+    /// them.
     ///
     /// # Errors
     /// The predicate does not fit.
@@ -191,41 +219,46 @@ impl Query {
                 predicate.append_sql(self.view(relation), &self.params, &mut pushed)?;
                 pushed.sql.push_str(" ELSE FALSE END");
             }
-            // It is evaluated here alone.
+            // It is evaluated by walcast alone.
             (true, false) => {}
         }
         Ok(Some(pushed))
     }
 
-    /// The part of the rows of a version of its table that its caller may see, where there are policies.
+    /// The rows of a version of its table that its caller may see, where there are policies.
     fn admission(&self, relation: &Relation) -> Option<BoundAdmission> {
         let admission = self.key.admission.as_ref()?;
         Some(BoundAdmission::new(admission, relation))
     }
 
-    /// The question that the database is to be asked before the predicate can be bound to this version of its table.
+    /// The question that the database has to answer before the predicate can be bound to this version of its table.
     pub fn collation_question(&self, relation: &Arc<Relation>) -> Option<CollationQuestion> {
         self.selection(relation).err()?.collation_question()
     }
 
-    /// True if [`Query::selection`] takes longer than many rows do.
+    /// True if [`Query::selection`] takes longer than many rows.
     pub fn binds_long(&self, relation: &Relation) -> bool {
         let bytes = self.key.predicate.as_deref().map_or(0, str::len) + self.key.params.len();
         bytes > LONG && self.bindings.known(relation).is_none()
     }
 
-    /// The table as it was when the client was told of it, once it was.
+    /// The version of the table that the client was told, once it was.
     pub fn relation(&self) -> Option<&Arc<Relation>> {
         self.told.as_ref()
     }
 
-    /// The first column that it needs, and that is not in this version of the table what the client was told.
+    /// The first column that it needs and that differs, in this version of the table, from the one that the client was
+    /// told.
     ///
-    /// Its values are read otherwise if its type is another one, or letters fold otherwise, which matters where the
-    /// query names it. They are other ones if another column has its name, or a label or attribute of its type was
-    /// renamed: then clients hold values that are not there any more.
+    /// With another type or collation its values mean something else, which matters where the query names it. If
+    /// another column has its name, or a label or attribute of its type was renamed, then clients hold values that no
+    /// longer exist.
     pub fn changed_in<'r>(&'r self, relation: &'r Relation) -> Option<ChangedColumn<'r>> {
-        // Mostly it is the same one.
+        // What messages hold is compared as they have it.
+        if relation.table.messages().is_some() {
+            return None;
+        }
+        // Mostly it is the same version.
         let differs = |told: &Relation| !std::ptr::eq(told, relation) && told != relation;
         let told = self.told.as_ref().filter(|told| differs(told))?;
         let changed = self.view(told).columns().filter_map(|(_, told)| {
@@ -234,7 +267,7 @@ impl Query {
             Some(ChangedColumn { told, here, change })
         });
         let mut changed = changed.peekable();
-        // Most are as they were, and to bind the predicate costs more.
+        // Most columns are unchanged, and binding the predicate costs more.
         changed.peek()?;
         let named = self.columns_named(told);
         let key = told.key_names();
@@ -251,7 +284,7 @@ impl Query {
         })
     }
 
-    /// Notes that rows of this version of the table are sent: without `columns`, they show columns that were added or
+    /// Notes that rows of this version of the table are sent. Without `columns` they show columns that were added or
     /// renamed since the client was told of the table.
     pub fn note_shown(&self, relation: &Relation) {
         if let Some(told) = self.told.as_ref().filter(|_| self.key.columns.is_none()) {
@@ -265,12 +298,12 @@ impl Query {
         told.is_some_and(|told| self.shown.lacks(told, self.view(relation)))
     }
 
-    /// The first column of this version whose name rows showed another column by, which the client was not told of.
+    /// The first column of this version under whose name rows showed another column, which the client was not told.
     pub fn shown_otherwise<'r>(&self, relation: &'r Relation) -> Option<(&'r Column, ColumnChange)> {
         self.shown.changed_in(relation)
     }
 
-    /// The first column that it names or that is of its key, and that this version of the table does not have.
+    /// The first column that it names, or that is part of its key, and that this version of the table lacks.
     pub fn gone_in(&self, relation: &Relation) -> Option<&Column> {
         let told = self.told.as_ref()?;
         let seen = self.view(told).columns().map(|(_, column)| column);
@@ -285,7 +318,7 @@ impl Query {
         })
     }
 
-    /// The columns that it names. It fits this version of the table.
+    /// The columns that it names, in a version of the table that it fits.
     fn columns_named<'q>(&'q self, relation: &'q Arc<Relation>) -> Named<'q> {
         let selection = self.selection(relation);
         let mut named = Named {
@@ -307,13 +340,13 @@ struct Named<'q> {
     predicate: Vec<&'q str>,
 }
 
-/// A query under the name that one client gave it.
+/// A query under the name that its client gave it.
 #[derive(Debug)]
 pub struct Subscription {
     /// The client's name for it.
     pub id: Arc<str>,
     /// The query.
     pub query: Arc<Query>,
-    /// The OID of the table that it is of: another one may take its name.
+    /// The OID of its table: another table may take the name.
     pub oid: u32,
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::tests::*;
 use super::*;
 
-/// The events that can happen to subscriptions between two transactions.
+/// Events between two transactions.
 #[derive(Clone, Debug)]
 enum Step {
     Connect,

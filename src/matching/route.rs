@@ -1,4 +1,4 @@
-//! From a relation to the queries on its table; and the ends of subscriptions whose table is not what it was.
+//! From a relation to the queries on its table, and the ends of subscriptions whose table has changed.
 
 use std::cell::Cell;
 use std::sync::Arc;
@@ -12,12 +12,12 @@ use crate::event::{Relation, TableName};
 use crate::lsn::{Lsn, Position};
 use crate::protocol::ErrorMessage;
 
-/// So many relations are not worth sweeping.
+/// The number of relations below which a sweep is not worth it.
 pub(super) const FEW_RELATIONS: usize = if cfg!(test) { 16 } else { 2048 };
 
 impl SubscriptionRegistry {
-    /// The table that a relation belongs to, if anybody subscribed to it. The first row of a new version of the
-    /// relation binds the table's queries again.
+    /// The table of a relation, if it has subscriptions. The first row of a new version of the relation binds the
+    /// table's queries again.
     pub(super) fn route(&mut self, relation: &Arc<Relation>, sink: &mut impl Sink) -> Option<usize> {
         if let Some((_, table)) = self.relations.get(&Arc::as_ptr(relation).addr()) {
             return *table;
@@ -34,7 +34,7 @@ impl SubscriptionRegistry {
         let long = rebound.unwrap_or_default();
         self.relieve(&long, Strain::Apart, sink);
         let table = self.by_name.get(&relation.table).copied();
-        // Whatever version was bound before is not any more: should its rows come again, they bind it again.
+        // The version that was bound before is forgotten: should its rows come again, they bind it again.
         self.relations
             .retain(|_, (known, _)| known.table != relation.table);
         self.forget_relations();
@@ -43,8 +43,9 @@ impl SubscriptionRegistry {
         table
     }
 
-    /// Drops the relations that nobody subscribed to, or that only we still know, such as dropped partitions', whenever
-    /// there are twice as many as were left the last time. One whose rows go on coming is looked up by its name again.
+    /// Drops the relations without subscriptions, and those that only the registry still holds, such as dropped
+    /// partitions, whenever there are twice as many as the last sweep left. If more rows of one come, it is looked up
+    /// by its name again.
     fn forget_relations(&mut self) {
         if self.relations.len() > 2 * self.relations_swept {
             self.relations
@@ -53,8 +54,7 @@ impl SubscriptionRegistry {
         }
     }
 
-    /// Ends the subscriptions to a table by its name, as far as they are to the one of that OID: there is no such table
-    /// any more, or it is not published.
+    /// Ends the subscriptions to the table of this name and OID, which no longer exists or is no longer published.
     pub fn end_table(&mut self, name: &TableName, oid: u32, sink: &mut impl Sink) {
         let Some(&table) = self.by_name.get(name) else {
             return;
@@ -62,8 +62,8 @@ impl SubscriptionRegistry {
         self.end_subscriptions(table, &gone_message(name), |member| member.oid == oid, sink);
     }
 
-    /// Ends the subscriptions to a table that need a column which this version of it, found in the database, does not
-    /// have or has otherwise than they were told.
+    /// Ends the subscriptions that need a column which this version of their table, found in the database, lacks, or
+    /// which differs from the one that they were told.
     pub fn end_changed(&mut self, relation: &Relation, sink: &mut impl Sink) {
         let Some(&table) = self.by_name.get(&relation.table) else {
             return;
@@ -78,8 +78,9 @@ impl SubscriptionRegistry {
         }
     }
 
-    /// Ends the subscriptions that a row which ends at `end` is news to and which it does not fit: their query does
-    /// not, or a column that it needs is not what they were told.
+    /// Ends the subscriptions to which a transaction that ends at `end` is news, and which do not fit its version of
+    /// the table: their query cannot be bound to it, or a column that it needs differs from the one that they were
+    /// told.
     pub(super) fn end_unfit(&mut self, index: usize, end: Lsn, sink: &mut impl Sink) {
         let end = Position::after(end);
         let Some(table) = self.tables.get_mut(index) else {
@@ -118,7 +119,7 @@ impl SubscriptionRegistry {
         }
     }
 
-    /// Ends the subscriptions that cannot go on behind a row of a transaction that ends at `end` and is news to them.
+    /// Ends the subscriptions that cannot go on after a row of a transaction that ends at `end` and is news to them.
     pub(super) fn end_failed(&mut self, index: usize, end: Lsn, sink: &mut impl Sink) {
         let groups = self.tables.get(index).map(super::table::Table::failed);
         let end = Position::after(end);
@@ -134,7 +135,7 @@ impl SubscriptionRegistry {
         }
     }
 
-    /// Ends the subscriptions to other names that the table had.
+    /// Ends the subscriptions to former names of the table.
     fn end_renamed(&mut self, table: Option<usize>, relation: &Relation, sink: &mut impl Sink) {
         if relation.table.messages().is_some() {
             return;
@@ -144,21 +145,27 @@ impl SubscriptionRegistry {
             tables.filter(|(index, other)| Some(*index) != table && other.oid() == Some(relation.oid));
         let renamed: Vec<usize> = others.map(|(index, _)| index).collect();
         for index in renamed {
-            let message = format!(
+            let renamed = schema_changed(format!(
                 "the table is called {} now: resubscribe with a new snapshot",
                 relation.table
-            );
-            self.end_subscriptions(
-                index,
-                &schema_changed(message),
-                |member| member.oid == relation.oid,
-                sink,
-            );
+            ));
+            let why = |member: &Member, subscription: &Subscription| {
+                let query = &subscription.query;
+                (member.oid == relation.oid).then(|| match query.key().admission {
+                    None => renamed.clone(),
+                    // Policies may hide the new name.
+                    Some(_) => gone_message(query.table()),
+                })
+            };
+            let groups = self.tables.get(index).map(super::table::Table::groups);
+            for group in groups.into_iter().flatten() {
+                self.end_members(group, why, sink);
+            }
         }
     }
 
-    /// Ends the subscriptions to another table that had the name. One that was made to this table stays, unless rows
-    /// of the other one came since.
+    /// Ends the subscriptions to another table that had the name. A subscription that was made for this table stays,
+    /// unless rows of the other one came since.
     fn end_replaced(&mut self, index: usize, relation: &Relation, sink: &mut impl Sink) {
         let Some(table) = self.tables.get(index) else {
             return;
@@ -190,7 +197,7 @@ impl SubscriptionRegistry {
         }
     }
 
-    /// Ends the members of a group that there is a reason for.
+    /// Ends the members of a group for which there is a reason.
     pub(super) fn end_members(
         &mut self,
         group: usize,
@@ -207,7 +214,7 @@ impl SubscriptionRegistry {
                 slot += 1;
                 continue;
             };
-            // The last member comes to stand in its place.
+            // The last member moves to its place.
             let Some(subscription) = self.take(connection, group as u32, is_it) else {
                 return;
             };

@@ -1,4 +1,4 @@
-//! [`ShapeCache`]: the encoders of rows, shared by the queries that want the same of them.
+//! [`ShapeCache`]: the encoders of rows, shared by queries that need the same bytes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,15 +9,15 @@ use crate::protocol::ErrorMessage;
 use crate::protocol::v1::{RowEncoder, RowShape};
 use crate::types::json::Numbers;
 
-/// The encoders that the queries on one version of a table want, one for each shape.
+/// The encoders for the queries on one version of a table, one for each shape.
 #[derive(Debug, Default)]
 pub struct ShapeCache {
     shapes: HashMap<ShapeKey, Arc<RowEncoder>>,
-    /// The number of encoders after unused ones were last dropped.
+    /// The number of encoders after the last sweep.
     swept: usize,
 }
 
-/// The part of a query's key that shapes its rows, whatever the version of its table.
+/// The part of a query's key that shapes its rows, in any version of its table.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct ShapeKey {
     columns: Option<Vec<String>>,
@@ -59,8 +59,8 @@ impl ShapeCache {
         Ok(self.make(key, columns.clone(), columns, relation))
     }
 
-    /// The encoder of a query's rows of which other columns are visible than of others; `None` if that is not even the
-    /// key.
+    /// The encoder of those of a query's rows that show only these columns; `None` if a column of the query's list is
+    /// not there.
     pub(super) fn of_rows(
         &mut self,
         query: &QueryKey,
@@ -104,7 +104,7 @@ impl ShapeCache {
         encoder
     }
 
-    /// Drops encoders that no query uses, once there are twice as many as the last time.
+    /// Drops encoders that no query uses, once there are twice as many as the last sweep left.
     fn forget_unused(&mut self) {
         if self.shapes.len() > 2 * self.swept {
             self.shapes.retain(|_, encoder| Arc::strong_count(encoder) > 1);

@@ -1,16 +1,16 @@
-//! [`Shown`]: the columns that rows of a subscription showed, and that the client was not told of when it subscribed.
+//! [`Shown`]: the columns that a subscription's rows showed, and that the client was not told when it subscribed.
 
 use parking_lot::Mutex;
 
 use crate::event::{Column, ColumnChange, Relation, View};
 
-/// Columns that were added or renamed since the client was told of the table, as rows showed them last. What a client
-/// holds has their names: another column that takes one of them would be taken for it.
+/// Columns that were added or renamed since the client was told of the table, as rows showed them last. The rows that a
+/// client holds have their names, so another column that takes such a name would be mistaken for it.
 #[derive(Debug, Default)]
 pub(super) struct Shown(Mutex<Vec<Column>>);
 
 impl Shown {
-    /// Notes the columns of this version by names that are not in the one that was told.
+    /// Notes the columns of this version whose names are not in the version that the client was told.
     pub(super) fn note(&self, told: &Relation, view: View<'_>) {
         if !is_other(told, view.relation()) {
             return;
@@ -25,7 +25,7 @@ impl Shown {
         }
     }
 
-    /// True if there are some that are not noted.
+    /// True if this version has such columns that are not noted yet.
     pub(super) fn lacks(&self, told: &Relation, view: View<'_>) -> bool {
         is_other(told, view.relation()) && {
             let columns = self.0.lock();
@@ -34,8 +34,8 @@ impl Shown {
         }
     }
 
-    /// The first column of this version that is surely another one than that which was shown by its name. Who reads the
-    /// past meets names that the table has no more, and of which it may not be known whose they were.
+    /// The first column of this version that certainly differs from the one which was shown under its name. Replays
+    /// meet former names, for which it may be unknown which column they belonged to.
     pub(super) fn changed_in<'r>(&self, relation: &'r Relation) -> Option<(&'r Column, ColumnChange)> {
         let columns = self.0.lock();
         columns.iter().find_map(|shown| {

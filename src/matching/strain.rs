@@ -1,4 +1,4 @@
-//! [`Strain`]: queries that take too much, which are put apart or ended.
+//! [`Strain`]: queries that take too much work, which are put apart or ended.
 
 use super::meter::Lane;
 use super::{ConnectionId, Sink, SubscriptionRegistry};
@@ -8,11 +8,11 @@ use crate::protocol::{Detail, ErrorCode, ErrorMessage};
 /// The reason why a query cannot be served as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Strain {
-    /// Here it takes too long for a change.
+    /// It takes too long for a change in this lane.
     Apart,
     /// It takes too long for a change anywhere.
     TooLong,
-    /// It took too much over time.
+    /// It took too much work over time.
     TooMuch,
     /// Matching it panicked.
     Panicked,
@@ -37,7 +37,7 @@ impl Strain {
                 ErrorMessage::new(ErrorCode::Internal, message)
             }
             Strain::TooMuch => limit(
-                "the rows of late took the predicate more work than it may take over time: use fewer conditions on long \
+                "recent rows took the predicate more work than it may take over time: use fewer conditions on long \
                  texts, documents and arrays",
             ),
             Strain::Apart | Strain::TooLong => limit(
@@ -48,22 +48,28 @@ impl Strain {
 }
 
 impl SubscriptionRegistry {
-    /// The work that there may be for the next change.
+    /// The work that the next change may take.
     pub(super) fn allowance(&mut self) -> Allowance {
         let Lane {
             query,
             all,
             puts_apart,
         } = self.lane;
-        let all = if puts_apart {
-            all.min(self.spare.left(self.now))
-        } else {
-            all
-        };
-        Allowance { each: query, all }
+        if !puts_apart {
+            return Allowance {
+                each: query,
+                all,
+                ..Allowance::default()
+            };
+        }
+        Allowance {
+            each: query,
+            all: all.min(self.spare.left(self.now)),
+            little: self.spare.little(),
+        }
     }
 
-    /// Puts the members of groups apart that take too much, or ends them.
+    /// Puts apart, or ends, the members of groups whose query takes too much work.
     pub(super) fn relieve(&mut self, groups: &[usize], strain: Strain, sink: &mut impl Sink) {
         if strain == Strain::Panicked {
             tracing::error!("matching a row panicked: the query's subscriptions end");

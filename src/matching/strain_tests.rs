@@ -14,7 +14,7 @@ const START: Position = Position {
     done: Done::Commit,
 };
 
-/// Texts `t` by their ids.
+/// A table of texts `t` by id.
 fn texts() -> Arc<Relation> {
     let mut relation = (*relation(&["id", "t"])).clone();
     relation.columns[1].ty = Type {
@@ -26,7 +26,7 @@ fn texts() -> Arc<Relation> {
     Arc::new(relation)
 }
 
-/// A row whose text every place of looks like the pattern of [`long`]. One that ends in `b` matches.
+/// A row with a text that looks like the pattern of [`long`] at each place. If it ends in `b`, it matches.
 fn row(id: usize, bytes: usize, end: &str) -> Vec<String> {
     vec![id.to_string(), "a".repeat(bytes) + end]
 }
@@ -65,7 +65,7 @@ impl Bed {
         (connection, subscription)
     }
 
-    /// Binds the queries to the table as it is, as is done before they are subscribed to.
+    /// Binds the queries to the current table, as is done before subscriptions are active.
     fn bind(&self) {
         for (_, connection) in &self.registry.connections {
             for member in &connection.members {
@@ -127,7 +127,7 @@ fn a_query_that_a_row_takes_too_long_is_put_apart_and_nobody_else() {
     );
     assert!(subscribed.query.meter.is_apart(bed.now));
     assert!(!subscribed.query.meter.is_apart(bed.now + Duration::from_secs(60)));
-    // What it took was never done.
+    // The work that it would take was never done.
     assert!(
         bed.registry.worked() < Lane::SHARED.query,
         "{}",
@@ -148,7 +148,7 @@ fn what_was_put_apart_gets_exactly_its_rows_where_it_is_read_for() {
     ]);
     assert_eq!(bed.seqs(heavy), [0, 1]);
     assert!(bed.got.apart.is_empty() && bed.got.ended.is_empty());
-    // As long as rows take it long it stays there.
+    // It stays there as long as rows take long.
     assert!(subscribed.query.meter.is_apart(bed.now));
 }
 
@@ -173,7 +173,7 @@ fn a_query_that_takes_too_much_over_time_ends_with_all_who_have_it() {
     let (second, _) = bed.subscribe("s", &long());
     let (light, _) = bed.subscribe("light", "t <> ''");
     while subscribed.query.meter.take(1_000_000_000, bed.now) {}
-    // A row that it takes next to nothing for is not counted.
+    // A row that takes next to no work is not counted.
     bed.commit(&[row(0, 10, "b")]);
     assert!(bed.got.ended.is_empty());
     bed.commit(&[row(1, 1_000, "b")]);
@@ -207,7 +207,7 @@ fn a_row_takes_no_longer_than_the_bound_however_many_queries_there_are() {
         bed.registry.worked()
     );
     assert_eq!(bed.seqs(light), [0]);
-    // Some were served, and the others are put apart.
+    // Some were served, and the rest is put apart.
     let served = heavy
         .iter()
         .filter(|connection| bed.seqs(**connection) == [0])
@@ -227,11 +227,36 @@ fn a_row_takes_no_longer_than_the_bound_however_many_queries_there_are() {
 }
 
 #[test]
+fn many_queries_that_take_little_each_are_put_apart_once_they_have_taken_much_together() {
+    let mut bed = Bed::new(Lane::SHARED);
+    let heavy = (0..1_000).map(|number| {
+        let predicate = format!("{} AND id >= 0 OR id < -{}", long(), 1 + number);
+        bed.subscribe("heavy", &predicate).0
+    });
+    let heavy: Vec<ConnectionId> = heavy.collect();
+    let (light, _) = bed.subscribe("light", "t LIKE 'a%' AND t <> ''");
+    let mut rows = 0;
+    // None of them takes as much for a row as would have it put apart alone.
+    for number in 0..1_000 {
+        bed.registry
+            .bound(Lane::SHARED, bed.now + Duration::from_millis(10 * number));
+        bed.commit(&[row(1 + number as usize, 600, "b")]);
+        assert_eq!(bed.seqs(light), [0]);
+        rows += bed.seqs(heavy[0]).len();
+        if bed.got.apart.len() == heavy.len() {
+            break;
+        }
+    }
+    assert!(rows > 5, "{rows}");
+    assert_eq!(bed.got.apart.len(), heavy.len());
+}
+
+#[test]
 fn long_work_is_done_a_little_at_a_time() {
     let mut bed = Bed::new(Lane::SHARED);
     let (heavy, _) = bed.subscribe("heavy", &long());
     let rows: Vec<_> = (0..10).map(|id| row(id, 100_000, "b")).collect();
-    // Each row takes about half of what is done at a time.
+    // Each row takes about half of the work that is done in one go.
     assert!(bed.commit(&rows) >= 4);
     assert_eq!(bed.seqs(heavy), (0..10).collect::<Vec<_>>());
     let mut light = Bed::new(Lane::SHARED);
@@ -270,7 +295,7 @@ fn a_query_that_another_version_of_its_table_takes_long_to_bind_is_put_apart_to_
         let (heavy, _) = bed.subscribe("long", &long);
         let (light, _) = bed.subscribe("light", "t <> ''");
         let named = |id: usize| vec![id.to_string(), "name7".to_owned()];
-        // The first version too is bound anew, unless it was when the client subscribed.
+        // The first version is bound again too, unless that was done when the client subscribed.
         bed.bind();
         bed.commit(&[named(0)]);
         assert_eq!((bed.seqs(heavy), bed.seqs(light)), (vec![0], vec![0]));

@@ -24,24 +24,23 @@ use crate::protocol::{ErrorCode, ErrorMessage};
 /// The number of changes that are looked up at once in a large index.
 pub(super) const AHEAD: usize = 16;
 
-/// The queries that are subscribed to on one table.
+/// The subscribed queries on one table.
 #[derive(Debug, Default)]
 pub(super) struct Table {
-    /// The version that the queries are bound to: the one under which the table's last row was written. `None` before
-    /// the first one, and when a query has come that does not fit it.
+    /// The version that the queries are bound to: that of the table's last row. `None` before the first row.
     relation: Option<Arc<Relation>>,
     /// The end of the last transaction that had a row of the table.
     pub(super) touched: Lsn,
-    /// True if a subscription may not fit the version at hand.
+    /// True if a subscription may not fit the current version.
     pub(super) has_unfit: bool,
-    /// The work that its changes took and nobody has asked for.
+    /// The work that its changes took since it was last asked for.
     pub(super) work: u64,
     entries: Slab<Entry>,
     by_key: HashMap<Arc<QueryKey>, usize>,
-    /// The predicates of the entries that are bound, by the entries' numbers.
+    /// The predicates of the bound entries, by the entries' numbers.
     index: Index,
     shared: ShapeCache,
-    /// The entries that cannot go on behind the change that was matched last.
+    /// The entries that cannot go on after the last change.
     failed: Vec<(usize, End)>,
 }
 
@@ -52,13 +51,14 @@ struct Entry {
     groups: Vec<usize>,
 }
 
-/// The way in which a query stands to the version at hand.
+/// The binding of a query to the current version.
 #[derive(Debug)]
 enum Binding {
-    /// No row has come by.
+    /// No row has come yet.
     Unbound,
     Bound(Bound),
-    /// It was made for a later version. Should another row of this one come, it ends.
+    /// It does not fit this version, and may have been made for a later one. Should another row of this version come,
+    /// it ends.
     Unfit(Box<ErrorMessage>),
 }
 
@@ -72,9 +72,9 @@ impl Table {
         self.by_key.get(query.key()).copied()
     }
 
-    /// The entry of a query, made if it is new.
+    /// The entry of a query, which is added if it is new.
     pub(super) fn enter(&mut self, query: &Arc<Query>) -> usize {
-        // Equal queries may have been told of different versions.
+        // Clients of equal queries may have been told different versions.
         let relation = self.relation.as_deref();
         self.has_unfit |= relation
             .is_some_and(|relation| query.changed_in(relation).is_some() || query.shows_more(relation));
@@ -91,7 +91,7 @@ impl Table {
         entry
     }
 
-    /// Binds an entry to the version at hand, if there is one.
+    /// Binds an entry to the current version, if there is one.
     fn bind(&mut self, entry: usize) {
         let (Some(relation), Some(held)) = (&self.relation, self.entries.get_mut(entry)) else {
             return;
@@ -109,7 +109,7 @@ impl Table {
         };
     }
 
-    /// The version under which the table's last row was written.
+    /// The version of the table's last row.
     pub(super) fn relation(&self) -> Option<&Arc<Relation>> {
         self.relation.as_ref()
     }
@@ -127,7 +127,7 @@ impl Table {
             .collect()
     }
 
-    /// The groups of queries that do not fit the version at hand, and why.
+    /// The groups of queries that do not fit the current version, and the reasons.
     pub(super) fn unfit(&self) -> Vec<(Vec<usize>, ErrorMessage)> {
         let unfit = self.entries.iter().filter_map(|(_, entry)| match &entry.binding {
             Binding::Unfit(error) => Some((entry.groups.clone(), (**error).clone())),
@@ -136,12 +136,12 @@ impl Table {
         unfit.collect()
     }
 
-    /// True if a query cannot go on behind the change that was matched last.
+    /// True if a query cannot go on after the last change.
     pub(super) fn has_failed(&self) -> bool {
         !self.failed.is_empty()
     }
 
-    /// The groups of the queries that cannot go on behind it, and why.
+    /// The groups of the queries that cannot go on after the last change, and the reasons.
     pub(super) fn failed(&self) -> Vec<(usize, End)> {
         let groups = |(entry, end): &(usize, End)| {
             let end = *end;
@@ -164,8 +164,8 @@ impl Table {
         entry.groups.len() - 1
     }
 
-    /// Removes the group of that place from an entry, and with the last one the entry. Returns the group that has the
-    /// place now, if one does.
+    /// Removes the group at that place from an entry, and the entry with its last group. Returns the group that has the
+    /// place now, if there is one.
     pub(super) fn remove_group(&mut self, entry: usize, place: usize) -> Option<usize> {
         let held = self.entries.get_mut(entry)?;
         if place < held.groups.len() {
@@ -180,8 +180,8 @@ impl Table {
         moved
     }
 
-    /// Binds the queries to another version of the relation, as far as they fit it. With `puts_apart` those are left
-    /// out that it would take long: their groups are returned, to be served where nobody else waits for that.
+    /// Binds the queries that fit another version of the relation to it. With `puts_apart`, those that take long to
+    /// bind are left out, and their groups are returned, to be served where nobody else waits.
     pub(super) fn rebind(&mut self, relation: &Arc<Relation>, puts_apart: bool) -> Vec<usize> {
         if self.relation.as_deref() == Some(relation) {
             return Vec::new();
@@ -206,7 +206,8 @@ impl Table {
         long
     }
 
-    /// Has what a change and those after it will look up brought from memory at once, if that is worth the while.
+    /// Prefetches the index entries that a change and the following ones will look up, if the index is large enough for
+    /// that to pay.
     pub(super) fn warm<'c>(&mut self, first: &RowChange<'c>, next: Changes<'c>) {
         if !self.index.is_large() {
             return;
@@ -221,7 +222,7 @@ impl Table {
         self.index.warm(&ops);
     }
 
-    /// Counts what the change at hand took of each query, and says which of them cannot be served so.
+    /// Counts the work that the current change took for each query, and returns those that cannot be served like this.
     pub(super) fn count(
         &mut self,
         lane: Lane,
@@ -299,8 +300,8 @@ impl Table {
     }
 }
 
-/// The reason why a query that fitted its table as the client was told of it does not fit it as it is now. That the log
-/// leaves open what it must know keeps its code.
+/// The error for a query that fitted the version that its client was told, and does not fit the current one. Its code
+/// stays if the reason is the replica identity.
 fn unfit(error: ErrorMessage) -> ErrorMessage {
     let code = match error.code {
         ErrorCode::ReplicaIdentity => ErrorCode::ReplicaIdentity,

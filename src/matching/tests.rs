@@ -18,11 +18,12 @@ use crate::types::{Kind, Type};
 pub(crate) const CALLER: Caller = Caller {
     connection: 1,
     peer: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1),
+    client: IpAddr::V4(Ipv4Addr::LOCALHOST),
     numbers: Numbers::Native,
     subject: None,
 };
 
-/// A journal in a directory of its own: pieces are what a reader of one returns.
+/// A journal in a directory of its own, whose reader returns the pieces.
 pub(crate) struct TestLog {
     pub(crate) writer: Writer,
     pub(crate) journal: Journal,
@@ -153,7 +154,7 @@ pub(super) fn rows(range: std::ops::Range<u32>) -> Vec<Vec<String>> {
     range.map(|i| vec![i.to_string(), (i % 4).to_string()]).collect()
 }
 
-/// Everything that connections got.
+/// The frames and ends that connections got.
 #[derive(Default)]
 pub(super) struct Got {
     pub(super) frames: Vec<(ConnectionId, Frame)>,
@@ -178,7 +179,7 @@ impl Sink for Got {
 }
 
 impl Got {
-    /// Which row came to which subscription.
+    /// The rows that each subscription got.
     pub(super) fn changes(&self) -> BTreeSet<(ConnectionId, String, u64)> {
         let mut changes = BTreeSet::new();
         for (connection, frame) in &self.frames {
@@ -233,7 +234,7 @@ fn connections_with_the_same_subscriptions_share_every_byte() {
         .iter()
         .map(|change| &change["id"])
         .collect();
-    // Rows 0, 1 and 2; the second one is also one of the others.
+    // Rows 0, 1 and 2; the second one also matches the other subscription.
     assert_eq!(ids.iter().filter(|id| **id == "all").count(), 3);
     assert_eq!(ids.iter().filter(|id| **id == "s").count(), 1);
 }
@@ -244,7 +245,7 @@ fn a_large_transaction_comes_in_frames_that_say_more_and_then_ends_for_those_who
     let mut registry = SubscriptionRegistry::new(65_536);
     let mut got = Got::default();
     let early = registry.connect();
-    // Only the first rows match: the last piece has nothing for it.
+    // Only the first rows match, and nothing of the last piece.
     registry.subscribe(early, &subscription("s", Some("a < 3")), START);
     let never = registry.connect();
     registry.subscribe(never, &subscription("s", Some("a < 0")), START);
@@ -317,7 +318,7 @@ fn a_column_that_goes_ends_the_subscriptions_that_need_it_and_no_others() {
     assert!(got.frames.last().unwrap().1.text.contains(r#""row":{"a":7}"#));
 }
 
-/// A subscription that was told of the table as it is in `relation`.
+/// A subscription whose client was told of the table as in `relation`.
 fn told(subscribed: Arc<Subscription>, relation: &Arc<Relation>) -> Arc<Subscription> {
     let mut query = (*subscribed.query).clone();
     query.hold_to_key(relation);
@@ -361,11 +362,11 @@ fn a_subscription_gets_rows_of_the_types_that_it_was_told_or_ends() {
         got.ended
     };
     let ended = [(1, "s".into(), ErrorCode::SchemaChanged)];
-    // Whether or not a row of the other version came before, and of whichever version it was told.
+    // This holds with and without a row of the other version before, and for both versions that it may have been told.
     assert_eq!(ends(&before, START, &[&before]), []);
     assert_eq!(ends(&before, START, &[&now]), ended);
     assert_eq!(ends(&now, START, &[&before]), ended);
-    // What it has already is no news to it.
+    // A row that it already has is not news to it.
     assert_eq!(ends(&now, at(10), &[&before, &now]), []);
     assert_eq!(ends(&now, at(10), &[&before, &before]), ended);
 }
@@ -387,7 +388,7 @@ fn nothing_more_is_said_of_a_subscription_that_ended_inside_a_transaction() {
     });
     let ended = got.ended.iter().map(|(connection, ..)| *connection);
     assert!(ended.eq([alone, whole]), "{:?}", got.ended);
-    // A connection that was told of more hears of the transaction's end.
+    // A connection that was told that more follows hears of the transaction's end.
     let told = got.frames.iter().map(|(connection, _)| *connection);
     assert!(told.eq([whole]));
 }

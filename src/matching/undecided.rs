@@ -1,5 +1,5 @@
-//! Gaps that the log leaves in queries' results: the words for it, and [`Undecided`], counts of what subscriptions are
-//! told although the log does not decide it.
+//! Gaps that the log leaves in queries' results: their warnings, and [`Undecided`], which counts undecided changes that
+//! were sent.
 
 use super::key::QueryKey;
 use crate::event::{Relation, TableName};
@@ -7,8 +7,8 @@ use crate::filter::{self, Decision, Matcher, ResultChange};
 use crate::protocol;
 
 impl QueryKey {
-    /// The gaps that the log leaves in the result, as far as the operations that it wants depend on that. Where no
-    /// updates are published, a delete may be of a row that was not in the result, and nothing else is open.
+    /// The gaps that the log leaves in the result, as far as the requested operations depend on them. Where no updates
+    /// are published, only one thing is undecided: a deleted row may not have been in the result.
     pub fn leaves_open<'r>(
         &self,
         matcher: &Matcher,
@@ -18,16 +18,20 @@ impl QueryKey {
         filter::Undecided::of(matcher, relation).filter(|_| depends && !relation.logging.leaves_out("update"))
     }
 
-    /// The warnings of a subscription to it that was not refused: what it gets or does not get of what the log leaves
-    /// open or leaves out, with the cure.
+    /// The warnings of a subscription that was not refused: which undecided changes and which values it does not get,
+    /// or gets nevertheless, with the cure.
     pub fn warnings(&self, matcher: &Matcher, relation: &Relation) -> Vec<String> {
+        // Messages are only ever inserted, whole.
+        if self.table.messages().is_some() {
+            return Vec::new();
+        }
         let mut warnings = self.left_open(matcher, relation);
         warnings.extend(self.left_out(matcher, relation));
         warnings
     }
 
-    /// Says that a row which comes into the result by an update may lack values, where it may: the client cannot have
-    /// them from before.
+    /// The warning that a row which enters the result by an update may lack values, which the client cannot know from
+    /// before.
     fn left_out(&self, matcher: &Matcher, relation: &Relation) -> Option<String> {
         let comes_by_update = (self.ops.insert || self.ops.update)
             && !matcher.columns().is_empty()
@@ -37,7 +41,7 @@ impl QueryKey {
         let columns = sent.iter().filter_map(|&index| relation.columns.get(index));
         let left_out = columns.filter(|column| !column.identity && column.may_be_left_out());
         let names: Vec<&str> = left_out.map(|column| column.name.as_str()).collect();
-        // A client that is not told that a row left keeps its values, and takes them for current ones if it comes back.
+        // A client that is not told that a row left keeps its values, and takes them for current if the row comes back.
         let withheld =
             self.undecided == protocol::Undecided::Withhold && self.leaves_open(matcher, relation).is_some();
         let outdated = if withheld || !self.ops.delete {
@@ -73,7 +77,7 @@ impl QueryKey {
     }
 }
 
-/// Changes of which the log does not tell whether they concern a query's result.
+/// Counts of changes for which the log does not decide whether they concern a query's result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Undecided {
     /// Deletes of rows that may have left the result by an update.
@@ -95,7 +99,7 @@ impl Undecided {
 pub(super) struct UndecidedCounts(Vec<(TableName, Undecided)>);
 
 impl UndecidedCounts {
-    /// Counts what each of so many members was told.
+    /// Adds `each` for so many members.
     pub(super) fn count(&mut self, table: &TableName, each: Undecided, members: u64) {
         let known = self.0.iter().position(|(known, _)| known == table);
         let place = known.unwrap_or(self.0.len());
@@ -108,7 +112,7 @@ impl UndecidedCounts {
         }
     }
 
-    /// Takes the counts.
+    /// Takes the counts since the last call.
     pub(super) fn take(&mut self) -> impl Iterator<Item = (TableName, Undecided)> {
         std::mem::take(&mut self.0).into_iter()
     }

@@ -1,22 +1,22 @@
-//! [`Admission`]: what a caller may see of a table, whatever its version.
+//! [`Admission`]: the part of a table that a caller may see, in any version of the table.
 
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use super::{Policy, Rows};
+use super::{Policy, RowSecurity, Rows};
 use crate::auth::Claims;
 use crate::event::{Column, Relation, View, Visible};
-use crate::filter::{Predicate, Pushed};
+use crate::filter::{DatabaseSession, Predicate, Pushed};
 use crate::protocol::Ops;
-use crate::types::Attnum;
+use crate::types::{Attnum, CollationQuestion};
 
-/// The part of a table that a caller may see. Equal ones admit the same: callers with equal claims, as far as policies
-/// ask for them, have equal ones.
+/// The part of a table that a caller may see. Equal admissions admit the same. Callers whose claims are equal, as far
+/// as policies read them, have equal admissions.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Admission {
-    /// A row that one of these admits is admitted. Sorted, each once.
+    /// The grants, of which one has to admit a row. Sorted, without duplicates.
     grants: Box<[Grant]>,
-    /// The columns that the conditions read, as they were when the caller was let in; `None` before.
+    /// The columns that the conditions read, as they were when the caller was judged; `None` before that.
     pins: Option<Box<[Pin]>>,
 }
 
@@ -35,7 +35,7 @@ impl Pin {
 }
 
 impl Admission {
-    /// Everything of a table, by no policy's leave.
+    /// All of a table, without a policy.
     pub fn everything() -> Admission {
         Admission {
             grants: Box::new([Grant {
@@ -47,7 +47,7 @@ impl Admission {
         }
     }
 
-    /// The rows that any of these grants admits; `None` if there are none.
+    /// The admission by these grants; `None` if there are none.
     pub fn of(grants: impl IntoIterator<Item = Grant>) -> Option<Admission> {
         let mut grants: Vec<Grant> = grants.into_iter().collect();
         grants.sort_by(|one, other| one.sort_key().cmp(&other.sort_key()));
@@ -58,8 +58,8 @@ impl Admission {
         })
     }
 
-    /// The same, judged by that version of the table: in a version in which a column that a condition reads is another
-    /// one, or of another type, the condition admits nothing.
+    /// The admission, judged by a version of the table. In versions where a column that a condition reads is another
+    /// one, or has another type, the condition admits nothing.
     #[must_use]
     pub fn judged_by(&self, relation: &Relation) -> Admission {
         let mut pins = Vec::new();
@@ -83,7 +83,7 @@ impl Admission {
         }
     }
 
-    /// True if a column of a version is what it was in the one that the admission was judged by.
+    /// True if a column is the same in this version as in the one by which the admission was judged.
     pub(super) fn is_as_judged(&self, column: &Column) -> bool {
         let Some(pins) = &self.pins else {
             return true;
@@ -93,8 +93,8 @@ impl Admission {
         pin.is_some_and(|pin| pin.is(column))
     }
 
-    /// True if the columns that the conditions read are in a version what they were in the one that the admission was
-    /// judged by.
+    /// True if the columns that the conditions read are the same in this version as in the one by which the admission
+    /// was judged.
     pub fn fits(&self, relation: &Relation) -> bool {
         let mut pins = self.pins.iter().flatten();
         pins.all(|pin| {
@@ -104,8 +104,8 @@ impl Admission {
         })
     }
 
-    /// Appends a condition that holds for every row that is admitted, as SQL, and for as few others as can be without
-    /// one that Postgres may fail to evaluate; true if it holds for no others.
+    /// Appends, as SQL, a condition that holds for every admitted row, and for as few others as possible without parts
+    /// that Postgres may fail to evaluate. True if it holds for no others.
     pub fn append_sql(&self, relation: &Relation, pushed: &mut Pushed) -> bool {
         let before = (pushed.sql.len(), pushed.values.len());
         pushed.sql.push_str("(FALSE");
@@ -114,12 +114,18 @@ impl Admission {
                 None => false,
                 Some(condition) if condition.predicate.may_fail() => false,
                 Some(condition) => {
-                    let start = pushed.sql.len();
+                    let start = (pushed.sql.len(), pushed.values.len());
                     pushed.sql.push_str(" OR ");
                     let view = View::whole(relation);
-                    if condition.predicate.append_sql(view, &[], pushed).is_err() {
+                    // The database would fail on a claim that is not a value of the type that it is cast to.
+                    let appended = condition
+                        .predicate
+                        .bind(view, &[])
+                        .and_then(|_| condition.predicate.append_sql(view, &[], pushed));
+                    if appended.is_err() {
                         // It admits nothing.
-                        pushed.sql.truncate(start);
+                        pushed.sql.truncate(start.0);
+                        pushed.values.truncate(start.1);
                     }
                     true
                 }
@@ -133,6 +139,49 @@ impl Admission {
         }
         pushed.sql.push(')');
         true
+    }
+
+    /// True if it admits the same as another one, whichever versions they were judged by.
+    pub fn admits_as(&self, other: &Admission) -> bool {
+        self.grants == other.grants
+    }
+
+    /// The question that the database has to answer before the conditions can be bound to this version of the table.
+    pub fn collation_question(&self, relation: &Relation) -> Option<CollationQuestion> {
+        let mut predicates = self.predicates();
+        predicates.find_map(|predicate| {
+            let unbound = predicate.bind(View::whole(relation), &[]).err()?;
+            unbound.collation_question()
+        })
+    }
+
+    /// The texts of conditions that cannot be bound to this version of the table, and so admit nothing: a claim is not
+    /// a value of the type that it is cast to, or the condition does not fit the columns.
+    pub fn unbound(&self, relation: &Relation) -> Vec<Arc<str>> {
+        let rows = self.grants.iter().filter_map(|grant| grant.rows.as_ref());
+        let unbound = rows.filter(|rows| rows.predicate.bind(View::whole(relation), &[]).is_err());
+        unbound.map(|rows| Arc::clone(&rows.text)).collect()
+    }
+
+    /// True if a condition orders by the bytes of the database's encoding.
+    pub fn collates(&self) -> bool {
+        self.predicates().any(Predicate::collates)
+    }
+
+    /// The texts that have to be checked against the database's encoding: those of conditions and claims that are not
+    /// ASCII.
+    pub fn texts(&self) -> String {
+        let rows = self.grants.iter().filter_map(|grant| grant.rows.as_ref());
+        let texts = rows.flat_map(|rows| {
+            let claims = rows.claims.iter().flatten().map(|claim| &**claim);
+            claims.chain([&*rows.text])
+        });
+        texts.filter(|text| !text.is_ascii()).collect()
+    }
+
+    fn predicates(&self) -> impl Iterator<Item = &Predicate> {
+        let rows = self.grants.iter().filter_map(|grant| grant.rows.as_ref());
+        rows.map(RowCondition::predicate)
     }
 
     /// The grants.
@@ -158,10 +207,19 @@ pub struct Grant {
 }
 
 impl Grant {
-    pub(super) fn of(policy: &Policy, claims: &Claims) -> Grant {
-        Grant {
+    /// The grant of a policy to a bearer of claims; `None` if it grants nothing.
+    pub(super) fn of(
+        policy: &Policy,
+        claims: &Claims,
+        security: Option<(&RowSecurity, &DatabaseSession)>,
+    ) -> Option<Grant> {
+        Some(Grant {
             rows: match &policy.rows {
                 Rows::All => None,
+                Rows::RowSecurity => {
+                    let (security, session) = security?;
+                    return Some(security.grant(session, policy.ops));
+                }
                 Rows::Where(condition) => {
                     let value = |path: &String| claims.get(path).map(|claim| claim.to_string().into());
                     Some(RowCondition {
@@ -173,7 +231,7 @@ impl Grant {
             },
             columns: policy.columns.clone(),
             ops: policy.ops,
-        }
+        })
     }
 
     fn sort_key(&self) -> impl Ord {
@@ -198,23 +256,31 @@ impl Grant {
 
 /// A condition on rows with a caller's claims in it.
 ///
-/// It is what its text and the values of its claims say: by these it is compared, and the predicate is made of them
-/// alone.
+/// It is determined by its text and the values of its claims, which are what is compared.
 #[derive(Clone, Debug)]
 pub struct RowCondition {
     text: Arc<str>,
-    /// The values of its claims as JSON, in the order of their paths; `None` where the token has none.
+    /// The values of its claims as JSON, in the order of their paths; `None` for a claim that the token lacks.
     claims: Box<[Option<Box<str>>]>,
     predicate: Arc<Predicate>,
 }
 
 impl RowCondition {
+    /// A condition of this text with these values of a caller's claims, from which alone the predicate must be made.
+    pub(super) fn new(text: Arc<str>, claims: Box<[Option<Box<str>>]>, predicate: Predicate) -> RowCondition {
+        RowCondition {
+            text,
+            claims,
+            predicate: Arc::new(predicate),
+        }
+    }
+
     /// The condition as a predicate without claims.
     pub fn predicate(&self) -> &Predicate {
         &self.predicate
     }
 
-    /// The text as it stands in the policy.
+    /// The text of the policy.
     pub fn text(&self) -> &str {
         &self.text
     }

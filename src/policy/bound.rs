@@ -8,15 +8,15 @@ use crate::protocol::Ops;
 /// The groups of grants that admit a row, one bit each.
 pub type Mask = u64;
 
-/// The most groups that there may be: different lists of columns and operations of one role for one table.
+/// The most groups, which are different lists of columns and operations of one role for one table.
 pub const MAX_GROUPS: usize = Mask::BITS as usize;
 
 /// The groups that admit the row of a change.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Masks {
-    /// Those that did before; none where there was no row.
+    /// The groups that admit the old row; none if there was no row.
     pub before: Mask,
-    /// Those that do after; none where there is no row any more.
+    /// The groups that admit the new row; none if the row is gone.
     pub after: Mask,
 }
 
@@ -26,7 +26,7 @@ pub struct BoundAdmission {
     groups: Vec<Group>,
 }
 
-/// The grants that show the same columns by the same operations, as one.
+/// The grants that show the same columns for the same operations, as one.
 #[derive(Clone, Debug)]
 struct Group {
     rows: Matcher,
@@ -35,8 +35,8 @@ struct Group {
 }
 
 impl BoundAdmission {
-    /// Binds an admission to a version of its table. A condition that cannot be bound admits nothing, as where a claim
-    /// is no value of the type that it is cast to, nor does one whose columns are not those that it was judged by.
+    /// Binds an admission to a version of its table. A condition admits nothing if it cannot be bound, such as when a
+    /// claim is not a value of the type that it is cast to, or if its columns are not those by which it was judged.
     pub fn new(admission: &Admission, relation: &Relation) -> BoundAdmission {
         let mut groups: Vec<Group> = Vec::new();
         for grant in admission.grants() {
@@ -48,7 +48,7 @@ impl BoundAdmission {
                         group.rows = Matcher::any_of([group.rows.clone(), rows]);
                     }
                 }
-                // What has no bit in a mask is not seen.
+                // A group without a bit in the mask shows nothing.
                 None if groups.len() == MAX_GROUPS => {}
                 None => groups.push(Group {
                     rows,
@@ -60,25 +60,25 @@ impl BoundAdmission {
         BoundAdmission { groups }
     }
 
-    /// True if the same columns are visible in each row that is admitted, by the same operations.
+    /// True if all admitted rows show the same columns for the same operations.
     pub fn is_uniform(&self) -> bool {
         self.groups.len() < 2
     }
 
-    /// True if the key of the table is visible in each row that is admitted.
+    /// True if every admitted row shows the table's key.
     pub fn shows_key(&self, relation: &Relation) -> bool {
         let key = relation.key_names();
         let mut groups = self.groups.iter();
         groups.all(|group| key.iter().all(|name| group.columns.has(name)))
     }
 
-    /// The operations that any row may be heard of by.
+    /// The operations that are visible for at least some rows.
     pub fn ops(&self) -> Ops {
         let ops = self.groups.iter().map(|group| group.ops);
         ops.fold(Ops::NONE, Ops::or)
     }
 
-    /// The rows of which each of these columns is visible, and which are admitted at all: they certainly are.
+    /// The rows that are certainly admitted, and of which each of these columns is visible.
     pub fn rows_with(&self, relation: &Relation, columns: &[usize]) -> Matcher {
         let any_that = |shows: &dyn Fn(&Group) -> bool| {
             let groups = self.groups.iter().filter(|group| shows(group));
@@ -99,7 +99,7 @@ impl BoundAdmission {
         read
     }
 
-    /// True if the log always tells whether a row was admitted before a change, and whether it is after.
+    /// True if the log always decides whether the old and the new row of a change are admitted.
     pub fn is_decided(&self, relation: &Relation) -> bool {
         let mut groups = self.groups.iter();
         groups.all(|group| filter::decides(&group.rows, relation))
@@ -117,8 +117,8 @@ impl BoundAdmission {
         masks
     }
 
-    /// The columns that those groups of a mask show together which let their caller hear of an operation; `None` if
-    /// none does.
+    /// The columns that the groups of a mask show together for an operation; `None` if none of them allows the
+    /// operation.
     pub fn visible(&self, mask: Mask, op: Operation) -> Option<Visible> {
         let groups = self.groups.iter().enumerate();
         let tells = |(bit, group): &(usize, &Group)| mask & (1 << bit) != 0 && op.is_in(group.ops);
@@ -128,7 +128,7 @@ impl BoundAdmission {
     }
 }
 
-/// The rows that a grant admits in a version of its table; `None` if that cannot be told.
+/// The rows that a grant admits in a version of its table; `None` if its condition cannot be bound.
 fn rows(admission: &Admission, grant: &Grant, relation: &Relation) -> Option<Matcher> {
     let Some(condition) = &grant.rows else {
         return Some(Matcher::all());

@@ -1,4 +1,4 @@
-//! Policies, which say who may see what, and what they admit of a table for one caller. Pure.
+//! Policies, which decide what callers may see, and the part of a table that they admit for one caller. Pure.
 //!
 //! A [`Policy`] names tables, roles, operations, columns and rows. Those that fit a caller's role and a table become an
 //! [`Admission`], which is a part of the key of every query of that caller: nobody shares bytes with a caller whose
@@ -10,29 +10,36 @@
 
 mod admission;
 mod bound;
+mod configured;
+mod fit;
+mod fit_row_security;
+mod row_security;
 
 use std::sync::Arc;
 
 pub use admission::{Admission, Grant};
 pub use bound::{BoundAdmission, MAX_GROUPS, Mask, Masks};
+pub use fit::{Misfit, misfits};
+pub use fit_row_security::RoleCatalog;
+pub use row_security::{DatabaseFunction, DatabasePolicy, Refusal, RoleAccess, RowSecurity};
 
 use crate::auth::Claims;
 use crate::event::{TableName, Visible};
-use crate::filter::{self, Predicate};
+use crate::filter::{self, DatabaseSession, Predicate};
 use crate::protocol::Ops;
 
 /// A rule that lets callers see something.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
-    /// The tables that it is about.
+    /// The tables that it applies to.
     pub tables: Vec<TablePattern>,
-    /// The roles that it is for; every role if `None`.
+    /// The roles that it applies to; every role if `None`.
     pub roles: Option<Vec<String>>,
-    /// The operations that it lets callers hear of.
+    /// The operations that callers are told of.
     pub ops: Ops,
-    /// The columns that it lets them see.
+    /// The columns that callers may see.
     pub columns: Visible,
-    /// The rows that it lets them see.
+    /// The rows that callers may see.
     pub rows: Rows,
 }
 
@@ -41,8 +48,10 @@ pub struct Policy {
 pub enum Rows {
     /// Every row.
     All,
-    /// Those of which a condition certainly holds.
+    /// The rows for which a condition is certainly true.
     Where(Arc<Condition>),
+    /// The rows that the database's own policies let the database role of the caller's name select.
+    RowSecurity,
 }
 
 /// A policy's condition on rows, as it was written.
@@ -82,49 +91,85 @@ impl TablePattern {
     fn fits(&self, table: &TableName) -> bool {
         match self {
             TablePattern::Table(name) => name == table,
-            // What stands for logical messages has no schema.
+            // The table that stands for logical messages has no schema.
             TablePattern::Schema(schema) => *schema == table.schema && table.messages().is_none(),
         }
     }
 }
 
-/// A rule that lets callers read the logical messages of some prefixes.
+/// A rule that lets callers read logical messages with certain prefixes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MessagePolicy {
-    /// The prefixes: messages whose own prefix begins with one of them are meant.
+    /// The prefixes: it applies to messages whose own prefix begins with one of them.
     pub prefixes: Vec<String>,
-    /// The roles that it is for; every role if `None`.
+    /// The roles that it applies to; every role if `None`.
     pub roles: Option<Vec<String>>,
 }
 
 /// All policies of a configuration.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Policies {
-    /// Those of tables.
+    /// The policies for tables.
     pub tables: Vec<Policy>,
-    /// Those of logical messages.
+    /// The policies for logical messages.
     pub messages: Vec<MessagePolicy>,
 }
 
 impl Policies {
-    /// The part of a table that a caller may see; `None` if the table does not exist for it.
-    pub fn admission(&self, table: &TableName, role: &str, claims: &Claims) -> Option<Admission> {
-        let is_for = |roles: &Option<Vec<String>>| {
-            roles
-                .as_ref()
-                .is_none_or(|roles| roles.iter().any(|known| known == role))
-        };
-        if let Some(prefix) = table.messages() {
-            let begins =
-                |policy: &&MessagePolicy| policy.prefixes.iter().any(|p| prefix.starts_with(p.as_str()));
-            let mut fitting = self.messages.iter().filter(|policy| is_for(&policy.roles));
-            return fitting.any(|policy| begins(&policy)).then(Admission::everything);
+    /// The part of a table that a caller may see; `None` if the table does not exist for it. A caller without a role
+    /// gets only what applies to every role. `security` is what the database lets the role see, if it was asked for.
+    pub fn admission(
+        &self,
+        table: &TableName,
+        role: Option<&str>,
+        claims: &Claims,
+        security: Option<(&RowSecurity, &DatabaseSession)>,
+    ) -> Option<Admission> {
+        if table.messages().is_some() {
+            return self.know(table, role).then(Admission::everything);
         }
-        let fitting = self.tables.iter().filter(|policy| {
-            is_for(&policy.roles) && policy.tables.iter().any(|pattern| pattern.fits(table))
-        });
-        Admission::of(fitting.map(|policy| Grant::of(policy, claims)))
+        let grants = self
+            .fitting(table, role)
+            .filter_map(|policy| Grant::of(policy, claims, security));
+        Admission::of(grants)
     }
+
+    /// True if the database's own policies decide what callers of a role may see of a table.
+    pub fn ask_the_database(&self, table: &TableName, role: Option<&str>) -> bool {
+        let mut fitting = self.fitting(table, role);
+        role.is_some() && fitting.any(|policy| policy.rows == Rows::RowSecurity)
+    }
+
+    /// True if a table exists for callers of a role, whatever the database's own policies are.
+    pub fn know(&self, table: &TableName, role: Option<&str>) -> bool {
+        let Some(prefix) = table.messages() else {
+            let mut fitting = self.fitting(table, role);
+            return fitting.any(|policy| policy.rows != Rows::RowSecurity);
+        };
+        let mut policies = self.messages.iter().filter(|policy| is_for(&policy.roles, role));
+        policies.any(|policy| {
+            policy
+                .prefixes
+                .iter()
+                .any(|begins| prefix.starts_with(begins.as_str()))
+        })
+    }
+
+    fn fitting<'p>(
+        &'p self,
+        table: &'p TableName,
+        role: Option<&'p str>,
+    ) -> impl Iterator<Item = &'p Policy> {
+        self.tables.iter().filter(move |policy| {
+            is_for(&policy.roles, role) && policy.tables.iter().any(|pattern| pattern.fits(table))
+        })
+    }
+}
+
+/// True if a policy for these roles applies to callers of a role.
+fn is_for(roles: &Option<Vec<String>>, role: Option<&str>) -> bool {
+    let Some(roles) = roles else { return true };
+    roles.iter().any(|known| Some(known.as_str()) == role)
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ fn a_table_without_a_policy_for_the_role_does_not_exist() {
         }],
     };
     let none = Claims::default();
-    let may = |table: &TableName, role: &str| policies.admission(table, role, &none).is_some();
+    let may = |table: &TableName, role: &str| policies.admission(table, Some(role), &none, None).is_some();
     assert!(may(&table("orders"), "customer"));
     assert!(!may(&table("orders"), "Customer"));
     assert!(!may(&table("items"), "customer"));
@@ -66,7 +66,11 @@ fn callers_share_an_admission_if_the_claims_that_policies_ask_for_are_equal() {
         ],
         messages: Vec::new(),
     };
-    let of = |json| policies.admission(&table("orders"), "x", &claims(json)).unwrap();
+    let of = |json| {
+        policies
+            .admission(&table("orders"), Some("x"), &claims(json), None)
+            .unwrap()
+    };
     let ann = of(json!({"tenant": 1, "sub": "ann", "jti": "1"}));
     assert_eq!(ann, of(json!({"tenant": 1, "sub": "ann", "jti": "2"})));
     for other in [
@@ -78,10 +82,15 @@ fn callers_share_an_admission_if_the_claims_that_policies_ask_for_are_equal() {
     ] {
         assert_ne!(ann, of(other.clone()), "{other}");
     }
-    // In whatever order they stand.
+    // In any order.
     let mut turned = policies.clone();
     turned.tables.reverse();
-    let turned = turned.admission(&table("orders"), "x", &claims(json!({"tenant": 1, "sub": "ann"})));
+    let turned = turned.admission(
+        &table("orders"),
+        Some("x"),
+        &claims(json!({"tenant": 1, "sub": "ann"})),
+        None,
+    );
     assert_eq!(Some(ann), turned);
 }
 

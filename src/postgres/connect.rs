@@ -222,7 +222,7 @@ impl<'a> Connector<'a> {
                 _ => return Err(message.unexpected("the startup message").into()),
             }
         }
-        connection.pin(self.purpose, deadline, &self.info.agreed)?;
+        connection.pin(self.purpose, deadline, &self.info.shared_monetary)?;
         Ok(connection)
     }
 

@@ -5,9 +5,9 @@
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustls::ClientConnection;
 use socket2::Socket;
@@ -104,7 +104,7 @@ impl Link {
         let Layer::Tls(session) = &self.layer else {
             return None;
         };
-        let session = lock(session);
+        let session = session.lock();
         f(session.peer_certificates()?.first()?.as_ref())
     }
 
@@ -139,7 +139,7 @@ impl Link {
         encrypted: &mut Encrypted,
     ) -> io::Result<usize> {
         loop {
-            let decrypted = decrypt(&mut lock(session), spare, encrypted);
+            let decrypted = decrypt(&mut session.lock(), spare, encrypted);
             // What the session has to say in turn (key updates, alerts) goes out with the next write at the latest.
             self.flush()?;
             match decrypted? {
@@ -156,8 +156,8 @@ impl Link {
     pub(super) fn write(&self, bytes: &[u8], deadline: Deadline) -> Result<(), Error> {
         let doing = failed("writing to the server");
         match &self.layer {
-            Layer::Plain(unsent) => lock(unsent).add(bytes),
-            Layer::Tls(session) => lock(session).writer().write_all(bytes).map_err(&doing)?,
+            Layer::Plain(unsent) => unsent.lock().add(bytes),
+            Layer::Tls(session) => session.lock().writer().write_all(bytes).map_err(&doing)?,
         }
         while !self.flush().map_err(&doing)? {
             if !self.wait(PollFlags::OUT, deadline).map_err(&doing)? {
@@ -171,7 +171,7 @@ impl Link {
     fn flush(&self) -> io::Result<bool> {
         let done = match &self.layer {
             Layer::Plain(unsent) => {
-                let mut unsent = lock(unsent);
+                let mut unsent = unsent.lock();
                 let sent = send(&self.socket, &mut unsent);
                 // A connection that broke never sends it.
                 if sent
@@ -182,7 +182,7 @@ impl Link {
                 }
                 sent
             }
-            Layer::Tls(session) => send_tls(&self.socket, &mut lock(session)),
+            Layer::Tls(session) => send_tls(&self.socket, &mut session.lock()),
         };
         match done {
             Ok(()) => Ok(true),
@@ -325,11 +325,6 @@ fn retry<T>(mut f: impl FnMut() -> io::Result<T>) -> io::Result<T> {
             done => return done,
         }
     }
-}
-
-/// Nothing in this module leaves a state half changed by panicking.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -22,6 +22,24 @@ pub struct ServerError {
     pub routine: Option<String>,
 }
 
+impl ServerError {
+    /// The error in words that hold no value of a row: without detail and context, and, where the message itself is about
+    /// a value, without that. For errors of statements that read rows.
+    pub fn without_values(&self) -> String {
+        let class = self.code.get(..2).unwrap_or_default();
+        // Data exceptions, violated constraints, and what functions of others say.
+        if matches!(class, "22" | "23" | "38" | "39" | "44" | "P0") {
+            let routine = self.routine.as_deref().unwrap_or("an unknown routine");
+            format!(
+                "{} {} in {routine}; its words may hold a row's values",
+                self.severity, self.code
+            )
+        } else {
+            format!("{} {}: {}", self.severity, self.code, one_line(&self.message))
+        }
+    }
+}
+
 impl std::error::Error for ServerError {}
 
 impl fmt::Display for ServerError {
@@ -44,4 +62,32 @@ impl fmt::Display for ServerError {
 
 fn one_line(text: &str) -> String {
     text.replace(['\n', '\r', '\t'], " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_told_without_a_value_of_a_row() {
+        let error = |code: &str, message: &str| ServerError {
+            severity: "ERROR".to_owned(),
+            code: code.to_owned(),
+            message: message.to_owned(),
+            detail: Some("SECRET".to_owned()),
+            hint: Some("SECRET".to_owned()),
+            context: Some("JSON data, line 1: SECRET".to_owned()),
+            routine: Some("json_ereport_error".to_owned()),
+        };
+        let told = error("22P02", "invalid input syntax for type integer: \"SECRET\"").without_values();
+        assert!(
+            told.contains("22P02 in json_ereport_error") && !told.contains("SECRET"),
+            "{told}"
+        );
+        let told = error("42501", "permission denied for table t").without_values();
+        assert_eq!(told, "ERROR 42501: permission denied for table t");
+        for code in ["23505", "P0001", "38000", ""] {
+            assert!(!error(code, "m").without_values().contains("SECRET"));
+        }
+    }
 }

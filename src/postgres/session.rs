@@ -95,19 +95,19 @@ impl Connection {
         &mut self,
         purpose: Purpose,
         deadline: Deadline,
-        agreed: &SharedMonetary,
+        shared_monetary: &SharedMonetary,
     ) -> Result<(), Error> {
         let settings = settings(purpose, self.server_version_num()).into_iter();
         let mut wanted: Vec<(&'static str, String)> =
             settings.map(|(name, value)| (name, value.to_owned())).collect();
         if purpose != Purpose::Application {
-            let lc_monetary = match agreed.lc_monetary() {
+            let lc_monetary = match shared_monetary.lc_monetary() {
                 Some(known) => known.to_owned(),
                 None => {
                     let sql = "BEGIN; SET LOCAL statement_timeout = 0; \
                                SELECT pg_catalog.current_setting('lc_monetary'); COMMIT";
                     let row = self.ask_by(deadline, "the session's settings", sql)?;
-                    agreed.agree(row.text(0, "lc_monetary")?).to_owned()
+                    shared_monetary.agree(row.text(0, "lc_monetary")?).to_owned()
                 }
             };
             wanted.push(("lc_monetary", lc_monetary));

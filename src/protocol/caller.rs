@@ -1,6 +1,6 @@
 //! [`Caller`]: what the handshake and the token told of a client.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::auth::Subject;
@@ -13,8 +13,10 @@ use crate::types::json::Numbers;
 pub struct Caller {
     /// The number of its connection, since walcast was started.
     pub connection: u64,
-    /// The address that it connects from.
+    /// The address that its connection comes from: its own, or a proxy's.
     pub peer: SocketAddr,
+    /// The client's own address, as far as a trusted proxy says it.
+    pub client: IpAddr,
     /// The way in which it reads numbers beyond a double's precision.
     pub numbers: Numbers,
     /// The subject of its token, or the one of callers without. `None` where no tokens are asked for, and everything

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::filter;
 use crate::lsn::Lsn;
+use crate::protocol::Reference;
 
 /// The kind of the error, for programs. With an `id` an error ends (or refuses) that subscription; the connection stays
 /// unless it says otherwise here.
@@ -110,6 +111,8 @@ pub struct ErrorMessage {
     pub message: String,
     /// The subscription that it concerns, which then does not exist.
     pub id: Option<String>,
+    /// The `ref` of the ping that it answers.
+    pub reference: Option<Reference>,
     /// The details that some codes add.
     pub detail: Option<Detail>,
 }
@@ -123,8 +126,28 @@ pub enum Detail {
     Earliest(Lsn),
     /// With [`ErrorCode::LimitExceeded`]: the limit's name.
     Limit(&'static str),
-    /// With [`ErrorCode::RateLimited`]: how long to wait, in milliseconds.
-    RetryAfterMs(u64),
+    /// With [`ErrorCode::BadPredicate`]: the place in `where` at which a limit is passed, in bytes, and the limit's name.
+    OffsetOfLimit(usize, &'static str),
+    /// With [`ErrorCode::RateLimited`]: the limit's name, and the time to wait, in milliseconds.
+    RetryAfter {
+        /// The limit's name.
+        limit: &'static str,
+        /// The time to wait.
+        ms: u64,
+    },
+}
+
+/// The longest message.
+const MAX_MESSAGE_CHARS: usize = 4_000;
+/// The longest one about a predicate, whose words they repeat.
+const MAX_PREDICATE_CHARS: usize = 600;
+
+fn cut(mut text: String, most: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(most) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 impl From<filter::Error> for ErrorMessage {
@@ -134,20 +157,38 @@ impl From<filter::Error> for ErrorMessage {
             filter::Error::Limit { limit, message, .. } => {
                 return ErrorMessage::new(ErrorCode::LimitExceeded, message).with(Detail::Limit(limit));
             }
+            filter::Error::TooLarge { offset, .. } => {
+                let message = error.to_string();
+                return ErrorMessage::new(ErrorCode::BadPredicate, message)
+                    .with(Detail::OffsetOfLimit(offset, "predicate_size"));
+            }
             _ => ErrorCode::BadPredicate,
         };
-        ErrorMessage::new(code, error.to_string()).with(Detail::Offset(error.offset()))
+        let message = cut(error.to_string(), MAX_PREDICATE_CHARS);
+        ErrorMessage::new(code, message).with(Detail::Offset(error.offset()))
     }
 }
 
 impl ErrorMessage {
-    /// An error that concerns no subscription.
+    /// An error that concerns no subscription. A message may repeat what the client sent, but never so much of it that
+    /// the answer is as large as the question: a very long one is cut.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> ErrorMessage {
         ErrorMessage {
             code,
-            message: message.into(),
+            message: cut(message.into(), MAX_MESSAGE_CHARS),
             id: None,
+            reference: None,
             detail: None,
+        }
+    }
+
+    /// The name of the limit that was reached, if it is about one.
+    pub fn limit(&self) -> Option<&'static str> {
+        match self.detail {
+            Some(
+                Detail::Limit(limit) | Detail::OffsetOfLimit(_, limit) | Detail::RetryAfter { limit, .. },
+            ) => Some(limit),
+            Some(Detail::Offset(_) | Detail::Earliest(_)) | None => None,
         }
     }
 
@@ -155,6 +196,13 @@ impl ErrorMessage {
     #[must_use]
     pub fn about(mut self, id: impl Into<String>) -> ErrorMessage {
         self.id = Some(id.into());
+        self
+    }
+
+    /// The same as the answer to a ping of this `ref`.
+    #[must_use]
+    pub fn answering(mut self, reference: Option<Reference>) -> ErrorMessage {
+        self.reference = reference;
         self
     }
 
@@ -179,11 +227,14 @@ pub enum CloseCode {
     ProtocolError,
     /// A text message was not UTF-8.
     NotText,
-    /// A message was larger than the server takes, or in too many fragments: send less at once.
+    /// A message was larger than the server takes: send less at once.
     TooBig,
-    /// The journal no longer holds the client's place, or nothing was read, or a message was on its way, for too long:
-    /// reconnect, and be faster.
+    /// A message came in more fragments than the server takes: send it in fewer.
+    Fragmented,
+    /// The journal no longer holds the client's place, or nothing was read for too long: reconnect, and be faster.
     TooSlow,
+    /// A message was on its way for too long: reconnect, and be faster.
+    Unfinished,
     /// No pong came: reconnect.
     NoPong,
     /// Get a new token, then reconnect.
@@ -205,8 +256,8 @@ impl CloseCode {
             CloseCode::GoingAway { .. } => 1001,
             CloseCode::ProtocolError => 1002,
             CloseCode::NotText => 1007,
-            CloseCode::TooBig => 1009,
-            CloseCode::TooSlow => 4001,
+            CloseCode::TooBig | CloseCode::Fragmented => 1009,
+            CloseCode::TooSlow | CloseCode::Unfinished => 4001,
             CloseCode::NoPong => 4002,
             CloseCode::TokenExpired => 4003,
             CloseCode::RateLimited => 4004,
@@ -223,7 +274,9 @@ impl CloseCode {
             CloseCode::ProtocolError => "this is not the websocket protocol",
             CloseCode::NotText => "a text message was not UTF-8",
             CloseCode::TooBig => "message too big",
+            CloseCode::Fragmented => "a message in too many fragments",
             CloseCode::TooSlow => "too slow: reconnect with your positions",
+            CloseCode::Unfinished => "a message took too long to come: reconnect with your positions",
             CloseCode::NoPong => "no pong: reconnect with your positions",
             CloseCode::TokenExpired => "token expired: reconnect with a new one and your positions",
             CloseCode::RateLimited => "too many messages: reconnect with your positions, then send slower",
@@ -235,8 +288,8 @@ impl CloseCode {
 
     /// True if a client may come back as it is, with its positions.
     pub fn may_reconnect(self) -> bool {
-        use CloseCode::{NotText, ProtocolError, TooBig};
-        self.code() < 4500 && !matches!(self, ProtocolError | NotText | TooBig)
+        use CloseCode::{Fragmented, NotText, ProtocolError, TooBig};
+        self.code() < 4500 && !matches!(self, ProtocolError | NotText | TooBig | Fragmented)
     }
 }
 
@@ -253,6 +306,14 @@ mod tests {
     }
 
     #[test]
+    fn a_message_is_never_as_long_as_what_it_may_repeat() {
+        let error = ErrorMessage::new(ErrorCode::BadPredicate, "é".repeat(50_000));
+        assert_eq!(error.message.chars().count(), MAX_MESSAGE_CHARS + 1);
+        let short = "é".repeat(MAX_MESSAGE_CHARS);
+        assert_eq!(ErrorMessage::new(ErrorCode::BadPredicate, &*short).message, short);
+    }
+
+    #[test]
     fn close_codes_say_whether_to_come_back() {
         let spread = Duration::from_secs(30);
         let going = CloseCode::GoingAway { spread };
@@ -263,6 +324,7 @@ mod tests {
             CloseCode::ProtocolError,
             CloseCode::NotText,
             CloseCode::TooBig,
+            CloseCode::Fragmented,
             CloseCode::Unauthenticated,
             CloseCode::BadRequests,
             CloseCode::OverLimit,

@@ -10,5 +10,7 @@ pub mod v1;
 
 pub use caller::Caller;
 pub use error::{CloseCode, Detail, ErrorCode, ErrorMessage};
-pub use request::{ClientMessage, Opening, Ops, Subscribe, Token, Undecided};
-pub use v1::{ColumnInfo, Frame, Framing, Hello, Part, ServerMessage, Subscribed};
+pub use request::{
+    ClientMessage, Opening, Ops, OrderBy, Ordered, Reference, Subscribe, Token, Undecided, Wanted,
+};
+pub use v1::{ColumnInfo, Frame, Framing, Hello, HelloLimits, Part, ServerMessage, Subscribed};

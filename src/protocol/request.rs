@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use serde::Serialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 pub use crate::event::Ops;
 use crate::event::{TableName, Timestamp};
-use crate::lsn::{Epoch, Start};
+use crate::lsn::{Epoch, Position, Start};
 
 /// A message from a client.
 #[derive(Clone, Debug)]
@@ -26,10 +27,47 @@ pub enum ClientMessage {
     },
     /// Asks for a pong.
     Ping {
-        /// Any JSON, for the pong to repeat as it was written.
-        reference: Option<Box<RawValue>>,
+        /// The value for the pong to repeat.
+        reference: Option<Reference>,
+        /// The place up to which the connection is to be complete before the pong comes; `None` for a pong at once.
+        reach: Option<Position>,
     },
 }
+
+/// The `ref` of a ping: any JSON, which its answer repeats as it was written.
+#[derive(Clone, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Reference(Box<RawValue>);
+
+impl Reference {
+    /// The longest one of a ping with a `reach`, in bytes: it is kept until the place is reached. An error repeats none
+    /// that is longer.
+    pub const MAX_KEPT_BYTES: usize = 256;
+
+    /// The value as it was written.
+    pub fn new(json: &RawValue) -> Reference {
+        Reference(json.to_owned())
+    }
+
+    /// True if it may be kept.
+    pub fn is_short(&self) -> bool {
+        self.0.get().len() <= Reference::MAX_KEPT_BYTES
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.get())
+    }
+}
+
+impl PartialEq for Reference {
+    fn eq(&self, other: &Reference) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Eq for Reference {}
 
 /// A live query, as asked for: not yet checked against the database.
 #[derive(Clone, Debug, PartialEq)]
@@ -57,6 +95,39 @@ pub struct Subscribe {
     pub undecided: Undecided,
     /// The value of `now()` in the predicate.
     pub now: Option<Timestamp>,
+    /// The order of the rows, of which it is about the first; `None` if it is about all.
+    pub order: Option<Ordered>,
+}
+
+/// The part of some rows that comes first in an order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ordered {
+    /// The order, the most significant column first.
+    pub by: Vec<OrderBy>,
+    /// The end of the part.
+    pub wanted: Wanted,
+}
+
+/// The end of the first rows of an order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wanted {
+    /// The row of this number, which is still to be found, and those that tie with it.
+    First(u32),
+    /// The rows up to one with these values of the columns, and those that tie with it.
+    Within(Vec<Value>),
+    /// All of them: there were fewer than were asked for.
+    All,
+}
+
+/// A column of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct OrderBy {
+    /// The column's name, unquoted and as written.
+    pub column: String,
+    /// True if large values come first.
+    pub descending: bool,
+    /// True if nulls come before all values.
+    pub nulls_first: bool,
 }
 
 /// The way in which a subscription treats changes of which the log does not tell whether they concern its result: the
@@ -79,6 +150,8 @@ pub enum Opening {
     Snapshot,
     /// Changes only, from there on.
     Changes(Start),
+    /// Changes only, from the first transaction on that was committed at this time or later.
+    Since(Timestamp),
 }
 
 /// A bearer token. Printing it for debugging shows that there is one, not which.

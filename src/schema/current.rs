@@ -1,4 +1,4 @@
-//! [`Current`]: the tables as they are known now, by what the stream described and by what the database answered.
+//! [`Current`]: the tables as they are known now, from the stream's descriptions and the database's answers.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -10,8 +10,6 @@ use crate::lsn::Lsn;
 #[derive(Debug, Default)]
 pub(super) struct Current {
     by_name: HashMap<TableName, Known>,
-    /// A position that lies behind all that the last answer shows.
-    answered_at: Lsn,
     /// The number of times that the stream has described a table.
     descriptions: u64,
 }
@@ -19,19 +17,37 @@ pub(super) struct Current {
 /// The outcome of an answer.
 #[derive(Debug)]
 pub(super) struct Replaced {
-    /// The tables that were known and are not any more.
+    /// The tables that are gone.
     pub(super) missed: Vec<(TableName, u32)>,
-    /// Those that are now as the answer has them.
+    /// The tables that were taken from the answer.
     pub(super) taken: Vec<Arc<Relation>>,
 }
 
 #[derive(Debug)]
 struct Known {
     relation: Arc<Relation>,
-    /// The number of the description that it came by; 0 if the database was asked for it.
+    /// The number of the stream's description that it comes from; 0 if it is from an answer.
     description: u64,
-    /// The last answer of the database when it was asked for all tables.
-    answer: Option<Arc<Relation>>,
+    /// The table in the last answer about all tables.
+    answer: Option<Answer>,
+}
+
+#[derive(Clone, Debug)]
+struct Answer {
+    relation: Arc<Relation>,
+    /// A position after everything that the first answer shows since which the table has had these types in each.
+    types_since: Lsn,
+}
+
+impl Answer {
+    /// True if the columns of another version of the table have the types that they have in the answer.
+    fn has_types_of(&self, relation: &Relation) -> bool {
+        let is_same = |column: &Column| {
+            let answered = self.relation.column(&column.name);
+            answered.is_some_and(|(_, answered)| answered.ty == column.ty)
+        };
+        self.relation.oid == relation.oid && relation.columns.iter().all(is_same)
+    }
 }
 
 impl Current {
@@ -52,7 +68,7 @@ impl Current {
         self.descriptions
     }
 
-    /// Takes the stream's description of a table, and returns its former name if it was known by that.
+    /// Takes the stream's description of a table, and returns the table's former name if it has changed.
     pub(super) fn describe(
         &mut self,
         relation: &Arc<Relation>,
@@ -70,32 +86,26 @@ impl Current {
         let known = Known {
             relation: Arc::clone(relation),
             description: self.descriptions,
-            answer: answer.filter(|answer| answer.oid == relation.oid),
+            answer: answer.filter(|answer| answer.relation.oid == relation.oid),
         };
         self.by_name.insert(relation.table.clone(), known);
         missed.map(|(name, known)| (name, known.relation.oid))
     }
 
-    /// The position behind which rows surely have the types of this version of a table: if the last answer has them
-    /// too.
+    /// The position after which rows certainly have the types of this version of a table, if the last answer has these
+    /// types too.
     pub(super) fn types_since(&self, relation: &Relation) -> Option<Lsn> {
         let answer = self.by_name.get(&relation.table)?.answer.as_ref()?;
-        let is_same = |column: &Column| {
-            let answered = answer.column(&column.name);
-            answered.is_some_and(|(_, answered)| answered.ty == column.ty)
-        };
-        let are_same = answer.oid == relation.oid && relation.columns.iter().all(is_same);
-        are_same.then_some(self.answered_at)
+        answer.has_types_of(relation).then_some(answer.types_since)
     }
 
-    /// Takes the database's answer to a question that was asked after so many descriptions, and shows nothing from
-    /// behind `seen`. What was described since may be newer than the answer: it stays.
+    /// Takes the database's answer to a question that was asked after so many descriptions, and that shows nothing from
+    /// after `seen`. Tables that were described since may be newer than the answer, and stay.
     pub(super) fn replace(&mut self, tables: Vec<Relation>, descriptions: u64, seen: Lsn) -> Replaced {
-        self.answered_at = seen;
         let before = std::mem::take(&mut self.by_name).into_iter();
-        let (newer, older): (Vec<_>, Vec<_>) =
+        let (newer, older): (HashMap<_, _>, HashMap<_, _>) =
             before.partition(|(_, known)| known.description > descriptions);
-        let described: HashSet<u32> = newer.iter().map(|(_, known)| known.relation.oid).collect();
+        let described: HashSet<u32> = newer.values().map(|known| known.relation.oid).collect();
         let mut taken = Vec::new();
         for relation in tables {
             if described.contains(&relation.oid) {
@@ -103,10 +113,16 @@ impl Current {
             }
             let relation = Arc::new(relation);
             taken.push(Arc::clone(&relation));
-            let known = Known {
+            let answered = older.get(&relation.table).and_then(|known| known.answer.as_ref());
+            let answered = answered.filter(|answer| answer.has_types_of(&relation));
+            let answer = Answer {
                 relation: Arc::clone(&relation),
+                types_since: answered.map_or(seen, |answer| answer.types_since),
+            };
+            let known = Known {
+                relation,
                 description: 0,
-                answer: Some(relation),
+                answer: Some(answer),
             };
             self.by_name.insert(known.relation.table.clone(), known);
         }
@@ -138,6 +154,28 @@ mod tests {
             key: Vec::new(),
             logging: Default::default(),
         }
+    }
+
+    fn with_mood(oid: u32) -> Relation {
+        let mut relation = relation("a", 1);
+        relation.columns = Relation::of_messages("m", true).columns;
+        relation.columns[0].ty.oid = oid;
+        relation
+    }
+
+    #[test]
+    fn types_hold_since_the_first_answer_that_has_them() {
+        let mut current = Current::default();
+        let mut since = |oid: u32, seen: u64| {
+            let descriptions = current.descriptions();
+            drop(current.replace(vec![with_mood(oid)], descriptions, Lsn(seen)));
+            [7, 8].map(|oid| current.types_since(&with_mood(oid)).map(|at| at.0))
+        };
+        assert_eq!(since(7, 10), [Some(10), None]);
+        assert_eq!(since(7, 20), [Some(10), None]);
+        assert_eq!(since(8, 30), [None, Some(30)]);
+        assert_eq!(since(8, 40), [None, Some(30)]);
+        assert_eq!(since(7, 50), [Some(50), None]);
     }
 
     fn oids(current: &Current) -> Vec<(String, u32)> {

@@ -4,26 +4,28 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::Tables;
-use crate::event::{Relation, StreamRelation, TableName};
+use crate::event::{Column, Relation, StreamRelation, TableName};
 use crate::log::{TableRecord, TableVersion};
 use crate::lsn::Lsn;
 use crate::postgres::{Described, Error, Moment};
 
-/// The outcome of a description, before anybody knows of it.
+/// The outcome of a description, before it is published.
 #[derive(Debug)]
 pub struct Learnt {
-    /// The records that are to be noted in the log before the table's rows.
+    /// The records to be noted in the log before the table's rows.
     pub records: Vec<TableRecord>,
-    /// The relation that the table's rows are to be read by.
+    /// The relation by which the table's rows are read.
     relation: Arc<Relation>,
-    /// The table as those are told of it who subscribe now; `None` if it is published as its root.
+    /// The table for new subscriptions; `None` if it is published as its root.
     told: Option<Arc<Relation>>,
-    /// The name that the stream had for the table before, if that was another.
+    /// The table's former name in the stream, if it has changed.
     former: Option<TableName>,
+    /// Labels or attributes mean something else than in the last version that was known.
+    is_news: bool,
 }
 
 impl Tables {
-    /// The moment of the questions that follow a snapshot of that number; `None` if none was taken.
+    /// The moment of the questions after the snapshot of that number; `None` if none was taken.
     fn moment(&self, snapshot: u64) -> Option<Moment> {
         (snapshot > 0).then(|| Moment {
             snapshot,
@@ -31,7 +33,7 @@ impl Tables {
         })
     }
 
-    /// Says whether a table was asked for since that snapshot, and nobody has looked for changes of tables in between.
+    /// True if a table was asked for since that snapshot, and no check of all tables came in between.
     pub fn is_answered(&self, oid: u32, snapshot: u64) -> bool {
         let catalog = self.described.lock();
         let moment = self.moment(snapshot);
@@ -54,8 +56,8 @@ impl Tables {
         self.described.lock().take_questions()
     }
 
-    /// Completes what the stream says of a table after the journal's `head`, in a transaction that commits at `commit`
-    /// and that the snapshot of that number shows. Blocking.
+    /// Completes the stream's description of a table after the journal's `head`, in a transaction that commits at
+    /// `commit` and is visible in the snapshot of that number. Blocking.
     ///
     /// # Errors
     /// The database does not answer.
@@ -75,13 +77,12 @@ impl Tables {
         Ok(learnt)
     }
 
-    /// The position from which on it can be told which columns a table's rows have of which it could not be told
-    /// before.
+    /// The position from which on the columns of an uncertain table are certain.
     pub fn settles_at(&self, relation: &Relation) -> Lsn {
         self.described.lock().settled(relation).0
     }
 
-    /// Completes once more what the stream says of a table: a type of its columns has changed. Blocking.
+    /// Completes the stream's description of a table again, since a type of its columns has changed. Blocking.
     ///
     /// # Errors
     /// The database does not answer.
@@ -93,7 +94,7 @@ impl Tables {
         self.complete(stream, (commit, snapshot))
     }
 
-    /// Completes once more what the stream says of a partitioned table, whose partitions have changed just now.
+    /// Completes the stream's description of a partitioned table again, since its partitions have just changed.
     /// Blocking.
     ///
     /// # Errors
@@ -113,14 +114,22 @@ impl Tables {
         let described = catalog.describe_at(stream, commit, self.moment(snapshot))?;
         let as_root = matches!(described, Described::AsRoot(_));
         let relation = Arc::new(described.into_relation());
-        // Whoever subscribes now is told of the columns that the table has now.
+        let noted = self.noted.borrow().newest_version(relation.oid).cloned();
+        let is_other = is_retyped(noted.as_deref(), &relation);
+        let is_news = is_other && is_retyped(self.newest_version(relation.oid).as_deref(), &relation);
+        // New subscriptions are told the columns that the table has now.
         let (seen, settled) = if relation.is_uncertain() {
             let (seen, settled) = catalog.settled(&relation);
             (seen, Arc::new(settled))
+        } else if is_other {
+            // The labels and attributes are those of now, whenever the rows were written.
+            (catalog.seen()?, Arc::clone(&relation))
         } else {
             (commit, Arc::clone(&relation))
         };
         drop(catalog);
+        // After a change of its policies or privileges, the stream describes a table again before its next row.
+        self.secured.look(&self.described)?;
         let told = (!as_root).then_some(settled);
         let version = told.as_ref().and_then(|told| {
             let version = TableVersion {
@@ -135,23 +144,41 @@ impl Tables {
             relation,
             told,
             former: None,
+            is_news,
         })
     }
 
-    /// Takes what was learnt of a table, once its records are in the log: from here on those who subscribe know of it.
-    /// Returns the relation that the table's rows are to be read by.
+    /// Publishes what was learnt of a table, once its records are in the log. Returns the relation by which the table's
+    /// rows are read.
     pub fn remember(&self, learnt: Learnt) -> Arc<Relation> {
         let Learnt {
             relation,
             told,
             former,
+            is_news,
             ..
         } = learnt;
         self.renames.lock().describe(relation.oid, &relation.table);
         if let Some(told) = &told {
+            if is_news {
+                // Subscribers who had the table's last rows before, from a log that was cut since, get no row that would
+                // tell them.
+                self.tell_changed(told);
+            }
             let missed = self.current.write().describe(told, former.as_ref());
             self.missed.lock().extend(missed);
         }
         relation
     }
+}
+
+/// True if labels or attributes of a column mean something else than in the version before.
+fn is_retyped(before: Option<&Relation>, now: &Relation) -> bool {
+    let is_other = |before: &Column| {
+        let now = now.column(&before.name).map(|(_, now)| now);
+        now.is_some_and(|now| {
+            now.attnum == before.attnum && before.ty.kind.altered_in(&now.ty.kind).is_some()
+        })
+    };
+    before.is_some_and(|before| before.columns.iter().any(is_other))
 }

@@ -1,5 +1,4 @@
-//! Questions that clients have the database asked: a few questions at a time, none of which is waited for without a
-//! bound.
+//! Questions to the database on behalf of clients: a few at a time, and each with a time limit.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -33,7 +32,7 @@ pub enum AskError {
     /// It takes too long.
     #[error("the database does not answer")]
     Timeout,
-    /// Somebody else asked the same, and was answered so while this one waited.
+    /// Another caller asked the same question, and got this error while this one waited.
     #[error(transparent)]
     Shared(Arc<AskError>),
 }
@@ -54,7 +53,7 @@ impl AskError {
 pub(super) struct Learning {
     /// The last one that failed.
     failed: Option<FailedToLearn>,
-    /// Those to which the database said, at that time, that it has no such collation.
+    /// The questions about collations that the database did not have at that time.
     in_vain: Vec<(CollationQuestion, Instant)>,
 }
 
@@ -66,7 +65,7 @@ struct FailedToLearn {
 }
 
 impl Learning {
-    /// True if the database has said of late that there is nothing to know.
+    /// True if the database recently answered that there is no such collation.
     fn is_in_vain(&self, question: &CollationQuestion, now: Instant) -> bool {
         let is_recent = |asked: Instant| now.saturating_duration_since(asked) < IN_VAIN_AGE;
         self.in_vain
@@ -83,17 +82,19 @@ impl Learning {
     }
 }
 
-/// The time that it is believed that the database has no collation of a kind. One may be made.
+/// The time for which an answer that there is no such collation is kept. One may be created.
 const IN_VAIN_AGE: Duration = Duration::from_secs(10);
 
-/// Clients that resume beyond the head make us ask how far the server is at most this often.
+/// The least time between two questions for the server's position because clients resume beyond the head.
 const WRITTEN_INTERVAL: Duration = Duration::from_millis(100);
-/// The time that a client waits for the database's answer.
+/// The name of the encoding in which most databases are.
+const UTF8: &str = "UTF8";
+/// The longest time that a client waits for the database's answer.
 pub(super) const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
 
 impl Tables {
-    /// True if the server's log goes as far as `lsn`, on disk or not: if not, how far it goes. Asks the database, on
-    /// another thread, unless the last answer says it.
+    /// Checks that the server's log goes as far as `lsn`, on disk or not; otherwise returns its end. Asks the database,
+    /// on another thread, unless the last answer is enough.
     ///
     /// # Errors
     /// The database does not answer.
@@ -103,8 +104,8 @@ impl Tables {
         Ok(if lsn <= written { Ok(()) } else { Err(written) })
     }
 
-    /// The end of the server's log: by an answer to a question asked after `since`, or by a recent one
-    /// that goes beyond `lsn`.
+    /// The end of the server's log, from an answer to a question that was asked after `since`, or a recent one that
+    /// goes beyond `lsn`.
     async fn inserted_since(&self, since: Instant, lsn: Lsn) -> Result<Lsn, AskError> {
         let mut last = self.written.lock().await;
         let known = last.answer.filter(|answer| {
@@ -157,14 +158,34 @@ impl Tables {
         Ok(can_hold)
     }
 
-    /// True if `COLLATE "C"`, the order of the bytes in the database's encoding, is that of UTF-8's. Asks the
-    /// database, on another thread, unless it is known to be UTF-8. If not, the encoding's name.
+    /// Checks that `COLLATE "C"`, the order of the bytes in the database's encoding, is that of UTF-8's; otherwise
+    /// returns the encoding's name. Asks the database, on another thread, unless it is known to be UTF-8.
     ///
     /// # Errors
     /// The database does not answer.
     pub async fn orders_bytes_as_utf8(&self) -> Result<Result<(), String>, AskError> {
+        let encoding = self.encoding().await?;
+        Ok(match encoding.as_str() {
+            // A byte of LATIN1 is its code point; SQL_ASCII passes bytes on as they are.
+            UTF8 | "LATIN1" | "SQL_ASCII" => Ok(()),
+            _ => Err(encoding),
+        })
+    }
+
+    /// Checks that the database's encoding is UTF-8; otherwise returns its name. Asks the database, on another thread,
+    /// unless it is known to be UTF-8.
+    ///
+    /// # Errors
+    /// The database does not answer.
+    pub async fn is_in_utf8(&self) -> Result<Result<(), String>, AskError> {
+        let encoding = self.encoding().await?;
+        Ok(if encoding == UTF8 { Ok(()) } else { Err(encoding) })
+    }
+
+    /// The name of the database's encoding.
+    async fn encoding(&self) -> Result<String, AskError> {
         if self.is_utf8.load(Ordering::Acquire) {
-            return Ok(Ok(()));
+            return Ok(UTF8.to_owned());
         }
         let conninfo = self.conninfo.clone();
         let encoding = self
@@ -178,19 +199,15 @@ impl Tables {
                 Ok(encoding)
             })
             .await?;
-        if encoding == "UTF8" {
+        if encoding == UTF8 {
             self.is_utf8.store(true, Ordering::Release);
         }
-        Ok(match encoding.as_str() {
-            // A byte of LATIN1 is its code point; what SQL_ASCII has comes as it is.
-            "UTF8" | "LATIN1" | "SQL_ASCII" => Ok(()),
-            _ => Err(encoding),
-        })
+        Ok(encoding)
     }
 
-    /// Asks the database, on another thread, what a predicate depends on, unless it was asked meanwhile. A caller that
-    /// needs the same waits for the same answer; only what was answered is kept, and for a while that there is nothing
-    /// to know, because no collation is of the kind any more.
+    /// Asks the database, on another thread, about collations that a predicate needs, unless that was asked in the
+    /// meantime. Callers with the same question wait for the same answer. Answers are kept; that there is no such
+    /// collation only for a while.
     ///
     /// # Errors
     /// The database does not answer.
@@ -212,7 +229,7 @@ impl Tables {
             let learner = Arc::clone(&self.learner);
             let asking = question.clone();
             let asked = self.ask(move || {
-                // One whose client has gone may still be under way.
+                // A question whose client has gone may still be under way.
                 let _turn = learner.lock();
                 if asking.is_answered() {
                     Ok(())
@@ -238,8 +255,8 @@ impl Tables {
         learnt.unwrap_or(Err(AskError::Timeout))
     }
 
-    /// Has said in the log, to those who run the server, why a table that a client asked for is none of the
-    /// publications'; now and then. The client hears of published tables alone, and does not wait for it.
+    /// Logs for the operator, now and then, why a table that a client asked for is not published. The client is told of
+    /// published tables only, and does not wait for this.
     pub(super) fn explain(self: &Arc<Self>, wanted: &TableName) {
         let mut explained = self.explained.lock();
         if explained.is_some_and(|at| at.elapsed() < REFRESH_INTERVAL) {
@@ -278,14 +295,14 @@ impl Tables {
             let permit = Arc::clone(&self.questions).acquire_owned().await;
             let answered = tokio::task::spawn_blocking(move || {
                 let answer = question();
-                // Held by the thread, which goes on when nobody waits for it any more.
+                // Held by the thread, which goes on even if nobody waits for it.
                 drop(permit);
                 answer
             });
             match answered.await {
                 Ok(answer) => Ok(answer?),
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-                // The runtime ends.
+                // The runtime is shutting down.
                 Err(_) => Err(AskError::Timeout),
             }
         };

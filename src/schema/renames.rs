@@ -1,4 +1,4 @@
-//! [`Renames`]: tables that the stream goes on calling by a name that they do not have any more.
+//! [`Renames`]: tables for which the stream still uses a former name.
 //!
 //! pgoutput describes a table again when it was altered, but not when its schema was renamed, nor, of rows that are
 //! published as their root's, when the root was. A stream that starts again names every row as it was named when it was
@@ -9,21 +9,21 @@ use std::collections::HashMap;
 use crate::event::TableName;
 use crate::lsn::Lsn;
 
-/// The names that the stream has for tables, and which of them have another one by now.
+/// The tables' names in the stream, and the tables that have another name by now.
 #[derive(Debug, Default)]
 pub(super) struct Renames {
     streamed: HashMap<u32, TableName>,
-    /// The names that they have now, and how far the server had written when that was found.
+    /// The tables' names now, and the position up to which the server had written when they were found.
     found: HashMap<u32, (TableName, Lsn)>,
 }
 
 impl Renames {
-    /// A stream begins: it has described nothing yet.
+    /// Notes that a stream begins, which has described nothing yet.
     pub(super) fn begin(&mut self) {
         *self = Renames::default();
     }
 
-    /// The stream has described a table.
+    /// Notes that the stream has described a table.
     pub(super) fn describe(&mut self, oid: u32, name: &TableName) {
         if self.streamed.get(&oid) != Some(name) {
             self.streamed.insert(oid, name.clone());
@@ -33,24 +33,25 @@ impl Renames {
         }
     }
 
-    /// True if the stream calls the table by another name.
+    /// True if the stream uses another name for the table.
     pub(super) fn differs(&self, oid: u32, name: &TableName) -> bool {
         self.streamed.get(&oid).is_some_and(|streamed| streamed != name)
     }
 
-    /// The database, which had written up to `written`, says that a table has another name than the stream has for it.
+    /// Notes that a table's name in the database, which had written up to `written`, differs from the one in the
+    /// stream.
     pub(super) fn find(&mut self, oid: u32, name: &TableName, written: Lsn) {
         if self.found.get(&oid).is_none_or(|(found, _)| found != name) {
             self.found.insert(oid, (name.clone(), written));
         }
     }
 
-    /// True if there is a table that the stream calls by its old name, though it has come past the renaming.
+    /// True if the stream still uses the former name of a table, although it has come past the renaming.
     pub(super) fn is_due(&self, head: Lsn) -> bool {
         self.found.values().any(|(_, written)| *written <= head)
     }
 
-    /// True if the stream is known to call the table by its old name.
+    /// True if the stream is known to use the table's former name.
     pub(super) fn is_renamed(&self, oid: u32) -> bool {
         self.found.contains_key(&oid)
     }
@@ -71,7 +72,7 @@ mod tests {
         renames.find(1, &new, Lsn(20));
         assert!(renames.is_renamed(1) && !renames.is_renamed(2));
         assert!(!renames.is_due(Lsn(9)) && renames.is_due(Lsn(10)));
-        // It may describe the table by itself.
+        // It may describe the table again on its own.
         renames.describe(1, &new);
         assert!(!renames.is_renamed(1) && !renames.is_due(Lsn(99)));
         renames.find(1, &old, Lsn(30));

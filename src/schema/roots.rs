@@ -1,4 +1,4 @@
-//! [`Roots`]: partitioned tables whose rows the stream is still read with less of than they have by now.
+//! [`Roots`]: partitioned tables of whose old rows less is read than their partitions log by now.
 //!
 //! The stream describes a partition again when that is altered, but says nothing when it is detached or dropped, or
 //! when another one is altered that has written no row since. So what is known of a root's old rows, the weakest of
@@ -10,17 +10,17 @@ use std::collections::HashMap;
 use crate::event::{Relation, ReplicaIdentity};
 use crate::lsn::Lsn;
 
-/// The relations that roots' rows are read by, and for which of them that is outdated.
+/// The relations by which roots' rows are read, and the roots for which these are outdated.
 #[derive(Debug, Default)]
 pub(super) struct Roots {
     read: HashMap<u32, Held>,
-    /// The position up to which the server had written when it was found.
+    /// The newer state of each root, and the position up to which the server had written when it was found.
     found: HashMap<u32, (Held, Lsn)>,
     /// The roots for which the stream has started again. It does so once for each.
     tried: HashMap<u32, Held>,
 }
 
-/// Everything that is known of a root's old rows: the identity, the columns that it always holds, the key.
+/// The parts that a root's old rows hold: the replica identity, the columns that are always there, the key.
 type Held = (ReplicaIdentity, Vec<String>, Vec<usize>);
 
 fn held(relation: &Relation) -> Held {
@@ -30,7 +30,7 @@ fn held(relation: &Relation) -> Held {
 }
 
 impl Roots {
-    /// A stream begins: it has shown no rows yet.
+    /// Notes that a stream begins, which has shown no rows yet.
     pub(super) fn begin(&mut self) {
         self.read.clear();
         for (oid, (held, _)) in self.found.drain() {
@@ -38,7 +38,7 @@ impl Roots {
         }
     }
 
-    /// Rows of a root are read by this from now on.
+    /// Notes the relation by which a root's rows are read from now on.
     pub(super) fn read_by(&mut self, relation: &Relation) {
         let held = held(relation);
         if self
@@ -51,8 +51,8 @@ impl Roots {
         self.read.insert(relation.oid, held);
     }
 
-    /// True if rows of the root are read by something else than the database says, for which the stream has not begun
-    /// again yet.
+    /// True if the rows of a root are read by another state than that in the database, and the stream has not started
+    /// again for it yet.
     pub(super) fn differs(&self, relation: &Relation) -> bool {
         let Some(read) = self.read.get(&relation.oid) else {
             return false;
@@ -61,7 +61,7 @@ impl Roots {
         *read != held && self.tried.get(&relation.oid) != Some(&held)
     }
 
-    /// The database, which had written up to `written`, says so of a root.
+    /// Notes the state of a root in the database, which had written up to `written`.
     pub(super) fn find(&mut self, relation: &Relation, written: Lsn) {
         let held = held(relation);
         if self
@@ -73,7 +73,7 @@ impl Roots {
         }
     }
 
-    /// True if there is such a root, and the stream has come past where that was found.
+    /// True if there is an outdated root, and the stream has come past the position at which that was found.
     pub(super) fn is_due(&self, head: Lsn) -> bool {
         self.found.values().any(|(_, written)| *written <= head)
     }
@@ -103,7 +103,7 @@ mod tests {
         roots.begin();
         roots.read_by(&weak);
         assert!(!roots.differs(&full) && !roots.is_due(Lsn(99)));
-        // The stream may have come to it by itself.
+        // The stream may have described it on its own.
         let mut other = full.clone();
         other.key = vec![0];
         roots.find(&other, Lsn(30));

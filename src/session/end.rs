@@ -9,13 +9,13 @@ use crate::protocol::CloseCode;
 /// The reason why a session ends.
 #[derive(Debug)]
 pub(super) enum End {
-    /// The client has gone without a word.
+    /// The connection was lost without a close frame.
     Lost,
     /// The client closed, by this code.
     Left(u16),
-    /// We close.
+    /// We close, by this code.
     Close(CloseCode),
-    /// Its token's time is over.
+    /// Its token has expired.
     Expired,
 }
 

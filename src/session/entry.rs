@@ -1,4 +1,4 @@
-//! A client before its token: nothing is sent to it, nothing is kept of it, and its time is short.
+//! A client that has not sent its token yet: it is sent nothing, costs little, and has little time.
 
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -15,22 +15,23 @@ use super::receive::{NO_STATUS, of_error};
 use super::wire::Wire;
 use crate::auth::{MAX_TOKEN_BYTES, Subject};
 use crate::keys::Authenticator;
+use crate::limit::Limit;
 use crate::protocol::{ClientMessage, CloseCode, ErrorCode, ErrorMessage};
 
-/// The largest message before the token: the token, and the words around it.
+/// The largest message before the token, in bytes: the token, and the JSON around it.
 const MAX_MESSAGE_BYTES: usize = MAX_TOKEN_BYTES + 64;
-/// The bytes that may come of a message until it is whole: as much, and the heads of its fragments.
+/// The most bytes of an incomplete message: those of a whole one, and the headers of its fragments.
 const MAX_UNFINISHED_BYTES: usize = MAX_MESSAGE_BYTES + 1024;
-/// Messages that may come before the token, pings among them.
+/// The most messages before the token, pings included.
 const MAX_MESSAGES: usize = 20;
 
-/// A message of a client that has not said who it is.
+/// Input from a client without a token.
 enum Came {
     Message(Option<tungstenite::Result<Message>>),
     TooBig,
 }
 
-/// Waits for a client's token, until its time is over.
+/// Waits for a client's token, until `deadline`.
 pub(super) async fn token(
     wire: &mut Wire,
     auth: &Authenticator,
@@ -68,6 +69,7 @@ pub(super) async fn token(
     match came {
         Some(came) => came,
         None => {
+            wire.reached(Limit::AuthTimeout);
             wire.error(&unauthenticated("no token came in time")).await?;
             Err(End::Close(CloseCode::Unauthenticated))
         }
@@ -78,8 +80,7 @@ async fn next(wire: &mut Wire) -> Came {
     poll_fn(|cx| match wire.socket.poll_next_unpin(cx) {
         Poll::Ready(message) => Poll::Ready(Came::Message(message)),
         Poll::Pending => {
-            let unfinished = wire.socket.get_mut().unfinished();
-            if unfinished.is_beyond(MAX_UNFINISHED_BYTES) {
+            if wire.socket.get_mut().frames().is_beyond(MAX_UNFINISHED_BYTES) {
                 return Poll::Ready(Came::TooBig);
             }
             Poll::Pending
@@ -88,11 +89,10 @@ async fn next(wire: &mut Wire) -> Came {
     .await
 }
 
-/// The token in a message; anything else is answered.
+/// The token in a message; any other message is answered with an error.
 async fn read(wire: &mut Wire, message: Message) -> Result<Option<crate::protocol::Token>, End> {
     let refused = match message {
         Message::Text(text) => {
-            wire.socket.get_mut().unfinished().message();
             if text.len() > MAX_MESSAGE_BYTES {
                 return Err(End::Close(CloseCode::TooBig));
             }
@@ -102,13 +102,9 @@ async fn read(wire: &mut Wire, message: Message) -> Result<Option<crate::protoco
                 Err(error) => unauthenticated(&format!("send auth with a token first ({})", error.message)),
             }
         }
-        Message::Binary(_) => {
-            wire.socket.get_mut().unfinished().message();
-            unauthenticated("send auth with a token first, as text")
-        }
-        Message::Ping(payload) | Message::Pong(payload) => {
-            wire.socket.get_mut().unfinished().control(payload.len());
-            // The library has put the answer in place.
+        Message::Binary(_) => unauthenticated("send auth with a token first, as text"),
+        Message::Ping(_) | Message::Pong(_) => {
+            // The library has queued the answer.
             wire.socket.flush().await.map_err(|_| End::Lost)?;
             return Ok(None);
         }

@@ -1,4 +1,4 @@
-//! The identity of a client while it is connected: its next token, the word that it needs one, and the end of its time.
+//! The identity of a connected client: its token's expiry, the warning before it, and its replacement by another token.
 
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -10,14 +10,17 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use super::cursor::Input;
+use super::ids::Ids;
 use super::{End, Session};
 use crate::auth::{Rejection, Subject};
 use crate::log::Log;
+use crate::matching::Subscription;
+use crate::policy::Policies;
 use crate::protocol::{CloseCode, ErrorCode, ErrorMessage, ServerMessage, Token};
 
-/// The time before a token's end at which its client is told.
+/// The time before a token expires at which its client is warned.
 const WARNING: Duration = Duration::from_secs(30);
-/// The longest sleep: after it the clock is looked at again, which may have been set.
+/// The longest sleep. After it the clock is read again, since it may have been set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// A token that is being verified.
@@ -25,37 +28,63 @@ type Verifying = Pin<Box<dyn Future<Output = Result<Arc<Subject>, Rejection>> + 
 
 /// The state of a client's token.
 pub(super) struct Identity {
-    /// The end of its time.
+    /// The time at which it expires.
     expires: watch::Sender<Option<SystemTime>>,
-    /// The time to tell that this is near; `None` once it was told.
+    /// The time to warn the client; `None` once it was warned.
     warning: Option<Pin<Box<Sleep>>>,
     verifying: Option<Verifying>,
-    /// The ids of subscriptions that end because of a new token.
+    /// The policies by which subscriptions are judged.
+    policies: watch::Receiver<Arc<Policies>>,
+    /// Changes whenever the database's own policies do.
+    security: watch::Receiver<u64>,
+    /// The subscriptions that were judged; also some that are over.
+    judged: Vec<Arc<Subscription>>,
+    /// The ids of subscriptions that end because their client may see something else now.
     revoked: Vec<Arc<str>>,
 }
 
-/// Something that is known of a client's token now.
+/// News of a client's token.
 pub(super) enum Known {
     /// Its new token was verified.
     Verified(Result<Arc<Subject>, Rejection>),
-    /// Its time is over soon.
+    /// It expires soon.
     Expiring,
 }
 
 impl Identity {
-    /// In a box: where no tokens are asked for there is none.
-    pub(super) fn of(subject: &Subject) -> Box<Identity> {
+    /// Boxed, since a session without a token has none.
+    pub(super) fn of(
+        subject: &Subject,
+        policies: &watch::Receiver<Arc<Policies>>,
+        security: watch::Receiver<u64>,
+    ) -> Box<Identity> {
         Box::new(Identity {
             warning: subject.expires.map(warning),
             expires: watch::Sender::new(subject.expires),
             verifying: None,
+            policies: policies.clone(),
+            security,
+            judged: Vec::new(),
             revoked: Vec::new(),
         })
     }
 
-    /// Waits for the end of its time. A session is ended by it wherever it is, also while it waits for its client.
+    /// Completes when the token expires. This ends a session at any point, even while it waits for its client.
     pub(super) fn expired(&self) -> impl Future<Output = ()> + use<> {
         expiry(self.expires.subscribe())
+    }
+
+    /// True if policies have changed since the client's subscriptions were judged.
+    pub(super) fn is_outdated(&self) -> bool {
+        // The senders may be gone when walcast stops.
+        let has_changed = self.policies.has_changed().unwrap_or(false);
+        has_changed || self.security.has_changed().unwrap_or(false)
+    }
+
+    /// Notes a subscription that was judged just now.
+    pub(super) fn note(&mut self, subscription: &Arc<Subscription>, ids: &Ids) {
+        self.judged.retain(|judged| ids.holds(&judged.id));
+        self.judged.push(Arc::clone(subscription));
     }
 
     /// True while a token is being verified.
@@ -93,7 +122,7 @@ impl Identity {
         Poll::Pending
     }
 
-    /// Takes another token's time.
+    /// Takes the expiry of a new token.
     fn renew(&mut self, expires: Option<SystemTime>) {
         self.warning = expires.map(warning);
         self.expires.send_replace(expires);
@@ -130,7 +159,7 @@ async fn expiry(mut expires: watch::Receiver<Option<SystemTime>>) {
     }
 }
 
-/// The words for a token that is not accepted, and the close code behind them. They tell nothing of the token.
+/// The error and the close code for a token that is not accepted. They repeat nothing of the token.
 pub(super) fn refusal(reason: Rejection) -> (ErrorMessage, CloseCode) {
     let message = format!("the token is not accepted: {reason}");
     match reason {
@@ -145,24 +174,17 @@ pub(super) fn refusal(reason: Rejection) -> (ErrorMessage, CloseCode) {
     }
 }
 
-/// The words for a subscription that a new token may not have.
+/// The error for a subscription whose client may now see something else, or nothing.
 pub(super) fn forbidden(id: &str) -> ErrorMessage {
-    let message = "the new token says something else than the old one: subscribe again";
+    let message =
+        "this client may see something else of the table than before: subscribe again with a new snapshot";
     ErrorMessage::new(ErrorCode::Forbidden, message).about(id)
 }
 
-/// True if two tokens of a subject differ in their own times and numbers alone, by which nothing is decided.
-fn say_the_same(one: &Subject, other: &Subject) -> bool {
-    one.role == other.role && one.claims.without(&OF_THE_TOKEN) == other.claims.without(&OF_THE_TOKEN)
-}
-
-/// Claims that each token has of its own.
-const OF_THE_TOKEN: [&str; 4] = ["exp", "iat", "nbf", "jti"];
-
 impl<H: Log> Session<H> {
-    /// Has a token verified. Nothing more is read from the client until it is.
+    /// Starts to verify a token. Nothing more is read from the client until that is done.
     pub(super) fn verify(&mut self, token: Token) {
-        let (Some(auth), Some(identity)) = (self.shared.auth.clone(), &mut self.identity) else {
+        let (Some(auth), Some(identity)) = (self.services.auth.clone(), &mut self.identity) else {
             debug_assert!(false, "no token is taken where none is asked for");
             return;
         };
@@ -192,23 +214,34 @@ impl<H: Log> Session<H> {
         Ok(self.wire.send(message.to_json()).await?)
     }
 
-    /// Takes another token of the same subject, or the first of a client that had none.
+    /// Replaces the token by another one of the same subject, or by the first of an anonymous client.
     async fn replace(&mut self, subject: Arc<Subject>) -> Result<(), End> {
         let before = self.caller.subject.replace(Arc::clone(&subject));
-        if let Some(before) = before {
-            if !before.is_anonymous() && before.subject != subject.subject {
-                self.caller.subject = Some(before);
-                let message = "the token is of another subject than this connection: connect anew with it";
-                self.wire
-                    .error(&ErrorMessage::new(ErrorCode::Forbidden, message))
-                    .await?;
-                return Ok(());
-            }
-            if !say_the_same(&before, &subject) {
-                self.revoke().await?;
-            }
+        if let Some(before) = before
+            && !before.is_anonymous()
+            && before.subject != subject.subject
+        {
+            self.caller.subject = Some(before);
+            let message =
+                "the token is of another subject than this connection: open another connection for it";
+            self.wire
+                .error(&ErrorMessage::new(ErrorCode::Forbidden, message))
+                .await?;
+            return Ok(());
         }
-        let connection = self.caller.connection;
+        // A client that was anonymous counts towards the subject's limits from now on.
+        let (address, connection) = (self.caller.client, self.caller.connection);
+        if let Some(member) = self
+            .services
+            .subjects
+            .change(&self.member, &subject, address, connection)
+        {
+            self.member = member.map_err(|_| End::Close(CloseCode::OverLimit))?;
+            let counted = (0..self.guard.ids().len()).try_for_each(|_| self.member.subscribe());
+            let counted = counted.and_then(|()| self.member.keep_predicates(self.guard.predicate_bytes()));
+            counted.map_err(|_| End::Close(CloseCode::OverLimit))?;
+        }
+        self.revoke().await?;
         tracing::debug!(connection, subject = %subject.fingerprint(), "a token was replaced");
         if let Some(identity) = &mut self.identity {
             identity.renew(subject.expires);
@@ -216,16 +249,51 @@ impl<H: Log> Session<H> {
         Ok(())
     }
 
-    /// Ends every subscription: they were judged by what the client was.
-    async fn revoke(&mut self) -> Result<(), End> {
-        for id in self.machine.ids().to_vec() {
-            self.machine.revoke(&id);
-            if let Some(identity) = &mut self.identity {
-                identity.revoked.push(Arc::clone(&id));
+    /// Judges all subscriptions again if policies have changed. True if some of them ended: nothing that was made for
+    /// the client before may be sent.
+    pub(super) async fn judge_again(&mut self) -> Result<bool, End> {
+        match &mut self.identity {
+            Some(identity) if identity.is_outdated() => {
+                identity.policies.mark_unchanged();
+                identity.security.mark_unchanged();
             }
-            self.feed(Input::Unsubscribe(id)).await?;
+            _ => return Ok(false),
         }
-        Ok(())
+        Box::pin(self.revoke()).await
+    }
+
+    /// Ends the subscriptions of which the client may see something else now than when they were judged. True if there
+    /// were any: everything that waits for the client is dropped, and the other subscriptions read it again.
+    async fn revoke(&mut self) -> Result<bool, End> {
+        let Some(identity) = &mut self.identity else {
+            return Ok(false);
+        };
+        let ids = self.guard.ids();
+        identity.judged.retain(|judged| ids.holds(&judged.id));
+        let (services, caller) = (&self.services, &self.caller);
+        let mut revoked = Vec::new();
+        for judged in std::mem::take(&mut identity.judged) {
+            if services.is_judged_alike(&judged.query, caller).await {
+                identity.judged.push(judged)
+            } else {
+                revoked.push(judged)
+            }
+        }
+        if revoked.is_empty() {
+            return Ok(false);
+        }
+        if let Some(registration) = &self.registration {
+            registration.outbox.put_behind();
+        }
+        self.feed(Input::Discard).await?;
+        for Subscription { id, .. } in revoked.iter().map(|revoked| &**revoked) {
+            self.guard.revoke(id);
+            if let Some(identity) = &mut self.identity {
+                identity.revoked.push(Arc::clone(id));
+            }
+            self.feed(Input::Unsubscribe(Arc::clone(id))).await?;
+        }
+        Ok(true)
     }
 }
 
@@ -248,26 +316,14 @@ mod tests {
         }
     }
 
-    #[test]
-    fn tokens_say_the_same_if_they_differ_in_their_own_times_and_numbers_alone() {
-        let before = subject(json!({"tenant": 1, "exp": 1, "iat": 1, "nbf": 1, "jti": "a"}));
-        let later = subject(json!({"tenant": 1, "exp": 2, "iat": 2, "jti": "b"}));
-        assert!(say_the_same(&before, &later));
-        assert!(!say_the_same(&before, &subject(json!({"tenant": 2, "exp": 1}))));
-        assert!(!say_the_same(&before, &subject(json!({"exp": 1}))));
-        let mut risen = later.clone();
-        risen.role = None;
-        assert!(!say_the_same(&later, &risen));
-    }
-
     #[tokio::test]
     async fn a_token_ends_when_its_time_does_unless_another_comes() {
         let mut ending = subject(json!({}));
         ending.expires = Some(SystemTime::now() + Duration::from_millis(50));
-        let mut identity = Identity::of(&ending);
+        let mut identity = Identity::of(&ending, &watch::channel(Arc::default()).1, watch::channel(0).1);
         identity.expired().await;
         assert!(ending.expires.is_some_and(|at| at <= SystemTime::now()));
-        // It has been told by then, or is now.
+        // The warning has been given by then, or is due now.
         assert!(matches!(
             std::future::poll_fn(|cx| identity.poll(cx)).await,
             Known::Expiring

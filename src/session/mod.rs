@@ -1,25 +1,34 @@
 //! A session: one websocket client, from hello to close.
 //!
-//! A connection is a cursor over the journal. While the client keeps up, frames come from the router's outbox; when
-//! the outbox overflows, the session reads on from the journal at the client's pace, and joins again at the head. A
-//! subscription that starts in the past reads the journal alone, until it moves with the connection.
+//! A connection is a cursor over the journal. While the client keeps up, frames come from the router's outbox; when the
+//! outbox overflows, the session reads on from the journal at the client's pace, and joins again at the head. A
+//! subscription that starts in the past reads the journal on its own until it has caught up with the connection.
 
 mod cursor;
 mod end;
 mod entry;
+mod frames;
+mod guard;
 mod identity;
-mod machine;
+mod ids;
+mod judge;
 mod outcome;
+mod pace;
 mod perform;
+mod predicate_costs;
+mod rates;
+mod reach;
 mod receive;
 mod refusal;
 mod replay;
 mod resume;
 mod run;
+mod since;
 mod snapshot;
 mod snapshot_rows;
 mod socket;
 mod subscribe;
+mod transport;
 mod wire;
 mod work;
 
@@ -30,28 +39,37 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, StreamExt};
-use tokio::sync::Semaphore;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tungstenite::Message;
 
-pub use machine::Limits;
-pub use run::serve;
+pub use guard::Limits;
+pub use judge::Notes;
+pub use pace::Pace;
+pub use run::{Waiting, serve};
 pub use socket::Socket;
+pub use transport::Transport;
 
 use crate::delivery::{self, Delivery, Received, Registration, ReplayCursor, ReplayPool};
+use crate::filter;
 use crate::keys::Authenticator;
+use crate::limit::{Member, Rate, SharedBucket, SubjectLimits, Subjects};
 use crate::log::Log;
 use crate::lsn::Epoch;
-use crate::protocol::{Caller, CloseCode, ErrorCode, ErrorMessage, Hello, ServerMessage};
+use crate::policy::Policies;
+use crate::postgres::{self, ServerError};
+use crate::protocol::{Caller, CloseCode, ErrorCode, ErrorMessage, Hello, HelloLimits, ServerMessage};
 use crate::schema::Tables;
 use crate::snapshot::Snapshots;
-use crate::telemetry::{self, CLIENT_CHARS, Excerpt, Metrics};
+use crate::telemetry::{CLIENT_CHARS, Excerpt, Failures, Logged, Metrics};
 use cursor::{Cursor, Input, ReplayId};
 use end::End;
+use guard::{Due, Guard};
 use identity::{Identity, Known};
-use machine::{Due, Machine};
 use outcome::Outcome;
+use reach::{Arrival, Awaited};
 use snapshot_rows::Snapshot;
 use wire::Wire;
 use work::Work;
@@ -62,16 +80,26 @@ pub const MAX_CLIENT_MESSAGE_BYTES: usize = 64 * 1024;
 /// Limits and intervals of sessions.
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
-    /// Bounds on what a connection may say.
+    /// Limits of a connection.
     pub limits: Limits,
-    /// The bytes that may wait for a client before it reads on from the journal, about.
+    /// Limits of a subject, on all its connections.
+    pub subjects: SubjectLimits,
+    /// The most replays of a subject that are read at the same moment.
+    pub max_replays_of_subject: usize,
+    /// `subscribe` messages of all clients together.
+    pub total_subscribes: Rate,
+    /// Messages of all clients together.
+    pub total_messages: Rate,
+    /// About how many bytes may wait for a client before it reads on from the journal.
     pub outbox_bytes: usize,
-    /// The size of a frame, in bytes, about.
+    /// About how large a frame may be, in bytes.
     pub max_frame_bytes: usize,
     /// The interval at which a quiet client hears how far the history has come.
     pub progress_interval: Duration,
-    /// The time that a client may read nothing of what is sent to it, and that a message of its may take to come.
+    /// The time that a client may go without reading what is sent to it.
     pub stall_timeout: Duration,
+    /// The time that a message of a client may take to arrive, not counting pauses in which nothing is read from it.
+    pub message_timeout: Duration,
     /// The time over which clients are told to spread their reconnects when walcast goes away.
     pub spread: Duration,
 }
@@ -81,7 +109,7 @@ pub struct Options {
 pub struct Services<H: Log> {
     /// The journal.
     pub history: H,
-    /// The rows that are there now.
+    /// Reads the rows that match now.
     pub snapshots: Arc<Snapshots<H>>,
     /// The way to the router.
     pub router: delivery::Handle,
@@ -89,20 +117,30 @@ pub struct Services<H: Log> {
     pub tables: Arc<Tables>,
     /// Everything counted.
     pub metrics: Arc<Metrics>,
-    /// Says who clients are; `None`: everybody may see everything.
+    /// Verifies tokens. `None` if none are asked for, and everybody may see everything.
     pub auth: Option<Arc<Authenticator>>,
+    /// The policies, which apply only with [`auth`](Services::auth).
+    pub policies: watch::Receiver<Arc<Policies>>,
+    /// The policies that were logged because they admit nothing.
+    pub notes: Notes,
     /// The database's name.
     pub database: String,
     /// Limits and intervals.
     pub options: Options,
+    /// The subjects that are connected, and how much of their limits they use.
+    pub subjects: Arc<Subjects>,
+    /// The messages that all clients together may send.
+    pub messages: SharedBucket,
+    /// The pace at which subscriptions of all clients are checked.
+    pub pace: Arc<Pace>,
     /// Reads the past.
     pub replays: Arc<ReplayPool<H>>,
-    /// The number of sessions that may read what is kept of snapshots at the same moment: the others wait their turn.
+    /// Permits to read spooled snapshots; sessions without one wait their turn.
     pub spool_readers: Semaphore,
 }
 
 impl<H: Log> Services<H> {
-    /// An error of ours: logged whole under a number that the client is told.
+    /// The message for an internal error, which is logged in full under a number that the client is told.
     fn internal(&self, error: &(dyn std::error::Error + 'static)) -> ErrorMessage {
         let id = logged(error);
         ErrorMessage::new(
@@ -111,64 +149,97 @@ impl<H: Log> Services<H> {
         )
     }
 
-    /// A question that the database did not answer.
+    /// The message for a question that the database did not answer. Its reasons are logged only, since they may name
+    /// servers and files.
     fn unanswered(&self, error: &(dyn std::error::Error + 'static)) -> ErrorMessage {
         let id = logged(error);
         ErrorMessage::new(
             ErrorCode::Internal,
-            format!("{error} now, so this cannot be decided: try again later; it is logged under {id}"),
+            format!("this cannot be answered now: try again later; it is logged under {id}"),
         )
     }
 }
 
-/// Logs an error whole, and returns the number under which it did.
+/// The failures that were logged recently.
+static FAILURES: Mutex<Failures> = Mutex::new(Failures::new());
+
+/// Logs an error with its causes, without values of rows, and returns the number that it is logged under. An error that
+/// keeps coming is logged now and then.
 fn logged(error: &(dyn std::error::Error + 'static)) -> String {
-    let id = format!("{:08x}", fastrand::u32(..));
+    let words = without_values(error);
+    let Logged { id, now } = FAILURES.lock().note(&words, fastrand::u32(..), Instant::now());
+    let id = format!("{id:08x}");
     // The database's words repeat the client's.
-    let error = telemetry::chain(error);
-    tracing::error!(id, error = %Excerpt::of(&error, 5 * CLIENT_CHARS), "a request failed");
+    let error = Excerpt::of(&words, 5 * CLIENT_CHARS);
+    match now {
+        Some(again) => tracing::error!(id, %error, again, "a request failed"),
+        None => tracing::debug!(id, %error, "a request failed"),
+    }
     id
 }
 
-/// The next thing that a session does.
+/// An error with its causes in one line, like [`crate::telemetry::chain`], but without the parts of the database's
+/// message that may hold values of rows.
+fn without_values(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut words = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let server = match error.downcast_ref() {
+            Some(postgres::Error::Server(server)) => Some(&**server),
+            _ => error.downcast_ref::<ServerError>(),
+        };
+        words.push(server.map_or_else(|| error.to_string(), ServerError::without_values));
+        next = error.source();
+    }
+    words.join(": ")
+}
+
+/// An event that a session handles.
 enum Event<H: Log> {
     Received(Received),
     Message(Option<tungstenite::Result<Message>>),
     /// A message has more fragments than it may have.
-    TooBig,
+    Fragmented,
     Done(Outcome<H>),
     Known(Known),
+    Arrived(Arrival),
     Tick,
     Stop,
 }
 
 /// A client's connection.
 pub struct Session<H: Log> {
-    shared: Arc<Services<H>>,
+    services: Arc<Services<H>>,
     caller: Caller,
-    /// The state of its token; `None` where none is asked for.
+    /// Its place among those of its subject.
+    member: Member,
+    /// The state of its token; `None` if no tokens are asked for.
     identity: Option<Box<Identity>>,
     wire: Wire,
-    /// A ping of the client's may not have been answered yet.
+    /// True if a ping of the client may not have been answered yet.
     owes_pong: bool,
     /// The history that the client was told of. Positions of another mean nothing to it.
     epoch: Epoch,
-    machine: Machine,
+    guard: Guard,
     /// Decides what is to be done, and when.
     cursor: Cursor,
-    /// The place at the router, with the outbox.
+    /// The registration at the router, with its outbox.
     registration: Option<Arc<Registration>>,
-    /// Space for what the outbox has.
+    /// A buffer for the contents of the outbox.
     items: Vec<Delivery>,
-    /// Cursors of the replays that go on from where they are.
+    /// The replays that continue with their own cursor.
     replays: Vec<(ReplayId, ReplayCursor<H>)>,
-    /// Rows that subscriptions begin with, unless one of them is at work.
+    /// The number of changes of tables' columns that had been found when something was read last.
+    found_changes: u64,
+    /// The snapshots that are being sent, but for one that the work at hand holds.
     rows: Vec<Snapshot>,
     work: Option<Work<H>>,
+    /// The place that the router has to come to for the next ping that waits.
+    awaited: Option<Box<Awaited>>,
     counted: Counted,
 }
 
-/// The numbers by which a session counts in the metrics.
+/// The amounts that a session has added to the gauges.
 #[derive(Debug, Default)]
 struct Counted {
     live: usize,
@@ -176,28 +247,34 @@ struct Counted {
 }
 
 impl<H: Log> Session<H> {
-    /// A session of a client that is known as far as it needs to be.
-    fn new(wire: Wire, shared: Arc<Services<H>>, caller: Caller) -> Session<H> {
+    /// A session of a client that has been authenticated, if the server asks for that.
+    fn new(wire: Wire, services: Arc<Services<H>>, caller: Caller, member: Member) -> Session<H> {
         Session {
-            identity: caller.subject.as_deref().map(Identity::of),
+            member,
+            identity: caller
+                .subject
+                .as_deref()
+                .map(|subject| Identity::of(subject, &services.policies, services.tables.security_changes())),
             caller,
             owes_pong: false,
             wire,
-            machine: Machine::new(shared.options.limits, shared.auth.is_some(), Instant::now()),
-            epoch: shared.history.epoch(),
-            cursor: Cursor::new(shared.options.progress_interval),
-            shared,
+            guard: Guard::new(services.options.limits, services.auth.is_some(), Instant::now()),
+            epoch: services.history.epoch(),
+            cursor: Cursor::new(services.options.progress_interval),
+            found_changes: services.tables.changes_found(),
+            services,
             registration: None,
             items: Vec::new(),
             replays: Vec::new(),
             rows: Vec::new(),
             work: None,
+            awaited: None,
             counted: Counted::default(),
         }
     }
 
     async fn serve(&mut self, stop: &CancellationToken) -> Result<std::convert::Infallible, End> {
-        self.hello().await?;
+        Box::pin(self.hello()).await?;
         let mut ticks = tokio::time::interval(self.tick());
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         ticks.tick().await;
@@ -205,7 +282,7 @@ impl<H: Log> Session<H> {
         let mut took = false;
         loop {
             let event = poll_fn(|cx| {
-                // What the router has comes first, since most wake-ups are for it; but not twice in a row.
+                // The outbox comes first, since most wake-ups are for it; but not twice in a row.
                 let first = !std::mem::take(&mut took);
                 if first && let Poll::Ready(taken) = self.poll_take(cx) {
                     took = true;
@@ -219,27 +296,39 @@ impl<H: Log> Session<H> {
                 }
                 self.poll_take(cx).map(Event::Received)
             });
-            match event.await {
+            let event = event.await;
+            // Nothing is read while the event is handled.
+            self.frames().pause();
+            let is_revoked = self.judge_again().await?;
+            match event {
+                Event::Received(_) if is_revoked => {
+                    self.items.clear();
+                    self.feed(Input::Outbox(Received::Behind, Vec::new())).await?;
+                }
                 Event::Received(received) => {
                     let items = std::mem::take(&mut self.items);
                     self.feed(Input::Outbox(received, items)).await?;
                 }
-                Event::Message(message) => self.received(message).await?,
-                Event::TooBig => return Err(End::Close(CloseCode::TooBig)),
-                // In a box: it is large, and seldom.
+                Event::Fragmented => return Err(End::Close(CloseCode::Fragmented)),
+                // Boxed, since they are large, and rare beside what the router has.
+                Event::Message(message) => Box::pin(self.received(message)).await?,
                 Event::Done(done) => Box::pin(self.done(done)).await?,
                 Event::Known(known) => Box::pin(self.known(known)).await?,
+                Event::Arrived(arrival) => Box::pin(self.arrived(arrival)).await?,
                 Event::Tick => self.ticked().await?,
                 Event::Stop => {
-                    let spread = self.shared.options.spread;
+                    let spread = self.services.options.spread;
                     return Err(End::Close(CloseCode::GoingAway { spread }));
                 }
+            }
+            if self.cursor.reaches() > 0 || self.awaited.is_some() {
+                Box::pin(self.see_to_reaches()).await?;
             }
             self.start_work().await?;
         }
     }
 
-    /// The contents of the outbox, once it has some.
+    /// Takes the contents of the outbox, once there are some.
     fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Received> {
         match &self.registration {
             Some(registration) if self.cursor.is_registered() => {
@@ -265,6 +354,12 @@ impl<H: Log> Session<H> {
             self.work = None;
             return Poll::Ready(Event::Done(done));
         }
+        if let Some(awaited) = &mut self.awaited
+            && let Poll::Ready(arrival) = awaited.poll(cx)
+        {
+            self.awaited = None;
+            return Poll::Ready(Event::Arrived(arrival));
+        }
         if ticks.poll_tick(cx).is_ready() {
             return Poll::Ready(Event::Tick);
         }
@@ -277,46 +372,56 @@ impl<H: Log> Session<H> {
     }
 
     async fn hello(&mut self) -> Result<(), End> {
-        let history = &self.shared.history;
+        let Services { history, options, .. } = &*self.services;
+        let Options { limits, subjects, .. } = options;
         let hello = Hello {
             protocol: Hello::PROTOCOL,
             server: concat!("walcast/", env!("CARGO_PKG_VERSION")),
-            database: &self.shared.database,
+            database: &self.services.database,
             epoch: &self.epoch,
             position: history.head(),
             earliest: history.earliest(),
+            features: Hello::FEATURES,
+            limits: HelloLimits {
+                subscriptions: limits.max_subscriptions,
+                subject_subscriptions: subjects.max_subscriptions,
+                subject_snapshots: subjects.max_snapshots,
+                message_bytes: MAX_CLIENT_MESSAGE_BYTES,
+                predicate_text_bytes: filter::Limits::default().max_text_bytes,
+            },
         };
         let hello = ServerMessage::Hello(hello).to_json();
         Ok(self.wire.send(hello).await?)
     }
 
-    /// The interval at which to look at the clock.
+    /// The interval between ticks.
     fn tick(&self) -> Duration {
-        let limits = self.shared.options.limits;
-        self.shared
+        let limits = self.services.options.limits;
+        self.services
             .options
             .progress_interval
             .min(limits.ping_interval / 2)
+            .min(self.services.options.message_timeout / 2)
             .max(Duration::from_millis(10))
     }
 
     async fn ticked(&mut self) -> Result<(), End> {
         let now = Instant::now();
-        let stall_timeout = self.shared.options.stall_timeout;
-        if self.unfinished().is_older_than(stall_timeout, now) {
-            return Err(End::Close(CloseCode::TooSlow));
+        let message_timeout = self.services.options.message_timeout;
+        if self.frames().is_older_than(message_timeout, now) {
+            return Err(End::Close(CloseCode::Unfinished));
         }
-        match self.machine.due(now) {
+        match self.guard.due(now) {
             Due::Nothing => {}
             Due::Ping => self.wire.ping().await?,
-            // Its answer may have come while we were writing to it.
+            // The answer may have arrived while we were writing.
             Due::Silence => match tokio::task::unconstrained(self.wire.socket.next()).now_or_never() {
-                Some(message) => self.received(message).await?,
+                Some(message) => Box::pin(self.received(message)).await?,
                 None => return Err(End::Close(CloseCode::NoPong)),
             },
         }
         // The position first: whatever it covers is in the outbox by then.
-        let reached = self.shared.router.position();
+        let reached = self.services.router.position();
         self.feed(Input::Tick { reached }).await
     }
 }

@@ -1,9 +1,9 @@
-//! [`Outcome`]: what becomes of work that a session has others do.
+//! [`Outcome`] of work that a session hands to others.
 
 use std::sync::Arc;
 
 use super::cursor::ReplayId;
-use super::snapshot_rows::{Found, Snapshot};
+use super::snapshot_rows::{Snapshot, SnapshotOutput};
 use super::subscribe::Prepared;
 use crate::delivery::{Panicked, Registration, ReplayResult, Stopped};
 use crate::log::Log;
@@ -13,9 +13,9 @@ use crate::snapshot;
 /// The outcome of work.
 pub(super) enum Outcome<H: Log> {
     Prepared(Arc<str>, Result<Box<Prepared>, ErrorMessage>),
-    Rows(Box<Snapshot>, Result<Found, Arc<snapshot::Error>>),
+    Rows(Box<Snapshot>, Result<SnapshotOutput, Arc<snapshot::Error>>),
     Read(ReplayId, Box<ReplayResult<H>>),
-    /// The place to read from is not there yet.
+    /// The history has not reached the place to read from yet.
     NotYet,
     /// There was no file descriptor to read with.
     Exhausted,

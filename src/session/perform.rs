@@ -1,4 +1,4 @@
-//! The actions of the cursor, performed in their order.
+//! Performs the cursor's actions, in their order.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,13 +13,13 @@ use crate::protocol::{CloseCode, ErrorCode, ErrorMessage, ServerMessage};
 use crate::telemetry::Excerpt;
 
 impl<H: Log> Session<H> {
-    /// Tells the cursor that something happened, and does what it says.
+    /// Hands an input to the cursor, and performs the actions that follow.
     pub(super) async fn feed(&mut self, input: Input) -> Result<(), End> {
         self.cursor.on(input, Instant::now());
         while let Some(action) = self.cursor.next_action() {
             let answer = match action {
                 Action::Deliver(items) => Some(Input::Sent(self.deliver(items).await?)),
-                // In a box: it is large, and seldom.
+                // Boxed, since it is large and rare.
                 action => Box::pin(self.perform(action)).await?,
             };
             if let Some(answer) = answer {
@@ -43,7 +43,7 @@ impl<H: Log> Session<H> {
         Ok(())
     }
 
-    /// Does what an action says; the answer, if there is one at once.
+    /// Performs an action, and returns its answer if it has an immediate one.
     async fn perform(&mut self, action: Action) -> Result<Option<Input>, End> {
         match action {
             Action::Deliver(items) => return Ok(Some(Input::Sent(self.deliver(items).await?))),
@@ -66,7 +66,7 @@ impl<H: Log> Session<H> {
                     .await?;
             }
             Action::Unsubscribed(id) => {
-                self.machine.free(&id);
+                self.guard.free(&id);
                 let identity = self.identity.as_mut();
                 if identity.is_some_and(|identity| identity.was_revoked(&id)) {
                     let error = identity::forbidden(&id);
@@ -79,7 +79,8 @@ impl<H: Log> Session<H> {
                 self.wire.send(over.to_json()).await?;
             }
             Action::Refuse(id, error) => {
-                self.machine.free(&id);
+                self.guard.free(&id);
+                self.guard.refused(Instant::now());
                 self.log_end(&id, error.code.as_str());
                 self.wire.error(&error).await?;
             }
@@ -87,6 +88,17 @@ impl<H: Log> Session<H> {
                 self.wire
                     .send(ServerMessage::Progress { position }.to_json())
                     .await?;
+            }
+            Action::Pong(reference, position) => {
+                let pong = ServerMessage::Pong {
+                    reference: reference.as_ref(),
+                    position: Some(position),
+                };
+                self.wire.send(pong.to_json()).await?;
+            }
+            Action::RefusePing(error) => {
+                self.guard.refused(Instant::now());
+                self.wire.error(&error).await?;
             }
             Action::EndEpoch => return Err(self.epoch_changed().await?),
             Action::Close(error, code) => {
@@ -113,20 +125,25 @@ impl<H: Log> Session<H> {
         Ok(None)
     }
 
-    /// Sends items in as few writes as it takes. Once the client stalls, the rest is dropped: it is read again when the
+    /// Sends items in as few writes as possible. If the client stalls, the rest is dropped, and is read again when the
     /// client goes on.
     async fn deliver(&mut self, mut items: Vec<Delivery>) -> Result<Delivered, End> {
         let mut delivered = Delivered::default();
         let now = Timestamp::now();
         for item in items.iter() {
-            if self.wire.item(item, now).await? == Pace::Stalled {
+            // Items in hand were admitted by the policies of their time.
+            let is_outdated = self
+                .identity
+                .as_ref()
+                .is_some_and(|identity| identity.is_outdated());
+            if is_outdated || self.wire.item(item, now).await? == Pace::Stalled {
                 delivered.stalled = true;
                 break;
             }
             match item {
                 Delivery::Frame(frame) => delivered.position = Some(frame.position),
                 Delivery::Ended { subscription, error } => {
-                    self.machine.free(&subscription.id);
+                    self.guard.free(&subscription.id);
                     self.log_end(&subscription.id, error.code.as_str());
                     delivered.ended.push(Arc::clone(subscription));
                 }
@@ -135,7 +152,7 @@ impl<H: Log> Session<H> {
         delivered.is_cut = delivered.stalled;
         delivered.stalled = delivered.stalled || self.wire.flush_unless_stalled().await? == Pace::Stalled;
         items.clear();
-        // What one burst needed is not kept for ever: connections are many.
+        // The memory of one burst is not kept for ever, since there are many connections.
         items.shrink_to(64);
         if items.capacity() > self.items.capacity() {
             self.items = items;
@@ -145,17 +162,17 @@ impl<H: Log> Session<H> {
 
     /// Makes sure that the history is still the one that the client was told of.
     pub(super) async fn same_epoch(&mut self) -> Result<(), End> {
-        if self.shared.history.epoch() == self.epoch {
+        if self.services.history.epoch() == self.epoch {
             return Ok(());
         }
         self.feed(Input::EpochChanged).await
     }
 
-    /// Tells every subscription that its history is over.
+    /// Sends an error for every subscription, since their history has ended.
     async fn epoch_changed(&mut self) -> Result<End, End> {
         let message =
             "the history broke and a new epoch has begun: reconnect, and resubscribe with a new snapshot";
-        for id in self.machine.ids().to_vec() {
+        for id in self.guard.ids().used().to_vec() {
             self.wire
                 .error(&ErrorMessage::new(ErrorCode::ResumeInvalid, message).about(&*id))
                 .await?;
@@ -165,15 +182,19 @@ impl<H: Log> Session<H> {
         }))
     }
 
-    /// Logs that a subscription is over.
+    /// Logs the end of a subscription.
     fn log_end(&self, id: &str, why: &str) {
         let connection = self.caller.connection;
         tracing::debug!(connection, id = %Excerpt::new(id), why, "a subscription ended");
     }
 
-    /// Keeps what is counted of all sessions up to date.
+    /// Brings the gauges up to date.
     fn count(&mut self) {
-        let metrics = &self.shared.metrics;
+        if self.member.has_subscriptions(self.guard.ids().len()) {
+            // Fewer bytes are never refused.
+            let _fewer = self.member.keep_predicates(self.guard.predicate_bytes());
+        }
+        let metrics = &self.services.metrics;
         let counts = [
             (self.cursor.live(), &mut self.counted.live, &metrics.subscriptions),
             (

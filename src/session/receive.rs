@@ -8,23 +8,23 @@ use tungstenite::error::ProtocolError;
 use tungstenite::{Error, Message};
 
 use super::cursor::Input;
-use super::machine::Request;
-use super::{End, Event, MAX_CLIENT_MESSAGE_BYTES, Session};
+use super::guard::Request;
+use super::rates::weight;
+use super::{End, Event, Session};
+use crate::limit::Limit;
 use crate::log::Log;
 use crate::protocol::CloseCode;
 
-/// The number of a client's requests that wait for their turn; with so many, nothing more is read from it.
+/// The most requests of a client that may wait for their turn. With so many, nothing more is read from its socket.
 const MAX_WAITING_REQUESTS: usize = 16;
-/// The amount that may come until a message is whole: as much as it may have, and as much again for the heads of its
-/// fragments.
-const MAX_UNFINISHED_BYTES: usize = 2 * MAX_CLIENT_MESSAGE_BYTES;
 
 impl<H: Log> Session<H> {
-    /// The next message of the client. As long as it does not take the answers to its pings, nothing more is read from
-    /// it: they would have to be kept.
+    /// The next message of the client. Nothing is read as long as the client does not take the answers to its pings,
+    /// since these would pile up.
     pub(super) fn poll_message(&mut self, cx: &mut Context<'_>) -> Poll<Event<H>> {
         if self.cursor.waiting_requests() >= MAX_WAITING_REQUESTS {
-            // Read on once one of them is done: work is under way, whose end wakes us.
+            self.frames().pause();
+            // Reading resumes once one of them is done: the work under way wakes this task when it ends.
             return Poll::Pending;
         }
         if self
@@ -32,25 +32,35 @@ impl<H: Log> Session<H> {
             .as_ref()
             .is_some_and(|identity| identity.is_verifying())
         {
-            // What comes behind a token is judged by it.
+            self.frames().pause();
+            // Messages after a token are judged by that token, so they wait until it is verified.
             return Poll::Pending;
         }
         if self.owes_pong {
             match self.wire.socket.poll_flush_unpin(cx) {
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    self.frames().pause();
+                    return Poll::Pending;
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Event::Message(Some(Err(error)))),
                 Poll::Ready(Ok(())) => self.owes_pong = false,
             }
         }
-        match self.wire.socket.poll_next_unpin(cx) {
-            Poll::Ready(message) => Poll::Ready(Event::Message(message)),
-            Poll::Pending if self.unfinished().is_beyond(MAX_UNFINISHED_BYTES) => Poll::Ready(Event::TooBig),
-            Poll::Pending => Poll::Pending,
+        let polled = self.wire.socket.poll_next_unpin(cx);
+        let is_broken = matches!(polled, Poll::Ready(None | Some(Err(_))));
+        if !is_broken && self.frames().is_fragmented() {
+            return Poll::Ready(Event::Fragmented);
         }
+        polled.map(Event::Message)
     }
 
-    pub(super) fn unfinished(&mut self) -> &mut super::socket::Unfinished {
-        self.wire.socket.get_mut().unfinished()
+    pub(super) fn frames(&mut self) -> &mut super::frames::Frames {
+        self.wire.socket.get_mut().frames()
+    }
+
+    /// Counts a message towards the limit of all clients together. True if they send too many.
+    fn is_crowded(&self, bytes: usize, now: Instant) -> bool {
+        self.services.messages.take(weight(bytes), now).is_err()
     }
 
     pub(super) async fn received(
@@ -58,28 +68,27 @@ impl<H: Log> Session<H> {
         message: Option<tungstenite::Result<Message>>,
     ) -> Result<(), End> {
         let now = Instant::now();
-        self.machine.heard(now);
+        self.guard.heard(now);
         let request = match message {
             Some(Ok(Message::Text(text))) => {
-                self.unfinished().message();
-                self.machine.text(&text)
+                let is_crowded = self.is_crowded(text.len(), now);
+                self.guard.text(&text, is_crowded, now)
             }
-            Some(Ok(Message::Binary(_))) => {
-                self.unfinished().message();
-                self.machine.binary()
+            Some(Ok(Message::Binary(bytes))) => {
+                let is_crowded = self.is_crowded(bytes.len(), now);
+                self.guard.binary(bytes.len(), is_crowded, now)
             }
-            Some(Ok(Message::Ping(payload) | Message::Pong(payload))) => {
+            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {
                 self.owes_pong = true;
-                self.unfinished().control(payload.len());
-                return if self.machine.control(now) {
-                    Ok(())
-                } else {
-                    Err(End::Close(CloseCode::RateLimited))
-                };
+                if self.guard.control(now) {
+                    return Ok(());
+                }
+                self.services.metrics.limit(Limit::ControlFrames);
+                return Err(End::Close(CloseCode::RateLimited));
             }
             Some(Ok(Message::Close(frame))) => {
                 let code = frame.map_or(NO_STATUS, |frame| frame.code.into());
-                // The library has its answer ready. A client that leaves need not wait for it.
+                // The library has queued the answer. The client may be gone already.
                 let _gone = self.wire.flush().await;
                 return Err(End::Left(code));
             }
@@ -94,9 +103,18 @@ impl<H: Log> Session<H> {
                 self.wire.error(&error).await?;
                 return Err(End::Close(code));
             }
-            Request::Subscribe(id, subscribe) => self.feed(Input::Subscribe(id, subscribe)).await?,
+            Request::Subscribe(id, subscribe) => match self.member.subscribe() {
+                Ok(()) => self.feed(Input::Subscribe(id, subscribe)).await?,
+                Err(limit) => {
+                    self.guard.free(&id);
+                    self.guard.refused(now);
+                    let error = self.services.over(limit).about(&*id);
+                    self.wire.error(&error).await?;
+                }
+            },
             Request::Unsubscribe(id) => self.feed(Input::Unsubscribe(id)).await?,
             Request::Auth(token) => self.verify(token),
+            Request::Reach(place, reference) => self.reach(place, reference).await?,
         }
         Ok(())
     }
@@ -105,7 +123,7 @@ impl<H: Log> Session<H> {
 /// The code of a close frame that has none (RFC 6455, section 7.1.5).
 pub(super) const NO_STATUS: u16 = 1005;
 
-/// The way in which a connection ends on which something came that cannot be.
+/// The way in which a connection ends after an error of the websocket protocol.
 pub(super) fn of_error(error: &Error) -> End {
     match error {
         Error::Capacity(_) => End::Close(CloseCode::TooBig),

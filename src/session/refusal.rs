@@ -1,13 +1,14 @@
-//! The words to a client for rows that cannot be had: what it can do about it, if anything, by the code.
+//! The errors for rows that cannot be read; their codes say what the client can do about it.
 
 use super::{Services, Session};
+use crate::limit::Limit;
 use crate::log::Log;
 use crate::postgres;
 use crate::protocol::{Detail, ErrorCode, ErrorMessage};
 use crate::schema::AskError;
 use crate::snapshot;
 
-/// The kinds of SQLSTATE, by what they say of trying again.
+/// The kinds of SQLSTATE, by whether a retry may help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// The predicate fails for a row.
@@ -16,7 +17,7 @@ enum Kind {
     Cancelled,
     /// The database will refuse it again.
     Permanent,
-    /// It may pass: locks, restarts, connections.
+    /// A retry may help: locks, restarts, connections.
     Passing,
 }
 
@@ -34,7 +35,7 @@ fn kind(sqlstate: &str) -> Kind {
 }
 
 impl<H: Log> Session<H> {
-    /// The words for what keeps a subscription from its rows.
+    /// The error for a snapshot that failed.
     pub(super) fn refusal(&self, error: &snapshot::Error) -> ErrorMessage {
         use snapshot::Error;
         let limit =
@@ -59,22 +60,47 @@ impl<H: Log> Session<H> {
             Error::Predicate(error) => error.clone().into(),
             Error::Values(error) => of_values(error),
             Error::Postgres(refused) => match refused.sqlstate() {
-                Some(code) => self.shared.refused(error, code),
-                None => self.shared.unanswered(error),
+                Some(code) => self.services.refused(error, code),
+                None => self.services.unanswered(error),
             },
-            error => self.shared.unanswered(error),
+            error => self.services.unanswered(error),
         }
     }
 }
 
 impl<H: Log> Services<H> {
-    /// The words for what the database said when it was asked for what a predicate depends on.
+    /// The error for a subject's limit.
+    pub(super) fn over(&self, limit: Limit) -> ErrorMessage {
+        let limits = self.subjects.limits();
+        let message = match limit {
+            Limit::SubjectSnapshots => format!(
+                "a client may have {} snapshots on their way, on all its connections (--max-snapshots-per-subject): try \
+                 again later",
+                limits.max_snapshots
+            ),
+            Limit::SubjectPredicateBytes => format!(
+                "the predicates of a client, on all its connections, may take {} bytes (--max-predicate-bytes-per-subject)",
+                limits.max_predicate_bytes
+            ),
+            Limit::TotalPredicateBytes => format!(
+                "the predicates of all clients take the {} bytes that they may (--max-total-predicate-bytes): try again later",
+                limits.max_total_predicate_bytes
+            ),
+            _ => format!(
+                "a client may have {} subscriptions, on all its connections (--max-subscriptions-per-subject)",
+                limits.max_subscriptions
+            ),
+        };
+        ErrorMessage::new(ErrorCode::LimitExceeded, message).with(Detail::Limit(limit.as_str()))
+    }
+
+    /// The error for a failed question about the collations that a predicate needs.
     pub(super) fn unlearnt(&self, error: &AskError) -> ErrorMessage {
         match error.sqlstate().map(|code| (code, kind(code))) {
             Some((code, Kind::Permanent)) => {
                 let id = super::logged(error);
                 let message = format!(
-                    "the database refuses to tell what this predicate needs of its collations (SQLSTATE {code}); it is \
+                    "the database refuses a question about the collations that this predicate needs (SQLSTATE {code}); it is \
                      logged under {id}"
                 );
                 ErrorMessage::new(ErrorCode::DatabaseRefused, message)
@@ -83,18 +109,18 @@ impl<H: Log> Services<H> {
         }
     }
 
-    /// The words for what the database said to a question, by its code: its own words may hold a row's values.
+    /// The error for a refused query, by its SQLSTATE alone: the database's message may hold a row's values.
     fn refused(&self, error: &snapshot::Error, sqlstate: &str) -> ErrorMessage {
         match kind(sqlstate) {
             Kind::OfARow => {
                 tracing::debug!(sqlstate, "a predicate fails for a row");
                 let message = format!(
-                    "the predicate fails for a row that is there, as it would in Postgres (SQLSTATE {sqlstate})"
+                    "the predicate fails for an existing row, as it would in Postgres (SQLSTATE {sqlstate})"
                 );
                 ErrorMessage::new(ErrorCode::BadPredicate, message)
             }
             Kind::Cancelled => {
-                let message = "the rows were not read within the database's statement_timeout, or somebody cancelled that";
+                let message = "the rows were not read within the database's statement_timeout, or the query was cancelled there";
                 ErrorMessage::new(ErrorCode::LimitExceeded, message).with(Detail::Limit("snapshot_timeout"))
             }
             Kind::Permanent => {
@@ -109,12 +135,12 @@ impl<H: Log> Services<H> {
     }
 }
 
-/// The words for a value of the predicate that the database does not take.
+/// The error for a value of the predicate that the database does not accept.
 fn of_values(error: &postgres::Error) -> ErrorMessage {
     let sqlstate = error.sqlstate().unwrap_or_default();
     let what = match sqlstate {
         "22P05" | "22021" => "has a character that the database's encoding does not have",
-        _ => "is none that Postgres takes there",
+        _ => "is not one that Postgres accepts there",
     };
     ErrorMessage::new(
         ErrorCode::BadPredicate,

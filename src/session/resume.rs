@@ -1,5 +1,5 @@
-//! Where a subscription may go on: what the log says of the table that had its name, and of the columns that this had,
-//! since its client was there.
+//! Resuming a subscription: which table had its name, and which columns that had, since the client's position, by the
+//! log.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use crate::lsn::{Position, Start};
 use crate::matching::{Query, changed_message, unjudged_message};
 use crate::protocol::{Detail, ErrorCode, ErrorMessage, Opening, Subscribe};
 
-/// The place that a subscription goes on from, and the table whose past it has.
+/// The place from which a subscription goes on, and the table whose past it gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Resumed {
     pub(super) from: Position,
     pub(super) oid: u32,
 }
 
-/// The place where a subscription that starts at `from` goes on: not before the table of its name had it. `None` if the
-/// log says nothing of the name.
+/// The place where a subscription that starts at `from` goes on, which is not before its table had the name. `None` if
+/// the log does not know the name.
 pub(super) fn resumed(
     tables: &TableHistory,
     subscribe: &Subscribe,
@@ -42,7 +42,7 @@ pub(super) fn resumed(
     }
 }
 
-/// Refuses a subscription that goes on from where its client was told of columns that are others now. `since` are the
+/// Refuses a subscription if a column that it needs has become another one since its client's position. `since` are the
 /// versions of the table since then.
 pub(super) fn check_versions(query: &Query, since: Option<Vec<Arc<Relation>>>) -> Result<(), ErrorMessage> {
     let Some(since) = since else {
@@ -110,8 +110,8 @@ mod tests {
         }
     }
 
-    /// The answer to a client that comes back to a table with the position of a transaction's end, from whoever has
-    /// nothing but the log: the table that it goes on with.
+    /// The answer to a client that resumes at the end of a transaction, found with nothing but the log: the table that
+    /// it goes on with.
     fn answer(log: &impl Log, table: &str, predicate: &str, from: u64) -> Result<u32, ErrorCode> {
         let from = Position::after(Lsn(from));
         let message = json!({
@@ -135,7 +135,7 @@ mod tests {
     fn who_has_nothing_but_a_log_refuses_to_go_on_across_other_tables_and_columns_of_the_name() {
         let log = Written(MemoryLog::new());
         log.show(&table(1, "t", [("id", 1), ("a", 2)]), 100);
-        // Somebody who was there early, and somebody who comes when all is written.
+        // A reader that was there early, and below one that comes once all is written.
         let early = log.0.elsewhere();
         assert_eq!(answer(&early, "t", "a = 1", 100), Ok(1));
         // Another table takes the name.

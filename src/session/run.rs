@@ -4,46 +4,81 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::OptionFuture;
+use parking_lot::Mutex;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 
 use super::end::End;
 use super::wire::Wire;
 use super::{Services, Session, Socket, entry};
+use crate::limit::Limit;
 use crate::log::Log;
 use crate::protocol::{Caller, CloseCode, ErrorCode, ErrorMessage};
+use crate::telemetry::Failures;
 
-/// The time that a client gets to take our close frame and answer it.
+/// The time that a client has to take our close frame and to answer it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The connections that were closed lately, by code and address, as far as the log was told.
+static CLOSED: Mutex<Failures> = Mutex::new(Failures::new());
 
 /// A client's close code as a metric's label: a closed set.
 fn client_code(code: u16) -> &'static str {
     match code {
         1000 => "1000",
         1001 => "1001",
-        // Also where the client's own code was none that there is, and was answered by this one.
+        // Also for a client that closed by an invalid code, which the websocket library answers by this one.
         1002 => "1002",
         1005 => "1005",
         _ => "other",
     }
 }
 
-/// Serves a client whose handshake is done until it goes, breaks the rules, or `stop`. It connected at `began`; if it
-/// is not known yet who it is, its token is waited for.
+/// The limit that a close code reports, unless it was counted elsewhere.
+fn limit_of(code: CloseCode) -> Option<Limit> {
+    match code {
+        CloseCode::TooBig => Some(Limit::MessageBytes),
+        CloseCode::Fragmented => Some(Limit::MessageFragments),
+        CloseCode::TooSlow => Some(Limit::StallTimeout),
+        CloseCode::Unfinished => Some(Limit::MessageTimeout),
+        CloseCode::NoPong => Some(Limit::PongTimeout),
+        CloseCode::BadRequests => Some(Limit::BadRequests),
+        CloseCode::OverLimit => Some(Limit::SubjectConnections),
+        _ => None,
+    }
+}
+
+/// The place of a client that has not sent its token yet.
+#[derive(Debug)]
+pub struct Waiting {
+    /// The time at which it connected.
+    pub since: Instant,
+    /// Its place among the clients without a token.
+    pub place: OwnedSemaphorePermit,
+}
+
+/// Serves a client whose handshake is done until it goes, breaks the rules, or `stop`. A client that is `waiting` has
+/// to send its token first.
 pub async fn serve<H: Log>(
-    socket: WebSocketStream<Socket>,
-    shared: Arc<Services<H>>,
+    socket: Box<WebSocketStream<Socket>>,
+    services: Arc<Services<H>>,
     caller: Caller,
-    began: Instant,
+    waiting: Option<Waiting>,
     stop: CancellationToken,
 ) {
-    let metrics = Arc::clone(&shared.metrics);
+    let metrics = Arc::clone(&services.metrics);
     metrics.connections.inc();
     metrics.connections_opened.inc();
-    let (connection, peer) = (caller.connection, caller.peer);
-    tracing::debug!(connection, %peer, "a client connected");
-    let wire = Wire::new(socket, Arc::clone(&metrics), shared.options.stall_timeout);
-    let (mut wire, end) = served(wire, shared, caller, began, &stop).await;
+    let Caller {
+        connection,
+        peer,
+        client,
+        ..
+    } = caller;
+    tracing::debug!(connection, %peer, %client, "a client connected");
+    let wire = Wire::new(socket, Arc::clone(&metrics), services.options.stall_timeout);
+    let (mut wire, end) = served(wire, services, caller, waiting, &stop).await;
     match end {
         End::Lost => {
             tracing::debug!(connection, "a client is gone");
@@ -58,21 +93,35 @@ pub async fn serve<H: Log>(
             let number = code.code();
             let reason = code.reason();
             match code {
-                // Of all at once, which is logged once.
+                // All clients get this at once, and it is logged once elsewhere.
                 CloseCode::GoingAway { .. } => {
                     tracing::debug!(connection, code = number, "closing a connection")
                 }
-                _ => tracing::info!(connection, %peer, code = number, %reason, "closing a connection"),
+                _ => {
+                    // A client must not fill the log, however often it comes back.
+                    let words = format!("{number} {client}");
+                    match CLOSED.lock().note(&words, 0, Instant::now()).now {
+                        Some(again) => {
+                            tracing::info!(connection, %peer, %client, code = number, %reason, again, "closing a connection")
+                        }
+                        None => {
+                            tracing::debug!(connection, %peer, %client, code = number, %reason, "closing a connection")
+                        }
+                    }
+                }
             }
             metrics.closed(&number.to_string());
-            close(&mut wire, None, code).await;
+            if let Some(limit) = limit_of(code) {
+                metrics.limit(limit);
+            }
+            Box::pin(close(&mut wire, None, code)).await;
         }
         End::Expired => {
             tracing::debug!(connection, "a token has expired");
             metrics.closed(&CloseCode::TokenExpired.code().to_string());
             let message = "the token has expired: reconnect with a new one and your positions";
             let error = ErrorMessage::new(ErrorCode::TokenExpired, message);
-            close(&mut wire, Some(error), CloseCode::TokenExpired).await;
+            Box::pin(close(&mut wire, Some(error), CloseCode::TokenExpired)).await;
         }
     }
     metrics.connections.dec();
@@ -80,27 +129,33 @@ pub async fn serve<H: Log>(
 
 async fn served<H: Log>(
     mut wire: Wire,
-    shared: Arc<Services<H>>,
+    services: Arc<Services<H>>,
     mut caller: Caller,
-    began: Instant,
+    waiting: Option<Waiting>,
     stop: &CancellationToken,
 ) -> (Wire, End) {
-    if let Some(auth) = &shared.auth
-        && caller.subject.is_none()
-    {
-        let spread = shared.options.spread;
-        match entry::token(&mut wire, auth, began + auth.timeout(), stop, spread).await {
+    if let (Some(auth), Some(waiting)) = (&services.auth, waiting) {
+        let spread = services.options.spread;
+        let deadline = waiting.since + auth.timeout();
+        match Box::pin(entry::token(&mut wire, auth, deadline, stop, spread)).await {
             Ok(subject) => caller.subject = Some(subject),
             Err(end) => return (wire, end),
         }
+        drop(waiting.place);
     }
     if let Some(subject) = &caller.subject {
         let connection = caller.connection;
         tracing::debug!(connection, subject = %subject.fingerprint(), "a client is known");
     }
-    // In a box: what waits for a token is to be small.
-    let session = Box::pin(Session::new(wire, shared, caller).run(stop));
-    session.await
+    let subject = caller.subject.as_deref();
+    let Ok(member) = services.subjects.enter(subject, caller.client, caller.connection) else {
+        return (wire, End::Close(CloseCode::OverLimit));
+    };
+    // Boxed, so that the future of a client that waits for its token stays small.
+    let mut session = Box::new(Session::new(wire, services, caller, member));
+    let end = Box::pin(session.run(stop)).await;
+    session.leave();
+    (session.wire, end)
 }
 
 /// Closes, and gives the client a moment to take the close frame, an error before it, and to answer.
@@ -117,27 +172,25 @@ async fn close(wire: &mut Wire, error: Option<ErrorMessage>, code: CloseCode) {
 }
 
 impl<H: Log> Session<H> {
-    /// Serves the client. What waits for it when its token's time is over is dropped.
-    async fn run(mut self, stop: &CancellationToken) -> (Wire, End) {
+    /// Serves the client until its token expires; what has not been sent by then is dropped.
+    async fn run(&mut self, stop: &CancellationToken) -> End {
         let expired = self
             .identity
             .as_ref()
             .map(|identity| Box::pin(identity.expired()));
-        let end = tokio::select! {
+        tokio::select! {
             biased;
             Some(()) = OptionFuture::from(expired) => End::Expired,
             served = self.serve(stop) => match served {
                 Ok(never) => match never {},
                 Err(end) => end,
             },
-        };
-        self.leave();
-        (self.wire, end)
+        }
     }
 
     fn leave(&mut self) {
         self.registration = None;
-        let metrics = &self.shared.metrics;
+        let metrics = &self.services.metrics;
         metrics.subscriptions.sub(self.counted.live as i64);
         metrics.catching_up.sub(self.counted.replays as i64);
     }

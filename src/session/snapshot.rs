@@ -1,48 +1,58 @@
-//! [`Snapshot`]: the rows that a subscription begins with, on their way to the client.
+//! Sending the rows that a subscription begins with.
 //!
-//! They go out message by message, and others have their turn in between. Once the last is sent, the subscription reads
-//! the history from where they were read, leaving out what they hold.
+//! They go out message by message, and other jobs have their turns in between. After the last one the subscription
+//! reads the history from the snapshot's boundary on, leaving out the transactions that the rows hold.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::cursor::{Input, Preparation, Rows};
 use super::outcome::Outcome;
-use super::snapshot_rows::{Found, Snapshot};
+use super::snapshot_rows::{Search, Snapshot, SnapshotOutput};
 use super::subscribe::Prepared;
 use super::{End, Services, Session};
 use crate::log::Log;
 use crate::lsn::Position;
-use crate::protocol::Caller;
 use crate::protocol::v1::SnapshotMessage;
+use crate::protocol::{Caller, ErrorCode, ErrorMessage, Wanted};
 use crate::snapshot::{self, Next};
 
-/// The time that one step waits for something to come: others want their turn, all of whom have it within this time.
+/// The time within which all snapshots of a connection have a turn: each step waits for its share of it at most.
 const POLL: Duration = Duration::from_millis(200);
-/// The time that it waits at least.
+/// The least that a step waits.
 const SHORTEST_POLL: Duration = Duration::from_millis(2);
-/// The number of times that a subscription is checked again because its table changed meanwhile.
+/// The most times that a subscription is checked again because its table changed meanwhile.
 const MAX_CHECKS: usize = 5;
 
-/// Waits for what comes next: while so many `others` of the connection's wait for theirs, or, without a number, no
-/// longer than a moment.
+/// Waits for the next of a subscription's rows: for its share of the time while so many `others` of the connection
+/// wait, or for a moment only if `None`.
 pub(super) async fn step<H: Log>(
-    shared: Arc<Services<H>>,
+    services: Arc<Services<H>>,
     mut rows: Box<Snapshot>,
     caller: Caller,
     others: Option<usize>,
 ) -> Outcome<H> {
-    let has_begun = rows.boundary.is_some();
+    let has_begun = match &rows.search {
+        None => rows.boundary.is_some(),
+        Some(search) => search.has_begun,
+    };
     let share = others.and_then(|others| u32::try_from(others).ok()?.checked_add(1));
     let turn = share.map_or(SHORTEST_POLL, |share| (POLL / share).max(SHORTEST_POLL));
     let next = tokio::time::timeout(turn, rows.cursor.next(has_begun)).await;
+    if rows.search.is_some() {
+        return match next {
+            Err(_) => Outcome::Rows(rows, Ok(SnapshotOutput::Nothing)),
+            Ok(Ok(next)) => search(services, rows, next, caller).await,
+            Ok(Err(error)) => failed(services, rows, error, caller).await,
+        };
+    }
     let found = match next {
-        Err(_) => Ok(Found::Nothing),
-        Ok(Ok(Next::Begun(boundary))) => Ok(Found::Begun(boundary)),
-        Ok(Ok(Next::End)) => Ok(Found::End),
+        Err(_) => Ok(SnapshotOutput::Nothing),
+        Ok(Ok(Next::Begun(boundary))) => Ok(SnapshotOutput::Begun(boundary)),
+        Ok(Ok(Next::End)) => Ok(SnapshotOutput::End),
         Ok(Ok(Next::Rows(chunk))) => {
             let message = rows.message.clone();
-            let Ok(permit) = shared.spool_readers.acquire().await else {
+            let Ok(permit) = services.spool_readers.acquire().await else {
                 return Outcome::Stopped;
             };
             let read =
@@ -51,36 +61,115 @@ pub(super) async fn step<H: Log>(
             drop(permit);
             match read {
                 Ok(read) => read
-                    .map(Found::Message)
+                    .map(SnapshotOutput::Message)
                     .map_err(|error| Arc::new(snapshot::Error::Spool(error))),
                 Err(_) => return Outcome::Panicked,
             }
         }
-        Ok(Err(error)) => match (&*error, rows.prepared.message.take()) {
-            (snapshot::Error::TableChanged, Some((mut message, checks))) if checks < MAX_CHECKS => {
-                message.now = rows.prepared.subscription.query.now().or(message.now);
-                let id = Arc::clone(&rows.prepared.subscription.id);
-                drop(rows);
-                return check_again(shared, id, (message, checks + 1), caller).await;
-            }
-            _ => Err(error),
-        },
+        Ok(Err(error)) => return failed(services, rows, error, caller).await,
     };
     Outcome::Rows(rows, found)
 }
 
+/// Continues after an error: a subscription whose table has changed is checked again.
+async fn failed<H: Log>(
+    services: Arc<Services<H>>,
+    mut rows: Box<Snapshot>,
+    error: Arc<snapshot::Error>,
+    caller: Caller,
+) -> Outcome<H> {
+    match (&*error, rows.prepared.message.take()) {
+        (snapshot::Error::TableChanged, Some((mut message, checks))) if checks < MAX_CHECKS => {
+            message.now = rows.prepared.subscription.query.now().or(message.now);
+            let id = Arc::clone(&rows.prepared.subscription.id);
+            drop(rows);
+            check_again(services, id, (message, checks + 1), caller).await
+        }
+        _ => Outcome::Rows(rows, Err(error)),
+    }
+}
+
+/// Goes on with the search for the bound of an order. Once it is known, the subscription is one to the rows within it.
+async fn search<H: Log>(
+    services: Arc<Services<H>>,
+    mut rows: Box<Snapshot>,
+    next: Next,
+    caller: Caller,
+) -> Outcome<H> {
+    let (Some(search), Some((message, checks))) = (&mut rows.search, &rows.prepared.message) else {
+        return Outcome::Rows(rows, Err(Arc::new(snapshot::Error::Unsettled)));
+    };
+    match next {
+        Next::Begun(_) => search.has_begun = true,
+        Next::Rows(chunk) => {
+            let Ok(permit) = services.spool_readers.acquire().await else {
+                return Outcome::Stopped;
+            };
+            let read = tokio::task::spawn_blocking(move || chunk.read("", "")).await;
+            drop(permit);
+            let Ok(read) = read else {
+                return Outcome::Panicked;
+            };
+            let read: Vec<_> = match read.and_then(|text| Ok(serde_json::from_str(&text)?)) {
+                Ok(read) => read,
+                Err(error) => {
+                    let error = Arc::new(snapshot::Error::Spool(error));
+                    return Outcome::Rows(rows, Err(error));
+                }
+            };
+            search.rows = search
+                .rows
+                .saturating_add(u32::try_from(read.len()).unwrap_or(u32::MAX));
+            search.last = read.into_iter().next_back().or(search.last.take());
+        }
+        Next::End => {
+            let mut message = message.clone();
+            let checks = *checks;
+            if let Some(order) = &mut message.order {
+                order.wanted = match (&order.wanted, &search.last) {
+                    (Wanted::First(limit), Some(last)) if search.rows >= *limit => {
+                        let values = order.by.iter().map(|by| last.get(&by.column).cloned());
+                        let Some(values) = values.collect() else {
+                            return hidden(&rows.prepared.subscription.id);
+                        };
+                        Wanted::Within(values)
+                    }
+                    _ => Wanted::All,
+                };
+            }
+            message.now = rows.prepared.subscription.query.now().or(message.now);
+            let id = Arc::clone(&rows.prepared.subscription.id);
+            drop(rows);
+            let prepared = Prepared::new(&services, Arc::clone(&id), &message, &caller).await;
+            let prepared = prepared.map(|mut prepared| {
+                prepared.message = Some((message, checks));
+                Box::new(prepared)
+            });
+            return Outcome::Prepared(id, prepared);
+        }
+    }
+    Outcome::Rows(rows, Ok(SnapshotOutput::Nothing))
+}
+
+/// The outcome where policies hide columns of the order in some of the rows.
+fn hidden<H: Log>(id: &Arc<str>) -> Outcome<H> {
+    let message = "the token's policies hide columns of \"order_by\" in some of the rows";
+    let error = ErrorMessage::new(ErrorCode::Forbidden, message).about(&**id);
+    Outcome::Prepared(Arc::clone(id), Err(error))
+}
+
 /// Checks a subscription against its table once more.
 async fn check_again<H: Log>(
-    shared: Arc<Services<H>>,
+    services: Arc<Services<H>>,
     id: Arc<str>,
     message: (Box<crate::protocol::Subscribe>, usize),
     caller: Caller,
 ) -> Outcome<H> {
-    if let Err(error) = shared.tables.renew().await {
-        let error = shared.unanswered(&error).about(&*id);
+    if let Err(error) = services.tables.renew().await {
+        let error = services.unanswered(&error).about(&*id);
         return Outcome::Prepared(id, Err(error));
     }
-    let prepared = Prepared::new(&shared, Arc::clone(&id), &message.0, &caller).await;
+    let prepared = Prepared::new(&services, Arc::clone(&id), &message.0, &caller).await;
     let prepared = prepared.map(|mut prepared| {
         prepared.message = Some(message);
         Box::new(prepared)
@@ -89,13 +178,22 @@ async fn check_again<H: Log>(
 }
 
 impl<H: Log> Session<H> {
-    /// Asks for the rows.
+    /// Opens the snapshot of a subscription.
     pub(super) fn open_snapshot(&mut self, prepared: Box<Prepared>) -> Preparation {
         let subscription = &prepared.subscription;
-        let snapshots = &self.shared.snapshots;
-        match snapshots.open(&subscription.query, self.caller.connection) {
+        let snapshots = &self.services.snapshots;
+        let place = match self.member.snapshot() {
+            Ok(place) => place,
+            Err(limit) => {
+                return Preparation::Refused(Box::new(self.services.over(limit).about(&*subscription.id)));
+            }
+        };
+        match snapshots.open(&subscription.query, self.member.owner()) {
             Ok(cursor) => {
+                let is_search = subscription.query.key().first.is_some();
                 self.rows.push(Snapshot {
+                    search: is_search.then(Search::default),
+                    _place: place,
                     message: SnapshotMessage::new(&subscription.id),
                     prepared,
                     cursor,
@@ -107,31 +205,31 @@ impl<H: Log> Session<H> {
         }
     }
 
-    /// Goes on from what a step came to.
+    /// Continues with the outcome of a step.
     pub(super) async fn has_rows(
         &mut self,
         mut rows: Box<Snapshot>,
-        found: Result<Found, Arc<snapshot::Error>>,
+        found: Result<SnapshotOutput, Arc<snapshot::Error>>,
     ) -> Result<(), End> {
         self.same_epoch().await?;
         let id = Arc::clone(rows.id());
         let found = match (found, &rows.boundary) {
             _ if !self.cursor.awaits(&id) => Ok(Rows::Nothing),
-            (Ok(Found::Nothing), _) => Ok(Rows::Nothing),
-            (Ok(Found::Begun(boundary)), _) if boundary.epoch != self.epoch => {
+            (Ok(SnapshotOutput::Nothing), _) => Ok(Rows::Nothing),
+            (Ok(SnapshotOutput::Begun(boundary)), _) if boundary.epoch != self.epoch => {
                 Err(self.refusal(&snapshot::Error::Unsettled))
             }
-            (Ok(Found::Begun(boundary)), _) => {
+            (Ok(SnapshotOutput::Begun(boundary)), _) => {
                 let start = Position::after(boundary.after);
                 rows.boundary = Some(boundary);
                 Ok(Rows::Message(rows.prepared.subscribed(start)))
             }
-            (Ok(Found::Message(text)), _) => Ok(Rows::Message(text)),
-            (Ok(Found::End), Some(boundary)) => {
+            (Ok(SnapshotOutput::Message(text)), _) => Ok(Rows::Message(text)),
+            (Ok(SnapshotOutput::End), Some(boundary)) => {
                 let subscription = Arc::clone(&rows.prepared.subscription);
                 Ok(Rows::End(subscription, Arc::clone(boundary)))
             }
-            (Ok(Found::End), None) => Err(self.refusal(&snapshot::Error::Unsettled)),
+            (Ok(SnapshotOutput::End), None) => Err(self.refusal(&snapshot::Error::Unsettled)),
             (Err(error), _) => Err(self.refusal(&error)),
         };
         self.rows.push(*rows);

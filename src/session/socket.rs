@@ -1,53 +1,52 @@
-//! [`Socket`]: a client's TCP stream, with the bytes counted that make no whole message yet, and with large frames sent
-//! from where they are.
-//!
-//! A message may come in as many fragments, and as slowly, as its sender likes. What has come of it is kept meanwhile,
-//! and the websocket library tells nothing of it.
+//! [`Socket`]: a client's connection, which keeps track of incomplete messages, and sends large frames without a copy.
 //!
 //! A message that the websocket library sends is copied into a buffer that it keeps for ever, at up to twice the size
-//! of the largest frame. Clients are many and their frames are shared, so large ones pass it by.
+//! of the largest frame. There are many clients and their frames are shared, so large frames bypass that buffer.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
-use tokio::net::TcpStream;
 use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
-/// A client's TCP stream.
+use super::frames::Frames;
+use super::transport::Transport;
+
+/// A client's connection.
 #[derive(Debug)]
 pub struct Socket {
-    stream: TcpStream,
-    unfinished: Unfinished,
-    /// The frame that is sent before anything else.
+    stream: Transport,
+    frames: Frames,
+    /// A frame that goes out before anything else.
     outgoing: Option<Outgoing>,
 }
 
-/// The amount that is read of what a client sends to a connection that is over.
+/// The most that is read from a client after our close frame, in bytes.
 const MAX_DRAINED_BYTES: usize = 4 * 1024 * 1024;
 
 impl Socket {
-    /// The stream of a client whose handshake is done.
-    pub fn new(stream: TcpStream) -> Socket {
+    /// The stream of a client whose handshake is done, and the bytes that arrived after it.
+    pub fn new(stream: Transport, early: &[u8]) -> Socket {
+        let mut frames = Frames::default();
+        frames.came(early, Instant::now());
         Socket {
             stream,
-            unfinished: Unfinished::default(),
+            frames,
             outgoing: None,
         }
     }
 
-    /// Sends a frame with what is written or flushed next. Everything before it is flushed, and of the websocket
-    /// library nothing is on its way.
+    /// Sends a frame with the next write or flush. Everything before it must have been flushed.
     pub(super) fn put(&mut self, frame: Outgoing) {
         debug_assert!(self.outgoing.is_none(), "the frame before was flushed");
         self.outgoing = Some(frame);
     }
 
-    /// Sends what is left of the frame that was put.
+    /// Sends the rest of the frame that was put.
     fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while let Some(frame) = &mut self.outgoing {
             match ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &frame.rest()))? {
@@ -61,16 +60,16 @@ impl Socket {
         Poll::Ready(Ok(()))
     }
 
-    /// The part that has come of a message that is not whole.
-    pub(super) fn unfinished(&mut self) -> &mut Unfinished {
-        &mut self.unfinished
+    /// The incomplete message that has been read so far.
+    pub(super) fn frames(&mut self) -> &mut Frames {
+        &mut self.frames
     }
 
-    /// Sends nothing more, and reads what the client still sends until it has seen that and closes: a socket that is
-    /// dropped with something unread in it takes the close frame with it. It does not read on and on.
+    /// Shuts down writing, and reads what the client still sends until it closes too. A socket that is dropped with
+    /// unread bytes is reset, and the close frame may be lost. What is read is bounded.
     pub(super) async fn drain(&mut self) -> io::Result<()> {
         self.stream.shutdown().await?;
-        // Not in the future itself: every session would hold the space all along.
+        // On the heap: inside the future, every session would hold this space all the time.
         let mut rest = vec![0; 4096];
         let mut bytes = 0;
         while bytes < MAX_DRAINED_BYTES {
@@ -89,10 +88,12 @@ impl AsyncRead for Socket {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.frames.resume();
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
-        if let bytes @ 1.. = buffer.filled().len() - before {
-            self.unfinished.came(bytes, Instant::now());
+        let came = buffer.filled().get(before..).unwrap_or_default();
+        if !came.is_empty() {
+            self.frames.came(came, Instant::now());
         }
         read
     }
@@ -115,13 +116,13 @@ impl AsyncWrite for Socket {
     }
 }
 
-/// A frame of a message's text on its way to the client, of which nothing is copied.
+/// A frame on its way to the client, whose payload is not copied.
 #[derive(Debug)]
 pub(super) struct Outgoing {
     header: [u8; MAX_HEADER_BYTES],
     header_len: usize,
     payload: Bytes,
-    /// The amount that was sent, header and all, in bytes.
+    /// The bytes that were sent, header included.
     sent: usize,
 }
 
@@ -129,7 +130,7 @@ pub(super) struct Outgoing {
 const MAX_HEADER_BYTES: usize = 10;
 
 impl Outgoing {
-    /// A frame with a part of a message: with its beginning, or with more of it, and maybe with its end.
+    /// A frame with a part of a message, by `opcode` its first or a later one, and maybe its last.
     pub(super) fn new(opcode: Data, is_last: bool, payload: Bytes) -> Outgoing {
         let mut header = [0; MAX_HEADER_BYTES];
         let mut free = &mut header[..];
@@ -163,47 +164,6 @@ impl Outgoing {
     }
 }
 
-/// The amount that has come of a message that is not whole, and since when. Pure.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Unfinished {
-    bytes: usize,
-    since: Option<Instant>,
-}
-
-/// The bytes of a client's control frame beside its payload: two bytes of header, four of mask.
-const CONTROL_OVERHEAD: usize = 6;
-
-impl Unfinished {
-    fn came(&mut self, bytes: usize, now: Instant) {
-        self.bytes += bytes;
-        self.since.get_or_insert(now);
-    }
-
-    /// A message is whole. What came with its end, of the next one, is not counted: it is less than a read.
-    pub(super) fn message(&mut self) {
-        *self = Unfinished::default();
-    }
-
-    /// A control frame with so much payload is whole. It may come between the fragments of a message, which goes on.
-    pub(super) fn control(&mut self, payload: usize) {
-        self.bytes = self.bytes.saturating_sub(payload + CONTROL_OVERHEAD);
-        if self.bytes == 0 {
-            self.since = None;
-        }
-    }
-
-    /// True if more than that has come.
-    pub(super) fn is_beyond(&self, bytes: usize) -> bool {
-        self.bytes > bytes
-    }
-
-    /// True if it takes longer than that.
-    pub(super) fn is_older_than(&self, time: Duration, now: Instant) -> bool {
-        self.since
-            .is_some_and(|since| now.saturating_duration_since(since) > time)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tungstenite::protocol::Role;
@@ -230,26 +190,5 @@ mod tests {
             let mut client = WebSocket::from_raw_socket(io::Cursor::new(wire), Role::Client, None);
             assert_eq!(client.read().unwrap(), Message::text(text));
         }
-    }
-
-    #[test]
-    fn control_frames_between_fragments_finish_nothing() {
-        let mut unfinished = Unfinished::default();
-        let start = Instant::now();
-        let at = |seconds| start + Duration::from_secs(seconds);
-        let long = Duration::from_secs(30);
-        unfinished.came(1000, start);
-        for second in 1..100 {
-            unfinished.came(6, at(second));
-            unfinished.control(0);
-        }
-        assert!(unfinished.is_beyond(999) && !unfinished.is_beyond(1000));
-        assert!(unfinished.is_older_than(long, at(31)) && !unfinished.is_older_than(long, at(30)));
-        unfinished.message();
-        assert!(!unfinished.is_beyond(0) && !unfinished.is_older_than(long, at(1000)));
-        // A client that only answers pings has nothing unfinished.
-        unfinished.came(6 + 4, at(100));
-        unfinished.control(4);
-        assert!(!unfinished.is_older_than(long, at(200)));
     }
 }

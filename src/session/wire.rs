@@ -15,10 +15,11 @@ use tungstenite::{Error, Message, Utf8Bytes};
 use super::socket::{Outgoing, Socket};
 use crate::delivery::{Delivery, Outbox};
 use crate::event::Timestamp;
+use crate::limit::Limit;
 use crate::protocol::{CloseCode, ErrorMessage, ServerMessage};
 use crate::telemetry::Metrics;
 
-/// The client takes nothing any more.
+/// The reason why a client gets nothing any more.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lost {
     /// The connection has ended.
@@ -30,7 +31,7 @@ pub(super) enum Lost {
 /// The pace at which a client takes what it is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pace {
-    /// It does.
+    /// It takes it.
     Taken,
     /// It has taken nothing for a while.
     Stalled,
@@ -45,26 +46,26 @@ impl From<Error> for Lost {
 /// A websocket, and what is counted of it.
 #[derive(Debug)]
 pub(super) struct Wire {
-    pub(super) socket: WebSocketStream<Socket>,
+    pub(super) socket: Box<WebSocketStream<Socket>>,
     metrics: Arc<Metrics>,
-    /// True while a message is sent in part: nothing but a close frame may come now.
+    /// True while a message is sent only in part: nothing but a close frame may follow.
     is_amid: bool,
     pub(super) patience: Patience,
 }
 
-/// A larger message is not copied to be sent with others in one write, in bytes.
+/// Messages up to this size, in bytes, are copied, so that several go out in one write.
 const COPIED_BYTES: usize = 8 * 1024;
-/// A larger message goes out in fragments of this size, in bytes: a client may not take larger frames.
+/// The size of the fragments, in bytes, in which larger messages go out: a client may not accept larger frames.
 const FRAGMENT_BYTES: usize = 32 * 1024;
-/// A client that takes nothing for so long is stalled: nothing is kept for it in memory any more.
+/// The time without progress after which a client counts as stalled, and nothing is kept for it in memory any more.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// The number of messages that may come between our close frame and its answer. A client that sends more is cut off.
+/// The most messages that are read between our close frame and the answer to it. A client that sends more is cut off.
 const MAX_AFTER_CLOSE: usize = 1000;
 
 impl Wire {
     pub(super) fn new(
-        socket: WebSocketStream<Socket>,
+        socket: Box<WebSocketStream<Socket>>,
         metrics: Arc<Metrics>,
         stall_timeout: Duration,
     ) -> Wire {
@@ -93,12 +94,23 @@ impl Wire {
 
     /// Sends an error, and counts it.
     pub(super) async fn error(&mut self, error: &ErrorMessage) -> Result<(), Lost> {
-        self.metrics.error(error.code.as_str());
+        self.count(error);
         self.send(ServerMessage::Error(error.clone()).to_json()).await
     }
 
-    /// Adds something that the router or the journal had to what goes out with the next flush. A stalled client does
-    /// not take it.
+    /// Counts a limit that the client has met.
+    pub(super) fn reached(&self, limit: Limit) {
+        self.metrics.limit(limit);
+    }
+
+    fn count(&self, error: &ErrorMessage) {
+        self.metrics.error(error.code.as_str());
+        if let Some(limit) = error.limit() {
+            self.metrics.limit_of_name(limit);
+        }
+    }
+
+    /// Queues a delivery of the router or of a replay for the next flush, unless the client is stalled.
     pub(super) async fn item(&mut self, item: &Delivery, now: Timestamp) -> Result<Pace, Lost> {
         match item {
             Delivery::Frame(frame) => {
@@ -107,14 +119,14 @@ impl Wire {
                 self.feed_unless_stalled(frame.text.clone()).await
             }
             Delivery::Ended { error, .. } => {
-                self.metrics.error(error.code.as_str());
+                self.count(error);
                 let text = ServerMessage::Error((**error).clone()).to_json();
                 self.feed_unless_stalled(text.into()).await
             }
         }
     }
 
-    /// Sends what was added, as far as the client takes it.
+    /// Sends what was queued, unless the client stalls.
     pub(super) async fn flush_unless_stalled(&mut self) -> Result<Pace, Lost> {
         match in_time(GRACE, self.socket.flush()).await {
             Err(Lost::Stalled) => Ok(Pace::Stalled),
@@ -122,7 +134,7 @@ impl Wire {
         }
     }
 
-    /// Sends what was added, however long the client takes.
+    /// Sends what was queued, however long the client takes.
     pub(super) async fn flush(&mut self) -> Result<(), Lost> {
         self.patience.wait(self.socket.flush()).await
     }
@@ -178,7 +190,7 @@ impl Wire {
         let mut opcode = Data::Text;
         while !rest.is_empty() {
             let fragment = rest.split_to(rest.len().min(FRAGMENT_BYTES));
-            // Behind what was gathered.
+            // After the small messages that were queued before it.
             patience.wait(socket.flush()).await?;
             socket
                 .get_mut()
@@ -190,23 +202,23 @@ impl Wire {
     }
 }
 
-/// True if a message is gathered with others.
+/// True if a message is small enough to be sent with others.
 fn is_copied(text: &str) -> bool {
     text.len() <= COPIED_BYTES
 }
 
-/// The time that a client may take nothing, and what that costs it.
+/// The patience with a client that takes nothing.
 #[derive(Debug)]
 pub(super) struct Patience {
     metrics: Arc<Metrics>,
     stall_timeout: Duration,
-    /// The outbox of its place at the router.
+    /// The outbox of its registration at the router.
     pub(super) outbox: Weak<Outbox>,
 }
 
 impl Patience {
-    /// Waits for a write. Once the client has stalled, the router keeps nothing for it any more: reading on from the
-    /// journal then costs less than what would be kept meanwhile.
+    /// Waits for a write. Once the client has stalled, the router keeps nothing for it any more: to read on from the
+    /// journal later costs less than the memory until then.
     async fn wait(&self, write: impl Future<Output = Result<(), Error>>) -> Result<(), Lost> {
         let mut write = pin!(write);
         match in_time(GRACE, write.as_mut()).await {
@@ -221,7 +233,7 @@ impl Patience {
     }
 }
 
-/// A client that has stalled, in the metrics: also until its session is given up.
+/// A stalled client in the metrics, counted until it goes on or its session ends.
 struct Stalled<'a>(&'a Metrics);
 
 impl Stalled<'_> {
@@ -237,7 +249,7 @@ impl Drop for Stalled<'_> {
     }
 }
 
-/// Waits for a write; mostly there is nothing to wait for, and no timer is made.
+/// Waits for a write. Mostly it is done at once, and no timer is made.
 async fn in_time(limit: Duration, write: impl Future<Output = Result<(), Error>>) -> Result<(), Lost> {
     let mut write = pin!(write);
     if let Some(written) = write.as_mut().now_or_never() {

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::cursor::{Action, Input, Preparation, Reading, ReplayId};
 use super::outcome::Outcome;
 use super::subscribe::{Beginning, Prepared, now};
-use super::{End, Session, replay};
+use super::{End, Session, identity, replay};
 use crate::delivery::{ReplayResult, Stopped};
+use crate::limit::Limit;
 use crate::log::{self, Log};
 use crate::lsn::Position;
 use crate::protocol::{CloseCode, Detail, ErrorCode, ErrorMessage};
@@ -19,12 +20,18 @@ pub(super) type Work<H> = Pin<Box<dyn Future<Output = Outcome<H>> + Send>>;
 impl<H: Log> Session<H> {
     /// Begins the work that an action asks for.
     pub(super) fn begin(&mut self, action: Action) {
-        let shared = Arc::clone(&self.shared);
+        let services = Arc::clone(&self.services);
         let caller = self.caller.clone();
         let registration = self.registration.clone();
+        let owner = self.member.owner();
         let work: Work<H> = match action {
             Action::Prepare(id, subscribe) => Box::pin(async move {
-                let prepared = Prepared::new(&shared, Arc::clone(&id), &subscribe, &caller).await;
+                let metrics = &services.metrics;
+                services
+                    .pace
+                    .turn(owner, || metrics.limit(Limit::TotalSubscribes))
+                    .await;
+                let prepared = Prepared::new(&services, Arc::clone(&id), &subscribe, &caller).await;
                 let prepared = prepared.map(|mut prepared| {
                     prepared.message = (prepared.start == Beginning::Snapshot).then_some((subscribe, 0));
                     Box::new(prepared)
@@ -33,21 +40,21 @@ impl<H: Log> Session<H> {
             }),
             Action::ReadRows { id, others } => {
                 let Some(place) = self.rows.iter().position(|rows| Arc::ptr_eq(rows.id(), &id)) else {
-                    debug_assert!(false, "rows are read that were never asked for");
+                    debug_assert!(false, "rows are read that nobody asked for");
                     return;
                 };
                 let rows = Box::new(self.rows.swap_remove(place));
-                Box::pin(super::snapshot::step(shared, rows, caller, others))
+                Box::pin(super::snapshot::step(services, rows, caller, others))
             }
             Action::Read(request) => {
                 let place = self.replays.iter().position(|(id, _)| *id == request.replay);
                 let cursor = place.map(|place| self.replays.swap_remove(place).1);
-                Box::pin(replay::step(shared, *request, cursor))
+                Box::pin(replay::step(services, *request, cursor, owner))
             }
             Action::Join(subscriptions, at) => Box::pin(async move {
-                match shared
+                match services
                     .router
-                    .join(shared.options.outbox_bytes, subscriptions, at)
+                    .join(services.options.outbox_bytes, subscriptions, at)
                     .await
                 {
                     Ok((registration, position)) => Outcome::Joined(registration, position),
@@ -58,7 +65,7 @@ impl<H: Log> Session<H> {
                 let Some(registration) = registration else {
                     return Outcome::Stopped;
                 };
-                match shared.router.add(&registration, &subscription, at).await {
+                match services.router.add(&registration, &subscription, at).await {
                     Ok(position) => Outcome::Added(position),
                     Err(stopped) => stopped.into(),
                 }
@@ -67,7 +74,7 @@ impl<H: Log> Session<H> {
                 let Some(registration) = registration else {
                     return Outcome::Stopped;
                 };
-                match shared.router.remove(&registration, &subscription).await {
+                match services.router.remove(&registration, &subscription).await {
                     Ok(()) => Outcome::Removed,
                     Err(stopped) => stopped.into(),
                 }
@@ -81,7 +88,7 @@ impl<H: Log> Session<H> {
         self.work = Some(work);
     }
 
-    /// Goes on from what the work at hand came to.
+    /// Continues with the outcome of the work at hand.
     pub(super) async fn done(&mut self, outcome: Outcome<H>) -> Result<(), End> {
         match outcome {
             Outcome::Prepared(id, prepared) => self.prepared(id, prepared).await,
@@ -101,7 +108,7 @@ impl<H: Log> Session<H> {
                 self.wire
                     .error(&ErrorMessage::new(ErrorCode::Internal, message))
                     .await?;
-                let spread = self.shared.options.spread;
+                let spread = self.services.options.spread;
                 Err(End::Close(CloseCode::GoingAway { spread }))
             }
             Outcome::Stopped => {
@@ -119,31 +126,46 @@ impl<H: Log> Session<H> {
         self.same_epoch().await?;
         let preparation = match prepared {
             _ if !self.cursor.awaits(&id) => Preparation::Unneeded,
-            Ok(prepared) => self.preparation(prepared),
+            Ok(prepared) => self.preparation(prepared).await,
             Err(error) => Preparation::Refused(Box::new(error)),
         };
         self.feed(Input::Prepared(id, preparation)).await
     }
 
-    /// From where a subscription that was checked starts, if it may.
-    fn preparation(&mut self, prepared: Box<Prepared>) -> Preparation {
+    /// The place where a checked subscription starts, or the reason why it may not.
+    async fn preparation(&mut self, prepared: Box<Prepared>) -> Preparation {
         let id = &prepared.subscription.id;
-        if let Err(error) = self.machine.weigh(id, prepared.cost) {
+        if let Some(identity) = &mut self.identity {
+            // Policies may have changed since it was checked.
+            let query = &prepared.subscription.query;
+            if !self.services.is_judged_alike(query, &self.caller).await {
+                return Preparation::Refused(Box::new(identity::forbidden(id)));
+            }
+            identity.note(&prepared.subscription, self.guard.ids());
+        }
+        if let Err(error) = self.guard.weigh(id, prepared.cost) {
             return Preparation::Refused(Box::new(error.about(&**id)));
+        }
+        if let Err(limit) = self.member.keep_predicates(self.guard.predicate_bytes()) {
+            return Preparation::Refused(Box::new(self.services.over(limit).about(&**id)));
         }
         let start = match prepared.start {
             Beginning::Snapshot => return self.open_snapshot(prepared),
             Beginning::After(start) => start,
             Beginning::Now => {
-                let history = &self.shared.history;
-                now(self.shared.router.position(), history.earliest(), history.head())
+                let history = &self.services.history;
+                now(
+                    self.services.router.position(),
+                    history.earliest(),
+                    history.head(),
+                )
             }
         };
         let is_now = prepared.start == Beginning::Now;
         Preparation::From {
             subscribed: prepared.subscribed(start),
             start,
-            at_head: is_now && self.shared.history.head() <= start.end,
+            at_head: is_now && self.services.history.head() <= start.end,
             subscription: prepared.subscription,
         }
     }
@@ -157,11 +179,17 @@ impl<H: Log> Session<H> {
         } = result;
         let reading = match found {
             Ok(found) => {
+                let tables = &self.services.tables;
+                let found_changes = tables.changes_found();
                 let gone = if found.done {
-                    replay::gone(&self.shared.tables, self.cursor.at_work())
+                    replay::gone(tables, self.cursor.at_work())
+                } else if found_changes != self.found_changes {
+                    // It may be long until all is read.
+                    replay::unfit(tables, self.cursor.at_work())
                 } else {
                     Vec::new()
                 };
+                self.found_changes = found_changes;
                 self.replays.extend(cursor.map(|cursor| (replay, cursor)));
                 Reading::Found {
                     found,
@@ -174,7 +202,7 @@ impl<H: Log> Session<H> {
                 return self.unreadable(&error).await;
             }
         };
-        // In a box, since it is moved into what holds the share.
+        // Boxed, since it is moved into the future that holds the share.
         let goes_on = Box::pin(self.reading(reading));
         match share {
             Some(share) => share.during(goes_on).await,
@@ -193,21 +221,21 @@ impl<H: Log> Session<H> {
                     ErrorMessage::new(ErrorCode::ResumeExpired, message).with(Detail::Earliest(*earliest));
                 Reading::Expired(Box::new(error))
             }
-            error => Reading::Failed(Box::new(self.shared.internal(error))),
+            error => Reading::Failed(Box::new(self.services.internal(error))),
         };
-        self.feed(Input::Read(reading, self.shared.router.position()))
+        self.feed(Input::Read(reading, self.services.router.position()))
             .await
     }
 
     async fn reading(&mut self, reading: Reading) -> Result<(), End> {
         self.same_epoch().await?;
-        self.feed(Input::Read(reading, self.shared.router.position()))
+        self.feed(Input::Read(reading, self.services.router.position()))
             .await
     }
 
     async fn handed_over(&mut self, position: Position) -> Result<(), End> {
         self.same_epoch().await?;
-        let gone = replay::gone(&self.shared.tables, self.cursor.at_work());
+        let gone = replay::gone(&self.services.tables, self.cursor.at_work());
         self.feed(Input::HandedOver { position, gone }).await
     }
 }

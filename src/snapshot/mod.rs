@@ -1,8 +1,8 @@
-//! Snapshots: the rows that match a query now, and where the stream continues them.
+//! Snapshots: the rows that match a query now, and the place from which the stream continues them.
 //!
-//! A [`SnapshotBoundary`](crate::log::SnapshotBoundary) says which transactions the rows hold. The rows are read by a
-//! pool's connection as fast as the server gives them, wait in files, and are taken by each client at its own pace;
-//! clients that ask for the same query at the same time share one reading.
+//! A [`SnapshotBoundary`](crate::log::SnapshotBoundary) says which transactions the rows hold. The rows are read on a
+//! connection of a pool as fast as the server sends them, are kept in files, and are taken by each client at its own
+//! pace. Clients that ask for the same query at the same time share one read.
 
 mod pool;
 mod queue;
@@ -36,45 +36,45 @@ use queue::Queue;
 use read::{Read, Turn};
 use spool::Budget;
 
-/// Bounds on snapshots, and where they come from.
+/// The source of snapshots, and bounds on them.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// The server that the rows are read from: the primary, or a standby of it.
     pub conninfo: ConnInfo,
     /// The primary.
     pub primary: ConnInfo,
-    /// The publications: rows that they leave out are left out here.
+    /// The publications, whose row filters apply to snapshots too.
     pub publications: Vec<Publication>,
-    /// The number of those that are read at the same moment.
+    /// The most snapshots that are read at the same time.
     pub max_connections: usize,
-    /// The time that one may take at the server, from its snapshot to its last row.
+    /// The time that reading one may take at the server, from its snapshot to its last row.
     pub timeout: Duration,
-    /// The amount that may be kept on disk of what clients have not taken yet, in bytes.
+    /// The most that is kept on disk until clients have taken it, in bytes.
     pub max_bytes: u64,
-    /// A row beyond this fails the snapshot, in bytes of the text of what is selected of it.
+    /// The largest row, in bytes of its selected values' text. A larger one fails the snapshot.
     pub max_row_bytes: usize,
-    /// About how large a message with rows grows, in bytes.
+    /// About how large a message with rows may be, in bytes.
     pub max_frame_bytes: usize,
-    /// The directory in which it is kept.
+    /// The directory for the rows that are kept.
     pub dir: PathBuf,
 }
 
-/// The reason why the rows cannot be had.
+/// The reason why the rows cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The database refuses, or cannot be reached.
     #[error("the rows cannot be read")]
     Postgres(#[from] postgres::Error),
-    /// The rows that were read cannot be kept.
+    /// The rows cannot be kept on disk.
     #[error("the rows cannot be kept on disk")]
     Spool(#[source] std::io::Error),
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] crate::log::Error),
-    /// Too many wait already.
+    /// Too many requests wait already.
     #[error("{MAX_WAITING} snapshots wait to be read already")]
     Busy,
-    /// It took long, as all others did, and somebody waited.
+    /// It gave up its connection: all were busy for long, and others waited.
     #[error(
         "all --max-snapshots connections have been busy for long, and others wait for one: try again later"
     )]
@@ -95,24 +95,24 @@ pub enum Error {
          its large columns by \"columns\""
     )]
     RowTooLarge(usize),
-    /// Others have locked it for too long.
+    /// The table was locked for too long.
     #[error(
         "the table, a partition of it or an index has been locked for long (as by ALTER TABLE, TRUNCATE or REINDEX)"
     )]
     Locked,
-    /// The table is another than it was when the subscription was checked.
+    /// The table has changed since the subscription was checked.
     #[error("the table was changed meanwhile")]
     TableChanged,
-    /// The table is in none of the publications any more.
+    /// The table is no longer in any of the publications.
     #[error("the table is not published any more")]
     Unpublished,
     /// The predicate does not fit the table.
     #[error("the predicate does not fit the table")]
     Predicate(#[source] crate::filter::Error),
-    /// The rows would not be of the history that the stream continues.
+    /// The server is not of the same history as the stream.
     #[error("the server of --snapshot-url is not of this history: {0}")]
     OtherHistory(String),
-    /// The standby has not come far enough.
+    /// The standby lags too far behind.
     #[error(
         "the standby of --snapshot-url has replayed up to {replayed} after {waited:?}, and not yet {wanted}"
     )]
@@ -121,22 +121,22 @@ pub enum Error {
         replayed: Lsn,
         /// The position that it was to reach.
         wanted: Lsn,
-        /// The time that was waited for it.
+        /// The time that was waited.
         waited: Duration,
     },
-    /// The place where the stream would continue could not be told.
-    #[error("where the stream continues could not be told; try again")]
+    /// The place where the stream continues could not be determined.
+    #[error("the place where the stream continues could not be determined; try again")]
     Unsettled,
-    /// Nobody waits any more.
+    /// No client waits for it any more.
     #[error("nobody waits for it")]
     Abandoned,
 }
 
-/// The number of readings that may wait for a connection; more only where each is the first of its client's.
+/// The most requests that may wait for a connection. The first request of an owner may exceed it.
 const MAX_WAITING: usize = 1_000;
-/// The shortest interval at which what nobody wants any more is looked for in a full queue.
+/// The least time between two searches of a full queue for requests that nobody waits for any more.
 const SWEEP_INTERVAL: Duration = Duration::from_millis(100);
-/// The shortest interval at which the primary is asked to write what a snapshot waits for.
+/// The least time between two requests to the primary to flush its WAL.
 const WAL_FLUSH_INTERVAL: Duration = Duration::from_secs(1);
 
 /// SQLSTATE: the role may not do that.
@@ -152,14 +152,14 @@ impl Error {
     }
 }
 
-/// A place among those that are read at once, given back when it is dropped.
+/// A place among the snapshots that are read at the same time, given back on drop.
 struct Place<H: Log> {
     snapshots: Arc<Snapshots<H>>,
     place: queue::Place,
 }
 
 impl<H: Log> Place<H> {
-    /// True once it is to be given back before its time.
+    /// True once it has to be given back early.
     fn is_asked_for(&self) -> bool {
         let now = Instant::now();
         self.place.is_long(now)
@@ -174,7 +174,11 @@ impl<H: Log> Place<H> {
 
 impl<H: Log> Drop for Place<H> {
     fn drop(&mut self) {
-        self.snapshots.queue.lock().queue.give_back(self.place);
+        self.snapshots
+            .queue
+            .lock()
+            .queue
+            .give_back(self.place, Instant::now());
     }
 }
 
@@ -187,20 +191,20 @@ pub struct Snapshots<H: Log> {
     budget: Arc<Budget>,
     queue: Mutex<Waiting>,
     reads: Mutex<HashMap<Arc<QueryKey>, Shared>>,
-    /// Asked whether a table is still what it was.
+    /// For questions whether a table has changed.
     catalog: Mutex<Catalog>,
     wal_flush_requested_at: Mutex<Option<Instant>>,
     metrics: Arc<Metrics>,
 }
 
-/// A reading that others with the same key may join, as long as their table is the same version.
+/// A read that requests with the same key may join, as long as their table is the same version.
 #[derive(Debug)]
 struct Shared {
     relation: Option<Arc<Relation>>,
     read: Weak<Read>,
 }
 
-/// The readings that wait for a connection.
+/// The reads that wait for a connection.
 #[derive(Debug)]
 struct Waiting {
     queue: Queue<Request>,
@@ -208,7 +212,7 @@ struct Waiting {
 }
 
 impl Waiting {
-    /// Adds one.
+    /// Adds a request.
     fn push(&mut self, owner: u64, read: &Arc<Read>, query: &Arc<Query>) -> Result<(), Error> {
         let request = || Request {
             read: Arc::clone(read),
@@ -226,7 +230,7 @@ impl Waiting {
     }
 }
 
-/// A reading that waits for its turn.
+/// A read that waits for its turn.
 #[derive(Debug)]
 struct Request {
     read: Arc<Read>,
@@ -248,7 +252,7 @@ impl<H: Log> std::fmt::Debug for Snapshots<H> {
 }
 
 impl<H: Log> Snapshots<H> {
-    /// Snapshots beside `history`, of whose transactions `pending_visibility` knows which may not be seen yet.
+    /// Snapshots that `history` continues. `pending_visibility` knows which of its transactions may not be visible yet.
     pub fn new(
         history: H,
         pending_visibility: Arc<PendingVisibility>,
@@ -272,14 +276,14 @@ impl<H: Log> Snapshots<H> {
         })
     }
 
-    /// The rows of a query, which was told of its table: by a reading that is under way, or by one that begins when its
-    /// `owner`, a connection, has its turn.
+    /// Opens the rows of a query whose client was told its table: by a read that is under way, or by one that begins
+    /// when its `owner`, which is a subject or a connection, has its turn.
     ///
     /// # Errors
     /// Too many wait.
     pub fn open(self: &Arc<Self>, query: &Arc<Query>, owner: u64) -> Result<Cursor, Error> {
         let mut reads = self.reads.lock();
-        // Rows of another version of the table are not this query's.
+        // A read of another version of the table cannot be shared.
         let same = reads
             .get(query.key())
             .filter(|shared| shared.relation.as_ref() == query.relation())
@@ -288,7 +292,7 @@ impl<H: Log> Snapshots<H> {
         if let Some((cursor, read)) = joined {
             drop(reads);
             if read.is_waiting() {
-                // The client that asked first may have to wait for longer than this one.
+                // The client that asked first may have to wait longer for its turn than this one.
                 self.queue.lock().push(owner, &read, query)?;
                 self.dispatch();
             }
@@ -311,7 +315,7 @@ impl<H: Log> Snapshots<H> {
         Ok(cursor)
     }
 
-    /// Begins the readings that there are places for.
+    /// Begins as many reads as there are free places.
     fn dispatch(self: &Arc<Self>) {
         while let Some((place, request)) = self.next() {
             let this = Arc::clone(self);
@@ -322,7 +326,7 @@ impl<H: Log> Snapshots<H> {
         }
     }
 
-    /// The reading that has its turn, with its place.
+    /// The request whose turn it is, with its place.
     fn next(self: &Arc<Self>) -> Option<(Place<H>, Request)> {
         let mut waiting = self.queue.lock();
         let next = loop {
@@ -333,13 +337,13 @@ impl<H: Log> Snapshots<H> {
                 let snapshots = Arc::clone(self);
                 break Some((Place { snapshots, place }, request));
             }
-            waiting.queue.give_back(place);
+            waiting.queue.give_back(place, Instant::now());
         };
         self.metrics.snapshots_waiting.set(waiting.queue.len() as i64);
         next
     }
 
-    /// One reading, which has its turn.
+    /// Runs one read, whose turn it is.
     async fn run(self: &Arc<Self>, place: Place<H>, request: Request) {
         let Request { read, query } = request;
         let connection = match self.pool.get().await {
@@ -357,7 +361,7 @@ impl<H: Log> Snapshots<H> {
         self.metrics.snapshot_bytes.set(self.budget.used());
     }
 
-    /// Reads on a connection, which is of use to others afterwards unless it failed or was cancelled. Blocking.
+    /// Reads on a connection, which is reused afterwards unless it failed or was cancelled. Blocking.
     fn read(&self, place: &Place<H>, read: &Read, query: &Query, mut connection: Object<pool::Connections>) {
         self.metrics.snapshots_reading.inc();
         let is_asked_for = || place.is_asked_for();
@@ -372,7 +376,7 @@ impl<H: Log> Snapshots<H> {
             Err(_) if turn.is_late() => Err(Error::TimedOut(self.options.timeout)),
             done => done,
         };
-        // A cancellation may still be on its way, and would hit whatever comes next.
+        // A cancel request may still be on its way, and would hit the next statement.
         if released.is_err() || connection.was_cancelled() || done.as_ref().is_err_and(Error::is_fatal) {
             drop(Object::take(connection));
         }
@@ -380,8 +384,8 @@ impl<H: Log> Snapshots<H> {
         read.end(done);
     }
 
-    /// Sees to it that the primary writes what it has made ready, and so the history comes to where a snapshot waits
-    /// for it: on a database where nothing else happens that may be long.
+    /// Makes the primary flush its WAL, so that the history reaches the place that a snapshot waits for. On an idle
+    /// database that may take long otherwise.
     pub fn request_wal_flush(self: &Arc<Self>) {
         let mut wal_flush_requested_at = self.wal_flush_requested_at.lock();
         if wal_flush_requested_at.is_some_and(|at| at.elapsed() < WAL_FLUSH_INTERVAL) {
@@ -405,7 +409,7 @@ impl<H: Log> Snapshots<H> {
         });
     }
 
-    /// Closes connections that were not used for a while.
+    /// Closes connections that have been idle for a while.
     pub fn tidy(&self) {
         self.pool.retain(|_, metrics| metrics.last_used() < pool::IDLE);
         self.metrics.snapshot_bytes.set(self.budget.used());

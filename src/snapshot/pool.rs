@@ -7,11 +7,11 @@ use deadpool::managed::{self, Manager, Metrics, RecycleError, RecycleResult};
 use super::Options;
 use crate::postgres::{ConnInfo, Connection, Error, Purpose};
 
-/// A connection that was not used for so long is closed.
+/// The time after which an idle connection is closed.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
-/// The bytes of a message beside its row, at most.
+/// The most bytes of a message besides its row.
 const MESSAGE_OVERHEAD: usize = 64 * 1024;
-/// The bytes that a message may have however small rows have to be: answers about the table come by the same
+/// The least limit of a message's bytes, however small rows have to be, since answers about the table come on the same
 /// connection.
 const ANSWER: usize = 1024 * 1024;
 
@@ -24,7 +24,7 @@ pub(super) struct Connections {
     max_row_bytes: usize,
 }
 
-/// A pool of connections. A request that finds all of them taken waits its turn.
+/// A pool of connections. A request that finds all of them in use waits for its turn.
 pub(super) fn new(options: &Options) -> Pool {
     let manager = Connections {
         conninfo: options.conninfo.clone(),
@@ -49,7 +49,7 @@ impl Manager for Connections {
         match connecting.await {
             Ok(connected) => connected,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
-            // The runtime ends.
+            // The runtime is shutting down.
             Err(_) => Err(Error::Closed),
         }
     }

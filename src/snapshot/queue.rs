@@ -1,17 +1,20 @@
 //! [`Queue`]: the order in which requests for snapshots are served. Pure.
 //!
 //! Places are few, and a query may take long, so an owner with many requests must not make others wait for all of them:
-//! owners take turns, and the last free place goes to an owner that has none. Nor may many owners with one long query
+//! the next turn is that of the owner whose requests have held places for the least time, so that one with long queries
+//! gets fewer of them, and the last free place goes to an owner that has none. Nor may many owners with one long query
 //! each: where all places have been held for [`LONG`], the one that was taken last is asked back, so that one place
 //! always circulates.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
+use crate::limit::Turns;
+
 /// The owner of a request: its turns are counted together.
 pub(super) type Owner = u64;
 
-/// A place that was given.
+/// A place that was given out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) owner: Owner,
@@ -20,13 +23,19 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// The work that it is counted as: the milliseconds for which it has been held.
+    fn work(&self, now: Instant) -> u64 {
+        let held = now.saturating_duration_since(self.since).as_millis();
+        held.try_into().unwrap_or(u64::MAX)
+    }
+
     /// True if it has been held for long.
     pub(super) fn is_long(&self, now: Instant) -> bool {
         now.saturating_duration_since(self.since) >= LONG
     }
 }
 
-/// The time for which a place can be kept in any case.
+/// The time for which a place may be kept in any case.
 pub(super) const LONG: Duration = Duration::from_secs(5);
 
 /// The items that wait for a place, and the number of places that each owner has.
@@ -34,8 +43,10 @@ pub(super) const LONG: Duration = Duration::from_secs(5);
 pub(super) struct Queue<T> {
     /// The number of free places.
     free: usize,
-    /// The owners with waiting requests, in the order of their turns.
-    turns: VecDeque<Owner>,
+    /// The owners with waiting requests. Of those who had as much, the first is next.
+    owners: VecDeque<Owner>,
+    /// The work of the places that were given back.
+    turns: Turns,
     waiting: HashMap<Owner, VecDeque<T>>,
     /// The number of places that each owner holds; without the owners that hold none.
     taken: HashMap<Owner, usize>,
@@ -61,7 +72,8 @@ impl<T> Queue<T> {
     pub(super) fn new(places: usize, most: usize) -> Queue<T> {
         Queue {
             free: places,
-            turns: VecDeque::new(),
+            owners: VecDeque::new(),
+            turns: Turns::default(),
             waiting: HashMap::new(),
             taken: HashMap::new(),
             places: Vec::new(),
@@ -93,8 +105,8 @@ impl<T> Queue<T> {
         }
         waiting.push_back(item);
         self.len += 1;
-        if !self.turns.contains(&owner) {
-            self.turns.push_back(owner);
+        if !self.owners.contains(&owner) {
+            self.owners.push_back(owner);
         }
         Ok(())
     }
@@ -105,34 +117,28 @@ impl<T> Queue<T> {
             waiting.retain(&is_wanted);
         }
         self.waiting.retain(|_, waiting| !waiting.is_empty());
-        self.turns.retain(|owner| self.waiting.contains_key(owner));
+        self.owners.retain(|owner| self.waiting.contains_key(owner));
         self.len = self.waiting.values().map(VecDeque::len).sum();
     }
 
     /// The next request that gets a place `now`, and the place, which has to be given back. Requests that are not
     /// wanted any more are dropped.
     pub(super) fn next(&mut self, now: Instant, is_wanted: impl Fn(&T) -> bool) -> Option<(Place, T)> {
-        for _ in 0..self.turns.len() {
-            let owner = self.turns.pop_front()?;
-            let Some(waiting) = self.waiting.get_mut(&owner) else {
-                continue;
-            };
+        while let Some(owner) = self.next_owner(now) {
+            let waiting = self.waiting.entry(owner).or_default();
             let before = waiting.len();
             while waiting.front().is_some_and(|item| !is_wanted(item)) {
                 waiting.pop_front();
             }
             self.len -= before - waiting.len();
-            let needed = if self.taken.contains_key(&owner) { 2 } else { 1 };
-            let next = if self.free >= needed {
-                waiting.pop_front()
-            } else {
-                None
-            };
+            let next = waiting.pop_front();
             self.len -= usize::from(next.is_some());
-            if waiting.is_empty() {
-                drop(self.waiting.remove(&owner))
+            let has_more = !waiting.is_empty();
+            self.owners.retain(|other| *other != owner);
+            if has_more {
+                self.owners.push_back(owner);
             } else {
-                self.turns.push_back(owner)
+                self.waiting.remove(&owner);
             }
             if let Some(item) = next {
                 self.free -= 1;
@@ -150,8 +156,27 @@ impl<T> Queue<T> {
         None
     }
 
+    /// The owner whose turn it is, of those that may have a place.
+    fn next_owner(&mut self, now: Instant) -> Option<Owner> {
+        let may_have = |owner: &&Owner| {
+            let needed = if self.taken.contains_key(owner) { 2 } else { 1 };
+            self.free >= needed
+        };
+        let had = |owner: &&Owner| {
+            let held = self.places.iter().filter(|place| place.owner == **owner);
+            held.fold(self.turns.had(**owner), |had, place| {
+                had.saturating_add(place.work(now))
+            })
+        };
+        let next = *self.owners.iter().filter(may_have).min_by_key(had)?;
+        self.turns.serve(next);
+        Some(next)
+    }
+
     /// Takes a place back.
-    pub(super) fn give_back(&mut self, place: Place) {
+    pub(super) fn give_back(&mut self, place: Place, now: Instant) {
+        // However short it was.
+        self.turns.took(place.owner, place.work(now).saturating_add(1));
         let before = self.places.len();
         self.places.retain(|known| *known != place);
         self.free += before - self.places.len();
@@ -188,42 +213,43 @@ impl<T> Queue<T> {
 mod tests {
     use super::*;
 
-    /// An owner gives a place back, whichever it is.
+    /// Gives back any place of an owner.
     fn give_back(queue: &mut Queue<&'static str>, owner: Owner) {
         let place = *queue.places.iter().find(|place| place.owner == owner).unwrap();
-        queue.give_back(place);
+        queue.give_back(place, place.since);
     }
 
-    fn all(queue: &mut Queue<&'static str>) -> Vec<&'static str> {
-        std::iter::from_fn(|| queue.next(Instant::now(), |_| true).map(|(_, item)| item)).collect()
+    fn all(queue: &mut Queue<&'static str>, now: Instant) -> Vec<&'static str> {
+        std::iter::from_fn(|| queue.next(now, |_| true).map(|(_, item)| item)).collect()
     }
 
     #[test]
     fn one_who_asks_for_much_leaves_a_place_and_a_turn_to_others() {
         let mut queue = Queue::new(3, 100);
+        let now = Instant::now();
         for item in ["a1", "a2", "a3", "a4", "a5"] {
             queue.push(1, item, |_| true).unwrap();
         }
         // The last place is for an owner that has none.
-        assert_eq!(all(&mut queue), ["a1", "a2"]);
+        assert_eq!(all(&mut queue, now), ["a1", "a2"]);
         for (owner, item) in [(2, "b1"), (2, "b2"), (3, "c1")] {
             queue.push(owner, item, |_| true).unwrap();
         }
-        assert_eq!(all(&mut queue), ["b1"]);
+        assert_eq!(all(&mut queue, now), ["b1"]);
         // It does not matter whose place is given back.
         give_back(&mut queue, 1);
-        assert_eq!(all(&mut queue), ["c1"]);
+        assert_eq!(all(&mut queue, now), ["c1"]);
         give_back(&mut queue, 3);
-        assert_eq!(all(&mut queue), [""; 0]);
-        // What is free beside it goes round.
+        assert_eq!(all(&mut queue, now), [""; 0]);
+        // The other free places go round.
         give_back(&mut queue, 2);
-        assert_eq!(all(&mut queue), ["a3", "b2"]);
+        assert_eq!(all(&mut queue, now), ["a3", "b2"]);
         give_back(&mut queue, 1);
-        assert_eq!(all(&mut queue), [""; 0]);
+        assert_eq!(all(&mut queue, now), [""; 0]);
         give_back(&mut queue, 1);
-        assert_eq!(all(&mut queue), ["a4"]);
+        assert_eq!(all(&mut queue, now), ["a4"]);
         give_back(&mut queue, 2);
-        assert_eq!(all(&mut queue), ["a5"]);
+        assert_eq!(all(&mut queue, now), ["a5"]);
         assert_eq!(queue.len(), 0);
     }
 
@@ -234,11 +260,39 @@ mod tests {
             queue.push(owner, item, |_| true).unwrap();
         }
         let mut order = Vec::new();
-        while let Some((place, item)) = queue.next(Instant::now(), |_| true) {
+        let now = Instant::now();
+        while let Some((place, item)) = queue.next(now, |_| true) {
             order.push(item);
-            queue.give_back(place);
+            queue.give_back(place, now);
         }
         assert_eq!(order, ["a1", "b1", "a2", "b2", "a3"]);
+    }
+
+    #[test]
+    fn an_owner_with_long_queries_gets_as_much_time_as_others_and_no_more() {
+        let mut queue = Queue::new(1, 1_000);
+        let mut now = Instant::now();
+        for _ in 0..30 {
+            queue.push(1, 1_000, |_| true).unwrap();
+        }
+        for _ in 0..300 {
+            queue.push(2, 99, |_| true).unwrap();
+        }
+        let mut time = [0; 3];
+        for _ in 0..220 {
+            let (place, millis) = queue.next(now, |_| true).unwrap();
+            now += Duration::from_millis(millis);
+            time[place.owner as usize] += millis;
+            queue.give_back(place, now);
+        }
+        assert!(time[1].abs_diff(time[2]) <= 2_000, "{time:?}");
+        // One that comes anew is next, and has no claim to what was before.
+        queue.push(3, 1_000, |_| true).unwrap();
+        queue.push(3, 1_000, |_| true).unwrap();
+        let (place, _) = queue.next(now, |_| true).unwrap();
+        assert_eq!(place.owner, 3);
+        queue.give_back(place, now + Duration::from_secs(1));
+        assert_ne!(queue.next(now, |_| true).unwrap().0.owner, 3);
     }
 
     #[test]
@@ -262,7 +316,7 @@ mod tests {
         }
         assert!(!queue.waiting.contains_key(&1));
         queue.sweep(|item| *item != "x");
-        assert_eq!((queue.len(), queue.turns.len()), (1, 1));
+        assert_eq!((queue.len(), queue.owners.len()), (1, 1));
         assert_eq!(queue.push(99, "y", |_| true), Ok(()));
     }
 
@@ -286,15 +340,15 @@ mod tests {
         assert_eq!(asked(&queue, 7), [false, false], "one has come just now");
         assert_eq!(asked(&queue, 8), [false, true]);
         assert!(!queue.is_asked_for(b, at(60), |item| *item != "c1"));
-        queue.give_back(b);
+        queue.give_back(b, at(60));
         assert_eq!(asked(&queue, 60), [false, false]);
         let (c, item) = queue.next(at(60), |_| true).unwrap();
         assert_eq!((c.owner, item), (3, "c1"));
-        // So they take turns, and the one that came first comes to its end.
+        // So they take turns, and the first one finishes.
         queue.push(2, "b1", |_| true).unwrap();
         assert!(!queue.is_asked_for(c, at(64), |_| true));
         assert!(queue.is_asked_for(c, at(65), |_| true));
-        queue.give_back(a);
+        queue.give_back(a, at(65));
         assert!(!queue.is_asked_for(c, at(65), |_| true));
         // A single place is left to its owner.
         let mut queue = Queue::new(1, 100);

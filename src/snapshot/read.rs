@@ -14,10 +14,10 @@ use super::spool::{Chunk, Kept};
 use crate::log::SnapshotBoundary;
 use crate::lsn::Epoch;
 
-/// The age that a reading may have for others to join it: they have to read as much of the history more.
+/// The age up to which a read may be joined, which adds as much history to read afterwards.
 const JOIN_AGE: Duration = Duration::from_secs(10);
 
-/// A reading under way, or one that clients still take from.
+/// A read that is under way, or from which clients still take rows.
 #[derive(Debug)]
 pub(super) struct Read {
     state: Mutex<State>,
@@ -30,20 +30,20 @@ struct State {
     boundary: Option<Arc<SnapshotBoundary>>,
     began: Option<Instant>,
     kept: Kept,
-    /// The number of chunks that there were so far.
+    /// The number of chunks so far.
     chunks: u64,
     end: Option<Result<(), Arc<Error>>>,
-    /// The next chunk of each.
+    /// The next chunk of each cursor.
     cursors: BTreeMap<u64, u64>,
     next_cursor: u64,
-    /// All who had asked have gone before the end.
+    /// True if all clients left before the end.
     abandoned: bool,
-    /// It has its turn.
+    /// True once its turn has come.
     started: bool,
 }
 
 impl Read {
-    /// A reading that has not begun, and the place of the first who asked for it.
+    /// A read that has not begun, and the cursor of the first client.
     pub(super) fn new() -> (Arc<Read>, Cursor) {
         let read = Arc::new(Read {
             state: Mutex::new(State {
@@ -71,8 +71,8 @@ impl Read {
         }
     }
 
-    /// Another place at its beginning; `None` if it is too old or of another history, has failed, or part of it is
-    /// gone.
+    /// Another cursor at its beginning; `None` if it is too old or of another history, has failed, or part of it was
+    /// dropped.
     pub(super) fn join(self: &Arc<Read>, epoch: &Epoch) -> Option<Cursor> {
         let mut state = self.state.lock();
         let is_of_another = state
@@ -94,24 +94,24 @@ impl Read {
         Some(self.cursor(id))
     }
 
-    /// True if anybody still waits for it.
+    /// True if a client still waits for it.
     pub(super) fn is_wanted(&self) -> bool {
         !self.state.lock().abandoned
     }
 
-    /// True if somebody waits for it to begin.
+    /// True if a client waits for it to begin.
     pub(super) fn is_waiting(&self) -> bool {
         let state = self.state.lock();
         !state.abandoned && !state.started
     }
 
-    /// Begins its turn. True if it is the first time, and anybody still waits for it.
+    /// Begins its turn. True if it is the first time, and a client still waits for it.
     pub(super) fn start(&self) -> bool {
         let mut state = self.state.lock();
         !std::mem::replace(&mut state.started, true) && !state.abandoned
     }
 
-    /// The snapshot is taken.
+    /// Notes that the snapshot was taken.
     pub(super) fn begin(&self, boundary: SnapshotBoundary) {
         let mut state = self.state.lock();
         state.boundary = Some(Arc::new(boundary));
@@ -125,7 +125,7 @@ impl Read {
         self.state.lock().kept.bytes()
     }
 
-    /// Some rows more.
+    /// Adds rows.
     pub(super) fn push(&self, chunk: Chunk) {
         let mut state = self.state.lock();
         state.kept.push(chunk);
@@ -134,14 +134,14 @@ impl Read {
         self.changed.send_replace(());
     }
 
-    /// It is over.
+    /// Ends the read.
     pub(super) fn end(&self, end: Result<(), Error>) {
         self.state.lock().end = Some(end.map_err(Arc::new));
         self.changed.send_replace(());
     }
 }
 
-/// A reading's turn, which has an end.
+/// A read's turn, which has a time limit.
 pub(super) struct Turn<'a> {
     pub(super) read: &'a Read,
     until: Instant,
@@ -150,9 +150,9 @@ pub(super) struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    /// A turn that begins now, and lasts as long as that or until its place is asked for.
+    /// A turn that begins now, and lasts for `timeout` or until its place is asked for.
     pub(super) fn new(read: &'a Read, timeout: Duration, is_asked_for: &'a dyn Fn() -> bool) -> Turn<'a> {
-        // What no clock holds is as good as for ever.
+        // A timeout beyond the clock's range is for ever.
         let now = Instant::now();
         let until = now.checked_add(timeout).unwrap_or(now + FOR_EVER);
         Turn {
@@ -168,12 +168,12 @@ impl<'a> Turn<'a> {
         Instant::now() >= self.until
     }
 
-    /// True if it ended before its time, because its place was asked for.
+    /// True if it ended early, because its place was asked for.
     pub(super) fn has_given_way(&self) -> bool {
         self.given_way.get()
     }
 
-    /// True if it is to go on.
+    /// True if it may go on.
     pub(super) fn is_on(&self) -> bool {
         if !self.given_way.get() && (self.is_asked_for)() {
             self.given_way.set(true);
@@ -193,7 +193,7 @@ impl State {
         self.began.is_none_or(|began| began.elapsed() < JOIN_AGE)
     }
 
-    /// Drops what nobody needs any more.
+    /// Drops the chunks that no cursor needs any more.
     fn forget_taken(&mut self) {
         if self.is_joinable() {
             return;
@@ -203,14 +203,14 @@ impl State {
     }
 }
 
-/// The next thing that a cursor comes to.
+/// The next item of a cursor.
 #[derive(Debug)]
 pub enum Next {
     /// The snapshot is taken, and its rows will follow.
     Begun(Arc<SnapshotBoundary>),
     /// Some rows.
     Rows(Rows),
-    /// There are no more.
+    /// There are no more rows.
     End,
 }
 
@@ -228,7 +228,7 @@ impl Rows {
     }
 }
 
-/// A client's place in a reading. Once all of them are dropped, the reading is cancelled at the server.
+/// A client's place in a read. Once all of them are dropped, the read is cancelled at the server.
 #[derive(Debug)]
 pub struct Cursor {
     read: Arc<Read>,
@@ -237,17 +237,17 @@ pub struct Cursor {
 }
 
 impl Cursor {
-    /// The next part, once it is there. Dropping the future loses nothing.
+    /// Waits for the next item. Dropping the future loses nothing.
     ///
     /// # Errors
-    /// The reading failed.
+    /// The read failed.
     pub async fn next(&mut self, has_begun: bool) -> Result<Next, Arc<Error>> {
         loop {
             self.changes.mark_unchanged();
             if let Some(next) = self.take(has_begun)? {
                 return Ok(next);
             }
-            // The sender lives as long as the reading, which we hold.
+            // The sender lives as long as the read, which we hold.
             if self.changes.changed().await.is_err() {
                 return Ok(Next::End);
             }
@@ -271,7 +271,7 @@ impl Cursor {
             state.forget_taken();
             return Ok(Some(Next::Rows(Rows(chunk))));
         }
-        // What was kept for those who might have joined may be all that there is space for.
+        // Chunks that were kept for clients that might join may have used up the space.
         state.forget_taken();
         Ok(state.end.is_some().then_some(Next::End))
     }

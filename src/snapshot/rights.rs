@@ -1,4 +1,4 @@
-//! [`Denied`]: what the role lacks to read a table, and the SQL that gives it.
+//! [`Denied`]: the right that the role lacks to read a table, and the SQL that grants it.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::log::Log;
 use crate::matching::Query;
 use crate::postgres::{self, Connection, PgType, TypedRow};
 
-/// The right that the role lacks to read a table. `Display` says so in a sentence, with what mends it.
+/// The right that the role lacks to read a table. `Display` has a sentence with the cure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied {
     role: String,
@@ -20,7 +20,7 @@ pub struct Denied {
 enum Lacks {
     /// Row-level security would hide rows from it.
     RowSecurity,
-    /// The right to use the schema, if that is what is missing, and to read columns: all, if none are named.
+    /// The right to use the schema, if that is missing, and to read columns: all if `None`.
     Select { usage: bool, columns: Option<String> },
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for Denied {
 }
 
 impl<H: Log> Snapshots<H> {
-    /// Looks what the role lacks that was refused. Blocking.
+    /// Finds out which right the role lacks. Blocking.
     pub(super) fn denied(
         &self,
         query: &Query,

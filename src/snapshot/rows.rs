@@ -1,4 +1,4 @@
-//! Reading a query's rows under a snapshot, and writing them as clients get them.
+//! Reading a query's rows under a snapshot, and encoding them for clients.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,14 +14,14 @@ use crate::matching::Query;
 use crate::postgres::{self, Connection, Fetched, Field, PgType, Publication};
 use crate::protocol::v1::Rows;
 
-/// The number of rows that are asked for at a time.
+/// The number of rows that are fetched at a time.
 const ROWS: u32 = 2_000;
-/// The time that a reading waits for others' locks in all.
+/// The total time that a read waits for the locks of others.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Between two tries to have them all.
+/// The pause between two attempts to take all of them.
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
-/// SQLSTATE: a lock was not to be had in time.
+/// SQLSTATE: a lock was not available in time.
 const LOCK_NOT_AVAILABLE: &str = "55P03";
 /// SQLSTATE: the statement was cancelled.
 const CANCELLED: &str = "57014";
@@ -55,13 +55,14 @@ impl<H: Log> Snapshots<H> {
             }
         };
         turn.read.begin(boundary);
-        self.write_rows(turn, connection, shown)
+        let most = query.key().first.as_ref().map(|(_, limit)| *limit);
+        self.write_rows(turn, connection, shown, most)
     }
 
-    /// Begins the transaction that reads the rows, as far as its first row. It waits for no lock.
+    /// Begins the transaction that reads the rows, up to its first row. It waits for no lock.
     ///
     /// # Errors
-    /// The server's with [`LOCK_NOT_AVAILABLE`] if somebody has or wants a lock that excludes reading.
+    /// That of the server with [`LOCK_NOT_AVAILABLE`] if another session has or wants a lock that excludes reading.
     fn begin(
         &self,
         query: &Query,
@@ -92,7 +93,8 @@ impl<H: Log> Snapshots<H> {
         )?;
         let facts = statement::Facts::read(&row)?;
         let pushed = query.condition(relation).map_err(Error::Predicate)?;
-        let sql = statement::select(relation, columns, &facts, pushed.as_ref());
+        let order = query.key().first.as_ref().map_or(&[][..], |(by, _)| by);
+        let sql = statement::select(relation, columns, &facts, pushed.as_ref(), order);
         connection.query(statement::WITH_CITEXT)?;
         let values = pushed.map(|pushed| pushed.values).unwrap_or_default();
         connection.query(statement::OWN_TIMEOUT)?;
@@ -103,12 +105,12 @@ impl<H: Log> Snapshots<H> {
             return Err(Error::TableChanged);
         }
         connection.query(statement::WAIT_BRIEFLY)?;
-        // All names in it were looked up.
+        // All names in the statement have been resolved.
         connection.query(&statement::names_in_values())?;
         Ok(boundary)
     }
 
-    /// True if the table, which the transaction holds as it is, is the one that the client was told of.
+    /// Checks that the table, which the transaction has locked, is the one that the client was told.
     fn check_table(&self, told: &Relation) -> Result<(), Error> {
         let mut catalog = self.catalog.lock();
         let found = catalog.table(&self.options.publications, &told.table)?;
@@ -125,7 +127,14 @@ impl<H: Log> Snapshots<H> {
         is_same.then_some(()).ok_or(Error::TableChanged)
     }
 
-    fn write_rows(&self, turn: &Turn<'_>, connection: &mut Connection, shown: Shown) -> Result<(), Error> {
+    /// Reads all rows, or at `most` so many.
+    fn write_rows(
+        &self,
+        turn: &Turn<'_>,
+        connection: &mut Connection,
+        shown: Shown,
+        most: Option<u32>,
+    ) -> Result<(), Error> {
         let is_wanted = || turn.is_on();
         let mut writer = Writer {
             shown,
@@ -135,6 +144,7 @@ impl<H: Log> Snapshots<H> {
             max_bytes: self.options.max_frame_bytes,
             max_row_bytes: self.options.max_row_bytes,
             failure: None,
+            left: most,
         };
         loop {
             let mut count = 0;
@@ -157,14 +167,15 @@ impl<H: Log> Snapshots<H> {
             if !turn.is_on() {
                 return Err(Error::Abandoned);
             }
-            if fetched == Fetched::All {
+            if fetched == Fetched::All || writer.left == Some(0) {
                 return writer.write();
             }
         }
     }
 }
 
-/// Waits until the locks can be had that were not, for so long at most, having none meanwhile; for how long it did.
+/// Waits, without holding any, until the locks that were not available can be taken, for `patience` at most. Returns
+/// the time that it took.
 fn wait_for_locks(
     connection: &mut Connection,
     relation: &Relation,
@@ -176,7 +187,7 @@ fn wait_for_locks(
     if patience.is_zero() {
         return Err(Error::Locked);
     }
-    // A session that takes the lock for a moment, again and again, leaves it to others in between.
+    // A session that takes the lock briefly, again and again, gives others a chance in between.
     thread::sleep(LOCK_PAUSE);
     let is_patient = || is_wanted() && began.elapsed() < patience;
     match connection.query_while(&statement::wait(relation.oid, patience), is_patient) {
@@ -187,7 +198,7 @@ fn wait_for_locks(
     }
 }
 
-/// The server looks at the predicate's values before any row.
+/// The error for the predicate's values, which the server checks before any row.
 fn of_values(error: postgres::Error) -> Error {
     match error.sqlstate() {
         Some(code) if code.starts_with("22") => Error::Values(error),
@@ -195,15 +206,15 @@ fn of_values(error: postgres::Error) -> Error {
     }
 }
 
-/// True if the rows that the server is about to send are of the table that the client was told of. (Their types were
-/// compared before; here a domain is called by its base.)
+/// True if the rows that the server is about to send are of the table that the client was told. (Their types were
+/// compared before; here domains appear as their base types.)
 fn fits(fields: &[Field], relation: &Relation, columns: &[usize], facts: &statement::Facts) -> bool {
-    // Partitions were looked up when the facts were asked for.
+    // Partitions were resolved when the facts were asked for.
     let is_its = |field: &Field| field.table_oid == relation.oid || facts.is_read_by_parts();
     fields.len() == columns.len() && fields.iter().all(is_its)
 }
 
-/// The indexes of the columns that are read: those that are sent, and where there are policies those that decide.
+/// The indexes of the columns that are read: those that are sent, and those that policies need.
 fn columns_read(query: &Query, relation: &Relation, sent: &[usize]) -> Result<Vec<usize>, Error> {
     let mut columns = sent.to_vec();
     if query.key().admission.is_none() {
@@ -229,7 +240,7 @@ fn narrowed(relation: &Relation, columns: &[usize]) -> Relation {
     }
 }
 
-/// Gathers rows until they are enough for a message.
+/// Collects rows until there are enough for a message.
 struct Writer<'a> {
     shown: Shown,
     spool: Spool,
@@ -238,11 +249,13 @@ struct Writer<'a> {
     max_bytes: usize,
     max_row_bytes: usize,
     failure: Option<Error>,
+    /// The number of rows that are still wanted; `None` for all.
+    left: Option<u32>,
 }
 
 impl Writer<'_> {
     fn row(&mut self, tuple: &[u8]) {
-        if self.failure.is_some() {
+        if self.failure.is_some() || self.left == Some(0) {
             return;
         }
         let Ok((tuple, _)) = Tuple::parse(tuple) else {
@@ -252,18 +265,19 @@ impl Writer<'_> {
         let Some(projection) = self.shown.projection(tuple) else {
             return;
         };
-        // As the stream measures rows.
+        // Measured like rows of the stream.
         if tuple.encoded_len() > self.max_row_bytes {
             self.failure = Some(Error::RowTooLarge(self.max_row_bytes));
             return;
         }
         self.rows.push(tuple, projection);
+        self.left = self.left.map(|left| left - 1);
         if self.rows.len() >= self.max_bytes {
             self.failure = self.write().err();
         }
     }
 
-    /// Makes what was gathered a message's rows.
+    /// Writes the collected rows as the rows of a message.
     fn write(&mut self) -> Result<(), Error> {
         if self.rows.is_empty() {
             return Ok(());

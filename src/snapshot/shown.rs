@@ -1,4 +1,4 @@
-//! [`Shown`]: what a query's client sees of the rows that are read for it.
+//! [`Shown`]: the part of the rows that a query's client sees.
 
 use std::collections::HashMap;
 
@@ -11,23 +11,23 @@ use crate::types::json::Numbers;
 
 /// The columns of each row that its client sees.
 ///
-/// Where there are policies, each row is judged here too, whatever the server made of them: it is where the stream's
-/// rows are judged, by the same code.
+/// With policies, each row is judged here too, whatever the server made of them, by the same code as the rows of the
+/// stream.
 pub(super) struct Shown {
-    /// As the rows come.
+    /// The relation of the rows that are read.
     relation: Relation,
-    /// Those that are sent of rows of which everything is visible.
+    /// The indexes of the columns that are sent if all are visible.
     sent: Vec<usize>,
     numbers: Numbers,
-    /// `None` where there are no policies.
+    /// `None` without policies.
     judge: Option<Selection>,
-    /// By the policies that admit a row; `None` if nothing is shown of it.
+    /// The projections, by the policies that admit a row; `None` if nothing of it is shown.
     projections: HashMap<Mask, Option<Projection>>,
 }
 
 impl Shown {
-    /// The columns that a query's client sees of rows of `relation`, which has the columns that are read. `sent` are
-    /// the indexes of those that are sent of rows of which everything is visible.
+    /// The part that a query's client sees of rows of `relation`, which has the columns that are read. `sent` are the
+    /// indexes of the columns that are sent if all are visible.
     ///
     /// # Errors
     /// The query does not fit it.
@@ -46,7 +46,7 @@ impl Shown {
         })
     }
 
-    /// The projection to what the client sees of a row; `None` if that is nothing.
+    /// The projection to the part of a row that the client sees; `None` if that is nothing.
     pub(super) fn projection(&mut self, tuple: Tuple<'_>) -> Option<&Projection> {
         let mask = match &self.judge {
             None => 0,

@@ -1,7 +1,8 @@
-//! [`Spool`]: what was read of a snapshot and is not yet taken, in files without names, and the [`Budget`] of all.
+//! [`Spool`]: the rows of a snapshot that clients have not taken yet, in files without names, and the [`Budget`] of all
+//! snapshots.
 //!
-//! Postgres is read as fast as it goes, so that no transaction stays open there for the sake of a slow client; each
-//! client takes from here at its own pace. Blocking.
+//! Rows are read from Postgres as fast as possible, so that no transaction stays open there because of a slow client;
+//! each client takes them from here at its own pace. Blocking.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -16,12 +17,12 @@ use parking_lot::{Condvar, Mutex};
 use crate::exhaustion::is_exhaustion;
 use crate::private_files;
 
-/// A file is followed by another at this size, in bytes; its space is free once all clients are past it.
+/// The size at which another file begins, in bytes. A file is removed once all clients are past it.
 const FILE_BYTES: u64 = 8 * 1024 * 1024;
-/// The interval at which a snapshot that waits for space checks that a client still wants it.
+/// The interval at which a snapshot that waits for space checks that a client still waits for it.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// The amount that all snapshots together may keep.
+/// The bytes that all snapshots together may keep.
 #[derive(Debug)]
 pub(super) struct Budget {
     used: Mutex<u64>,
@@ -43,8 +44,8 @@ impl Budget {
         *self.used.lock()
     }
 
-    /// Waits until there is space, or nobody wants it: whether somebody does. One file each is always granted: what
-    /// clients have not taken yet lies in it, and nobody waits for another's client.
+    /// Waits until there is space, or no client waits any more; true if one does. Each snapshot may always keep one
+    /// file, so that none waits for another one's clients.
     fn wait(&self, kept: impl Fn() -> u64, is_wanted: impl Fn() -> bool) -> bool {
         loop {
             if !is_wanted() {
@@ -74,7 +75,7 @@ impl Budget {
     }
 }
 
-/// A file of chunks, which goes with the last of them.
+/// A file of chunks, which is removed with the last of them.
 #[derive(Debug)]
 struct Part {
     file: File,
@@ -98,7 +99,7 @@ pub(super) struct Chunk {
 }
 
 impl Chunk {
-    /// Reads it, after the `before` and followed by the `after`.
+    /// Reads it, with the text `before` and `after` it.
     pub(super) fn read(&self, before: &str, after: &str) -> io::Result<String> {
         let mut bytes = Vec::with_capacity(before.len() + self.len + after.len());
         bytes.extend_from_slice(before.as_bytes());
@@ -120,7 +121,7 @@ pub(super) struct Spool {
 }
 
 impl Spool {
-    /// A spool in a directory, which is made when it is needed.
+    /// A spool in a directory, which is created when it is needed.
     pub(super) fn new(dir: &Path, budget: &Arc<Budget>) -> Spool {
         Spool {
             dir: dir.to_owned(),
@@ -129,8 +130,8 @@ impl Spool {
         }
     }
 
-    /// Adds a chunk, once there is space for it beside the `kept` bytes of this snapshot's own; `None` if nobody wants
-    /// it.
+    /// Adds a chunk, once there is space for it besides the `kept` bytes of this snapshot; `None` if no client waits
+    /// any more.
     pub(super) fn write(
         &mut self,
         bytes: &[u8],
@@ -158,7 +159,7 @@ impl Spool {
         }))
     }
 
-    /// A new file, once there is a file descriptor for it; `None` if nobody wants it any more.
+    /// A new file, once there is a file descriptor for it; `None` if no client waits any more.
     fn begin_patiently(&self, is_wanted: impl Fn() -> bool) -> io::Result<Option<Part>> {
         loop {
             match self.begin() {
@@ -194,11 +195,11 @@ impl Part {
     }
 }
 
-/// The chunks that are kept, by their numbers.
+/// The kept chunks, by number.
 #[derive(Debug, Default)]
 pub(super) struct Kept {
     chunks: VecDeque<Chunk>,
-    /// The number of the first.
+    /// The number of the first chunk.
     first: u64,
     bytes: u64,
 }
@@ -214,12 +215,12 @@ impl Kept {
         self.chunks.get(usize::try_from(index).ok()?)
     }
 
-    /// True if the first chunk of all is still here, or still to come.
+    /// True if the first chunk is still here, or has not come yet.
     pub(super) fn is_whole(&self) -> bool {
         self.first == 0
     }
 
-    /// Drops those before `number`.
+    /// Drops the chunks before `number`.
     pub(super) fn drop_before(&mut self, number: u64) {
         while self.first < number
             && let Some(chunk) = self.chunks.pop_front()
@@ -229,7 +230,7 @@ impl Kept {
         }
     }
 
-    /// The number of bytes that they have.
+    /// Their size, in bytes.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -290,7 +291,8 @@ mod tests {
         };
         let third = spool.write(b"[]", || FILE_BYTES + 1, is_wanted).unwrap().unwrap();
         assert_eq!((looked.get(), third.read("", "").unwrap().as_str()), (2, "[]"));
-        // Nor does it wait for others once its own clients have taken all, or for anybody that nobody waits for.
+        // It does not wait for others once its own clients have taken everything, and gives up if no client waits for
+        // it.
         let kept = Cell::new(FILE_BYTES + 2);
         let taken = || kept.replace(0);
         assert!(spool.write(b"[]", taken, || true).unwrap().is_some());

@@ -5,22 +5,23 @@ use std::time::Duration;
 use crate::event::{Relation, TableName};
 use crate::filter::Pushed;
 use crate::postgres::{Error, NAMES_IN_VALUES, TypedRow, publication_tables, quote_identifier};
+use crate::protocol::OrderBy;
 
-/// Begins the transaction that a snapshot reads in. None of this takes the transaction's snapshot yet. Row security
-/// would hide rows without a word: with it off they are an error.
+/// Begins the transaction in which a snapshot reads. None of this takes the transaction's snapshot yet. Row security
+/// would silently hide rows: with it off, that is an error.
 ///
-/// A lock that is not to be had at once is not waited for: the transaction holds others by then, and an application
-/// that holds the one and wants the others (`ALTER TABLE` of a partition, then of its root) would be in a deadlock
-/// with it, from which the server frees itself by aborting either.
+/// A lock that is not available at once is not waited for: the transaction holds others by then, and an application
+/// that holds the one and wants the others (`ALTER TABLE` of a partition, then of its root) would be in a deadlock with
+/// it, from which the server frees itself by aborting either.
 pub(super) const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY; \
      SET LOCAL row_security = off; \
      SET LOCAL search_path = pg_catalog; \
      SET LOCAL idle_in_transaction_session_timeout = 0; \
      SET LOCAL lock_timeout = '1ms'";
 
-/// Waits for the locks that [`hold`] could not have at once, those of the table, its partitions and their indexes, up
-/// to `patience` for each. It has one at a time, since `pg_relation_size` lets go of its lock, so nobody waits for it
-/// who is waited for. The tree is read from the catalogs, as `pg_partition_tree` locks all of it.
+/// Waits for the locks that [`hold`] could not get at once, those of the table, its partitions and their indexes, up to
+/// `patience` for each. It holds one at a time, since `pg_relation_size` releases its lock, so it cannot be part of a
+/// deadlock. The tree is read from the catalogs, as `pg_partition_tree` locks all of it.
 pub(super) fn wait(oid: u32, patience: Duration) -> String {
     format!(
         "BEGIN READ ONLY; SET LOCAL lock_timeout = {patience}; \
@@ -39,7 +40,7 @@ pub(super) const WAIT_BRIEFLY: &str = "SELECT pg_catalog.set_config('lock_timeou
      GREATEST(s.setting::pg_catalog.int4 / 2, 1)::text, true) \
      FROM pg_catalog.pg_settings s WHERE s.name = 'deadlock_timeout'";
 
-/// Keeps the table, and its partitions, as they are until the transaction ends. `LOCK TABLE` would ask for the right to
+/// Locks the table and its partitions as they are, until the transaction ends. `LOCK TABLE` would ask for the right to
 /// read all columns, where a publication's column list needs some; to run the statement would connect to the servers of
 /// foreign partitions.
 pub(super) fn hold(table: &TableName) -> String {
@@ -53,11 +54,12 @@ pub(super) const IS_UNCHANGED: &str = "SELECT pg_catalog.bool_and(c.relfilenode 
      FROM pg_catalog.pg_class c \
      WHERE c.oid = $1 OR c.oid IN (SELECT p.relid FROM pg_catalog.pg_partition_tree($1) p)";
 
-/// Gives the rows' statement the bound that the role, the database or the server has for statements.
+/// Restores the `statement_timeout` of the role, the database or the server for the statement that reads the rows.
 pub(super) const OWN_TIMEOUT: &str = "SET LOCAL statement_timeout TO DEFAULT";
 
-/// Asks what the role lacks to read the columns of a table: its name, whether it may use the schema, whether row-level
-/// security applies to it, which of the columns it may not read, and whether it may read none of the table.
+/// Asks for the rights that the role lacks to read the columns of a table: its name, whether it may use the schema,
+/// whether row-level security applies to it, which of the columns it may not read, and whether it may read none of the
+/// table.
 ///
 /// `$1` is the table, `$2` are the columns.
 pub(super) const RIGHTS: &str = "SELECT current_user, pg_catalog.has_schema_privilege(c.relnamespace, 'USAGE'), \
@@ -79,7 +81,7 @@ pub(super) const TAKE: &str = "SELECT pg_catalog.pg_current_snapshot()::text, pg
           ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)) \
                ::bit(32)::int END";
 
-/// The position that a standby has reached.
+/// The position that a standby has replayed.
 pub(super) const REPLAYED: &str =
     "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn()";
 
@@ -127,7 +129,7 @@ pub(super) fn facts(version: u32) -> String {
     )
 }
 
-/// The rows of a table whose changes the stream will tell.
+/// The rows of a table whose changes come in the stream.
 #[derive(Debug)]
 pub(super) struct Facts {
     /// True if it is partitioned. If not, its own rows alone: tables that inherit from it are published as themselves.
@@ -168,13 +170,13 @@ impl Facts {
     }
 }
 
-/// Lets the operators of `citext` be found where the extension is: they are its own.
+/// Adds the schema of the extension `citext` to the search path, so that its operators are found.
 pub(super) const WITH_CITEXT: &str = "SELECT pg_catalog.set_config('search_path', \
      pg_catalog.concat_ws(', ', 'pg_catalog', (SELECT pg_catalog.quote_ident(n.nspname) \
          FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace \
          WHERE e.extname = 'citext')), true)";
 
-/// Has values of `regclass` and so on printed as the stream has them, and as an application's session does.
+/// Makes values of `regclass` and similar types print as in the stream, and as in an application's session.
 pub(super) fn names_in_values() -> String {
     format!("SET LOCAL search_path = {NAMES_IN_VALUES}")
 }
@@ -185,6 +187,7 @@ pub(super) fn select(
     columns: &[usize],
     facts: &Facts,
     predicate: Option<&Pushed>,
+    order: &[OrderBy],
 ) -> String {
     let columns = columns.iter().filter_map(|&index| relation.columns.get(index));
     let columns: Vec<String> = columns.map(|column| quote_identifier(&column.name)).collect();
@@ -205,10 +208,26 @@ pub(super) fn select(
             format!("({}) parts", parts.join(" UNION ALL "))
         }
         None if facts.is_partitioned => qualified(&relation.table),
-        // The table's own rows: of a partitioned one there are none.
+        // Only the table's own rows, without those of tables that inherit from it.
         _ => format!("ONLY {}", qualified(&relation.table)),
     };
-    format!("SELECT {columns} FROM {from}{filter}")
+    let order = match order {
+        [] => String::new(),
+        order => format!(
+            " ORDER BY {}",
+            order.iter().map(ordered).collect::<Vec<_>>().join(", ")
+        ),
+    };
+    format!("SELECT {columns} FROM {from}{filter}{order}")
+}
+
+fn ordered(by: &OrderBy) -> String {
+    format!(
+        "{} {} NULLS {}",
+        quote_identifier(&by.column),
+        if by.descending { "DESC" } else { "ASC" },
+        if by.nulls_first { "FIRST" } else { "LAST" }
+    )
 }
 
 pub(super) fn qualified(table: &TableName) -> String {
@@ -219,7 +238,7 @@ pub(super) fn qualified(table: &TableName) -> String {
     )
 }
 
-/// Makes the primary write its log to disk up to here. (No session of ours waits for a standby.)
+/// Makes the primary flush its WAL up to here. (Our sessions do not wait for standbys.)
 pub(super) const REQUEST_WAL_FLUSH: &str =
     "SET TRANSACTION READ WRITE; SELECT pg_catalog.pg_logical_emit_message(true, 'walcast.flush', '')";
 
@@ -237,7 +256,7 @@ mod tests {
                 conditions,
                 parts: None,
             };
-            select(&relation, &[0], &facts, None)
+            select(&relation, &[0], &facts, None, &[])
         };
         assert_eq!(read(false, &[]), r#"SELECT "content" FROM ONLY ""."p""#);
         assert_eq!(
@@ -250,7 +269,7 @@ mod tests {
             parts: Some((vec!["s.x".into(), "y".into()], "content, a".into())),
         };
         assert_eq!(
-            select(&relation, &[0], &facts, None),
+            select(&relation, &[0], &facts, None, &[]),
             "SELECT \"content\" FROM (SELECT content, a FROM ONLY s.x UNION ALL SELECT content, a FROM ONLY y) parts WHERE (a)"
         );
     }

@@ -1,8 +1,8 @@
-//! Taking a snapshot: the [`SnapshotBoundary`] between its rows and the stream.
+//! Taking a snapshot, and the [`SnapshotBoundary`] between its rows and the stream.
 //!
-//! On a primary the snapshot's own list of transactions decides, and it is compared with what the journal holds that
-//! may not be seen yet. A standby shows no such list, but there transactions are seen in the order of the log: the
-//! snapshot is taken again until no transaction lies where it cannot be told.
+//! On a primary, the snapshot's own list of transactions decides, compared with the transactions in the journal that
+//! may not be visible yet. A standby has no such list, but there transactions become visible in the order of the log:
+//! the snapshot is taken again until no transaction lies in the uncertain range.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,20 +13,20 @@ use crate::log::{Entry, Identity, Log, LogReader, PendingVisibility, PgSnapshot,
 use crate::lsn::{Lsn, Position, Start};
 use crate::postgres::{self, Connection, PgType, TypedRow};
 
-/// The time that a standby, or the journal, may take to come as far as a snapshot needs.
+/// The time that a standby, or the journal, may take to reach the position that a snapshot needs.
 const CATCH_UP: Duration = Duration::from_secs(60);
-/// Between two looks.
+/// The pause between two checks.
 const PAUSE: Duration = Duration::from_millis(5);
-/// The number of times that a snapshot is taken that turns out to be of no use.
+/// The most attempts to take a snapshot that can be used.
 const TRIES: usize = 100;
 /// The amount of the journal that is read at a time, in bytes.
 const BATCH_BYTES: usize = 256 * 1024;
 
-/// A snapshot, and where it was taken.
+/// A snapshot, and the server that it was taken on.
 struct Taken {
     view: PgSnapshot,
     on_standby: bool,
-    /// Nothing seen lies beyond this.
+    /// Everything that the snapshot sees lies at or before this position.
     position: Lsn,
     system_id: u64,
     timeline: u32,
@@ -43,7 +43,7 @@ impl Taken {
         })
     }
 
-    /// True if the server is of the history that the stream comes from.
+    /// Checks that the server is of the history that the stream comes from.
     fn check(&self, stream: &Identity) -> Result<(), Error> {
         if self.system_id != stream.system_id {
             return Err(Error::OtherHistory(format!(
@@ -51,7 +51,7 @@ impl Taken {
                 self.system_id, stream.system_id
             )));
         }
-        // A standby knows its timeline as of its last restartpoint.
+        // A standby reports its timeline as of its last restartpoint.
         let differs = if self.on_standby {
             self.timeline > stream.timeline
         } else {
@@ -83,7 +83,7 @@ pub(super) fn take<H: Log>(
         let replayed = wait_for_standby(connection, history, &mut is_wanted)?;
         let epoch = history.epoch();
         connection.query(statement::BEGIN)?;
-        // Before the snapshot: all of this is either seen by it or known not to be.
+        // Taken before the snapshot, so that each of these transactions is either seen by it or known not to be.
         let taking = pending_visibility.taking();
         let head = history.head();
         let taken = Taken::read(&connection.select_one("the snapshot", statement::TAKE, &[])?)?;
@@ -125,7 +125,7 @@ pub(super) fn take<H: Log>(
     Err(Error::Unsettled)
 }
 
-/// Has the table stay as it is. True if it is still as the snapshot has it.
+/// Locks the table as it is. True if it is still as the snapshot sees it.
 fn hold(
     connection: &mut Connection,
     relation: &Relation,
@@ -140,11 +140,11 @@ fn hold(
         &[(&relation.oid, PgType::OID)],
     )?;
     let unchanged: Option<bool> = unchanged.get(0, "the table's files")?;
-    // Another table has the name by now: a database that was created again has it under another OID.
+    // Another table has the name by now. In a database that was created again the table has another OID.
     unchanged.ok_or(Error::TableChanged)
 }
 
-/// Waits until a standby has replayed what the journal holds, and says how far it has; `None` of a primary.
+/// Waits until a standby has replayed what the journal holds, and returns its position; `None` for a primary.
 fn wait_for_standby<H: Log>(
     connection: &mut Connection,
     history: &H,
@@ -176,8 +176,8 @@ fn wait_for_standby<H: Log>(
     }
 }
 
-/// Up to where it is to be looked what a snapshot on a standby saw, which had replayed up to `replayed` before; `None`
-/// if it cannot be told.
+/// The position up to which it is uncertain what a snapshot on a standby saw that had replayed up to `replayed` before;
+/// `None` if that cannot be determined.
 fn untold<H: Log>(
     connection: &mut Connection,
     history: &H,
@@ -185,7 +185,7 @@ fn untold<H: Log>(
     view: &PgSnapshot,
     mut is_wanted: impl FnMut() -> bool,
 ) -> Result<Option<Lsn>, Error> {
-    // A while later, so that the end of whatever was seen has been noted.
+    // Asked a moment later, so that the end of every visible transaction has been reported.
     let row = connection.select_one("how far the standby has come", statement::REPLAYED, &[])?;
     let until: Lsn = row.get(1, "position")?;
     let began = Instant::now();

@@ -11,6 +11,7 @@ use prometheus::{
 };
 
 use crate::event::TableName;
+use crate::limit::Limit;
 use crate::matching::Undecided;
 
 /// A position or a number of bytes: any number of 64 bits without a sign.
@@ -45,10 +46,15 @@ macro_rules! metrics {
             pub fn new() -> Arc<Metrics> {
                 let registry = Registry::new_custom(Some("walcast".into()), None);
                 let registry = registry.expect("the prefix is a valid name");
-                Arc::new(Metrics {
+                let metrics = Metrics {
                     $($field: register(&registry, metrics!(@new $kind $name, $help $(, $extra)?)),)+
                     registry,
-                })
+                };
+                // At zero from the start: a rate needs the value before the first one.
+                for limit in Limit::ALL {
+                    drop(metrics.limits_reached.with_label_values(&[limit.as_str()]));
+                }
+                Arc::new(metrics)
             }
 
             /// Each metric's name, kind and help.
@@ -123,11 +129,20 @@ metrics! {
     closed: IntCounterVec("connections_closed_total", ["code"]) = "Websocket connections ended, by close code";
     refused: IntCounterVec("connections_refused_total", ["reason"]) =
         "Connections refused before the websocket upgrade, by reason";
+    admin_refused: IntCounterVec("admin_requests_refused_total", ["reason"]) =
+        "Requests to the admin listener refused, by reason";
     tokens_refused: IntCounterVec("tokens_refused_total", ["reason"]) = "Tokens that were not accepted, by reason";
     jwks_keys: IntGauge("jwks_keys") = "Keys for tokens of the set that was fetched last";
     jwks_fetches: IntCounter("jwks_fetches_total") = "Times that the set of keys for tokens was fetched";
     jwks_failures: IntCounterVec("jwks_failures_total", ["reason"]) =
         "Times that the set of keys for tokens was not fetched, by reason";
+    pub handshakes: IntGauge("handshakes") =
+        "Connections that are in their handshake, or being answered in HTTP, on either listener";
+    pub tls_certificate_end: IntGauge("tls_certificate_expiration_timestamp_seconds") =
+        "Time at which the first certificate of --tls-cert expires, in seconds since 1970; 0 without TLS";
+    pub tls_reloads: IntCounter("tls_reloads_total") = "Times that the files of --tls-cert and --tls-key were read again and used";
+    pub tls_reload_failures: IntCounter("tls_reload_failures_total") =
+        "Times that the files of --tls-cert and --tls-key were read again and could not be used";
     pub subscriptions: IntGauge("subscriptions") = "Active subscriptions";
     pub queries: IntGauge("queries") = "Distinct queries among the active subscriptions";
     match_work: IntCounterVec("match_work_total", BY_TABLE) =
@@ -144,6 +159,7 @@ metrics! {
     undecided_changes: IntCounterVec("undecided_changes_total", BY_TABLE) =
         "Changes sent for rows that may be in a result, by table, once per subscription";
     errors: IntCounterVec("errors_total", ["code"]) = "Errors sent to clients, by code";
+    limits_reached: IntCounterVec("limits_reached_total", ["limit"]) = "Times that a client met a limit, by limit";
 
     // Snapshots.
     pub snapshots: IntCounter("snapshots_total") = "Snapshots read from the database";
@@ -215,9 +231,34 @@ impl Metrics {
         self.closed.with_label_values(&[code]).inc();
     }
 
-    /// Counts a connection that got no websocket: `limit`, `origin`, `token` or `unready`.
+    /// Counts a connection that got no websocket, for a reason that docs/operations.md lists.
     pub fn refused(&self, reason: &str) {
         self.refused.with_label_values(&[reason]).inc();
+        match reason {
+            "limit" => self.limit(Limit::Connections),
+            "handshakes" => self.limit(Limit::Handshakes),
+            "address" => self.limit(Limit::AddressConnections),
+            "subject" => self.limit(Limit::SubjectConnections),
+            "unauthenticated" => self.limit(Limit::UnauthenticatedConnections),
+            "timeout" => self.limit(Limit::HandshakeTimeout),
+            _ => {}
+        }
+    }
+
+    /// Counts that a client met a limit.
+    pub fn limit(&self, limit: Limit) {
+        self.limit_of_name(limit.as_str());
+    }
+
+    /// Counts that a client met the limit of this name.
+    pub fn limit_of_name(&self, limit: &'static str) {
+        debug_assert!(Limit::ALL.iter().any(|known| known.as_str() == limit), "{limit}");
+        self.limits_reached.with_label_values(&[limit]).inc();
+    }
+
+    /// Counts a request to the admin listener that was refused: `host`, `origin` or `token`.
+    pub fn admin_refused(&self, reason: &str) {
+        self.admin_refused.with_label_values(&[reason]).inc();
     }
 
     /// Counts a token that was not accepted.
@@ -274,6 +315,21 @@ mod tests {
             "{text}"
         );
         assert!(text.contains("# HELP walcast_slot_lag_bytes "), "{text}");
+    }
+
+    #[test]
+    fn each_limit_is_shown_from_the_start() {
+        let metrics = Metrics::new();
+        metrics.refused("address");
+        let text = metrics.render();
+        for limit in Limit::ALL {
+            let reached = u8::from(limit == Limit::AddressConnections);
+            let line = format!(
+                "walcast_limits_reached_total{{limit=\"{}\"}} {reached}\n",
+                limit.as_str()
+            );
+            assert!(text.contains(&line), "{line}{text}");
+        }
     }
 
     #[test]

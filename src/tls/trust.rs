@@ -1,4 +1,4 @@
-//! [`Trust`]: which servers are believed.
+//! [`Trust`]: decides which servers are trusted.
 
 use std::fmt;
 use std::path::Path;
@@ -13,9 +13,9 @@ use rustls::{CertificateError, DigitallySignedStruct, RootCertStore, SignatureSc
 
 use super::{FileError, Problem, certificates, provider};
 
-/// The certificates of the authorities that are believed.
+/// The certificates of the trusted authorities.
 ///
-/// A server's own certificate among them is believed too, whatever it says of being an authority, because self-signed
+/// A server's own certificate among them is trusted too, even if it is not marked as an authority, because self-signed
 /// servers are set up that way.
 #[derive(Debug)]
 pub struct Roots {
@@ -25,12 +25,12 @@ pub struct Roots {
 }
 
 impl Roots {
-    /// Those that the system believes; `None` if it has none that can be used.
+    /// The authorities that the system trusts; `None` if it has none that can be used.
     pub fn system() -> Option<Roots> {
         Roots::of(rustls_native_certs::load_native_certs().certs)
     }
 
-    /// Those of a file in PEM.
+    /// The authorities in a file in PEM.
     ///
     /// # Errors
     /// The file cannot be read, or has none that can be used.
@@ -45,7 +45,7 @@ impl Roots {
     }
 }
 
-/// Believes servers by their certificates. That a server holds its certificate's key is always checked.
+/// Verifies servers by their certificates. It is always checked that a server holds its certificate's key.
 pub struct Trust {
     roots: Option<Roots>,
     name: bool,
@@ -53,7 +53,7 @@ pub struct Trust {
 }
 
 impl Trust {
-    /// Believes those whose certificates lead to `roots`, or any without them; with `name` those alone whose
+    /// Trusts servers whose certificates lead to `roots`, or all servers if `None`; with `name`, only those whose
     /// certificate is for the name that was connected to.
     pub fn new(roots: Option<Roots>, name: bool) -> Trust {
         Trust {
@@ -129,7 +129,7 @@ impl ServerCertVerifier for Trust {
 }
 
 impl Trust {
-    /// A certificate too old for our parser proves nothing, but where nothing is to be proved it does no harm either.
+    /// Accepts a certificate that is too old for our parser if nothing has to be verified anyway.
     fn unless_unverified(&self, error: rustls::Error) -> Result<HandshakeSignatureValid, rustls::Error> {
         match error {
             rustls::Error::InvalidCertificate(CertificateError::BadEncoding | CertificateError::Other(_))

@@ -24,6 +24,7 @@ mod like;
 pub mod moments;
 mod network;
 mod parse;
+mod quoted;
 mod reading;
 mod work;
 
@@ -42,5 +43,6 @@ pub use kind::{Altered, Attribute, Kind, Type};
 pub use like::{Case, Pattern, PatternError};
 pub use network::Inet;
 pub use parse::{LiteralError, cast, literal};
+pub use quoted::Quoted;
 pub use reading::Reading;
 pub use work::{Exhausted, Work};

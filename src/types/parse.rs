@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::reading::{timetz, uuid, without_trailing_blanks};
-use super::{CaseMap, Ctype, Datum, Decimal, Float, Inet, Kind, Reading};
+use super::{CaseMap, Ctype, Datum, Decimal, Float, Inet, Kind, Quoted, Reading};
 use super::{bytea, calendar, interval};
 use crate::lsn::Lsn;
 
@@ -14,7 +14,7 @@ use crate::lsn::Lsn;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LiteralError {
     /// Postgres would refuse it too.
-    #[error("invalid input syntax for type {ty}: {text:?}")]
+    #[error("invalid input syntax for type {ty}: {}", Quoted(text))]
     Invalid {
         /// The type.
         ty: &'static str,
@@ -22,7 +22,7 @@ pub enum LiteralError {
         text: String,
     },
     /// Postgres would refuse it too.
-    #[error("{text:?} is out of range for type {ty}")]
+    #[error("{} is out of range for type {ty}", Quoted(text))]
     OutOfRange {
         /// The type.
         ty: &'static str,
@@ -30,7 +30,7 @@ pub enum LiteralError {
         text: String,
     },
     /// Postgres may understand it, but only the ISO form means the same everywhere.
-    #[error("{text:?} is not an ISO 8601 {ty}, such as '{example}'")]
+    #[error("{} is not an ISO 8601 {ty}, such as '{example}'", Quoted(text))]
     NotIso {
         /// The type.
         ty: &'static str,
@@ -40,7 +40,10 @@ pub enum LiteralError {
         example: &'static str,
     },
     /// Postgres may understand it, but only the plain form means the same everywhere.
-    #[error("{text:?} is not the plain form of this {ty}: write it like '{example}'")]
+    #[error(
+        "{} is not the plain form of this {ty}: write it like '{example}'",
+        Quoted(text)
+    )]
     NotPlain {
         /// The type.
         ty: &'static str,
@@ -139,9 +142,10 @@ pub fn literal(kind: &Kind, text: &str) -> Result<Datum<'static>, LiteralError> 
     })
 }
 
-/// The value of a constant as another type, where Postgres casts so implicitly, or between integers.
+/// The value of a constant as another type, where Postgres casts so implicitly, or between integers, or an integer or
+/// `uuid` to its text.
 pub fn cast(datum: &Datum<'static>, from: &Kind, to: &Kind) -> Result<Datum<'static>, LiteralError> {
-    use Kind::{Date, Float4, Float8, Int2, Int4, Int8, Numeric, Timestamp, TimestampTz};
+    use Kind::{Date, Float4, Float8, Int2, Int4, Int8, Numeric, Text, Timestamp, TimestampTz};
     if from == to {
         return Ok(datum.clone());
     }
@@ -161,6 +165,18 @@ pub fn cast(datum: &Datum<'static>, from: &Kind, to: &Kind) -> Result<Datum<'sta
                     text: format!("{days} days after 2000-01-01"),
                 })
             }
+        }
+        (Datum::Int(value), Text) => literal(to, &value.to_string()),
+        (Datum::Uuid(value), Text) => {
+            let digits = format!("{value:032x}");
+            let mut text = String::with_capacity(36);
+            for (index, digit) in digits.chars().enumerate() {
+                if matches!(index, 8 | 12 | 16 | 20) {
+                    text.push('-');
+                }
+                text.push(digit);
+            }
+            literal(to, &text)
         }
         // The session's time zone is UTC.
         (Datum::Timestamp(_), Timestamp | TimestampTz) => Ok(datum.clone()),

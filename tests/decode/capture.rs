@@ -83,7 +83,7 @@ pub(crate) fn replay(
         match assembler.push(message.clone())? {
             Step::Nothing | Step::Skipped(_) => heard(&message, Outcome::Other),
             Step::Relation(described) => {
-                assembler.learn(Arc::new(relation(&described)))?;
+                assembler.learn_relation(Arc::new(relation(&described)))?;
                 heard(&message, Outcome::Other);
             }
             Step::Alone { .. } => unreachable!("no prefix is asked for"),

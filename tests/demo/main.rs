@@ -110,6 +110,61 @@ fn a_person_narrows_the_page_to_a_predicate_cuts_the_connection_and_resumes() {
 }
 
 #[test]
+fn two_tenants_see_their_own_tickets_and_a_row_moves_between_them() {
+    let demo = Demo::start();
+    let mut page = Page::open(&format!("{}tenants", demo.page));
+    let shows = |tenant: &str, subject: &str| {
+        format!(
+            "[...document.querySelectorAll('#{tenant} tbody tr:not(.leave)')].some((tr) => tr.innerText.includes('{subject}'))"
+        )
+    };
+    for tenant in ["acme", "globex"] {
+        page.wait(&format!(
+            "document.querySelector('#{tenant} .state')?.dataset.state === 'connected'"
+        ));
+        page.wait(&format!(
+            "document.querySelectorAll('#{tenant} tbody tr').length > 0"
+        ));
+    }
+    // The traffic leaves solved tickets where they are, and deletes the oldest first.
+    demo.sql(
+        "INSERT INTO support.tickets (tenant, subject, status, internal_note, updated_at)
+         VALUES ('acme', 'the one that moves', 'solved', 'UNSEEN', now() + interval '1 day')",
+    );
+    page.wait(&shows("acme", "the one that moves"));
+    demo.sql("UPDATE support.tickets SET tenant = 'globex', internal_note = 'UNSEEN, too' WHERE subject = 'the one that moves'");
+    page.wait(&shows("globex", "the one that moves"));
+    page.wait(&format!("!({})", shows("acme", "the one that moves")));
+    let text =
+        page.eval("document.body.innerText.replace(document.getElementById('policies').innerText, '')");
+    let text = text.as_str().unwrap();
+    assert!(!text.contains("UNSEEN"), "{text}");
+    // The tokens last a minute, and are replaced half a minute before.
+    for tenant in ["acme", "globex"] {
+        page.wait(&format!(
+            "document.querySelector('#{tenant} .claims')?.innerText.includes('replaced')"
+        ));
+    }
+    demo.sql("INSERT INTO support.tickets (tenant, subject) VALUES ('globex', 'it goes on')");
+    // Whoever has it by now.
+    let goes_on = [shows("globex", "it goes on"), shows("acme", "it goes on")];
+    page.wait(&goes_on.join(" || "));
+
+    let without = tail(&demo, &["support.tickets"]);
+    let said = String::from_utf8(without.stderr).unwrap();
+    assert!(said.contains("unknown_table"), "{said}");
+
+    // docs/tenants.png: WALCAST_SCREENSHOT_OF_TENANTS=docs/tenants.png cargo test --test demo two_tenants
+    if let Ok(path) = std::env::var("WALCAST_SCREENSHOT_OF_TENANTS") {
+        page.save(&path);
+    }
+    page.resize(390, 844);
+    let overflow = page.eval("document.documentElement.scrollWidth - document.documentElement.clientWidth");
+    assert_eq!(overflow, 0, "on a phone nothing sticks out");
+    assert_eq!(page.errors, [] as [String; 0]);
+}
+
+#[test]
 fn a_port_in_use_is_said_before_anything_is_started() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();

@@ -271,9 +271,9 @@ fn changes(cluster: &Cluster, messages: &[Vec<u8>], mut each: impl FnMut(&Relati
     for body in messages {
         match assembler.push(Message::parse(body).unwrap()).unwrap() {
             Step::Relation(described) => {
-                assembler.learn(learned(&described)).unwrap();
+                assembler.learn_relation(learned(&described)).unwrap();
                 if let Some(root) = assembler.outdated_root(described.oid).cloned() {
-                    assembler.learn(learned(&root)).unwrap();
+                    assembler.learn_relation(learned(&root)).unwrap();
                 }
             }
             Step::Changes(changes) => changes.for_each(|change| each(change.relation, &change.op)),

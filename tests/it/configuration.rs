@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::support::{Database, PROGRAM, Setup, Walcast};
+use crate::support::{Authority, Database, PROGRAM, Setup, Walcast};
 
 const TABLE: &str = "CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t";
 const AUTH: &str = "[auth]\nalgorithms = [\"HS256\"]\nsecret_env = \"SECRET\"\n";
@@ -137,22 +137,6 @@ fn a_file_that_is_wrong_is_refused_with_places_by_serve_and_check() {
 }
 
 #[test]
-fn what_is_not_enforced_yet_is_not_started_with() {
-    let database = Database::new(TABLE);
-    let configured = Configured::new(&(needed(&database) + AUTH));
-    let (code, refused) = said(Setup::new(&database).configured(&configured.path()).command());
-    assert_eq!(code, Some(2), "{refused}");
-    let told = configured.at("9:1") + "this version of walcast does not enforce [auth] and [[policy]] yet";
-    assert!(refused.starts_with(&format!("error: {told}")), "{refused}");
-    let (code, found) = said(check(&configured.path()));
-    assert_eq!(code, Some(1), "{found}");
-    assert!(
-        found.contains(&told) && found.contains("1 of these would keep walcast serve from working"),
-        "{found}"
-    );
-}
-
-#[test]
 fn a_listener_that_others_reach_is_refused_unless_it_is_asked_for() {
     let database = Database::new(TABLE);
     let setup = || Setup::new(&database).listen_on(([0, 0, 0, 0], 0).into());
@@ -163,7 +147,17 @@ fn a_listener_that_others_reach_is_refused_unless_it_is_asked_for() {
         "{refused}"
     );
     assert!(refused.contains("--insecure"), "{refused}");
-    assert!(setup().switch("--insecure").start().stop().success());
+    let walcast = setup().switch("--insecure").start();
+    walcast.logs("clients are served WITHOUT TLS on an address that other machines reach");
+    assert!(walcast.stop().success());
+    // With TLS, and on an address of this machine alone, there is nothing to warn of.
+    let authority = Authority::new(2030);
+    let by_tls = authority.shown_by(setup().switch("--insecure"));
+    for setup in [by_tls, setup().listen_on(([127, 0, 0, 1], 0).into())] {
+        let walcast = setup.start();
+        assert!(!walcast.log().contains("WITHOUT TLS"), "{}", walcast.log());
+        assert!(walcast.stop().success());
+    }
     let by_variable = setup().variable("WALCAST_INSECURE", "true");
     assert!(by_variable.start().stop().success());
 }
@@ -202,7 +196,7 @@ fn a_hangup_reads_the_file_again_and_says_which_flags_take_a_restart() {
 
     configured.write(&(before.clone() + AUTH));
     walcast.hang_up();
-    walcast.logs("11:1: this version of walcast does not enforce [auth]");
+    walcast.logs("[auth] takes a restart: until then everybody still sees everything");
 
     std::fs::remove_file(configured.path()).unwrap();
     walcast.hang_up();

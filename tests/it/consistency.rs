@@ -73,6 +73,36 @@ fn a_client_holds_its_own_write_once_its_position_is_the_insert_position() {
 }
 
 #[test]
+fn under_asynchronous_commit_the_write_position_lies_before_the_commit_and_the_insert_position_does_not() {
+    // The server writes what it holds in memory only when it has to.
+    let database = Database::on_its_own_server(TABLE, &["wal_writer_delay = 10s", "autovacuum = off"]);
+    let walcast = Setup::new(&database).start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "s", "table": "t"}));
+    let mut connection = database.connect();
+    connection.query("SET synchronous_commit = off").unwrap();
+    let mut too_early = 0;
+    for id in 1..=10 {
+        connection
+            .query(&format!("INSERT INTO t VALUES ({id}, 1)"))
+            .unwrap();
+        let positions = "SELECT pg_current_wal_lsn(), pg_current_wal_insert_lsn()";
+        let positions = connection.query(positions).unwrap();
+        let [written, inserted] = [0, 1].map(|at| At::read(&json!(positions[0].get(at).unwrap())));
+        // A commit that waits for the disk takes the other with it.
+        database.sql(&format!("INSERT INTO t VALUES (-{id}, 1)"));
+        let tx = client.tx();
+        assert_eq!(tx["changes"][0]["row"]["id"], id, "{tx}");
+        let end = At::read(&tx["position"]);
+        assert!(inserted >= end, "{inserted} is to cover what ends at {end}");
+        too_early += u32::from(written < end);
+        client.expect("tx");
+    }
+    // The server may write on its own now and then.
+    assert!(too_early >= 8, "{too_early} of 10");
+}
+
+#[test]
 fn a_start_at_the_insert_position_waits_for_what_comes_after_it() {
     let database = Database::new(TABLE);
     let walcast = Setup::new(&database).start();

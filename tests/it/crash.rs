@@ -232,7 +232,7 @@ fn a_stream_that_is_garbled_on_its_way_is_read_anew_and_nothing_of_it_is_seen() 
     assert!(walcast.stop().success());
 }
 
-/// What it is, how its frame begins, which message is in it, and the bytes of which a bit is flipped.
+/// Its name, how its frame begins, which message is in it, and the bytes of which a bit is flipped.
 type Moved = (&'static str, &'static [u8], Option<u8>, &'static [usize]);
 
 /// A frame of the stream by its length and first byte, and what is flipped there, counted from its start: bit 40 of a

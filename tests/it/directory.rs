@@ -28,7 +28,7 @@ fn all_in(directory: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// What others may do with the directory, or with the files in it that walcast has open, also without a name.
+/// The rights of others to the directory, or with the files in it that walcast has open, also without a name.
 fn open_to_others(walcast: &Walcast, directory: &Path) -> Vec<String> {
     let named = all_in(directory).into_iter();
     let descriptors = fs::read_dir(format!("/proc/{}/fd", walcast.pid())).unwrap();

@@ -1,9 +1,11 @@
 //! Labels of enumerations and attributes of composites that change places under their names.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
 use crate::columns::{concerned, ended, with};
-use crate::support::{Database, eventually, has_wal2json};
+use crate::support::{Database, Direction, Proxy, Setup, eventually, has_wal2json};
 
 const MOODS: &str = "
     CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
@@ -199,4 +201,51 @@ fn with_wal2json_labels_and_attributes_are_told_too() {
         labels_have_changed_places("wal2json");
         attributes_change_places("wal2json");
     }
+}
+
+/// A power failure may take the journal's last transaction, which the server sends again if it was not confirmed. A
+/// client that already has it gets no row of it that could tell it of labels that changed meanwhile.
+#[test]
+fn a_client_that_is_ahead_of_a_journal_that_was_cut_is_told_of_labels_that_changed_meanwhile() {
+    let database = Database::new(
+        "CREATE TYPE mood AS ENUM ('sad', 'ok', 'happy');
+         CREATE TABLE t (id int PRIMARY KEY, mood mood); CREATE PUBLICATION pub FOR TABLE t",
+    );
+    let postgres = Proxy::to_postgres(&database);
+    let setup = Setup::new(&database).by(postgres.url(&database));
+    let walcast = setup.start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "all", "table": "t"}));
+    database.sql("INSERT INTO t VALUES (1, 'ok')");
+    client.changes();
+    walcast.comes_up_to(&database);
+    let segments = fs::read_dir(setup.data().join("segments")).unwrap();
+    let segment = segments.map(|entry| entry.unwrap().path()).max().unwrap();
+    let length = || fs::metadata(&segment).unwrap().len();
+    // Nothing is confirmed any more.
+    postgres.stall_one(Direction::Up, true);
+    let before = length();
+    database.sql("INSERT INTO t VALUES (2, 'ok')");
+    let position = client.tx()["position"].clone();
+    eventually("the journal has it", || (length() > before).then_some(()));
+    walcast.kill();
+    fs::File::options()
+        .write(true)
+        .open(&segment)
+        .unwrap()
+        .set_len(before)
+        .unwrap();
+    postgres.stall_one(Direction::Up, false);
+    database.sql(
+        "BEGIN; ALTER TYPE mood RENAME VALUE 'sad' TO 'x'; ALTER TYPE mood RENAME VALUE 'ok' TO 'sad';
+         ALTER TYPE mood RENAME VALUE 'x' TO 'ok'; COMMIT",
+    );
+    let walcast = setup.start();
+    walcast.comes_up_to(&database);
+    let epoch = client.hello["epoch"].clone();
+    let mut client = walcast.connect();
+    assert_eq!(client.hello["epoch"], epoch, "the history goes on");
+    client.send(&json!({"type": "subscribe", "id": "all", "table": "t", "from": position, "epoch": epoch}));
+    let answer = client.next();
+    assert_eq!(answer["code"], "schema_changed", "{answer}");
 }

@@ -75,6 +75,71 @@ fn messages_of_a_prefix_come_in_order_with_the_rows_around_them() {
 }
 
 #[test]
+fn messages_of_one_content_come_alone_live_and_from_the_past() {
+    let database = Database::new(SCHEMA);
+    let setup = Setup::new(&database).flag("--messages", "ack");
+    let walcast = setup.start();
+    let mut client = walcast.connect();
+    let start = client.hello["position"].clone();
+    let subscribed =
+        client.subscribe_live(json!({"id": "é", "messages": "ack", "content": "Zo\u{eb} \\x41"}));
+    assert_eq!(subscribed["warnings"], json!([]));
+    client.subscribe_live(json!({"id": "empty", "messages": "ack", "content": ""}));
+    client.subscribe_live(json!({"id": "all", "messages": "ack"}));
+    let contents = [
+        "'zo\u{eb} \\x41'",
+        "'Zo\u{eb} \\x41'",
+        "''",
+        "'Zo\u{eb} A'",
+        r"'\xff'::bytea",
+    ];
+    let mut transaction = "BEGIN; INSERT INTO t VALUES (1)".to_owned();
+    for (number, content) in contents.iter().enumerate() {
+        transaction += &format!("; {}", emit(number % 2 == 0, "ack", content));
+    }
+    database.sql(&format!("{transaction}; COMMIT"));
+    let mut got = Vec::new();
+    while got.len() < 7 {
+        got.extend(client.changes());
+    }
+    let of = |id: &str| -> Vec<_> {
+        let changes = got.iter().filter(|change| change["id"] == id);
+        changes
+            .map(|change| change["content"].as_str().unwrap())
+            .collect()
+    };
+    assert_eq!(of("é"), ["Zo\u{eb} \\x41"]);
+    assert_eq!(of("empty"), [""]);
+    assert_eq!(of("all").len(), 5);
+    let mut client = walcast.connect();
+    client.subscribe(json!({"id": "é", "messages": "ack", "content": "Zo\u{eb} \\x41", "from": start}));
+    assert_eq!(client.change()["content"], "Zo\u{eb} \\x41");
+    client.expect("live");
+    for wrong in [
+        json!({"messages": "ack", "content": 1}),
+        json!({"table": "t", "content": "x"}),
+    ] {
+        let mut wrong = wrong;
+        wrong["id"] = json!("w");
+        assert_eq!(client.subscribe_refused(wrong)["code"], "bad_request");
+    }
+}
+
+#[test]
+fn in_a_database_of_another_encoding_the_content_asked_for_is_ascii() {
+    let database = Database::encoded("LATIN1", SCHEMA);
+    let walcast = Setup::new(&database).flag("--messages", "ack").start();
+    let mut client = walcast.connect();
+    // As a bytea's text this would be an A.
+    client.subscribe_live(json!({"id": "a", "messages": "ack", "content": "\\x41"}));
+    let refused = json!({"id": "w", "messages": "ack", "content": "Zo\u{eb}"});
+    assert_eq!(client.subscribe_refused(refused)["code"], "bad_request");
+    database.sql(&emit(true, "ack", "'A'"));
+    database.sql(&emit(true, "ack", r"'\x41'"));
+    assert_eq!(client.change()["content"], "\\x41");
+}
+
+#[test]
 fn a_message_beyond_the_bound_says_so_whether_it_is_part_of_a_transaction_or_not() {
     let database = Database::new(SCHEMA);
     let setup = Setup::new(&database).flag("--messages", "news");

@@ -39,6 +39,30 @@ fn hello_says_who_serves_which_history() {
 }
 
 #[test]
+fn hello_says_what_else_can_be_asked_and_how_much_of_it() {
+    let database = Database::new(FULL);
+    let walcast = Setup::new(&database).flag("--max-subscriptions", "7").start();
+    let hello = walcast.connect().hello;
+    let limits = json!({
+        "subscriptions": 7, "subject_subscriptions": 2000, "subject_snapshots": 100, "message_bytes": 65536,
+        "predicate_text_bytes": 16384,
+    });
+    assert_eq!(hello["limits"], limits);
+    // The page describes each word, and each limit.
+    let page = include_str!("../../docs/protocol.md");
+    let named = limits.as_object().unwrap().keys().cloned();
+    let words = hello["features"].as_array().unwrap().iter();
+    for name in named.chain(words.map(|word| word.as_str().unwrap().to_owned())) {
+        assert!(page.contains(&format!("\n| `{name}` |")), "{name}");
+    }
+    let mut client = walcast.connect();
+    let longest = format!("owner = 1{}", " ".repeat(16384 - 9));
+    client.subscribe_live(json!({"id": "a", "table": "t", "where": longest}));
+    let error = client.subscribe_refused(json!({"id": "b", "table": "t", "where": longest + " "}));
+    assert_eq!(error["limit"], "predicate_size", "{error}");
+}
+
+#[test]
 fn the_subprotocol_is_echoed_only_if_it_was_offered() {
     let (_database, walcast) = serve(FULL);
     let chosen =

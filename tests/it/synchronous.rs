@@ -245,6 +245,73 @@ fn what_is_confirmed_but_cannot_be_read_yet_outlives_walcast_and_comes_once() {
 }
 
 #[test]
+fn old_rows_that_are_read_after_a_restart_are_read_by_the_identities_that_were_described_before() {
+    let database = Database::on_its_own_server(
+        "CREATE TABLE p (region int, id int, v text, PRIMARY KEY (region, id)) PARTITION BY LIST (region);
+         CREATE TABLE whole PARTITION OF p FOR VALUES IN (1);
+         CREATE TABLE keyed PARTITION OF p FOR VALUES IN (2);
+         ALTER TABLE whole REPLICA IDENTITY FULL;
+         CREATE PUBLICATION pub FOR ALL TABLES WITH (publish_via_partition_root = true)",
+        &[
+            "synchronous_standby_names = 'FIRST 2 (*)'",
+            "synchronous_commit = local",
+        ],
+    );
+    let setup = Setup::new(&database);
+    let mut walcast = setup.start();
+    // The server describes this partition now, and not again.
+    database.sql("INSERT INTO p VALUES (2, 1, 'x'), (2, 2, 'x')");
+    walcast.comes_up_to(&database);
+    let unseen = begin(
+        &database,
+        "CREATE TABLE made (id int PRIMARY KEY); INSERT INTO made VALUES (1)",
+    );
+    eventually("it waits", || waits(&database));
+    database.sql("INSERT INTO p VALUES (1, 1, 'x')");
+    database.sql("DELETE FROM p WHERE region = 2 AND id = 1; DELETE FROM p WHERE region = 1");
+    let written = database.written();
+    eventually("all of it is confirmed", || {
+        (database.confirmed(&setup.slot) >= written).then_some(())
+    });
+    walcast.kill();
+    walcast = setup.start_unready();
+    eventually("it waits again", || {
+        let reason = walcast.ready().err();
+        reason.filter(|reason| reason.contains("waits for"))
+    });
+    database.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+    assert_ends(&unseen, "it was cancelled");
+    eventually("walcast goes on", || walcast.ready().ok());
+    walcast.comes_up_to(&database);
+    let mut client = walcast.connect();
+    client.send(
+        &json!({"type": "subscribe", "id": "p", "table": "p", "where": "v = 'x'", "undecided": "send",
+        "columns": ["region"], "from": "earliest"}),
+    );
+    assert_eq!(client.next()["type"], "subscribed");
+    let mut changes = Vec::new();
+    while changes.len() < 5 {
+        changes.extend(client.changes());
+    }
+    let told = changes.iter().map(|change| {
+        let row = change.get("key").unwrap_or(&change["row"]);
+        format!("{} {} {}", change["op"], row["region"], row["id"])
+    });
+    let expected = [
+        "insert 2 1",
+        "insert 2 2",
+        "insert 1 1",
+        "delete 2 1",
+        "delete 1 1",
+    ];
+    assert_eq!(
+        told.collect::<Vec<_>>().join(", ").replace('"', ""),
+        expected.join(", ")
+    );
+    assert_eq!(walcast.metric("epoch_changes_total"), 0.0);
+}
+
+#[test]
 fn a_commit_that_waited_before_walcast_came_is_let_go() {
     let database = Database::on_its_own_server("CREATE TABLE t (id int PRIMARY KEY)", &SETTINGS);
     let setup = Setup::new(&database).switch("--create-publication");

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::support::{Database, PROGRAM, Setup, Walcast, eventually, eventually_equal};
+use crate::support::{Authority, Database, PROGRAM, Setup, Walcast, eventually, eventually_equal};
 
 const TABLES: &str = "CREATE TABLE a (id int PRIMARY KEY, note text); ALTER TABLE a REPLICA IDENTITY FULL;
     CREATE TABLE b (id int PRIMARY KEY, j json); CREATE PUBLICATION pub FOR TABLE a, b";
@@ -222,4 +222,114 @@ fn a_tail_goes_on_with_the_time_that_it_was_told() {
     let output = tail(&walcast, &args).args(["--now", now]).output().unwrap();
     let rest: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(rest["row"]["id"], 2);
+}
+
+#[test]
+fn a_server_by_tls_is_followed_if_its_certificate_is_believed_and_no_other() {
+    let database = Database::new(TABLES);
+    database.sql("INSERT INTO a VALUES (1, 'x')");
+    let (authority, stranger) = (Authority::new(2030), Authority::new(2030));
+    let setup = authority.shown_by(Setup::new(&database));
+    let walcast = setup.start();
+    let port = walcast.listen().port();
+    let ca = |authority: &Authority| authority.path("ca.pem").to_str().unwrap().to_owned();
+    let tail = |url: String, args: &[&str]| {
+        let mut command = Command::new(PROGRAM);
+        command.args(["tail", "a", "--snapshot", "--count", "1", "--url", &url]);
+        let output = command.args(args).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.code(), said)
+    };
+    let believed = ca(&authority);
+    for host in ["localhost", "127.0.0.1"] {
+        let (code, said) = tail(
+            format!("wss://{host}:{port}/v1/stream"),
+            &["--ca-file", &believed],
+        );
+        assert!(code == Some(0) && said.contains(r#""row":{"id":1,"#), "{said}");
+    }
+    // The server's own certificate is enough.
+    let own = authority.path("own.pem");
+    let chain = std::fs::read_to_string(authority.path("chain.pem")).unwrap();
+    let (first, _) = chain.split_at(chain.find("-----END").unwrap());
+    std::fs::write(&own, format!("{first}-----END CERTIFICATE-----\n")).unwrap();
+    let url = format!("wss://localhost:{port}/v1/stream");
+    let (code, said) = tail(url.clone(), &["--ca-file", own.to_str().unwrap()]);
+    assert_eq!(code, Some(0), "{said}");
+    // Another authority, none that this machine believes, another name, and no TLS on either side.
+    let refused = |url: &str, args: &[&str], words: &str| {
+        let (code, said) = tail(url.to_owned(), args);
+        assert!(code == Some(1) && said.contains(words), "{said}");
+        assert!(!said.contains(r#""row""#), "{said}");
+    };
+    refused(
+        &url,
+        &["--ca-file", &ca(&stranger)],
+        "--ca-file names a file with the authority",
+    );
+    let elsewhere = format!("wss://[::ffff:127.0.0.1]:{port}/v1/stream");
+    refused(&elsewhere, &["--ca-file", &believed], "--url has to have a name");
+    refused(
+        &format!("ws://localhost:{port}/v1/stream"),
+        &[],
+        "this port speaks TLS: connect by wss://",
+    );
+    let plain = Setup::new(&database).on_slot("plain").start();
+    let url = format!("wss://localhost:{}/v1/stream", plain.listen().port());
+    refused(&url, &["--ca-file", &believed], "does the server speak TLS");
+    // One that has expired is not believed, though its authority is.
+    authority.issue(2020);
+    let url = format!("wss://localhost:{port}/v1/stream");
+    walcast.hang_up();
+    walcast.logs("the certificate has expired");
+    eventually("the new one is shown", || {
+        let (_, said) = tail(url.clone(), &["--ca-file", &believed]);
+        said.contains("the server needs another certificate")
+            .then_some(())
+    });
+    // What is wrong with the flags is said before anything is tried.
+    for (args, words) in [
+        (
+            &["--ca-file", "/nowhere.pem"][..],
+            "--ca-file: /nowhere.pem: No such file",
+        ),
+        (
+            &["--ca-file", &believed, "--url", "ws://localhost/"],
+            "--ca-file is for servers by TLS",
+        ),
+    ] {
+        let mut command = Command::new(PROGRAM);
+        command.args(["tail", "a"]);
+        if !args.contains(&"--url") {
+            command.args(["--url", &url]);
+        }
+        let output = command.args(args).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(2) && said.contains(words), "{said}");
+    }
+}
+
+#[test]
+fn a_token_that_others_can_read_on_its_way_is_warned_of() {
+    let place = tempfile::tempdir().unwrap();
+    let file = place.path().join("token");
+    std::fs::write(&file, "t").unwrap();
+    std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    for (url, is_warned) in [
+        // Of an address that is nobody's (RFC 6890), and of a port that is.
+        ("ws://0.0.0.1:9/v1/stream", true),
+        ("ws://127.0.0.1:9/v1/stream", false),
+    ] {
+        let output = Command::new(PROGRAM)
+            .args(["tail", "a", "--url", url, "--token-file"])
+            .arg(&file)
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(
+            said.contains("without TLS (wss://) the token can be read"),
+            is_warned,
+            "{said}"
+        );
+    }
 }

@@ -6,7 +6,7 @@
 mod normal;
 mod script;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::thread;
@@ -14,8 +14,11 @@ use std::time::Instant;
 
 use normal::Normal;
 use script::{Line, Script};
+use serde_json::json;
 
-use crate::support::{Client, DEADLINE, Database, End, Incoming, Setup, Walcast};
+use crate::support::guarded::{Guarded, client};
+use crate::support::issuer::seconds_from_now;
+use crate::support::{At, Client, DEADLINE, Database, End, Incoming, Setup, Walcast, eventually};
 
 /// Conversations that are held at the same time.
 const AT_ONCE: usize = 2;
@@ -69,13 +72,15 @@ fn the_transcripts_have_every_message_operation_and_code_that_can_occur() {
     for (field, values) in [
         (
             "type",
-            "subscribe unsubscribe ping auth hello subscribed snapshot live tx progress unsubscribed pong error",
+            "subscribe unsubscribe ping auth hello subscribed snapshot live tx progress unsubscribed pong token_expiring \
+             error",
         ),
         ("op", "insert update delete truncate message"),
         (
             "code",
             "bad_request bad_predicate unknown_table unknown_column duplicate_id unknown_id replica_identity \
-             resume_expired resume_invalid schema_changed limit_exceeded database_refused",
+             resume_expired resume_invalid schema_changed limit_exceeded database_refused unauthenticated token_expired \
+             forbidden",
         ),
     ] {
         for value in values.split_whitespace().filter(|value| !said(field, value)) {
@@ -98,6 +103,8 @@ fn the_transcripts_have_every_message_operation_and_code_that_can_occur() {
         "closed 1001",
         "closed 1007",
         "closed 1009",
+        "closed 4003",
+        "closed 4500",
         "closed 4501",
     ] {
         if !texts.contains(sign) {
@@ -119,9 +126,34 @@ fn files() -> Vec<PathBuf> {
     files
 }
 
+/// The database of a conversation: of one with policies, also those who sign its tokens.
+enum Ground {
+    Open(Database),
+    Guarded(Guarded),
+}
+
+impl Ground {
+    fn database(&self) -> &Database {
+        match self {
+            Ground::Open(database) => database,
+            Ground::Guarded(guarded) => &guarded.database,
+        }
+    }
+
+    fn guarded(&self) -> &Guarded {
+        match self {
+            Ground::Open(_) => panic!("no config line before the first connect"),
+            Ground::Guarded(guarded) => guarded,
+        }
+    }
+}
+
 /// A conversation while it is held.
 struct Conversation {
-    database: Database,
+    ground: Ground,
+    /// The lines of the file that the server has not read yet.
+    policies: Option<String>,
+    tokens: BTreeMap<String, String>,
     setup: Setup,
     walcast: Option<Walcast>,
     client: Option<Client>,
@@ -134,19 +166,31 @@ impl Conversation {
     /// Does as the script says, and returns what the server said in its normal form, by the line that expects it, and
     /// why it could not go on, if it could not.
     fn hold(script: &Script) -> (Vec<(usize, String)>, Option<String>) {
-        let database = Database::new(&script.schema);
-        let mut setup = Setup::new(&database);
+        let (ground, mut setup) = match &script.policies {
+            None => {
+                let database = Database::new(&script.schema);
+                let setup = Setup::new(&database);
+                (Ground::Open(database), setup)
+            }
+            Some(policies) => {
+                let guarded = Guarded::new(&script.schema);
+                let setup = guarded.setup("", policies);
+                (Ground::Guarded(guarded), setup)
+            }
+        };
         if script.has_role {
-            setup = setup.by(database.limited_role());
+            setup = setup.by(ground.database().limited_role());
         }
         for flag in &script.flags {
             let (name, value) = flag.split_once('=').unwrap_or_else(|| panic!("{flag}"));
             setup = setup.flag(name, value);
         }
         let mut conversation = Conversation {
-            normal: Normal::new(&database.name),
+            normal: Normal::new(&ground.database().name),
             walcast: Some(setup.start()),
-            database,
+            ground,
+            policies: None,
+            tokens: BTreeMap::new(),
             setup,
             client: None,
             said: Vec::new(),
@@ -168,9 +212,16 @@ impl Conversation {
     fn step(&mut self, index: usize, line: &Line) -> Result<(), String> {
         match line {
             Line::Sql(sql) => {
-                let written = self.database.value("SELECT pg_current_wal_insert_lsn()");
-                self.normal.step(written.parse().unwrap());
-                self.database.sql(sql);
+                let database = self.ground.database();
+                let written = || {
+                    database
+                        .value("SELECT pg_current_wal_insert_lsn()")
+                        .parse()
+                        .unwrap()
+                };
+                self.normal.step(written());
+                database.sql(sql);
+                self.normal.done(written());
                 self.delivers_everything();
             }
             Line::Connect(query) => {
@@ -189,7 +240,13 @@ impl Conversation {
                 self.delivers_everything();
             }
             Line::Send(text) => {
-                let text = self.normal.real(text);
+                let mut text = self.normal.real(text);
+                for (name, token) in &self.tokens {
+                    text = text.replace(
+                        &format!("\"token\":\"{name}\""),
+                        &format!("\"token\":\"{token}\""),
+                    );
+                }
                 self.client.as_mut().unwrap().send_text(&text);
             }
             Line::SendBytes(bytes) => self.client.as_mut().unwrap().send_text_of(bytes),
@@ -202,6 +259,14 @@ impl Conversation {
                 End::Closed(code, reason) => self.said.push((index, format!("{code} {reason}"))),
                 End::Lost => return Err("no close frame".to_owned()),
             },
+            Line::Config(line) => script::add(&mut self.policies, line),
+            Line::Reload => self.reload(),
+            Line::Token(name, claims) => {
+                let mut claims = claims.clone();
+                claims["exp"] = json!(seconds_from_now(claims["exp"].as_i64().unwrap()));
+                let token = self.ground.guarded().key.token(&claims);
+                self.tokens.insert(name.clone(), token);
+            }
             Line::Flag(_) | Line::Role => return Err("a flag after the server has started".to_owned()),
             Line::Remark => {}
         }
@@ -221,8 +286,28 @@ impl Conversation {
         }
     }
 
+    /// Has the server read its file again, and waits until it has taken the policies.
+    fn reload(&mut self) {
+        let policies = self.policies.take().unwrap_or_default();
+        self.ground.guarded().write("", &policies);
+        let walcast = self.walcast.as_ref().unwrap();
+        let taken = || walcast.log().matches("the policies have changed").count();
+        let before = taken();
+        walcast.hang_up();
+        eventually("the policies are taken", || (taken() > before).then_some(()));
+    }
+
     /// Waits until what the server of the database has written is with the clients that are live.
     fn delivers_everything(&self) {
-        self.walcast.as_ref().unwrap().comes_up_to(&self.database);
+        let walcast = self.walcast.as_ref().unwrap();
+        let guarded = match &self.ground {
+            Ground::Open(database) => return walcast.comes_up_to(database),
+            Ground::Guarded(guarded) => guarded,
+        };
+        let written = At::after(guarded.database.written());
+        eventually("walcast has it all", || {
+            let watcher = client(walcast, &guarded.token("watcher", "watcher"));
+            (At::read(&watcher.hello["position"]) >= written).then_some(())
+        });
     }
 }

@@ -1,4 +1,4 @@
-//! What the log leaves open of a result is refused, sent or withheld, as the subscription asks.
+//! Changes whose membership the log does not tell are refused, sent or withheld, as the subscription asks.
 
 use std::collections::BTreeMap;
 

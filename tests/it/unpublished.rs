@@ -18,7 +18,7 @@ const SCHEMA: &str = "
     CREATE PUBLICATION pub FOR TABLE listed, crm.customer, parts;
     CREATE PUBLICATION by_root FOR TABLE root WITH (publish_via_partition_root = true)";
 
-/// What `walcast tables` says of tables, and whether all of them can be subscribed to.
+/// The answer of `walcast tables` about tables, and whether all of them can be subscribed to.
 fn tables(database: &Database, names: &[&str]) -> (String, Option<i32>) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_walcast"));
     command

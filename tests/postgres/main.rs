@@ -9,6 +9,7 @@ mod cluster;
 mod login;
 mod portal;
 mod preflight;
+mod published;
 mod stream;
 mod tls;
 

@@ -5,6 +5,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Forgiven, Mishaps};
 
+pub(crate) const TABLE: &str = "person";
+
 pub(crate) const SCHEMA: &str = "
     CREATE TYPE mood AS ENUM ('ok', 'sad', 'happy');
     CREATE TABLE person (id bigint PRIMARY KEY, phone text, mail text, mood mood, since timestamptz, gap interval,
@@ -84,7 +86,7 @@ pub(crate) fn swap(rng: &mut Rng, mishaps: &Mishaps) -> String {
     let column = |says, of| {
         mishaps.forgive(Forgiven {
             code: "schema_changed",
-            table: "person",
+            table: TABLE,
             says,
             of,
         });

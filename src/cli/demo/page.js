@@ -1,5 +1,6 @@
-// The demo's page: what a person sees of a Stream. Everything from the server is shown as text, never as HTML.
+// The demo's first page: one live query that a person types.
 
+import { cell, element, isNumber, plural, text } from "./show.js";
 import { Query, Stream } from "./stream.js";
 
 const EXAMPLES = {
@@ -220,24 +221,6 @@ function line(key, row) {
   return tr;
 }
 
-function cell(column, value) {
-  if (value === null || value === undefined) return element("td", "null", "null");
-  const td = element("td", text(column, value), isNumber(column) ? "number" : "");
-  td.title = String(value);
-  return td;
-}
-
-function text(column, value) {
-  if (value === null || value === undefined) return "null";
-  if (column.type === "boolean") return value ? "yes" : "no";
-  if (column.type.startsWith("timestamp")) return new Date(value).toLocaleTimeString("en-GB");
-  return typeof value === "object" ? JSON.stringify(value) : String(value);
-}
-
-function isNumber(column) {
-  return /^(smallint|integer|bigint|numeric|real|double)/.test(column.type);
-}
-
 function log(tx, meanings, query) {
   const li = document.createElement("li");
   const resumed = query.live ? "" : " · while away";
@@ -303,17 +286,6 @@ function tell(words, bad = false) {
   $("notice").textContent = words;
   $("notice").toggleAttribute("data-bad", bad);
   $("notice").hidden = false;
-}
-
-function plural(n, noun) {
-  return `${n.toLocaleString()} ${noun}${n === 1 ? "" : "s"}`;
-}
-
-function element(name, words, className = "") {
-  const made = document.createElement(name);
-  made.textContent = words;
-  if (className) made.className = className;
-  return made;
 }
 
 // ---- starting ----

@@ -45,7 +45,7 @@ impl Shop {
         cluster.try_psql("postgres", &format!("CREATE DATABASE {DATABASE}"))?;
         cluster.try_psql(DATABASE, SCHEMA)?;
         cluster.try_psql(DATABASE, TRAFFIC)?;
-        let setup = format!("\\set tables 'customers, orders, order_items'\n{SETUP}");
+        let setup = format!("\\set tables 'customers, orders, order_items, support.tickets'\n{SETUP}");
         cluster.try_psql(DATABASE, &setup)?;
         Ok(Shop(cluster))
     }

@@ -120,10 +120,12 @@ export class Query {
  * refused(query, error), restarted(query, error), failed(error).
  */
 export class Stream {
-  constructor(url, on, { silence = SILENCE_MS } = {}) {
+  /** `token`, if there is one, promises a token: for each connection, and again before the last one expires. */
+  constructor(url, on, { silence = SILENCE_MS, token } = {}) {
     this.url = url;
     this.on = on;
     this.silence = silence;
+    this.token = token;
     this.queries = new Set();
     // Each subscription has a name of its own: messages of one that has ended may still come, and are nobody's.
     this.subscriptions = new Map(); // name -> query
@@ -136,16 +138,39 @@ export class Stream {
     globalThis.addEventListener?.("online", () => this.retry());
   }
 
-  connect() {
+  async connect() {
     this.wanted = true;
     clearTimeout(this.timer);
     this.on.state("connecting");
+    const attempt = (this.attempt = {});
+    let token;
+    try {
+      token = await this.token?.();
+    } catch (error) {
+      if (this.attempt === attempt && this.wanted) this.closed({ code: 1006, reason: `no token: ${error.message}` });
+      return;
+    }
+    // Disconnected, or connected again, meanwhile.
+    if (this.attempt !== attempt || !this.wanted) return;
     const socket = new WebSocket(this.url, "walcast.v1");
     this.socket = socket;
+    // Before hello is answered: what is subscribed to is judged by the token.
+    socket.onopen = () => token && this.send({ type: "auth", token });
     socket.onmessage = (event) => this.socket === socket && this.receive(JSON.parse(event.data));
     socket.onclose = (event) => this.socket === socket && this.closed(event);
     this.heard();
     this.watch = setInterval(() => this.listen(), this.silence / 4);
+  }
+
+  /** Replaces the token, which expires soon. If none can be had, the connection ends with the old one. */
+  async renew() {
+    const socket = this.socket;
+    try {
+      const token = await this.token?.();
+      if (token && this.open && this.socket === socket) this.send({ type: "auth", token });
+    } catch (error) {
+      this.on.failed({ code: "no_token", message: error.message });
+    }
   }
 
   /** Connects at once if it is waiting to. */
@@ -260,6 +285,8 @@ export class Stream {
           live.advance(message.position);
           this.on.progress(live);
         });
+      case "token_expiring":
+        return this.renew();
       case "error":
         if (query) return this.ended(query, message);
         return message.id === undefined && this.on.failed(message); // else of one that was removed meanwhile
@@ -330,7 +357,7 @@ export class Stream {
       return this.again(query, 0);
     }
     // The database could not be asked just now: its place is still good.
-    const isBusy = error.code === "internal" || error.limit === "snapshots";
+    const isBusy = error.code === "internal" || /snapshots$/.test(error.limit);
     if (isBusy) return this.again(query, BACKOFF_MS.first);
     if (error.code === "rate_limited") return this.again(query, error.retry_after_ms ?? BACKOFF_MS.first);
     this.queries.delete(query);

@@ -6,16 +6,14 @@ use anyhow::Context;
 use tokio::sync::watch;
 
 use super::super::WrongFlags;
-use super::{Args, Clients, Listen, PluginName, Source, Switch};
+use super::{Args, Clients, Limits, PluginName, Source, Switch};
 use crate::app::Config;
 use crate::config::Access;
 use crate::journal::{self, Retention};
 use crate::keys;
+use crate::policy::Policies;
 use crate::postgres::{ConnInfo, Plugin, Requirements};
 use crate::{bridge, http, ingest, session, snapshot};
-
-/// Amount that the kernel may buffer for one client: the backlog of a slow one belongs into the journal.
-const SOCKET_SEND_BUFFER: usize = 64 * 1024;
 
 impl Source {
     pub(crate) fn conninfo(&self) -> anyhow::Result<ConnInfo> {
@@ -49,11 +47,14 @@ impl Args {
         Ok(Config {
             listen: self.listen.listen,
             admin_listen: self.listen.admin_listen,
+            admin: self.listen.admin(),
             origins: http::Origins::new(self.listen.allow_origin.clone()),
-            http: self.listen.options(),
+            http: self.listen.options()?,
+            max_unauthenticated: self.listen.max_unauthenticated(),
+            certificate: self.listen.certificate()?,
             drain_timeout: self.clients.drain_timeout,
             reload: watch::channel(Arc::new(access.clone())).1,
-            bridge: self.bridge()?,
+            bridge: self.bridge(access)?,
             auth: access
                 .auth
                 .as_ref()
@@ -61,15 +62,15 @@ impl Args {
         })
     }
 
-    fn bridge(&self) -> anyhow::Result<bridge::Options> {
-        let session = self.clients.options()?;
+    fn bridge(&self, access: &Access) -> anyhow::Result<bridge::Options> {
+        let session = self.clients.options(&self.limits)?;
         let ingest = self.ingest()?;
         Ok(bridge::Options {
             create_publication: self.source.create_publication,
             data_dir: self.journal.data_dir.clone(),
             journal: journal::Options {
                 segment_bytes: self.journal.segment_bytes.as_u64(),
-                database_made_anew: ingest.recreate_slot,
+                accepts_recreated_database: ingest.recreate_slot,
                 ..journal::Options::default()
             },
             retention: Retention {
@@ -79,6 +80,7 @@ impl Args {
             snapshots: self.snapshots(&ingest, &session)?,
             session,
             auth: None,
+            policies: watch::channel(Arc::new(Policies::of(access)?)).1,
             ingest: Arc::new(ingest),
         })
     }
@@ -149,44 +151,29 @@ impl Args {
     }
 }
 
-impl Listen {
-    /// Fails if everybody on a network could read everything, and that was not asked for.
-    fn is_allowed(&self, access: &Access) -> anyhow::Result<()> {
-        let is_own = self.listen.ip().to_canonical().is_loopback();
-        anyhow::ensure!(
-            is_own || access.auth.is_some() || self.insecure,
-            "--listen {} is no loopback address, and without [auth] in the configuration file everybody who reaches it \
-             reads everything that is published: listen on 127.0.0.1 or [::1], or say --insecure (insecure = true)",
-            self.listen
-        );
-        Ok(())
-    }
-
-    fn options(&self) -> http::Options {
-        http::Options {
-            max_connections: self.max_connections,
-            handshake_timeout: self.handshake_timeout,
-            send_buffer_bytes: SOCKET_SEND_BUFFER,
-        }
-    }
-}
-
 impl Clients {
-    fn options(&self) -> anyhow::Result<session::Options> {
+    fn options(&self, limits: &Limits) -> anyhow::Result<session::Options> {
         anyhow::ensure!(
             self.ping_interval < self.pong_timeout,
             "--ping-interval must be below --pong-timeout"
         );
         Ok(session::Options {
             limits: session::Limits {
-                max_subscriptions: self.max_subscriptions,
+                max_subscriptions: limits.max_subscriptions,
                 ping_interval: self.ping_interval,
                 pong_timeout: self.pong_timeout,
+                messages: limits.messages(),
+                subscribes: limits.subscribes(),
             },
+            subjects: limits.subjects(),
+            max_replays_of_subject: limits.max_replays_per_subject,
+            total_subscribes: limits.total_subscribes(),
+            total_messages: limits.total_messages(),
             outbox_bytes: self.send_buffer_bytes.as_u64() as usize,
             max_frame_bytes: self.max_frame_bytes.as_u64() as usize,
             progress_interval: self.progress_interval,
             stall_timeout: self.stall_timeout,
+            message_timeout: self.message_timeout,
             spread: self.reconnect_spread,
         })
     }

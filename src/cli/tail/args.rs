@@ -19,7 +19,7 @@ pub(crate) struct Args {
     /// The tables, as SQL writes them: orders, shop.orders, "Odd Name".
     #[arg(required = true, value_name = "TABLE")]
     pub(super) tables: Vec<String>,
-    /// The server. Only ws:// for now.
+    /// The server: ws://, or wss:// for TLS.
     #[arg(
         long,
         env = "WALCAST_URL",
@@ -27,6 +27,10 @@ pub(crate) struct Args {
         default_value = "ws://127.0.0.1:8080/v1/stream"
     )]
     pub(super) url: String,
+    /// Authorities of which one has to have issued the certificate of a server by wss:// (PEM), or that certificate itself.
+    /// [default: those that this machine believes]
+    #[arg(long, env = "WALCAST_CA_FILE", value_name = "FILE")]
+    pub(super) ca_file: Option<PathBuf>,
     /// The file with the token that the server asks for. It is read again for each connection.
     #[arg(long, env = "WALCAST_TOKEN_FILE", value_name = "FILE")]
     pub(super) token_file: Option<PathBuf>,

@@ -267,9 +267,10 @@ impl Feed {
             let id = change.get("id").map_or(Ok(None), |id| read(id.get()).map(Some))?;
             let id: String = id.ok_or_else(|| Error::Unreadable("a change has no id".into()))?;
             let is_last = index + 1 == tx.changes.len();
-            let after = match is_last {
-                true => tx.position,
-                false => Position::after_change(tx.position.end, seq),
+            let after = if is_last {
+                tx.position
+            } else {
+                Position::after_change(tx.position.end, seq)
             };
             self.advance(tx.id.as_deref(), after);
             self.subscription(&id)?.given = true;

@@ -186,17 +186,19 @@ fn printable(text: &str) -> String {
 
 /// The value without line breaks: a `json` column's text may have them between its parts, never inside a string.
 fn on_one_line(value: &RawValue) -> Cow<'_, str> {
-    match value.get().contains(['\n', '\r']) {
-        true => Cow::Owned(value.get().replace(['\n', '\r'], " ")),
-        false => Cow::Borrowed(value.get()),
+    if value.get().contains(['\n', '\r']) {
+        Cow::Owned(value.get().replace(['\n', '\r'], " "))
+    } else {
+        Cow::Borrowed(value.get())
     }
 }
 
 /// The value with what a terminal could act on escaped, beyond what JSON escapes already.
 fn harmless(value: &RawValue) -> Cow<'_, str> {
-    match value.get().contains(char::is_control) {
-        true => Cow::Owned(harmless_text(&on_one_line(value))),
-        false => Cow::Borrowed(value.get()),
+    if value.get().contains(char::is_control) {
+        Cow::Owned(harmless_text(&on_one_line(value)))
+    } else {
+        Cow::Borrowed(value.get())
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::*;
-use crate::auth::Algorithm;
+use crate::auth::{Algorithm, JwksAddress};
 use crate::event::Ops;
 use crate::event::TableName;
 
@@ -290,7 +290,7 @@ fn the_contracts_example_is_understood() {
     let auth = file.access.auth.as_ref().unwrap();
     let algorithms: Vec<Algorithm> = auth.algorithms.iter().map(|algorithm| algorithm.value).collect();
     assert_eq!(algorithms, [Algorithm::RS256, Algorithm::ES256]);
-    let url = "https://issuer.example.com/jwks.json".to_owned();
+    let url = JwksAddress::parse("https://issuer.example.com/jwks.json").unwrap();
     let refresh = Duration::from_secs(600);
     assert_eq!(auth.keys.value, Keys::JwksUrl { url, refresh });
     assert_eq!(auth.issuer.as_ref().unwrap().value, "https://issuer.example.com");

@@ -69,7 +69,7 @@ pub enum Error {
         oid: u32,
     },
     /// A change to a table that was described, but nothing was learned since:
-    /// [`Assembler::learn`](super::Assembler::learn) was not called.
+    /// [`Assembler::learn_relation`](super::Assembler::learn_relation) was not called.
     #[error("a {message} message for {table}, of which nothing was learned since it was described")]
     NotLearned {
         /// The kind of message.

@@ -52,6 +52,11 @@ impl Tables {
         self.arrivals
     }
 
+    /// Has the next description be taken for that of a partition of `root`.
+    pub(super) fn expect_partition_of(&mut self, root: u32) {
+        self.last = Some(root);
+    }
+
     /// Takes a description. What was learned of the table before is forgotten: it was learned of another version.
     pub(super) fn describe(&mut self, relation: StreamRelation, arrival: u64) {
         let oid = relation.oid;
@@ -120,7 +125,7 @@ impl Tables {
     ///
     /// # Errors
     /// It is not what the stream described.
-    pub(super) fn learn(&mut self, relation: Arc<Relation>) -> Result<(), Error> {
+    pub(super) fn learn_relation(&mut self, relation: Arc<Relation>) -> Result<(), Error> {
         match self.known.get_mut(&relation.oid) {
             Some(table) if agree(&table.by_stream, &relation) => {
                 table.learned = Some(relation);

@@ -101,7 +101,7 @@ fn assembler(head: u64, oids: &[u32]) -> Assembler {
             assembler.push(Message::Relation(described(oid))),
             Ok(Step::Relation(_))
         ));
-        assembler.learn(Arc::new(relation(oid))).unwrap();
+        assembler.learn_relation(Arc::new(relation(oid))).unwrap();
     }
     assembler
 }
@@ -161,7 +161,7 @@ fn what_the_journal_has_is_skipped_and_what_starts_at_its_head_is_not() {
         assembler.push(Message::Relation(described(1))),
         Ok(Step::Relation(_))
     ));
-    assembler.learn(Arc::new(relation(1))).unwrap();
+    assembler.learn_relation(Arc::new(relation(1))).unwrap();
     match assembler.push(commit(10, 20)) {
         Ok(Step::Skipped(skipped)) => assert_eq!(skipped, transaction(10, 20)),
         other => panic!("not skipped: {other:?}"),
@@ -220,7 +220,7 @@ fn tables_whose_rows_the_journal_has_are_no_partitions_of_those_described_before
             assert!(assembler.push(begin(10)).is_ok());
             for (described, learned) in order {
                 assert!(assembler.push(Message::Relation(described.clone())).is_ok());
-                assembler.learn(Arc::clone(learned)).unwrap();
+                assembler.learn_relation(Arc::clone(learned)).unwrap();
                 let truncated = truncate(described.oid as u8);
                 let skipped = if truncates {
                     Message::parse(&truncated).unwrap()
@@ -395,7 +395,7 @@ fn a_relation_other_than_the_one_described_is_not_learned() {
             oid: other.oid,
             table: other.table.clone(),
         };
-        assert_eq!(assembler.learn(Arc::new(other)), Err(mislearned));
+        assert_eq!(assembler.learn_relation(Arc::new(other)), Err(mislearned));
     }
 }
 

@@ -51,7 +51,7 @@ impl Known {
 
     /// Learns what the catalogs say, asked for a row that commits at `commit`. Returns false if there is no such
     /// table, and none was known.
-    pub(super) fn learn(&mut self, as_of: Lsn, found: Lookup, commit: Lsn) -> bool {
+    pub(super) fn update(&mut self, as_of: Lsn, found: Lookup, commit: Lsn) -> bool {
         self.as_of = as_of;
         self.former.retain(|former| former.until > commit);
         let before = self.published.take();

@@ -377,9 +377,10 @@ impl Records {
                     None => Possible::ANY,
                 },
             };
-            let possible = match test.is_certain() {
-                true => possible.certain(),
-                false => possible.null_is_false(),
+            let possible = if test.is_certain() {
+                possible.certain()
+            } else {
+                possible.null_is_false()
             };
             result = result.and(possible);
             if result == Possible::FALSE {

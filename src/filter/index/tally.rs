@@ -10,9 +10,10 @@ use crate::types::Work;
 pub struct Allowance {
     /// For one predicate.
     pub each: u64,
-    /// For all together. Beyond it each has only [a little](Allowance::LITTLE), and after a thousand times that
-    /// nothing.
+    /// For all together. Beyond it each has only a little, and after a thousand times [that](Allowance::LITTLE) nothing.
     pub all: u64,
+    /// The little: [`Allowance::LITTLE`] at most, and less where too much was done for long.
+    pub little: u64,
 }
 
 impl Default for Allowance {
@@ -20,6 +21,7 @@ impl Default for Allowance {
         Allowance {
             each: u64::MAX,
             all: u64::MAX,
+            little: Allowance::LITTLE,
         }
     }
 }
@@ -38,7 +40,7 @@ impl Allowance {
                 .saturating_mul(2)
                 .saturating_add(1_000 * Allowance::LITTLE)
         {
-            self.each.min(Allowance::LITTLE)
+            self.each.min(self.little)
         } else {
             0
         }
@@ -139,6 +141,7 @@ mod tests {
         let allowance = Allowance {
             each: 5_000,
             all: 20_000,
+            ..Allowance::default()
         };
         let spend = |units: usize| {
             let work = &work;
@@ -189,5 +192,13 @@ mod tests {
         }
         assert!((900..=1_010).contains(&few), "{few}");
         assert_eq!(tally.count(8, rich, &work, spend(1)), None);
+        let work = Work::unlimited();
+        let poor = Allowance {
+            all: 0,
+            little: 300,
+            ..rich
+        };
+        assert_eq!(tally.count(9, poor, &work, || work.spend(300).ok()), Some(()));
+        assert_eq!(tally.count(10, poor, &work, || work.spend(301).ok()), None);
     }
 }

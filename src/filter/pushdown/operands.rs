@@ -116,7 +116,9 @@ impl Writer<'_> {
             Value::Bool(value) => self.word(if *value { "TRUE" } else { "FALSE" }),
             Value::Null => self.word("NULL"),
             // It was worked out before.
-            Value::Claim(_) => return Err(Error::unsupported("a claim without a caller", operand.offset)),
+            Value::Claim(_) | Value::Session(_) => {
+                return Err(Error::unsupported("a claim without a caller", operand.offset));
+            }
             Value::Clock(_) => return Err(Error::unsupported("the clock here", operand.offset)),
             Value::Parameter(number) => {
                 let text = self.text_of(*number, operand.offset, list_as)?;

@@ -1,4 +1,4 @@
-//! From the log into the journal.
+//! From the received log into the journal.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,7 +14,7 @@ use super::super::progress::Progress;
 use super::super::upcoming::Upcoming;
 use super::super::verifier::PositionVerifier;
 use super::super::{Error, FINISH, Ingest, Started};
-use super::{ReceivedLog, Receiving, came_before, tidy};
+use super::{Kept, ReceivedLog, Receiving, tidy};
 use crate::decode::wal2json::Translator;
 use crate::decode::{Boundary, Message};
 use crate::event::{Op, RowChange, Value};
@@ -24,16 +24,16 @@ use crate::lsn::{Done, Lsn, Position, Start};
 use crate::postgres::{Plugin, ReplicationStream};
 use crate::telemetry::chain;
 
-/// The amount that is read of the log at once.
+/// The amount of the log that is read at once, in bytes.
 const BATCH_BYTES: usize = 256 * 1024;
-/// The time to wait for more if nobody says that there is some.
+/// The longest wait for more messages, if no notice of them comes.
 const WAIT: Duration = Duration::from_millis(20);
-/// The interval at which what has been read is removed.
+/// The interval at which messages that were read are removed.
 const TIDY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl<W: LogWriter, H: Log> Ingest<W, H> {
-    /// Takes the stream into the log, and the log into the journal, until either ends. `Ok` if that was because of
-    /// `stop`.
+    /// Receives the stream into the log, and reads the log into the journal, until either ends. `Ok` if that was
+    /// because of `stop`.
     pub(in crate::ingest) fn stream_by_log(
         &mut self,
         started: Started,
@@ -100,10 +100,10 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 .join()
                 .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             verifier.stop();
-            // What is durable by now is confirmed with the last update.
+            // The last update confirms what is durable by now.
             progress.end();
             confirmer.unpark();
-            // If the connection broke, the reading was only told to end.
+            // If the connection broke, reading was stopped because of that.
             (received, applied)
         });
         self.received.put_back(log);
@@ -133,7 +133,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
     ) -> Result<(), Error> {
         let head = self.writer.head();
         let damaged = |error| match error {
-            // The history is held only up to where the journal ends: it is compared with the slot once more.
+            // The history is held only up to the journal's end, which is compared with the slot again.
             log::Error::Expired { .. } => Error::Unreadable("it is damaged, or gone"),
             error => Error::Journal(error),
         };
@@ -206,7 +206,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         (piece, behind): (Piece<'_>, &Entries<'_>),
         over: &CancellationToken,
     ) -> Result<(), Error> {
-        // It was compared when it was received.
+        // It was checked when it was received.
         incoming.wal_end = piece.transaction.end;
         if piece.transaction.xid == 0 {
             incoming.sent_at = piece.transaction.committed_at;
@@ -216,15 +216,25 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             let change = change?;
             let message = message(&change)?;
             let upcoming = Upcoming::Kept(&changes, behind);
-            match &mut translator {
-                Some(translator) => self.wal2json_message(translator, incoming, message, over)?,
-                None if came_before(&change.relation.table) => {
-                    let table = Boundary::described(message);
-                    if table.is_some_and(|table| incoming.assembler.described(table).is_none()) {
-                        self.take(incoming, Message::parse(message)?, upcoming, over)?;
-                    }
+            if let Some(translator) = &mut translator {
+                self.wal2json_message(translator, incoming, message, over)?;
+                continue;
+            }
+            let kept = Kept::of(&change.relation.table);
+            let kept = kept.ok_or(Error::Unreadable("it holds messages of an unknown kind"))?;
+            let is_known = Boundary::described(message)
+                .is_some_and(|table| incoming.assembler.described(table).is_some());
+            match kept {
+                Kept::AsItCame => self.message(incoming, message, upcoming, over)?,
+                Kept::DescribedBefore | Kept::PartitionBefore if is_known => {}
+                Kept::DescribedBefore => self.take(incoming, Message::parse(message)?, upcoming, over)?,
+                Kept::PartitionBefore => {
+                    let (message, root) = message
+                        .split_last_chunk()
+                        .ok_or(Error::Unreadable("a partition's description has no root"))?;
+                    incoming.assembler.expect_partition_of(u32::from_be_bytes(*root));
+                    self.take(incoming, Message::parse(message)?, upcoming, over)?;
                 }
-                None => self.message(incoming, message, upcoming, over)?,
             }
         }
         Ok(())

@@ -1,6 +1,6 @@
-//! [`Receiving`]: from the connection into the log.
+//! [`Receiving`]: from the connection into the received log.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::Thread;
@@ -13,8 +13,8 @@ use super::super::incoming::Passed;
 use super::super::stream::FULL_PAUSE;
 use super::super::verifier::check_end;
 use super::super::{Error, FINAL_SYNC, pause};
-use super::{AS_IT_CAME, DESCRIBED_BEFORE, ReceivedLog, messages};
-use crate::decode::{Boundary, assemble};
+use super::{Kept, ReceivedLog};
+use crate::decode::{Boundary, Descriptions, Message, Needed, assemble};
 use crate::event::{Op, Relation, Timestamp, Transaction, Tuple, Value, encode_values};
 use crate::health::Readiness;
 use crate::log::{self, Log, LogWriter};
@@ -30,29 +30,36 @@ pub(in crate::ingest) struct Receiving<'a> {
     pub(in crate::ingest) readiness: &'a Readiness,
     /// The position up to which the log has been read.
     pub(in crate::ingest) read: &'a AtomicU64,
-    /// No more than this is received beyond what has been read, in bytes of WAL.
+    /// The most that is received ahead of what was read, in bytes of WAL.
     pub(in crate::ingest) max_ahead: u64,
-    /// Those who wait for more: who reads it, and who confirms it.
+    /// The threads that wait for more: the reading and the confirming one.
     pub(in crate::ingest) waiting: [Thread; 2],
 }
 
-/// Everything that is known of the connection's messages so far.
+/// The state of the connection's messages.
 struct State {
     open: Option<Open>,
-    /// The end of the log: what ends there or before is in it already.
+    /// The end of the log. Transactions that end there or before are in it already.
     head: Lsn,
-    /// The tables' descriptions as they came last.
-    described: HashMap<u32, Vec<u8>>,
-    /// Those that the open transaction holds already.
-    named: HashSet<u32>,
+    descriptions: Descriptions,
+    /// The tables that the open transaction already holds a description of.
+    held: HashSet<u32>,
+    /// The tables for whose rows it holds all that they are read by.
+    readable: HashSet<u32>,
     /// The newest position that the server passed without a transaction.
     passed: Passed,
-    as_it_came: Arc<Relation>,
-    described_before: Arc<Relation>,
+    relations: Relations,
     row: Vec<u8>,
 }
 
-/// Both together, as the handler of one connection's frames.
+/// The relations of the log's messages.
+struct Relations {
+    as_it_came: Arc<Relation>,
+    described_before: Arc<Relation>,
+    partition_before: Arc<Relation>,
+}
+
+/// The handler of one connection's frames.
 struct Keeping<'r, 'a> {
     receiving: &'r mut Receiving<'a>,
     state: State,
@@ -61,7 +68,7 @@ struct Keeping<'r, 'a> {
 struct Open {
     commit: Lsn,
     xid: u32,
-    /// True if the log has it already.
+    /// True if the log already has the open transaction.
     skipped: bool,
 }
 
@@ -75,11 +82,15 @@ impl Receiving<'_> {
         let state = State {
             open: None,
             head: self.log.journal.head(),
-            described: HashMap::new(),
-            named: HashSet::new(),
+            descriptions: Descriptions::default(),
+            held: HashSet::new(),
+            readable: HashSet::new(),
             passed: Passed::default(),
-            as_it_came: messages(AS_IT_CAME),
-            described_before: messages(DESCRIBED_BEFORE),
+            relations: Relations {
+                as_it_came: Kept::AsItCame.relation(),
+                described_before: Kept::DescribedBefore.relation(),
+                partition_before: Kept::PartitionBefore.relation(),
+            },
             row: Vec::new(),
         };
         let context = self.context;
@@ -105,21 +116,21 @@ impl Receiving<'_> {
         over: &CancellationToken,
     ) -> Result<(), Error> {
         let is_pgoutput = self.plugin == Plugin::Pgoutput;
-        // What cannot be read is not confirmed.
+        // Messages that cannot be parsed must not be confirmed.
         let boundary = if is_pgoutput {
             Boundary::of_pgoutput(body)?
         } else {
             Boundary::of_wal2json(body)?
         };
-        if let Some(table) = Boundary::described(body).filter(|_| is_pgoutput) {
-            state.described.insert(table, body.to_vec());
-            state.named.insert(table);
+        if is_pgoutput {
+            state.note(body)?;
         }
         match boundary {
             Boundary::Begin { commit, xid } => {
                 let skipped = commit < state.head;
                 state.open = Some(Open { commit, xid, skipped });
-                state.named.clear();
+                state.held.clear();
+                state.readable.clear();
                 self.append(state, body, over)
             }
             Boundary::Inside => self.append(state, body, over),
@@ -176,21 +187,49 @@ impl Receiving<'_> {
         if state.open.as_ref().is_none_or(|open| open.skipped) {
             return Ok(());
         }
+        let State {
+            descriptions,
+            held,
+            readable,
+            relations,
+            row: buffer,
+            ..
+        } = state;
         if self.plugin == Plugin::Pgoutput {
-            for table in Boundary::tables(body) {
-                if state.named.insert(table) {
+            for table in Boundary::tables(body).filter(|table| readable.insert(*table)) {
+                for needed in descriptions.needed(table) {
+                    if held.insert(needed.oid) {
+                        self.keep_description(relations, buffer, needed, over)?;
+                    }
+                }
+                if !held.contains(&table) {
                     let message = "row";
-                    let Some(described) = state.described.get(&table) else {
-                        let oid = table;
-                        return Err(Error::Order(assemble::Error::Undescribed { message, oid }));
-                    };
-                    let row = row(&mut state.row, described)?;
-                    self.until_space(over, |log| log.writer.change(&state.described_before, &row))?;
+                    let oid = table;
+                    return Err(Error::Order(assemble::Error::Undescribed { message, oid }));
                 }
             }
         }
-        let row = row(&mut state.row, body)?;
-        self.until_space(over, |log| log.writer.change(&state.as_it_came, &row))
+        let row = row(buffer, body)?;
+        self.until_space(over, |log| log.writer.change(&relations.as_it_came, &row))
+    }
+
+    /// Appends the description of a table that came in another transaction.
+    fn keep_description(
+        &mut self,
+        relations: &Relations,
+        buffer: &mut Vec<u8>,
+        needed: Needed<'_>,
+        over: &CancellationToken,
+    ) -> Result<(), Error> {
+        let Needed { message, .. } = needed;
+        let (relation, row) = match needed.root {
+            None => (&relations.described_before, row(buffer, message)?),
+            Some(root) => {
+                let row = row(buffer, &[message, &root.to_be_bytes()].concat())?;
+                (&relations.partition_before, row)
+            }
+        };
+        self.until_space(over, |log| log.writer.change(relation, &row))
     }
 
     fn commit(
@@ -208,7 +247,8 @@ impl Receiving<'_> {
         self.until_space(over, |log| log.writer.flush())
     }
 
-    /// Does something with the log; while the disk is full, waits for space. What was given is kept meanwhile.
+    /// Runs an operation of the log's writer, and waits for space while the disk is full. The writer keeps what it has
+    /// meanwhile.
     fn until_space(
         &mut self,
         over: &CancellationToken,
@@ -237,6 +277,26 @@ impl Receiving<'_> {
             self.readiness.ready();
         }
         Ok(acted?)
+    }
+}
+
+impl State {
+    /// Notes what a message says of tables: also one of a transaction that the log already has.
+    fn note(&mut self, body: &[u8]) -> Result<(), Error> {
+        if Boundary::described(body).is_some()
+            && let Message::Relation(relation) = Message::parse(body)?
+        {
+            let root = self.descriptions.describe(&relation, body);
+            self.held.insert(relation.oid);
+            // The root's rows may be read by another partition's description now.
+            for outdated in root.into_iter().chain([relation.oid]) {
+                self.readable.remove(&outdated);
+            }
+        }
+        for table in Boundary::tables(body) {
+            self.descriptions.named(table);
+        }
+        Ok(())
     }
 }
 

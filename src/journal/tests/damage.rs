@@ -34,7 +34,7 @@ fn held(journal: &Journal) -> Vec<Tx> {
     }
 }
 
-/// What is held is an unbroken part of the history up to the head; the rest can be written again.
+/// Checks that an unbroken part of the history up to the head is held, and that the rest can be written again.
 fn goes_on(mut writer: Writer, journal: Journal, all: &[Tx]) -> (usize, usize) {
     let expected = |head: Lsn| -> Vec<Tx> {
         let earliest = journal.earliest();
@@ -266,7 +266,10 @@ fn a_directory_is_opened_once_and_by_its_owner_only() {
         let error = bed.open_as(&other).err().unwrap();
         assert!(error.to_string().contains("--data-dir"), "{error}");
         let is_successor = other.succeeds(&identity());
-        assert_eq!(matches!(error, journal::Error::MadeAnew { .. }), is_successor);
+        assert_eq!(
+            matches!(error, journal::Error::DatabaseRecreated { .. }),
+            is_successor
+        );
         assert_eq!(matches!(error, journal::Error::NotOurs { .. }), !is_successor);
     }
     let renamed = Identity {
@@ -280,7 +283,7 @@ fn a_directory_is_opened_once_and_by_its_owner_only() {
 #[test]
 fn a_database_in_the_place_of_another_begins_a_new_epoch_where_that_is_asked_for() {
     let (bed, _) = written(Options {
-        database_made_anew: true,
+        accepts_recreated_database: true,
         ..tiny()
     });
     let anew = Identity {

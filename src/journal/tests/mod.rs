@@ -3,7 +3,8 @@
 mod damage;
 mod faults;
 mod history;
+mod in_progress;
 mod retention;
-mod spool;
 mod support;
 mod tables;
+mod times;

@@ -307,7 +307,7 @@ impl Bed {
     }
 
     /// Room for transactions that still run.
-    pub(super) fn spools(&self) -> InProgressTransactions {
+    pub(super) fn in_progress(&self) -> InProgressTransactions {
         InProgressTransactions::on(self.files(), self.dir.path().join("spool"))
     }
 

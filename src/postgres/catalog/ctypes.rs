@@ -102,7 +102,7 @@ impl Catalog {
                 "a letter's lower or upper case is not one character".to_owned()
             }
         };
-        tracing::warn!(ctype = %name, %why, "how this ctype folds letters cannot be used: predicates with ILIKE or citext are refused");
+        tracing::warn!(ctype = %name, %why, "the letter folding of this ctype cannot be used: predicates with ILIKE or citext are refused");
         Ok(())
     }
 

@@ -4,12 +4,15 @@
 //! now. Columns, types and the replica identity's columns are therefore the stream's; the catalogs add names of types,
 //! what their text means, collations and the order of the key, wherever both still agree.
 
+mod alignment;
 mod answers;
 mod ctypes;
 mod facts;
 mod identity;
 mod layout;
+mod not_null;
 mod published;
+mod row_security;
 mod tables;
 mod types;
 mod unpublished;
@@ -173,7 +176,7 @@ impl Catalog {
             self.layouts.note(stream.oid, now.written, &now.layout);
         }
         let layout = now.as_ref().map(|now| &now.layout);
-        let numbers = layout::numbers(&stream.columns, before.as_ref(), layout);
+        let numbers = alignment::numbers(&stream.columns, before.as_ref(), layout);
         if let (Some(before), Some(layout)) = (&before, layout)
             && before != layout
             && let Some(then) = Layout::of_row(&stream.columns, &numbers, before)

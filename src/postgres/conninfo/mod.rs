@@ -232,7 +232,7 @@ pub struct ConnInfo {
     /// TCP's own watch over a silent connection.
     pub keepalives: Keepalives,
     /// Shared with all clones of it.
-    pub(super) agreed: SharedMonetary,
+    pub(super) shared_monetary: SharedMonetary,
 }
 
 /// The directory in which Debian's servers, and its libpq, have their unix socket.
@@ -272,7 +272,7 @@ impl ConnInfo {
                 .choose("target_session_attrs", &TARGET_SESSIONS)?
                 .unwrap_or(TargetSession::Any),
             keepalives: given.keepalives()?,
-            agreed: SharedMonetary::default(),
+            shared_monetary: SharedMonetary::default(),
         })
     }
 
@@ -280,7 +280,7 @@ impl ConnInfo {
     #[must_use]
     pub fn agreeing_with(self, other: &ConnInfo) -> ConnInfo {
         ConnInfo {
-            agreed: other.agreed.clone(),
+            shared_monetary: other.shared_monetary.clone(),
             ..self
         }
     }

@@ -137,10 +137,10 @@ impl Inspection<'_> {
                 tables: vec![relation.table.to_string()],
                 cure: {
                     let publications = self.publications.clone();
-                    let anew = self.listed_anew(&publications, Some(relation.oid), Without::Filter)?;
+                    let relisted = self.relisting(&publications, Some(relation.oid), Without::Filter)?;
                     format!(
                         "Give the table the same row filter in all of them, or none:\n{}",
-                        anew.join("\n")
+                        relisted.join("\n")
                     )
                 },
             },
@@ -180,10 +180,10 @@ impl Inspection<'_> {
                 )
             }
             Refusal::ColumnList(publication) => {
-                let anew = self.listed_anew(&[publication], Some(relation.oid), Without::List)?;
-                let anew = anew.join("\n");
+                let relisted = self.relisting(&[publication], Some(relation.oid), Without::List)?;
+                let relisted = relisted.join("\n");
                 let publish_all = format!(
-                    "have {} publish all columns of {own}:\n{anew}",
+                    "have {} publish all columns of {own}:\n{relisted}",
                     quote_identifier(publication)
                 );
                 let is_full = relation.replica_identity == ReplicaIdentity::Full;

@@ -24,14 +24,14 @@ impl Inspection<'_> {
             let table: &str = row.get(0, "table")?;
             let publications: &str = row.get(1, "publications")?;
             let all = self.publications.clone();
-            let anew = self.listed_anew(&all, Some(row.get(2, "oid")?), Without::List)?;
+            let relisted = self.relisting(&all, Some(row.get(2, "oid")?), Without::List)?;
             self.blocks(
                 Code::ColumnListsConflict,
                 format!("the publications {publications} publish different columns of {table}: the server fails at its first change"),
                 format!(
                     "Name fewer by --publication, or give {table} the same column list in all of them; to publish all of its \
                      columns:\n{}",
-                    anew.join("\n")
+                    relisted.join("\n")
                 ),
             );
         }
@@ -42,14 +42,14 @@ impl Inspection<'_> {
         for row in &rows {
             let publication: &str = row.get(1, "publication")?;
             let tables: Vec<String> = row.get(2, "tables")?;
-            let anew = self.listed_anew(&[row.get(0, "publication")?], None, Without::Filter)?;
+            let relisted = self.relisting(&[row.get(0, "publication")?], None, Without::Filter)?;
             self.warns(
                 Code::PublicationFiltered,
                 format!(
                     "the publication {publication} has a row filter for {}: rows outside it never come",
                     listed(&tables)
                 ),
-                format!("If subscriptions are to see all rows:\n{}", anew.join("\n")),
+                format!("If subscriptions are to see all rows:\n{}", relisted.join("\n")),
             );
         }
         Ok(())
@@ -172,9 +172,9 @@ impl Inspection<'_> {
         Ok(())
     }
 
-    /// The SQL that lists tables anew in these publications: all that have a part to be left out, or of one table those
+    /// The SQL that lists tables again in these publications: all that have a part to be left out, or of one table those
     /// by which it is published. Unlike `SET TABLE`, it leaves the publication's other tables alone.
-    pub(super) fn listed_anew(
+    pub(super) fn relisting(
         &mut self,
         publications: &[&str],
         table: Option<u32>,
@@ -206,7 +206,7 @@ impl Inspection<'_> {
     }
 }
 
-/// The part of a table's entry in a publication that is left out when it is listed anew.
+/// The part of a table's entry in a publication that is left out when it is listed again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Without {
     /// The list of columns.

@@ -36,7 +36,7 @@ impl Inspection<'_> {
         let filtered = names(&rows, 0)?;
         if !filtered.is_empty() {
             let publications = self.publications.clone();
-            let anew = self.listed_anew(&publications, None, Without::Filter)?;
+            let relisted = self.relisting(&publications, None, Without::Filter)?;
             let shown = filtered.iter().take(LISTED).cloned().collect::<Vec<_>>();
             self.blocks(
                 Code::RowFilter,
@@ -46,7 +46,7 @@ impl Inspection<'_> {
                 ),
                 format!(
                     "Use --plugin pgoutput, or publish without row filters:\n{}",
-                    anew.join("\n")
+                    relisted.join("\n")
                 ),
             );
         }

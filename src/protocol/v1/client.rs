@@ -1,12 +1,17 @@
 //! [`ClientMessage::parse`]: the messages that clients send.
 
+mod order;
+
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::fields::{Fields, bad, quoted};
 use crate::event::{TableName, Timestamp};
 use crate::lsn::{Epoch, Start};
-use crate::protocol::{ClientMessage, ErrorCode, ErrorMessage, Opening, Ops, Subscribe, Token, Undecided};
+use crate::protocol::{
+    ClientMessage, ErrorCode, ErrorMessage, Opening, Ops, Ordered, Reference, Subscribe, Token, Undecided,
+    Wanted,
+};
 use crate::types::{Datum, Kind, literal};
 
 /// The longest `id` of a subscription, in characters.
@@ -51,9 +56,33 @@ fn unsubscribe(fields: &Fields<'_>) -> Result<ClientMessage, ErrorMessage> {
 }
 
 fn ping(fields: &Fields<'_>) -> Result<ClientMessage, ErrorMessage> {
-    fields.check("ping", &["ref"])?;
-    let reference = fields.get("ref")?.map(ToOwned::to_owned);
-    Ok(ClientMessage::Ping { reference })
+    let reference = fields.get("ref")?.map(Reference::new);
+    let known = reference.clone().filter(Reference::is_short);
+    read_ping(reference, fields).map_err(|error| error.answering(known))
+}
+
+fn read_ping(reference: Option<Reference>, fields: &Fields<'_>) -> Result<ClientMessage, ErrorMessage> {
+    fields.check("ping", &["ref", "reach"])?;
+    let reach = match fields.text("reach")? {
+        None => None,
+        Some(text) => match text.parse() {
+            Ok(place) => Some(place),
+            Err(_) => {
+                let message = format!(
+                    "\"reach\" cannot be {}: it is a position such as \"16/B374D848\" or \"16/B374D848:17\"",
+                    quoted(&text)
+                );
+                return Err(bad(message));
+            }
+        },
+    };
+    if reach.is_some() && reference.as_ref().is_some_and(|reference| !reference.is_short()) {
+        let most = Reference::MAX_KEPT_BYTES;
+        return Err(bad(format!(
+            "\"ref\" may have {most} bytes of JSON beside a \"reach\""
+        )));
+    }
+    Ok(ClientMessage::Ping { reference, reach })
 }
 
 fn subscribe(fields: &Fields<'_>) -> Result<ClientMessage, ErrorMessage> {
@@ -68,10 +97,11 @@ fn subscribe(fields: &Fields<'_>) -> Result<ClientMessage, ErrorMessage> {
 }
 
 /// The fields that `subscribe` may have, but for `type`.
-const SUBSCRIBE_FIELDS: [&str; 14] = [
+const SUBSCRIBE_FIELDS: [&str; 18] = [
     "id",
     "table",
     "messages",
+    "content",
     "where",
     "params",
     "columns",
@@ -83,15 +113,26 @@ const SUBSCRIBE_FIELDS: [&str; 14] = [
     "undecided",
     "strict",
     "now",
+    "order_by",
+    "limit",
+    "bound",
 ];
 
 /// Those of them that it may have if it is about messages; `table` is null then.
-const MESSAGES_FIELDS: [&str; 5] = ["id", "table", "messages", "from", "epoch"];
+const MESSAGES_FIELDS: [&str; 6] = ["id", "table", "messages", "content", "from", "epoch"];
+
+/// The predicate of those whose content is the parameter.
+const CONTENT_IS: &str = "content = $1";
 
 fn subscription(id: String, fields: &Fields<'_>) -> Result<Subscribe, ErrorMessage> {
     fields.check("subscribe", &SUBSCRIBE_FIELDS)?;
     if let Some(prefix) = fields.text("messages")? {
         return messages(id, prefix, fields);
+    }
+    if fields.get("content")?.is_some() {
+        return Err(bad(
+            "\"content\" is that of messages: a subscription to rows has \"where\"",
+        ));
     }
     let subscribe = Subscribe {
         id,
@@ -104,15 +145,26 @@ fn subscription(id: String, fields: &Fields<'_>) -> Result<Subscribe, ErrorMessa
         opening: opening(fields)?,
         epoch: fields.text("epoch")?.map(Epoch),
         undecided: undecided(fields)?,
-        now: now(fields)?,
+        now: time(fields, "now")?,
+        order: order::read(fields)?,
     };
+    if let Some(Ordered {
+        wanted: Wanted::First(_),
+        ..
+    }) = subscribe.order
+        && subscribe.opening != Opening::Snapshot
+    {
+        return Err(bad(
+            "\"limit\" is that of a snapshot: set \"snapshot\", or send the \"bound\" that it told",
+        ));
+    }
     if subscribe.predicate.is_none() && !subscribe.params.is_empty() {
         return Err(bad("there are params, but no where that uses them"));
     }
     Ok(subscribe)
 }
 
-/// A subscription to the logical messages of a prefix: all of them, from some place on.
+/// A subscription to the logical messages of a prefix, from some place on: to all of them, or to those of one content.
 fn messages(id: String, prefix: String, fields: &Fields<'_>) -> Result<Subscribe, ErrorMessage> {
     if fields.get("table")?.is_some_and(|table| table.get() != "null") {
         return Err(bad("\"messages\" are of no table: leave \"table\" out, or null"));
@@ -125,18 +177,24 @@ fn messages(id: String, prefix: String, fields: &Fields<'_>) -> Result<Subscribe
             return Err(bad(format!("a subscription to messages has no \"{name}\"")));
         }
     }
+    let content = fields.text("content")?;
     Ok(Subscribe {
         id,
         table: TableName::of_messages(prefix),
-        predicate: None,
-        params: Vec::new(),
+        predicate: content.as_ref().map(|_| CONTENT_IS.to_owned()),
+        params: content.into_iter().map(Value::String).collect(),
         columns: None,
-        ops: Ops::ALL,
+        // Each is one.
+        ops: Ops {
+            insert: true,
+            ..Ops::NONE
+        },
         old: false,
         opening: opening(fields)?,
         epoch: fields.text("epoch")?.map(Epoch),
         undecided: Undecided::default(),
         now: None,
+        order: None,
     })
 }
 
@@ -216,9 +274,9 @@ fn undecided(fields: &Fields<'_>) -> Result<Undecided, ErrorMessage> {
     }
 }
 
-/// A time that the clock can tell, of the years 1970 to 9999.
-fn now(fields: &Fields<'_>) -> Result<Option<Timestamp>, ErrorMessage> {
-    let Some(text) = fields.text("now")? else {
+/// The time in a field: one that the clock can tell, of the years 1970 to 9999.
+fn time(fields: &Fields<'_>, name: &str) -> Result<Option<Timestamp>, ErrorMessage> {
+    let Some(text) = fields.text(name)? else {
         return Ok(None);
     };
     match literal(&Kind::TimestampTz, &text) {
@@ -226,18 +284,19 @@ fn now(fields: &Fields<'_>) -> Result<Option<Timestamp>, ErrorMessage> {
             Ok(Some(Timestamp(micros)))
         }
         _ => Err(bad(format!(
-            "\"now\" cannot be {}: it is a time such as \"2024-01-31T10:00:00.123456Z\"",
+            "\"{name}\" cannot be {}: it is a time such as \"2024-01-31T10:00:00.123456Z\"",
             quoted(&text)
         ))),
     }
 }
 
 fn opening(fields: &Fields<'_>) -> Result<Opening, ErrorMessage> {
+    if let Some(from) = fields.get("from")?.filter(|from| from.get().starts_with('{')) {
+        return since(from, fields);
+    }
     match (fields.flag("snapshot")?, fields.text("from")?.as_deref()) {
         (true, None) => Ok(Opening::Snapshot),
-        (true, Some(_)) => Err(bad(
-            "\"snapshot\" and \"from\" exclude each other: a snapshot says itself where it stands",
-        )),
+        (true, Some(_)) => Err(bad(EXCLUDED)),
         (false, None) => Ok(Opening::Changes(Start::Now)),
         (false, Some("earliest")) => Ok(Opening::Changes(Start::Earliest)),
         (false, Some(from)) => match from.parse() {
@@ -251,6 +310,21 @@ fn opening(fields: &Fields<'_>) -> Result<Opening, ErrorMessage> {
                 ),
             )),
         },
+    }
+}
+
+const EXCLUDED: &str = "\"snapshot\" and \"from\" exclude each other: a snapshot says itself where it stands";
+
+/// The opening from a time on.
+fn since(from: &RawValue, fields: &Fields<'_>) -> Result<Opening, ErrorMessage> {
+    if fields.flag("snapshot")? {
+        return Err(bad(EXCLUDED));
+    }
+    let from = Fields::parse(from.get())?;
+    from.check_all("\"from\"", &["time"])?;
+    match time(&from, "time")? {
+        Some(time) => Ok(Opening::Since(time)),
+        None => Err(bad("\"from\" is a position, \"earliest\", or {\"time\": \"…\"}")),
     }
 }
 

@@ -7,13 +7,12 @@ use serde_json::error::Category;
 use serde_json::value::RawValue;
 
 use crate::protocol::{ErrorCode, ErrorMessage};
+use crate::types::Quoted;
 
 /// More fields than any message has: beyond it there is no need to read on.
 const MAX_FIELDS: usize = 32;
 /// The depth to which arrays and objects may be nested, in parameters and the `ref` of a ping.
 const MAX_DEPTH: usize = 32;
-/// The number of characters of a client's own text that are repeated to it in an error.
-const MAX_QUOTED: usize = 60;
 
 /// The fields of one JSON object, their values as yet unread.
 pub(super) struct Fields<'a>(Vec<(String, &'a RawValue)>);
@@ -35,11 +34,16 @@ impl<'a> Fields<'a> {
 
     /// Refuses fields other than `type` and those in `valid`.
     pub(super) fn check(&self, message: &str, valid: &[&str]) -> Result<(), ErrorMessage> {
-        let unknown = |name: &&str| *name != "type" && !valid.contains(name);
+        self.check_all(message, &[&["type"], valid].concat())
+    }
+
+    /// Refuses fields other than those in `valid`.
+    pub(super) fn check_all(&self, message: &str, valid: &[&str]) -> Result<(), ErrorMessage> {
+        let unknown = |name: &&str| !valid.contains(name);
         match self.0.iter().map(|(name, _)| name.as_str()).find(unknown) {
             None => Ok(()),
             Some(name) => Err(bad(format!(
-                "{message} has no field {}; it may have: type, {}",
+                "{message} has no field {}; it may have: {}",
                 quoted(name),
                 valid.join(", ")
             ))),
@@ -114,10 +118,7 @@ pub(super) fn bad(message: impl Into<String>) -> ErrorMessage {
 
 /// A client's own text, for an error: in quotes, and not the whole of it if it is long.
 pub(super) fn quoted(text: &str) -> String {
-    match text.char_indices().nth(MAX_QUOTED) {
-        None => format!("{text:?}"),
-        Some((end, _)) => format!("{:?}…", text.split_at(end).0),
-    }
+    Quoted(text).to_string()
 }
 
 fn text(field: &str, value: &RawValue) -> Result<String, ErrorMessage> {

@@ -13,7 +13,7 @@ mod snapshot;
 
 pub use change::{RowEncoder, RowShape};
 pub use frame::{Frame, Framing, Part};
-pub use server::{ColumnInfo, Hello, ServerMessage, Subscribed};
+pub use server::{ColumnInfo, Hello, HelloLimits, ServerMessage, Subscribed};
 pub use snapshot::{Rows, SnapshotMessage};
 
 /// A text as JSON writes it, with its quotes: the form in which a subscription's id goes into messages.

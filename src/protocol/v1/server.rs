@@ -2,11 +2,10 @@
 
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
-use serde_json::value::RawValue;
 
 use crate::event::ReplicaIdentity;
 use crate::lsn::{Epoch, Lsn, Position};
-use crate::protocol::{Detail, ErrorMessage};
+use crate::protocol::{Detail, ErrorMessage, Reference};
 
 /// A message to a client.
 #[derive(Clone, Debug, Serialize)]
@@ -37,7 +36,10 @@ pub enum ServerMessage<'a> {
     Pong {
         /// The ping's `ref`, as it was written; left out if it had none.
         #[serde(rename = "ref", skip_serializing_if = "Option::is_none")]
-        reference: Option<&'a RawValue>,
+        reference: Option<&'a Reference>,
+        /// The place up to which the connection is complete, if the ping asked for one to be reached.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        position: Option<Position>,
     },
     /// The token's time is over soon: another one is to be sent.
     TokenExpiring {
@@ -63,12 +65,18 @@ impl Serialize for ErrorMessage {
         if let Some(id) = &self.id {
             fields.serialize_entry("id", id)?;
         }
+        if let Some(reference) = &self.reference {
+            fields.serialize_entry("ref", reference)?;
+        }
         match &self.detail {
             Some(Detail::Offset(offset)) => fields.serialize_entry("offset", offset)?,
             Some(Detail::Earliest(position)) => fields.serialize_entry("earliest", position)?,
-            Some(Detail::Limit(name)) => fields.serialize_entry("limit", name)?,
-            Some(Detail::RetryAfterMs(time)) => fields.serialize_entry("retry_after_ms", time)?,
-            None => {}
+            Some(Detail::OffsetOfLimit(offset, _)) => fields.serialize_entry("offset", offset)?,
+            Some(Detail::RetryAfter { ms, .. }) => fields.serialize_entry("retry_after_ms", ms)?,
+            Some(Detail::Limit(_)) | None => {}
+        }
+        if let Some(limit) = self.limit() {
+            fields.serialize_entry("limit", limit)?;
         }
         fields.end()
     }
@@ -89,11 +97,34 @@ pub struct Hello<'a> {
     pub position: Lsn,
     /// The oldest position that can be resumed from.
     pub earliest: Lsn,
+    /// The optional parts of the protocol that can be used here, [`Hello::FEATURES`].
+    pub features: &'a [&'a str],
+    /// The limits of this connection.
+    pub limits: HelloLimits,
+}
+
+/// The limits that a client may want to know before it reaches them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct HelloLimits {
+    /// The most subscriptions that the connection may have at the same time.
+    pub subscriptions: usize,
+    /// The most subscriptions of the client's subject, on all its connections.
+    pub subject_subscriptions: usize,
+    /// The most snapshots of the client's subject that wait or are being sent at the same moment.
+    pub subject_snapshots: usize,
+    /// The largest message that the client may send, in bytes.
+    pub message_bytes: usize,
+    /// The longest text of a predicate, in bytes.
+    pub predicate_text_bytes: usize,
 }
 
 impl Hello<'_> {
     /// The protocol's version that this module speaks.
     pub const PROTOCOL: u32 = 1;
+
+    /// The names of the optional parts of the protocol that this module speaks. A server refuses fields that it does
+    /// not know, so clients look here before they send one of a later version than the first.
+    pub const FEATURES: &'static [&'static str] = &["reach", "content", "time", "range"];
 }
 
 /// The description of a subscription.
@@ -112,6 +143,10 @@ pub struct Subscribed<'a> {
     /// The value of `now()` in its predicate, if that asks for it, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub now: Option<String>,
+    /// The values of the order's columns up to which its rows are those of the subscription, if it has an order; `null`
+    /// if they are all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bound: Option<serde_json::Value>,
     /// Warnings of what this subscription cannot know, with the cure.
     pub warnings: Vec<String>,
 }
@@ -128,6 +163,8 @@ pub struct ColumnInfo<'a> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::value::RawValue;
+
     use super::*;
     use crate::protocol::ErrorCode;
 
@@ -141,6 +178,14 @@ mod tests {
             epoch: &epoch,
             position: Lsn(0x16_B374_D848),
             earliest: Lsn(0x16_0000_0000),
+            features: &["reach"],
+            limits: HelloLimits {
+                subscriptions: 1000,
+                subject_subscriptions: 2000,
+                subject_snapshots: 100,
+                message_bytes: 65_536,
+                predicate_text_bytes: 16_384,
+            },
         };
         let subscribed = Subscribed {
             id: "open \"orders\"",
@@ -152,6 +197,7 @@ mod tests {
             }],
             replica_identity: ReplicaIdentity::Full,
             now: None,
+            bound: None,
             warnings: vec!["careful".into()],
         };
         let at_a_time = Subscribed {
@@ -161,12 +207,13 @@ mod tests {
             ..subscribed.clone()
         };
         let reference = RawValue::from_string(r#"{"a": [1.50, "x"]}"#.into()).unwrap();
+        let reference = Reference::new(&reference);
         let position = Lsn(255);
-        let pong = |reference| ServerMessage::Pong { reference };
+        let pong = |reference, position| ServerMessage::Pong { reference, position };
         for (message, json) in [
             (
                 ServerMessage::Hello(hello),
-                r#"{"type":"hello","protocol":1,"server":"walcast/0.1.0","database":"shop","epoch":"7300-1","position":"16/B374D848","earliest":"16/0"}"#,
+                r#"{"type":"hello","protocol":1,"server":"walcast/0.1.0","database":"shop","epoch":"7300-1","position":"16/B374D848","earliest":"16/0","features":["reach"],"limits":{"subscriptions":1000,"subject_subscriptions":2000,"subject_snapshots":100,"message_bytes":65536,"predicate_text_bytes":16384}}"#,
             ),
             (
                 ServerMessage::Subscribed(subscribed),
@@ -192,10 +239,14 @@ mod tests {
                 r#"{"type":"unsubscribed","id":"a"}"#,
             ),
             (
-                pong(Some(&reference)),
+                pong(Some(&reference), None),
                 r#"{"type":"pong","ref":{"a": [1.50, "x"]}}"#,
             ),
-            (pong(None), r#"{"type":"pong"}"#),
+            (pong(None, None), r#"{"type":"pong"}"#),
+            (
+                pong(Some(&reference), Some(Position::after_change(position, 3))),
+                r#"{"type":"pong","ref":{"a": [1.50, "x"]},"position":"0/FF:3"}"#,
+            ),
         ] {
             assert_eq!(message.to_json(), json);
         }
@@ -223,8 +274,23 @@ mod tests {
                 r#""limit":"subscriptions""#,
             ),
             (
-                about(ErrorCode::RateLimited).with(Detail::RetryAfterMs(250)),
-                r#""retry_after_ms":250"#,
+                about(ErrorCode::BadPredicate).with(Detail::OffsetOfLimit(7, "predicate_size")),
+                r#""offset":7,"limit":"predicate_size""#,
+            ),
+            (
+                about(ErrorCode::LimitExceeded)
+                    .answering(Some(Reference::new(
+                        &RawValue::from_string("[1]".into()).unwrap(),
+                    )))
+                    .with(Detail::Limit("reaches")),
+                r#""ref":[1],"limit":"reaches""#,
+            ),
+            (
+                about(ErrorCode::RateLimited).with(Detail::RetryAfter {
+                    limit: "messages",
+                    ms: 250,
+                }),
+                r#""retry_after_ms":250,"limit":"messages""#,
             ),
         ] {
             let code = error.code;

@@ -1,4 +1,4 @@
-//! The way in which a replay ends: at the head the router takes over. It says from where on, and the replay ends
+//! The end of a replay: at the head the router takes over. The router says from which place on, and the replay ends
 //! exactly there.
 
 use std::sync::Arc;
@@ -13,17 +13,25 @@ use crate::matching::Subscription;
 use crate::protocol::CloseCode;
 
 impl Cursor {
-    /// Goes on from what a step of a replay came to.
+    /// Continues with the outcome of a step.
     pub(super) fn has_read(&mut self, reading: Reading, routed: Lsn, now: Instant) {
         let Some(Work::Read(mut replay)) = self.work.take() else {
             debug_assert!(false, "nothing was being read");
             return;
         };
+        let discards = std::mem::take(&mut self.discards);
         if self.is_abandoned(&replay) {
             self.abandon(replay);
             return;
         }
+        if discards && replay.is_of_all() && replay.until.take().is_some() {
+            self.leave();
+        }
         let step = match reading {
+            Reading::Found { .. } if discards => {
+                self.actions.push_back(Action::LetGo(replay.id));
+                Step::default()
+            }
             Reading::Found {
                 found,
                 gone,
@@ -60,7 +68,7 @@ impl Cursor {
         self.pending = Pending::Step(replay, step.done, routed);
     }
 
-    /// Goes on from how much of a step was sent.
+    /// Continues after a step was sent, or as much of it as the client took.
     pub(super) fn sent_step(
         &mut self,
         mut replay: Box<Replay>,
@@ -92,12 +100,12 @@ impl Cursor {
         } else if let Some(until) = replay.until {
             self.registered = Registered::Here;
             if replay.alone.is_some() {
-                // It moves with the others from here on: once they have come there too.
+                // It goes live once the others have come to this place too.
                 self.take(Then::Join(replay, until));
             } else {
                 self.end_replay(&replay);
                 self.rejoining = false;
-                // Nothing behind its last frame concerned it, and it may be long until it is told of a position again.
+                // Nothing after its last frame concerned it, and the next frame may take long to come.
                 self.progress(until);
             }
         } else if replay.waits_apart(now) {
@@ -110,19 +118,19 @@ impl Cursor {
         }
     }
 
-    /// Tells a connection that is served apart now and then how far it is complete.
+    /// Sends progress to a connection that is served apart, now and then, and when the client asked for it.
     fn progress_apart(&mut self, at: Position, now: Instant) {
         let is_recent = |last| now.duration_since(last) < self.progress_interval;
-        if self.progressed.is_none_or(|last| !is_recent(last)) {
+        if self.is_awaited(at) || self.progressed.is_none_or(|last| !is_recent(last)) {
             self.progressed = Some(now);
             self.progress(at);
         }
     }
 
-    /// A subscription moves with the others, which have come to where the router took it over.
+    /// Lets a subscription go live, since the others have come to where the router took it over.
     pub(super) fn joined(&mut self, mut replay: Box<Replay>, until: Position, later: Vec<Delivery>) {
         let Some(subscription) = replay.alone.clone().filter(|_| self.is_registered()) else {
-            // They fell behind. What the router had of this one was not sent either.
+            // They fell behind, and with them what the outbox had of this one.
             replay.until = None;
             self.go_on(replay);
             return;
@@ -135,12 +143,12 @@ impl Cursor {
         }
     }
 
-    /// From here on the subscription moves with the connection.
+    /// Adds a subscription to the live ones.
     fn go_live(&mut self, subscription: Arc<Subscription>, position: Position) {
         self.has_joined(&subscription.id);
         self.actions
             .push_back(Action::Live(Arc::clone(&subscription), position));
-        // Without others it may have been further on, in a history that is over.
+        // Without live subscriptions the old place means nothing.
         self.at = if self.live.is_empty() {
             position
         } else {
@@ -152,8 +160,7 @@ impl Cursor {
         });
     }
 
-    /// A subscription that has come to the head while its connection is behind, without a registration to take, waits
-    /// there.
+    /// Lets a subscription wait at the head while its connection is behind and has no registration.
     fn wait_for_the_others(&mut self, replay: Box<Replay>) {
         let whole = self.jobs.iter_mut().find_map(|job| match job {
             Job::Replay(whole) if whole.is_of_all() => Some(whole),
@@ -170,7 +177,7 @@ impl Cursor {
         }
     }
 
-    /// Those that waited for the whole connection to come to where they are move with it from here on.
+    /// Lets the replays go live that waited for the whole connection to reach them.
     fn take_in(&mut self, whole: &mut Replay) {
         for waited in whole.met() {
             match &waited.alone {
@@ -186,9 +193,9 @@ impl Cursor {
         }
     }
 
-    /// While the whole connection catches up, what the client unsubscribes is left out from here on: it may have done
-    /// so because it cannot keep up. Once the router has the subscriptions too, they are removed there.
-    fn give_up(&mut self, replay: &mut Replay) {
+    /// Leaves out of a replay of the whole connection what the client has unsubscribed, perhaps because it cannot keep
+    /// up. Once the router has the subscriptions too, they are removed there instead.
+    pub(super) fn give_up(&mut self, replay: &mut Replay) {
         if replay.until.is_some() {
             return;
         }
@@ -211,7 +218,7 @@ impl Cursor {
     }
 
     /// Leaves out subscriptions that have ended by an older version of their table: they must not come back by a newer
-    /// one. If the router has them already, the replay goes on without the router until the next head.
+    /// one. If the router has them already, the registration is given up, and the replay goes on to the next head.
     fn leave_out_ended(&mut self, replay: &mut Replay, ended: &[Arc<Subscription>]) {
         for subscription in ended {
             self.leave_out(replay, subscription);
@@ -221,7 +228,7 @@ impl Cursor {
         }
     }
 
-    /// True if the subscription that catches up has ended meanwhile.
+    /// True if the subscription of this replay has ended in the meantime.
     pub(super) fn is_abandoned(&self, replay: &Replay) -> bool {
         replay
             .alone
@@ -229,8 +236,8 @@ impl Cursor {
             .is_some_and(|subscription| !self.awaits(&subscription.id))
     }
 
-    /// Drops a replay that is not needed any more. The client must not see what the router may have delivered of it by
-    /// now: the connection gives up its registration, and rejoins with the others.
+    /// Drops a replay that is not needed any more. The client must not see what the router may have delivered for it by
+    /// now, so the connection gives up its registration and rejoins with the others.
     fn abandon(&mut self, replay: Box<Replay>) {
         self.end_replay(&replay);
         if replay.until.is_some() {
@@ -239,13 +246,13 @@ impl Cursor {
         }
     }
 
-    /// Gives up the registration that rests with a replay.
-    fn leave(&mut self) {
+    /// Gives up the registration.
+    pub(super) fn leave(&mut self) {
         self.registered = Registered::No;
         self.actions.push_back(Action::Leave);
     }
 
-    /// A subscription on its own lets others have their turn; what holds up the whole connection does not.
+    /// A subscription on its own lets other jobs have their turn; what holds up the whole connection does not.
     fn go_on(&mut self, replay: Box<Replay>) {
         if replay.alone.is_some() && replay.until.is_none() {
             self.jobs.push_back(Job::Replay(replay));
@@ -254,11 +261,11 @@ impl Cursor {
         }
     }
 
-    /// At the head: the router takes over. What it had delivered by then is read from the journal before.
+    /// At the head, asks the router to take over. Up to the place from which it serves, the journal is read.
     pub(super) fn hand_over(&mut self, mut replay: Box<Replay>) {
-        // Nothing is live that could be behind, or it is what is handed over.
+        // Either nothing is live that could be behind, or that is what is handed over.
         self.behind = false;
-        // At the head none waits for it any more; should one, it goes on by itself.
+        // At the head no other replay waits for this one any more. Should one, it goes on by itself.
         let coming = replay.coming.drain(..).map(Box::new);
         self.jobs.extend(coming.map(Job::Replay));
         let at = replay.at();
@@ -277,13 +284,19 @@ impl Cursor {
         self.work = Some(Work::HandOver(replay));
     }
 
-    /// The router serves what is handed over from `position` on.
+    /// Continues once the router serves the subscriptions of a replay from `position` on.
     pub(super) fn handed_over(&mut self, position: Position, gone: Vec<Delivery>) {
         let Some(Work::HandOver(mut replay)) = self.work.take() else {
             debug_assert!(false, "nothing was being handed over");
             return;
         };
         let at = replay.at();
+        if std::mem::take(&mut self.discards) && replay.is_of_all() {
+            // The outbox may hold what must not be sent.
+            self.leave();
+            self.send_step(replay, Step::default(), at.end);
+            return;
+        }
         replay.until = Some(position.max(at));
         if position > at {
             self.jobs.push_front(Job::Replay(replay));
@@ -294,11 +307,11 @@ impl Cursor {
             return;
         }
         let step = replay.nothing_more(gone);
-        // It has begun, so that it does not matter where the router is.
+        // The replay has begun, so the place of the router does not matter.
         self.send_step(replay, step, at.end);
     }
 
-    /// The journal cannot be read from where it was to be: a subscription on its own ends, or the connection by `code`.
+    /// Ends what cannot be read for: a subscription on its own, or else the connection, by `code`.
     fn unreadable(
         &mut self,
         replay: Box<Replay>,
@@ -306,7 +319,7 @@ impl Cursor {
         code: CloseCode,
     ) {
         let alone = replay.alone.clone();
-        // The router has what cannot be read for, and may have delivered of it.
+        // The router may have delivered what comes after the gap.
         self.abandon(replay);
         match (alone, code) {
             (Some(subscription), _) => {
@@ -319,8 +332,8 @@ impl Cursor {
     }
 }
 
-/// The part of an outbox after a place, where the router took a replay's subscription over. Whatever it has of that
-/// comes later.
+/// Splits off the items of an outbox that come after a place, at which a subscription goes live: they are sent once the
+/// client was told so.
 pub(super) fn split_off_later(items: &mut Vec<Delivery>, place: Position, replay: &Replay) -> Vec<Delivery> {
     let is_later = |item: &Delivery| match item {
         Delivery::Frame(frame) => frame.position > place,

@@ -1,4 +1,4 @@
-//! The jobs of a connection, which are done one at a time, and whose turn it is.
+//! The jobs of a connection, which are done one at a time, and the choice of the next one.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -11,38 +11,38 @@ use crate::protocol::Subscribe;
 /// Something to be done.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Look whether a subscription can be, and from where.
+    /// Check a subscription.
     Subscribe(Arc<str>, Box<Subscribe>),
     /// Send the rows that the subscription of this id begins with.
     Rows(Arc<str>),
-    /// Read on for what is not at the head.
+    /// Read the next step of a replay.
     Replay(Box<Replay>),
-    /// The whole connection fell behind: read on for it, then join again.
+    /// Start a replay for the whole connection, which fell behind, and join the router again after it.
     Rejoin,
     /// Remove a subscription, and tell the client.
     Unsubscribe(Arc<Subscription>),
-    /// Tell the client that a subscription is over which never was active, or not any more.
+    /// Tell the client that a subscription is over that is not registered.
     Over(Arc<str>),
 }
 
 impl Job {
-    /// True if a client's message asked for it, and so that of how many there are is for the client to say.
+    /// True for jobs that a message of the client asks for, so that the client decides how many there are.
     fn is_asked_for(&self) -> bool {
         matches!(self, Job::Subscribe(..) | Job::Unsubscribe(_) | Job::Over(_))
     }
 }
 
-/// Turns of jobs beside the reading that a connection rejoins by: they have a quarter of the time.
+/// The turns of other jobs while a connection replays in order to rejoin: they get a quarter of the time.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
-    /// The time at which the last one began, while it goes on.
+    /// The time at which the current one began.
     began: Option<Instant>,
     /// The time from which the next one may begin.
     next: Option<Instant>,
 }
 
 impl Turns {
-    /// True if one of them has its turn now, the last one being over.
+    /// Ends the current turn, and returns true if the next one may begin.
     fn are_others(&mut self, now: Instant) -> bool {
         if let Some(began) = self.began.take() {
             self.next = Some(now + 3 * now.duration_since(began));
@@ -61,11 +61,12 @@ impl Cursor {
         self.jobs.iter().filter(|job| job.is_asked_for()).count()
     }
 
-    /// Begins the next job, if nothing is being done. To be called once everything was performed that an input led to.
+    /// Begins the next job, if nothing is being done. To be called once all actions that followed an input were
+    /// performed.
     pub(in crate::session) fn start(&mut self, now: Instant) {
         debug_assert!(
             matches!(self.pending, super::Pending::Nothing),
-            "an answer is owed"
+            "an answer is awaited"
         );
         while self.work.is_none() {
             let Some(job) = self.next_job(now) else { break };
@@ -73,8 +74,8 @@ impl Cursor {
         }
     }
 
-    /// The next job. A connection that is behind rejoins first, since whatever needs a registration waits for that; but
-    /// under constant load it may be behind for ever, so that what needs none has its turns in between.
+    /// The next job. A connection that is behind rejoins first, since jobs that need the registration wait for that.
+    /// Under constant load it may stay behind for ever, so jobs that need no registration have turns in between.
     fn next_job(&mut self, now: Instant) -> Option<Job> {
         if !self.is_behind() {
             self.behind = false;
@@ -97,13 +98,12 @@ impl Cursor {
         Some(Job::Rejoin)
     }
 
-    /// True if what is live waits for the connection to rejoin.
+    /// True if live subscriptions wait for the connection to rejoin.
     pub(super) fn is_behind(&self) -> bool {
         self.rejoining || self.behind && !self.live.is_empty()
     }
 
-    /// The first job that can be done without a registration. What the client asked for is looked at in the order in
-    /// which it did.
+    /// The first job that can be done without a registration. Requests of the client keep their order.
     fn needs_no_registration(&self) -> Option<usize> {
         let asked = self.jobs.iter().position(Job::is_asked_for);
         let mut jobs = self.jobs.iter().enumerate();
@@ -118,7 +118,7 @@ impl Cursor {
 
     fn begin(&mut self, job: Job, now: Instant) {
         match job {
-            // It was unsubscribed before it was looked at.
+            // It was unsubscribed before its turn came.
             Job::Subscribe(id, _) if !self.awaits(&id) => {}
             Job::Subscribe(id, subscribe) => {
                 self.work = Some(Work::Prepare);
@@ -126,12 +126,17 @@ impl Cursor {
             }
             Job::Rows(id) => {
                 self.work = Some(Work::Rows);
-                // A request of the client waits behind each of the jobs that wait for rows, one after the other.
+                // A request of the client waits for all the jobs before it, each of which may wait for rows.
                 let is_asked_for = self.jobs.iter().any(Job::is_asked_for);
                 let others = (!is_asked_for).then_some(self.jobs.len());
                 self.actions.push_back(Action::ReadRows { id, others });
             }
-            Job::Replay(replay) => self.read(replay, now),
+            Job::Replay(mut replay) => {
+                if replay.is_of_all() {
+                    self.give_up(&mut replay);
+                }
+                self.read(replay, now);
+            }
             Job::Rejoin => {
                 let replay = self.begin_replay(self.live.clone(), None, self.at, None);
                 self.read(replay, now);
@@ -141,7 +146,7 @@ impl Cursor {
                 self.actions.push_back(Action::Remove(Arc::clone(&subscription)));
                 self.work = Some(Work::Remove(subscription));
             }
-            // Without a place at the router nothing of it can come any more.
+            // Without a registration nothing more of it can come.
             Job::Unsubscribe(subscription) => self
                 .actions
                 .push_back(Action::Unsubscribed(Arc::clone(&subscription.id))),

@@ -1,28 +1,31 @@
-//! [`Input`] and [`Action`]: what a cursor is told, and what it has done.
+//! [`Input`] and [`Action`]: the events that a cursor handles, and the actions that it asks for.
 
 use std::sync::Arc;
 
 use super::replay::{ReadRequest, ReplayId};
-use crate::delivery::{ActiveSubscription, Delivery, Found, Received, Standing};
+use crate::delivery::{ActiveSubscription, Delivery, Received, ReplayOutput, Standing};
 use crate::log::SnapshotBoundary;
 use crate::lsn::{Lsn, Position};
 use crate::matching::Subscription;
-use crate::protocol::{CloseCode, ErrorMessage, Subscribe};
+use crate::protocol::{CloseCode, ErrorMessage, Reference, Subscribe};
 
-/// Something that happened.
+/// An event.
 #[derive(Debug)]
 pub(in crate::session) enum Input {
-    /// The client subscribed under an id that it did not use.
+    /// The client subscribed under an unused id.
     Subscribe(Arc<str>, Box<Subscribe>),
     /// The client unsubscribed.
     Unsubscribe(Arc<str>),
-    /// The outbox has something. To be taken only while [`super::Cursor::is_registered`].
+    /// The client may no longer see what some of its subscriptions show. Each of these is unsubscribed next, and the
+    /// outbox has been emptied.
+    Discard,
+    /// The contents of the outbox, which are taken only while [`super::Cursor::is_registered`].
     Outbox(Received, Vec<Delivery>),
     /// The answer to [`Action::Take`].
     Taken(Option<Received>, Vec<Delivery>),
     /// The answer to [`Action::Deliver`].
     Sent(Delivered),
-    /// It is time to tell the client how far it is. Everything up to `reached` was in the outbox before this.
+    /// It is time for a progress message. Everything up to `reached` was in the outbox before this.
     Tick { reached: Lsn },
     /// The answer to [`Action::Prepare`] or [`Action::ReadRows`].
     Prepared(Arc<str>, Preparation),
@@ -35,16 +38,23 @@ pub(in crate::session) enum Input {
     HandedOver { position: Position, gone: Vec<Delivery> },
     /// The answer to [`Action::Remove`].
     Removed,
-    /// The history is another one.
+    /// A new epoch has begun.
     EpochChanged,
+    /// The client asks for a pong once everything that it has asked for is complete up to a place.
+    Reach(Position, Option<Reference>),
+    /// A place that is [awaited](super::Cursor::is_due) has come: everything up to `reached` was in the outbox before
+    /// this.
+    Reached(Lsn),
+    /// The database has not written as much as a place that pings wait for.
+    Unreachable(Lsn, Box<ErrorMessage>),
 }
 
-/// Something to be done.
+/// Something for the session to do.
 #[derive(Debug)]
 pub(in crate::session) enum Action {
-    /// Send these as far as the client takes them.
+    /// Send these items, unless the client stalls.
     Deliver(Vec<Delivery>),
-    /// Take what the outbox has by now.
+    /// Take the contents of the outbox.
     Take,
     /// Wait until the client has taken everything.
     Flush,
@@ -54,10 +64,14 @@ pub(in crate::session) enum Action {
     Live(Arc<Subscription>, Position),
     /// Tell the client that a subscription is over: nothing more of it comes, and its id is free.
     Unsubscribed(Arc<str>),
-    /// Tell the client that a subscription cannot be; its id is free.
+    /// Tell the client that a subscription is refused; its id is free.
     Refuse(Arc<str>, Box<ErrorMessage>),
     /// Tell the client how far its live subscriptions are complete.
     Progress(Lsn),
+    /// Tell the client that everything it had asked for by then is complete up to a place.
+    Pong(Option<Reference>, Position),
+    /// Tell the client that a ping cannot be answered.
+    RefusePing(Box<ErrorMessage>),
     /// Tell the client that the history of all its subscriptions is over, and close.
     EndEpoch,
     /// Close, with an error before if there is one.
@@ -66,47 +80,48 @@ pub(in crate::session) enum Action {
     Leave,
     /// Check a subscription.
     Prepare(Arc<str>, Box<Subscribe>),
-    /// Have the next of a subscription's rows, while so many `others` wait for their turn; without a number, at once.
+    /// Read the next of a subscription's rows. So many `others` wait for their turn meanwhile; `None` if something more
+    /// urgent does.
     ReadRows { id: Arc<str>, others: Option<usize> },
     /// Forget the rows of a subscription that is over.
     ForgetRows(Arc<str>),
     /// Read a step of a replay.
     Read(Box<ReadRequest>),
-    /// Keep nothing of what a replay read: it goes on from elsewhere, or not at all.
+    /// Drop a replay's cursor: it continues from elsewhere, or not at all.
     LetGo(ReplayId),
-    /// Read no more for a subscription.
+    /// Stop reading for one subscription of a replay.
     LeaveOut(ReplayId, Arc<Subscription>),
-    /// Register these, which have everything up to a place.
+    /// Register subscriptions whose client has everything up to a place.
     Join(Vec<ActiveSubscription>, Position),
-    /// Add one, which has everything up to a place, to the registration.
+    /// Add a subscription, whose client has everything up to a place, to the registration.
     Add(Arc<Subscription>, Position),
-    /// Remove one from the registration.
+    /// Remove a subscription from the registration.
     Remove(Arc<Subscription>),
 }
 
-/// The part of some items that a client was sent.
+/// The part of some items that was sent.
 #[derive(Debug, Default)]
 pub(in crate::session) struct Delivered {
-    /// The end of the last frame that it was sent.
+    /// The position of the last frame that was sent.
     pub(in crate::session) position: Option<Position>,
-    /// The subscriptions whose end it was told.
+    /// The subscriptions whose end was sent.
     pub(in crate::session) ended: Vec<Arc<Subscription>>,
-    /// It takes nothing now.
+    /// The client takes nothing now.
     pub(in crate::session) stalled: bool,
-    /// It was not sent all.
+    /// Some items were not sent.
     pub(in crate::session) is_cut: bool,
 }
 
 /// The outcome of the check of a subscription.
 #[derive(Debug)]
 pub(in crate::session) enum Preparation {
-    /// It was unsubscribed meanwhile.
+    /// It was unsubscribed in the meantime.
     Unneeded,
-    /// It cannot be.
+    /// It is refused.
     Refused(Box<ErrorMessage>),
     /// Its rows are to be sent first.
     Rows,
-    /// It starts after a place, of which the client is told by this message.
+    /// It starts after a place, which this message tells the client.
     From {
         subscription: Arc<Subscription>,
         start: Position,
@@ -116,33 +131,34 @@ pub(in crate::session) enum Preparation {
     },
 }
 
-/// The outcome of asking for a subscription's rows.
+/// The outcome of reading a subscription's rows.
 #[derive(Debug)]
 pub(in crate::session) enum Rows {
     /// Nothing yet.
     Nothing,
     /// A message to the client.
     Message(String),
-    /// They are all sent, and hold what the boundary says.
+    /// All were sent. The boundary says which transactions they hold.
     End(Arc<Subscription>, Arc<SnapshotBoundary>),
-    /// They cannot be had.
+    /// They cannot be read.
     Refused(Box<ErrorMessage>),
 }
 
 /// The outcome of a step of a replay.
 #[derive(Debug)]
 pub(in crate::session) enum Reading {
-    /// Something was read. If it came to its end, those of its subscriptions end whose tables are gone.
+    /// Something was read. `gone` has the ends of subscriptions whose tables are gone, if the step reached its end, or have
+    /// other columns now.
     Found {
-        found: Found,
+        found: ReplayOutput,
         gone: Vec<Delivery>,
         standing: Standing,
     },
-    /// The place to start from is not there yet.
+    /// The history has not reached the start yet.
     NotYet,
-    /// There are no file descriptors: it is tried again.
+    /// No file descriptor was free: the step is tried again.
     Exhausted,
-    /// The journal does not hold what was to be read any more.
+    /// The journal no longer holds what was to be read.
     Expired(Box<ErrorMessage>),
     /// It cannot be read.
     Failed(Box<ErrorMessage>),

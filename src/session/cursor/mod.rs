@@ -2,10 +2,10 @@
 //! subscription is live. Pure: what happened comes in as an [`Input`] with the time, and what is to be done goes out
 //! as [`Action`]s.
 //!
-//! Every change must reach the client once. While the client keeps up, frames come from the outbox at the router;
-//! when that overflows, the registration is given up, and the whole connection reads on from the journal until the
-//! router takes over again. A subscription that starts in the past reads the journal alone, until it moves with the
-//! connection. The steps of a hand-over, and why they cannot lose or repeat anything, are in docs/architecture.md
+//! Every change must reach the client once. While the client keeps up, frames come from the outbox at the router; when
+//! that overflows, the registration is given up, and the whole connection reads on from the journal until the router
+//! takes over again. A subscription that starts in the past reads the journal on its own until it has caught up with
+//! the connection. The steps of a hand-over, and why they cannot lose or repeat anything, are in docs/architecture.md
 //! ("Joining, falling behind, coming back").
 //!
 //! The session performs the actions in their order, and answers those that ask for something. Of these there is at
@@ -14,6 +14,7 @@
 mod hand_over;
 mod jobs;
 mod messages;
+mod reaches;
 mod replay;
 #[cfg(test)]
 mod tests;
@@ -29,55 +30,60 @@ use crate::matching::Subscription;
 use crate::protocol::ErrorMessage;
 use jobs::{Job, Turns};
 pub(super) use messages::{Action, Delivered, Input, Preparation, Reading, Rows};
+use reaches::Reach;
 use replay::Replay;
 pub(super) use replay::{ReadRequest, ReplayId, Wait};
 
-/// A connection's place in the history, and what is being done for its subscriptions.
+/// A connection's place in the history, and the work for its subscriptions.
 #[derive(Debug)]
 pub(super) struct Cursor {
     progress_interval: Duration,
     registered: Registered,
-    /// It fell behind and gave up its registration. It rejoins before anything else is done at the router: a
-    /// registration without all of the live subscriptions would tell of a progress that they have not made.
+    /// True once it fell behind and gave up its registration. It rejoins before anything else is done at the router: a
+    /// registration that lacks some of the live subscriptions would report progress that these have not made.
     behind: bool,
-    /// It reads the journal as a whole, to rejoin.
+    /// True while the whole connection reads the journal, to rejoin.
     rejoining: bool,
-    /// The time at which the client last heard how far it is while it was served apart.
+    /// The time of the last progress message while the connection is served apart.
     progressed: Option<Instant>,
-    /// The turns of other jobs meanwhile.
+    /// The turns of other jobs while it rejoins.
     turns: Turns,
-    /// The subscriptions that are neither live nor over.
+    /// The ids of subscriptions that are neither live nor over.
     joining: Vec<Arc<str>>,
-    /// The subscriptions that move with the connection.
+    /// The live subscriptions, which advance together.
     live: Vec<ActiveSubscription>,
-    /// They are complete up to here.
+    /// The place up to which the client has everything of the live subscriptions.
     at: Position,
     jobs: VecDeque<Job>,
     work: Option<Work>,
+    /// True if the outcome of the work at hand must not be sent.
+    discards: bool,
     pending: Pending,
-    /// The number of the next replay, and how many there are.
+    /// The id of the next replay.
     next_replay: u32,
     replays: usize,
-    /// Actions that are to be taken.
+    /// The pings that wait for a place to be reached, in their order.
+    reaches: Vec<Reach>,
+    /// The actions to be performed next.
     actions: VecDeque<Action>,
 }
 
-/// The actions that space is kept for: connections are many.
+/// The number of actions to keep space for: small, since there are many connections.
 const FEW_ACTIONS: usize = 8;
 
-/// The place of the connection's registration at the router.
+/// The connection's registration at the router.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Registered {
-    /// There is none: before the first subscription, and while the whole connection reads the journal.
+    /// There is none: before the first subscription is live, and while the whole connection reads the journal.
     No,
-    /// Here: what the outbox holds is sent as it comes.
+    /// Active: the contents of the outbox are sent as they come.
     Here,
-    /// With the work at hand, or with the replay that reads up to where the router took over. What the outbox holds is
-    /// sent after that.
+    /// In use by the work at hand, or by the replay that reads up to where the router took over. The contents of the
+    /// outbox are sent after that.
     Lent,
 }
 
-/// The job that is being done; its outcome is an input.
+/// The job under way, whose outcome will be an input.
 #[derive(Debug)]
 enum Work {
     Prepare,
@@ -87,34 +93,35 @@ enum Work {
     Remove(Arc<Subscription>),
 }
 
-/// The work that goes on once the last action is answered.
+/// The continuation once the last action has been answered.
 #[derive(Debug)]
 enum Pending {
-    /// None was asked.
+    /// No answer is awaited.
     Nothing,
-    /// The contents of the outbox are asked for.
+    /// The contents of the outbox were asked for.
     Take(Then),
     /// Items of the outbox are being sent.
     Outbox(Then),
-    /// Items of a replay's step are being sent. It came to its end; where the router is.
+    /// Items of a replay's step are being sent. True if the step reached its end; and the router's place.
     Step(Box<Replay>, bool, Lsn),
 }
 
-/// The work that comes after the contents of the outbox.
+/// The continuation once the contents of the outbox were sent.
 #[derive(Debug)]
 enum Then {
     Nothing,
-    /// The client hears that everything up to here was sent.
+    /// Tell the client that everything up to here was sent.
     Progress(Position),
-    /// A subscription is over.
+    /// Tell the client that a subscription is over.
     Over(Arc<Subscription>),
-    /// A subscription moves with the others from a place on: what the outbox has of after that comes later.
+    /// A subscription goes live at a place: what the outbox has of after it is sent later.
     Join(Box<Replay>, Position),
     Joined(Box<Replay>, Position, Vec<Delivery>),
 }
 
 impl Cursor {
-    /// A connection without subscriptions. A client that is served apart hears every `progress_interval` how far it is.
+    /// A connection without subscriptions. While it is served apart, the client hears of its progress every
+    /// `progress_interval`.
     pub(super) fn new(progress_interval: Duration) -> Cursor {
         Cursor {
             progress_interval,
@@ -128,14 +135,16 @@ impl Cursor {
             at: Position::after(Lsn::ZERO),
             jobs: VecDeque::new(),
             work: None,
+            discards: false,
             pending: Pending::Nothing,
             next_replay: 0,
             replays: 0,
+            reaches: Vec::new(),
             actions: VecDeque::new(),
         }
     }
 
-    /// True if what the outbox has is to be taken as it comes.
+    /// True if the contents of the outbox are to be taken as they come.
     pub(super) fn is_registered(&self) -> bool {
         self.registered == Registered::Here
     }
@@ -155,7 +164,7 @@ impl Cursor {
         self.joining.iter().any(|joining| Arc::ptr_eq(joining, id))
     }
 
-    /// The subscriptions that the work at hand reads for or hands over, unless it is abandoned.
+    /// The subscriptions of the replay at work, unless it is abandoned.
     pub(super) fn at_work(&self) -> &[ActiveSubscription] {
         match &self.work {
             Some(Work::Read(replay) | Work::HandOver(replay)) if !self.is_abandoned(replay) => {
@@ -165,7 +174,7 @@ impl Cursor {
         }
     }
 
-    /// Takes note of something that happened. What is to be done is in [`Cursor::next_action`].
+    /// Handles an event. The actions that follow come from [`Cursor::next_action`].
     pub(super) fn on(&mut self, input: Input, now: Instant) {
         debug_assert!(self.actions.is_empty(), "what asks for an answer is the last");
         match input {
@@ -174,6 +183,7 @@ impl Cursor {
                 self.jobs.push_back(Job::Subscribe(id, subscribe));
             }
             Input::Unsubscribe(id) => self.unsubscribe(id),
+            Input::Discard => self.discard(),
             Input::Outbox(received, items) => self.received(received, items, Then::Nothing),
             Input::Taken(received, items) => self.taken(received, items),
             Input::Sent(delivered) => self.sent(delivered, now),
@@ -188,10 +198,14 @@ impl Cursor {
             Input::HandedOver { position, gone } => self.handed_over(position, gone),
             Input::Removed => self.removed(),
             Input::EpochChanged => self.actions.push_back(Action::EndEpoch),
+            Input::Reach(place, reference) => self.reach(place, reference, now),
+            Input::Reached(reached) => self.reached(reached),
+            Input::Unreachable(place, error) => self.unreachable(place, &error),
         }
+        self.answer_reaches();
     }
 
-    /// The next thing to be done. What asks for an answer is the last before that.
+    /// The next action to be performed. One that needs an answer is the last until that has come.
     pub(super) fn next_action(&mut self) -> Option<Action> {
         let next = self.actions.pop_front();
         if next.is_none() {
@@ -200,7 +214,7 @@ impl Cursor {
         next
     }
 
-    /// Ends a subscription once nothing more of it can come: a job that is about it finds that it is over, and sends
+    /// Ends a subscription once nothing more of it can be on its way. Jobs for it find that it is over, and send
     /// nothing.
     fn unsubscribe(&mut self, id: Arc<str>) {
         self.has_joined(&id);
@@ -212,16 +226,33 @@ impl Cursor {
         self.jobs.push_back(job);
     }
 
-    /// A subscription is live, or over.
+    /// Notes that a subscription is live, or over.
     fn has_joined(&mut self, id: &Arc<str>) {
-        self.joining.retain(|joining| !Arc::ptr_eq(joining, id));
+        if let Some(place) = self.joining.iter().position(|joining| Arc::ptr_eq(joining, id)) {
+            self.joining.remove(place);
+            self.await_no_more(place);
+        }
         if self.joining.is_empty() {
-            // Connections are many, and most of them have nothing on its way.
+            // Free the space: of many connections, few have a subscription on its way.
             self.joining = Vec::new();
         }
     }
 
-    /// Asks for what the outbox has.
+    /// Drops everything that was found for the client and not sent. It is read again for the subscriptions that are
+    /// left by then.
+    fn discard(&mut self) {
+        self.discards = matches!(self.work, Some(Work::Read(_) | Work::HandOver(_)));
+        let waits_for_turn = |job: &mut Job| match job {
+            Job::Replay(replay) if replay.is_of_all() => replay.until.take().is_some(),
+            _ => false,
+        };
+        // The outbox may hold what must not be sent.
+        if self.jobs.iter_mut().any(waits_for_turn) {
+            self.leave();
+        }
+    }
+
+    /// Asks for the contents of the outbox.
     fn take(&mut self, then: Then) {
         self.pending = Pending::Take(then);
         self.actions.push_back(Action::Take);
@@ -259,9 +290,9 @@ impl Cursor {
         }
     }
 
-    /// Sends what concerns the whole connection.
+    /// Sends items that concern the whole connection.
     fn deliver_to_all(&mut self, mut items: Vec<Delivery>) {
-        // A subscription ends once, also if both the router and a replay find that it has to.
+        // A subscription ends once, even if both the router and a replay find that it has to.
         items.retain(|item| {
             let is_it = |placed: &ActiveSubscription| replay::ended_is(item, &placed.subscription);
             replay::ended(item).is_none() || self.live.iter().any(is_it)
@@ -279,7 +310,7 @@ impl Cursor {
             Pending::Outbox(then) => {
                 self.at = delivered.position.unwrap_or(self.at);
                 if delivered.stalled {
-                    // Whatever was not sent is read again. Until then its place must not seem to be past.
+                    // Whatever was not sent is read again, so no later position may be reported before that.
                     self.fall_behind();
                     self.actions.push_back(Action::Flush);
                 }
@@ -290,7 +321,7 @@ impl Cursor {
         }
     }
 
-    /// Goes on once the contents of the outbox were sent, or are lost because the connection fell behind.
+    /// Continues once the contents of the outbox were sent, or were dropped because the connection fell behind.
     fn go_on_after(&mut self, then: Then) {
         match then {
             Then::Nothing => {}
@@ -304,15 +335,15 @@ impl Cursor {
         }
     }
 
-    /// Gives up the place at the router, to rejoin from where the client is.
+    /// Gives up the registration, to rejoin from where the client is.
     fn fall_behind(&mut self) {
         self.registered = Registered::No;
         self.behind = true;
         self.actions.push_back(Action::Leave);
     }
 
-    /// The live subscriptions are complete up to a place: the client hears of it if it lies beyond what it was sent,
-    /// and not inside a transaction.
+    /// Notes that the live subscriptions are complete up to a place. The client is told if that is news to it, and not
+    /// inside a transaction.
     fn progress(&mut self, to: Position) {
         if to <= self.at {
             return;
@@ -338,7 +369,7 @@ impl Cursor {
             } => {
                 self.actions.push_back(Action::Send(subscribed));
                 let replay = self.begin_replay(Vec::new(), Some(subscription), start, None);
-                // A subscription that starts at the head, as most do, needs no reading before the router takes it.
+                // A subscription that starts at the head, as most do, goes to the router without a replay.
                 if at_head && !self.is_behind() {
                     self.hand_over(replay);
                 } else {
@@ -381,12 +412,12 @@ impl Cursor {
             return;
         };
         self.registered = Registered::Here;
-        // Whatever of it the outbox still holds comes before the word that it is over.
+        // Whatever the outbox still holds of it is sent before the client is told that it is over.
         self.take(Then::Over(subscription));
     }
 
-    /// A replay for the whole connection, or from its start on for one subscription alone, with what that has by its
-    /// snapshot if it began with one.
+    /// Begins a replay for the whole connection, or for one subscription alone from its start on, which is the boundary
+    /// of its snapshot if it began with one.
     fn begin_replay(
         &mut self,
         mut subscriptions: Vec<ActiveSubscription>,
@@ -404,7 +435,7 @@ impl Cursor {
         Replay::new(id, subscriptions, alone, start, boundary)
     }
 
-    /// A replay has come to its end, or is not needed any more.
+    /// Ends a replay that is done, or not needed any more.
     fn end_replay(&mut self, replay: &Replay) {
         self.replays -= 1;
         self.actions.push_back(Action::LetGo(replay.id));

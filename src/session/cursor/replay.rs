@@ -1,11 +1,11 @@
-//! [`Replay`]: how far the journal has been read for subscriptions that are not at the head. Pure.
+//! [`Replay`]: the state of reading the journal for subscriptions that are not at the head. Pure.
 //!
-//! It goes step by step, so that a slow client is sent one step's messages before the next is read.
+//! It goes in steps: the messages of one are sent before the next is read, however slow the client is.
 
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::delivery::{ActiveSubscription, Delivery, Found, ResumePoint, Standing};
+use crate::delivery::{ActiveSubscription, Delivery, ReplayOutput, ResumePoint, Standing};
 use crate::log::SnapshotBoundary;
 use crate::lsn::{Lsn, Position};
 use crate::matching::Subscription;
@@ -19,56 +19,55 @@ pub(in crate::session) struct ReplayId(pub(super) u32);
 pub(super) struct Replay {
     pub(super) id: ReplayId,
     pub(super) subscriptions: Arc<Vec<ActiveSubscription>>,
-    /// The one that catches up alone; none if it is the whole connection.
+    /// The subscription that catches up alone; `None` for the whole connection.
     pub(super) alone: Option<Arc<Subscription>>,
-    /// Those that came to the head alone while the whole connection had not. They wait where they are for it to come
-    /// there: from then on it is read for them too.
+    /// Replays of single subscriptions that are ahead of this one of the whole connection. They pause until it reaches
+    /// them, and are part of it from there on.
     pub(super) coming: Vec<Replay>,
-    /// The place where it goes on, and where it went on before the last step.
+    /// The place where it goes on.
     next: ResumePoint,
     before: ResumePoint,
-    /// Something has been read: the place where it starts has come.
+    /// True once the history has reached the place where it starts.
     has_begun: bool,
-    /// Since when the place where it starts has been waited for.
+    /// The time since which it waits for the history to reach its start.
     pub(super) waits_since: Option<Instant>,
-    /// The part that the readers remember of it.
+    /// Its standing with the pool of readers.
     pub(super) standing: Standing,
-    /// The part that the subscription has by its snapshot. The router knows nothing of that, so it takes over beyond
-    /// it.
+    /// The boundary of the subscription's snapshot. The router knows nothing of it, so it takes over beyond it only.
     boundary: Option<Arc<SnapshotBoundary>>,
-    /// The last step came to the head.
+    /// True if the last step came to the head.
     at_head: bool,
-    /// The place where the router takes over, once it is known. Until this has come there, the connection's
-    /// registration rests.
+    /// The place where the router takes over, once that is known. Until the replay has come there, nothing is taken
+    /// from the outbox.
     pub(super) until: Option<Position>,
 }
 
-/// The part to read in one step, and for whom.
+/// A request to read one step.
 #[derive(Debug)]
 pub(in crate::session) struct ReadRequest {
     pub(in crate::session) replay: ReplayId,
     pub(in crate::session) subscriptions: Arc<Vec<ActiveSubscription>>,
-    /// The one that is read for alone, if it is not the whole connection.
+    /// The subscription that is read for alone; `None` for the whole connection.
     pub(in crate::session) only: Option<Arc<Subscription>>,
     pub(in crate::session) from: ResumePoint,
-    /// Up to here, if not to the head.
+    /// The place to stop at; `None` for the head.
     pub(in crate::session) until: Option<Position>,
     pub(in crate::session) boundary: Option<Arc<SnapshotBoundary>>,
     pub(in crate::session) standing: Standing,
-    /// The event to wait for before anything is read.
+    /// The event to wait for before reading.
     pub(in crate::session) wait: Wait,
 }
 
-/// The event that a step waits for, a moment at most.
+/// An event that a step waits for, for a moment at most.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::session) enum Wait {
     /// Nothing.
     No,
-    /// The head is to move, and may go on moving meanwhile.
+    /// The head moves on, after a pause: for connections that are served apart.
     Apart,
-    /// The head is to come to the boundary of a snapshot.
+    /// The head reaches the boundary of a snapshot.
     Boundary,
-    /// The place to start from is to be there; since when it is waited for.
+    /// The history reaches the start, which has been awaited since this time.
     Start(Option<Instant>),
 }
 
@@ -101,12 +100,12 @@ impl Replay {
         self.next.position
     }
 
-    /// True if it is of the whole connection.
+    /// True if it is for the whole connection.
     pub(super) fn is_of_all(&self) -> bool {
         self.alone.is_none()
     }
 
-    /// The next step of it.
+    /// The request for its next step.
     pub(super) fn request(&self, now: Instant) -> ReadRequest {
         let wait = if self.at_head && self.waits_apart(now) {
             Wait::Apart
@@ -129,14 +128,14 @@ impl Replay {
         }
     }
 
-    /// The place where the next of those that wait for it is.
+    /// The place of the next replay that waits for it.
     fn next_coming(&self) -> Option<Position> {
         self.coming.iter().map(Replay::at).min()
     }
 
-    /// Has one that is further on, or as far, wait for it; gives it back if that cannot be.
+    /// Has another replay, which is not behind this one, wait for it. Gives it back if that is not possible.
     pub(super) fn awaits(&mut self, replay: Box<Replay>) -> Result<(), Box<Replay>> {
-        // Once the router has the others, it is a moment until it can have this one.
+        // Once the router has the others, it can soon take this one.
         if self.until.is_some() || replay.at() < self.at() {
             return Err(replay);
         }
@@ -144,19 +143,19 @@ impl Replay {
         Ok(())
     }
 
-    /// Those whose places it has come to.
+    /// Takes out the waiting replays whose places it has reached.
     pub(super) fn met(&mut self) -> Vec<Replay> {
         let at = self.at();
         self.coming.extract_if(.., |coming| coming.at() <= at).collect()
     }
 
-    /// It is read for one more from where it is.
+    /// Adds a subscription, from where the replay is.
     pub(super) fn take_in(&mut self, subscription: Arc<Subscription>) {
         let after = self.at();
         Arc::make_mut(&mut self.subscriptions).push(ActiveSubscription { subscription, after });
     }
 
-    /// True if there may still be transactions that the snapshot's rows hold already.
+    /// True if transactions may follow that the snapshot's rows already hold.
     fn is_before_boundary(&self) -> bool {
         let boundary = self.boundary.as_ref();
         boundary.is_some_and(|boundary| boundary.is_ahead_of(self.at()))
@@ -167,31 +166,31 @@ impl Replay {
             .retain(|placed| !Arc::ptr_eq(&placed.subscription, subscription));
     }
 
-    /// True if the place to start from has not been reached yet by the router, which is at `routed`.
+    /// True if the router, which is at `routed`, has not reached the place to start from yet.
     pub(super) fn is_early(&self, routed: Lsn) -> bool {
         self.is_before_boundary() || !self.has_begun && self.at().end > routed
     }
 
-    /// True if it stays apart at the head, where the router would take it over: the whole connection, as long as it
-    /// has a query that takes long.
+    /// True if it stays at the head instead of being handed over to the router: for the whole connection, as long as
+    /// one of its queries is served apart.
     pub(super) fn waits_apart(&self, now: Instant) -> bool {
         self.is_of_all() && self.until.is_none() && ActiveSubscription::any_is_apart(&self.subscriptions, now)
     }
 
-    /// Goes back to `position`, or to where the last step began: what came after it was not sent.
+    /// Goes back to `position`, or to where the last step began if `None`, since what followed was not sent.
     pub(super) fn rewind(&mut self, position: Option<Position>) {
         self.next = position.map_or(self.before, ResumePoint::told);
         self.at_head = false;
     }
 
-    /// Goes on behind a step that had nothing to read.
+    /// The step of a replay that has nothing to read.
     pub(super) fn nothing_more(&mut self, gone: Vec<Delivery>) -> Step {
-        self.took(Found::nothing(self.next), gone)
+        self.took(ReplayOutput::nothing(self.next), gone)
     }
 
-    /// Goes on behind what was found. At its end those end whose tables are `gone`.
-    pub(super) fn took(&mut self, found: Found, gone: Vec<Delivery>) -> Step {
-        // Where others wait for it, it only halts.
+    /// Moves on to the end of a step. The subscriptions of `gone` end.
+    pub(super) fn took(&mut self, found: ReplayOutput, gone: Vec<Delivery>) -> Step {
+        // Where others wait for it, it only pauses.
         let halts = self
             .next_coming()
             .is_some_and(|place| found.next.position >= place);
@@ -200,27 +199,25 @@ impl Replay {
         self.has_begun = true;
         self.at_head = done;
         let mut items = found.items;
-        if done {
-            let ended: Vec<_> = items.iter().filter_map(ended).cloned().collect();
-            let is_new = |item: &Delivery| {
-                ended.iter().all(|before| !ended_is(item, before))
-                    && self
-                        .subscriptions
-                        .iter()
-                        .any(|placed| ended_is(item, &placed.subscription))
-            };
-            items.extend(gone.into_iter().filter(is_new));
-        }
+        let ended: Vec<_> = items.iter().filter_map(ended).cloned().collect();
+        let is_new = |item: &Delivery| {
+            ended.iter().all(|before| !ended_is(item, before))
+                && self
+                    .subscriptions
+                    .iter()
+                    .any(|placed| ended_is(item, &placed.subscription))
+        };
+        items.extend(gone.into_iter().filter(is_new));
         Step { items, done }
     }
 }
 
-/// The finds of one step.
+/// The result of one step.
 #[derive(Debug, Default)]
 pub(super) struct Step {
     /// The items that the client gets, in order.
     pub(super) items: Vec<Delivery>,
-    /// True if there is nothing more to read now, or not up to where it was to read.
+    /// True if there is nothing more to read now, or nothing up to the place to stop at.
     pub(super) done: bool,
 }
 

@@ -14,11 +14,11 @@ use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::{Error, Message, WebSocket};
 
-use super::DEADLINE;
+use super::{DEADLINE, Line};
 
 /// A connected client that has heard hello.
 pub struct Client {
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket<Line>,
     pub hello: Value,
     /// The subprotocol that the server chose.
     pub subprotocol: Option<String>,
@@ -60,7 +60,15 @@ impl Client {
         path: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Client, Refused> {
-        let mut client = Client::open(address, path, headers)?;
+        Client::greeted(Client::open(address, path, headers)?)
+    }
+
+    /// Connects over a connection of one's own, or is refused.
+    pub fn over(line: Line, headers: &[(&'static str, &str)]) -> Result<Client, Refused> {
+        Client::greeted(Client::upgraded(line, "/v1/stream", headers)?)
+    }
+
+    fn greeted(mut client: Client) -> Result<Client, Refused> {
         match client.read(Instant::now() + DEADLINE) {
             Incoming::Message(hello) => {
                 assert_eq!(hello["type"], "hello", "{hello}");
@@ -77,9 +85,12 @@ impl Client {
         path: &str,
         headers: &[(&'static str, &str)],
     ) -> Result<Client, Refused> {
-        let stream = TcpStream::connect(address).map_err(|e| gone(e.to_string()))?;
-        stream.set_nodelay(true).unwrap();
-        stream.set_read_timeout(Some(DEADLINE)).unwrap();
+        let line = Line::plain(address).map_err(|e| gone(e.to_string()))?;
+        Client::upgraded(line, path, headers)
+    }
+
+    fn upgraded(line: Line, path: &str, headers: &[(&'static str, &str)]) -> Result<Client, Refused> {
+        let address = line.socket().peer_addr().map_err(|e| gone(e.to_string()))?;
         let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
         for &(name, value) in headers {
             request
@@ -89,7 +100,7 @@ impl Client {
         let config = WebSocketConfig::default()
             .max_message_size(None)
             .max_frame_size(None);
-        match tungstenite::client::client_with_config(request, stream, Some(config)) {
+        match tungstenite::client::client_with_config(request, line, Some(config)) {
             Ok((socket, response)) => {
                 let subprotocol = response.headers().get("sec-websocket-protocol");
                 Ok(Client {
@@ -110,9 +121,13 @@ impl Client {
     /// Has the kernel take little for it while it does not read, so that the other side soon notices. Returns the line,
     /// to cut it while a thread waits for it.
     pub fn takes_little(&self) -> TcpStream {
-        let line = self.socket.get_ref();
+        let line = self.socket.get_ref().socket();
         socket2::SockRef::from(line).set_recv_buffer_size(4096).unwrap();
         line.try_clone().unwrap()
+    }
+
+    pub fn line(&self) -> &Line {
+        self.socket.get_ref()
     }
 
     pub fn send(&mut self, message: &Value) {
@@ -218,12 +233,14 @@ impl Client {
         }
     }
 
-    /// The next message but progress.
+    /// The next message but progress, which does not put the deadline off.
     pub fn next(&mut self) -> Value {
+        let until = Instant::now() + DEADLINE;
         loop {
-            let message = self.next_of_any_type();
-            if message["type"] != "progress" {
-                return message;
+            match self.next_by(until) {
+                Incoming::Message(message) if message["type"] == "progress" => {}
+                Incoming::Message(message) => return message,
+                end => panic!("no message: {end:?}"),
             }
         }
     }
@@ -261,11 +278,12 @@ impl Client {
 
     /// The text of the next transaction's frame, for those who look at how it is written.
     pub fn tx_text(&mut self) -> String {
+        let until = Instant::now() + DEADLINE;
         loop {
-            match self.socket.read().unwrap() {
-                Message::Text(text) if text.contains("\"type\":\"tx\"") => return text.to_string(),
-                Message::Text(_) | Message::Ping(_) | Message::Pong(_) => {}
-                other => panic!("{other:?}"),
+            match self.next_text(until) {
+                Incoming::Message(text) if text.contains("\"type\":\"tx\"") => return text,
+                Incoming::Message(_) => {}
+                end => panic!("no transaction: {end:?}"),
             }
         }
     }
@@ -304,7 +322,7 @@ impl Client {
             let left = until.saturating_duration_since(Instant::now());
             let left = left.max(Duration::from_millis(1));
             // It can only fail on a socket that is gone, which the read finds out as well.
-            drop(self.socket.get_mut().set_read_timeout(Some(left)));
+            drop(self.socket.get_ref().socket().set_read_timeout(Some(left)));
             match self.socket.read() {
                 Ok(Message::Text(text)) => return Incoming::Message(text.to_string()),
                 Ok(Message::Close(frame)) => {

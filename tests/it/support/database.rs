@@ -9,12 +9,15 @@ use walcast::cluster::{Cluster, Options};
 use walcast::lsn::Lsn;
 use walcast::postgres::{ConnInfo, Connection, Purpose, Row};
 
+use super::failure::Running;
+
 /// A database, and the server it is on.
 pub struct Database {
     server: Arc<Mutex<Cluster>>,
     pub name: String,
     url: String,
     socket: std::path::PathBuf,
+    _running: Running,
 }
 
 /// The server that tests share: there as long as one of them uses it.
@@ -73,6 +76,7 @@ impl Database {
             name,
             url,
             socket,
+            _running: Running::begins(),
         };
         let admin = database.server.lock().url("postgres");
         let mut connection = connect(&admin).unwrap();

@@ -2,7 +2,14 @@
 //! shows its end.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::Once;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
 
 thread_local! {
     static REASON: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -28,6 +35,60 @@ pub fn remember() {
             before(panic);
         }));
     });
+}
+
+/// The tests that are running, by number, each with the time by which it has to be done.
+static RUNNING: Mutex<BTreeMap<usize, (String, Instant)>> = Mutex::new(BTreeMap::new());
+
+/// Names a test as running until it is dropped. A test that hangs ends the whole run and is named: without that, nobody
+/// is told how the others ended.
+pub struct Running(usize);
+
+impl Running {
+    /// Names the test of this thread.
+    pub fn begins() -> Running {
+        static WATCH: Once = Once::new();
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        WATCH.call_once(|| drop(thread::spawn(watch)));
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = thread::current().name().unwrap_or("a test's thread").to_owned();
+        RUNNING.lock().insert(number, (name, Instant::now() + limit()));
+        Running(number)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        RUNNING.lock().remove(&self.0);
+    }
+}
+
+/// The time that one test may take; longer where it was asked to look for longer.
+fn limit() -> Duration {
+    let asked = ["WALCAST_LEAKS", "WALCAST_TORTURE"].map(|name| {
+        let seconds = std::env::var(name).ok();
+        seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or(0)
+    });
+    Duration::from_secs(600 + asked.iter().sum::<u64>())
+}
+
+fn watch() {
+    loop {
+        thread::sleep(Duration::from_secs(1));
+        let now = Instant::now();
+        let running = RUNNING.lock();
+        let late = running.values().filter(|(_, until)| *until < now);
+        let late: Vec<&str> = late.map(|(name, _)| name.as_str()).collect();
+        if !late.is_empty() {
+            // Not by a macro, whose output is kept for the test that began this thread.
+            drop(writeln!(
+                std::io::stderr(),
+                "these tests hang: {}",
+                late.join(", ")
+            ));
+            std::process::exit(101);
+        }
+    }
 }
 
 /// The reason of this thread's panic, if it was remembered.

@@ -4,11 +4,16 @@
 // Two programs of tests stand on it, each on a part.
 #![allow(dead_code, unused_imports)]
 
+pub mod abuse;
 mod audience;
+mod authority;
 mod client;
 mod database;
 mod failure;
 mod follower;
+pub mod guarded;
+pub mod issuer;
+mod line;
 mod pooler;
 mod proxy;
 mod raw;
@@ -22,9 +27,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 pub use audience::{Audience, queries, snapshot_views, views, views_from};
+pub use authority::Authority;
 pub use client::{Client, End, Incoming, Refused};
 pub use database::{Database, connect};
 pub use follower::{Follower, Forgiven, Goal, Mishaps};
+pub use line::Line;
 pub use pooler::Pooler;
 pub use proxy::{Direction, Proxy};
 pub use raw::Raw;

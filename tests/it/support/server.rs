@@ -26,6 +26,7 @@ pub struct Setup {
     shell: Option<String>,
     address: Address,
     listen: SocketAddr,
+    admin: SocketAddr,
 }
 
 /// The address at which clients find walcast; another place after each start.
@@ -59,6 +60,7 @@ impl Setup {
             shell: None,
             address: Arc::new(Mutex::new(([127, 0, 0, 1], 0).into())),
             listen: ([127, 0, 0, 1], 0).into(),
+            admin: ([127, 0, 0, 1], 0).into(),
         }
         .flag("--progress-interval", "50ms")
     }
@@ -118,6 +120,12 @@ impl Setup {
         self
     }
 
+    /// With an admin listener on another address than a free port of this machine's own.
+    pub fn admin_on(mut self, address: SocketAddr) -> Setup {
+        self.admin = address;
+        self
+    }
+
     /// After a shell command, `ulimit` for example.
     pub fn after(mut self, shell: &str) -> Setup {
         self.shell = Some(shell.to_owned());
@@ -168,7 +176,7 @@ impl Setup {
                 "--listen",
                 &self.listen.to_string(),
             ])
-            .args(["--admin-listen", "127.0.0.1:0", "--create-slot"])
+            .args(["--admin-listen", &self.admin.to_string(), "--create-slot"])
             .args(["--database-url", &self.url, "--slot", &self.slot])
             .args(self.publications.lines().flat_map(|name| ["--publication", name]))
             .arg("--data-dir")
@@ -272,6 +280,10 @@ impl Walcast {
 
     pub fn listen(&self) -> SocketAddr {
         *self.address.lock().unwrap()
+    }
+
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
     }
 
     /// The answer of `/health/ready`; the reason if it is not ready.
@@ -433,7 +445,7 @@ impl Drop for Walcast {
 
 /// A plain HTTP request; `None` if the server does not answer.
 pub fn http_get(address: SocketAddr, path: &str) -> Option<(u16, String)> {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: walcast\r\nconnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     let answer = http(address, &request)?;
     let status = answer.split(' ').nth(1)?.parse().ok()?;
     let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);

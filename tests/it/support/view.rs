@@ -130,6 +130,8 @@ pub struct View {
     /// True if changes may be read before it is found that their table was changed, and what they mean: labels change
     /// places without a word. Then it ends.
     may_end_late: bool,
+    /// True if the same transaction, read from the server again, may say more or less of old rows.
+    may_know_less: bool,
     /// Rows of which the log does not tell whether they are in the result.
     open_rows: BTreeSet<String>,
     /// A check of what has to hold after each whole transaction.
@@ -164,6 +166,7 @@ impl View {
             may_keep: false,
             may_lack: false,
             may_end_late: false,
+            may_know_less: false,
             open_rows: BTreeSet::new(),
             invariant: None,
             came: Vec::new(),
@@ -203,6 +206,13 @@ impl View {
     /// The same, but changes may come before it is found that they are of a table that was changed. Then it ends.
     pub fn may_end_late(mut self) -> View {
         self.may_end_late = true;
+        self
+    }
+
+    /// The same, of a table whose partitions have replica identities of their own: what old rows hold is judged by those
+    /// that the server has described so far, which are others when it sends a transaction again.
+    pub fn may_know_less(mut self) -> View {
+        self.may_know_less = true;
         self
     }
 

@@ -16,8 +16,12 @@ pub struct Normal {
     epochs: Vec<String>,
     xids: Vec<String>,
     times: Vec<String>,
+    /// The times at which tokens expire.
+    expiries: Vec<String>,
     /// Every position that was met.
     positions: Vec<Lsn>,
+    /// The end of the server's log after each step.
+    ends: Vec<Lsn>,
     /// Positions of the script's own, which stand for no others.
     literal: Vec<Lsn>,
 }
@@ -31,7 +35,9 @@ impl Normal {
             epochs: Vec::new(),
             xids: Vec::new(),
             times: Vec::new(),
+            expiries: Vec::new(),
             positions: Vec::new(),
+            ends: Vec::new(),
             literal: Vec::new(),
         }
     }
@@ -39,6 +45,11 @@ impl Normal {
     /// The next step begins here.
     pub fn step(&mut self, written: Lsn) {
         self.steps.push(written);
+    }
+
+    /// The step is done: what the application is told by `pg_current_wal_insert_lsn()`.
+    pub fn done(&mut self, written: Lsn) {
+        self.ends.push(written);
     }
 
     /// Learns what a message holds.
@@ -54,6 +65,7 @@ impl Normal {
         }
         note(&mut self.epochs, string(text, "\"epoch\":\"", '"'));
         note(&mut self.times, string(text, "\"ts\":\"", '"'));
+        note(&mut self.expiries, string(text, "\"expires\":\"", '"'));
         note(
             &mut self.xids,
             string(text, "\"xid\":", ',').filter(|xid| *xid != "0"),
@@ -81,6 +93,9 @@ impl Normal {
         for (number, time) in self.times.iter().enumerate() {
             normal = normal.replace(time.as_str(), &format!("2026-01-01T00:00:{number:02}.000000Z"));
         }
+        for (number, time) in self.expiries.iter().enumerate() {
+            normal = normal.replace(time.as_str(), &format!("2026-01-01T01:{number:02}:00.000000Z"));
+        }
         for (number, xid) in self.xids.iter().enumerate() {
             normal = normal.replace(&format!("\"xid\":{xid},"), &format!("\"xid\":{},", 701 + number));
         }
@@ -92,16 +107,14 @@ impl Normal {
 
     /// A text of the script, with the positions and epochs that stand for its own.
     pub fn real(&mut self, text: &str) -> String {
-        let stands = |(_, lsn): &(usize, Lsn)| {
-            self.positions
-                .iter()
-                .any(|&met| self.position(met) == lsn.to_string())
-        };
+        // Those that were met come first: the end of a step's log may lie behind its last transaction.
+        let known = || self.positions.iter().chain(&self.ends);
+        let stands = |(_, lsn): &(usize, Lsn)| known().any(|&known| self.position(known) == lsn.to_string());
         let literal = positions(text).into_iter().filter(|found| !stands(found));
         let literal: Vec<_> = literal.map(|(_, lsn)| lsn).collect();
         self.literal.extend(literal);
         let mut real = text.to_owned();
-        for &lsn in &self.positions {
+        for &lsn in self.positions.iter().chain(&self.ends) {
             real = real.replace(&format!("\"{}\"", self.position(lsn)), &format!("\"{lsn}\""));
             real = real.replace(&format!("\"{}:", self.position(lsn)), &format!("\"{lsn}:"));
         }

@@ -2,12 +2,16 @@
 
 use std::path::Path;
 
+use serde_json::Value;
+
 /// A transcript: how the server is started, and what is done and said, line by line.
 pub struct Script {
     lines: Vec<(String, Line)>,
     pub schema: String,
     pub flags: Vec<String>,
     pub has_role: bool,
+    /// The policies, if there are any: then the server asks for tokens.
+    pub policies: Option<String>,
 }
 
 /// The kinds of line in a transcript.
@@ -18,6 +22,12 @@ pub enum Line {
     Flag(String),
     /// The server's role in the database: one that may replicate, and nothing else.
     Role,
+    /// A line of the configuration file, where policies stand.
+    Config(String),
+    /// The server reads the configuration file again.
+    Reload,
+    /// A token by its name, and its claims.
+    Token(String, Value),
     /// SQL that the application runs.
     Sql(String),
     /// A client connects, with a query (`?numbers=string`).
@@ -45,13 +55,13 @@ impl Script {
             .lines()
             .map(|line| (line.to_owned(), Line::parse(line)))
             .collect();
-        let is_step = |line: &Line| matches!(line, Line::Connect(_));
-        let begin = lines.iter().position(|(_, line)| is_step(line)).unwrap();
+        let begin = lines.iter().position(|(_, line)| line.is_step()).unwrap();
         let mut script = Script {
             lines,
             schema: String::new(),
             flags: Vec::new(),
             has_role: false,
+            policies: None,
         };
         for (_, line) in &script.lines[..begin] {
             match line {
@@ -61,6 +71,7 @@ impl Script {
                 }
                 Line::Flag(flag) => script.flags.push(flag.clone()),
                 Line::Role => script.has_role = true,
+                Line::Config(line) => add(&mut script.policies, line),
                 Line::Remark => {}
                 _ => panic!("{}: a step before the first connect", file.display()),
             }
@@ -68,10 +79,10 @@ impl Script {
         script
     }
 
-    /// The lines from the first `connect` on, with their indices.
+    /// The lines from the first `connect` or `token` on, with their indices.
     pub fn steps(&self) -> impl Iterator<Item = (usize, &Line)> {
         let lines = self.lines.iter().map(|(_, line)| line).enumerate();
-        lines.skip_while(|(_, line)| !matches!(line, Line::Connect(_)))
+        lines.skip_while(|(_, line)| !line.is_step())
     }
 
     /// The whole text, with what the server says now.
@@ -101,12 +112,23 @@ impl Script {
 }
 
 impl Line {
+    /// True if nothing before it is a step of the conversation.
+    fn is_step(&self) -> bool {
+        matches!(self, Line::Connect(_) | Line::Token(..))
+    }
+
     fn parse(line: &str) -> Line {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         match word {
             "" | "#" => Line::Remark,
             "flag" => Line::Flag(rest.to_owned()),
             "role" => Line::Role,
+            "config" => Line::Config(rest.to_owned()),
+            "reload" => Line::Reload,
+            "token" => {
+                let (name, claims) = rest.split_once(' ').unwrap_or_else(|| panic!("{line}"));
+                Line::Token(name.to_owned(), serde_json::from_str(claims).unwrap())
+            }
             "sql" => Line::Sql(rest.to_owned()),
             "connect" => Line::Connect(rest.to_owned()),
             "disconnect" => Line::Disconnect,
@@ -119,6 +141,13 @@ impl Line {
             _ => panic!("no line of a transcript: {line}"),
         }
     }
+}
+
+/// Adds a line of the configuration file.
+pub fn add(policies: &mut Option<String>, line: &str) {
+    let policies = policies.get_or_insert_default();
+    policies.push_str(line);
+    policies.push('\n');
 }
 
 /// Bytes from their hexadecimal digits; `20*3` are three spaces.

@@ -35,6 +35,7 @@ fn a_subscription_that_says_little_asks_for_everything_from_now_on() {
         epoch: None,
         undecided: Undecided::Refuse,
         now: None,
+        order: None,
     };
     assert_eq!(subscribe(""), Ok(expected));
 }
@@ -63,6 +64,7 @@ fn a_subscription_is_read_with_all_its_fields_in_any_order() {
         epoch: Some(Epoch("e1".into())),
         undecided: Undecided::Send,
         now: Some(Timestamp(760_010_400_123_456)),
+        order: None,
     };
     assert_eq!(*read, expected);
 }
@@ -120,10 +122,47 @@ fn the_other_messages_are_read() {
         (r#"{"type":"ping"}"#.into(), None),
     ] {
         match parse(&text) {
-            ClientMessage::Ping { reference } => assert_eq!(reference.as_deref().map(RawValue::get), written),
+            ClientMessage::Ping { reference, reach } => {
+                assert_eq!((reference, reach), (written.map(reference_of), None));
+            }
             other => panic!("{other:?}"),
         }
     }
+}
+
+fn reference_of(json: &str) -> Reference {
+    Reference::new(&RawValue::from_string(json.to_owned()).unwrap())
+}
+
+#[test]
+fn a_ping_asks_for_a_position_to_be_reached_or_is_refused_under_its_ref() {
+    let text = r#"{"type":"ping","reach":"16/b374d848:17","ref":[1]}"#;
+    match ClientMessage::parse(text) {
+        Ok(ClientMessage::Ping { reference, reach }) => {
+            assert_eq!(reference, Some(reference_of("[1]")));
+            assert_eq!(reach, Some(Position::after_change(Lsn(0x16_B374_D848), 17)));
+        }
+        other => panic!("{other:?}"),
+    }
+    let long = format!("\"{}\"", "x".repeat(255));
+    for (fields, reference, words) in [
+        (r#""ref":7,"reach":"now""#, Some("7"), "it is a position such as"),
+        (r#""ref":7,"reach":12"#, Some("7"), "must be text, not a number"),
+        (r#""ref":7,"reach":"0/1","id":"a""#, Some("7"), "has no field"),
+        (r#""reach":"""#, None, "\"reach\" cannot be \"\""),
+        (
+            &format!(r#""reach":"0/1","ref":{long}"#),
+            None,
+            "may have 256 bytes",
+        ),
+    ] {
+        let error = refused(&format!(r#"{{"type":"ping",{fields}}}"#));
+        assert_eq!((error.code, &error.id), (ErrorCode::BadRequest, &None));
+        assert_eq!(error.reference, reference.map(reference_of), "{fields}");
+        assert!(error.message.contains(words), "{error}");
+    }
+    // One that is answered at once may be as long as a message.
+    assert!(ClientMessage::parse(&format!(r#"{{"type":"ping","ref":{long}}}"#)).is_ok());
 }
 
 #[test]
@@ -157,7 +196,7 @@ fn what_is_no_message_is_refused_with_words_that_help() {
         ),
         (
             r#"{"type":"ping","reff":1}"#,
-            "ping has no field \"reff\"; it may have: type, ref",
+            "ping has no field \"reff\"; it may have: type, ref, reach",
         ),
         (
             r#"{"type":"ping","ref":1,"ref":1}"#,
@@ -186,8 +225,8 @@ fn wrong_fields_of_a_subscription_are_refused_under_its_id() {
     for (fields, message) in [
         (
             r#","wehre":"a = 1""#,
-            "subscribe has no field \"wehre\"; it may have: type, id, table, messages, where, params, columns, ops, old, \
-             snapshot, from, epoch, undecided, strict, now",
+            "subscribe has no field \"wehre\"; it may have: type, id, table, messages, content, where, params, columns, ops, old, \
+             snapshot, from, epoch, undecided, strict, now, order_by, limit, bound",
         ),
         (r#","old":1"#, "\"old\" must be true or false, not a number"),
         (r#","old":"true""#, "\"old\" must be true or false, not text"),

@@ -1,11 +1,11 @@
-//! Answers of the database, the journal and its readers to a session.
+//! The answers that the database, the journal and its readers give to a session.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::log::{Matching, Reader};
 use super::world::{Opening, ReadFailure, RowsOnTheirWay, World};
-use crate::delivery::Found;
+use crate::delivery::ReplayOutput;
 use crate::log::SnapshotBoundary;
 use crate::lsn::{Lsn, Position};
 use crate::protocol::{ErrorCode, ErrorMessage};
@@ -68,7 +68,7 @@ impl World {
         match (&rows.boundary, self.rng.u32(0..3)) {
             (_, 0) => Rows::Nothing,
             (None, _) => {
-                // It saw everything up to a place, nothing behind another, and some of what lies in between.
+                // The snapshot saw everything up to a place, nothing after another, and some of what lies between them.
                 let head = self.log.head();
                 let after = Lsn(head.0.saturating_sub(10 * self.rng.u64(0..4)).max(100));
                 let until = Lsn(head.0 + 10 * self.rng.u64(0..3));
@@ -88,8 +88,8 @@ impl World {
         }
     }
 
-    /// Reads a step, with the reader of the step before if there is one.
-    pub(super) fn read(&mut self, request: &ReadRequest) -> Result<(Found, Reader), ReadFailure> {
+    /// Reads a step, with the reader of the previous step if there is one.
+    pub(super) fn read(&mut self, request: &ReadRequest) -> Result<(ReplayOutput, Reader), ReadFailure> {
         if self.epoch_changed {
             return Err(ReadFailure::EpochChanged);
         }
@@ -112,7 +112,7 @@ impl World {
         }
         let place = self.readers.iter().position(|(id, _)| *id == request.replay);
         let mut reader = match place {
-            // Somebody else may have read for it, too.
+            // It may have been read for by a shared reader.
             Some(place) => self.readers.swap_remove(place).1,
             None => {
                 let mut subscriptions = request.subscriptions.to_vec();

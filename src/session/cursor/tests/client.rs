@@ -1,5 +1,6 @@
-//! A model of the client that knows what it must be sent: every message is checked as it comes.
+//! A model of the client, which knows the changes that it must be sent, and checks every message as it comes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::log::{Log, topic};
@@ -13,9 +14,9 @@ use crate::protocol::Frame;
 #[derive(Clone, Debug)]
 pub(super) struct Text {
     pub(super) position: Position,
-    /// The changes, by their seq and whose they are.
+    /// The changes, by seq and subscription.
     pub(super) changes: Vec<(u32, Arc<str>)>,
-    /// The one subscription that it is for.
+    /// The only subscription that it is for, if it says so.
     pub(super) only: Option<Arc<str>>,
 }
 
@@ -41,7 +42,7 @@ impl Frames {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// It was asked for, and is not live.
+    /// It was asked for, and is not live yet.
     Joining,
     Live,
     Over,
@@ -52,21 +53,34 @@ pub(super) enum State {
 pub(super) struct Subscribed {
     pub(super) subscription: Arc<Subscription>,
     pub(super) state: State,
-    /// The place after which it gets changes, once it was told; and the transactions that its rows hold.
+    /// The place after which it gets changes, once the client was told.
     pub(super) start: Option<Position>,
     pub(super) seen: Arc<[Lsn]>,
-    /// The place of the last change that it got, or where it started.
+    /// The place of the last change that it got, or its start.
     got: Position,
     /// More of this transaction is to follow.
     open: Option<Lsn>,
     pub(super) is_unsubscribed: bool,
+    /// Nothing more of it may come.
+    pub(super) is_revoked: bool,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Client {
     pub(super) subscriptions: Vec<Subscribed>,
-    /// The last place of the whole connection that it was told of.
+    /// The last position of the whole connection that it was told.
     pub(super) at: Option<Position>,
+    /// The pings that are not answered yet, by their numbers.
+    pub(super) pings: BTreeMap<u32, Ping>,
+}
+
+/// A ping, which is to be answered once this is true.
+#[derive(Debug)]
+pub(super) struct Ping {
+    /// Everything is complete up to here.
+    pub(super) place: Position,
+    /// These are live, or over.
+    pub(super) awaits: Vec<Arc<str>>,
 }
 
 impl Subscribed {
@@ -79,6 +93,7 @@ impl Subscribed {
             got: Position::after(Lsn::ZERO),
             open: None,
             is_unsubscribed: false,
+            is_revoked: false,
         }
     }
 
@@ -163,6 +178,7 @@ impl Client {
         let end = text.position.end;
         for (seq, id) in &text.changes {
             let subscribed = self.find(id);
+            assert!(!subscribed.is_revoked, "{id:?} was revoked");
             match &text.only {
                 Some(only) => assert!(
                     Arc::ptr_eq(only, id),
@@ -201,7 +217,8 @@ impl Client {
         }
     }
 
-    /// The client is told that everything that is live is complete at a place: it may resume all of it from there.
+    /// Checks that the live subscriptions are complete at a place which the client was told: it may resume all of them
+    /// from there.
     fn all_at(&mut self, place: Position, log: &Log) {
         assert!(
             self.at.is_none_or(|at| at <= place) || self.live().count() == 0,
@@ -234,6 +251,19 @@ impl Client {
         self.all_at(Position::after(to), log);
     }
 
+    pub(super) fn pong(&mut self, number: u32, at: Position, log: &Log) {
+        let Ping { place, awaits } = self.pings.remove(&number).expect("it was asked for");
+        assert!(at >= place, "a pong at {at} for {place}");
+        for id in awaits {
+            let subscribed = self.find(&id);
+            let is_awaited = subscribed.state == State::Joining && !subscribed.is_unsubscribed;
+            assert!(!is_awaited, "a pong before {id:?} is live");
+        }
+        if self.live().any(|subscribed| !subscribed.is_unsubscribed) {
+            self.all_at(at, log);
+        }
+    }
+
     pub(super) fn goes_live(&mut self, subscription: &Arc<Subscription>, position: Position, log: &Log) {
         let before = self.at.filter(|_| self.live().count() > 0);
         let subscribed = self.find(&subscription.id);
@@ -244,11 +274,11 @@ impl Client {
         );
         subscribed.state = State::Live;
         self.at = before;
-        // A client that resumes all of them at the last position that it was told loses and repeats nothing.
+        // A client that resumes all subscriptions at the last position that it was told must lose and repeat nothing.
         self.all_at(before.map_or(position, |before| before.max(position)), log);
     }
 
-    /// The subscription is over: nothing more of it comes.
+    /// Ends a subscription: nothing more of it may come.
     pub(super) fn is_over(&mut self, id: &Arc<str>) {
         let subscribed = self.find(id);
         assert_ne!(subscribed.state, State::Over, "{id:?} is over twice");

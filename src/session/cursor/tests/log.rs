@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::client::{Frames, Text};
-use crate::delivery::{ActiveSubscription, Delivery, Found, ResumePoint};
+use crate::delivery::{ActiveSubscription, Delivery, ReplayOutput, ResumePoint};
 use crate::lsn::{Done, Lsn, Position};
 use crate::matching::Subscription;
 use crate::protocol::{ErrorCode, ErrorMessage};
 
-/// A transaction: what it changed, by topic. Without changes, a place that the history came to by itself.
+/// A transaction: the topics of its changes. Without changes, it is a place that the history reached without a
+/// transaction.
 #[derive(Clone, Debug)]
 pub(super) struct Transaction {
     pub(super) end: Lsn,
@@ -166,7 +167,7 @@ impl Reader {
         mut parts: usize,
         rng: &mut fastrand::Rng,
         frames: &mut Frames,
-    ) -> Found {
+    ) -> ReplayOutput {
         let mut items = Vec::new();
         let mut next = ResumePoint {
             position: self.at,
@@ -202,7 +203,7 @@ impl Reader {
         }
         next.position = self.at;
         next.open = self.matching.open;
-        Found {
+        ReplayOutput {
             items,
             next,
             done: reached(self.at) || index == log.transactions.len(),

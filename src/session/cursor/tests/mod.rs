@@ -1,9 +1,9 @@
-//! Random scripts drive a cursor against models of the journal, the router, the outbox and the client, which knows of
-//! every transaction what it must be sent. What comes is checked message by message; and once nothing goes wrong any
-//! more, everything must come to the head and be live there.
+//! Random scripts drive a cursor against models of the journal, the router, the outbox and the client. The model of the
+//! client knows which changes it must be sent, and checks every message. Once nothing goes wrong any more, all
+//! subscriptions must reach the head and be live there.
 //!
 //! A failure prints the seed of its script: `WALCAST_SEED=<seed> cargo test --lib session::cursor -- --nocapture` runs
-//! that alone, and prints what happened. `WALCAST_SCRIPTS` runs another number of them.
+//! that one alone, and prints its events. `WALCAST_SCRIPTS` sets the number of scripts.
 
 mod answers;
 mod client;
@@ -64,7 +64,7 @@ fn run(seed: u64, subscriptions: &[Arc<Subscription>], message: &Subscribe, trac
         world.step();
     }
     world.settle();
-    // Transactions that are written from here on come, too.
+    // Transactions that are written from here on arrive, too.
     world.settle();
 }
 
@@ -115,7 +115,7 @@ fn what_is_subscribed_gets_on_beside_a_connection_that_stays_behind() {
         world.outbox();
         world.subscribe();
         for _ in 0..400 {
-            // More than is read of it.
+            // More than one step reads.
             (0..8).for_each(|_| world.write());
             world.now += Duration::from_millis(20);
             world.work();

@@ -41,7 +41,7 @@ impl Registration {
         }
     }
 
-    /// It takes nothing more: an overflow, or the client takes nothing.
+    /// Stops taking items, after an overflow or because the client takes nothing.
     pub(super) fn give_up(&mut self, why: Received) {
         self.items.clear();
         self.refuses = Some(why);
@@ -63,7 +63,8 @@ impl Registration {
 }
 
 impl Router {
-    /// Does what the session asked for, if it is not too early for it: from where on the router has it.
+    /// Performs a command of the session, unless it is too early for it. Returns the place from which on the router
+    /// serves it.
     pub(super) fn apply(&mut self, command: &Command, capacity: usize) -> Option<Position> {
         match command {
             Command::Join(subscriptions, after) => {

@@ -1,21 +1,24 @@
-//! The steps of a script: what clients, the database and the router do.
+//! The steps of a script: the actions of the client, the database and the router.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::client::{State, Subscribed};
+use serde_json::value::RawValue;
+
+use super::client::{Ping, State, Subscribed};
 use super::log::Transaction;
 use super::router::Command;
 use super::world::{Opening, Work, World};
 use crate::delivery::Received;
 use crate::lsn::{Lsn, Position};
+use crate::protocol::Reference;
 use crate::session::cursor::Input;
 
 /// The number of topics that changes have.
 pub(super) const TOPICS: u8 = 4;
 
 impl World {
-    /// Does something.
+    /// Performs one random step.
     pub(super) fn step(&mut self) {
         self.now += Duration::from_millis(self.rng.u64(0..40));
         match self.rng.u32(0..100) {
@@ -27,8 +30,11 @@ impl World {
             50..58 => self.tick(),
             58..72 => self.outbox(),
             72..73 => self.lose(),
+            75..79 => self.ping(),
+            73..75 => self.revoke(),
             _ => self.work(),
         }
+        self.see_to_reaches();
     }
 
     /// The client subscribes to something.
@@ -40,7 +46,7 @@ impl World {
             0 => Opening::Rows,
             1 => Opening::Now,
             2 if self.rng.u32(0..4) == 0 => {
-                // It has come to where the history is not yet.
+                // A place that the history has not reached yet.
                 Opening::After(Position::after(Lsn(self.log.head().0 + self.rng.u64(0..15))))
             }
             _ if self.log.transactions.is_empty() => Opening::After(Position::after(Lsn(100))),
@@ -60,12 +66,56 @@ impl World {
         self.feed(Input::Subscribe(id, Box::new(self.message.clone())));
     }
 
-    fn unsubscribe(&mut self) {
+    /// The client asks for a pong once it has everything up to a place of the past, or a little ahead.
+    fn ping(&mut self) {
+        if self.closed.is_some() {
+            return;
+        }
+        let end = self.log.head().0 + self.rng.u64(0..25);
+        let place = match self.rng.u32(0..4) {
+            0 => Position::after_change(Lsn(end.saturating_sub(10)), self.rng.u32(0..3)),
+            _ => Position::after(Lsn(end.saturating_sub(10))),
+        };
+        let number = self.pings;
+        self.pings += 1;
+        self.note(|| format!("ping {number} {place}"));
+        let awaits = self.there();
+        self.client.pings.insert(number, Ping { place, awaits });
+        let number = RawValue::from_string(number.to_string()).unwrap();
+        self.feed(Input::Reach(place, Some(Reference::new(&number))));
+    }
+
+    /// The subscriptions that the client has.
+    fn there(&self) -> Vec<Arc<str>> {
         let subscriptions = self.client.subscriptions.iter();
-        let there: Vec<Arc<str>> = subscriptions
+        subscriptions
             .filter(|subscribed| subscribed.state != State::Over && !subscribed.is_unsubscribed)
             .map(|subscribed| Arc::clone(&subscribed.subscription.id))
-            .collect();
+            .collect()
+    }
+
+    /// Revokes some subscriptions, whose contents the client may no longer see.
+    fn revoke(&mut self) {
+        let mut there = self.there();
+        there.retain(|_| self.rng.bool());
+        if there.is_empty() || self.closed.is_some() {
+            return;
+        }
+        self.note(|| format!("revoke {there:?}"));
+        if self.is_registered {
+            self.overflow();
+        }
+        self.feed(Input::Discard);
+        for id in there {
+            let subscribed = self.client.find(&id);
+            subscribed.is_unsubscribed = true;
+            subscribed.is_revoked = true;
+            self.feed(Input::Unsubscribe(id));
+        }
+    }
+
+    fn unsubscribe(&mut self) {
+        let there = self.there();
         if there.is_empty() {
             return;
         }
@@ -100,7 +150,7 @@ impl World {
         self.log.transactions.push(transaction);
     }
 
-    /// A table is found gone, of which the log says nothing.
+    /// Drops a table, of which the log says nothing.
     pub(super) fn drop_table(&mut self) {
         let topic = self.rng.u8(0..TOPICS);
         if self.has_faults && self.router.position == self.log.head() && !self.log.gone.contains(&topic) {
@@ -110,7 +160,7 @@ impl World {
         }
     }
 
-    /// The router goes on.
+    /// Lets the router advance.
     pub(super) fn route(&mut self) {
         if let Some(Work::Command(command)) = &self.work
             && self.rng.bool()
@@ -153,7 +203,7 @@ impl World {
         }
     }
 
-    /// Something that ends much, seldom.
+    /// Rarely, changes the epoch or loses the connection.
     fn lose(&mut self) {
         if self.chance(10) {
             self.note(|| "the epoch changes".to_owned());

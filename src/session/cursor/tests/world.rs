@@ -8,7 +8,7 @@ use fastrand::Rng;
 use super::client::{Client, Frames, State, Subscribed};
 use super::log::{Log, Reader};
 use super::router::{Command, Router};
-use crate::delivery::{Delivery, Found, Received, Standing};
+use crate::delivery::{Delivery, Received, ReplayOutput, Standing};
 use crate::log::SnapshotBoundary;
 use crate::lsn::{Lsn, Position};
 use crate::matching::Subscription;
@@ -21,7 +21,11 @@ pub(super) enum Work {
     Prepare(Arc<str>),
     Rows(Arc<str>),
     Read(Box<ReadRequest>),
-    HasRead(ReplayId, Result<(Found, Reader), ReadFailure>, Box<ReadRequest>),
+    HasRead(
+        ReplayId,
+        Result<(ReplayOutput, Reader), ReadFailure>,
+        Box<ReadRequest>,
+    ),
     Command(Command),
     HandedOver(Position),
     Removed,
@@ -75,6 +79,8 @@ pub(super) struct World {
     pub(super) unused: Vec<Arc<Subscription>>,
     pub(super) message: Subscribe,
     pub(super) opening: Vec<(Arc<str>, Opening)>,
+    /// The number of pings that the client has sent.
+    pub(super) pings: u32,
     /// True if everything that happens is printed.
     traces: bool,
 }
@@ -112,6 +118,7 @@ impl World {
             unused,
             message,
             opening: Vec::new(),
+            pings: 0,
             traces,
         }
     }
@@ -126,7 +133,7 @@ impl World {
         self.has_faults && self.rng.u32(0..of) == 0
     }
 
-    /// Something happened; everything that it leads to is performed.
+    /// Hands an input to the cursor, and performs all actions that follow.
     pub(super) fn feed(&mut self, input: Input) {
         self.note(|| format!("  {input:?}"));
         if self.closed.is_some() {
@@ -149,6 +156,19 @@ impl World {
         }
     }
 
+    /// Has the pings answered that can be.
+    pub(super) fn see_to_reaches(&mut self) {
+        let reached = self.router.position;
+        if self.closed.is_some() || !self.cursor.is_due(reached) {
+            return;
+        }
+        if self.epoch_changed {
+            self.feed(Input::EpochChanged);
+        } else {
+            self.feed(Input::Reached(reached));
+        }
+    }
+
     fn perform(&mut self, action: Action) -> Option<Input> {
         self.note(|| format!("    -> {action:?}"));
         self.meanwhile();
@@ -164,7 +184,7 @@ impl World {
             }
             Action::Flush => {
                 self.now += Duration::from_millis(1_500);
-                // The client takes nothing for a while: if it is long, nothing is kept for it.
+                // The client takes nothing for a while. If that is long, the router keeps nothing for it.
                 if let Some(registration) = &mut self.router.registration
                     && self.rng.bool()
                 {
@@ -183,6 +203,11 @@ impl World {
             }
             Action::Refuse(id, _) => self.client.is_over(&id),
             Action::Progress(to) => self.client.progress(to, log),
+            Action::Pong(reference, position) => {
+                let number = reference.expect("each has a number").to_string();
+                self.client.pong(number.parse().unwrap(), position, log);
+            }
+            Action::RefusePing(_) => panic!("all places come"),
             Action::EndEpoch => {
                 assert!(self.epoch_changed, "the history is the same");
                 self.closed = Some(Closed::EpochChanged);
@@ -222,7 +247,7 @@ impl World {
         None
     }
 
-    /// The session waits for its client, and others go on.
+    /// Lets the database and the router advance while the session waits for its client.
     fn meanwhile(&mut self) {
         match self.rng.u32(0..24) {
             0 => self.write(),
@@ -237,7 +262,7 @@ impl World {
         self.work = Some(work);
     }
 
-    /// The client takes so much of this.
+    /// Delivers as many of these items as the client takes.
     fn deliver(&mut self, items: Vec<Delivery>) -> Delivered {
         let mut delivered = Delivered::default();
         for item in items {
@@ -262,10 +287,10 @@ impl World {
         delivered
     }
 
-    /// The work at hand goes on.
+    /// Advances the work at hand.
     pub(super) fn work(&mut self) {
         let Some(work) = self.work.take() else {
-            // Whatever it waits for is an event.
+            // It waits for an event of its own.
             return;
         };
         if self.epoch_changed && !matches!(work, Work::Command(_) | Work::Read(_) | Work::Removed) {
@@ -281,7 +306,7 @@ impl World {
                 self.feed(Input::Rows(id, rows));
             }
             Work::Read(request) => {
-                // The server is asked to write on, so that a place comes that is waited for.
+                // The server is asked to write on, so that the history reaches the awaited place.
                 if !self.has_faults
                     && request.wait != Wait::No
                     && request.from.position.end >= self.log.head()
@@ -306,7 +331,7 @@ impl World {
     fn has_read(
         &mut self,
         replay: ReplayId,
-        read: Result<(Found, Reader), ReadFailure>,
+        read: Result<(ReplayOutput, Reader), ReadFailure>,
         request: &ReadRequest,
     ) {
         let routed = self.router.position;
@@ -317,7 +342,7 @@ impl World {
                 } else {
                     Vec::new()
                 };
-                // Where it was read for others too, it does not keep a reader.
+                // A shared reader is not kept.
                 if self.rng.u32(0..4) > 0 {
                     self.readers.push((replay, reader));
                 }
@@ -333,18 +358,18 @@ impl World {
             Err(ReadFailure::Expired) => Reading::Expired(self.refusal()),
             Err(ReadFailure::Failed) => Reading::Failed(self.refusal()),
         };
-        // A failed read of one alone ends only that.
+        // A failed read for one subscription alone ends only that one.
         if request.only.is_some() && !matches!(reading, Reading::Found { .. }) {
             self.has_failed = false;
         }
         self.feed(Input::Read(reading, routed));
     }
 
-    /// Nothing goes wrong any more: in a bounded number of rounds everything that there is comes to the head and is
+    /// From now on nothing goes wrong: within a bounded number of rounds all subscriptions must reach the head and be
     /// live there.
     pub(super) fn settle(&mut self) {
         self.has_faults = false;
-        // Whatever waits for a place that was to come has come there.
+        // So that places in the future have come.
         for _ in 0..3 {
             self.write();
         }
@@ -357,7 +382,11 @@ impl World {
             self.work();
             self.work();
             self.outbox();
-            self.tick();
+            self.see_to_reaches();
+            // Pings are answered without it.
+            if self.client.pings.is_empty() {
+                self.tick();
+            }
         }
         panic!(
             "it does not come back: {:#?}\nat work: {:?}\nrouter {} of {}",
@@ -385,7 +414,7 @@ impl World {
         let head = Position::after(self.log.head());
         let is_over = |subscribed: &Subscribed| subscribed.state == State::Over;
         let is_live = |subscribed: &Subscribed| {
-            // Whose table is gone has heard that it is over.
+            // A subscription whose table is gone has ended.
             subscribed.state == State::Live
                 && !subscribed.is_unsubscribed
                 && !self.log.is_gone(&subscribed.subscription)
@@ -397,6 +426,7 @@ impl World {
                 .iter()
                 .all(|subscribed| is_over(subscribed) || is_live(subscribed))
             && (self.client.live().count() == 0 || self.client.at == Some(head))
+            && self.client.pings.is_empty()
             && self.cursor.is_idle()
     }
 }

@@ -107,6 +107,8 @@ impl View {
         } else {
             self.open_rows.remove(&place)
         };
+        // One that left without a word may have changed before it came back.
+        let old = old.filter(|_| !self.may_keep || change.get("old").is_some());
         let there = self.rows.insert(place, filled(row, change, old.as_ref()));
         assert!(
             !self.is_told_once() || there.is_none(),

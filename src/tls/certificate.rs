@@ -1,20 +1,19 @@
-//! The few fields of an X.509 certificate (RFC 5280) that are of interest here, by their places in its DER. Pure.
+//! The few fields of an X.509 certificate (RFC 5280) that are needed here, read by their places in its DER. Pure.
 
 use std::time::SystemTime;
 
 use rustls::crypto::ring;
 
-const INTEGER: u8 = 0x02;
-const OBJECT_IDENTIFIER: u8 = 0x06;
-const UTC_TIME: u8 = 0x17;
-const GENERALIZED_TIME: u8 = 0x18;
-const SEQUENCE: u8 = 0x30;
+use crate::der::{self, GENERALIZED_TIME, INTEGER, OBJECT_IDENTIFIER, SEQUENCE, UTC_TIME};
+
 /// `[0] EXPLICIT`, in which the version stands.
 const VERSION: u8 = 0xa0;
 
-/// Reads the end of the validity of `Certificate ::= SEQUENCE { TBSCertificate ::= SEQUENCE { version [0] DEFAULT,
+/// The time at which a certificate expires; `None` if it cannot be read.
+///
+/// It is the end of the validity of `Certificate ::= SEQUENCE { TBSCertificate ::= SEQUENCE { version [0] DEFAULT,
 /// serialNumber INTEGER, signature SEQUENCE, issuer SEQUENCE, validity SEQUENCE { notBefore, notAfter } …`.
-pub(super) fn not_after(certificate: &[u8]) -> Option<SystemTime> {
+pub fn not_after(certificate: &[u8]) -> Option<SystemTime> {
     let (certificate, _) = value(certificate, SEQUENCE)?;
     let (fields, _) = value(certificate, SEQUENCE)?;
     let fields = value(fields, VERSION).map_or(fields, |(_, rest)| rest);
@@ -26,7 +25,7 @@ pub(super) fn not_after(certificate: &[u8]) -> Option<SystemTime> {
     time(validity)?.0
 }
 
-/// The time at the front, if it is one that can be, and what follows it: `YYMMDDHHMMSSZ`, from 1950 to 2049, or
+/// The time at the front, `None` if it does not exist, and the rest: `YYMMDDHHMMSSZ`, from 1950 to 2049, or
 /// `YYYYMMDDHHMMSSZ`.
 fn time(bytes: &[u8]) -> Option<(Option<SystemTime>, &[u8])> {
     let (text, century, rest) = match value(bytes, UTC_TIME) {
@@ -57,7 +56,7 @@ fn time(bytes: &[u8]) -> Option<(Option<SystemTime>, &[u8])> {
 /// The `tls-server-end-point` binding of a certificate (RFC 5929, section 4.1): its hash by the hash function of its
 /// own signature, SHA-256 in place of older ones. `None` for signatures without one hash function, or with one that
 /// we do not have.
-pub(super) fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
+pub fn end_point(certificate: &[u8]) -> Option<Vec<u8>> {
     let suite = match signature_hash(certificate)? {
         Hash::Sha256 => ring::cipher_suite::TLS13_AES_128_GCM_SHA256,
         Hash::Sha384 => ring::cipher_suite::TLS13_AES_256_GCM_SHA384,
@@ -92,23 +91,9 @@ fn signature_hash(certificate: &[u8]) -> Option<Hash> {
     })
 }
 
-/// The contents of the value of that tag at the front, and what follows it.
+/// The value at the front of some DER. Certificates have lengths of up to four bytes.
 fn value(bytes: &[u8], tag: u8) -> Option<(&[u8], &[u8])> {
-    let (&found, rest) = bytes.split_first()?;
-    let (&length, rest) = rest.split_first()?;
-    let (length, rest) = match length {
-        0x81..=0x84 => {
-            let (digits, rest) = rest.split_at_checked(usize::from(length & 0x7f))?;
-            let length = digits.iter().fold(0, |sum, &digit| sum << 8 | usize::from(digit));
-            (length, rest)
-        }
-        0x00..=0x7f => (usize::from(length), rest),
-        _ => return None,
-    };
-    match found == tag {
-        true => rest.split_at_checked(length),
-        false => None,
-    }
+    der::value::<4>(bytes, tag)
 }
 
 #[cfg(test)]
@@ -121,7 +106,7 @@ mod tests {
     fn the_end_of_a_certificate_is_read_whichever_way_it_is_written() {
         let key = rcgen::KeyPair::generate().unwrap();
         let mut parameters = rcgen::CertificateParams::new(vec!["localhost".into()]).unwrap();
-        // Until 2049 years have two digits.
+        // Years up to 2049 are written with two digits.
         for (year, end) in [
             (2031, "2031-02-03T00:00:00Z"),
             (2049, "2049-02-03T00:00:00Z"),

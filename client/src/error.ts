@@ -1,0 +1,53 @@
+/** The codes of the protocol (docs/protocol.md), and those of the client itself in the last line. */
+export type ErrorCode =
+  | 'bad_request' | 'bad_predicate' | 'unknown_table' | 'unknown_column' | 'duplicate_id' | 'unknown_id'
+  | 'replica_identity' | 'resume_expired' | 'resume_invalid' | 'schema_changed' | 'limit_exceeded' | 'rate_limited'
+  | 'unauthenticated' | 'token_expired' | 'forbidden' | 'database_refused' | 'internal'
+  | 'closed' | 'timeout' | 'unsupported' | 'bad_url' | 'bad_token' | 'bad_value' | 'bad_frame' | 'refused'
+  | (string & {})
+
+/** What the server or the client refused, and why. `message` is for people: it says what is wrong and what to do. */
+export class WalcastError extends Error {
+  override readonly name = 'WalcastError'
+  /** Whether the same may work later, without a change of the query or of the database. */
+  readonly retryable: boolean
+  /** The place in `query` that the error is about, as an index of the text. */
+  readonly offset?: number
+  /** The predicate, as it was sent. */
+  readonly query?: string
+
+  constructor(
+    readonly code: ErrorCode,
+    message: string,
+    readonly details: Record<string, unknown> = {},
+    where?: string,
+  ) {
+    const at = where !== undefined && typeof details.offset === 'number' ? indexOfByte(where, details.offset) : undefined
+    super(at === undefined ? message : `${message}\n${caret(where!, at)}`)
+    this.retryable = isBusy(code, details) || code === 'closed' || code === 'timeout'
+    if (where !== undefined) this.query = where
+    if (at !== undefined) this.offset = at
+  }
+}
+
+/** Errors that say: not now. The same subscription may be asked for again in a while. */
+export const isBusy = (code: ErrorCode, details: Record<string, unknown>): boolean =>
+  code === 'internal' || code === 'rate_limited' || /^(subject_)?snapshots$/.test(String(details.limit))
+
+/** What was thrown, as a `WalcastError`. */
+export const asError = (code: ErrorCode, thrown: unknown, what: string): WalcastError =>
+  isError(thrown) ? thrown : new WalcastError(code, `${what}: ${thrown instanceof Error ? thrown.message : String(thrown)}`)
+
+/** By its name, since an application may have two copies of this package. */
+const isError = (thrown: unknown): thrown is WalcastError => (thrown as Error | undefined)?.name === 'WalcastError'
+
+/** The server counts the bytes of UTF-8, JavaScript its own units of 16 bits. */
+const indexOfByte = (text: string, byte: number): number =>
+  new TextDecoder().decode(new TextEncoder().encode(text).subarray(0, byte)).length
+
+/** The line that holds the place, with a mark below. */
+function caret(text: string, at: number): string {
+  const start = text.lastIndexOf('\n', at - 1) + 1
+  const line = text.slice(start).split('\n', 1)[0]!
+  return `  ${line}\n  ${text.slice(start, at).replace(/[^\t]/gu, ' ')}^`
+}

@@ -1,0 +1,102 @@
+import { WalcastError } from './error.js'
+
+/** The part of `WebSocket` that is used: browsers, Node 22 and the package `ws` have it. */
+export interface SocketLike {
+  readonly readyState: number
+  send(text: string): void
+  close(code?: number): void
+  onopen: ((event: never) => unknown) | null
+  onmessage: ((event: { readonly data: unknown }) => unknown) | null
+  onclose: ((event: { readonly code: number; readonly reason: string }) => unknown) | null
+  onerror: ((event: never) => unknown) | null
+}
+export type SocketClass = new (url: string, protocols?: string) => SocketLike
+
+/** Makes of a class of sockets one whose sockets are shared. */
+export type Sharing = (socket: SocketClass | undefined) => SocketClass | undefined
+
+export interface Opened {
+  send(text: string): void
+  close(): void
+}
+
+export interface Heard {
+  opened(): void
+  text(data: unknown): void
+  closed(code: number, reason: string): void
+}
+
+export type PageEvent = 'online' | 'offline' | 'visible' | 'away' | 'back'
+
+/** Everything that is not computed: sockets, time, chance and the page. Tests have one of their own. */
+export interface Platform {
+  now(): number
+  random(): number
+  /** Runs once after so many milliseconds; returns what takes that back. */
+  later(run: () => void, ms: number): () => void
+  /** Runs before the next picture, or soon where there are none. */
+  frame(run: () => void): void
+  open(url: string, heard: Heard): Opened
+  /** Tells what happens to the page; returns what ends that. */
+  watch(happened: (event: PageEvent) => void): () => void
+}
+
+/** How long one waits for a picture that may not come: a page that is hidden has none. */
+const HIDDEN_MS = 250
+const FRAME_MS = 16
+
+export function platform(webSocket?: SocketClass): Platform {
+  const { document } = globalThis as { document?: Document }
+  const later = (run: () => void, ms: number): (() => void) => {
+    // Timers of 2^31 ms and more would run at once.
+    const timer = setTimeout(run, Math.min(ms, 2 ** 31 - 1))
+    return () => clearTimeout(timer)
+  }
+  return {
+    now: () => Date.now(),
+    random: () => Math.random(),
+    later,
+    frame(run) {
+      if (!document || document.hidden || !globalThis.requestAnimationFrame) return void setTimeout(run, document?.hidden ? HIDDEN_MS : FRAME_MS)
+      let done = false
+      const once = (): void => {
+        if (!done) run()
+        done = true
+      }
+      requestAnimationFrame(once)
+      // The page may be hidden before the picture comes.
+      setTimeout(once, HIDDEN_MS)
+    },
+    open(url, heard) {
+      const Socket = webSocket ?? (globalThis.WebSocket as SocketClass | undefined)
+      if (!Socket) {
+        throw new WalcastError('unsupported', 'there is no WebSocket here: pass one, as in createClient(url, { webSocket: WebSocket }) with `import { WebSocket } from "ws"`')
+      }
+      const socket = new Socket(url, 'walcast.v1')
+      socket.onopen = () => heard.opened()
+      socket.onmessage = ({ data }) => heard.text(data)
+      socket.onclose = ({ code, reason }) => heard.closed(code, reason)
+      socket.onerror = () => {} // `close` follows, and says as much.
+      return {
+        send(text) {
+          if (socket.readyState === 1) socket.send(text)
+        },
+        close() {
+          socket.onopen = socket.onmessage = socket.onclose = null
+          socket.close()
+        },
+      }
+    },
+    watch(happened) {
+      if (!document) return () => {}
+      const over = new AbortController()
+      const on = (target: EventTarget, name: string, run: (event: Event) => void): void => target.addEventListener(name, run, { signal: over.signal })
+      on(globalThis, 'online', () => happened('online'))
+      on(globalThis, 'offline', () => happened('offline'))
+      on(globalThis, 'pagehide', () => happened('away'))
+      on(globalThis, 'pageshow', () => happened('back'))
+      on(document, 'visibilitychange', () => document.hidden || happened('visible'))
+      return () => over.abort()
+    },
+  }
+}

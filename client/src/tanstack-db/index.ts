@@ -1,0 +1,104 @@
+/** Collections of TanStack DB that are live queries. */
+import type { BaseCollectionConfig, CollectionConfig, DeleteMutationFnParams, InsertMutationFnParams, UpdateMutationFnParams } from '@tanstack/db'
+import { type AnySchema, type Client, type Columns, type Dehydrated, type Position, type Query, type RowOf, type Status, type Table, type WaitOptions, WalcastError, comparePositions } from '../index.js'
+import { type Key, Run } from './sync.js'
+
+/** Where a write stands: what `SELECT pg_current_wal_insert_lsn()` gave after its COMMIT; `xid` beside it, if it is known. */
+export interface Written {
+  readonly position?: Position
+  readonly xid?: string | number | bigint
+}
+
+/** Writes to the database. What it returns is waited for: until then the optimistic change stays. */
+export type Write<Params> = (params: Params) => Promise<Written | void>
+
+/** `collection.utils`. */
+export interface WalcastUtils extends Record<string, any> {
+  /** Waits until the collection shows what was written before a place: `client.waitFor`. */
+  waitFor(target: Position | Written, options?: WaitOptions): Promise<Position>
+  /** Where its rows stood when they last changed. */
+  position(): Position | undefined
+  /** The status of its live query; on demand, of the one that is farthest from `live`. */
+  status(): Status
+}
+
+export interface WalcastCollectionConfig<S, T extends Table<S>, C extends keyof RowOf<S, T>, K extends Key, Row extends object = Columns<S, T, C>>
+  extends Omit<BaseCollectionConfig<Row, K, never, WalcastUtils>, 'onInsert' | 'onUpdate' | 'onDelete' | 'schema' | 'utils'> {
+  readonly client: Client<S>
+  readonly query: Query<S, T, C>
+  readonly onInsert?: Write<InsertMutationFnParams<Row, K, WalcastUtils>>
+  readonly onUpdate?: Write<UpdateMutationFnParams<Row, K, WalcastUtils>>
+  readonly onDelete?: Write<DeleteMutationFnParams<Row, K, WalcastUtils>>
+  /** A result to begin with: `dehydrated` of `client.query(…)` on a server. */
+  readonly initial?: Dehydrated
+  /** On demand: columns that the collection alone filters by, since a parser makes values of them that compare otherwise. */
+  readonly local?: readonly (keyof Row & string)[]
+}
+
+/**
+ * Options for `createCollection`: the collection is the live query. With `syncMode: 'on-demand'` it has the rows that its own
+ * live queries ask for.
+ */
+export function walcastCollectionOptions<S = AnySchema, const T extends Table<S> = Table<S>, const C extends keyof RowOf<S, T> = keyof RowOf<S, T>, K extends Key = Key>(
+  config: WalcastCollectionConfig<S, T, C, K>,
+): CollectionConfig<Columns<S, T, C>, K, never, WalcastUtils> & { readonly utils: WalcastUtils } {
+  type Row = Columns<S, T, C>
+  const { client, query, initial, local = [], onInsert, onUpdate, onDelete, ...others } = config
+  if (config.syncMode === 'on-demand' && query.orderBy) throw new WalcastError('bad_request', 'a collection on demand has no order: its own queries have one')
+  const source = { client, query, getKey: config.getKey, isOnDemand: config.syncMode === 'on-demand', local }
+  let run: Run<Row, K> | undefined
+  let stored = initial
+
+  const waited = <Params>(write: Write<Params> | undefined): Write<Params> | undefined =>
+    write &&
+    (async (params) => {
+      const written = await write(params)
+      if (written && (written.position !== undefined || written.xid !== undefined)) {
+        await client.waitFor(written).catch((error: WalcastError) => {
+          // It is written, and is seen once the connection is back.
+          if (error.code !== 'timeout') throw error
+        })
+      }
+      return written
+    })
+  const handlers = { onInsert: waited(onInsert), onUpdate: waited(onUpdate), onDelete: waited(onDelete) }
+  for (const name of Object.keys(handlers) as (keyof typeof handlers)[]) if (!handlers[name]) delete handlers[name]
+
+  return {
+    // Text is ordered as JavaScript and Postgres' collation "C" do, and times as text are in order.
+    defaultStringCollation: { stringSort: 'lexical' },
+    ...others,
+    ...handlers,
+    sync: {
+      rowUpdateMode: 'full',
+      sync: (sync) => {
+        const own = (run = new Run<Row, K>(source, sync, stored))
+        return {
+          cleanup: () => {
+            stored = own.dehydrate() ?? stored
+            own.end()
+            if (run === own) run = undefined
+          },
+          loadSubset: (options) => own.loadSubset(options),
+          unloadSubset: (options) => own.unloadSubset(options),
+        }
+      },
+      exportSyncMeta: () => run?.dehydrate() ?? stored,
+      importSyncMeta: (meta) => {
+        if (isDehydrated(meta)) stored = meta
+      },
+      mergeSyncMeta: (current, incoming) => {
+        if (!isDehydrated(current) || !isDehydrated(incoming)) return isDehydrated(incoming) ? incoming : current
+        const [a, b] = [current.place, incoming.place]
+        return a.epoch === b.epoch && comparePositions(b.position, a.position) > 0 ? incoming : current
+      },
+    },
+    utils: {
+      waitFor: (target: Position | Written, options?: WaitOptions) => client.waitFor(target, options),
+      position: () => run?.position,
+      status: () => run?.status ?? 'connecting',
+    },
+  } as CollectionConfig<Row, K, never, WalcastUtils> & { readonly utils: WalcastUtils }
+}
+
+const isDehydrated = (meta: unknown): meta is Dehydrated => Array.isArray((meta as Dehydrated | undefined)?.rows) && typeof (meta as Dehydrated).query === 'string'

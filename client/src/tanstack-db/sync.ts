@@ -1,0 +1,338 @@
+import type { LoadSubsetOptions, SyncConfig } from '@tanstack/db'
+import { type Client, type Dehydrated, type DiffChange, type LiveQuery, type Param, type Position, type QueryState, type Status, WalcastError, comparePositions } from '../index.js'
+import type { AnyQuery } from '../types.js'
+import { type Condition, type Expression, chunks, describe, oneOf, pushDown, valuesOf } from './predicate.js'
+
+export type Key = string | number
+
+export interface Source<Row extends object, K extends Key> {
+  readonly client: Client<any>
+  readonly query: AnyQuery
+  readonly getKey: (row: Row) => K
+  readonly isOnDemand: boolean
+  readonly local: readonly string[]
+}
+
+/** One live query of a collection. */
+interface Subset<Row, K> {
+  /** What of the collection's query it has; true: all. */
+  readonly condition: Condition | true
+  readonly live: LiveQuery<Row, unknown>
+  /** What was told last: the query itself may have gone on. */
+  told: QueryState<Row>
+  readonly rows: Map<K, Row>
+  /** Openings that hold it. */
+  uses: number
+  /** The collection has a whole result of it. */
+  isWritten: boolean
+  readonly waiting: { readonly resolve: (applied: true | Promise<void>) => void; readonly reject: (error: unknown) => void }[]
+}
+
+/** What one or more calls of `loadSubset` asked for. */
+interface Opening<Row, K> {
+  uses: number
+  readonly held: Set<Subset<Row, K>>
+  loaded: Promise<unknown>
+}
+
+/** How long demands for values of one column wait for each other: joins ask for one after the other. */
+const TOGETHER_MS = 10
+
+/**
+ * One run of a collection's sync. A row is in the collection while one of its live queries has it.
+ *
+ * The one thing to know: all queries of a client change before any listener is told, and then all are told in one go. What
+ * they say is gathered, and written in one commit once they all have been told.
+ */
+export class Run<Row extends object, K extends Key> {
+  readonly #source: Source<Row, K>
+  readonly #sync: Parameters<SyncConfig<Row, K>['sync']>[0]
+  readonly #subsets = new Set<Subset<Row, K>>()
+  readonly #openings = new Map<LoadSubsetOptions, Opening<Row, K>>()
+  /** Openings by columns, to which further values may still be added. */
+  readonly #gathering = new Map<string, { readonly values: Set<Param>; readonly opening: Opening<Row, K> }>()
+  /** Conditions that the server refused. */
+  readonly #weakened = new Set<string>()
+  /** What the collection was given. */
+  readonly #written: Map<K, Row>
+  /** Keys that may have other rows now, each with the query that said so last. */
+  readonly #dirty = new Map<K, Subset<Row, K> | undefined>()
+  readonly #endConnection: () => void
+  #applied: true | Promise<void> = true
+  /** The collection has rows that are not of this run: of a page that came with them. */
+  #isSeeded: boolean
+  #isScheduled = false
+  #error: unknown
+  #isOver = false
+
+  constructor(source: Source<Row, K>, sync: Parameters<SyncConfig<Row, K>['sync']>[0], initial: Dehydrated | undefined) {
+    this.#source = source
+    this.#sync = sync
+    this.#written = new Map(sync.collection.entries() as Iterable<[K, Row]>)
+    this.#isSeeded = this.#written.size > 0
+    this.#endConnection = source.client.onConnection(() => this.#schedule())
+    if (source.isOnDemand) sync.markReady()
+    else this.#use(true, initial)
+  }
+
+  get status(): Status {
+    const { name } = this.#source.client.connection
+    const found = new Set([...this.#subsets].map(({ told }) => told.status))
+    if (found.size === 0) return name === 'open' ? 'live' : name === 'offline' ? 'offline' : 'connecting'
+    return (['error', 'offline', 'connecting', 'snapshot', 'catching-up'] as const).find((status) => found.has(status)) ?? 'live'
+  }
+
+  get position(): Position | undefined {
+    let newest: Position | undefined
+    for (const { position } of [...this.#subsets].map(({ told }) => told)) {
+      if (position !== undefined && (newest === undefined || comparePositions(position, newest) > 0)) newest = position
+    }
+    return newest
+  }
+
+  dehydrate(): Dehydrated | undefined {
+    return this.#source.isOnDemand ? undefined : [...this.#subsets][0]?.live.dehydrate()
+  }
+
+  loadSubset(options: LoadSubsetOptions): true | Promise<void> {
+    const known = this.#openings.get(options)
+    if (known) return known.loaded.then(() => {})
+    // What comes with a limit, an order or a cursor is all there: a superset.
+    const where = options.where as Expression | undefined
+    const condition = this.#pushDown(where)
+    const subset = condition === false ? undefined : this.#covering(condition)
+    if (condition === false || subset?.isWritten) {
+      if (subset) subset.uses++
+      this.#openings.set(options, { uses: 1, held: new Set(subset && [subset]), loaded: Promise.resolve() })
+      return this.#applied
+    }
+    const opening = (subset ? undefined : this.#gather(where)) ?? this.#opening((opening) => this.#open(where, opening))
+    opening.uses++
+    this.#openings.set(options, opening)
+    options.signal?.addEventListener('abort', () => this.unloadSubset(options), { once: true })
+    return opening.loaded.then(() => {})
+  }
+
+  unloadSubset(options: LoadSubsetOptions): void {
+    const opening = this.#openings.get(options)
+    this.#openings.delete(options)
+    if (opening && --opening.uses === 0) this.#release(opening)
+  }
+
+  end(): void {
+    this.#isOver = true
+    this.#endConnection()
+    for (const subset of this.#subsets) this.#close(subset)
+    this.#subsets.clear()
+  }
+
+  #opening(open: (opening: Opening<Row, K>) => Promise<unknown>): Opening<Row, K> {
+    const opening: Opening<Row, K> = { uses: 0, held: new Set(), loaded: Promise.resolve() }
+    opening.loaded = opening.loaded.then(() => open(opening))
+    opening.loaded.catch(() => this.#release(opening))
+    return opening
+  }
+
+  #release({ held }: Opening<Row, K>): void {
+    for (const subset of held) this.#leave(subset)
+    held.clear()
+  }
+
+  /** Values of one column that are asked for in a short time become one query. */
+  #gather(where: Expression | undefined): Opening<Row, K> | undefined {
+    const found = valuesOf(where, this.#source.local)
+    if (!found) return undefined
+    const column = describe(found.column)
+    const known = this.#gathering.get(column)
+    const values = known?.values ?? new Set<Param>()
+    for (const value of found.values) values.add(value)
+    if (known) return known.opening
+    const opening = this.#opening(async (opening) => {
+      await new Promise((resolve) => setTimeout(resolve, TOGETHER_MS))
+      this.#gathering.delete(column)
+      await Promise.all(chunks([...values]).map((list) => this.#open(oneOf(found.column, list), opening)))
+    })
+    this.#gathering.set(column, { values, opening })
+    return opening
+  }
+
+  /** Opens a live query that has every row of a condition, and maybe others. */
+  async #open(where: Expression | undefined, opening: Opening<Row, K>): Promise<void> {
+    for (;;) {
+      if (opening.uses === 0 || this.#isOver) throw unloaded()
+      const condition = this.#pushDown(where)
+      if (condition === false) return
+      const subset = this.#use(condition)
+      opening.held.add(subset)
+      this.#schedule()
+      try {
+        await new Promise<true | void>((resolve, reject) => subset.waiting.push({ resolve, reject }))
+        return
+      } catch (error) {
+        if (!opening.held.delete(subset)) throw error
+        this.#leave(subset)
+        if (!this.#weaken(subset.condition, error)) throw error
+      }
+    }
+  }
+
+  #pushDown(where: Expression | undefined): Condition | boolean {
+    const { query, local } = this.#source
+    const { params } = typeof query.where === 'object' ? query.where : query
+    return pushDown(where, { after: params?.length ?? 0, weakened: this.#weakened, local })
+  }
+
+  /** The collection's query, of the rows that a condition has. */
+  #narrow(condition: Condition | true): AnyQuery {
+    const { query } = this.#source
+    if (condition === true) return query
+    const { where, params = [] } = typeof query.where === 'object' ? query.where : query
+    return { ...query, where: where === undefined ? condition.where : `(${where}) AND (${condition.where})`, params: [...params, ...condition.params] } as AnyQuery
+  }
+
+  /** Leaves the part that the server does not take to the collection. Returns false if there is none. */
+  #weaken(condition: Condition | true, error: unknown): boolean {
+    const { code, offset, details = {} } = error as WalcastError
+    const isTooLarge = code === 'limit_exceeded' && /^(connection_)?predicate_(bytes|cost|size)$/.test(String(details.limit))
+    if (condition === true || !(code === 'bad_predicate' || code === 'unknown_column' || isTooLarge)) return false
+    const text = this.#narrow(condition).where as string
+    const start = text.length - condition.where.length - (text === condition.where ? 0 : 1)
+    // Without a place it is as a whole that it is too large.
+    const refused = condition.parts.filter((part) => offset === undefined || (offset >= start + part.start && offset < start + part.end))
+    for (const { expression } of refused) this.#weakened.add(describe(expression))
+    return refused.length > 0
+  }
+
+  /** A live query that has every row of a condition: one that asks for the same, or for less to hold. */
+  #covering(condition: Condition | true): Subset<Row, K> | undefined {
+    const own = condition === true ? NONE : condition.conjuncts
+    for (const subset of this.#subsets) if (subset.condition === true || [...subset.condition.conjuncts].every((part) => own.has(part))) return subset
+    return undefined
+  }
+
+  #use(condition: Condition | true, initial?: Dehydrated): Subset<Row, K> {
+    const known = this.#covering(condition)
+    if (known) {
+      known.uses++
+      return known
+    }
+    const live = this.#source.client.liveQuery(this.#narrow(condition) as never, initial ? { initial } : {}) as unknown as LiveQuery<Row, unknown>
+    const subset: Subset<Row, K> = { condition, live, told: live.state, rows: new Map(), uses: 1, isWritten: false, waiting: [] }
+    this.#subsets.add(subset)
+    live.onDiff(({ changes }) => this.#take(subset, changes))
+    live.onChange(() => {
+      subset.told = live.state
+      this.#schedule()
+    })
+    this.#take(subset, subset.told.rows.map((row) => ({ row, before: undefined })))
+    return subset
+  }
+
+  #leave(subset: Subset<Row, K>): void {
+    if (--subset.uses > 0 || this.#isOver) return
+    this.#subsets.delete(subset)
+    this.#close(subset)
+    for (const key of subset.rows.keys()) this.#dirty.set(key, undefined)
+    this.#schedule()
+  }
+
+  #close(subset: Subset<Row, K>): void {
+    subset.live.close()
+    for (const { reject } of subset.waiting.splice(0)) reject(unloaded())
+  }
+
+  #take(subset: Subset<Row, K>, changes: readonly Pick<DiffChange<Row, unknown>, 'before' | 'row'>[]): void {
+    const { getKey } = this.#source
+    const note = (row: Row): K => {
+      const key = getKey(row)
+      this.#dirty.set(key, subset)
+      return key
+    }
+    // A key may go from one row to another.
+    for (const { before } of changes) if (before) subset.rows.delete(note(before))
+    for (const { row } of changes) if (row) subset.rows.set(note(row), row)
+    this.#schedule()
+  }
+
+  #schedule(): void {
+    if (this.#isScheduled) return
+    this.#isScheduled = true
+    queueMicrotask(() => {
+      this.#isScheduled = false
+      if (!this.#isOver) this.#write()
+    })
+  }
+
+  #write(): void {
+    const { begin, write, commit } = this.#sync
+    const subsets = [...this.#subsets]
+    if (this.#isSeeded && subsets.length > 0 && subsets.every(({ told }) => told.filled)) {
+      this.#isSeeded = false
+      for (const key of this.#written.keys()) if (!this.#dirty.has(key)) this.#dirty.set(key, undefined)
+    }
+    const gone: K[] = []
+    const come: [K, Row][] = []
+    for (const [key, last] of this.#dirty) {
+      const row = this.#find(key, last)
+      if (row === this.#written.get(key)) continue
+      if (row) come.push([key, row])
+      else gone.push(key)
+    }
+    this.#dirty.clear()
+    if (gone.length + come.length > 0) {
+      begin()
+      for (const key of gone) {
+        write({ type: 'delete', key })
+        this.#written.delete(key)
+      }
+      for (const [key, value] of come) {
+        write({ type: this.#written.has(key) ? 'update' : 'insert', value })
+        this.#written.set(key, value)
+      }
+      this.#follow(commit())
+    }
+    this.#answer(subsets)
+  }
+
+  /** An optimistic change that is under way holds back what is written meanwhile. */
+  #follow(applied: true | Promise<void>): void {
+    this.#applied = applied
+    const done = (): void => {
+      if (this.#applied === applied) this.#applied = true
+    }
+    if (applied !== true) applied.then(done, done)
+  }
+
+  /** Tells those who wait for a query's rows that they are there, or that there will be none. */
+  #answer(subsets: readonly Subset<Row, K>[]): void {
+    const { client, isOnDemand } = this.#source
+    const { connection } = client
+    const failure = connection.name === 'closed' ? new WalcastError('closed', 'the client was closed') : 'error' in connection ? connection.error : undefined
+    for (const subset of subsets) {
+      const { filled, error = failure } = subset.told
+      if (filled) {
+        for (const { resolve } of subset.waiting.splice(0)) resolve(this.#applied)
+        if (!isOnDemand && !subset.isWritten) this.#sync.markReady()
+        subset.isWritten = true
+      } else if (error) {
+        for (const { reject } of subset.waiting.splice(0)) reject(error)
+        if (!isOnDemand && error !== this.#error) this.#sync.markError((this.#error = error))
+      }
+    }
+  }
+
+  /** The row of a key. A query that is not live may have an old one. */
+  #find(key: K, last: Subset<Row, K> | undefined): Row | undefined {
+    const isNewest = (subset: Subset<Row, K> | undefined): boolean => subset?.told.status === 'live' && subset.rows.has(key)
+    if (isNewest(last)) return last!.rows.get(key)
+    let found: Row | undefined
+    for (const subset of this.#subsets) {
+      if (isNewest(subset)) return subset.rows.get(key)
+      found ??= subset.rows.get(key)
+    }
+    return found
+  }
+}
+
+const NONE: ReadonlySet<string> = /* @__PURE__ */ new Set()
+const unloaded = (): Error => Object.assign(new Error('the subset was unloaded before it was there'), { name: 'AbortError' })

@@ -1,0 +1,178 @@
+import { WalcastError } from './error.js'
+import { type Position, comparePositions, isPosition } from './position.js'
+import type { ErrorFrame } from './protocol.js'
+import type { Session } from './session.js'
+
+/** What somebody waits for: a place, or a transaction. */
+export type WaitTarget = Position | { readonly position?: Position; readonly xid?: string | number | bigint }
+
+export interface WaitOptions {
+  /** Milliseconds after which it rejects with `timeout`, 30,000. */
+  readonly timeout?: number
+  readonly signal?: AbortSignal
+}
+
+interface Wait {
+  readonly position: Position | undefined
+  readonly xid: number | undefined
+  /** The epoch that `position` belongs to, if that is known. */
+  readonly epoch: string | undefined
+  readonly deadline: number
+  readonly resolve: (position: Position) => void
+  readonly reject: (reason: unknown) => void
+}
+
+export interface WaitsEffects {
+  send(message: Record<string, unknown>): void
+  warn(text: string): void
+  /** Tells listeners what is new. */
+  tell(): void
+}
+
+/** Pings that wait for a place; a server holds a hundred. */
+const MOST_PINGS = 50
+/** Transactions whose numbers are remembered. */
+const MOST_XIDS = 1000
+
+/** Those who wait until the queries have come as far as their own writes. */
+export class Waits {
+  readonly #session: Session
+  readonly #out: WaitsEffects
+  readonly #waits = new Set<Wait>()
+  /** The transactions that came last. */
+  readonly #xids = new Set<number>()
+  #epoch: string | undefined
+  /** The farthest place that the server was asked for on this connection. */
+  #asked: Position | undefined
+  #pings = 0
+  /** When the server is asked again; 0: never. */
+  #askAt = 0
+
+  constructor(session: Session, out: WaitsEffects) {
+    this.#session = session
+    this.#out = out
+  }
+
+  get isEmpty(): boolean {
+    return this.#waits.size === 0
+  }
+
+  /** When `tick` is due. */
+  get wakeAt(): number {
+    let at = this.#askAt || Infinity
+    for (const { deadline } of this.#waits) at = Math.min(at, deadline)
+    return at
+  }
+
+  add(target: WaitTarget, { timeout = 30_000, signal }: WaitOptions, now: number): Promise<Position> {
+    const { position, xid } = typeof target === 'string' ? { position: target, xid: undefined } : target
+    return new Promise((resolve, reject) => {
+      if (position === undefined ? xid === undefined : !isPosition(position)) {
+        throw new WalcastError('bad_request', `waitFor takes a position as pg_current_wal_insert_lsn() gives it, like 16/B374D848, and not ${JSON.stringify(position)}`)
+      }
+      signal?.throwIfAborted()
+      const wait: Wait = {
+        position,
+        // What is longer has a count of wraparounds before the number that the log has.
+        xid: xid === undefined ? undefined : Number(BigInt.asUintN(32, BigInt(xid))),
+        epoch: this.#epoch,
+        deadline: now + timeout,
+        resolve: (reached) => finish(() => resolve(reached)),
+        reject: (reason) => finish(() => reject(reason)),
+      }
+      const aborted = (): void => wait.reject(signal!.reason)
+      const finish = (act: () => void): void => {
+        this.#waits.delete(wait)
+        signal?.removeEventListener('abort', aborted)
+        act()
+      }
+      signal?.addEventListener('abort', aborted)
+      this.#waits.add(wait)
+      this.#ask()
+    })
+  }
+
+  /** There is a connection, of this epoch. */
+  greeted(epoch: string): void {
+    this.#epoch = epoch
+    this.#ask()
+  }
+
+  lost(): void {
+    this.#asked = undefined
+    this.#pings = this.#askAt = 0
+  }
+
+  /** A transaction came. */
+  took(xid: number): void {
+    if (xid === 0) return
+    this.#xids.add(xid)
+    if (this.#xids.size > MOST_XIDS) this.#xids.delete(this.#xids.values().next().value!)
+  }
+
+  /** The server has come as far as it was asked for. */
+  ponged(): void {
+    this.#pings--
+    this.#ask()
+  }
+
+  /** An error that is about no query; returns false if it is about no wait either. */
+  refused({ code, message, limit, ref, retry_after_ms = 1000 }: ErrorFrame, now: number): boolean {
+    if (code === 'rate_limited' || limit === 'reaches') {
+      this.#asked = undefined
+      this.#askAt = now + retry_after_ms
+      return true
+    }
+    if (!isPosition(ref)) return false
+    // Nobody has written so far.
+    for (const { position, reject } of [...this.#waits]) if (position === ref) reject(new WalcastError(code, message))
+    this.#asked = undefined
+    this.ponged()
+    return true
+  }
+
+  /** The queries are complete up to here: those who waited for it hear, after listeners did. */
+  advanced(complete: Position): void {
+    const reached = [...this.#waits].filter(({ position, xid, epoch }) => {
+      // Positions of another history say nothing here; but everything is live again.
+      if (epoch !== undefined && epoch !== this.#epoch) return true
+      return (position !== undefined && comparePositions(complete, position) >= 0) || (xid !== undefined && this.#xids.has(xid))
+    })
+    if (reached.length === 0) return
+    this.#out.tell()
+    for (const { resolve } of reached) resolve(complete)
+  }
+
+  tick(now: number, connection: string): void {
+    if (this.#askAt > 0 && now >= this.#askAt) this.#ask()
+    for (const { position, xid, deadline, reject } of [...this.#waits]) {
+      if (now < deadline) continue
+      reject(new WalcastError('timeout', `the queries did not come as far as ${position ?? `transaction ${xid}`} in time: the connection is ${connection}`))
+    }
+  }
+
+  rejectAll(error: WalcastError): void {
+    for (const { reject } of [...this.#waits]) reject(error)
+  }
+
+  /** Asks the server for a word once it has come as far as the farthest that somebody waits for. */
+  #ask(): void {
+    const { hello, complete } = this.#session
+    if (!hello) return
+    this.#askAt = 0
+    if (complete !== undefined) this.advanced(complete)
+    let farthest = this.#asked
+    for (const { position, epoch } of this.#waits) {
+      if (position === undefined || (epoch !== undefined && epoch !== this.#epoch)) continue
+      if (farthest === undefined || comparePositions(position, farthest) > 0) farthest = position
+    }
+    if (farthest === this.#asked) return
+    if (!hello.features?.includes('reach')) {
+      return this.#out.warn('this server does not know `reach`: waitFor waits until it tells by itself how far it has come, which may take seconds')
+    }
+    if (this.#pings >= MOST_PINGS) return
+    this.#asked = farthest
+    this.#pings++
+    this.#out.send({ type: 'ping', ref: farthest, reach: farthest })
+  }
+}

@@ -1,0 +1,77 @@
+import { and, createCollection, createLiveQueryCollection, eq, gt, gte, ilike, inArray, isNull, like, lower, lt, lte, not, or } from '@tanstack/db'
+import { afterAll, beforeAll, describe, expect, test } from 'vitest'
+import { WebSocket } from 'ws'
+import { type Client, type SocketClass, createClient } from '../../src/index.js'
+import { walcastCollectionOptions } from '../../src/tanstack-db/index.js'
+import { Server, WALCAST } from './server.js'
+
+const SCHEMA = `
+  CREATE TABLE thing (id int PRIMARY KEY, name text, code text, n float8, done boolean, at timestamptz, "odd ""name" int);
+  ALTER TABLE thing REPLICA IDENTITY FULL;
+  INSERT INTO thing SELECT g, (ARRAY['Ann', 'bob', 'c\\d', NULL])[1 + g % 4], 'k' || g % 7, g / 2.0, g % 3 = 0, '2026-01-01'::timestamptz + g * interval '1 hour', g % 5 FROM generate_series(1, 60) g;
+`
+
+/** Conditions of TanStack DB, and what they are in SQL. */
+const CONDITIONS: readonly [(row: any) => any, string][] = [
+  [(row) => eq(row.code, 'k3'), `code = 'k3'`],
+  [(row) => gt(row.n, 20.5), `n > 20.5`],
+  [(row) => and(gte(row.id, 10), lt(row.id, 20), lte(row.n, 8)), `id >= 10 AND id < 20 AND n <= 8`],
+  [(row) => inArray(row.id, [3, 5, 8, 13, 100]), `id IN (3, 5, 8, 13, 100)`],
+  [(row) => inArray(row.id, Array.from({ length: 2500 }, (_, i) => i * 2)), `id % 2 = 0`],
+  [(row) => or(like(row.name, 'c\\%'), ilike(row.name, 'a_N')), `name LIKE 'c\\\\%' OR name ILIKE 'a_N'`],
+  [(row) => and(row.done, not(isNull(row.name))), `done AND name IS NOT NULL`],
+  [(row) => not(or(row.done, inArray(row.code, ['k1', 'k2']))), `NOT (done OR code IN ('k1', 'k2'))`],
+  // The order of names may be refused: then the collection decides it, as "C" does.
+  [(row) => and(gt(row.name, 'B'), lt(row.id, 30)), `name COLLATE "C" > 'B' AND id < 30`],
+  [(row) => eq(lower(row.name), 'ann'), `lower(name) = 'ann'`],
+  [(row) => gt(row.at, '2026-01-02T00:00:00+00:00'), `at > '2026-01-02'`],
+  [(row) => eq(row['odd "name'], 2), `"odd ""name" = 2`],
+]
+
+describe.skipIf(!WALCAST)('TanStack DB with a real server', () => {
+  const server = new Server()
+  let client: Client
+
+  beforeAll(async () => {
+    await server.start(SCHEMA)
+    client = createClient(server.url, { webSocket: WebSocket as unknown as SocketClass, onWarning: () => {} })
+  }, 120_000)
+  afterAll(async () => {
+    await client?.close()
+    await server.stop()
+  }, 60_000)
+
+  test('every condition has the rows that SELECT has, also after changes', async () => {
+    const things = createCollection(
+      walcastCollectionOptions({
+        client,
+        query: { table: 'thing' },
+        getKey: (thing) => thing.id as number,
+        syncMode: 'on-demand',
+        onUpdate: async ({ transaction }) => {
+          const { modified } = transaction.mutations[0] as any
+          await server.pool.query('UPDATE thing SET n = $1 WHERE id = $2', [modified.n, modified.id])
+          return { position: await server.position() }
+        },
+      }),
+    )
+    const queries = CONDITIONS.map(([where]) => createLiveQueryCollection((query) => query.from({ thing: things as any }).where(({ thing }: any) => where(thing))))
+    await Promise.all(queries.map((query) => query.preload()))
+    const compare = async (): Promise<void> => {
+      for (const [i, [, sql]] of CONDITIONS.entries()) {
+        const { rows } = await server.pool.query(`SELECT id, n FROM thing WHERE ${sql} ORDER BY id`)
+        const own = [...queries[i]!.values()].map(({ id, n }: any) => ({ id, n })).sort((a, b) => a.id - b.id)
+        expect([sql, ...own]).toEqual([sql, ...rows])
+      }
+    }
+    await compare()
+    await server.pool.query(`UPDATE thing SET n = n + 1, done = NOT done, name = 'C' || name WHERE id % 4 = 1; DELETE FROM thing WHERE id % 11 = 0; INSERT INTO thing VALUES (1000, 'Ann', 'k3', 21, NULL, '2027-01-01', 2)`)
+    await things.utils.waitFor(await server.position())
+    await compare()
+    // A write of one's own is there once it is persisted.
+    await things.update(1000, (draft: any) => void (draft.n = 30)).isPersisted.promise
+    expect((things.get(1000) as any).n).toBe(30)
+    await compare()
+    for (const query of queries) await query.cleanup()
+  }, 60_000)
+})
