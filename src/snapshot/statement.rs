@@ -81,9 +81,9 @@ pub(super) const TAKE: &str = "SELECT pg_catalog.pg_current_snapshot()::text, pg
           ELSE ('x' || pg_catalog.substr(pg_catalog.pg_walfile_name(pg_catalog.pg_current_wal_insert_lsn()), 1, 8)) \
                ::bit(32)::int END";
 
-/// The position that a standby has replayed.
-pub(super) const REPLAYED: &str =
-    "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn()";
+/// The positions that a standby has replayed, and received by streaming replication.
+pub(super) const PROGRESS: &str = "SELECT pg_catalog.pg_is_in_recovery(), pg_catalog.pg_last_wal_replay_lsn(), \
+     pg_catalog.pg_last_wal_receive_lsn()";
 
 /// Asks of the table, of which the transaction has a lock, what [`Facts`] reads. Of partitions, which are found as of
 /// the snapshot, `to_regclass` says what has their names now, and `pg_partition_tree` keeps those that are still

@@ -100,7 +100,7 @@ pub(super) fn take<H: Log>(
                 })
             }
             (true, Some(replayed)) => {
-                let until = untold(connection, history, replayed, &taken.view, &mut is_wanted)?;
+                let until = decide(connection, history, replayed, &taken.view, &mut is_wanted)?;
                 until.map(|until| SnapshotBoundary {
                     epoch: epoch.clone(),
                     after: replayed,
@@ -153,7 +153,7 @@ fn wait_for_standby<H: Log>(
     let began = Instant::now();
     let wanted = history.head();
     loop {
-        let row = connection.select_one("how far the standby has come", statement::REPLAYED, &[])?;
+        let row = connection.select_one("how far the standby has come", statement::PROGRESS, &[])?;
         if !row.get(0, "role")? {
             return Ok(None);
         }
@@ -176,20 +176,22 @@ fn wait_for_standby<H: Log>(
     }
 }
 
-/// The position up to which it is uncertain what a snapshot on a standby saw that had replayed up to `replayed` before;
-/// `None` if that cannot be determined.
-fn untold<H: Log>(
+/// Decides what a snapshot on a standby saw of the transactions that end after `replayed`, the position before it was
+/// taken. Returns the end of the last one that it may have seen; `None` if its own ends do not tell.
+///
+/// A standby makes a transaction visible, and a moment later, after it has removed the files of the tables that the
+/// transaction truncated or dropped, counts its record as replayed. So the snapshot may see one transaction more than
+/// the position that is asked after it tells: the next one in the log.
+fn decide<H: Log>(
     connection: &mut Connection,
     history: &H,
     replayed: Lsn,
     view: &PgSnapshot,
     mut is_wanted: impl FnMut() -> bool,
 ) -> Result<Option<Lsn>, Error> {
-    // Asked a moment later, so that the end of every visible transaction has been reported.
-    let row = connection.select_one("how far the standby has come", statement::REPLAYED, &[])?;
-    let until: Lsn = row.get(1, "position")?;
+    let mut progress = Progress::ask(connection)?;
     let began = Instant::now();
-    while history.head() < until {
+    while !progress.is_covered_by(history.head()) {
         if !is_wanted() {
             return Err(Error::Abandoned);
         }
@@ -197,6 +199,10 @@ fn untold<H: Log>(
             return Ok(None);
         }
         thread::sleep(PAUSE);
+        // A standby that has only just started to receive reports less than it has replayed.
+        if !progress.is_streaming() {
+            progress.received = Progress::ask(connection)?.received;
+        }
     }
     let mut reader = history.reader(Start::After(Position::after(replayed)))?;
     while let Some(batch) = reader.next_blocking(BATCH_BYTES)? {
@@ -205,15 +211,49 @@ fn untold<H: Log>(
                 continue;
             };
             let transaction = piece.transaction;
-            if transaction.end > until {
-                return Ok(Some(until));
-            }
             if view.may_hide(transaction.xid) {
                 return Ok(None);
             }
+            if transaction.end > progress.replayed {
+                let seen = view.sees(transaction.xid).then_some(transaction.end);
+                return Ok(seen.or(Some(progress.replayed)));
+            }
         }
     }
-    Ok(Some(until))
+    Ok(Some(progress.replayed))
+}
+
+/// How far a standby has come.
+struct Progress {
+    /// The end of the last record that it has replayed.
+    replayed: Lsn,
+    /// The end of what it has received by streaming replication; less than `replayed`, or nothing, if it takes its log
+    /// from an archive.
+    received: Option<Lsn>,
+}
+
+impl Progress {
+    fn ask(connection: &mut Connection) -> Result<Progress, Error> {
+        let row = connection.select_one("how far the standby has come", statement::PROGRESS, &[])?;
+        Ok(Progress {
+            replayed: row.get(1, "position")?,
+            received: row.get(2, "position")?,
+        })
+    }
+
+    /// True if it has received all that it replays by streaming replication.
+    fn is_streaming(&self) -> bool {
+        self.received >= Some(self.replayed)
+    }
+
+    /// True if a history up to `head`, which is the end of a record, has the record that the standby is replaying, if
+    /// there is one.
+    fn is_covered_by(&self, head: Lsn) -> bool {
+        match self.received {
+            Some(received) if self.is_streaming() => head >= received,
+            _ => head > self.replayed,
+        }
+    }
 }
 
 /// A table that is not there any more has changed.
