@@ -194,16 +194,30 @@ impl Client {
         subscribed
     }
 
+    /// Subscribes from now on to a table whose columns were changed a moment ago, of which the subscription may still
+    /// be told: the error.
+    pub fn try_subscribe_live(&mut self, subscribe: Value) -> Result<Value, Value> {
+        let subscribed = self.subscribe(subscribe);
+        self.answer(&subscribed["id"], "live")?;
+        Ok(subscribed)
+    }
+
     /// The answer of this type about this subscription; what comes before it is kept for later.
     fn await_answer(&mut self, id: &Value, expected: &str) -> Value {
+        self.answer(id, expected)
+            .unwrap_or_else(|refusal| panic!("no {expected}: {refusal}"))
+    }
+
+    /// The answer of this type about this subscription, or the error; what comes before it is kept for later.
+    fn answer(&mut self, id: &Value, expected: &str) -> Result<Value, Value> {
         let until = Instant::now() + DEADLINE;
         loop {
             match self.read(until) {
                 Incoming::Message(answer) if answer["id"] == *id && answer["type"] == expected => {
-                    return answer;
+                    return Ok(answer);
                 }
                 Incoming::Message(refusal) if refusal["id"] == *id && refusal["type"] == "error" => {
-                    panic!("no {expected}: {refusal}");
+                    return Err(refusal);
                 }
                 Incoming::Message(other) => self.waiting.push_back(other),
                 end => panic!("no {expected} for {id}: {end:?}"),
