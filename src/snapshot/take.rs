@@ -4,11 +4,12 @@
 //! may not be visible yet. A standby has no such list, but there transactions become visible in the order of the log:
 //! the snapshot is taken again until no transaction lies in the uncertain range.
 
+use std::ops::ControlFlow;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Error, statement};
-use crate::event::Relation;
+use crate::event::{Relation, Transaction};
 use crate::log::{Entry, Identity, Log, LogReader, PendingVisibility, PgSnapshot, SnapshotBoundary};
 use crate::lsn::{Lsn, Position, Start};
 use crate::postgres::{self, Connection, PgType, TypedRow};
@@ -210,17 +211,26 @@ fn decide<H: Log>(
             let Entry::Piece(piece) = entry.map_err(crate::log::Error::from)? else {
                 continue;
             };
-            let transaction = piece.transaction;
-            if view.may_hide(transaction.xid) {
-                return Ok(None);
-            }
-            if transaction.end > progress.replayed {
-                let seen = view.sees(transaction.xid).then_some(transaction.end);
-                return Ok(seen.or(Some(progress.replayed)));
+            if let ControlFlow::Break(until) = judge(view, progress.replayed, &piece.transaction) {
+                return Ok(until);
             }
         }
     }
     Ok(Some(progress.replayed))
+}
+
+/// Judges the next transaction in the log: goes on if the snapshot saw it, and breaks with the end of the last one that
+/// it saw, or with `None` if that is uncertain. `replayed` is the position after the snapshot was taken.
+fn judge(view: &PgSnapshot, replayed: Lsn, transaction: &Transaction) -> ControlFlow<Option<Lsn>> {
+    if view.may_hide(transaction.xid) {
+        ControlFlow::Break(None)
+    } else if transaction.end <= replayed {
+        ControlFlow::Continue(())
+    } else if view.sees(transaction.xid) {
+        ControlFlow::Break(Some(transaction.end))
+    } else {
+        ControlFlow::Break(Some(replayed))
+    }
 }
 
 /// How far a standby has come.
@@ -262,5 +272,57 @@ fn of_table(error: postgres::Error) -> Error {
     match error.sqlstate() {
         Some(UNDEFINED_TABLE) => Error::TableChanged,
         _ => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Timestamp;
+
+    #[test]
+    fn a_snapshot_on_a_standby_may_see_the_transaction_that_is_being_replayed() {
+        // Of the IDs from 10 to 19 a standby does not tell which are in progress.
+        let view: PgSnapshot = "10:20:".parse().unwrap();
+        let replayed = Lsn(200);
+        for (xid, end, judgement) in [
+            (9, 200, ControlFlow::Continue(())),
+            (9, 201, ControlFlow::Break(Some(Lsn(201)))),
+            (20, 201, ControlFlow::Break(Some(replayed))),
+            (15, 201, ControlFlow::Break(None)),
+            (15, 200, ControlFlow::Break(None)),
+        ] {
+            let transaction = Transaction {
+                xid,
+                commit: Lsn(end - 1),
+                end: Lsn(end),
+                committed_at: Timestamp(0),
+            };
+            assert_eq!(judge(&view, replayed, &transaction), judgement, "{xid} {end}");
+        }
+    }
+
+    #[test]
+    fn a_history_covers_a_standby_that_has_what_it_received_or_goes_on_behind_what_it_replayed() {
+        let progress = |received: Option<u64>| Progress {
+            replayed: Lsn(200),
+            received: received.map(Lsn),
+        };
+        for (received, head, covered) in [
+            (Some(200), 200, true),
+            (Some(300), 299, false),
+            (Some(300), 300, true),
+            // It reads its log from an archive, or has only just begun to receive.
+            (None, 200, false),
+            (None, 201, true),
+            (Some(100), 200, false),
+            (Some(100), 201, true),
+        ] {
+            assert_eq!(
+                progress(received).is_covered_by(Lsn(head)),
+                covered,
+                "{received:?} {head}"
+            );
+        }
     }
 }
