@@ -333,3 +333,29 @@ test('what is seen in any tab is a state that the database had, whatever happens
     { numRuns: Number(process.env.RUNS ?? 30), ...(process.env.SEED !== undefined && { seed: Number(process.env.SEED) }), endOnFailure: false },
   )
 }, 300_000)
+
+test('a tab whose turn in the queue comes before the answer that the lock is taken leads, and follows nobody', async () => {
+  const asked: { readonly options: LockOptions; answer(lock: object | null): unknown }[] = []
+  const posted: unknown[] = []
+  const browser = {
+    // Those with options are about who leads.
+    locks: { request: (_: string, options: LockOptions, answer?: (lock: object | null) => unknown) => new Promise(() => void (answer && asked.push({ options, answer }))) },
+    channel: () => ({ onmessage: null, postMessage: (post: unknown) => void posted.push(post) }),
+  }
+  const sockets: FakeSocket[] = []
+  const Socket = tabs({}, browser as never)(socketsOf((socket) => void sockets.push(socket)) as never)!
+  const first = new Socket('wss://example.com/')
+  asked[0]!.answer(null)
+  await settle()
+  expect(asked.map(({ options }) => Object.keys(options))).toEqual([['ifAvailable'], ['signal']])
+  // Its leader goes: the client drops this socket and makes another one.
+  first.close()
+  const second = new Socket('wss://example.com/')
+  void asked[1]!.answer({})
+  asked[2]!.answer(null)
+  await settle()
+  sockets[0]!.accept()
+  posted.length = 0
+  second.send('{"type":"ping"}')
+  expect([sockets[0]!.sent, posted]).toEqual([[{ type: 'ping' }], []])
+})

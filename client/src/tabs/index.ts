@@ -8,12 +8,12 @@ export interface TabsOptions {
 
 /** What of the browser is used; tests have one of their own. */
 export interface Browser {
-  readonly locks?: Pick<LockManager, 'request'>
-  readonly channel?: (name: string) => Pick<BroadcastChannel, 'postMessage' | 'onmessage'>
-  readonly document?: Pick<Document, 'hidden' | 'addEventListener'>
+  readonly locks?: Pick<LockManager, 'request'> | undefined
+  readonly channel?: ((name: string) => Pick<BroadcastChannel, 'postMessage' | 'onmessage'>) | undefined
+  readonly document?: Pick<Document, 'hidden' | 'addEventListener'> | undefined
 }
 
-type Post = { readonly from: string; readonly to?: string } & (
+type Post = { readonly from: string; readonly to?: string | undefined } & (
   | { readonly type: 'ask' | 'open' | 'over' | 'bye' }
   /** The leader is there; `hello` if it has a connection. */
   | { readonly type: 'here'; readonly hiddenFor: number; readonly hello?: string | undefined }
@@ -47,16 +47,17 @@ const MARK = '~'
  */
 export function tabs({ name: whose = '' }: TabsOptions = {}, browser: Browser = here()): (socket: SocketClass | undefined) => SocketClass | undefined {
   return (Real) => {
-    const { locks, channel } = browser
+    const { locks, channel, document } = browser
     if (!Real || !locks || !channel) return Real
     const byUrl = new Map<string, Tab>()
-    const make = (url: string, protocol?: string): Tab => new Tab(`walcast ${whose} ${url}`, () => new Real(url, protocol), locks, channel, browser.document)
+    const make = (url: string, protocol?: string): Tab => {
+      const tab = join(`walcast ${whose} ${url}`, () => new Real(url, protocol), locks, channel, document)
+      byUrl.set(url, tab)
+      return tab
+    }
     return class extends Shared {
       constructor(url: string, protocol?: string) {
-        let tab = byUrl.get(url)
-        if (!tab) byUrl.set(url, (tab = make(url, protocol)))
-        super(tab)
-        tab.attach(this)
+        super(byUrl.get(url) ?? make(url, protocol))
       }
     }
   }
@@ -64,23 +65,24 @@ export function tabs({ name: whose = '' }: TabsOptions = {}, browser: Browser = 
 
 function here(): Browser {
   const { navigator, document, BroadcastChannel: Channel } = globalThis
-  return { ...(navigator?.locks && { locks: navigator.locks }), ...(Channel && { channel: (name) => new Channel(name) }), ...(document && { document }) }
+  return { locks: navigator?.locks, channel: Channel && ((name) => new Channel(name)), document }
 }
 
 /** A socket of the client: the real one, or one through the leader's tab. */
 class Shared implements SocketLike {
   readyState = 0
-  onopen: SocketLike['onopen'] = null
-  onmessage: SocketLike['onmessage'] = null
-  onclose: SocketLike['onclose'] = null
-  onerror: SocketLike['onerror'] = null
-  readonly id: string = MARK + Math.random().toString(36).slice(2, 10)
+  declare onopen: SocketLike['onopen']
+  declare onmessage: SocketLike['onmessage']
+  declare onclose: SocketLike['onclose']
+  declare onerror: SocketLike['onerror']
+  readonly id: string = MARK + Math.random().toString(36).slice(2)
   /** Takes messages to the server, and the end. */
-  up: { send(text: string): void; close(): void } | undefined
+  declare up?: { send(text: string): void; close(): void } | undefined
   readonly #tab: Tab
 
   constructor(tab: Tab) {
     this.#tab = tab
+    tab.attach(this)
   }
 
   send(text: string): void {
@@ -94,7 +96,7 @@ class Shared implements SocketLike {
 
   opened(): void {
     this.readyState = 1
-    this.onopen?.(undefined as never)
+    this.onopen?.({} as never)
   }
 
   ended(code = 1006, reason = ''): void {
@@ -104,191 +106,158 @@ class Shared implements SocketLike {
   }
 }
 
-class Tab {
-  readonly #lock: string
-  readonly #open: () => SocketLike
-  readonly #locks: Pick<LockManager, 'request'>
-  readonly #channel: Pick<BroadcastChannel, 'postMessage' | 'onmessage'>
-  readonly #document: Browser['document']
-  readonly #members = new Map<string, Member>()
-  #socket: Shared | undefined
-  /** It leads. */
-  #lease: object | undefined
-  #isStealing = false
-  #release: (() => void) | undefined
-  /** Waits for the leader to go. */
-  #queue: AbortController | undefined
-  #leader: string | undefined
-  #hello: string | undefined
-  #idle: ReturnType<typeof setTimeout> | undefined
-  #hiddenSince = 0
-  #progressAt = 0
-  #unanswered: ReturnType<typeof setTimeout> | undefined
-  #heartbeat: ReturnType<typeof setInterval> | undefined
-
-  constructor(lock: string, open: () => SocketLike, locks: Pick<LockManager, 'request'>, channel: NonNullable<Browser['channel']>, document: Browser['document']) {
-    this.#lock = lock
-    this.#open = open
-    this.#locks = locks
-    this.#document = document
-    this.#channel = channel(lock)
-    this.#channel.onmessage = ({ data }: { data: Post }) => this.#hear(data)
-    const looked = (): void => {
-      this.#hiddenSince = document!.hidden ? Date.now() : 0
-      if (!document!.hidden) this.#ask()
-    }
-    if (document) {
-      if (document.hidden) looked()
-      document.addEventListener('visibilitychange', looked)
-      // A page that is kept for later holds no lock.
-      globalThis.addEventListener?.('pagehide', () => this.#release?.())
-    }
-  }
-
+/** What a tab has of the connection: the sockets of its client go through it. */
+interface Tab {
   /** The client wants a connection. */
-  attach(socket: Shared): void {
-    this.#socket = socket
-    clearTimeout(this.#idle)
-    if (this.#lease) return this.#connect(socket)
-    void this.#lead({ ifAvailable: true }).then((leads) => {
-      if (!leads && this.#socket === socket) this.#follow(socket)
-    })
-  }
-
+  attach(socket: Shared): void
   /** It wants it no more. */
-  detach(socket: Shared): void {
-    if (this.#socket !== socket) return
-    this.#socket = undefined
-    this.#rest()
-    // One that has no connection, and does not try to have one, is none to wait for.
-    if (this.#lease) this.#idle = setTimeout(() => this.#release?.(), IDLE_MS)
-    const { up } = socket
-    socket.up = undefined
-    up?.close()
-  }
+  detach(socket: Shared): void
+}
 
-  /** Asks to lead. It does until it lets go, or another tab steals that. */
-  #lead(options: LockOptions): Promise<boolean> {
+function join(lock: string, open: () => SocketLike, locks: Pick<LockManager, 'request'>, channelOf: NonNullable<Browser['channel']>, document: Browser['document']): Tab {
+  const channel = channelOf(lock)
+  const members = new Map<string, Member>()
+  let current: Shared | undefined
+  /** It leads. */
+  let lease: object | undefined
+  let isStealing = false
+  let release: (() => void) | undefined
+  /** Waits for the leader to go. */
+  let queue: AbortController | undefined
+  let leader: string | undefined
+  /** Of the connection, while there is one. */
+  let greeting: string | undefined
+  let idle: ReturnType<typeof setTimeout> | undefined
+  let hiddenSince = 0
+  let progressAt = 0
+  let unanswered: ReturnType<typeof setTimeout> | undefined
+  let heartbeat: ReturnType<typeof setInterval> | undefined
+
+  /** Asks to lead, and waits for the answer. It leads until it lets go, or another tab steals that. */
+  function lead(options: LockOptions): Promise<void> {
     return new Promise((resolve) => {
-      const lease = {}
-      const run = (lock: Lock | null): Promise<void> | undefined => {
-        const socket = this.#socket
-        if (lock) this.#queue = void this.#queue?.abort()
-        resolve(lock !== null && socket !== undefined)
-        if (!lock || !socket) return undefined
-        this.#lease = lease
-        this.#rest()
-        const held = new Promise<void>((release) => (this.#release = release)).then(() => this.#lost(lease))
+      const own = {}
+      const run = (granted: Lock | null): Promise<void> | undefined => {
+        const socket = current
+        if (granted) queue = void queue?.abort()
+        resolve()
+        if (!granted || !socket) return undefined
+        lease = own
+        rest()
+        const held = new Promise<void>((resolve) => (release = resolve)).then(() => lost(own))
         // What went through another tab begins anew here.
         if (socket.readyState) socket.ended()
         else {
           socket.up?.close()
-          this.#connect(socket)
+          connect(socket)
         }
         return held
       }
-      this.#locks.request(this.#lock, options, run).catch(() => {
-        this.#lost(lease)
-        resolve(false)
+      locks.request(lock, options, run).catch(() => {
+        lost(own)
+        resolve()
       })
     })
   }
 
-  #lost(lease: object): void {
-    if (this.#lease !== lease) return
-    this.#lease = this.#release = undefined
-    this.#socket?.ended()
+  function lost(own: object): void {
+    if (lease !== own) return
+    lease = release = undefined
+    current?.ended()
   }
 
-  #rest(): void {
-    clearTimeout(this.#unanswered)
-    clearInterval(this.#heartbeat)
-    this.#unanswered = undefined
+  function rest(): void {
+    answered()
+    clearInterval(heartbeat)
   }
 
-  #post(post: Post): void {
-    this.#channel.postMessage(post)
+  function answered(): void {
+    clearTimeout(unanswered)
+    unanswered = undefined
   }
 
-  #hear(post: Post): void {
-    const socket = this.#socket
-    if (this.#lease) this.#serve(post, socket)
-    else if (socket?.up && (post.to ?? socket.id) === socket.id) this.#listen(post, socket)
+  function say(post: Post): void {
+    channel.postMessage(post)
+  }
+
+  function hear(post: Post): void {
+    const socket = current
+    if (lease) serve(post, socket)
+    else if (socket?.up && (post.to ?? socket.id) === socket.id) listen(post, socket)
   }
 
   // A tab that follows.
 
-  #follow(socket: Shared): void {
+  function follow(socket: Shared): void {
     const from = socket.id
-    this.#leader = undefined
-    let release: (() => void) | undefined
+    leader = undefined
+    let leave: (() => void) | undefined
     socket.up = {
-      send: (text) => this.#post({ type: 'up', from, text }),
+      send: (text) => say({ type: 'up', from, text }),
       close: () => {
-        this.#post({ type: 'bye', from })
-        release?.()
+        say({ type: 'bye', from })
+        leave?.()
       },
     }
     // The leader gets it once this tab is gone, in whatever way.
-    void this.#locks.request(`${this.#lock} ${from}`, () => {
-      if (this.#socket !== socket || !socket.up) return undefined
-      this.#ask()
-      return new Promise<void>((resolve) => (release = resolve))
+    void locks.request(`${lock} ${from}`, () => {
+      if (lease || current !== socket) return undefined
+      ask()
+      return new Promise<void>((resolve) => (leave = resolve))
     })
-    this.#heartbeat = setInterval(() => this.#document?.hidden || this.#ask(), ASK_EVERY_MS)
-    if (this.#queue) return
-    this.#queue = new AbortController()
-    void this.#lead({ signal: this.#queue.signal })
+    heartbeat = setInterval(() => document?.hidden || ask(), ASK_EVERY_MS)
+    if (queue) return
+    queue = new AbortController()
+    void lead({ signal: queue.signal })
   }
 
-  #ask(): void {
-    if (this.#lease || !this.#socket?.up) return
-    this.#post({ type: 'ask', from: this.#socket.id })
-    this.#unanswered ??= setTimeout(() => this.#steal(), ANSWER_MS)
+  function ask(): void {
+    if (lease || !current?.up) return
+    say({ type: 'ask', from: current.id })
+    unanswered ??= setTimeout(steal, ANSWER_MS)
   }
 
-  #steal(): void {
-    this.#rest()
+  function steal(): void {
+    rest()
     // Not from itself.
-    if (this.#lease || this.#isStealing) return
-    this.#isStealing = true
-    void this.#lead({ steal: true }).then(() => (this.#isStealing = false))
+    if (lease || isStealing) return
+    isStealing = true
+    void lead({ steal: true }).then(() => (isStealing = false))
   }
 
-  #listen(post: Post, socket: Shared): void {
+  function listen(post: Post, socket: Shared): void {
     const { type, from } = post
-    const isOpen = socket.readyState === 1
-    if (type === 'here') {
-      clearTimeout(this.#unanswered)
-      this.#unanswered = undefined
-      if (post.hiddenFor >= HIDDEN_MS && this.#document?.hidden === false) this.#steal()
-      else if (isOpen && from !== this.#leader) socket.ended()
-      else if (!isOpen && post.hello !== undefined) {
-        this.#leader = from
-        socket.opened()
-        socket.onmessage?.({ data: post.hello })
-      }
-    } else if (type === 'open') {
-      if (!isOpen) this.#ask()
-      else if (from !== this.#leader) socket.ended()
-    } else if (isOpen && from === this.#leader) {
-      if (type === 'over') socket.ended()
+    const isHere = type === 'here'
+    if (isHere) {
+      answered()
+      if (post.hiddenFor >= HIDDEN_MS && document?.hidden === false) return steal()
+    }
+    if (socket.readyState) {
+      if (from !== leader) {
+        // Another one leads by now, or did before.
+        if (isHere || type === 'open') socket.ended()
+      } else if (type === 'over') socket.ended()
       else if (type === 'down') socket.onmessage?.({ data: post.text })
+    } else if (type === 'open') ask()
+    else if (isHere && post.hello) {
+      leader = from
+      socket.opened()
+      socket.onmessage?.({ data: post.hello })
     }
   }
 
   // The tab that leads.
 
-  #connect(socket: Shared): void {
+  function connect(socket: Shared): void {
     const from = socket.id
     let real: SocketLike
     try {
-      real = this.#open()
+      real = open()
     } catch {
       return queueMicrotask(() => socket.ended())
     }
     real.onopen = () => socket.opened()
-    real.onmessage = ({ data }) => this.#down(socket, String(data))
+    real.onmessage = ({ data }) => down(socket, String(data))
     real.onclose = ({ code, reason }) => socket.ended(code, reason)
     real.onerror = () => {}
     socket.up = {
@@ -296,83 +265,117 @@ class Tab {
       close: () => {
         real.onopen = real.onmessage = real.onclose = null
         real.close()
-        this.#hello = undefined
-        this.#members.clear()
-        this.#post({ type: 'over', from })
+        greeting = undefined
+        members.clear()
+        say({ type: 'over', from })
       },
     }
   }
 
-  #serve(post: Post, socket: Shared | undefined): void {
+  function serve(post: Post, socket: Shared | undefined): void {
     const { type, from } = post
-    const member = this.#members.get(from)
+    const member = members.get(from)
     if (type === 'ask') {
-      const hello = this.#hello
-      if (hello !== undefined && !member) {
-        this.#members.set(from, { ids: new Set(), isPart: false })
-        void this.#locks.request(`${this.#lock} ${from}`, () => this.#gone(from))
+      if (greeting && !member) {
+        members.set(from, { ids: new Set(), isPart: false })
+        void locks.request(`${lock} ${from}`, () => gone(from))
       }
-      this.#post({ type: 'here', from: socket?.id ?? '', to: from, hiddenFor: this.#hiddenSince && Date.now() - this.#hiddenSince, hello })
-    } else if (type === 'bye') this.#gone(from)
+      say({ type: 'here', from: socket?.id ?? '', to: from, hiddenFor: hiddenSince && Date.now() - hiddenSince, hello: greeting })
+    } else if (type === 'bye') gone(from)
     else if (type === 'up' && member) {
       const message = JSON.parse(post.text) as { type: string; id?: string; ref?: unknown }
       const { id, ref = null } = message
+      const own = `${from}:`
       // The connection has the leader's token.
       if (message.type === 'auth') return
       if (message.type === 'subscribe') member.ids.add(id!)
-      socket?.up?.send(JSON.stringify({ ...message, ...(id === undefined ? { ref: `${from}:${JSON.stringify(ref)}` } : { id: `${from}:${id}` }) }))
+      // What is undefined is not sent.
+      socket?.up?.send(JSON.stringify({ ...message, id: id && own + id, ref: id ? undefined : own + JSON.stringify(ref) }))
     }
   }
 
-  #gone(from: string): void {
-    const member = this.#members.get(from)
-    this.#members.delete(from)
-    for (const id of member?.ids ?? []) this.#socket?.up?.send(JSON.stringify({ type: 'unsubscribe', id: `${from}:${id}` }))
+  function gone(from: string): void {
+    const member = members.get(from)
+    members.delete(from)
+    for (const id of member?.ids ?? []) current?.up?.send(JSON.stringify({ type: 'unsubscribe', id: `${from}:${id}` }))
   }
 
   /** A message of the server: for this tab, for another one, or for all. */
-  #down(socket: Shared, text: string): void {
+  function down(socket: Shared, text: string): void {
     const from = socket.id
-    const isNew = this.#hello === undefined
-    if (!isNew && this.#members.size === 0 && !text.includes(MARK)) return void socket.onmessage?.({ data: text })
+    const pass = (frame: object, to?: string): void => say({ type: 'down', from, to, text: JSON.stringify(frame) })
+    if (greeting && !members.size && !text.includes(MARK)) return void socket.onmessage?.({ data: text })
     const frame = parse(text)
-    const { type, id, ref, changes = [], more } = frame
+    const { type, id, ref, changes, more } = frame
     const whose = split(id ?? ref)
     if (whose) {
       const [to, own] = whose
-      const member = this.#members.get(to)
+      const member = members.get(to)
       if (type === 'unsubscribed' || type === 'error') member?.ids.delete(own)
-      const mine = changes.map((change) => ({ ...change, id: own }))
-      if (member) this.#post({ type: 'down', from, to, text: JSON.stringify({ ...frame, ...(id === undefined ? { ref: parse(own) } : { id: own }), ...(frame.changes && { changes: mine }) }) })
+      if (member) pass({ ...frame, id: id && own, ref: id ? undefined : parse(own), changes: changes?.map((change) => ({ ...change, id: own })) }, to)
       return
     }
     let own = text
-    if (type === 'hello' && isNew) {
-      this.#hello = text
-      this.#post({ type: 'open', from })
-    } else if (type === 'progress') this.#post({ type: 'down', from, text })
-    else if (type === 'tx' && id === undefined) {
+    if (type === 'hello') {
+      greeting = text
+      say({ type: 'open', from })
+    } else if (type === 'progress') pass(frame)
+    else if (changes) {
       const theirs = new Map<string, unknown[]>()
       const mine = changes.filter((change) => {
-        const [to, id] = split(change.id) ?? []
-        if (to === undefined) return true
+        const whose = split(change.id)
+        if (!whose) return true
+        const [to, id] = whose
         theirs.set(to, [...(theirs.get(to) ?? []), { ...change, id }])
         return false
       })
-      if (mine.length < changes.length) own = JSON.stringify({ ...frame, changes: mine })
-      for (const [to, member] of this.#members) {
+      if (theirs.size) own = JSON.stringify({ ...frame, changes: mine })
+      for (const [to, member] of members) {
         // Who has a part is told of the end.
-        const changes = theirs.get(to) ?? (member.isPart && !more ? [] : undefined)
+        const changes = theirs.get(to) ?? (member.isPart && !more && [])
         if (!changes) continue
-        member.isPart = more === true
-        this.#post({ type: 'down', from, to, text: JSON.stringify({ ...frame, changes }) })
+        member.isPart = !!more
+        pass({ ...frame, changes }, to)
       }
-      if (!more && Date.now() - this.#progressAt >= PROGRESS_MS) {
-        this.#progressAt = Date.now()
-        this.#post({ type: 'down', from, text: JSON.stringify({ type: 'progress', position: frame.position }) })
+      if (!more && Date.now() - progressAt >= PROGRESS_MS) {
+        progressAt = Date.now()
+        pass({ type: 'progress', position: frame.position })
       }
     }
     socket.onmessage?.({ data: own })
+  }
+
+  channel.onmessage = ({ data }: { data: Post }) => hear(data)
+  if (document) {
+    const looked = (): void => {
+      hiddenSince = document.hidden ? Date.now() : 0
+      if (!hiddenSince) ask()
+    }
+    looked()
+    document.addEventListener('visibilitychange', looked)
+    // A page that is kept for later holds no lock.
+    globalThis.addEventListener?.('pagehide', () => release?.())
+  }
+  return {
+    attach(socket) {
+      current = socket
+      clearTimeout(idle)
+      if (lease) return connect(socket)
+      void lead({ ifAvailable: true }).then(() => {
+        // Also if the answer is that another tab leads, the lock may have come by the queue meanwhile.
+        if (!lease && current === socket) follow(socket)
+      })
+    },
+    detach(socket) {
+      if (current !== socket) return
+      current = undefined
+      rest()
+      // One that has no connection, and does not try to have one, is none to wait for.
+      if (lease) idle = setTimeout(() => release?.(), IDLE_MS)
+      const { up } = socket
+      socket.up = undefined
+      up?.close()
+    },
   }
 }
 
@@ -395,8 +398,4 @@ const parse = (text: string): Frame => {
 }
 
 /** The tab and its own name, of a name on the connection that is a tab's. */
-function split(name: unknown): readonly [string, string] | undefined {
-  if (typeof name !== 'string' || !name.startsWith(MARK)) return undefined
-  const i = name.indexOf(':')
-  return [name.slice(0, i), name.slice(i + 1)]
-}
+const split = (name: unknown): readonly [string, string] | undefined => /^(~.*?):(.*)/s.exec(String(name))?.slice(1) as [string, string] | undefined
