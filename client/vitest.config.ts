@@ -11,10 +11,12 @@ function code(page: string, number: number): string {
   const text = [...readFileSync(page, 'utf8').matchAll(/^ *```(?:ts|tsx|html)\n(.*?)^ *```$/gms)][number]![1]!
   const script = /<script type="module">(.*)<\/script>/s.exec(text)?.[1] ?? text
   // What the server has for pages is the committed file.
-  if (/^\s*import /m.test(script)) return script.replace('http://127.0.0.1:8080/client.js', here('dist/client.min.js'))
+  if (/createClient\(["']|export /.test(script)) return script.replace('http://127.0.0.1:8080/client.js', here('dist/client.min.js'))
   const params = '{ client, url, post, form, take, rows, useOptimistic }'
   const result = script.includes('function send') ? 'return { shown, send }' : ''
-  return `import { createClient, sql, parse } from '@walcast/client'\nexport default async function (${params}) {{\n${script}\n${result}\n}}`
+  const imports = [...script.matchAll(/^import .*\n/gm)].map(([line]) => line).join('')
+  const names = ['createClient', 'sql', 'parse', 'waitFor'].filter((name) => !imports.includes(name))
+  return `import { ${names.join()} } from '@walcast/client'\n${imports}export default async function (${params}) {{\n${script.replace(/^import .*\n/gm, '')}\n${result}\n}}`
 }
 
 /** The examples of a page, as modules: `snippet:client/README.md/2`. */

@@ -1,8 +1,11 @@
+import { type Client, insideOf } from './client.js'
 import { WalcastError } from './error.js'
+import type { Inside } from './inside.js'
 import { type Position, endOf, later } from './position.js'
-import type { Column, Place, Subscribed, Tx, WireChange } from './protocol.js'
-import { goOn, needsOf, placeOf } from './request.js'
+import type { Place, Subscribed, Tx, WireChange } from './protocol.js'
+import { fieldsOf, goOn, needsOf, placeOf } from './request.js'
 import type { Feed } from './session.js'
+import type { AnySchema, Columns, Query, RowOf, Table } from './types.js'
 import type { Decode, Row } from './values.js'
 
 /** A row by its key's columns. */
@@ -52,10 +55,39 @@ export interface ChangesOptions {
   readonly signal?: AbortSignal
 }
 
-/** How a reader of changes is started and stopped again. */
-export interface Control {
-  start(feed: Feed): void
-  stop(feed: Feed): void
+/** A message that an application wrote with `pg_logical_emit_message`. */
+export interface Message {
+  readonly position: Position
+  /** 0 if it was written outside of a transaction. */
+  readonly xid: number
+  /** Null if it is larger than the server sends; `\x…` if it is no text (`encoding`). */
+  readonly content: string | null
+  readonly encoding?: 'hex'
+}
+
+/** Every change of a query's result, in order, at the reader's pace. */
+export function changes<S = AnySchema, const T extends Table<S> = Table<S>, const C extends keyof RowOf<S, T> = keyof RowOf<S, T>>(
+  client: Client<S>,
+  query: Query<S, T, C>,
+  options: ChangesOptions = {},
+): AsyncIterableIterator<ChangeEvent<Columns<S, T, C>>> {
+  const { old, ops } = options
+  return new Changes(insideOf(client), { ...fieldsOf(query), ...(old && { old }), ...(ops && { ops }) }, options)
+}
+
+/** The messages that applications write under a prefix with `pg_logical_emit_message`: all, or those of one content. */
+export async function* messages(
+  client: Client<any>,
+  prefix: string,
+  { content, ...options }: Pick<ChangesOptions, 'from' | 'buffer' | 'signal'> & { readonly content?: string } = {},
+): AsyncGenerator<Message, void, undefined> {
+  for await (const event of new Changes<unknown>(insideOf(client), { messages: prefix, ...(content !== undefined && { content }) }, options)) {
+    if (event.type !== 'tx') continue
+    const { position, xid, changes } = event
+    for (const { content, encoding } of changes as unknown as readonly Message[]) {
+      yield { position, xid, content, ...(encoding && { encoding }) }
+    }
+  }
 }
 
 /**
@@ -84,19 +116,16 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
 
   readonly fields: { readonly table?: string; readonly where?: string } & Readonly<Record<string, unknown>>
   #options: ChangesOptions
-  readonly #control: Control
-  readonly #decoderFor: (table: string, columns: readonly Column[]) => Decode
+  readonly #inside: Inside
 
   constructor(
+    inside: Inside,
     fields: { readonly table?: string; readonly where?: string } & Readonly<Record<string, unknown>>,
     options: ChangesOptions,
-    control: Control,
-    decoderFor: (table: string, columns: readonly Column[]) => Decode,
   ) {
+    this.#inside = inside
     this.fields = fields
     this.#options = options
-    this.#control = control
-    this.#decoderFor = decoderFor
     const { from } = options
     if (typeof from === 'object' && 'position' in from) this.#place = from
     this.needs = [...(typeof from === 'object' && 'time' in from ? ['time'] : []), ...needsOf(fields)]
@@ -125,7 +154,7 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
       if (!this.#started || this.#isPaused) {
         this.#started = true
         this.#isPaused = false
-        this.#control.start(this)
+        this.#start()
         continue
       }
       await new Promise<void>((resolve) => (this.#waiting = resolve))
@@ -152,7 +181,7 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
     const { columns } = message
     const before = this.#columns
     this.#columns = JSON.stringify(columns)
-    this.#decode = this.#decoderFor(this.fields.table ?? '', columns ?? [])
+    this.#decode = this.#inside.decoderFor(this.fields.table ?? '', columns ?? [])
     const resumes = this.#place !== undefined
     if (resumes && before !== undefined && before !== this.#columns) return false
     this.#begun = placeOf(message, epoch)
@@ -203,7 +232,7 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
 
   restart(error: WalcastError): void {
     if (this.#options.onGap !== 'snapshot') {
-      this.#control.stop(this)
+      this.#stop()
       return this.fail(error)
     }
     this.#place = undefined
@@ -225,7 +254,7 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
     this.#error = error
     this.#events = []
     this.#options.signal?.removeEventListener('abort', this.#aborted)
-    this.#control.stop(this)
+    this.#stop()
     this.#wake()
   }
 
@@ -243,9 +272,25 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
     this.#give({ type: 'tx', position, xid, ts, more: more === true && position.includes(':'), changes, place })
   }
 
+  #start(): void {
+    const { failure, readers, session, act, use } = this.#inside
+    if (failure?.code === 'closed') return this.fail(failure)
+    readers.add(this)
+    act(() => {
+      session.add(this)
+      use()
+    })
+  }
+
+  #stop(): void {
+    const { readers, session, act } = this.#inside
+    readers.delete(this)
+    act(() => session.remove(this))
+  }
+
   #pause(): void {
     this.#isPaused = true
-    this.#control.stop(this)
+    this.#stop()
   }
 
   #gap(error: WalcastError): void {
@@ -270,7 +315,7 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
     const common = { seq, ...(undecided && { undecided }), ...(as_before && { asBefore: as_before }), ...(cause && { cause }) }
     if (op === 'truncate') return { ...common, op }
     if (op === 'delete') return { ...common, op, key: key ?? {}, ...(old && { old: this.#decode(old) as Partial<R> }) }
-    // A logical message: `messages` of the client makes of it what its readers get.
+    // A logical message: `messages` makes of it what its readers get.
     if (op === 'message') return { ...common, op, ...message } as never
     if (oversize) return { ...common, op: 'oversize', of: op as 'insert' | 'update', key: key ?? {}, ...(new_key && { newKey: new_key }) }
     if (!row || (op !== 'insert' && op !== 'update')) throw new WalcastError('bad_frame', `the server sent a change that is none: ${op}`)

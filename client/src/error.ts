@@ -51,3 +51,16 @@ function caret(text: string, at: number): string {
   const line = text.slice(start).split('\n', 1)[0]!
   return `  ${line}\n  ${text.slice(start, at).replace(/[^\t]/gu, ' ')}^`
 }
+
+/** The client was closed, and what was asked of it is no more. */
+export const closed = (): WalcastError => new WalcastError('closed', 'the client was closed')
+
+/** Does what is the application's. What that throws is for the application to see, and no reason for others not to hear. */
+export function guarded(run: () => void): void {
+  try {
+    run()
+  } catch (error) {
+    if (typeof reportError === 'function') reportError(error)
+    else console.error(error)
+  }
+}

@@ -1,8 +1,4 @@
 import type { BackoffOptions } from './backoff.js'
-import type { WalcastError } from './error.js'
-import type { Status } from './fold.js'
-import type { Position } from './position.js'
-import type { Place } from './protocol.js'
 import type { Persistence } from './query.js'
 import type { Sharing, SocketClass } from './socket.js'
 import type { Token } from './token.js'
@@ -38,37 +34,4 @@ export interface ClientOptions<S = AnySchema> {
   readonly webSocket?: SocketClass
   /** Gets warnings, each text once; `console.warn` unless said otherwise. */
   readonly onWarning?: (warning: Warning) => void
-}
-
-/** What a tool sees of a client, and can do to it. */
-export interface Inspection {
-  /** The address of the stream. */
-  readonly address: string
-  readonly queries: readonly {
-    readonly identity: string
-    readonly fields: Readonly<Record<string, unknown>>
-    readonly status: Status
-    readonly error: WalcastError | undefined
-    /** Where the rows changed last. */
-    readonly place: Place | undefined
-    /** Up to where they are complete; undefined if they are not live. */
-    readonly at: Position | undefined
-    readonly rows: number
-    readonly listeners: number
-  }[]
-  /** Loses the connection, which comes back as after any loss. */
-  drop(): void
-  /** Has a query begin anew. */
-  forget(identity: string): void
-  end(): void
-}
-
-/** A message that an application wrote with `pg_logical_emit_message`. */
-export interface Message {
-  readonly position: Position
-  /** 0 if it was written outside of a transaction. */
-  readonly xid: number
-  /** Null if it is larger than the server sends; `\x…` if it is no text (`encoding`). */
-  readonly content: string | null
-  readonly encoding?: 'hex'
 }

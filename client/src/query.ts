@@ -1,7 +1,9 @@
-import type { WalcastError } from './error.js'
+import { type WalcastError, guarded } from './error.js'
 import type { Entry, EntryChange, Fold, Status, Stored } from './fold.js'
+import type { Inside } from './inside.js'
 import type { Position } from './position.js'
 import type { Place } from './protocol.js'
+import type { Shared } from './results.js'
 import type { Row } from './values.js'
 
 type Run = () => void
@@ -55,32 +57,6 @@ export interface Persistence {
   clear(): Promise<void>
 }
 
-/** The one of a client's results that several readers of an equal query share. */
-export interface Shared {
-  readonly fold: Fold
-  readonly readers: Set<LiveQuery<any, any>>
-  /** The reader without options, for those who share one. */
-  plain?: LiveQuery<any, any>
-  /** Nobody has read it since then. */
-  idleSince: number
-  /** The version that listeners were told of. */
-  told: number
-  /** Undefined: it is not stored. 0: as it was told; more: the next steps, all but one of that number, are there. NaN: something else is there. */
-  stored?: number
-}
-
-/** What a reader needs of its client. */
-export interface Host {
-  /** It is read from now on. Returns the result that it shares, which may be another one than before. */
-  claim(query: LiveQuery<any, any>, shared: Shared): Shared
-  release(query: LiveQuery<any, any>, shared: Shared): void
-  /** Does what is the application's, and reports what it throws. */
-  guarded(run: Run): void
-  onConnection(changed: Run): Run
-  /** Why there is no connection, and will be none by itself. */
-  readonly failure: WalcastError | undefined
-}
-
 export interface LiveQueryOptions<In, Out> {
   /** Makes what the application gets from a row: once per row that changed. It must not depend on anything else. */
   readonly map?: (row: In) => Out
@@ -109,16 +85,16 @@ export class LiveQuery<Out, Key> {
   readonly #abort: Run
 
   /** Made by a client's `liveQuery`. */
-  readonly #host: Host
+  readonly #inside: Inside
   #shared: Shared
   readonly #options: LiveQueryOptions<any, Out>
 
   constructor(
-    host: Host,
+    inside: Inside,
     shared: Shared,
     options: LiveQueryOptions<any, Out>,
   ) {
-    this.#host = host
+    this.#inside = inside
     this.#shared = shared
     this.#options = options
     this.#abort = () => this.close()
@@ -171,7 +147,7 @@ export class LiveQuery<Out, Key> {
   subscribe(run: (state: QueryState<Out>) => void): Run {
     const told: Run = () => run(this.state)
     const end = this.onChange(told)
-    this.#call(told)
+    guarded(told)
     return end
   }
 
@@ -210,7 +186,7 @@ export class LiveQuery<Out, Key> {
   /** The same without reading it any longer than that. */
   settled(signal?: AbortSignal): Promise<QueryState<Out>> {
     return new Promise((resolve, reject) => {
-      const ends = [this.onChange(() => check()), this.#host.onConnection(() => check())]
+      const ends = [this.onChange(() => check()), this.#inside.onConnection(() => check())]
       const aborted = (): void => finish(() => reject(signal!.reason))
       const finish = (act: Run): void => {
         for (const end of ends) end()
@@ -219,7 +195,7 @@ export class LiveQuery<Out, Key> {
       }
       const check = (): void => {
         const { state } = this
-        const error = state.error ?? this.#host.failure
+        const error = state.error ?? this.#inside.failure
         if (error) finish(() => reject(error))
         else if (state.status === 'live') finish(() => resolve(state))
       }
@@ -260,11 +236,11 @@ export class LiveQuery<Out, Key> {
       const diff = { position, changes: changes.map((change) => this.#diffOf(change)) }
       for (const taker of takers) {
         if (taker.skip > 0) taker.skip--
-        else this.#call(() => taker.take(diff))
+        else guarded(() => taker.take(diff))
       }
     }
-    for (const key of rows) for (const run of [...(this.#byRow.get(key) ?? [])]) this.#call(run)
-    for (const run of [...this.#listeners]) this.#call(run)
+    for (const key of rows) for (const run of [...(this.#byRow.get(key) ?? [])]) guarded(run)
+    for (const run of [...this.#listeners]) guarded(run)
   }
 
   #begin(): void {
@@ -310,16 +286,12 @@ export class LiveQuery<Out, Key> {
     const isRead = this.#isKept || this.#listeners.size + this.#byRow.size + this.#takers.size > 0
     if (isRead === this.#isReading) return
     this.#isReading = isRead
-    if (!isRead) return this.#host.release(this, this.#shared)
-    const shared = this.#host.claim(this, this.#shared)
+    if (!isRead) return this.#inside.results.release(this, this.#shared)
+    const shared = this.#inside.results.claim(this, this.#shared)
     if (shared === this.#shared) return
     this.#last = undefined
     this.#shared = shared
     this.#begin()
-  }
-
-  #call(run: Run): void {
-    this.#host.guarded(run)
   }
 }
 
@@ -327,5 +299,5 @@ export class LiveQuery<Out, Key> {
 export const NOTHING: QueryState<never> = Object.freeze({ rows: Object.freeze([]) as never[], status: 'connecting', filled: false, position: undefined, error: undefined, version: 0 })
 
 /** A key as text: the same for `1`, `1n` and `"1"`, since a bigint may come as any of them. */
-const nameOf = (key: unknown): string =>
+export const nameOf = (key: unknown): string =>
   typeof key === 'object' ? JSON.stringify(key, (_, part: unknown) => (typeof part === 'bigint' ? String(part) : part)) : String(key)

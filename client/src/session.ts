@@ -37,8 +37,6 @@ export interface SessionEffects {
   changed(feeds: readonly Feed[]): void
   /** What is live is complete up to a later place, or one more is live. */
   advanced(): void
-  /** A transaction was taken. */
-  took(xid: number): void
   random(): number
 }
 
@@ -61,6 +59,8 @@ const BEGIN_ANEW = ['resume_expired', 'resume_invalid', 'schema_changed']
 /** Results that come back after a disconnect are seen together; one that takes longer holds the others up no more. */
 const TOGETHER_MS = 5000
 const MINUTE_MS = 60_000
+/** Transactions whose numbers are remembered. */
+const MOST_XIDS = 1000
 
 /**
  * The subscriptions of one client over its connections. Pure: frames and the time go in, messages and results come out.
@@ -70,8 +70,12 @@ const MINUTE_MS = 60_000
  */
 export class Session {
   hello: Hello | undefined
+  /** The epoch of the last connection. */
+  epoch: string | undefined
   /** Complete up to here, whatever is live. */
   position: Position | undefined
+  /** The transactions that came last. */
+  readonly xids: Set<number> = new Set()
 
   readonly #byFeed = new Map<Feed, Subscription>()
   readonly #byId = new Map<string, Subscription>()
@@ -166,6 +170,7 @@ export class Session {
   /** Begins on a connection that was greeted. */
   greeted(hello: Hello, now: number): void {
     this.hello = hello
+    this.epoch = hello.epoch
     this.#togetherUntil = now + TOGETHER_MS
     for (const subscription of this.#byFeed.values()) this.#ask(subscription)
   }
@@ -319,7 +324,7 @@ export class Session {
         if (!subscription.feed.take(changes, false, tx)) return false
         subscription.position = position
         subscription.feed.advance(position)
-        if (!tx.more) this.#out.took(tx.xid)
+        if (!tx.more) this.#took(tx.xid)
         return true
       })
     }
@@ -340,8 +345,13 @@ export class Session {
     }
     this.position = position
     this.#isPart = tx.more === true
-    if (!tx.more) this.#out.took(tx.xid)
+    if (!tx.more) this.#took(tx.xid)
     this.#settle()
+  }
+
+  #took(xid: number): void {
+    if (xid !== 0) this.xids.add(xid)
+    if (this.xids.size > MOST_XIDS) this.xids.delete(this.xids.values().next().value!)
   }
 
   #settle(): void {

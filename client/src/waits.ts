@@ -1,7 +1,8 @@
+import { type Client, insideOf } from './client.js'
 import { WalcastError } from './error.js'
+import type { Inside } from './inside.js'
 import { type Position, comparePositions, isPosition } from './position.js'
 import type { ErrorFrame } from './protocol.js'
-import type { Session } from './session.js'
 
 /** What somebody waits for: a place, or a transaction. */
 export type WaitTarget = Position | { readonly position?: Position; readonly xid?: string | number | bigint }
@@ -22,39 +23,43 @@ interface Wait {
   readonly reject: (reason: unknown) => void
 }
 
-export interface WaitsEffects {
-  send(message: Record<string, unknown>): void
-  warn(text: string): void
-  /** Tells listeners what is new. */
-  tell(): void
-}
-
 /** Pings that wait for a place; a server holds a hundred. */
 const MOST_PINGS = 50
-/** Transactions whose numbers are remembered. */
-const MOST_XIDS = 1000
+
+/**
+ * Waits until all queries of a client are complete up to a place, and their listeners were told: then they show what was
+ * written before it. The place is what `SELECT pg_current_wal_insert_lsn()` gives after COMMIT. `xid`
+ * (`pg_current_xact_id()::xid::text` in the transaction) is enough where the transaction changed a row of a query: give it
+ * beside the position, not alone. Resolves with the place that is reached.
+ */
+export function waitFor(client: Client<any>, target: WaitTarget, options: WaitOptions = {}): Promise<Position> {
+  const inside = insideOf(client)
+  const { failure, now, act, use } = inside
+  if (failure?.code === 'closed') return Promise.reject(failure)
+  let waited!: Promise<Position>
+  act(() => {
+    waited = (inside.waits ??= new Waits(inside)).add(target, options, now())
+    use()
+  })
+  return waited
+}
 
 /** Those who wait until the queries have come as far as their own writes. */
 export class Waits {
-  readonly #session: Session
-  readonly #out: WaitsEffects
+  readonly #inside: Inside
   readonly #waits = new Set<Wait>()
-  /** The transactions that came last. */
-  readonly #xids = new Set<number>()
-  #epoch: string | undefined
   /** The farthest place that the server was asked for on this connection. */
   #asked: Position | undefined
   #pings = 0
   /** When the server is asked again; 0: never. */
   #askAt = 0
 
-  constructor(session: Session, out: WaitsEffects) {
-    this.#session = session
-    this.#out = out
+  constructor(inside: Inside) {
+    this.#inside = inside
   }
 
-  get isEmpty(): boolean {
-    return this.#waits.size === 0
+  get isWaiting(): boolean {
+    return this.#waits.size > 0
   }
 
   /** When `tick` is due. */
@@ -75,7 +80,7 @@ export class Waits {
         position,
         // What is longer has a count of wraparounds before the number that the log has.
         xid: xid === undefined ? undefined : Number(BigInt.asUintN(32, BigInt(xid))),
-        epoch: this.#epoch,
+        epoch: this.#inside.session.epoch,
         deadline: now + timeout,
         resolve: (reached) => finish(() => resolve(reached)),
         reject: (reason) => finish(() => reject(reason)),
@@ -88,14 +93,8 @@ export class Waits {
       }
       signal?.addEventListener('abort', aborted)
       this.#waits.add(wait)
-      this.#ask()
+      this.ask()
     })
-  }
-
-  /** There is a connection, of this epoch. */
-  greeted(epoch: string): void {
-    this.#epoch = epoch
-    this.#ask()
   }
 
   lost(): void {
@@ -103,17 +102,10 @@ export class Waits {
     this.#pings = this.#askAt = 0
   }
 
-  /** A transaction came. */
-  took(xid: number): void {
-    if (xid === 0) return
-    this.#xids.add(xid)
-    if (this.#xids.size > MOST_XIDS) this.#xids.delete(this.#xids.values().next().value!)
-  }
-
   /** The server has come as far as it was asked for. */
   ponged(): void {
     this.#pings--
-    this.#ask()
+    this.ask()
   }
 
   /** An error that is about no query; returns false if it is about no wait either. */
@@ -133,18 +125,19 @@ export class Waits {
 
   /** The queries are complete up to here: those who waited for it hear, after listeners did. */
   advanced(complete: Position): void {
+    const { session, results } = this.#inside
     const reached = [...this.#waits].filter(({ position, xid, epoch }) => {
       // Positions of another history say nothing here; but everything is live again.
-      if (epoch !== undefined && epoch !== this.#epoch) return true
-      return (position !== undefined && comparePositions(complete, position) >= 0) || (xid !== undefined && this.#xids.has(xid))
+      if (epoch !== undefined && epoch !== session.epoch) return true
+      return (position !== undefined && comparePositions(complete, position) >= 0) || (xid !== undefined && session.xids.has(xid))
     })
     if (reached.length === 0) return
-    this.#out.tell()
+    results.tell()
     for (const { resolve } of reached) resolve(complete)
   }
 
   tick(now: number, connection: string): void {
-    if (this.#askAt > 0 && now >= this.#askAt) this.#ask()
+    if (this.#askAt > 0 && now >= this.#askAt) this.ask()
     for (const { position, xid, deadline, reject } of [...this.#waits]) {
       if (now < deadline) continue
       reject(new WalcastError('timeout', `the queries did not come as far as ${position ?? `transaction ${xid}`} in time: the connection is ${connection}`))
@@ -156,23 +149,24 @@ export class Waits {
   }
 
   /** Asks the server for a word once it has come as far as the farthest that somebody waits for. */
-  #ask(): void {
-    const { hello, complete } = this.#session
+  ask(): void {
+    const { session, send, warn } = this.#inside
+    const { hello, complete } = session
     if (!hello) return
     this.#askAt = 0
     if (complete !== undefined) this.advanced(complete)
     let farthest = this.#asked
     for (const { position, epoch } of this.#waits) {
-      if (position === undefined || (epoch !== undefined && epoch !== this.#epoch)) continue
+      if (position === undefined || (epoch !== undefined && epoch !== session.epoch)) continue
       if (farthest === undefined || comparePositions(position, farthest) > 0) farthest = position
     }
     if (farthest === this.#asked) return
     if (!hello.features?.includes('reach')) {
-      return this.#out.warn('this server does not know `reach`: waitFor waits until it tells by itself how far it has come, which may take seconds')
+      return warn('', 'this server does not know `reach`: waitFor waits until it tells by itself how far it has come, which may take seconds')
     }
     if (this.#pings >= MOST_PINGS) return
     this.#asked = farthest
     this.#pings++
-    this.#out.send({ type: 'ping', ref: farthest, reach: farthest })
+    send({ type: 'ping', ref: farthest, reach: farthest })
   }
 }

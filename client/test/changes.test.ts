@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import type { ChangeEvent } from '../src/index.js'
+import { type ChangeEvent, changes, messages, waitFor } from '../src/index.js'
 import { COLUMNS, Talk, promises, type Task } from './support/talk.js'
 
 /** Reads in the background what comes. */
@@ -14,7 +14,7 @@ function reading<T>(from: AsyncIterable<T>): { events: T[]; end: Promise<unknown
 describe('a reader of changes', () => {
   test('gets rows, the place where they are whole, and every change in order', async () => {
     const talk = new Talk()
-    const { events } = reading(talk.client.changes({ table: 'task', where: 'id > 0' }, { snapshot: true, old: true, ops: ['insert', 'update', 'delete', 'truncate'] }))
+    const { events } = reading(changes(talk.client, { table: 'task', where: 'id > 0' }, { snapshot: true, old: true, ops: ['insert', 'update', 'delete', 'truncate'] }))
     await talk.greet()
     expect(talk.sent).toEqual([{ type: 'subscribe', id: '1', table: 'task', where: 'id > 0', old: true, ops: ['insert', 'update', 'delete', 'truncate'], snapshot: true }])
     const id = talk.fill([{ id: 1, title: 'a' }])
@@ -52,32 +52,32 @@ describe('a reader of changes', () => {
 
   test('begins nothing before it is read, and ends with its loop', async () => {
     const talk = new Talk()
-    const changes = talk.client.changes({ table: 'task' })
+    const reader = changes(talk.client, { table: 'task' })
     await promises()
     expect(talk.platform.sockets.length).toBe(0)
     const loop = (async () => {
-      for await (const event of changes) if (event.type === 'live') break
+      for await (const event of reader) if (event.type === 'live') break
     })()
     await talk.greet()
     talk.fill([])
     await loop
     expect(talk.sent.at(-1)).toEqual({ type: 'unsubscribe', id: '1' })
-    expect(await changes.next()).toEqual({ done: true, value: undefined })
+    expect(await reader.next()).toEqual({ done: true, value: undefined })
   })
 
   test('goes on from a place that was stored, or from the earliest', async () => {
     const talk = new Talk()
-    reading(talk.client.changes({ table: 'task' }, { from: { position: '0/90', epoch: 'e0', now: 'then' } }))
-    reading(talk.client.changes({ table: 'task' }, { from: 'earliest' }))
-    reading(talk.client.changes({ table: 'task' }, { from: 'now' }))
+    reading(changes(talk.client, { table: 'task' }, { from: { position: '0/90', epoch: 'e0', now: 'then' } }))
+    reading(changes(talk.client, { table: 'task' }, { from: 'earliest' }))
+    reading(changes(talk.client, { table: 'task' }, { from: 'now' }))
     await talk.greet()
     expect(talk.sent.map(({ type, id, table, ...others }) => others)).toEqual([{ from: '0/90', epoch: 'e0', now: 'then' }, { from: 'earliest' }, {}])
   })
 
   test('that is slow leaves the stream, and comes back to its place', async () => {
     const talk = new Talk()
-    const changes = talk.client.changes({ table: 'task' }, { buffer: 2 })
-    const first = changes.next()
+    const reader = changes(talk.client, { table: 'task' }, { buffer: 2 })
+    const first = reader.next()
     await talk.greet()
     const id = talk.fill([])
     expect((await first).value.type).toBe('live')
@@ -88,9 +88,9 @@ describe('a reader of changes', () => {
     expect(talk.sent.at(-1)).toEqual({ type: 'unsubscribe', id })
     // What comes after that is not held, and not lost.
     talk.tx('0/400', [insert(id, 4)])
-    const seen = [(await changes.next()).value, (await changes.next()).value]
+    const seen = [(await reader.next()).value, (await reader.next()).value]
     expect(seen.map(({ position }) => position)).toEqual(['0/200', '0/300'])
-    const next = changes.next()
+    const next = reader.next()
     await promises()
     expect(talk.sent.at(-1)).toEqual({ type: 'subscribe', id: '2', table: 'task', from: '0/300', epoch: 'e1' })
     talk.accept('0/300')
@@ -101,7 +101,7 @@ describe('a reader of changes', () => {
   test('gets large transactions in parts, or as a whole, also across a cut', async () => {
     for (const whole of [false, true]) {
       const talk = new Talk()
-      const { events } = reading(talk.client.changes({ table: 'task' }, { whole }))
+      const { events } = reading(changes(talk.client, { table: 'task' }, { whole }))
       await talk.greet()
       const id = talk.fill([])
       talk.tx('0/200:0', [{ id, op: 'insert', row: { id: 1, title: 'a' } }], { more: true })
@@ -121,7 +121,7 @@ describe('a reader of changes', () => {
   test('gets a transaction as a whole also if its end does not concern it', async () => {
     const begin = async (): Promise<{ talk: Talk; events: ChangeEvent[]; part: (position: string, n: number, more?: object) => void }> => {
       const talk = new Talk()
-      const { events } = reading(talk.client.changes({ table: 'task' }, { whole: true }))
+      const { events } = reading(changes(talk.client, { table: 'task' }, { whole: true }))
       await talk.greet()
       const part = (position: string, n: number, more = {}): void => talk.tx(position, [{ id: '1', op: 'insert', row: { id: n, title: null } }], { more: true, ...more })
       return { talk, events: events as ChangeEvent[], part }
@@ -155,14 +155,14 @@ describe('a reader of changes', () => {
 
   test('whose place is lost throws, or begins anew if that was asked for', async () => {
     const strict = new Talk()
-    const { end } = reading(strict.client.changes({ table: 'task' }, { from: { position: '0/1', epoch: 'e1' } }))
+    const { end } = reading(changes(strict.client, { table: 'task' }, { from: { position: '0/1', epoch: 'e1' } }))
     await strict.greet()
     strict.say({ type: 'error', code: 'resume_expired', message: 'the journal begins later', id: '1', earliest: '0/50' })
     expect(await end).toMatchObject({ code: 'resume_expired', details: { earliest: '0/50' } })
     expect(strict.sent.length).toBe(1)
 
     const lax = new Talk()
-    const { events } = reading(lax.client.changes({ table: 'task' }, { from: { position: '0/1', epoch: 'e1' }, onGap: 'snapshot' }))
+    const { events } = reading(changes(lax.client, { table: 'task' }, { from: { position: '0/1', epoch: 'e1' }, onGap: 'snapshot' }))
     await lax.greet()
     lax.say({ type: 'error', code: 'resume_expired', message: 'gone', id: '1' })
     lax.fill([{ id: 1, title: 'a' }])
@@ -172,7 +172,7 @@ describe('a reader of changes', () => {
 
   test('whose snapshot is interrupted says that it begins anew', async () => {
     const talk = new Talk()
-    const { events } = reading(talk.client.changes({ table: 'task' }, { snapshot: true }))
+    const { events } = reading(changes(talk.client, { table: 'task' }, { snapshot: true }))
     await talk.greet()
     talk.say({ type: 'subscribed', id: talk.accept(), position: '0/100', key: ['id'], columns: COLUMNS, warnings: [] })
     talk.say({ type: 'snapshot', id: '1', rows: [{ id: 1, title: 'a' }] })
@@ -187,32 +187,32 @@ describe('a reader of changes', () => {
   test('ends with its signal, and with its client by an error', async () => {
     const talk = new Talk()
     const over = new AbortController()
-    const given = reading(talk.client.changes({ table: 'task' }, { signal: over.signal }))
-    const left = reading(talk.client.changes({ table: 'task' }))
+    const given = reading(changes(talk.client, { table: 'task' }, { signal: over.signal }))
+    const left = reading(changes(talk.client, { table: 'task' }))
     await talk.greet()
     over.abort()
     expect(await given.end).toBeUndefined()
     await talk.client.close()
     expect(await left.end).toMatchObject({ code: 'closed' })
-    expect(await reading(talk.client.changes({ table: 'task' })).end).toMatchObject({ code: 'closed' })
-    expect(await reading(talk.client.changes({ table: 'task' }, { signal: over.signal })).end).toBeUndefined()
+    expect(await reading(changes(talk.client, { table: 'task' })).end).toMatchObject({ code: 'closed' })
+    expect(await reading(changes(talk.client, { table: 'task' }, { signal: over.signal })).end).toBeUndefined()
   })
 
   test('is not waited for by those who wait for queries', async () => {
     const talk = new Talk()
-    reading(talk.client.changes({ table: 'task' }, { from: 'earliest' }))
+    reading(changes(talk.client, { table: 'task' }, { from: 'earliest' }))
     talk.client.liveQuery({ table: 'task' }).onChange(() => {})
     await talk.greet()
     talk.accept()
     talk.say({ type: 'live', id: '2', position: '0/100' })
     talk.say({ type: 'progress', position: '0/300' })
-    expect(await talk.client.waitFor('0/300')).toBe('0/300')
+    expect(await waitFor(talk.client, '0/300')).toBe('0/300')
   })
 })
 
 test('messages come as they were written', async () => {
   const talk = new Talk()
-  const { events } = reading(talk.client.messages('chat', { from: 'earliest' }))
+  const { events } = reading(messages(talk.client, 'chat', { from: 'earliest' }))
   await talk.greet()
   expect(talk.sent).toEqual([{ type: 'subscribe', id: '1', messages: 'chat', from: 'earliest' }])
   talk.say({ type: 'subscribed', id: '1', position: '0/100', key: [], columns: [], replica_identity: 'nothing', warnings: [] })
@@ -228,8 +228,8 @@ test('messages come as they were written', async () => {
 
 test('what an old server does not know is not asked of it, and said so', async () => {
   for (const read of [
-    (talk: Talk) => talk.client.messages('ack', { content: '7' }),
-    (talk: Talk) => talk.client.changes({ table: 'task' }, { from: { time: '2026-01-01T00:00:00Z' } }),
+    (talk: Talk) => messages(talk.client, 'ack', { content: '7' }),
+    (talk: Talk) => changes(talk.client, { table: 'task' }, { from: { time: '2026-01-01T00:00:00Z' } }),
   ]) {
     const talk = new Talk()
     const { end } = reading<unknown>(read(talk))
@@ -241,8 +241,8 @@ test('what an old server does not know is not asked of it, and said so', async (
 
 test('messages of one content, and changes from a time on, are asked for as the protocol says', async () => {
   const talk = new Talk()
-  reading(talk.client.messages('ack', { content: '7' }))
-  reading(talk.client.changes({ table: 'task' }, { from: { time: new Date(0) } }))
+  reading(messages(talk.client, 'ack', { content: '7' }))
+  reading(changes(talk.client, { table: 'task' }, { from: { time: new Date(0) } }))
   await talk.greet({ features: ['time', 'content'] })
   expect(talk.sent).toEqual([
     { type: 'subscribe', id: '1', messages: 'ack', content: '7' },

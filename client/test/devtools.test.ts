@@ -1,6 +1,7 @@
 // @vitest-environment happy-dom
 import { execFileSync } from 'node:child_process'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
+import { inspect } from '../src/index.js'
 import { mount } from '../src/devtools/index.js'
 import { Talk } from './support/talk.js'
 
@@ -176,7 +177,7 @@ test('it is opened and closed, draws nothing while it is closed, and leaves noth
 
 test('what an inspector throws does not concern the client', async () => {
   const talk = new Talk()
-  talk.client.inspect(() => {
+  inspect(talk.client, () => {
     throw new Error('mine')
   })
   const tasks = talk.client.liveQuery({ table: 'task' })

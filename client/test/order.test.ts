@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest'
+import { changes } from '../src/index.js'
 import { comparison } from '../src/order.js'
 import type { Query } from '../src/types.js'
 import { Talk, type Tables, promises } from './support/talk.js'
@@ -135,7 +136,7 @@ test('a server that knows no order is not asked for one', async () => {
 
 test('changes of the first rows of an order go on within their bound', async () => {
   const talk = new Talk()
-  const reader = talk.client.changes(FIRST, { snapshot: true })
+  const reader = changes(talk.client, FIRST, { snapshot: true })
   void reader.next()
   await talk.greet(RANGE)
   expect(talk.sent).toEqual([{ ...ASKED, id: '1', limit: 2, snapshot: true }])
@@ -144,7 +145,7 @@ test('changes of the first rows of an order go on within their bound', async () 
   expect(talk.take()).toEqual([{ ...ASKED, id: '2', bound: null, from: '0/100', epoch: 'e1' }])
   await reader.return!()
   const { talk: other } = await begun()
-  void other.client.changes(FIRST, { from: { position: '0/90', epoch: 'e1', bound: ['a', 2] } }).next()
+  void changes(other.client, FIRST, { from: { position: '0/90', epoch: 'e1', bound: ['a', 2] } }).next()
   expect(other.sent.at(-1)).toEqual({ ...ASKED, id: '2', bound: ['a', 2], from: '0/90', epoch: 'e1' })
   await promises()
 })

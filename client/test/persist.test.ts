@@ -3,7 +3,7 @@ import { IDBDatabase, IDBFactory, IDBKeyRange } from 'fake-indexeddb'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Client } from '../src/client.js'
 import type { LiveQuery } from '../src/index.js'
-import { parse } from '../src/index.js'
+import { parse, waitFor } from '../src/index.js'
 import { type IndexedDBOptions, indexedDB } from '../src/persist/index.js'
 import { FakePlatform, promises } from './support/platform.js'
 import type { Line } from './support/server.js'
@@ -319,7 +319,7 @@ test('waitFor waits for a result that is still looked for', async () => {
   talk.say({ type: 'live', id: '1', position: '0/100' })
   other.subscribe(() => {})
   let reached: string | undefined
-  void talk.client.waitFor('0/100').then((position) => (reached = position))
+  void waitFor(talk.client, '0/100').then((position) => (reached = position))
   await promises()
   expect(reached).toBeUndefined()
   await work()

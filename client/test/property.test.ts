@@ -1,6 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { Client } from '../src/client.js'
+import { waitFor } from '../src/index.js'
 import { comparePositions } from '../src/position.js'
 import type { LiveQuery } from '../src/query.js'
 import { FakePlatform, promises } from './support/platform.js'
@@ -172,7 +173,7 @@ export class World {
     const { position, history } = this.server
     const epoch = history.epoch
     this.waiting++
-    const waited = this.client.waitFor(position, { timeout: 1e9 }).then((reached) => {
+    const waited = waitFor(this.client, position, { timeout: 1e9 }).then((reached) => {
       this.waiting--
       for (const { live, told } of this.open.values()) {
         expect(live.state.status).toBe('live')

@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { Client } from '../src/client.js'
-import type { ClientOptions, LiveQuery } from '../src/index.js'
+import { type ClientOptions, type LiveQuery, changes, waitFor } from '../src/index.js'
 import { tabs } from '../src/tabs/index.js'
 import { type FakeSocket, promises } from './support/platform.js'
 import type { Line } from './support/server.js'
@@ -115,7 +115,7 @@ test('waits, changes, errors and ends of a tab that follows go through the leade
   expect(own.state.error).toMatchObject({ code: 'unknown_table' })
   const read: unknown[] = []
   void (async () => {
-    for await (const event of two.client.changes({ table: 'task' })) read.push(event)
+    for await (const event of changes(two.client, { table: 'task' })) read.push(event)
   })()
   const live = two.client.liveQuery({ table: 'task' })
   const end = live.subscribe(() => {})
@@ -124,7 +124,7 @@ test('waits, changes, errors and ends of a tab that follows go through the leade
   world.fill(query.id, [])
   world.socket.say({ type: 'subscribed', id: reader.id, position: '0/100', key: ['id'], columns: COLUMNS, replica_identity: 'full', warnings: [] })
   world.socket.say({ type: 'live', id: reader.id, position: '0/100' })
-  const waited = two.client.waitFor('0/300')
+  const waited = waitFor(two.client, '0/300')
   await settle()
   const ping = world.socket.sent.at(-1)
   expect(ping).toMatchObject({ type: 'ping', reach: '0/300' })

@@ -74,7 +74,7 @@ function play(name: string): { played: Played[]; frames: number } {
       names = new Map()
       sent = []
       hello = undefined
-      session = new Session({ send: (message) => sent.push(message), changed: () => {}, advanced: () => {}, took: () => {}, random: () => 0.5 })
+      session = new Session({ send: (message) => sent.push(message), changed: () => {}, advanced: () => {}, random: () => 0.5 })
     }
     if (line.startsWith('> ')) {
       let message: any
@@ -87,7 +87,7 @@ function play(name: string): { played: Played[]; frames: number } {
       // What comes before the greeting, twice, or is no request is the transcripts' alone.
       if (type !== 'subscribe' || !hello || typeof id !== 'string' || names.has(id)) return
       let feed: Feed
-      if (fields.messages !== undefined) feed = new Changes(fields, {}, { start: () => {}, stop: () => {} }, () => (raw) => raw)
+      if (fields.messages !== undefined) feed = new Changes({ decoderFor: () => (raw: Row) => raw } as never, fields, {})
       else {
         const fold = new Fold(String(at), fields, (table, columns) => decoder(table, columns))
         const answer = lines.slice(at).find((other) => other.startsWith('< {"type":"subscribed"') && JSON.parse(other.slice(2)).id === id)

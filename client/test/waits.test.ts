@@ -1,4 +1,5 @@
 import { describe, expect, test, vi } from 'vitest'
+import { waitFor } from '../src/index.js'
 import { Talk, promises } from './support/talk.js'
 
 describe('own writes', () => {
@@ -17,7 +18,7 @@ describe('own writes', () => {
   test('are waited for by asking the server, also where nothing matched', async () => {
     const { talk } = await live()
     const done = vi.fn()
-    void talk.client.waitFor('0/200').then(done)
+    void waitFor(talk.client, '0/200').then(done)
     expect(talk.take()).toEqual([{ type: 'ping', ref: '0/200', reach: '0/200' }])
     await promises()
     expect(done).not.toHaveBeenCalled()
@@ -28,7 +29,7 @@ describe('own writes', () => {
 
   test('are there when it resolves, and listeners were told', async () => {
     const { talk, id, heard } = await live()
-    const waited = talk.client.waitFor({ position: '0/200' })
+    const waited = waitFor(talk.client, { position: '0/200' })
     talk.tx('0/200', [{ id, op: 'insert', row: { id: 1, title: 'mine' } }])
     expect(heard).toHaveBeenCalledTimes(1)
     expect(await waited).toBe('0/200')
@@ -37,7 +38,7 @@ describe('own writes', () => {
   test('are waited for once where there are many, by the greatest', async () => {
     const { talk } = await live()
     const done: string[] = []
-    for (const position of ['0/300', '0/200', '0/250']) void talk.client.waitFor(position).then((reached) => done.push(`${position} ${reached}`))
+    for (const position of ['0/300', '0/200', '0/250']) void waitFor(talk.client, position).then((reached) => done.push(`${position} ${reached}`))
     expect(talk.take().map(({ reach }) => reach)).toEqual(['0/300'])
     talk.say({ type: 'progress', position: '0/220' })
     await promises()
@@ -50,21 +51,21 @@ describe('own writes', () => {
   test('that are seen already are not waited for', async () => {
     const { talk } = await live()
     talk.say({ type: 'progress', position: '0/220' })
-    expect(await talk.client.waitFor('0/200')).toBe('0/220')
+    expect(await waitFor(talk.client, '0/200')).toBe('0/220')
     expect(talk.take()).toEqual([])
   })
 
   test('by the number of the transaction, also if it came before', async () => {
     const { talk, id } = await live()
-    const before = talk.client.waitFor({ xid: 701 + 2 ** 32 })
+    const before = waitFor(talk.client, { xid: 701 + 2 ** 32 })
     talk.tx('0/200', [{ id, op: 'insert', row: { id: 1, title: 'mine' } }])
     expect(await before).toBe('0/200')
-    expect(await talk.client.waitFor({ position: 'F/0', xid: '701' })).toBe('0/200')
+    expect(await waitFor(talk.client, { position: 'F/0', xid: '701' })).toBe('0/200')
   })
 
   test('across a cut are asked for again', async () => {
     const { talk } = await live()
-    const waited = talk.client.waitFor('0/200')
+    const waited = waitFor(talk.client, '0/200')
     talk.socket.end()
     talk.platform.pass(500)
     await talk.greet()
@@ -76,7 +77,7 @@ describe('own writes', () => {
 
   test('in another epoch are there once everything is live again', async () => {
     const { talk } = await live()
-    const waited = talk.client.waitFor('9/0')
+    const waited = waitFor(talk.client, '9/0')
     talk.socket.end()
     talk.platform.pass(500)
     await talk.greet({ epoch: 'e2', position: '0/50' })
@@ -90,7 +91,7 @@ describe('own writes', () => {
 
   test('with an old server wait until it says so by itself, and the client tells', async () => {
     const { talk } = await live({ features: undefined })
-    const waited = talk.client.waitFor('0/200')
+    const waited = waitFor(talk.client, '0/200')
     expect(talk.take()).toEqual([])
     expect(talk.warnings[0]).toContain('this server does not know `reach`')
     talk.say({ type: 'progress', position: '0/200' })
@@ -99,7 +100,7 @@ describe('own writes', () => {
 
   test('are asked for again if the server would not hear', async () => {
     const { talk } = await live()
-    const waited = talk.client.waitFor('0/200')
+    const waited = waitFor(talk.client, '0/200')
     talk.take()
     talk.say({ type: 'error', code: 'rate_limited', message: 'slowly', limit: 'messages', retry_after_ms: 700 })
     talk.platform.pass(699)
@@ -112,7 +113,7 @@ describe('own writes', () => {
 
   test('are asked for fifty at a time, and the others once there was an answer', async () => {
     const { talk } = await live()
-    for (let n = 0; n < 60; n++) talk.client.waitFor(`0/${(0x1000 + n).toString(16)}`).catch(() => {})
+    for (let n = 0; n < 60; n++) waitFor(talk.client, `0/${(0x1000 + n).toString(16)}`).catch(() => {})
     expect(talk.take().length).toBe(50)
     talk.say({ type: 'pong', ref: '0/1000', position: '0/1000' })
     expect(talk.take().map(({ reach }) => reach)).toEqual(['0/103b'])
@@ -121,7 +122,7 @@ describe('own writes', () => {
 
   test('that nobody has made are refused, and others are waited for all the same', async () => {
     const { talk } = await live()
-    const [far, near] = [talk.client.waitFor('9/0'), talk.client.waitFor('0/200')]
+    const [far, near] = [waitFor(talk.client, '9/0'), waitFor(talk.client, '0/200')]
     talk.say({ type: 'error', code: 'resume_invalid', message: 'beyond what Postgres has written', ref: '9/0' })
     await expect(far).rejects.toMatchObject({ code: 'resume_invalid', message: 'beyond what Postgres has written' })
     talk.say({ type: 'progress', position: '0/200' })
@@ -132,17 +133,17 @@ describe('own writes', () => {
   test('end by time, by signal and by close, with a reason', async () => {
     const { talk } = await live()
     const over = new AbortController()
-    const late = talk.client.waitFor('0/200', { timeout: 50 })
-    const given = talk.client.waitFor('0/200', { signal: over.signal })
-    const closed = talk.client.waitFor('0/200', { timeout: 1e9 })
+    const late = waitFor(talk.client, '0/200', { timeout: 50 })
+    const given = waitFor(talk.client, '0/200', { signal: over.signal })
+    const closed = waitFor(talk.client, '0/200', { timeout: 1e9 })
     talk.platform.pass(50)
     await expect(late).rejects.toMatchObject({ code: 'timeout', message: 'the queries did not come as far as 0/200 in time: the connection is open' })
     over.abort(new Error('enough'))
     await expect(given).rejects.toThrow('enough')
-    await expect(talk.client.waitFor('yesterday')).rejects.toThrow('not "yesterday"')
-    await expect(talk.client.waitFor({})).rejects.toThrow('waitFor takes a position')
+    await expect(waitFor(talk.client, 'yesterday')).rejects.toThrow('not "yesterday"')
+    await expect(waitFor(talk.client, {})).rejects.toThrow('waitFor takes a position')
     await talk.client.close()
     await expect(closed).rejects.toMatchObject({ code: 'closed' })
-    await expect(talk.client.waitFor('0/200')).rejects.toMatchObject({ code: 'closed' })
+    await expect(waitFor(talk.client, '0/200')).rejects.toMatchObject({ code: 'closed' })
   })
 })

@@ -1,5 +1,5 @@
 /** A panel that shows what a client does. For development: import it on purpose. */
-import type { Client, Connection, Inspection } from '../index.js'
+import { type Client, type Connection, type Inspection, inspect } from '../index.js'
 
 export interface MountOptions {
   /** Where the panel is put; the page's body unless said otherwise. */
@@ -111,7 +111,7 @@ class Panel {
     root.adoptedStyleSheets = [sheet]
     root.append(this.#toggle, this.#panel)
 
-    this.#inspection = client.inspect((type, text) => this.#frame(type, text))
+    this.#inspection = inspect(client, (type, text) => this.#frame(type, text))
     this.#change(client.connection)
     this.#ends = [client.onConnection((now) => this.#change(now)), () => this.#inspection.end(), () => clearTimeout(this.#timer)]
     this.#show(isOpen)

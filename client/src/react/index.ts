@@ -1,8 +1,8 @@
 /** Live queries in React: hooks that render with each change, and on servers. */
 import { type Context, type FunctionComponent, type ReactNode, createContext, createElement, useCallback, useContext, useEffect, useMemo, useState, useSyncExternalStore } from 'react'
-import { type Client, readerOf } from '../client.js'
+import { type Client, insideOf } from '../client.js'
 import type { AnySchema, Columns, Connection, Dehydrated, KeyOf, LiveQuery, Query, QueryState, RowOf, Table } from '../index.js'
-import { NOTHING } from '../query.js'
+import { NOTHING, nameOf } from '../query.js'
 import { identityOf } from '../request.js'
 import type { AnyQuery } from '../types.js'
 
@@ -24,7 +24,7 @@ export interface ProviderProps {
 /** Gives its children the client. */
 export const WalcastProvider: FunctionComponent<ProviderProps> = ({ client, initial, children }) => {
   const provided = useMemo(() => {
-    const all = initial === undefined ? [] : Array.isArray(initial) ? (initial as readonly Dehydrated[]) : [initial as Dehydrated]
+    const all = [initial ?? []].flat() as Dehydrated[]
     return { client, initial: new Map(all.map((result) => [result.query, result])) }
   }, [client, initial])
   return createElement(Provided.Provider, { value: provided }, children)
@@ -99,7 +99,7 @@ function useReader(query: AnyQuery | null, map?: (row: Any) => Any): LiveQuery<A
   return useMemo(() => {
     if (identity === null) return undefined
     const sent = initial.get(identity)
-    return map ? client.liveQuery(query as Any, { map, ...(sent && { initial: sent }) }) : readerOf(client, query!, sent)
+    return map ? client.liveQuery(query as Any, { map, ...(sent && { initial: sent }) }) : insideOf(client).results.plain(query!, sent)
   }, [client, initial, identity])
 }
 
@@ -146,7 +146,7 @@ class Thrown {
 }
 
 /** What suspended components wait for, by what they read. */
-const pending = /* @__PURE__ */ new WeakMap<Client<Any>, Map<string, { promise: Promise<unknown>; error?: unknown }>>()
+const pending = /* @__PURE__ */ new WeakMap<Client<Any>, Map<string, { readonly promise: Promise<void>; readonly error?: unknown }>>()
 
 function useAnySuspended(query: AnyQuery, options: UseOptions<Any, Any> = {}): QueryState<Any> {
   const { client } = useProvided()
@@ -159,8 +159,8 @@ function useAnySuspended(query: AnyQuery, options: UseOptions<Any, Any> = {}): Q
   )
   if (state.filled) return state
   const identity = identityOf(query)
-  const waits = pending.get(client) ?? new Map<string, { promise: Promise<unknown>; error?: unknown }>()
-  pending.set(client, waits)
+  let waits = pending.get(client)
+  if (!waits) pending.set(client, (waits = new Map()))
   const wait = waits.get(identity)
   if (wait?.error) {
     // React renders again at once before a boundary shows it; whoever does so later tries again.
@@ -169,18 +169,17 @@ function useAnySuspended(query: AnyQuery, options: UseOptions<Any, Any> = {}): Q
   }
   if (wait) throw wait.promise
   // A render that is thrown away leaves this to `linger`.
-  const begun: { promise: Promise<unknown>; error?: unknown } = { promise: Promise.resolve() }
-  begun.promise = live.settled().then(
+  const promise = live.settled().then(
     () => void waits.delete(identity),
-    (error: unknown) => void (begun.error = error),
+    (error: unknown) => void waits.set(identity, { promise, error }),
   )
-  waits.set(identity, begun)
-  throw begun.promise
+  waits.set(identity, { promise })
+  throw promise
 }
 
 function useAnyRow(query: AnyQuery, key: Any): Any {
   const live = useReader(query)!
-  const name = JSON.stringify(key, (_, part: unknown) => (typeof part === 'bigint' ? String(part) : part))
+  const name = nameOf(key)
   const subscribe = useCallback((changed: () => void) => live.onRow(key, changed), [live, name])
   return useSyncExternalStore(
     subscribe,

@@ -1,6 +1,6 @@
 /** Collections of TanStack DB that are live queries. */
 import type { BaseCollectionConfig, CollectionConfig, DeleteMutationFnParams, InsertMutationFnParams, UpdateMutationFnParams } from '@tanstack/db'
-import { type AnySchema, type Client, type Columns, type Dehydrated, type Position, type Query, type RowOf, type Status, type Table, type WaitOptions, WalcastError, comparePositions } from '../index.js'
+import { type AnySchema, type Client, type Columns, type Dehydrated, type Position, type Query, type RowOf, type Status, type Table, type WaitOptions, WalcastError, comparePositions, waitFor } from '../index.js'
 import { type Key, Run } from './sync.js'
 
 /** Where a write stands: what `SELECT pg_current_wal_insert_lsn()` gave after its COMMIT; `xid` beside it, if it is known. */
@@ -54,7 +54,7 @@ export function walcastCollectionOptions<S = AnySchema, const T extends Table<S>
     (async (params) => {
       const written = await write(params)
       if (written && (written.position !== undefined || written.xid !== undefined)) {
-        await client.waitFor(written).catch((error: WalcastError) => {
+        await waitFor(client, written).catch((error: WalcastError) => {
           // It is written, and is seen once the connection is back.
           if (error.code !== 'timeout') throw error
         })
@@ -94,7 +94,7 @@ export function walcastCollectionOptions<S = AnySchema, const T extends Table<S>
       },
     },
     utils: {
-      waitFor: (target: Position | Written, options?: WaitOptions) => client.waitFor(target, options),
+      waitFor: (target: Position | Written, options?: WaitOptions) => waitFor(client, target, options),
       position: () => run?.position,
       status: () => run?.status ?? 'connecting',
     },

@@ -4,11 +4,12 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { HAS_BROWSER, Site } from './site.js'
 
 const PAGE = `<!doctype html><title>page</title><script type="module">
-  import { createClient } from '/client.js'
+  import { createClient, waitFor } from '/client.js'
   const given = new URLSearchParams(location.search)
   const client = globalThis.client = createClient(given.get('url'), { backoff: { first: 50, most: Number(given.get('most') ?? 300) } })
   globalThis.query = client.liveQuery({ table: 'task' })
   globalThis.states = []
+  globalThis.waitFor = (position) => waitFor(client, position)
   globalThis.sizes = []
   client.onConnection(({ name }) => states.push(name))
   query.subscribe(({ rows, status, filled }) => {
@@ -100,7 +101,7 @@ describe.skipIf(!HAS_BROWSER)('in a browser', () => {
   test('own writes are there when waitFor is done', async () => {
     await server.pool.query("INSERT INTO task (title) VALUES ('mine')")
     const position = await server.position()
-    expect(await page.evaluate((position) => (globalThis as any).client.waitFor(position).then(() => (globalThis as any).query.state.rows.length), position)).toBe(2)
+    expect(await page.evaluate((position) => (globalThis as any).waitFor(position).then(() => (globalThis as any).query.state.rows.length), position)).toBe(2)
   }, 60_000)
 
   test('an origin that the server does not know waits, and says what may be wrong', async () => {

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
-import { type Client, type LiveQuery, type SocketClass, createClient } from '../../src/index.js'
+import { type Client, type LiveQuery, type SocketClass, changes, createClient, waitFor } from '../../src/index.js'
 import { Server, WALCAST, eventually } from './server.js'
 
 const SEED = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31))
@@ -97,7 +97,7 @@ describe.skipIf(!WALCAST)(`with a real server (SEED=${SEED})`, () => {
     workers.push(worker)
     const put = (row: Record<string, unknown>): void => void worker.rows.set(String(row['id']), row)
     const reading = async (): Promise<void> => {
-      for await (const event of client.changes({ table: 'item' }, { snapshot: true, buffer: 10, whole: choose(2) === 0 })) {
+      for await (const event of changes(client, { table: 'item' }, { snapshot: true, buffer: 10, whole: choose(2) === 0 })) {
         if (event.type === 'gap') {
           worker.rows.clear()
           worker.gaps++
@@ -179,7 +179,7 @@ describe.skipIf(!WALCAST)(`with a real server (SEED=${SEED})`, () => {
 
   async function compare(): Promise<void> {
     const position = await server.position()
-    await Promise.all(clients.map(({ client }) => client.waitFor(position, { timeout: 60_000 })))
+    await Promise.all(clients.map(({ client }) => waitFor(client, position, { timeout: 60_000 })))
     expect(failures).toEqual([])
     for (const { watched } of clients) {
       for (const { sql, live } of watched) {
@@ -240,7 +240,7 @@ describe.skipIf(!WALCAST)(`with a real server (SEED=${SEED})`, () => {
     ]) {
       await server.pool.query(sql)
       const position = await server.position()
-      await client.waitFor(position, { timeout: 20_000 })
+      await waitFor(client, position, { timeout: 20_000 })
     }
   }, 60_000)
 
@@ -288,7 +288,7 @@ describe.skipIf(!WALCAST)(`with a real server (SEED=${SEED})`, () => {
       if (round > 0) for (const socket of own) socket.terminate()
       await server.pool.query(`UPDATE ranked r SET (i, word, price, big, f, at, day, flag) = (SELECT i, word, price, big, f, at, day, flag FROM ranked o WHERE o.id = (r.id * 7 + ${choose(50)}) % 50 + 1) WHERE ${fixed} AND id % 3 = ${round}`)
       await server.pool.query(`INSERT INTO ranked SELECT id + ${1000 * (round + 1)}, i, word, price, big, f, at, day, flag FROM ranked WHERE id % 5 = 0 AND id < 60; DELETE FROM ranked WHERE ${fixed} AND id % 11 = ${round} AND id > 50`)
-      await client.waitFor(await server.position(), { timeout: 20_000 })
+      await waitFor(client, await server.position(), { timeout: 20_000 })
       for (const [i, each] of asked.entries()) {
         const { rows } = await server.pool.query<{ id: number }>(`WITH t AS (SELECT id, row_number() OVER (ORDER BY ${each.sql}) AS n FROM ranked) SELECT id FROM t WHERE n <= (SELECT n FROM t WHERE id = $1) ORDER BY n`, [bounds[i]])
         expect([each.sql, ids(each)]).toEqual([each.sql, rows.map(({ id }) => id)])

@@ -1,0 +1,37 @@
+import type { WalcastError } from './error.js'
+import type { Link } from './link.js'
+import type { ClientOptions } from './options.js'
+import type { Column } from './protocol.js'
+import type { Results } from './results.js'
+import type { Session } from './session.js'
+import type { Decode } from './values.js'
+import type { Waits } from './waits.js'
+
+/** What the parts of a client have of it. Nothing of this is the application's. */
+export interface Inside {
+  readonly options: ClientOptions<any>
+  /** The address of the stream. */
+  readonly address: string
+  readonly link: Link
+  readonly session: Session
+  readonly results: Results
+  /** Once somebody has waited. */
+  waits?: Waits
+  /** Readers of changes, which end with the client. */
+  readonly readers: Set<{ finish(error: WalcastError): void }>
+  readonly inspectors: Set<(type: 'sent' | 'received', text: string) => void>
+  /** Why there is no connection, and will be none by itself. */
+  readonly failure: WalcastError | undefined
+  now(): number
+  send(message: Record<string, unknown>): void
+  /** Does something, and then what follows from it: listeners, waits, the next timer. */
+  act(work: () => void): void
+  /** Sets the next timer. */
+  arm(): void
+  /** Somebody needs the connection. */
+  use(): void
+  onConnection(changed: () => void): () => void
+  decoderFor(table: string, columns: readonly Column[]): Decode
+  /** Says what is odd about a table, or about the connection if the name is empty: each text once. */
+  warn(table: string, text: string): void
+}
