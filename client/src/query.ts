@@ -205,6 +205,11 @@ export class LiveQuery<Out, Key> {
     })
   }
 
+  /** The result as a store sees it: its columns, where it stands, and rows as they came beside those of the application. */
+  get kept(): Kept {
+    return this.#shared.fold
+  }
+
   /** The result to send along with a page; undefined if there is no whole one. */
   dehydrate(): Dehydrated | undefined {
     return this.#shared.fold.store()

@@ -23,6 +23,8 @@ export interface PushDown {
   readonly weakened?: ReadonlySet<string>
   /** Columns that say nothing about what the database holds. */
   readonly local?: readonly string[]
+  /** Called where a part is left to the collection: then the rows are more than it shows. */
+  readonly onWeaker?: () => void
 }
 
 /** Values in one list; the server takes no longer ones. */
@@ -49,7 +51,11 @@ type Node =
  * The part of a condition that the server can decide. What it cannot, or not as the collection would, is left to the
  * collection, which filters again: it becomes TRUE, or FALSE where it is negated, so that no row is missing.
  */
-export function pushDown(expression: Expression | undefined, { after = 0, weakened, local = [] }: PushDown = {}): Condition | boolean {
+export function pushDown(expression: Expression | undefined, { after = 0, weakened, local = [], onWeaker }: PushDown = {}): Condition | boolean {
+  const weaken = (negated: boolean): boolean => {
+    onWeaker?.()
+    return !negated
+  }
   const build = (expression: Expression, negated: boolean): Node | boolean => {
     if (expression.type === 'func') {
       const { name, args } = expression
@@ -71,40 +77,40 @@ export function pushDown(expression: Expression | undefined, { after = 0, weaken
       }
     }
     if (expression.type === 'val') return typeof expression.value === 'boolean' ? expression.value : negated
-    return weakened?.size && weakened.has(describe(expression)) ? !negated : leaf(expression, negated)
+    return weakened?.size && weakened.has(describe(expression)) ? weaken(negated) : leaf(expression, negated)
   }
 
   const leaf = (expression: Expression, negated: boolean): Node | boolean => {
     const node = (texts: readonly string[], ...params: readonly Param[]): Node => ({ texts, params, expression })
     if (expression.type !== 'func') {
       const name = columnOf(expression, local)
-      return name === undefined ? !negated : node([name])
+      return name === undefined ? weaken(negated) : node([name])
     }
     const { name, args } = expression
     const [left, right] = args as [Expression, Expression]
     const column = left && columnOf(left, local)
-    if (name === 'isNull') return column === undefined ? !negated : node([`${column} IS NULL`])
+    if (name === 'isNull') return column === undefined ? weaken(negated) : node([`${column} IS NULL`])
     if (name === 'in') {
       const values = right?.type === 'val' && column !== undefined ? listOf(right.value) : undefined
-      if (!values) return !negated
+      if (!values) return weaken(negated)
       if (values.length === 0) return false
       const lists = chunks(values)
       const texts = [`(${column} = ANY(`, ...lists.slice(1).map(() => `) OR ${column} = ANY(`), '))']
       return node(lists.length > 1 ? texts : [`${column} = ANY(`, ')'], ...lists)
     }
     const comparison = COMPARISONS[name]
-    if (!comparison || !right) return !negated
+    if (!comparison || !right) return weaken(negated)
     const [sql, turned] = comparison
     const other = columnOf(right, local)
     if (column !== undefined && other !== undefined) return node([`${column} ${sql} ${other}`])
     const value = left.type === 'val' ? left.value : right.type === 'val' ? right.value : undefined
-    if ((left.type !== 'val' || other === undefined) && (right.type !== 'val' || column === undefined)) return !negated
+    if ((left.type !== 'val' || other === undefined) && (right.type !== 'val' || column === undefined)) return weaken(negated)
     // Comparing with nothing is unknown, and no row is there for it.
     if (value === null || value === undefined) return negated
-    if (!isParam(value)) return !negated
+    if (!isParam(value)) return weaken(negated)
     if (turned) return column === undefined ? node([`${other} ${turned} `, ''], value) : node([`${column} ${sql} `, ''], value)
     // A backslash is one more letter there, and escapes the next here.
-    return column !== undefined && typeof value === 'string' ? node([`${column} ${sql} `, ''], value.replaceAll('\\', '\\\\')) : !negated
+    return column !== undefined && typeof value === 'string' ? node([`${column} ${sql} `, ''], value.replaceAll('\\', '\\\\')) : weaken(negated)
   }
 
   const node = expression === undefined || build(expression, false)
@@ -152,7 +158,7 @@ export function describe(expression: Expression): string {
   return textOf(expression.type === 'ref' ? expression.path : [expression.value])
 }
 
-const textOf = (values: unknown): string => JSON.stringify(values, (_, value: unknown) => (typeof value === 'bigint' ? `${value}n` : value))
+export const textOf = (values: unknown): string => JSON.stringify(values, (_, value: unknown) => (typeof value === 'bigint' ? `${value}n` : value))
 
 /** The column and the values of a condition that asks for nothing but one of some values of one column, as joins do. */
 export function valuesOf(expression: Expression | undefined, local: readonly string[] = []): { readonly column: Expression; readonly values: readonly Param[] } | undefined {
@@ -180,11 +186,17 @@ export function chunks(values: readonly Param[]): readonly Param[][] {
   return lists
 }
 
-/** The name of a column in SQL, if the expression is one of the table's. Names with `$` are what a collection adds. */
-function columnOf(expression: Expression, local: readonly string[]): string | undefined {
+/** The name of a column, if the expression is one of the table's. Names with `$` are what a collection adds. */
+export function nameOf(expression: Expression, local: readonly string[]): string | undefined {
   if (expression.type !== 'ref' || expression.path.length !== 1) return undefined
   const [name] = expression.path as [string]
-  return name.startsWith('$') || local.includes(name) ? undefined : `"${name.replaceAll('"', '""')}"`
+  return name.startsWith('$') || local.includes(name) ? undefined : name
+}
+
+/** The same in SQL. */
+function columnOf(expression: Expression, local: readonly string[]): string | undefined {
+  const name = nameOf(expression, local)
+  return name === undefined ? undefined : `"${name.replaceAll('"', '""')}"`
 }
 
 /** A value that has a text which Postgres reads. */

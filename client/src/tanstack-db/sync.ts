@@ -1,7 +1,8 @@
 import type { LoadSubsetOptions, SyncConfig } from '@tanstack/db'
 import { type Client, type Dehydrated, type DiffChange, type LiveQuery, type Param, type Position, type QueryState, type Status, WalcastError, comparePositions } from '../index.js'
 import type { AnyQuery } from '../types.js'
-import { type Condition, type Expression, chunks, describe, oneOf, pushDown, valuesOf } from './predicate.js'
+import { type Condition, type Expression, chunks, describe, nameOf, oneOf, pushDown, textOf, valuesOf } from './predicate.js'
+import { type Range, isSameOrder, rangeOf } from './range.js'
 
 export type Key = string | number
 
@@ -17,6 +18,14 @@ export interface Source<Row extends object, K extends Key> {
 interface Subset<Row, K> {
   /** What of the collection's query it has; true: all. */
   readonly condition: Condition | true
+  /** The first of these rows alone. */
+  readonly range: Range | undefined
+  /** Where the range ended when that was looked at last. */
+  bound?: string | undefined
+  /** Those who asked for no range have their rows of it. */
+  isLent?: boolean
+  /** What they have since the range became another one. */
+  instead?: Subset<Row, K>
   readonly live: LiveQuery<Row, unknown>
   /** What was told last: the query itself may have gone on. */
   told: QueryState<Row>
@@ -53,6 +62,8 @@ export class Run<Row extends object, K extends Key> {
   readonly #gathering = new Map<string, { readonly values: Set<Param>; readonly opening: Opening<Row, K> }>()
   /** Conditions that the server refused. */
   readonly #weakened = new Set<string>()
+  /** Columns whose order the collection does not share with the server. */
+  readonly #unordered = new Set<string>()
   /** What the collection was given. */
   readonly #written: Map<K, Row>
   /** Keys that may have other rows now, each with the query that said so last. */
@@ -72,7 +83,7 @@ export class Run<Row extends object, K extends Key> {
     this.#isSeeded = this.#written.size > 0
     this.#endConnection = source.client.onConnection(() => this.#schedule())
     if (source.isOnDemand) sync.markReady()
-    else this.#use(true, initial)
+    else this.#use(true, undefined, initial)
   }
 
   get status(): Status {
@@ -97,16 +108,15 @@ export class Run<Row extends object, K extends Key> {
   loadSubset(options: LoadSubsetOptions): true | Promise<void> {
     const known = this.#openings.get(options)
     if (known) return known.loaded.then(() => {})
-    // What comes with a limit, an order or a cursor is all there: a superset.
-    const where = options.where as Expression | undefined
-    const condition = this.#pushDown(where)
-    const subset = condition === false ? undefined : this.#covering(condition)
+    const demand = this.#demand(options)
+    const { condition } = demand
+    const subset = condition === false ? undefined : this.#covering(condition, demand.range)
     if (condition === false || subset?.isWritten) {
       if (subset) subset.uses++
       this.#openings.set(options, { uses: 1, held: new Set(subset && [subset]), loaded: Promise.resolve() })
       return this.#applied
     }
-    const opening = (subset ? undefined : this.#gather(where)) ?? this.#opening((opening) => this.#open(where, opening))
+    const opening = (subset || demand.range ? undefined : this.#gather(options.where as Expression | undefined)) ?? this.#opening((opening) => this.#open(options, opening))
     opening.uses++
     this.#openings.set(options, opening)
     options.signal?.addEventListener('abort', () => this.unloadSubset(options), { once: true })
@@ -150,41 +160,69 @@ export class Run<Row extends object, K extends Key> {
     const opening = this.#opening(async (opening) => {
       await new Promise((resolve) => setTimeout(resolve, TOGETHER_MS))
       this.#gathering.delete(column)
-      await Promise.all(chunks([...values]).map((list) => this.#open(oneOf(found.column, list), opening)))
+      await Promise.all(chunks([...values]).map((list) => this.#open({ where: oneOf(found.column, list) as never }, opening)))
     })
     this.#gathering.set(column, { values, opening })
     return opening
   }
 
-  /** Opens a live query that has every row of a condition, and maybe others. */
-  async #open(where: Expression | undefined, opening: Opening<Row, K>): Promise<void> {
+  /** Opens a live query that has every row of a subset, and maybe others. */
+  async #open(options: LoadSubsetOptions, opening: Opening<Row, K>): Promise<void> {
+    /** Has the first rows of another order than the collection's: they stay until all have come. */
+    let outdone: Subset<Row, K> | undefined
+    const leave = (subset: Subset<Row, K> | undefined): boolean => {
+      const isHeld = subset !== undefined && opening.held.delete(subset)
+      if (isHeld) this.#leave(subset)
+      return isHeld
+    }
     for (;;) {
       if (opening.uses === 0 || this.#isOver) throw unloaded()
-      const condition = this.#pushDown(where)
-      if (condition === false) return
-      const subset = this.#use(condition)
+      const { condition, range } = this.#demand(options)
+      if (condition === false) return void leave(outdone)
+      const subset = this.#use(condition, range)
       opening.held.add(subset)
       this.#schedule()
       try {
         await new Promise<true | void>((resolve, reject) => subset.waiting.push({ resolve, reject }))
-        return
+        if (outdone !== subset) leave(outdone)
+        if (!range || !this.#isShort(subset, range)) return
+        outdone = subset
       } catch (error) {
-        if (!opening.held.delete(subset)) throw error
-        this.#leave(subset)
+        if (!opening.held.has(subset)) throw error
+        const { code, offset } = error as WalcastError
+        // Without a place it is the order that is refused, or unknown to the server.
+        if (range && (error === DISORDER || (offset === undefined && /^(bad_predicate|replica_identity|unsupported)$/.test(code)))) {
+          this.#unordered.add(range.order.column)
+          outdone = subset
+          continue
+        }
+        leave(subset)
         if (!this.#weaken(subset.condition, error)) throw error
       }
     }
   }
 
-  #pushDown(where: Expression | undefined): Condition | boolean {
+  /** What a subset asks of the server: its rows, or a superset of them. */
+  #demand(options: LoadSubsetOptions): { readonly condition: Condition | boolean; readonly range?: Range } {
+    const where = options.where as Expression | undefined
     const { query, local } = this.#source
     const { params } = typeof query.where === 'object' ? query.where : query
-    return pushDown(where, { after: params?.length ?? 0, weakened: this.#weakened, local })
+    const pushed = (where: Expression | undefined, onWeaker?: () => void): Condition | boolean => pushDown(where, { after: params?.length ?? 0, weakened: this.#weakened, local, ...(onWeaker && { onWeaker }) })
+    // A range may be another one after it began anew: cores that cannot be told get all rows.
+    const range = 'invalidateLoadedSubsets' in this.#sync ? rangeOf(options, local) : undefined
+    if (range && !this.#unordered.has(range.order.column)) {
+      // The first rows are those of the whole condition, or none.
+      let isWhole = true
+      const args = [where, range.cursor].filter((part) => part !== undefined)
+      const condition = pushed(args.length > 1 ? { type: 'func', name: 'and', args } : args[0], () => void (isWhole = false))
+      if (isWhole) return { condition, range }
+    }
+    return { condition: pushed(where) }
   }
 
   /** The collection's query, of the rows that a condition has. */
-  #narrow(condition: Condition | true): AnyQuery {
-    const { query } = this.#source
+  #narrow(condition: Condition | true, range?: Range): AnyQuery {
+    const query = { ...this.#source.query, ...(range && { orderBy: [range.order], limit: range.limit }) }
     if (condition === true) return query
     const { where, params = [] } = typeof query.where === 'object' ? query.where : query
     return { ...query, where: where === undefined ? condition.where : `(${where}) AND (${condition.where})`, params: [...params, ...condition.params] } as AnyQuery
@@ -203,21 +241,52 @@ export class Run<Row extends object, K extends Key> {
     return refused.length > 0
   }
 
-  /** A live query that has every row of a condition: one that asks for the same, or for less to hold. */
-  #covering(condition: Condition | true): Subset<Row, K> | undefined {
-    const own = condition === true ? NONE : condition.conjuncts
-    for (const subset of this.#subsets) if (subset.condition === true || [...subset.condition.conjuncts].every((part) => own.has(part))) return subset
+  /** A live query that has every row of a condition, or of a range of it. */
+  #covering(condition: Condition | true, range?: Range): Subset<Row, K> | undefined {
+    const own = conjunctsOf(condition)
+    for (const subset of this.#subsets) {
+      // One that asks for the same, or for less to hold.
+      const isWider = isSubset(conjunctsOf(subset.condition), own)
+      if (!subset.range ? isWider : range && isSame(subset, condition, range) && !this.#isShort(subset, range)) return subset
+      if (subset.range && subset.isWritten && ((isWider && !subset.live.kept.shown?.bound) || (!range && this.#hasTies(subset, condition)))) {
+        if (!range) subset.isLent = true
+        return subset
+      }
+    }
     return undefined
   }
 
-  #use(condition: Condition | true, initial?: Dehydrated): Subset<Row, K> {
-    const known = this.#covering(condition)
+  /** The rows of a condition are those that tie with a row of a range, which has all of these. */
+  #hasTies({ range, rows, ...subset }: Subset<Row, K>, condition: Condition | true): boolean {
+    const own = conjunctsOf(condition)
+    const { order, cursor } = range!
+    const further = cursor ? conjunctsOf(pushDown(cursor)) : NONE
+    if (condition === true || ![...conjunctsOf(subset.condition)].every((part) => own.has(part) || further.has(part))) return false
+    return condition.parts.some(({ expression }) => {
+      if (expression.type !== 'func' || expression.name !== 'eq' || nameOf(expression.args[0]!, []) !== order.column) return false
+      const { value } = expression.args[1] as { readonly value?: unknown }
+      // One of an OR says nothing.
+      return value !== undefined && isSubset(conjunctsOf(pushDown(expression)), own) && [...rows.values()].some((row) => row[order.column as keyof Row] === value)
+    })
+  }
+
+  /** A range has fewer rows than it is asked for, and is not all there is: some have left it. */
+  #isShort(subset: Subset<Row, K>, { limit }: Range): boolean {
+    return subset.isWritten ? subset.rows.size < limit && Boolean(subset.live.kept.shown?.bound) : subset.range!.limit < limit
+  }
+
+  #use(condition: Condition | true, range?: Range, initial?: Dehydrated): Subset<Row, K> {
+    const known = this.#covering(condition, range)
     if (known) {
       known.uses++
       return known
     }
-    const live = this.#source.client.liveQuery(this.#narrow(condition) as never, initial ? { initial } : {}) as unknown as LiveQuery<Row, unknown>
-    const subset: Subset<Row, K> = { condition, live, told: live.state, rows: new Map(), uses: 1, isWritten: false, waiting: [] }
+    if (range) {
+      // Another one than those that have too few rows by now.
+      for (const subset of this.#subsets) if (isSame(subset, condition, range) && subset.range!.limit >= range.limit) range = { ...range, limit: subset.range!.limit + 10 }
+    }
+    const live = this.#source.client.liveQuery(this.#narrow(condition, range) as never, initial ? { initial } : {}) as unknown as LiveQuery<Row, unknown>
+    const subset: Subset<Row, K> = { condition, range, live, told: live.state, rows: new Map(), uses: 1, isWritten: false, waiting: [] }
     this.#subsets.add(subset)
     live.onDiff(({ changes }) => this.#take(subset, changes))
     live.onChange(() => {
@@ -232,6 +301,7 @@ export class Run<Row extends object, K extends Key> {
     if (--subset.uses > 0 || this.#isOver) return
     this.#subsets.delete(subset)
     this.#close(subset)
+    if (subset.instead) this.#leave(subset.instead)
     for (const key of subset.rows.keys()) this.#dirty.set(key, undefined)
     this.#schedule()
   }
@@ -310,7 +380,9 @@ export class Run<Row extends object, K extends Key> {
     const failure = connection.name === 'closed' ? new WalcastError('closed', 'the client was closed') : 'error' in connection ? connection.error : undefined
     for (const subset of subsets) {
       const { filled, error = failure } = subset.told
-      if (filled) {
+      if (filled && !this.#isInOrder(subset)) {
+        for (const { reject } of subset.waiting.splice(0)) reject(DISORDER)
+      } else if (filled) {
         for (const { resolve } of subset.waiting.splice(0)) resolve(this.#applied)
         if (!isOnDemand && !subset.isWritten) this.#sync.markReady()
         subset.isWritten = true
@@ -319,6 +391,23 @@ export class Run<Row extends object, K extends Key> {
         if (!isOnDemand && error !== this.#error) this.#sync.markError((this.#error = error))
       }
     }
+  }
+
+  /** Whether what a range has are the first rows of the collection, too. If it ends elsewhere by now, the collection looks again. */
+  #isInOrder(subset: Subset<Row, K>): boolean {
+    const { range, live } = subset
+    if (!range) return true
+    const bound = textOf(live.kept.shown?.bound)
+    if (bound === subset.bound) return !this.#unordered.has(range.order.column)
+    const isNew = subset.bound === undefined
+    subset.bound = bound
+    const isInOrder = isSameOrder(live.kept, range)
+    if (!isInOrder) this.#unordered.add(range.order.column)
+    if (isNew) return isInOrder
+    const again = (): void => void (this.#isOver || this.#sync.invalidateLoadedSubsets())
+    if (subset.isLent) subset.instead ??= this.#use(subset.condition)
+    void Promise.resolve(this.#applied).then(again, again)
+    return isInOrder
   }
 
   /** The row of a key. A query that is not live may have an old one. */
@@ -335,4 +424,11 @@ export class Run<Row extends object, K extends Key> {
 }
 
 const NONE: ReadonlySet<string> = /* @__PURE__ */ new Set()
+/** A range has the first rows of another order than the collection's. */
+const DISORDER = /* @__PURE__ */ new Error('the order is another one here')
+const conjunctsOf = (condition: Condition | boolean): ReadonlySet<string> => (typeof condition === 'object' ? condition.conjuncts : NONE)
+const isSubset = (some: ReadonlySet<string>, all: ReadonlySet<string>): boolean => [...some].every((part) => all.has(part))
+/** A subset has the same range, from wherever to wherever. */
+const isSame = (subset: Subset<any, any>, condition: Condition | true, { order, cursor }: Range): boolean =>
+  subset.range !== undefined && textOf([subset.range.order, subset.range.cursor, subset.condition]) === textOf([order, cursor, condition])
 const unloaded = (): Error => Object.assign(new Error('the subset was unloaded before it was there'), { name: 'AbortError' })

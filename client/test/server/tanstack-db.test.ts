@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
 import { type Client, type SocketClass, createClient } from '../../src/index.js'
 import { walcastCollectionOptions } from '../../src/tanstack-db/index.js'
-import { Server, WALCAST } from './server.js'
+import { Server, WALCAST, eventually } from './server.js'
 
 const SCHEMA = `
   CREATE TABLE thing (id int PRIMARY KEY, name text, code text, n float8, done boolean, at timestamptz, "odd ""name" int);
@@ -74,4 +74,53 @@ describe.skipIf(!WALCAST)('TanStack DB with a real server', () => {
     await compare()
     for (const query of queries) await query.cleanup()
   }, 60_000)
+
+  test('the first rows of an order are asked for alone, page by page, and stay what SELECT has', async () => {
+    /** How to order in TanStack DB, and in SQL; whether the server is asked for the first rows. */
+    const orders: readonly [(row: any) => [any, object][], string, boolean][] = [
+      [(row) => [[row.id, { direction: 'desc' }]], 'id DESC', true],
+      [(row) => [[row.n, {}], [row.id, {}]], 'n NULLS FIRST, id', true],
+      [(row) => [[row.at, { direction: 'desc' }], [row.id, {}]], 'at DESC NULLS FIRST, id', true],
+      // Seven values: what ties comes along.
+      [(row) => [[row.code, {}], [row.id, { direction: 'desc' }]], 'code COLLATE "C" NULLS FIRST, id DESC', true],
+      [(row) => [[row.name, { nulls: 'last' }], [row.id, {}]], 'name COLLATE "C" NULLS LAST, id', true],
+      [(row) => [[row.done, { direction: 'desc', nulls: 'last' }], [row.id, {}]], 'done DESC NULLS LAST, id', true],
+      // As text here, as a number there.
+      [(row) => [[row.price, {}], [row.id, {}]], 'price::text COLLATE "C" NULLS FIRST, id', false],
+      [(row) => [[row['odd "name'], {}], [row.id, {}]], '"odd ""name" NULLS FIRST, id', true],
+    ]
+    await server.pool.query(`TRUNCATE thing; ALTER TABLE thing ADD price numeric; INSERT INTO thing SELECT g, (ARRAY['Ann', 'bob', 'cd', NULL])[1 + g % 4], 'k' || g % 7, NULLIF(g * 37 % 200, 5) / 2.0, g % 3 = 0, '2026-01-01'::timestamptz + g * interval '1 hour', g % 50, g * 7 % 300 FROM generate_series(1, 300) g`)
+    for (const [order, sql, isPushed] of orders) {
+      const things = createCollection(walcastCollectionOptions({ client, query: { table: 'thing' }, getKey: (thing) => thing.id as number, syncMode: 'on-demand' }))
+      const list = createLiveQueryCollection((query) => {
+        let built: any = query.from({ thing: things as any }).where(({ thing }: any) => gt(thing.id, 20))
+        for (const [i, [, options]] of order({}).entries()) built = built.orderBy(({ thing }: any) => order(thing)[i]![0], options)
+        return built.limit(10)
+      }) as any
+      await list.preload()
+      let [offset, limit] = [0, 10]
+      const compare = async (): Promise<void> => {
+        const { rows } = await server.pool.query(`SELECT id FROM thing WHERE id > 20 ORDER BY ${sql} OFFSET ${offset} LIMIT ${limit}`)
+        await eventually(`the rows by ${sql} from ${offset}`, () => {
+          const own = list.toArray.map(({ id }: any) => id)
+          return JSON.stringify(own) === JSON.stringify(rows.map(({ id }) => id)) || undefined
+        }, 10_000)
+      }
+      await compare()
+      const { rows: all } = await server.pool.query(`SELECT count(*)::int AS n FROM thing WHERE id > 20`)
+      expect([sql, things.size < all[0].n]).toEqual([sql, isPushed])
+      await server.pool.query(`UPDATE thing SET n = n + 40, at = at - interval '100 hours', done = NOT done WHERE id % 9 = 1; DELETE FROM thing WHERE id IN (SELECT id FROM thing WHERE id > 20 ORDER BY ${sql} LIMIT 7)`)
+      await things.utils.waitFor(await server.position())
+      await compare()
+      for (const window of [{ offset: 10, limit: 10 }, { offset: 0, limit: 30 }]) {
+        ;({ offset, limit } = window)
+        await list.utils.setWindow(window)
+        await compare()
+      }
+      await server.pool.query(`INSERT INTO thing SELECT 1 + max(id), 'Ann', 'k0', 0, true, '2025-01-01', 1, 1 FROM thing; DELETE FROM thing WHERE id % 13 = 0`)
+      await things.utils.waitFor(await server.position())
+      await compare()
+      await list.cleanup()
+    }
+  }, 120_000)
 })
