@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { transformAsync } from '@babel/core'
 import { transform } from 'esbuild'
+import { compile } from 'svelte/compiler'
 import { defineConfig } from 'vitest/config'
 
 const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url))
@@ -13,13 +14,19 @@ function code(page: string, number: number): string {
   // What the server has for pages is the committed file.
   if (/createClient\(["']|export /.test(script)) return script.replace('http://127.0.0.1:8080/client.js', here('dist/client.min.js'))
   const params = '{ client, url, post, form, take, rows, useOptimistic }'
-  const result = script.includes('function send') ? 'return { shown, send }' : ''
+  const result = script.includes('function send') ? 'return { shown, send }' : /^const orders =/m.test(script) ? 'return { orders }' : ''
   const imports = [...script.matchAll(/^import .*\n/gm)].map(([line]) => line).join('')
   const names = ['createClient', 'sql', 'parse', 'waitFor'].filter((name) => !imports.includes(name))
   return `import { ${names.join()} } from '@walcast/client'\n${imports}export default async function (${params}) {{\n${script.replace(/^import .*\n/gm, '')}\n${result}\n}}`
 }
 
-/** The examples of a page, as modules: `snippet:client/README.md/2`. */
+/** The component of Svelte among the examples, as a server renders it. Its `./client` is the test's. */
+function component(page: string): string {
+  const [, text] = /^```svelte\n(.*?)^```$/ms.exec(readFileSync(page, 'utf8'))!
+  return compile(text!, { generate: 'server' }).js.code.replace(`'./client'`, JSON.stringify(here('test/support/client.ts')))
+}
+
+/** The examples of a page, as modules: `snippet:client/README.md/2`, and `snippet:client/README.md/svelte`. */
 const snippets = {
   name: 'snippets',
   enforce: 'pre' as const,
@@ -27,8 +34,9 @@ const snippets = {
     return id.startsWith('snippet:') ? `\0${id}` : undefined
   },
   async load(id: string): Promise<string | undefined> {
-    const [, page, number] = /^\0snippet:(.+)\/(\d+)$/.exec(id) ?? []
+    const [, page, number] = /^\0snippet:(.+)\/(\d+|svelte)$/.exec(id) ?? []
     if (!page) return undefined
+    if (number === 'svelte') return component(here(`../${page}`))
     return (await transform(code(here(`../${page}`), Number(number)), { loader: 'tsx', jsx: 'automatic' })).code
   },
 }

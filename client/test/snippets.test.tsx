@@ -1,8 +1,11 @@
 // @vitest-environment happy-dom
 import { type ReactNode, act, createElement, useOptimistic } from 'react'
 import { createRoot } from 'react-dom/client'
+import { readFileSync, readdirSync } from 'node:fs'
+import { render } from 'svelte/server'
 import { beforeEach, describe, expect, test, vi } from 'vitest'
 import { createClient } from '../src/index.js'
+import { client as shared } from './support/client.js'
 
 /** What the examples say to the server, and the rows that it answers with. */
 let said: any[]
@@ -162,4 +165,45 @@ describe('the examples of the package', () => {
     await client.close()
     expect(await done).toMatchObject({ code: 'closed' })
   })
+
+  test('Svelte', async () => {
+    const orders = shared.liveQuery({ table: 'orders' })
+    await orders.ready()
+    // @ts-expect-error The same.
+    const { default: Orders } = await import('snippet:client/README.md/svelte')
+    expect(render(Orders).body.replace(/<!--.*?-->/g, '')).toBe('<p>paid</p>')
+    await shared.close()
+  })
+
+  test.each([
+    ['Solid', 8, (orders: any) => orders()?.rows],
+    ['RxJS', 9, (orders: any) => {
+      let rows: unknown
+      orders.subscribe((state: any) => (rows = state.rows)).unsubscribe()
+      return rows
+    }],
+  ] as const)('%s', async (_, number, rowsOf) => {
+    const client = createClient('ws://127.0.0.1')
+    await client.liveQuery({ table: 'orders' }).ready()
+    const { orders } = await fragment(number, { client })
+    expect(rowsOf(orders)).toEqual(ROWS)
+    await client.close()
+  })
+})
+
+test('every example for front ends is run', () => {
+  const tests = readdirSync('test').filter((name) => /\.tsx?$/.test(name)).map((name) => readFileSync(`test/${name}`, 'utf8')).join('\n')
+  const blocks = (page: string, kinds: string): string[] => [...readFileSync(`../${page}`, 'utf8').matchAll(/^ *```(\w+)\n/gm)].map(([, kind]) => kind!).filter((kind) => kinds.split(' ').includes(kind))
+  for (const page of ['README.md', 'client/README.md']) {
+    for (const i of blocks(page, 'ts tsx html').keys()) {
+      const isRun = tests.includes(`snippet:${page}/${i}'`) || (page === 'client/README.md' && (tests.includes(`fragment(${i},`) || tests.includes(`', ${i}, (orders`)))
+      // That of the devtools is read by its own test.
+      expect([page, i, isRun || i === 13]).toEqual([page, i, true])
+    }
+  }
+  // Svelte's and Vue's: one each. The recipes of docs/consistency.md are run by tests/it/consistency.rs.
+  expect(blocks('client/README.md', 'svelte vue')).toEqual(['svelte', 'vue'])
+  const pages = readdirSync('../docs').filter((name) => name.endsWith('.md'))
+  expect(pages.flatMap((name) => blocks(`docs/${name}`, 'ts tsx js jsx html svelte vue').map((kind) => `${name} ${kind}`))).toEqual(['consistency.md js', 'consistency.md js'])
+  expect([...blocks('README.md', 'js jsx svelte vue'), ...blocks('client/README.md', 'js jsx')]).toEqual([])
 })
