@@ -163,6 +163,8 @@ impl Setup {
                 command
             }
         };
+        // A client of a test answers pings only while the test reads from it, which a busy machine may put off for long.
+        command.env("WALCAST_PONG_TIMEOUT", "10min");
         command.envs(self.variables.iter().cloned()).stdin(Stdio::null());
         if let Some(config) = &self.config {
             command.args(["serve", "--config"]).arg(config).args(&self.flags);
