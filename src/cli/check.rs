@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use super::WrongFlags;
-use super::config_file::Loaded;
-use super::config_flag::ConfigFlag;
+use super::config::ConfigFlag;
+use super::config::Loaded;
 use super::look::look;
 use super::serve::Source;
 use crate::config::Access;
@@ -26,8 +26,7 @@ pub(crate) struct Command {
 
 pub(crate) fn run(args: &Command, loaded: Option<&Loaded>) -> ExitCode {
     if let Some(Err(wrong)) = loaded.map(flags_agree) {
-        eprintln!("error: {wrong}");
-        return ExitCode::from(WrongFlags::EXIT_CODE);
+        return wrong.report();
     }
     let findings = match look(&args.source, postgres::check) {
         Ok(findings) => findings,

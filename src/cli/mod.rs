@@ -1,10 +1,10 @@
 //! The command line.
 
 mod check;
-mod config_file;
-mod config_flag;
+mod config;
 mod demo;
 mod look;
+mod manual;
 mod reload;
 mod serve;
 mod signals;
@@ -18,7 +18,7 @@ use std::process::ExitCode;
 use anyhow::anyhow;
 use clap::{Parser, Subcommand};
 
-use self::config_file::{Loaded, Refused};
+use self::config::{Loaded, Refused};
 
 use crate::telemetry::{self, LogFormat};
 
@@ -27,7 +27,7 @@ use crate::telemetry::{self, LogFormat};
 /// Clients subscribe to a table with a SQL predicate and receive every matching row change, in commit order, without
 /// missing or repeating one. Every flag can also be given as an environment variable, named in its help.
 #[derive(Debug, Parser)]
-#[command(name = "walcast", version, max_term_width = 110)]
+#[command(name = "walcast", version = version(), max_term_width = 110)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -54,22 +54,31 @@ enum Command {
     Serve(Box<serve::Command>),
     Tail(Box<tail::Args>),
     Check(check::Command),
+    Config(config::Command),
     Tables(tables::Args),
     Types(types::Args),
     Demo(demo::Args),
+    Man(manual::Man),
+    Completions(manual::Completions),
+}
+
+/// The version, and the commit that the program was built from, where its build was told (`WALCAST_COMMIT`).
+fn version() -> String {
+    match option_env!("WALCAST_COMMIT").filter(|commit| !commit.is_empty()) {
+        Some(commit) => format!("{} ({commit})", env!("CARGO_PKG_VERSION")),
+        None => format!("{} (development build)", env!("CARGO_PKG_VERSION")),
+    }
 }
 
 impl Cli {
     /// Parses the process's arguments, or prints help or what is wrong and exits.
     pub fn from_args() -> Cli {
         let arguments: Vec<_> = std::env::args_os().collect();
-        match config_file::parse(&arguments) {
+        match config::parse(&arguments) {
             Ok(cli) => cli,
             Err(Refused::Flags(error)) => error.exit(),
             Err(Refused::File(error)) => {
-                for line in error.to_string().lines() {
-                    eprintln!("error: {line}");
-                }
+                error.report();
                 std::process::exit(i32::from(WrongFlags::EXIT_CODE))
             }
         }
@@ -91,9 +100,12 @@ impl Cli {
             Command::Serve(args) => serve::run(&args, self.loaded),
             Command::Tail(args) => tail::run(*args),
             Command::Check(args) => Ok(check::run(&args, self.loaded.as_ref())),
+            Command::Config(args) => Ok(config::run(&args)),
             Command::Tables(args) => Ok(tables::run(&args)),
             Command::Types(args) => Ok(types::run(&args)),
             Command::Demo(args) => demo::run(&args),
+            Command::Man(args) => args.run().map(|()| ExitCode::SUCCESS),
+            Command::Completions(args) => args.run().map(|()| ExitCode::SUCCESS),
         }
     }
 }
@@ -107,15 +119,23 @@ impl WrongFlags {
     /// The exit code, which is clap's for others.
     pub const EXIT_CODE: u8 = 2;
 
-    /// An error of clap's, without the word that it begins with.
+    /// Prints it, a line for each error of a file, and returns the exit code.
+    fn report(&self) -> ExitCode {
+        for line in self.to_string().lines() {
+            eprintln!("error: {line}");
+        }
+        ExitCode::from(WrongFlags::EXIT_CODE)
+    }
+
+    /// An error of clap's, without the word that it begins with and the usage behind it.
     fn of_clap(error: clap::Error) -> WrongFlags {
         let text = error.to_string();
-        let text = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+        let text = text.strip_prefix("error: ").unwrap_or(&text);
+        // The usage that follows is that of serve, which may not be the command.
+        let text = text.split("\n\nUsage:").next().unwrap_or(text).trim_end();
         WrongFlags(anyhow!("{text}"))
     }
 }
 
-#[cfg(test)]
-mod config_tests;
 #[cfg(test)]
 mod docs_tests;

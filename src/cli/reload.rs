@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
 
-use super::config_file::Loaded;
+use super::config::Loaded;
 use crate::config::{Access, Errors};
 use crate::policy::Policies;
 

@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use self::limits::Limits;
 use self::listen::Listen;
 pub(super) use self::run::run;
-use super::config_flag::ConfigFlag;
+use super::config::ConfigFlag;
 use super::values;
 use crate::postgres::SlotName;
 

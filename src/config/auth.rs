@@ -29,6 +29,13 @@ pub(super) const KEYS: [&str; 12] = [
     "anonymous_role",
 ];
 
+/// The keys that have defaults, with these as they would be written.
+pub(super) const DEFAULTS: [(&str, &str); 3] = [
+    ("jwks_refresh", "10min"),
+    ("leeway", "5s"),
+    ("role_claim", "role"),
+];
+
 /// The keys of which there is exactly one.
 const SOURCES: [&str; 5] = [
     "secret_file",

@@ -23,6 +23,11 @@ impl Table<'_> {
     pub(super) fn at(&self) -> &Range<usize> {
         &self.at
     }
+
+    /// The place of a key's value, if the table has it.
+    pub(super) fn place(&self, key: &str) -> Option<Range<usize>> {
+        self.table.get(key).map(toml::Spanned::span)
+    }
 }
 
 /// The keys of one table. What is asked for is known; [`end`](Fields::end) refuses everything else.

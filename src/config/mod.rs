@@ -9,6 +9,7 @@ mod error;
 mod fields;
 mod flag;
 mod policy;
+mod section;
 mod source;
 mod spanned;
 mod string;
@@ -21,6 +22,7 @@ pub use self::auth::{Auth, ClaimPath, Keys};
 pub use self::error::{Error, Errors};
 pub use self::flag::{Flag, Kind, Value};
 pub use self::policy::{Grant, Policy, Rows, TableGrant, Tables};
+pub use self::section::Section;
 pub use self::source::{Place, Source};
 pub use self::spanned::Spanned;
 pub use self::time::{time, time_or_none};
@@ -28,11 +30,13 @@ pub use self::time::{time, time_or_none};
 use self::error::Faults;
 use self::fields::Fields;
 
-/// A configuration file that was understood.
-#[derive(Clone, Debug)]
+/// A configuration file that was understood. The default is that of no file.
+#[derive(Clone, Debug, Default)]
 pub struct File {
     /// The values of flags, in the order of the file.
     pub values: Vec<Value>,
+    /// Its sections as they are written: `[auth]`, if there is one, and each `[[policy]]`.
+    pub sections: Vec<Section>,
     /// The access that callers have.
     pub access: Arc<Access>,
 }
@@ -102,6 +106,13 @@ pub fn read(
         let is_flag = flags.iter().any(|flag| flag.key == key);
         is_flag.then_some("flags stand before the first [section]")
     };
+    let auth_section = auth
+        .as_ref()
+        .map(|table| Section::of("[auth]", table, &auth::KEYS));
+    let policy_sections = policies
+        .iter()
+        .map(|table| Section::of("[[policy]]", table, &policy::KEYS));
+    let sections = auth_section.into_iter().chain(policy_sections).collect();
     if let (None, Some(policy)) = (&auth, policies.first()) {
         let without = "policies need [auth]: without it everything that is published is open";
         faults.add(policy.at(), without);
@@ -115,6 +126,7 @@ pub fn read(
     values.sort_by_key(|value| value.at.start);
     Ok(File {
         values,
+        sections,
         access: Arc::new(Access {
             source,
             auth,
@@ -122,6 +134,9 @@ pub fn read(
         }),
     })
 }
+
+/// The keys of `[auth]` that have defaults, with these.
+pub const AUTH_DEFAULTS: [(&str, &str); 3] = auth::DEFAULTS;
 
 /// The names of the keys that sections have.
 pub fn keys_of_sections() -> impl Iterator<Item = &'static str> {

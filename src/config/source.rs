@@ -1,6 +1,7 @@
 //! [`Source`]: the text of a file, and places in it.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use super::spanned::Spanned;
@@ -50,8 +51,12 @@ impl Source {
     /// The place of a byte of a string's value, such as the one at which a predicate cannot be read. Escapes and
     /// strings of several lines are counted as they are written.
     pub fn place_in(&self, string: &Spanned<String>, offset: usize) -> Place {
-        let written = self.text.get(string.at.clone()).unwrap_or_default();
-        self.place(string.at.start + string::written_offset(written, offset))
+        self.place(string.at.start + string::written_offset(self.written(&string.at), offset))
+    }
+
+    /// The text of a section's value as it is written, quotes included. (Sections hold no secrets; flags may.)
+    pub fn written(&self, at: &Range<usize>) -> &str {
+        self.text.get(at.clone()).unwrap_or_default()
     }
 
     /// A path of the file: relative ones are so to its directory.

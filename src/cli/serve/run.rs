@@ -8,7 +8,7 @@ use anyhow::Context;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::super::config_file::Loaded;
+use super::super::config::Loaded;
 use super::super::reload;
 use super::super::signals::{Hangup, cancel_on_signals};
 use super::Command;

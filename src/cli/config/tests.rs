@@ -6,19 +6,19 @@ use std::path::PathBuf;
 
 use clap::CommandFactory;
 
-use super::config_file::{self, Refused};
-use super::{Cli, Command};
+use super::file::{self, Refused};
 use crate::app::Config;
+use crate::cli::{Cli, Command};
 
-const DOCUMENTED: &str = include_str!("../../docs/configuration.md");
+const DOCUMENTED: &str = include_str!("../../../docs/configuration.md");
 
 /// A file in a directory of its own.
-struct OnDisk {
+pub(super) struct OnDisk {
     _directory: tempfile::TempDir,
-    path: PathBuf,
+    pub(super) path: PathBuf,
 }
 
-fn file(text: &str) -> OnDisk {
+pub(super) fn file(text: &str) -> OnDisk {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("walcast.toml");
     std::fs::write(&path, text).unwrap();
@@ -36,7 +36,7 @@ fn parse(command: &str, file: &OnDisk, flags: &[&str]) -> Result<Cli, Refused> {
         "--config".into(),
         file.path.clone().into(),
     ];
-    config_file::parse(&named.into_iter().chain(given).collect::<Vec<_>>())
+    file::parse(&named.into_iter().chain(given).collect::<Vec<_>>())
 }
 
 fn serve(file: &OnDisk, flags: &[&str]) -> Config {
@@ -56,7 +56,7 @@ fn refused(command: &str, file: &OnDisk, flags: &[&str]) -> String {
     }
 }
 
-const NEEDED: &str = "database_url = \"postgresql://u:SECRET@h/d\"\nslot = \"s\"\npublication = [\"p\", \"q,r\"]\n\
+pub(super) const NEEDED: &str = "database_url = \"postgresql://u:SECRET@h/d\"\nslot = \"s\"\npublication = [\"p\", \"q,r\"]\n\
                       data_dir = \"data\"\n";
 
 #[test]
@@ -67,14 +67,14 @@ fn the_keys_of_the_file_are_the_flags_of_serve_and_no_others() {
     let flags = serve.get_arguments().filter_map(clap::Arg::get_long);
     let flags = flags.filter(|name| !matches!(*name, "help" | "config"));
     let flags: BTreeSet<String> = flags.map(|name| name.replace('-', "_")).collect();
-    let keys: Vec<String> = config_file::flags().into_iter().map(|flag| flag.key).collect();
+    let keys: Vec<String> = file::flags().into_iter().map(|flag| flag.key).collect();
     assert_eq!(keys.len(), flags.len());
     assert_eq!(keys.into_iter().collect::<BTreeSet<_>>(), flags);
     assert!(flags.contains("log") && flags.contains("insecure") && flags.len() > 30);
 }
 
 /// The documented file.
-fn documented() -> String {
+pub(super) fn documented() -> String {
     let (_, file) = DOCUMENTED.split_once("```toml\n").unwrap();
     let (file, _) = file.split_once("```").unwrap();
     file.to_owned()
@@ -246,10 +246,7 @@ fn every_default_is_a_value_that_the_file_may_have() {
         let key = arg.get_long().unwrap().replace('-', "_");
         for default in arg.get_default_values() {
             let default = default.to_str().unwrap();
-            let flag = config_file::flags()
-                .into_iter()
-                .find(|flag| flag.key == key)
-                .unwrap();
+            let flag = file::flags().into_iter().find(|flag| flag.key == key).unwrap();
             text += &match flag.kind {
                 crate::config::Kind::Number => format!("{key} = {default}\n"),
                 _ => format!("{key} = \"{default}\"\n"),

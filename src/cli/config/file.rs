@@ -14,7 +14,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, ValueHint};
 
-use super::{Cli, WrongFlags, serve};
+use super::super::{Cli, WrongFlags, serve};
 use crate::config::{self, Access, Flag, Kind};
 use crate::postgres::ConnInfo;
 
@@ -32,7 +32,7 @@ pub(crate) struct Loaded {
 
 /// The reason why a command line cannot be followed.
 #[derive(Debug)]
-pub(super) enum Refused {
+pub(in crate::cli) enum Refused {
     /// In clap's words, which may be its help.
     Flags(clap::Error),
     /// The file.
@@ -46,7 +46,7 @@ impl From<clap::Error> for Refused {
 }
 
 /// Parses the command line, with the values of the file that it names.
-pub(super) fn parse(arguments: &[OsString]) -> Result<Cli, Refused> {
+pub(in crate::cli) fn parse(arguments: &[OsString]) -> Result<Cli, Refused> {
     use clap::Parser;
     let Some((command, path)) = named(arguments) else {
         return Ok(Cli::try_parse_from(arguments)?);
@@ -66,21 +66,13 @@ pub(super) fn parse(arguments: &[OsString]) -> Result<Cli, Refused> {
 
 impl Loaded {
     /// The flags of `serve` that the file and the environment give, if nothing that it needs is missing.
-    pub(super) fn serve(&self) -> Result<Option<serve::Args>, clap::Error> {
-        let matches = beneath(&self.file, "serve").try_get_matches_from(["walcast", "serve"]);
-        match matches {
-            Ok(matches) => {
-                let serve = matches.subcommand_matches("serve");
-                serve.map(serve::Args::from_arg_matches).transpose()
-            }
-            Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(None),
-            Err(error) => Err(error),
-        }
+    pub(in crate::cli) fn serve(&self) -> Result<Option<serve::Args>, clap::Error> {
+        serve(&self.file, &[])
     }
 
     /// Reads the file again. Returns who may see what by it, and the flags that it gives other values than at the
     /// start.
-    pub(super) fn reread(&self) -> anyhow::Result<(Arc<Access>, BTreeSet<String>)> {
+    pub(in crate::cli) fn reread(&self) -> anyhow::Result<(Arc<Access>, BTreeSet<String>)> {
         let file = read(&self.path)?;
         let keys = self
             .file
@@ -95,6 +87,24 @@ impl Loaded {
     }
 }
 
+/// The flags of `serve` that a file, the environment and a command line give, if nothing that it needs is missing.
+pub(super) fn serve(file: &config::File, flags: &[OsString]) -> Result<Option<serve::Args>, clap::Error> {
+    match beneath(file, "serve").try_get_matches_from(with_flags(flags)) {
+        Ok(matches) => {
+            let serve = matches.subcommand_matches("serve");
+            serve.map(serve::Args::from_arg_matches).transpose()
+        }
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// The command line of `serve` with these flags.
+pub(super) fn with_flags(flags: &[OsString]) -> impl Iterator<Item = OsString> {
+    let command = ["walcast", "serve"].map(OsString::from);
+    command.into_iter().chain(flags.iter().cloned())
+}
+
 /// The command that a command line means and the file that it names, also where flags are missing that the file may
 /// have. `None` if there is no file, or if the command line is wrong anyway, or asks for help.
 fn named(arguments: &[OsString]) -> Option<(String, PathBuf)> {
@@ -106,7 +116,7 @@ fn named(arguments: &[OsString]) -> Option<(String, PathBuf)> {
 }
 
 /// The command line's definition with a file's values as the defaults of `command`.
-fn beneath(file: &config::File, command: &str) -> Command {
+pub(super) fn beneath(file: &config::File, command: &str) -> Command {
     let with = |mut owner: Command| {
         for value in &file.values {
             let id = owner
@@ -140,7 +150,7 @@ fn given(matches: &ArgMatches) -> BTreeSet<String> {
 }
 
 /// Reads a file.
-fn read(path: &Path) -> anyhow::Result<config::File> {
+pub(super) fn read(path: &Path) -> anyhow::Result<config::File> {
     let reading = || format!("cannot read {} (--config)", path.display());
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).with_context(reading)?;
@@ -171,15 +181,17 @@ pub(super) fn flags() -> Vec<Flag> {
         .into_iter()
         .flat_map(Command::get_arguments)
         .chain(cli.get_arguments());
-    let flags = arguments.filter_map(|arg| {
-        Some(Flag {
-            key: key(arg)?,
-            kind: kind(arg),
-            is_list: matches!(arg.get_action(), ArgAction::Append),
-            is_secret: arg.is_hide_env_values_set(),
-        })
-    });
-    flags.collect()
+    arguments.filter_map(flag).collect()
+}
+
+/// A flag as it can stand in a file; `None` for the one that names the file.
+pub(super) fn flag(arg: &Arg) -> Option<Flag> {
+    Some(Flag {
+        key: key(arg)?,
+        kind: kind(arg),
+        is_list: matches!(arg.get_action(), ArgAction::Append),
+        is_secret: arg.is_hide_env_values_set(),
+    })
 }
 
 /// The name that a flag has in the file.

@@ -8,5 +8,5 @@ pub(crate) struct ConfigFlag {
     /// File with the values of serve's flags, in TOML, each under its flag's name with underscores. The command line
     /// wins over the environment, and the environment over the file.
     #[arg(long, env = "WALCAST_CONFIG", value_name = "FILE")]
-    pub(super) config: Option<PathBuf>,
+    pub(in crate::cli) config: Option<PathBuf>,
 }
