@@ -303,6 +303,11 @@ export class Client<S = AnySchema> {
 
   #connectionChanged(now: Connection, before: Connection): void {
     if (now.name !== 'connecting' && now.name !== 'open') this.#question?.abort()
+    // As long as there was never a connection it may be set up wrongly; one that ends for good has a reason, too.
+    const { origin } = (globalThis as { location?: Location }).location ?? {}
+    const isNew = now.name === 'waiting' && this.#session.epoch === undefined
+    const reason = 'error' in now ? now.error.message : isNew && `${now.reason}${origin ? `; the origin is ${origin}` : ''}`
+    if (reason) this.#warn('', `${this.#address}: ${reason}`)
     for (const listener of [...this.#connectionListeners]) guarded(() => listener(now, before))
   }
 

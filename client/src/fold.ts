@@ -200,6 +200,8 @@ export class Fold {
     this.#hold()
     this.error = error
     this.status = 'error'
+    // A page that shows no errors shows nothing at all.
+    this.#warn(error.message)
     this.place = undefined
     this.#next = undefined
     if (error.code === 'forbidden') this.forget()

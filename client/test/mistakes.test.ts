@@ -35,12 +35,30 @@ describe('what may go wrong', () => {
     }
   })
 
+  test('a connection that never was has its reason in the console, once', async () => {
+    vi.stubGlobal('location', { href: 'http://localhost:5174/', origin: 'http://localhost:5174' })
+    const talk = new Talk()
+    talk.client.liveQuery({ table: 'task' }).subscribe(() => {})
+    for (let attempt = 0; attempt < 3; attempt++) {
+      talk.socket.end(1006)
+      talk.platform.pass(2000)
+    }
+    expect(talk.warnings).toEqual(['wss://example.com/v1/stream?numbers=string: no connection: is the address right, is the server running, and does it accept this origin (1006); the origin is http://localhost:5174'])
+    vi.unstubAllGlobals()
+    // That one that was there is lost is no mistake.
+    await talk.greet()
+    talk.socket.end(1001)
+    talk.socket.end(1006)
+    expect(talk.warnings).toHaveLength(1)
+  })
+
   test('a predicate with a typo shows the place', async () => {
     const talk = new Talk()
     const ready = talk.client.liveQuery({ table: 'task', where: 'titel = 1' }).ready()
     await talk.greet()
     talk.say({ type: 'error', id: '1', code: 'bad_predicate', message: 'there is no column "titel"', offset: 0 })
     await expect(ready).rejects.toMatchObject({ code: 'bad_predicate', message: 'there is no column "titel"\n  titel = 1\n  ^', offset: 0 })
+    expect(talk.warnings).toEqual(['task: there is no column "titel"\n  titel = 1\n  ^'])
   })
 
   test('a table that is not there is an error until somebody tries again', async () => {

@@ -76,7 +76,7 @@ describe('the examples of the README', () => {
 
   test('React', async () => {
     // @ts-expect-error The same.
-    const { App } = await import('snippet:README.md/1')
+    const { default: App } = await import('snippet:README.md/1')
     const root = await show(createElement(App))
     await until(() => root.textContent)
     expect(root.innerHTML).toBe('<ul aria-busy="false"><li>120.00</li></ul>')
@@ -115,7 +115,7 @@ describe('the examples of the package', () => {
 
   test('React', async () => {
     // @ts-expect-error The same.
-    const { App } = await import('snippet:client/README.md/3')
+    const { default: App } = await import('snippet:client/README.md/3')
     const root = await show(createElement(App))
     await until(() => root.textContent)
     expect(root.innerHTML).toBe('<ul aria-busy="false"><li>120.00</li></ul>')
