@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | words | [`lsn`], [`types`], [`event`], [`exhaustion`], `der` | values: no clock, no I/O |
 //! | logic | [`log`], [`decode`], [`filter`], [`auth`], [`limit`], [`config`], [`protocol`], [`policy`], [`matching`] | functions from bytes and values to values |
-//! | edges | [`private_files`], [`tls`], [`postgres`], [`journal`], [`telemetry`], [`keys`], [`health`], [`schema`], [`snapshot`] | sockets, files, counters |
+//! | edges | [`private_files`], [`tls`], [`postgres`], [`journal`], [`telemetry`], [`fetch`], [`keys`], [`health`], [`schema`], [`snapshot`] | sockets, files, counters |
 //! | loops | [`ingest`], [`delivery`], [`session`], [`maintenance`] | one thread or task each |
 //! | front, house | [`cluster`] for throwaway servers; [`http`], [`bridge`], [`app`], [`cli`] | they know everybody, nobody knows them |
 //!
@@ -56,6 +56,8 @@ pub mod policy;
 pub mod matching;
 
 pub mod telemetry;
+
+pub mod fetch;
 
 pub mod keys;
 

@@ -8,6 +8,7 @@ mod manual;
 mod reload;
 mod serve;
 mod signals;
+mod status;
 mod tables;
 mod tail;
 mod types;
@@ -57,6 +58,7 @@ enum Command {
     Config(config::Command),
     Tables(tables::Args),
     Types(types::Args),
+    Status(status::Args),
     Demo(demo::Args),
     Man(manual::Man),
     Completions(manual::Completions),
@@ -103,6 +105,7 @@ impl Cli {
             Command::Config(args) => Ok(config::run(&args)),
             Command::Tables(args) => Ok(tables::run(&args)),
             Command::Types(args) => Ok(types::run(&args)),
+            Command::Status(args) => Ok(status::run(&args)),
             Command::Demo(args) => demo::run(&args),
             Command::Man(args) => args.run().map(|()| ExitCode::SUCCESS),
             Command::Completions(args) => args.run().map(|()| ExitCode::SUCCESS),

@@ -1,4 +1,4 @@
-//! The admin listener: `/metrics`, `/health/live` and `/health/ready`.
+//! The admin listener: `/metrics`, `/health/live`, `/health/ready` and `/api/status`.
 //!
 //! A web page can make the browser send requests to every address that the browser reaches. It can read the answers if
 //! its own name is made to lead to that address ("DNS rebinding"). So a request has to name a host that does not depend
@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -21,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::bearer::bearer;
 use super::host::{HostName, is_unnamed};
+use super::status::Status;
 use super::tls::changed;
 use super::warnings::Warnings;
 use crate::health::Readiness;
@@ -219,6 +221,7 @@ fn read_token(path: &Path) -> Result<Token, AdminTokenError> {
 /// which may name hosts and roles, needs it.
 pub fn admin(admin: Arc<Admin>, metrics: Arc<Metrics>, readiness: Readiness) -> Router {
     let knows = Arc::clone(&admin);
+    let state = readiness.clone();
     let ready = async move |headers: HeaderMap| {
         let is_told = knows.knows(&headers);
         let remark = readiness.remarks().filter(|_| is_told);
@@ -232,6 +235,18 @@ pub fn admin(admin: Arc<Admin>, metrics: Arc<Metrics>, readiness: Readiness) -> 
         }
     };
     let knows = Arc::clone(&admin);
+    let counted = Arc::clone(&metrics);
+    let started = Instant::now();
+    let status = async move |headers: HeaderMap| {
+        if !knows.knows(&headers) {
+            return knows.refuse(Refusal::Token);
+        }
+        match serde_json::to_string(&Status::now(&counted, &state, started)) {
+            Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
+            Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+        }
+    };
+    let knows = Arc::clone(&admin);
     let metrics = async move |headers: HeaderMap| {
         if !knows.knows(&headers) {
             return knows.refuse(Refusal::Token);
@@ -241,6 +256,7 @@ pub fn admin(admin: Arc<Admin>, metrics: Arc<Metrics>, readiness: Readiness) -> 
     };
     Router::new()
         .route("/metrics", get(metrics))
+        .route("/api/status", get(status))
         .route("/health/live", get(|| async { "alive\n" }))
         .route("/health/ready", get(ready))
         .layer(from_fn_with_state(admin, enter))

@@ -7,24 +7,20 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
-use bytes::{Bytes, BytesMut};
-use futures_util::StreamExt;
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
+use bytes::Bytes;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 use crate::auth::{JwksAddress, JwksError};
+use crate::fetch::{ExchangeError, exchange};
 use crate::tls::{Roots, http_client};
 
 /// The largest set of keys that is read, in bytes.
 pub const MAX_JWKS_BYTES: usize = 1024 * 1024;
 /// The time that a fetch may take, from the look-up of the name to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// The largest head of an answer, in bytes.
-const MAX_HEAD_BYTES: usize = 64 * 1024;
 
 /// The reason why keys were not fetched.
 #[derive(Debug, thiserror::Error)]
@@ -44,21 +40,15 @@ pub enum FetchError {
     /// It took too long.
     #[error("it took longer than {} s", TIMEOUT.as_secs())]
     Timeout,
-    /// The answer is not HTTP.
-    #[error("the answer cannot be read: {0}")]
-    Http(hyper::Error),
-    /// The body ended early.
-    #[error("the answer ended early: {0}")]
-    Body(axum::Error),
+    /// There is no answer, or it is too large.
+    #[error(transparent)]
+    Exchange(#[from] ExchangeError),
     /// The server redirects, which is not followed, since a redirect could name other keys.
     #[error("the server redirects ({0}), which is not followed: write the address that it leads to")]
     Redirect(StatusCode),
     /// The status is not 200.
     #[error("the server answered {0}")]
     Status(StatusCode),
-    /// It is too large.
-    #[error("the answer is larger than {MAX_JWKS_BYTES} bytes")]
-    TooLarge,
     /// The body is not a set of keys.
     #[error(transparent)]
     Set(#[from] JwksError),
@@ -72,10 +62,10 @@ impl FetchError {
             FetchError::NoRoots | FetchError::Tls(_) => "tls",
             FetchError::Connect(_) => "connect",
             FetchError::Timeout => "timeout",
-            FetchError::Http(_) | FetchError::Body(_) => "http",
+            FetchError::Exchange(ExchangeError::TooLarge(_)) => "size",
+            FetchError::Exchange(_) => "http",
             FetchError::Redirect(_) => "redirect",
             FetchError::Status(_) => "status",
-            FetchError::TooLarge => "size",
             FetchError::Set(_) => "keys",
         }
     }
@@ -149,12 +139,6 @@ impl Client {
         &self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send,
     ) -> Result<Bytes, FetchError> {
-        let mut builder = http1::Builder::new();
-        builder.max_buf_size(MAX_HEAD_BYTES);
-        let (mut sender, connection) = builder
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(FetchError::Http)?;
         let request = Request::get(self.address.path_and_query())
             .header(header::HOST, self.address.authority())
             .header(header::ACCEPT, "application/jwk-set+json, application/json")
@@ -162,34 +146,12 @@ impl Client {
             .header(header::CONNECTION, "close")
             .body(Body::empty());
         let request = request.map_err(FetchError::Request)?;
-        let answer = async move {
-            let response = sender.send_request(request).await.map_err(FetchError::Http)?;
-            match response.status() {
-                StatusCode::OK => {}
-                status if status.is_redirection() => return Err(FetchError::Redirect(status)),
-                status => return Err(FetchError::Status(status)),
-            }
-            let mut pieces = Body::new(response.into_body()).into_data_stream();
-            let mut body = BytesMut::new();
-            while let Some(piece) = pieces.next().await {
-                let piece = piece.map_err(FetchError::Body)?;
-                if body.len() + piece.len() > MAX_JWKS_BYTES {
-                    return Err(FetchError::TooLarge);
-                }
-                body.extend_from_slice(&piece);
-            }
-            Ok(body.freeze())
-        };
-        let mut answer = std::pin::pin!(answer);
-        tokio::select! {
-            biased;
-            answer = &mut answer => answer,
-            ended = connection => match ended {
-                // The answer may be complete by then.
-                Ok(()) => answer.await,
-                Err(error) => Err(FetchError::Http(error)),
-            },
-        }
+        exchange(stream, request, MAX_JWKS_BYTES, |status| match status {
+            StatusCode::OK => Ok(()),
+            status if status.is_redirection() => Err(FetchError::Redirect(status)),
+            status => Err(FetchError::Status(status)),
+        })
+        .await
     }
 }
 

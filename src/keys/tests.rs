@@ -9,6 +9,7 @@ use super::fetch::Client;
 use super::*;
 use crate::auth::{Algorithm, JwksAddress};
 use crate::config::Keys;
+use crate::fetch::ExchangeError;
 use crate::tls::{Roots, provider};
 
 const SECRET: &str = "a secret of at least 32 bytes, as HS256 needs it";
@@ -118,15 +119,29 @@ async fn an_answer_is_read_whole_or_not_at_all() {
         ok(&"x".repeat(MAX_JWKS_BYTES + 1)),
         format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(2 * MAX_JWKS_BYTES)),
     ] {
-        assert!(matches!(get(too_large).await, Err(FetchError::TooLarge)));
+        assert!(matches!(
+            get(too_large).await,
+            Err(FetchError::Exchange(ExchangeError::TooLarge(_)))
+        ));
     }
     let cut = get("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n{}").await;
     assert!(
-        matches!(cut, Err(FetchError::Body(_) | FetchError::Http(_))),
+        matches!(
+            cut,
+            Err(FetchError::Exchange(
+                ExchangeError::Body(_) | ExchangeError::Http(_)
+            ))
+        ),
         "{cut:?}"
     );
-    assert!(matches!(get("nonsense\r\n\r\n").await, Err(FetchError::Http(_))));
-    assert!(matches!(get("").await, Err(FetchError::Http(_))));
+    assert!(matches!(
+        get("nonsense\r\n\r\n").await,
+        Err(FetchError::Exchange(ExchangeError::Http(_)))
+    ));
+    assert!(matches!(
+        get("").await,
+        Err(FetchError::Exchange(ExchangeError::Http(_)))
+    ));
     let failed = get("HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n").await;
     assert!(matches!(failed, Err(FetchError::Status(_))));
 }

@@ -3,16 +3,18 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::process::Command;
 
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Database, Setup, Walcast, eventually, http, refused};
+use crate::support::{Database, PROGRAM, Setup, Walcast, eventually, http, refused};
 
 const SCHEMA: &str = "
     CREATE TABLE t (id int PRIMARY KEY);
     CREATE PUBLICATION pub FOR TABLE t;
 ";
-const PATHS: [&str; 3] = ["/metrics", "/health/live", "/health/ready"];
+const PATHS: [&str; 4] = ["/metrics", "/health/live", "/health/ready", "/api/status"];
 
 /// The answer to a request with these headers, and the status in it.
 fn ask(walcast: &Walcast, path: &str, headers: &str) -> (u16, String) {
@@ -71,7 +73,7 @@ fn operators_are_answered_by_addresses_and_names_that_were_given_and_web_pages_n
             );
         }
     }
-    assert_eq!(refusals(&walcast, "host"), before + 15.0);
+    assert_eq!(refusals(&walcast, "host"), before + 20.0);
     walcast.logs("give it by --admin-host");
     // None and two are no request at all.
     assert_eq!(ask(&walcast, "/metrics", "").0, 400);
@@ -87,7 +89,7 @@ fn operators_are_answered_by_addresses_and_names_that_were_given_and_web_pages_n
             );
         }
     }
-    assert_eq!(refusals(&walcast, "origin"), 9.0);
+    assert_eq!(refusals(&walcast, "origin"), 12.0);
 }
 
 #[test]
@@ -136,9 +138,11 @@ fn a_token_is_needed_for_all_but_the_state_that_probes_ask_for() {
         let (status, answer) = with("/metrics", wrong);
         assert!(status == 401 && !answer.contains("walcast_"), "{wrong}: {answer}");
     }
+    let (status, answer) = ask(&walcast, "/api/status", "host: localhost\r\n");
+    assert!(status == 401 && !answer.contains("version"), "{answer}");
     let (_, metrics) = with("/metrics", known);
     assert!(
-        metrics.contains("walcast_admin_requests_refused_total{reason=\"token\"} 8\n"),
+        metrics.contains("walcast_admin_requests_refused_total{reason=\"token\"} 9\n"),
         "{metrics}"
     );
     // It is read again when that is asked for; one that cannot be used changes nothing.
@@ -184,4 +188,79 @@ fn a_token_that_can_be_guessed_or_read_by_all_is_refused_and_none_is_warned_of()
     let without = Setup::new(&database).admin_on(([0, 0, 0, 0], 0).into());
     let walcast = without.start_unready();
     walcast.logs("operators are answered WITHOUT a token on an address that other machines reach");
+}
+
+/// The exit code of `walcast status`, what it prints, and what it says is wrong.
+fn status(arguments: &[&str]) -> (i32, String, String) {
+    let output = Command::new(PROGRAM).arg("status").args(arguments).output();
+    let output = output.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+#[test]
+fn the_state_of_a_server_is_printed_for_people_and_for_scripts() {
+    let database = Database::new(SCHEMA);
+    let directory = TempDir::new().unwrap();
+    let file = directory.path().join("admin.token");
+    write(&file, "0123456789abcdef\n");
+    let file = file.to_str().unwrap();
+    let setup = Setup::new(&database).flag("--admin-token-file", file);
+    let walcast = setup.start();
+    let admin = walcast.admin().to_string();
+    let known = ["--admin-listen", &admin, "--admin-token-file", file];
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "s", "table": "t"}));
+    database.sql("INSERT INTO t VALUES (1)");
+    let position = client.tx()["position"].clone();
+    let position = position.as_str().unwrap().split('+').next().unwrap().to_owned();
+    let (code, text, _) = status(&known);
+    assert_eq!(code, 0, "{text}");
+    let first = text.lines().next().unwrap();
+    assert!(
+        first.starts_with(concat!("walcast ", env!("CARGO_PKG_VERSION"), ", up ")),
+        "{text}"
+    );
+    assert!(first.ends_with(": ready"), "{text}");
+    assert!(text.contains("connected; received "), "{text}");
+    assert!(
+        text.contains(
+            "clients      1 connections (0 stalled), 1 subscriptions of 1 queries, 0 catching up\n"
+        ),
+        "{text}"
+    );
+    assert!(!text.contains("certificate"), "{text}");
+    let (code, text, _) = status(&[&known[..], &["--json"]].concat());
+    assert_eq!(code, 0, "{text}");
+    let state: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(state["ready"], true, "{state}");
+    assert_eq!(state["positions"]["journaled"], position, "{state}");
+    assert_eq!(state["clients"]["subscriptions"], 1, "{state}");
+
+    let (code, _, error) = status(&known[..2]);
+    assert!(
+        code == 3 && error.contains("401") && error.contains("--admin-token-file"),
+        "{error}"
+    );
+    let (code, _, error) = status(&["--admin-listen", &walcast.listen().to_string()]);
+    assert!(
+        code == 3 && error.contains("404") && error.contains("--admin-listen"),
+        "{error}"
+    );
+    // One that stands by is not ready.
+    let second = Setup::new(&database).flag("--admin-token-file", file);
+    let second = second.start_unready();
+    let admin = second.admin().to_string();
+    let (code, text, _) = eventually("it stands by", || {
+        let answer = status(&["--admin-listen", &admin, "--admin-token-file", file]);
+        answer.1.contains(": standby: ").then_some(answer)
+    });
+    assert_eq!(code, 1, "{text}");
+    walcast.kill();
+    let (code, _, error) = status(&known);
+    assert!(code == 3 && error.contains("cannot connect"), "{error}");
 }

@@ -26,7 +26,7 @@ pub(super) struct Listen {
     /// this machine's own (127.0.0.1, ::1) and the configuration file has no auth section.
     #[arg(long, env = "WALCAST_INSECURE")]
     insecure: bool,
-    /// Address for operators and Prometheus: /metrics, /health/live, /health/ready.
+    /// Address for operators and Prometheus: /metrics, /health/live, /health/ready, /api/status.
     #[arg(
         long,
         env = "WALCAST_ADMIN_LISTEN",
@@ -44,7 +44,7 @@ pub(super) struct Listen {
         value_delimiter = ','
     )]
     admin_host: Vec<http::HostName>,
-    /// The file with the token that is needed for /metrics, and for the reason in /health/ready. It is read again at
+    /// The file with the token that is needed for /metrics and /api/status, and for the reason in /health/ready. It is read again at
     /// SIGHUP.
     #[arg(long, env = "WALCAST_ADMIN_TOKEN_FILE", value_name = "FILE")]
     admin_token_file: Option<PathBuf>,
