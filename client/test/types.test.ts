@@ -1,5 +1,5 @@
 import { expectTypeOf, test } from 'vitest'
-import { type SchemaOf, createClient, sql } from '../src/index.js'
+import { type ChangeEvent, type SchemaOf, changes, createClient, sql } from '../src/index.js'
 import { createHooks } from '../src/react/index.js'
 
 interface Order {
@@ -34,6 +34,15 @@ test('rows have the types of their table and columns, and keys those of their co
   client.liveQuery({ table: 'order' })
   // @ts-expect-error There is no such column.
   client.liveQuery({ table: 'orders', columns: ['statsu'] })
+})
+
+test('changes have them, too', () => {
+  const client = createClient('ws://127.0.0.1/', { schema, connect: 'manual' })
+  expectTypeOf(changes(client, { table: 'orders', columns: ['status'] })).toEqualTypeOf<AsyncIterableIterator<ChangeEvent<Pick<Order, 'id' | 'status'>>>>()
+  // @ts-expect-error There is no such table.
+  changes(client, { table: 'order' })
+  // @ts-expect-error There is no such column.
+  changes(client, { table: 'orders', columns: ['statsu'] })
 })
 
 test('hooks have them, too', () => {

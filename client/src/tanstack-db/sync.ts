@@ -23,7 +23,7 @@ interface Subset<Row, K> {
   /** Where the range ended when that was looked at last. */
   bound?: string | undefined
   /** Those who asked for no range have their rows of it. */
-  isLent?: boolean
+  isLent: boolean
   /** What they have since the range became another one. */
   instead?: Subset<Row, K>
   readonly live: LiveQuery<Row, unknown>
@@ -180,6 +180,8 @@ export class Run<Row extends object, K extends Key> {
       const { condition, range } = this.#demand(options)
       if (condition === false) return void leave(outdone)
       const subset = this.#use(condition, range)
+      // An opening holds each of them once.
+      if (opening.held.has(subset)) subset.uses--
       opening.held.add(subset)
       this.#schedule()
       try {
@@ -241,15 +243,17 @@ export class Run<Row extends object, K extends Key> {
     return refused.length > 0
   }
 
-  /** A live query that has every row of a condition, or of a range of it. */
-  #covering(condition: Condition | true, range?: Range): Subset<Row, K> | undefined {
+  /** A live query that has every row of a condition, or of a range of it; `borrows`: it may be a range that has them. */
+  #covering(condition: Condition | true, range?: Range, borrows = true): Subset<Row, K> | undefined {
     const own = conjunctsOf(condition)
     for (const subset of this.#subsets) {
       // One that asks for the same, or for less to hold.
       const isWider = isSubset(conjunctsOf(subset.condition), own)
       if (!subset.range ? isWider : range && isSame(subset, condition, range) && !this.#isShort(subset, range)) return subset
-      if (subset.range && subset.isWritten && ((isWider && !subset.live.kept.shown?.bound) || (!range && this.#hasTies(subset, condition)))) {
-        if (!range) subset.isLent = true
+      if (!subset.range || !subset.isWritten) continue
+      // One that is all there is, for another order or more rows; what it becomes later, the collection is told.
+      if (range ? isWider && !subset.live.kept.shown?.bound : borrows && this.#hasTies(subset, condition)) {
+        subset.isLent ||= !range
         return subset
       }
     }
@@ -275,8 +279,8 @@ export class Run<Row extends object, K extends Key> {
     return subset.isWritten ? subset.rows.size < limit && Boolean(subset.live.kept.shown?.bound) : subset.range!.limit < limit
   }
 
-  #use(condition: Condition | true, range?: Range, initial?: Dehydrated): Subset<Row, K> {
-    const known = this.#covering(condition, range)
+  #use(condition: Condition | true, range?: Range, initial?: Dehydrated, borrows = true): Subset<Row, K> {
+    const known = this.#covering(condition, range, borrows)
     if (known) {
       known.uses++
       return known
@@ -286,7 +290,7 @@ export class Run<Row extends object, K extends Key> {
       for (const subset of this.#subsets) if (isSame(subset, condition, range) && subset.range!.limit >= range.limit) range = { ...range, limit: subset.range!.limit + 10 }
     }
     const live = this.#source.client.liveQuery(this.#narrow(condition, range) as never, initial ? { initial } : {}) as unknown as LiveQuery<Row, unknown>
-    const subset: Subset<Row, K> = { condition, range, live, told: live.state, rows: new Map(), uses: 1, isWritten: false, waiting: [] }
+    const subset: Subset<Row, K> = { condition, range, live, told: live.state, rows: new Map(), uses: 1, isWritten: false, isLent: false, waiting: [] }
     this.#subsets.add(subset)
     live.onDiff(({ changes }) => this.#take(subset, changes))
     live.onChange(() => {
@@ -405,7 +409,7 @@ export class Run<Row extends object, K extends Key> {
     if (!isInOrder) this.#unordered.add(range.order.column)
     if (isNew) return isInOrder
     const again = (): void => void (this.#isOver || this.#sync.invalidateLoadedSubsets())
-    if (subset.isLent) subset.instead ??= this.#use(subset.condition)
+    if (subset.isLent) subset.instead ??= this.#use(subset.condition, undefined, undefined, false)
     void Promise.resolve(this.#applied).then(again, again)
     return isInOrder
   }
