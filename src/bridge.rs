@@ -86,6 +86,12 @@ impl Bridge {
             Arc::clone(metrics),
             readiness,
         );
+        let replays = ReplayPool::new(
+            journal.clone(),
+            options.session.max_frame_bytes,
+            options.session.max_replays_of_subject,
+            Arc::clone(metrics),
+        );
         let maintenance = Maintenance {
             source: Arc::clone(&options.ingest),
             slot_check: ingest.slot_check(),
@@ -95,10 +101,12 @@ impl Bridge {
             tables: Arc::clone(&tables),
             snapshots: Arc::clone(&snapshots),
             router: handle.clone(),
+            replays: Arc::clone(&replays),
+            data_dir: options.data_dir,
             metrics: Arc::clone(metrics),
         };
         let services = session::Services {
-            history: journal.clone(),
+            history: journal,
             snapshots,
             router: handle,
             tables,
@@ -111,12 +119,7 @@ impl Bridge {
             pace: session::Pace::new(options.session.total_subscribes),
             messages: SharedBucket::full(options.session.total_messages, Instant::now()),
             options: options.session,
-            replays: ReplayPool::new(
-                journal,
-                options.session.max_frame_bytes,
-                options.session.max_replays_of_subject,
-                Arc::clone(metrics),
-            ),
+            replays,
             spool_readers: Semaphore::new(MAX_SPOOL_READERS),
         };
         Ok(Bridge {

@@ -2,13 +2,15 @@
 
 mod lag;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::statvfs;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::delivery::Handle;
+use crate::delivery::{Handle, ReplayPool};
 use crate::event::{Relation, TableName};
 use crate::ingest::{self, SlotCheckRequest, Standbys};
 use crate::journal::{Journal, Retention};
@@ -41,6 +43,10 @@ pub struct Maintenance {
     pub snapshots: Arc<Snapshots<Journal>>,
     /// Hears of tables that are gone.
     pub router: Handle,
+    /// Replays of the journal.
+    pub replays: Arc<ReplayPool<Journal>>,
+    /// The directory of the journal.
+    pub data_dir: PathBuf,
     /// Everything counted.
     pub metrics: Arc<Metrics>,
 }
@@ -150,7 +156,26 @@ impl Maintenance {
             }
             Err(error) => tracing::warn!(error = chain(&error), "journal segments could not be removed"),
         }
-        self.metrics.journal_bytes.set(self.journal.size_bytes());
+        let metrics = &self.metrics;
+        metrics.journal_bytes.set(self.journal.size_bytes());
+        metrics.journal_earliest_lsn.set(self.journal.earliest().0);
+        let used = self.journal.retention_used(&self.retention, SystemTime::now());
+        metrics.journal_retention_used.set(used);
+        let replayed = self.replays.take_oldest();
+        metrics
+            .replay_oldest_lsn
+            .set(replayed.unwrap_or_else(|| self.journal.head()).0);
+        match statvfs(&self.data_dir) {
+            Ok(disk) => {
+                metrics
+                    .disk_available_bytes
+                    .set(disk.f_bavail.saturating_mul(disk.f_frsize));
+                metrics
+                    .disk_size_bytes
+                    .set(disk.f_blocks.saturating_mul(disk.f_frsize));
+            }
+            Err(error) => tracing::debug!(%error, "the disk of --data-dir cannot be measured"),
+        }
     }
 
     /// Reads the slot's state and the tables. `had_slot`: there was a slot before; at the start it may still be made.

@@ -14,6 +14,7 @@ use std::future::poll_fn;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
@@ -24,7 +25,7 @@ use super::replay_request::{Panicked, ReplayRequest, Standing};
 use super::replay_shares::{AWAY_AFTER, Shares};
 use crate::limit::{Limit, Turns};
 use crate::log::{self, Log, SnapshotBoundary};
-use crate::lsn::{self, Position};
+use crate::lsn::{self, Lsn, Position};
 use crate::matching::Lane;
 use crate::telemetry::Metrics;
 
@@ -50,6 +51,8 @@ pub struct ReplayPool<H: Log> {
     max_frame_bytes: usize,
     /// The most requests of an owner that are served, or whose results are on their way, at the same moment.
     max_of_owner: usize,
+    /// The oldest place that was asked for since somebody looked; `u64::MAX` if none was.
+    oldest: AtomicU64,
     queue: Mutex<Queue<H>>,
 }
 
@@ -102,6 +105,7 @@ impl<H: Log> ReplayPool<H> {
             history,
             metrics,
             max_frame_bytes,
+            oldest: AtomicU64::new(u64::MAX),
             queue: Mutex::new(Queue {
                 waiting: VecDeque::new(),
                 apart: VecDeque::new(),
@@ -120,6 +124,7 @@ impl<H: Log> ReplayPool<H> {
     /// # Errors
     /// Reading panicked, where it was for this request alone.
     pub async fn read(self: &Arc<Self>, request: Box<ReplayRequest<H>>) -> Result<ReplayResult<H>, Panicked> {
+        self.oldest.fetch_min(request.at().end.0, Ordering::Relaxed);
         let answered = self.queue.lock().ask(request);
         self.start_threads(1);
         let mut answered = pin!(answered);
@@ -130,6 +135,12 @@ impl<H: Log> ReplayPool<H> {
                 Err(_) => self.start_threads(1),
             }
         }
+    }
+
+    /// The oldest position that was asked for since this was called last.
+    pub fn take_oldest(&self) -> Option<Lsn> {
+        let oldest = self.oldest.swap(u64::MAX, Ordering::Relaxed);
+        (oldest != u64::MAX).then_some(Lsn(oldest))
     }
 
     /// Starts the threads that are missing, if there is room for so many.

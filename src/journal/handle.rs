@@ -100,6 +100,11 @@ impl Journal {
     pub fn retain(&self, retention: &Retention, now: SystemTime) -> Result<u64, Error> {
         retention.apply(&self.shared, now)
     }
+
+    /// The journal's size or age as a fraction of what is kept, whichever is nearer to its bound.
+    pub fn retention_used(&self, retention: &Retention, now: SystemTime) -> f64 {
+        retention.used(&self.shared, now)
+    }
 }
 
 impl Log for Journal {

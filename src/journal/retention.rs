@@ -70,9 +70,30 @@ impl Retention {
         }
         Ok(gone.iter().map(|(_, bytes)| bytes).sum())
     }
+
+    /// The part of what is to be kept that there is.
+    pub(super) fn used(&self, shared: &Shared, now: SystemTime) -> f64 {
+        shared.state().used(self, now)
+    }
 }
 
 impl State {
+    /// The part of what is to be kept that there is, by size or by the age of the oldest sealed segment's newest
+    /// transaction, whichever is more; 0 without bounds.
+    fn used(&self, retention: &Retention, now: SystemTime) -> f64 {
+        let by_size = retention
+            .max_bytes
+            .map(|max| self.size_bytes() as f64 / max.max(1) as f64);
+        let sealed = self.segments.front().and_then(|oldest| oldest.sealed.get());
+        let age = sealed.map_or(Duration::ZERO, |sealed| {
+            now.duration_since(sealed.at).unwrap_or_default()
+        });
+        let by_age = retention
+            .max_age
+            .map(|max| age.as_secs_f64() / max.as_secs_f64().max(1.0));
+        by_size.unwrap_or(0.0).max(by_age.unwrap_or(0.0))
+    }
+
     /// Takes the oldest file out if it need not be kept: first those set aside, then sealed segments.
     fn expire(&mut self, retention: &Retention, now: SystemTime) -> Option<(std::path::PathBuf, u64)> {
         let too_much = retention.max_bytes.is_some_and(|max| self.size_bytes() > max);

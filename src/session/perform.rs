@@ -130,13 +130,15 @@ impl<H: Log> Session<H> {
     async fn deliver(&mut self, mut items: Vec<Delivery>) -> Result<Delivered, End> {
         let mut delivered = Delivered::default();
         let now = Timestamp::now();
+        // The past is as old as the client was away.
+        let is_timed = self.counted.replays == 0;
         for item in items.iter() {
             // Items in hand were admitted by the policies of their time.
             let is_outdated = self
                 .identity
                 .as_ref()
                 .is_some_and(|identity| identity.is_outdated());
-            if is_outdated || self.wire.item(item, now).await? == Pace::Stalled {
+            if is_outdated || self.wire.item(item, now, is_timed).await? == Pace::Stalled {
                 delivered.stalled = true;
                 break;
             }

@@ -110,12 +110,20 @@ impl Wire {
         }
     }
 
-    /// Queues a delivery of the router or of a replay for the next flush, unless the client is stalled.
-    pub(super) async fn item(&mut self, item: &Delivery, now: Timestamp) -> Result<Pace, Lost> {
+    /// Queues a delivery of the router or of a replay for the next flush, unless the client is stalled. `is_timed`: its age
+    /// counts as a delay.
+    pub(super) async fn item(
+        &mut self,
+        item: &Delivery,
+        now: Timestamp,
+        is_timed: bool,
+    ) -> Result<Pace, Lost> {
         match item {
             Delivery::Frame(frame) => {
-                let age = now.seconds_since(frame.committed_at);
-                self.metrics.commit_to_send_seconds.observe(age);
+                if is_timed {
+                    let age = now.seconds_since(frame.committed_at);
+                    self.metrics.commit_to_send_seconds.observe(age);
+                }
                 self.feed_unless_stalled(frame.text.clone()).await
             }
             Delivery::Ended { error, .. } => {

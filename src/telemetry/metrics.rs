@@ -3,11 +3,12 @@
 //! Labels are closed sets: error codes, operations and published tables; never a client's words, a value or a token.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use prometheus::core::{AtomicU64, Collector, GenericGauge};
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Encoder, Gauge, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
 
 use crate::event::TableName;
@@ -50,6 +51,8 @@ macro_rules! metrics {
                     $($field: register(&registry, metrics!(@new $kind $name, $help $(, $extra)?)),)+
                     registry,
                 };
+                metrics.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+                metrics.start_seconds.set(seconds_since_1970(SystemTime::now()));
                 // At zero from the start: a rate needs the value before the first one.
                 for limit in Limit::ALL {
                     drop(metrics.limits_reached.with_label_values(&[limit.as_str()]));
@@ -68,12 +71,19 @@ macro_rules! metrics {
     (@new IntCounterVec $name:literal, $help:literal, $labels:expr) => {
         IntCounterVec::new(Opts::new($name, $help), &$labels)
     };
+    (@new IntGaugeVec $name:literal, $help:literal, $labels:expr) => {
+        IntGaugeVec::new(Opts::new($name, $help), &$labels)
+    };
     (@new $kind:ident $name:literal, $help:literal) => {
         $kind::new($name, $help)
     };
 }
 
 metrics! {
+    // The program.
+    build: IntGaugeVec("build_info", ["version"]) = "Always 1, with the version of the program";
+    pub start_seconds: IntGauge("start_time_seconds") = "Time at which the program started, in seconds since 1970";
+
     // The slot and the replication stream.
     pub received_lsn: UintGauge("received_lsn") = "Newest position received from Postgres";
     pub journaled_lsn: UintGauge("journaled_lsn") = "End of the last transaction in the journal";
@@ -118,12 +128,20 @@ metrics! {
     pub oversize_changes: IntCounter("oversize_changes_total") = "Changes with a row larger than --max-row-bytes";
     pub epoch_changes: IntCounter("epoch_changes_total") = "New epochs begun because the history was not continuous";
     pub journal_bytes: UintGauge("journal_size_bytes") = "Size of the journal on disk";
+    pub journal_earliest_lsn: UintGauge("journal_earliest_lsn") = "Oldest position that clients can resume from";
+    pub journal_retention_used: Gauge("journal_retention_used_ratio") =
+        "Size or age of the journal as a fraction of --retention-bytes or --retention-age, whichever is nearer";
+    pub replay_oldest_lsn: UintGauge("replay_oldest_lsn") =
+        "Oldest position that the journal was replayed from in the last five seconds; its end if none was";
+    pub disk_available_bytes: UintGauge("disk_available_bytes") = "Disk space left for --data-dir, in bytes";
+    pub disk_size_bytes: UintGauge("disk_size_bytes") = "Size of the file system of --data-dir, in bytes";
     pub journal_fsync_seconds: Histogram("journal_fsync_duration_seconds", FSYNC_SECONDS) =
         "Duration of one fsync of the journal";
 
     // Clients and their subscriptions.
     pub commit_to_send_seconds: Histogram("commit_to_send_duration_seconds", SEND_SECONDS) =
-        "Time from the commit (the server's clock) until the change is written to the client's socket (walcast's clock)";
+        "Time from the commit (the server's clock) until the change is written to the client's socket (walcast's clock), \
+         on connections that are not replaying the journal";
     pub connections: IntGauge("connections") = "Open websocket connections";
     pub connections_opened: IntCounter("connections_opened_total") = "Websocket connections accepted";
     closed: IntCounterVec("connections_closed_total", ["code"]) = "Websocket connections ended, by close code";
@@ -285,6 +303,11 @@ impl Metrics {
         }
         String::from_utf8_lossy(&out).into_owned()
     }
+}
+
+fn seconds_since_1970(time: SystemTime) -> i64 {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 fn register<T: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<T>) -> T {
