@@ -1,6 +1,7 @@
 //! [`serve`]: listeners, signals and a bridge, started and stopped in order.
 
 mod descriptors;
+mod notify;
 mod stages;
 
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
+pub use self::notify::Notifier;
 use self::stages::Stages;
 use crate::bridge::{self, Bridge};
 use crate::config::Access;
@@ -45,6 +47,8 @@ pub struct Config {
     /// same value. Every part that has read a file, such as a certificate, then reads it again, and logs that. It is
     /// closed when nothing will be read again.
     pub reload: watch::Receiver<Arc<Access>>,
+    /// The service manager that started this process.
+    pub notifier: Notifier,
     /// The database that is served.
     pub bridge: bridge::Options,
     /// The rules by which its clients are identified. If `None`, everybody may see everything.
@@ -107,6 +111,7 @@ pub async fn serve(
         clients: clients.local_addr()?,
         admin: admin.local_addr()?,
         bound,
+        notifier: config.notifier.clone(),
         is_made: false,
     };
     let readiness = Readiness::not_yet("starting", &stages.clients.token());
@@ -121,6 +126,14 @@ pub async fn serve(
         .admin
         .spawn_infallible(async move { rules.follow(reload, stop_admin).await });
 
+    let stop_admin = stages.admin.token();
+    let fed = config.notifier.clone().feed_watchdog(stop_admin.clone());
+    stages.admin.spawn_infallible(async move {
+        fed.await;
+        // Without a watchdog there is nothing to feed, and no part may end by itself.
+        stop_admin.cancelled().await;
+    });
+
     if let Some(tls) = tls {
         let reload = config.reload.clone();
         let stop = stages.clients.token();
@@ -134,6 +147,7 @@ pub async fn serve(
         bridge = Bridge::open(config.bridge, &metrics, readiness.clone(), || announcement.make()) => bridge?,
         () = clients.run(unready, Arc::clone(&metrics), stop.clone()) => {
             readiness.unready("stopping");
+            config.notifier.stopping();
             return stages.stop(config.drain_timeout, None).await;
         }
     };
@@ -159,6 +173,7 @@ pub async fn serve(
         failed = stages.failed() => Some(failed),
     };
     readiness.unready("stopping");
+    config.notifier.stopping();
     stages.stop(config.drain_timeout, failed).await
 }
 
@@ -187,11 +202,12 @@ async fn reread_keys(
     }
 }
 
-/// Announces the listeners' addresses once: when clients are served, or earlier if the database is waited for.
+/// Announces the listeners' addresses once, to the log and the service manager: when clients are served, or earlier if the database is waited for.
 struct Announcement {
     clients: SocketAddr,
     admin: SocketAddr,
     bound: Option<oneshot::Sender<(SocketAddr, SocketAddr)>>,
+    notifier: Notifier,
     is_made: bool,
 }
 
@@ -202,6 +218,7 @@ impl Announcement {
         }
         self.is_made = true;
         tracing::info!(listen = %self.clients, admin_listen = %self.admin, "listening");
+        self.notifier.ready();
         if let Some(bound) = self.bound.take() {
             // The receiver may have stopped waiting.
             let _gone = bound.send((self.clients, self.admin));

@@ -6,6 +6,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::spawn_blocking;
 
 use super::config::Loaded;
+use crate::app::Notifier;
 use crate::config::{Access, Errors};
 use crate::policy::Policies;
 
@@ -18,35 +19,40 @@ pub(super) struct Readers {
 }
 
 /// Reads the configuration file again whenever it is asked to, and tells the readers. A file that is wrong changes
-/// nothing.
-pub(super) async fn run(loaded: Option<Loaded>, readers: Readers, hung_up: Arc<Notify>) {
+/// nothing. `notifier` hears when reading begins, and when it is through.
+pub(super) async fn run(loaded: Option<Loaded>, readers: Readers, hung_up: Arc<Notify>, notifier: Notifier) {
     let loaded = loaded.map(Arc::new);
     loop {
         hung_up.notified().await;
-        let Some(loaded) = loaded.clone() else {
-            tracing::info!(
-                "SIGHUP: there is no configuration file (--config): flags are read at the start alone"
-            );
-            readers.access.send_modify(|_same| {});
-            continue;
-        };
-        // It fails when the runtime stops.
-        let Ok(read) = spawn_blocking(move || reread(&loaded)).await else {
-            return;
-        };
-        let Some((access, policies)) = read else { continue };
-        let is_new = readers.policies.send_if_modified(|held| {
-            let is_new = **held != policies;
-            if is_new {
-                *held = Arc::new(policies);
-            }
-            is_new
-        });
-        if is_new {
-            tracing::info!("SIGHUP: the policies have changed: live subscriptions are judged again");
-        }
-        readers.access.send_replace(access);
+        notifier.reloading();
+        reload(loaded.clone(), &readers).await;
+        notifier.ready();
     }
+}
+
+async fn reload(loaded: Option<Arc<Loaded>>, readers: &Readers) {
+    let Some(loaded) = loaded else {
+        tracing::info!(
+            "SIGHUP: there is no configuration file (--config): flags are read at the start alone"
+        );
+        readers.access.send_modify(|_same| {});
+        return;
+    };
+    // It fails when the runtime stops.
+    let Ok(Some((access, policies))) = spawn_blocking(move || reread(&loaded)).await else {
+        return;
+    };
+    let is_new = readers.policies.send_if_modified(|held| {
+        let is_new = **held != policies;
+        if is_new {
+            *held = Arc::new(policies);
+        }
+        is_new
+    });
+    if is_new {
+        tracing::info!("SIGHUP: the policies have changed: live subscriptions are judged again");
+    }
+    readers.access.send_replace(access);
 }
 
 /// Reads the file again and logs what comes of it. `None` if nothing may be taken from it.

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use super::super::WrongFlags;
 use super::{Args, Clients, Limits, PluginName, Source, Switch};
-use crate::app::Config;
+use crate::app::{Config, Notifier};
 use crate::config::Access;
 use crate::journal::{self, Retention};
 use crate::keys;
@@ -53,6 +53,8 @@ impl Args {
             max_unauthenticated: self.listen.max_unauthenticated(),
             certificate: self.listen.certificate()?,
             drain_timeout: self.clients.drain_timeout,
+            // Set by whoever runs it.
+            notifier: Notifier::default(),
             reload: watch::channel(Arc::new(access.clone())).1,
             bridge: self.bridge(access)?,
             auth: access

@@ -30,7 +30,10 @@ pub(crate) fn run(args: &Command, loaded: Option<Loaded>) -> anyhow::Result<Exit
         config.reload = changed;
         let (policies, changed) = watch::channel(Arc::clone(&config.bridge.policies.borrow()));
         config.bridge.policies = changed;
-        tokio::spawn(reload::run(loaded, reload::Readers { access, policies }, hung_up));
+        let readers = reload::Readers { access, policies };
+        let notifier = app::Notifier::of_environment();
+        config.notifier = notifier.clone();
+        tokio::spawn(reload::run(loaded, readers, hung_up, notifier));
         app::serve(config, None, None, stop).await
     });
     // A question that a database does not answer is not waited for: nothing that must be finished is left.

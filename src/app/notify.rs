@@ -1,0 +1,190 @@
+//! [`Notifier`]: tells the service manager what `serve` does, by the protocol of sd_notify(3).
+//!
+//! systemd names a datagram socket in `NOTIFY_SOCKET` where the unit has `Type=notify`, and in `WATCHDOG_USEC` how often
+//! it wants to hear of the process where the unit has `WatchdogSec=`. Without them nothing is sent.
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+
+/// The service manager, if there is one that wants to be told. Clones are the same.
+#[derive(Clone, Debug, Default)]
+pub struct Notifier(Option<Arc<Manager>>);
+
+#[derive(Debug)]
+struct Manager {
+    socket: UnixDatagram,
+    address: SocketAddr,
+    /// The time without a word after which it ends the process.
+    watchdog: Option<Duration>,
+}
+
+impl Notifier {
+    /// The one that the environment names. A socket that cannot be used is logged, and nobody is told then.
+    pub fn of_environment() -> Notifier {
+        let variable = |name: &str| std::env::var_os(name);
+        Notifier::named(variable).unwrap_or_else(|error| {
+            tracing::warn!(%error, "the service manager cannot be told of the state (NOTIFY_SOCKET)");
+            Notifier::default()
+        })
+    }
+
+    /// # Errors
+    /// The socket's name is none, or the system has no socket left.
+    fn named(variable: impl Fn(&str) -> Option<OsString>) -> io::Result<Notifier> {
+        let Some(name) = variable("NOTIFY_SOCKET").filter(|name| !name.is_empty()) else {
+            return Ok(Notifier::default());
+        };
+        let number = |name: &str| variable(name)?.to_str()?.parse::<u64>().ok();
+        // A process that was started by the unit's own does not answer for it.
+        let is_ours = number("WATCHDOG_PID").is_none_or(|pid| pid == u64::from(std::process::id()));
+        let watchdog = number("WATCHDOG_USEC").filter(|&usec| is_ours && usec > 0);
+        let socket = UnixDatagram::unbound()?;
+        // A manager that does not read holds up nobody.
+        socket.set_nonblocking(true)?;
+        Ok(Notifier(Some(Arc::new(Manager {
+            socket,
+            address: address(&name)?,
+            watchdog: watchdog.map(Duration::from_micros),
+        }))))
+    }
+
+    /// Clients are answered from here on.
+    pub fn ready(&self) {
+        self.tell("READY=1");
+    }
+
+    /// Files are read again. [`Notifier::ready`] says that they have been.
+    pub fn reloading(&self) {
+        let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
+        let usec = now
+            .tv_sec
+            .saturating_mul(1_000_000)
+            .saturating_add(now.tv_nsec / 1_000);
+        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={usec}"));
+    }
+
+    /// The process is about to end.
+    pub fn stopping(&self) {
+        self.tell("STOPPING=1");
+    }
+
+    /// Tells the manager twice in its time that the process still works, until `stop`. It is told from a task, so that
+    /// it hears nothing when the threads that serve clients do not come to their tasks any more.
+    pub async fn feed_watchdog(self, stop: CancellationToken) {
+        let watchdog = self.0.as_ref().and_then(|manager| manager.watchdog);
+        let Some(watchdog) = watchdog else { return };
+        let mut ticks = tokio::time::interval(watchdog / 2);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => self.tell("WATCHDOG=1"),
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    fn tell(&self, state: &str) {
+        let Some(manager) = &self.0 else { return };
+        if let Err(error) = manager.socket.send_to_addr(state.as_bytes(), &manager.address) {
+            tracing::debug!(%error, state, "the service manager was not told");
+        }
+    }
+}
+
+/// The address of a name: a path, or on Linux `@` and a name in the abstract namespace.
+fn address(name: &OsStr) -> io::Result<SocketAddr> {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::ffi::OsStrExt;
+        if let Some(name) = name.as_bytes().strip_prefix(b"@") {
+            return SocketAddr::from_abstract_name(name);
+        }
+    }
+    SocketAddr::from_pathname(Path::new(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A manager's socket, and a notifier that was told of it with these further variables.
+    fn told(name: &OsStr, variables: &[(&str, &str)]) -> Notifier {
+        let variable = |wanted: &str| match wanted {
+            "NOTIFY_SOCKET" => Some(name.to_owned()),
+            _ => variables
+                .iter()
+                .find_map(|(name, value)| (*name == wanted).then(|| OsString::from(value))),
+        };
+        Notifier::named(variable).unwrap()
+    }
+
+    fn heard(manager: &UnixDatagram) -> String {
+        let mut buffer = [0; 256];
+        let length = manager.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(buffer.get(..length).unwrap()).into_owned()
+    }
+
+    #[test]
+    fn a_socket_by_its_path_hears_of_each_state() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let notifier = told(path.as_os_str(), &[]);
+        notifier.ready();
+        assert_eq!(heard(&manager), "READY=1");
+        notifier.reloading();
+        let reloading = heard(&manager);
+        let usec = reloading.strip_prefix("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        assert!(usec.parse::<u64>().unwrap() > 0);
+        notifier.stopping();
+        assert_eq!(heard(&manager), "STOPPING=1");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn an_abstract_socket_hears_too() {
+        use std::os::linux::net::SocketAddrExt;
+        let name = format!("walcast-notify-{}", std::process::id());
+        let manager = UnixDatagram::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+        told(OsStr::new(&format!("@{name}")), &[]).ready();
+        assert_eq!(heard(&manager), "READY=1");
+    }
+
+    #[tokio::test]
+    async fn the_watchdog_is_fed_until_the_end_and_only_for_this_process() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        let own = std::process::id().to_string();
+        let fed = told(
+            path.as_os_str(),
+            &[("WATCHDOG_USEC", "2000"), ("WATCHDOG_PID", &own)],
+        );
+        let stop = CancellationToken::new();
+        let feeding = tokio::spawn(fed.feed_watchdog(stop.clone()));
+        let twice = tokio::task::spawn_blocking(move || [heard(&manager), heard(&manager)]);
+        assert_eq!(twice.await.unwrap(), ["WATCHDOG=1", "WATCHDOG=1"]);
+        stop.cancel();
+        feeding.await.unwrap();
+        // It returns at once.
+        told(
+            path.as_os_str(),
+            &[("WATCHDOG_USEC", "2000"), ("WATCHDOG_PID", "1")],
+        )
+        .feed_watchdog(CancellationToken::new())
+        .await;
+    }
+
+    #[test]
+    fn without_a_manager_nothing_is_sent() {
+        let notifier = Notifier::named(|_| None).unwrap();
+        notifier.ready();
+        assert!(notifier.0.is_none());
+    }
+}
