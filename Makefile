@@ -26,7 +26,7 @@ demo:
 	$(CARGO) run --release --locked -- demo $(ARGS)
 
 test: test-client
-	@scripts/install.sh compiler postgres wal2json browser clock pooler
+	@scripts/install.sh compiler postgres wal2json browser clock pooler deploy chart
 	$(CARGO) test --workspace --locked
 
 client:

