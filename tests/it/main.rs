@@ -22,6 +22,7 @@ mod convergence;
 mod crash;
 mod ddl;
 mod directory;
+mod documented;
 mod failing;
 mod failover;
 mod faults;

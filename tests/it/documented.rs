@@ -1,0 +1,337 @@
+//! What README and docs print for operators, run as it is printed, against databases of the tests.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use walcast::cluster::{Cluster, Options};
+
+use crate::support::{Database, PROGRAM, Setup, eventually};
+
+/// The blocks that are run elsewhere, or that a test cannot run, by file and first line, with the reason.
+const ELSEWHERE: [(&str, &str, &str); 8] = [
+    (
+        "README.md",
+        "make demo     # a",
+        "CI calls make test, and tests/demo runs the demo",
+    ),
+    (
+        "README.md",
+        "make demo ARGS=",
+        "tests/demo/clients.rs runs the page at that address",
+    ),
+    (
+        "README.md",
+        "make -C /path/to/walcast client ",
+        "client/test/package.test.ts builds such a page",
+    ),
+    (
+        "README.md",
+        "make -C /path/to/walcast demo ",
+        "the demo again, with a flag that tests/it/upgrade.rs has",
+    ),
+    ("docs/operations.md", "walcast types --out", "tests/it/types.rs"),
+    (
+        "docs/operations.md",
+        "walcast 0.1.0, up",
+        "what tests/it/admin.rs has printed",
+    ),
+    (
+        "docs/operations.md",
+        "scrape_configs:",
+        "tests/deploy has Prometheus' own parser read one",
+    ),
+    (
+        "docs/wal2json.md",
+        "walcast check --plugin wal2json",
+        "tests/it/wal2json.rs: the flags are left to the reader",
+    ),
+];
+
+/// A block of code in a page.
+struct Block {
+    page: String,
+    language: String,
+    text: String,
+}
+
+/// The blocks of the operators' pages in languages that are run.
+fn blocks() -> Vec<Block> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let docs = std::fs::read_dir(root.join("docs")).unwrap();
+    let mut pages: Vec<String> = docs
+        .map(|entry| format!("docs/{}", entry.unwrap().file_name().display()))
+        .filter(|name| name.ends_with(".md"))
+        .collect();
+    pages.push("README.md".into());
+    let mut blocks = Vec::new();
+    for page in pages {
+        let text = std::fs::read_to_string(root.join(&page)).unwrap();
+        let mut open: Option<Block> = None;
+        for line in text.lines() {
+            let line = line.trim_start();
+            let fence = line.strip_prefix("```");
+            match (&mut open, fence) {
+                (None, Some(language)) => {
+                    open = Some(Block {
+                        page: page.clone(),
+                        language: language.into(),
+                        text: String::new(),
+                    });
+                }
+                (Some(_), Some(_)) => blocks.extend(open.take()),
+                (Some(block), None) => block.text += &format!("{line}\n"),
+                (None, None) => {}
+            }
+        }
+    }
+    blocks.retain(|block| ["sh", "sql", "json", "yaml", ""].contains(&&*block.language));
+    blocks
+}
+
+/// The block of a page that begins like this.
+fn block(page: &str, beginning: &str) -> String {
+    let found = blocks()
+        .into_iter()
+        .find(|block| block.page == page && block.text.starts_with(beginning));
+    found
+        .unwrap_or_else(|| panic!("{page} has no block that begins with {beginning:?}"))
+        .text
+}
+
+/// What the tests of this file run.
+const RUN: [(&str, &str); 8] = [
+    ("README.md", "psql -d shop"),
+    ("README.md", "cargo install"),
+    ("README.md", "sudo install"),
+    ("README.md", "walcast tail orders"),
+    ("docs/configuration.md", "walcast serve --config"),
+    ("docs/configuration.md", "walcast config check"),
+    ("docs/consistency.md", "INSERT INTO orders"),
+    ("docs/consistency.md", "{\"type\": \"ping\""),
+];
+
+#[test]
+fn every_block_is_run_by_a_test() {
+    for block in blocks() {
+        let is_it = |page: &str, beginning: &str| block.page == page && block.text.starts_with(beginning);
+        let is_known = RUN.iter().any(|(page, beginning)| is_it(page, beginning))
+            || ELSEWHERE
+                .iter()
+                .any(|(page, beginning, _)| is_it(page, beginning));
+        assert!(
+            is_known,
+            "no test runs this block of {}: run it here, or name the test that does:\n{}",
+            block.page, block.text
+        );
+    }
+}
+
+/// A shell in which a page's commands mean what they would on an operator's machine: this program is installed, and the
+/// database is the one that psql finds without being told.
+struct Shell {
+    directory: tempfile::TempDir,
+    variables: Vec<(String, String)>,
+}
+
+impl Shell {
+    fn new() -> Shell {
+        let directory = tempfile::tempdir().unwrap();
+        std::os::unix::fs::symlink(PROGRAM, directory.path().join("walcast")).unwrap();
+        let path = format!(
+            "{}:{}",
+            directory.path().display(),
+            std::env::var("PATH").unwrap()
+        );
+        Shell {
+            directory,
+            variables: vec![("PATH".into(), path)],
+        }
+    }
+
+    fn set(&mut self, name: &str, value: &str) {
+        self.variables.push((name.into(), value.into()));
+    }
+
+    /// The commands in one shell, which ends with the first that fails. The directory of the journal is one of ours.
+    fn command(&self, commands: &str) -> Command {
+        let journal = self.directory.path().join("journal");
+        let commands = commands.replace("/var/lib/walcast", &journal.display().to_string());
+        let script = format!("set -e\ncargo() {{ :; }}\nsudo() {{ \"$@\"; }}\n{commands}");
+        let mut command = Command::new("bash");
+        command
+            .args(["-c", &script])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .envs(self.variables.iter().cloned())
+            .stdin(Stdio::null());
+        command
+    }
+
+    /// What the commands print, once they have succeeded.
+    fn run(&self, commands: &str) -> String {
+        let output = self.command(commands).output().unwrap();
+        let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+        assert!(output.status.success(), "{commands}{out}{err}");
+        out
+    }
+
+    /// The commands at work, and the lines that they print.
+    fn start(&self, commands: &str) -> Started {
+        let mut command = self.command(&commands.replace("\nwalcast ", "\nexec walcast "));
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let (sender, lines) = mpsc::channel();
+        let out = BufReader::new(child.stdout.take().unwrap());
+        let err = BufReader::new(child.stderr.take().unwrap());
+        let to = sender.clone();
+        std::thread::spawn(move || {
+            out.lines()
+                .map_while(Result::ok)
+                .for_each(|line| drop(to.send(line)))
+        });
+        std::thread::spawn(move || {
+            err.lines()
+                .map_while(Result::ok)
+                .for_each(|line| drop(sender.send(line)))
+        });
+        Started { child, lines }
+    }
+}
+
+struct Started {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+}
+
+impl Started {
+    /// The next line that holds `words`.
+    fn line(&self, words: &str) -> String {
+        loop {
+            let line = self.lines.recv_timeout(Duration::from_secs(60));
+            let line = line.unwrap_or_else(|error| panic!("waiting for {words:?}: {error}"));
+            if line.contains(words) {
+                return line;
+            }
+        }
+    }
+}
+
+impl Drop for Started {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+#[test]
+fn the_steps_to_one_s_own_database_work_as_they_are_printed() {
+    let options = Options {
+        tcp: true,
+        settings: vec!["wal_level = logical".into()],
+        ..Options::default()
+    };
+    let server = Cluster::start(&options).unwrap();
+    server.psql("CREATE DATABASE shop");
+    server
+        .try_psql(
+            "shop",
+            "CREATE TABLE orders (id bigint PRIMARY KEY, status text, amount numeric); \
+             CREATE TABLE order_items (id bigint PRIMARY KEY); CREATE TABLE customers (id bigint PRIMARY KEY); \
+             INSERT INTO orders VALUES (1, 'paid', 250), (2, 'paid', 50), (3, 'open', 300)",
+        )
+        .unwrap();
+    let mut shell = Shell::new();
+    shell.set("PGHOST", &server.socket_directory().display().to_string());
+    shell.set("PGPORT", &server.port().to_string());
+    shell.set("PGUSER", "postgres");
+    shell.set("WALCAST_LISTEN", "127.0.0.1:0");
+    shell.set("WALCAST_ADMIN_LISTEN", "127.0.0.1:0");
+    shell.run(&block("README.md", "psql -d shop"));
+    // The server of the test is not at the usual port.
+    let check = block("README.md", "cargo install");
+    let here = format!("postgresql://walcast@localhost:{}/shop", server.port());
+    let check = check.replace("postgresql://walcast@localhost/shop", &here);
+    assert!(check.contains(&here), "{check}");
+    let printed = shell.run(&check);
+    assert!(printed.contains("ok: walcast serve would work"), "{printed}");
+    assert!(printed.contains("public.orders\n  key: id"), "{printed}");
+    let settings: String = check
+        .lines()
+        .filter(|line| line.starts_with("export "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let serve = shell.start(&(settings + &block("README.md", "sudo install")));
+    let listening = serve.line("listening");
+    let (_, address) = listening.split_once(" listen=").unwrap();
+    let address = address.split(' ').next().unwrap();
+    shell.set("WALCAST_URL", &format!("ws://{address}/v1/stream"));
+    let tail = shell.start(&block("README.md", "walcast tail orders"));
+    assert!(tail.line("250").contains("paid"));
+    server
+        .try_psql(
+            "shop",
+            "INSERT INTO orders VALUES (4, 'paid', 101), (5, 'paid', 99), (6, 'paid', 777)",
+        )
+        .unwrap();
+    assert!(tail.line("insert").contains("101"));
+    assert!(tail.line("insert").contains("777"));
+}
+
+#[test]
+fn the_commands_that_look_at_the_configuration_work_as_they_are_printed() {
+    let database = Database::new("CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t");
+    let shell = Shell::new();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("walcast.toml");
+    let schema = block("docs/configuration.md", "walcast config check");
+    let text = format!(
+        "#:schema ./walcast.schema.json\ndatabase_url = \"{}\"\nslot = \"{}\"\npublication = [\"pub\"]\n\
+         create_slot = true\ndata_dir = \"data\"\nlisten = \"127.0.0.1:0\"\nadmin_listen = \"127.0.0.1:0\"\n",
+        database.url(),
+        database.name
+    );
+    std::fs::write(&file, text).unwrap();
+    let within = format!("cd '{}'\n", directory.path().display());
+    let printed = shell.run(&(within.clone() + &schema));
+    assert!(printed.starts_with("ok: "), "{printed}");
+    assert!(
+        printed.contains("max_connections = 5000  # command line"),
+        "{printed}"
+    );
+    let schema = std::fs::read_to_string(directory.path().join("walcast.schema.json")).unwrap();
+    assert!(serde_json::from_str::<Value>(&schema).is_ok());
+    let commands = block("docs/configuration.md", "walcast serve --config");
+    let (serve, check) = commands.split_once('\n').unwrap();
+    let printed = shell.run(&(within.clone() + check));
+    assert!(printed.contains("ok: walcast serve would work"), "{printed}");
+    shell.start(&(within + serve)).line("streaming");
+}
+
+#[test]
+fn one_s_own_write_is_waited_for_as_it_is_printed() {
+    let database = Database::new(
+        "CREATE TABLE orders (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, status text, amount numeric);
+         CREATE PUBLICATION pub FOR TABLE orders",
+    );
+    let walcast = Setup::new(&database).start();
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "s", "table": "orders"}));
+    let write = block("docs/consistency.md", "INSERT INTO orders");
+    let mut connection = database.connect();
+    let position = eventually("it is written", || {
+        let rows = connection.query(&write).unwrap();
+        rows.last().and_then(|row| row.get(0).map(str::to_owned))
+    });
+    let ping: Value = serde_json::from_str(&block("docs/consistency.md", "{\"type\": \"ping\"")).unwrap();
+    let mut ping = ping;
+    ping["reach"] = json!(position);
+    client.send(&ping);
+    assert_eq!(client.change()["row"]["amount"], 120);
+    let pong = client.expect("pong");
+    assert_eq!(pong["ref"], ping["ref"], "{pong}");
+}
