@@ -39,7 +39,7 @@ pub(super) fn run() {
         };
         let admission = policies.admission(&relation.table, Some("customer"), &claims, None);
         let mut query = query(None);
-        query.admit(&admission.unwrap(), &relation);
+        query.admit(admission.unwrap().judged_by(&relation).admission);
         query
     });
     println!(

@@ -140,7 +140,7 @@ fn query(predicate: Option<&str>, rules: &[Rule], relation: &Arc<Relation>) -> O
         unreachable!()
     };
     let admission = policies.admission(&relation.table, Some("customer"), &Claims::new(claims), None)?;
-    query.admit(&admission, relation);
+    query.admit(admission.judged_by(relation).admission);
     query.hold_to_key(relation);
     Some(query)
 }
@@ -306,7 +306,7 @@ fn a_policy_that_hides_the_key_is_refused_and_names_no_column() {
         .admission(&relation.table, Some("x"), &Claims::new(Map::new()), None)
         .unwrap();
     let mut query = (*tests::subscription("s", None).query).clone();
-    query.admit(&admission, &relation);
+    query.admit(admission.judged_by(&relation).admission);
     let error = Bound::new(&query, &relation, &mut Default::default()).unwrap_err();
     assert_eq!(error.code, ErrorCode::Forbidden);
     assert!(!error.message.contains("id"), "{}", error.message);

@@ -106,7 +106,7 @@ fn whatever_shapes_what_is_sent_tells_keys_apart() {
     }
     for visible in [vec![], vec!["a".to_owned()], vec!["a".to_owned(), "b".to_owned()]] {
         let mut narrowed = query(json!({}));
-        narrowed.admit(&showing(visible), &relation(&["a", "b"]));
+        narrowed.admit(showing(visible).judged_by(&relation(&["a", "b"])).admission);
         keys.push(narrowed);
     }
     for columns in [&["a"], &["b"]] {
@@ -143,7 +143,7 @@ fn showing(columns: impl IntoIterator<Item = String>) -> Admission {
 fn narrowed(fields: Json, visible: &[&str]) -> Query {
     let mut query = query(fields);
     let showing = showing(visible.iter().map(|name| (*name).to_owned()));
-    query.admit(&showing, &relation(visible));
+    query.admit(showing.judged_by(&relation(visible)).admission);
     query
 }
 
@@ -185,7 +185,7 @@ fn a_predicate_that_was_bound_is_bound_again_once_its_key_changes() {
     let seen = query(json!({"where": "secret = 1"}));
     seen.selection(&relation).unwrap();
     let mut narrowed = seen.clone();
-    narrowed.admit(&showing(["id".to_owned()]), &relation);
+    narrowed.admit(showing(["id".to_owned()]).judged_by(&relation).admission);
     assert!(narrowed.selection(&relation).is_err());
     assert!(seen.selection(&relation).is_ok());
 

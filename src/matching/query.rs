@@ -128,11 +128,11 @@ impl Query {
         self.key.view(relation)
     }
 
-    /// Restricts the query to the part of the table that its caller may see, judged in this version of the table.
-    pub fn admit(&mut self, admission: &Admission, relation: &Relation) {
+    /// Restricts the query to the part of the table that its caller may see, as it was judged.
+    pub fn admit(&mut self, admission: Admission) {
         let key = Arc::make_mut(&mut self.key);
         key.visible = admission.visible();
-        key.admission = Some(Arc::new(admission.judged_by(relation)));
+        key.admission = Some(Arc::new(admission));
         self.bindings = Arc::default();
     }
 

@@ -20,6 +20,19 @@ pub struct Admission {
     pins: Option<Box<[Pin]>>,
 }
 
+/// An admission that was judged by a version of its table.
+#[derive(Clone, Debug)]
+pub struct Judged {
+    /// The admission. In versions where a column that a condition reads is another one, or has another type, the
+    /// condition admits nothing.
+    pub admission: Admission,
+    /// The question that the database has to answer before all conditions can be bound to this version.
+    pub question: Option<CollationQuestion>,
+    /// The texts of conditions that cannot be bound to this version, and so admit nothing: a claim is not a value of the
+    /// type that it is cast to, or the condition does not fit the columns.
+    pub unbound: Vec<Arc<str>>,
+}
+
 /// A column that a condition reads.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Pin {
@@ -58,14 +71,19 @@ impl Admission {
         })
     }
 
-    /// The admission, judged by a version of the table. In versions where a column that a condition reads is another
-    /// one, or has another type, the condition admits nothing.
-    #[must_use]
-    pub fn judged_by(&self, relation: &Relation) -> Admission {
+    /// The admission, judged by a version of the table, which binds each condition to it once.
+    pub fn judged_by(&self, relation: &Relation) -> Judged {
         let mut pins = Vec::new();
+        let mut unbound = Vec::new();
+        let mut question = None;
         for condition in self.grants.iter().filter_map(|grant| grant.rows.as_ref()) {
-            let Ok(bound) = condition.predicate.bind(View::whole(relation), &[]) else {
-                continue;
+            let bound = match condition.predicate.bind(View::whole(relation), &[]) {
+                Ok(bound) => bound,
+                Err(error) => {
+                    question = question.or_else(|| error.collation_question());
+                    unbound.push(Arc::clone(&condition.text));
+                    continue;
+                }
             };
             let columns = bound.columns().iter();
             let columns = columns.filter_map(|&index| relation.columns.get(index));
@@ -77,9 +95,14 @@ impl Admission {
         }
         pins.sort_unstable();
         pins.dedup();
-        Admission {
+        let admission = Admission {
             grants: self.grants.clone(),
             pins: Some(pins.into()),
+        };
+        Judged {
+            admission,
+            question,
+            unbound,
         }
     }
 
@@ -144,23 +167,6 @@ impl Admission {
     /// True if it admits the same as another one, whichever versions they were judged by.
     pub fn admits_as(&self, other: &Admission) -> bool {
         self.grants == other.grants
-    }
-
-    /// The question that the database has to answer before the conditions can be bound to this version of the table.
-    pub fn collation_question(&self, relation: &Relation) -> Option<CollationQuestion> {
-        let mut predicates = self.predicates();
-        predicates.find_map(|predicate| {
-            let unbound = predicate.bind(View::whole(relation), &[]).err()?;
-            unbound.collation_question()
-        })
-    }
-
-    /// The texts of conditions that cannot be bound to this version of the table, and so admit nothing: a claim is not
-    /// a value of the type that it is cast to, or the condition does not fit the columns.
-    pub fn unbound(&self, relation: &Relation) -> Vec<Arc<str>> {
-        let rows = self.grants.iter().filter_map(|grant| grant.rows.as_ref());
-        let unbound = rows.filter(|rows| rows.predicate.bind(View::whole(relation), &[]).is_err());
-        unbound.map(|rows| Arc::clone(&rows.text)).collect()
     }
 
     /// True if a condition orders by the bytes of the database's encoding.

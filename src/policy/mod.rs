@@ -17,7 +17,7 @@ mod row_security;
 
 use std::sync::Arc;
 
-pub use admission::{Admission, Grant};
+pub use admission::{Admission, Grant, Judged};
 pub use bound::{BoundAdmission, MAX_GROUPS, Mask, Masks};
 pub use fit::{Misfit, misfits};
 pub use fit_row_security::RoleCatalog;

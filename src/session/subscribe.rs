@@ -230,17 +230,21 @@ async fn admitted<H: Log>(
     if let Judgement::Admitted(admission) = judgement {
         // Asked before the policies are bound to the table: a condition that cannot be bound yet would admit nothing.
         let mut learnt = None;
-        while let Some(question) = admission.collation_question(&relation)
-            && learnt.as_ref() != Some(&question)
+        let mut judged = admission.judged_by(&relation);
+        while let Some(question) = judged
+            .question
+            .take()
+            .filter(|question| learnt.as_ref() != Some(question))
         {
             let answered = services.tables.learn(&question).await;
             answered.map_err(|error| services.unlearnt(&error))?;
             learnt = Some(question);
+            judged = admission.judged_by(&relation);
         }
-        for condition in admission.unbound(&relation) {
-            services.notes.unbound(query.table(), &condition);
+        for condition in &judged.unbound {
+            services.notes.unbound(query.table(), condition);
         }
-        query.admit(&admission, &relation);
+        query.admit(judged.admission);
     }
     Ok(relation)
 }
