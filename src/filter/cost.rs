@@ -6,7 +6,7 @@
 use super::Error;
 use super::leaf::{ArraySide, DocumentOperator, DocumentSide, Item, Leaf, Test};
 use super::matcher::{Matcher, Node, Source};
-use super::scalar::{Scalar, Step};
+use super::scalar::{Part, Scalar, Step};
 use crate::types::{Array, ArraySize, Datum, Jsonb};
 
 /// The most bytes that a bound predicate may take: [`Cost::bytes`].
@@ -95,6 +95,9 @@ impl Node {
     }
 }
 
+/// The bytes of a part of a document besides its steps, and of its place among what an index reads of a row.
+const PART: usize = size_of::<Part>() + 80;
+
 /// The work of coming to a condition.
 const NODE: u64 = 4;
 
@@ -126,7 +129,7 @@ impl Scalar {
             Scalar::Part(part) => {
                 let back = part.steps.iter().map(Step::counts_back).sum::<usize>();
                 let steps = part.steps.iter().map(Step::bytes).sum::<usize>();
-                work(VALUE * (1 + back)) + bytes(steps)
+                work(VALUE * (1 + back)) + bytes(PART + steps)
             }
             Scalar::Computed(computed) => computed.cost(VALUE),
         }
@@ -134,6 +137,21 @@ impl Scalar {
 }
 
 impl Leaf {
+    /// The bytes that it takes, itself included.
+    pub(super) fn bytes(&self) -> usize {
+        self.cost().bytes
+    }
+
+    /// The number of values that an index may file it by.
+    pub(super) fn values(&self) -> usize {
+        match &self.test {
+            Test::Compare { .. } => 1,
+            Test::In { values, .. } => values.len(),
+            Test::Label { among, .. } => among.len(),
+            _ => 0,
+        }
+    }
+
     fn cost(&self) -> Cost {
         let test = match &self.test {
             Test::IsNull => Cost::default(),

@@ -2,6 +2,7 @@
 
 mod bucket;
 mod names;
+mod room;
 mod subjects;
 mod turns;
 

@@ -8,9 +8,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 
 use parking_lot::Mutex;
 
+use super::room::{Place, Room};
 use crate::auth::Subject;
 use crate::limit::Limit;
 
@@ -25,7 +27,8 @@ pub struct SubjectLimits {
     pub max_snapshots: usize,
     /// Bytes of predicates.
     pub max_predicate_bytes: usize,
-    /// Bytes of predicates of all subjects together.
+    /// Bytes of predicates of all subjects together. Where there is no more, the subject with the most gives way to those
+    /// with little.
     pub max_total_predicate_bytes: usize,
 }
 
@@ -62,7 +65,7 @@ impl Name {
 pub struct Subjects {
     limits: SubjectLimits,
     known: Mutex<Known>,
-    predicate_bytes: AtomicUsize,
+    room: Arc<Room>,
 }
 
 #[derive(Debug, Default)]
@@ -93,7 +96,7 @@ impl Subjects {
         Arc::new(Subjects {
             limits,
             known: Mutex::default(),
-            predicate_bytes: AtomicUsize::new(0),
+            room: Room::new(limits.max_total_predicate_bytes),
         })
     }
 
@@ -138,7 +141,9 @@ impl Subjects {
             let most = self.max_connections(&shared.name);
             take(&shared.connections, 1, most, Limit::SubjectConnections)?;
         }
+        let owner = shared.as_ref().map_or(connection, |shared| shared.owner);
         Ok(Member {
+            place: self.room.place(owner),
             connection,
             subjects: Arc::clone(self),
             shared,
@@ -216,6 +221,7 @@ fn take(taken: &AtomicUsize, amount: usize, most: usize, limit: Limit) -> Result
 pub struct Member {
     connection: u64,
     subjects: Arc<Subjects>,
+    place: Place,
     /// `None` if the connection is a subject of its own, which has the limits of a connection.
     shared: Option<Arc<Shared>>,
     subscriptions: usize,
@@ -260,33 +266,35 @@ impl Member {
     /// # Errors
     /// The subject, or all subjects together, would take more than they may.
     pub fn keep_predicates(&mut self, bytes: usize) -> Result<(), Limit> {
-        let (limits, all) = (self.subjects.limits, &self.subjects.predicate_bytes);
+        let limits = self.subjects.limits;
         let own = self.shared.as_ref().map(|shared| &shared.predicate_bytes);
         match bytes.checked_sub(self.predicate_bytes) {
             Some(more) => {
-                take(
-                    all,
-                    more,
-                    limits.max_total_predicate_bytes,
-                    Limit::TotalPredicateBytes,
-                )?;
                 if let Some(own) = own {
                     let most = limits.max_predicate_bytes;
-                    if let Err(limit) = take(own, more, most, Limit::SubjectPredicateBytes) {
-                        all.fetch_sub(more, Ordering::Relaxed);
-                        return Err(limit);
+                    take(own, more, most, Limit::SubjectPredicateBytes)?;
+                }
+                if let Err(limit) = self.place.take(bytes) {
+                    if let Some(own) = own {
+                        own.fetch_sub(more, Ordering::Relaxed);
                     }
+                    return Err(limit);
                 }
             }
             None => {
-                let over = self.predicate_bytes - bytes;
-                for taken in own.into_iter().chain([all]) {
-                    taken.fetch_sub(over, Ordering::Relaxed);
+                if let Some(own) = own {
+                    own.fetch_sub(self.predicate_bytes - bytes, Ordering::Relaxed);
                 }
+                self.place.take(bytes)?;
             }
         }
         self.predicate_bytes = bytes;
         Ok(())
+    }
+
+    /// Waits until the connection has to end, since its subject takes the most memory, and others need some.
+    pub fn poll_gives_way(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.place.poll_gives_way(cx)
     }
 
     /// Counts a snapshot until the place that is returned is dropped.
@@ -408,7 +416,7 @@ mod tests {
         drop((first, second));
         assert_eq!(alone.keep_predicates(150), Ok(()));
         drop(alone);
-        assert_eq!(subjects.predicate_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(subjects.room.total(), 0);
     }
 
     #[test]

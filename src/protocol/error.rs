@@ -282,7 +282,7 @@ impl CloseCode {
             CloseCode::RateLimited => "too many messages: reconnect with your positions, then send slower",
             CloseCode::Unauthenticated => "a good token is required",
             CloseCode::BadRequests => "too many bad requests",
-            CloseCode::OverLimit => "too many connections of this subject or address",
+            CloseCode::OverLimit => "over a limit of this subject or address",
         })
     }
 

@@ -17,6 +17,8 @@ pub(super) enum End {
     Close(CloseCode),
     /// Its token has expired.
     Expired,
+    /// Its subject takes the most memory, and others need some.
+    GivesWay,
 }
 
 impl From<Lost> for End {

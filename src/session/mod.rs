@@ -204,6 +204,7 @@ enum Event<H: Log> {
     Known(Known),
     Arrived(Arrival),
     Tick,
+    GivesWay,
     Stop,
 }
 
@@ -316,6 +317,7 @@ impl<H: Log> Session<H> {
                 Event::Known(known) => Box::pin(self.known(known)).await?,
                 Event::Arrived(arrival) => Box::pin(self.arrived(arrival)).await?,
                 Event::Tick => self.ticked().await?,
+                Event::GivesWay => return Err(End::GivesWay),
                 Event::Stop => {
                     let spread = self.services.options.spread;
                     return Err(End::Close(CloseCode::GoingAway { spread }));
@@ -359,6 +361,9 @@ impl<H: Log> Session<H> {
         {
             self.awaited = None;
             return Poll::Ready(Event::Arrived(arrival));
+        }
+        if self.member.poll_gives_way(cx).is_ready() {
+            return Poll::Ready(Event::GivesWay);
         }
         if ticks.poll_tick(cx).is_ready() {
             return Poll::Ready(Event::Tick);

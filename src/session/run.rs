@@ -14,7 +14,7 @@ use super::wire::Wire;
 use super::{Services, Session, Socket, entry};
 use crate::limit::Limit;
 use crate::log::Log;
-use crate::protocol::{Caller, CloseCode, ErrorCode, ErrorMessage};
+use crate::protocol::{Caller, CloseCode, Detail, ErrorCode, ErrorMessage};
 use crate::telemetry::Failures;
 
 /// The time that a client has to take our close frame and to answer it.
@@ -122,6 +122,16 @@ pub async fn serve<H: Log>(
             let message = "the token has expired: reconnect with a new one and your positions";
             let error = ErrorMessage::new(ErrorCode::TokenExpired, message);
             Box::pin(close(&mut wire, Some(error), CloseCode::TokenExpired)).await;
+        }
+        End::GivesWay => {
+            let limit = Limit::TotalPredicateBytes;
+            tracing::info!(connection, %peer, %client, "closing a connection: its subject's predicates take the most memory");
+            metrics.closed(&CloseCode::OverLimit.code().to_string());
+            let message = "all predicates take as much memory as they may, and those of this connection's subject the most: \
+                           subscribe to less (--max-total-predicate-bytes)";
+            let error =
+                ErrorMessage::new(ErrorCode::LimitExceeded, message).with(Detail::Limit(limit.as_str()));
+            Box::pin(close(&mut wire, Some(error), CloseCode::OverLimit)).await;
         }
     }
     metrics.connections.dec();

