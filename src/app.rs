@@ -61,7 +61,7 @@ fn admin_options() -> http::Options {
         // It serves no websockets.
         max_connections: 0,
         max_handshakes: 64,
-        max_per_address: http::AddressLimit::NONE,
+        of_addresses: http::AddressLimits::NONE,
         proxies: http::Proxies::default(),
         handshake_timeout: Duration::from_secs(5),
         send_buffer_bytes: 0,

@@ -123,6 +123,11 @@ pub(super) fn file_size(text: &str) -> Result<ByteSize, String> {
     at_least(ByteSize::mib(1), "1MiB", text)
 }
 
+/// A number of bytes a second: less would keep a client waiting for a single message.
+pub(super) fn send_rate(text: &str) -> Result<ByteSize, String> {
+    at_least(ByteSize::kib(16), "16KiB", text)
+}
+
 fn at_least(least: ByteSize, name: &str, text: &str) -> Result<ByteSize, String> {
     let size = text.parse::<ByteSize>();
     let size =

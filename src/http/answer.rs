@@ -31,6 +31,12 @@ pub(super) static CROWDED: Answer = Answer {
     retry_after: Some("10"),
     words: "too many connections from your address: close some, or try again later\n",
 };
+/// The answer to a connection whose address makes them too fast.
+pub(super) static HURRIED: Answer = Answer {
+    status: StatusCode::TOO_MANY_REQUESTS,
+    retry_after: Some("5"),
+    words: "new connections come from your address too fast: try again later\n",
+};
 /// The answer to a connection that does not begin TLS where it has to.
 pub(super) static NEEDS_TLS: Answer = Answer {
     status: StatusCode::BAD_REQUEST,
@@ -67,7 +73,7 @@ mod tests {
 
     #[test]
     fn each_answer_says_how_long_its_words_are() {
-        for answer in [&TOO_SLOW, &FULL, &CROWDED, &NEEDS_TLS] {
+        for answer in [&TOO_SLOW, &FULL, &CROWDED, &HURRIED, &NEEDS_TLS] {
             let answer = answer.to_text();
             let (head, words) = answer.split_once("\r\n\r\n").unwrap();
             let length = head.rsplit_once("content-length: ").unwrap().1;

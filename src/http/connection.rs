@@ -21,8 +21,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
-use super::addresses::{Addresses, Share};
-use super::answer::{Answer, CROWDED, FULL, NEEDS_TLS, TOO_SLOW};
+use super::addresses::{Addresses, Refusal, Share};
+use super::answer::{Answer, CROWDED, FULL, HURRIED, NEEDS_TLS, TOO_SLOW};
 use super::forwarded::Proxies;
 use super::handshakes::{Handshake, Handshakes};
 use super::last_words::{self, LastWords, Line};
@@ -95,6 +95,8 @@ pub(super) enum Served {
     Full,
     /// With 429, since its address has reached its limit.
     Crowded,
+    /// With 429, since new connections come from its address too fast.
+    Hurried,
 }
 
 impl Served {
@@ -104,6 +106,7 @@ impl Served {
             Served::Routed => &TOO_SLOW,
             Served::Full => &FULL,
             Served::Crowded => &CROWDED,
+            Served::Hurried => &HURRIED,
         }
     }
 }
@@ -123,6 +126,7 @@ pub(super) struct Front {
     refusing_crowded: Arc<Semaphore>,
     refusing_full: Arc<Semaphore>,
     crowded: Warnings,
+    hurried: Warnings,
     full: Warnings,
     unproxied: Warnings,
 }
@@ -138,7 +142,7 @@ enum Unserved {
     NoTls(io::Error),
     #[error("it does not begin TLS")]
     Plaintext,
-    #[error("its address has as many connections as it may have")]
+    #[error("a limit of its address is reached")]
     Crowded,
     #[error("in HTTP: {0}")]
     Http(hyper::Error),
@@ -180,6 +184,7 @@ impl Front {
             refusing_crowded: Arc::new(Semaphore::new(MAX_REFUSING)),
             refusing_full: Arc::new(Semaphore::new(MAX_REFUSING)),
             crowded: Warnings::default(),
+            hurried: Warnings::default(),
             full: Warnings::default(),
             unproxied: Warnings::default(),
         })
@@ -201,8 +206,8 @@ impl Front {
     /// Serves a connection, or refuses it, without waiting for that; only for a place among the handshakes, as long as
     /// others come to their end.
     pub(super) async fn meet(self: &Arc<Front>, socket: TcpStream, mut arrival: Arrival) {
-        if !self.admits(&mut arrival) {
-            return self.refuse(socket, arrival, Served::Crowded);
+        if let Err(served) = self.admit(&mut arrival) {
+            return self.refuse(socket, arrival, served);
         }
         let address = Some(arrival.client).filter(|client| !self.proxies.trusts(*client));
         match self.handshakes.begin(arrival.number, address).await {
@@ -226,33 +231,49 @@ impl Front {
         }
     }
 
-    /// Counts a connection towards the limit of its client's address. False if that is reached. Proxies are not
-    /// counted.
-    pub(super) fn admits(&self, arrival: &mut Arrival) -> bool {
+    /// Counts a connection towards the limits of its client's address. Proxies are not counted.
+    ///
+    /// # Errors
+    /// A limit is reached. Says how the connection is to be answered.
+    pub(super) fn admit(&self, arrival: &mut Arrival) -> Result<(), Served> {
         if self.proxies.trusts(arrival.client) {
-            return true;
+            return Ok(());
         }
-        let share = self.addresses.share(arrival.client);
-        let is_admitted = share.is_some();
-        arrival.share = share.map(Arc::new);
-        if !is_admitted {
-            self.metrics.refused("address");
-            if self.crowded.is_due() {
-                let address = arrival.client;
-                tracing::warn!(
-                    %address,
-                    "an address has as many connections as it may have (--max-connections-per-address): refusing more \
-                     with 429"
-                );
+        let address = arrival.client;
+        match self.addresses.share(address, Instant::now()) {
+            Ok(share) => {
+                arrival.share = Some(Arc::new(share));
+                Ok(())
+            }
+            Err(Refusal::Crowded) => {
+                self.metrics.refused("address");
+                if self.crowded.is_due() {
+                    tracing::warn!(
+                        %address,
+                        "an address has as many connections as it may have (--max-connections-per-address): refusing more \
+                         with 429"
+                    );
+                }
+                Err(Served::Crowded)
+            }
+            Err(Refusal::Hurried) => {
+                self.metrics.refused("address_rate");
+                if self.hurried.is_due() {
+                    tracing::warn!(
+                        %address,
+                        "new connections come from an address faster than they may (--max-connection-rate-per-address): \
+                         refusing them with 429"
+                    );
+                }
+                Err(Served::Hurried)
             }
         }
-        is_admitted
     }
 
     /// Refuses a connection: in HTTP, unless too many are being refused already. Then it is told so if that takes no time.
     fn refuse(self: &Arc<Front>, socket: TcpStream, mut arrival: Arrival, served: Served) {
         let refusing = match served {
-            Served::Crowded => &self.refusing_crowded,
+            Served::Crowded | Served::Hurried => &self.refusing_crowded,
             Served::Full | Served::Routed => &self.refusing_full,
         };
         if let Ok(place) = Arc::clone(refusing).try_acquire_owned() {
@@ -274,7 +295,7 @@ impl Front {
         let _handshake = Counted::one_of(&self.metrics.handshakes);
         let timeout = match served {
             Served::Routed => self.handshake_timeout,
-            Served::Full | Served::Crowded => self.handshake_timeout.min(REFUSAL_TIMEOUT),
+            Served::Full | Served::Crowded | Served::Hurried => self.handshake_timeout.min(REFUSAL_TIMEOUT),
         };
         let number = arrival.number;
         let last_words = LastWords::default();
@@ -322,10 +343,12 @@ impl Front {
             if self.proxies.protocol && self.proxies.trusts(arrival.client) {
                 let client = self.proxied(&mut socket, arrival.peer).await?;
                 arrival.client = client.map_or(arrival.client, |client| client.ip().to_canonical());
-                if served == Served::Routed && !self.admits(&mut arrival) {
+                if served == Served::Routed
+                    && let Err(refused) = self.admit(&mut arrival)
+                {
                     let refusing = Arc::clone(&self.refusing_crowded).try_acquire_owned();
                     arrival.is_refused(refusing.map_err(|_| Unserved::Crowded)?);
-                    served = Served::Crowded;
+                    served = refused;
                 }
             }
             match &self.tls {
@@ -376,8 +399,9 @@ impl Front {
                 .router
                 .clone()
                 .layer(from_fn_with_state(Arc::clone(self), enter)),
-            Served::Full => Router::new().fallback(|| async { &FULL }),
-            Served::Crowded => Router::new().fallback(|| async { &CROWDED }),
+            Served::Full | Served::Crowded | Served::Hurried => {
+                Router::new().fallback(move || async move { served.last_words() })
+            }
         };
         let router = router.layer(map_response(last)).layer(axum::Extension(arrival));
         let connection = http1::Builder::new()
@@ -433,8 +457,8 @@ async fn enter(State(front): State<Arc<Front>>, mut request: Request, next: Next
         let client = front.proxies.client(arrival.client, request.headers());
         if client != arrival.client {
             arrival.client = client;
-            if !front.admits(&mut arrival) {
-                return CROWDED.into_response();
+            if let Err(served) = front.admit(&mut arrival) {
+                return served.last_words().into_response();
             }
         }
         request.extensions_mut().insert(arrival);

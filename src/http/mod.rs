@@ -21,7 +21,7 @@ mod stream;
 mod tls;
 mod warnings;
 
-pub use addresses::AddressLimit;
+pub use addresses::{AddressLimit, AddressLimits};
 pub use admin::{Admin, AdminOptions, AdminTokenError, admin};
 pub use forwarded::{ForwardedHeader, Proxies};
 pub use host::{BadHostName, HostName};

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::addresses::AddressLimit;
+use super::addresses::AddressLimits;
 use super::forwarded::Proxies;
 
 /// Bounds on a listener.
@@ -13,8 +13,8 @@ pub struct Options {
     /// The most connections that are in their handshake, or are answered in HTTP. Further ones are answered with 503, or
     /// make others give way.
     pub max_handshakes: usize,
-    /// The most open connections of one address. Further ones are answered with 429.
-    pub max_per_address: AddressLimit,
+    /// The limits of one address. Connections beyond them are answered with 429.
+    pub of_addresses: AddressLimits,
     /// The proxies that are trusted to name their clients.
     pub proxies: Proxies,
     /// The time from the start of a connection to the end of the answer to its request, or to the upgrade to a

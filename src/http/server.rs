@@ -37,7 +37,7 @@ impl Server {
     pub async fn bind(address: SocketAddr, options: Options, tls: Option<Arc<Tls>>) -> io::Result<Server> {
         Ok(Server {
             listener: TcpListener::bind(address).await?,
-            addresses: Addresses::new(options.max_per_address),
+            addresses: Addresses::new(options.of_addresses),
             options,
             tls,
         })

@@ -10,6 +10,8 @@ pub enum Limit {
     Handshakes,
     /// Connections of an address (429).
     AddressConnections,
+    /// New connections of an address (429).
+    AddressConnectionRate,
     /// Connections of a subject (429, or 4502).
     SubjectConnections,
     /// Connections that have not sent their token yet (503).
@@ -70,16 +72,19 @@ pub enum Limit {
     SubjectSnapshots,
     /// The time that a snapshot may take at the server.
     SnapshotTimeout,
+    /// Bytes that a connection is sent; further ones wait.
+    SendRate,
     /// Replays of a subject that are read at the same moment; further ones wait.
     SubjectReplays,
 }
 
 impl Limit {
     /// All limits.
-    pub const ALL: [Limit; 34] = [
+    pub const ALL: [Limit; 36] = [
         Limit::Connections,
         Limit::Handshakes,
         Limit::AddressConnections,
+        Limit::AddressConnectionRate,
         Limit::SubjectConnections,
         Limit::UnauthenticatedConnections,
         Limit::HandshakeTimeout,
@@ -110,6 +115,7 @@ impl Limit {
         Limit::Snapshots,
         Limit::SubjectSnapshots,
         Limit::SnapshotTimeout,
+        Limit::SendRate,
         Limit::SubjectReplays,
     ];
 
@@ -119,6 +125,7 @@ impl Limit {
             Limit::Connections => "connections",
             Limit::Handshakes => "handshakes",
             Limit::AddressConnections => "address_connections",
+            Limit::AddressConnectionRate => "address_connection_rate",
             Limit::SubjectConnections => "subject_connections",
             Limit::UnauthenticatedConnections => "unauthenticated_connections",
             Limit::HandshakeTimeout => "handshake_timeout",
@@ -149,6 +156,7 @@ impl Limit {
             Limit::Snapshots => "snapshots",
             Limit::SubjectSnapshots => "subject_snapshots",
             Limit::SnapshotTimeout => "snapshot_timeout",
+            Limit::SendRate => "send_rate",
             Limit::SubjectReplays => "subject_replays",
         }
     }

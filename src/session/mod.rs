@@ -23,6 +23,7 @@ mod refusal;
 mod replay;
 mod resume;
 mod run;
+mod send_rate;
 mod since;
 mod snapshot;
 mod snapshot_rows;
@@ -90,6 +91,8 @@ pub struct Options {
     pub total_subscribes: Rate,
     /// Messages of all clients together.
     pub total_messages: Rate,
+    /// The bytes that a client is sent in a second; `None` for as many as it takes.
+    pub send_rate: Option<u32>,
     /// About how many bytes may wait for a client before it reads on from the journal.
     pub outbox_bytes: usize,
     /// About how large a frame may be, in bytes.

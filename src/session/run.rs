@@ -10,6 +10,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 
 use super::end::End;
+use super::send_rate::SendRate;
 use super::wire::Wire;
 use super::{Services, Session, Socket, entry};
 use crate::limit::Limit;
@@ -61,7 +62,7 @@ pub struct Waiting {
 /// Serves a client whose handshake is done until it goes, breaks the rules, or `stop`. A client that is `waiting` has
 /// to send its token first.
 pub async fn serve<H: Log>(
-    socket: Box<WebSocketStream<Socket>>,
+    mut socket: Box<WebSocketStream<Socket>>,
     services: Arc<Services<H>>,
     caller: Caller,
     waiting: Option<Waiting>,
@@ -77,6 +78,10 @@ pub async fn serve<H: Log>(
         ..
     } = caller;
     tracing::debug!(connection, %peer, %client, "a client connected");
+    if let Some(per_second) = services.options.send_rate {
+        let rate = SendRate::new(per_second, Arc::clone(&metrics));
+        socket.get_mut().limit_rate(rate);
+    }
     let wire = Wire::new(socket, Arc::clone(&metrics), services.options.stall_timeout);
     let (mut wire, end) = served(wire, services, caller, waiting, &stop).await;
     match end {

@@ -14,6 +14,7 @@ use tungstenite::protocol::frame::FrameHeader;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 
 use super::frames::Frames;
+use super::send_rate::SendRate;
 use super::transport::Transport;
 
 /// A client's connection.
@@ -23,6 +24,8 @@ pub struct Socket {
     frames: Frames,
     /// A frame that goes out before anything else.
     outgoing: Option<Outgoing>,
+    /// The rate at which bytes go out, if it is limited.
+    rate: Option<Box<SendRate>>,
 }
 
 /// The most that is read from a client after our close frame, in bytes.
@@ -37,7 +40,33 @@ impl Socket {
             stream,
             frames,
             outgoing: None,
+            rate: None,
         }
+    }
+
+    /// Limits the bytes that are sent in a second.
+    pub(super) fn limit_rate(&mut self, rate: Box<SendRate>) {
+        self.rate = Some(rate);
+    }
+
+    /// Writes as much as the rate allows.
+    fn poll_send(&mut self, cx: &mut Context<'_>, bytes: [&[u8]; 2]) -> Poll<io::Result<usize>> {
+        let stream = Pin::new(&mut self.stream);
+        let Some(rate) = &mut self.rate else {
+            return match bytes {
+                [bytes, []] => stream.poll_write(cx, bytes),
+                bytes => stream.poll_write_vectored(cx, &bytes.map(IoSlice::new)),
+            };
+        };
+        let room = ready!(rate.poll_room(cx));
+        let next = bytes
+            .into_iter()
+            .find(|bytes| !bytes.is_empty())
+            .unwrap_or_default();
+        let next = next.get(..room).unwrap_or(next);
+        let sent = ready!(stream.poll_write(cx, next))?;
+        rate.sent(sent);
+        Poll::Ready(Ok(sent))
     }
 
     /// Sends a frame with the next write or flush. Everything before it must have been flushed.
@@ -48,13 +77,16 @@ impl Socket {
 
     /// Sends the rest of the frame that was put.
     fn poll_outgoing(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(frame) = &mut self.outgoing {
-            match ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, &frame.rest()))? {
-                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                sent => frame.sent += sent,
+        while let Some(mut frame) = self.outgoing.take() {
+            let sent = self.poll_send(cx, frame.rest());
+            if let Poll::Ready(Ok(sent)) = sent {
+                frame.sent += sent;
             }
-            if frame.is_sent() {
-                self.outgoing = None;
+            if !frame.is_sent() {
+                self.outgoing = Some(frame);
+            }
+            if ready!(sent)? == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
         }
         Poll::Ready(Ok(()))
@@ -102,7 +134,7 @@ impl AsyncRead for Socket {
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(self.poll_outgoing(cx))?;
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        self.poll_send(cx, [bytes, &[]])
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -149,14 +181,13 @@ impl Outgoing {
         }
     }
 
-    fn rest(&self) -> [IoSlice<'_>; 2] {
+    fn rest(&self) -> [&[u8]; 2] {
         let header = self.header.get(..self.header_len).unwrap_or_default();
         let of_payload = self.sent.saturating_sub(header.len());
-        let rests = [
+        [
             header.get(self.sent..).unwrap_or_default(),
             self.payload.get(of_payload..).unwrap_or_default(),
-        ];
-        rests.map(IoSlice::new)
+        ]
     }
 
     fn is_sent(&self) -> bool {

@@ -55,6 +55,39 @@ fn an_address_that_takes_too_many_connections_leaves_the_others_theirs() {
 }
 
 #[test]
+fn an_address_that_connects_too_fast_is_told_when_to_come_again_and_the_others_are_let_in() {
+    let database = Database::new(SCHEMA);
+    let walcast = Setup::new(&database)
+        .flag("--max-connection-rate-per-address", "1")
+        .flag("--max-connections-per-address", "3")
+        .start();
+    let refused = eventually("it has come too fast", || {
+        // Each is gone at once, so there never are more than it may have.
+        Client::over(from(&walcast, 2), &[])
+            .err()
+            .filter(|refused| refused.body.contains("too fast"))
+    });
+    assert_eq!(refused.status, 429, "{}", refused.body);
+    let answer = eventually("it comes too fast again", || {
+        let answer = from(&walcast, 2).ask(&format!("{UPGRADE}\r\n"));
+        answer.starts_with("HTTP/1.1 429 ").then_some(answer)
+    });
+    assert!(
+        answer.to_lowercase().contains("\r\nretry-after: 5\r\n"),
+        "{answer}"
+    );
+    assert!(refusals(&walcast, "address_rate") >= 2.0);
+    let reached = walcast.metric("limits_reached_total{limit=\"address_connection_rate\"}");
+    assert!(reached >= 2.0, "{reached}");
+    walcast.logs("--max-connection-rate-per-address");
+    let mut other = Client::over(from(&walcast, 3), &[]).unwrap();
+    other.subscribe_live(json!({"id": "a", "table": "t"}));
+    database.sql("INSERT INTO t VALUES (1)");
+    assert_eq!(other.change()["row"]["id"], 1);
+    eventually("it is let in again", || Client::over(from(&walcast, 2), &[]).ok());
+}
+
+#[test]
 fn the_address_that_a_trusted_proxy_forwards_is_the_one_that_counts() {
     let database = Database::new(SCHEMA);
     let walcast = Setup::new(&database)

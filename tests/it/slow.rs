@@ -17,6 +17,35 @@ pub(super) const TABLE: &str = "
 ";
 
 #[test]
+fn a_client_is_sent_as_much_a_second_as_it_may_be_and_loses_nothing() {
+    let database = Database::new(TABLE);
+    let walcast = Setup::new(&database)
+        .flag("--max-send-rate", "64KiB")
+        .flag("--send-buffer-bytes", "8KiB")
+        .start();
+    let mut clients = [walcast.connect(), walcast.connect()];
+    for client in &mut clients {
+        client.subscribe_live(json!({"id": "all", "table": "t"}));
+    }
+    let limited = "limits_reached_total{limit=\"send_rate\"}";
+    assert_eq!(walcast.metric(limited), 0.0);
+    // Small rows by the hundred, and one that goes out in many pieces.
+    database.sql("INSERT INTO t SELECT g, repeat('x', 100) FROM generate_series(1, 1000) g");
+    database.sql("INSERT INTO t VALUES (1001, repeat('y', 100000))");
+    for client in &mut clients {
+        let mut next = 1;
+        while next <= 1001 {
+            let tx = client.tx();
+            for change in tx["changes"].as_array().unwrap() {
+                assert_eq!(change["row"]["id"], next, "{change}");
+                next += 1;
+            }
+        }
+    }
+    assert!(walcast.metric(limited) >= 2.0);
+}
+
+#[test]
 fn a_client_that_stops_reading_costs_bounded_memory_and_loses_nothing() {
     let database = Database::new(TABLE);
     let setup = Setup::new(&database)

@@ -171,6 +171,7 @@ impl Clients {
             max_replays_of_subject: limits.max_replays_per_subject,
             total_subscribes: limits.total_subscribes(),
             total_messages: limits.total_messages(),
+            send_rate: limits.send_rate(),
             outbox_bytes: self.send_buffer_bytes.as_u64() as usize,
             max_frame_bytes: self.max_frame_bytes.as_u64() as usize,
             progress_interval: self.progress_interval,

@@ -39,6 +39,10 @@ pub(super) struct Limits {
         value_parser = values::rate
     )]
     max_subscribe_rate: u32,
+    /// Bytes a second that a connection is sent, and at once those of one second. More waits: in memory as for any slow
+    /// client, then in the journal. [default: none]
+    #[arg(long, env = "WALCAST_MAX_SEND_RATE", value_name = "SIZE", value_parser = values::send_rate)]
+    max_send_rate: Option<ByteSize>,
     /// Messages a second of all clients together. Beyond it each connection may send a tenth of what it may else, so
     /// that those who sent the most are refused, and nobody else.
     #[arg(
@@ -143,6 +147,12 @@ impl Limits {
     fn times_subscriptions(&self, times: usize) -> u32 {
         let product = self.max_subscriptions.saturating_mul(times);
         u32::try_from(product).unwrap_or(u32::MAX)
+    }
+
+    /// The bytes that a connection is sent in a second.
+    pub(super) fn send_rate(&self) -> Option<u32> {
+        let rate = self.max_send_rate?.as_u64();
+        Some(u32::try_from(rate).unwrap_or(u32::MAX))
     }
 
     pub(super) fn total_subscribes(&self) -> Rate {

@@ -9,6 +9,7 @@ use anyhow::{bail, ensure};
 use crate::cli::values;
 use crate::config::Access;
 use crate::http;
+use crate::limit::Rate;
 
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Listeners")]
@@ -83,6 +84,10 @@ pub(super) struct Listen {
     /// [default: 256; for loopback addresses none]
     #[arg(long, env = "WALCAST_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = values::count)]
     max_connections_per_address: Option<usize>,
+    /// New connections a second from one address, IPv6 addresses by their first 64 bits, and at once as many as
+    /// --max-connections-per-address; further ones are answered 429. [default: 20; for loopback addresses none]
+    #[arg(long, env = "WALCAST_MAX_CONNECTION_RATE_PER_ADDRESS", value_name = "N", value_parser = values::rate)]
+    max_connection_rate_per_address: Option<u32>,
     /// Connections at once that have not sent their token yet, where the configuration has an auth section; further ones
     /// without one in the header are answered 503. [default: a tenth of --max-connections]
     #[arg(long, env = "WALCAST_MAX_UNAUTHENTICATED_CONNECTIONS", value_name = "N", value_parser = values::count)]
@@ -116,8 +121,9 @@ pub(super) struct Listen {
 const SOCKET_SEND_BUFFER: usize = 64 * 1024;
 /// Connections that may be in their handshake at once, where it is not said: clients that come together share it.
 const MIN_HANDSHAKES: usize = 64;
-/// Connections at once from an address of another machine.
+/// Connections at once from an address of another machine, and new ones a second.
 const MAX_PER_REMOTE_ADDRESS: usize = 256;
+const MAX_RATE_PER_REMOTE_ADDRESS: u32 = 20;
 
 impl Listen {
     /// Fails if everybody on a network could read everything, and that was not asked for.
@@ -140,16 +146,7 @@ impl Listen {
         Ok(http::Options {
             max_connections: self.max_connections,
             max_handshakes: self.max_handshakes(),
-            max_per_address: match self.max_connections_per_address {
-                Some(most) => http::AddressLimit {
-                    remote: most,
-                    loopback: most,
-                },
-                None => http::AddressLimit {
-                    remote: MAX_PER_REMOTE_ADDRESS,
-                    ..http::AddressLimit::NONE
-                },
-            },
+            of_addresses: self.of_addresses(),
             proxies: http::Proxies {
                 trusted: self.trusted_proxies.clone(),
                 header: self.forwarded_header,
@@ -158,6 +155,25 @@ impl Listen {
             handshake_timeout: self.handshake_timeout,
             send_buffer_bytes: SOCKET_SEND_BUFFER,
         })
+    }
+
+    fn of_addresses(&self) -> http::AddressLimits {
+        let connections = self.max_connections_per_address;
+        let remote = connections.unwrap_or(MAX_PER_REMOTE_ADDRESS);
+        // All that an address has may come back at once.
+        let burst = u32::try_from(remote).unwrap_or(u32::MAX);
+        let rate = |per_second| Rate { per_second, burst };
+        let given = self.max_connection_rate_per_address;
+        http::AddressLimits {
+            remote: http::AddressLimit {
+                connections: remote,
+                rate: Some(rate(given.unwrap_or(MAX_RATE_PER_REMOTE_ADDRESS))),
+            },
+            loopback: http::AddressLimit {
+                connections: connections.unwrap_or(usize::MAX),
+                rate: given.map(rate),
+            },
+        }
     }
 
     /// Connections that may be in their handshake at once.
