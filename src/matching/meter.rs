@@ -11,8 +11,10 @@ const BURST: u64 = 10_000_000_000;
 /// The work per second that it may take all the time: about a tenth of a processor.
 const PER_SECOND: u64 = 100_000_000;
 
-/// The time for which a query is served apart once it has held up others.
+/// The time for which a query is served apart once it has held up others. It is twice the last one if the query holds
+/// them up again soon, since each return makes work, up to a limit.
 const APART: Duration = Duration::from_secs(10);
+const MAX_APART: Duration = Duration::from_secs(640);
 
 /// The work that a query took, wherever it was matched: at the head, or in replays.
 #[derive(Debug, Default)]
@@ -23,7 +25,14 @@ struct State {
     /// The work above the rate, and the time at which that was computed.
     taken: u64,
     at: Option<Instant>,
-    apart_until: Option<Instant>,
+    apart: Option<Apart>,
+}
+
+/// The time for which a query is served apart.
+#[derive(Clone, Copy, Debug)]
+struct Apart {
+    until: Instant,
+    time: Duration,
 }
 
 impl Meter {
@@ -41,12 +50,19 @@ impl Meter {
 
     /// Has the query served apart for a while.
     pub(super) fn put_apart(&self, now: Instant) {
-        self.0.lock().apart_until = Some(now + APART);
+        let mut state = self.0.lock();
+        let time = match state.apart {
+            Some(last) if now < last.until => last.time,
+            Some(last) if now < last.until + last.time => (last.time * 2).min(MAX_APART),
+            _ => APART,
+        };
+        let until = now + time;
+        state.apart = Some(Apart { until, time });
     }
 
     /// True if the query is to be served apart.
     pub fn is_apart(&self, now: Instant) -> bool {
-        self.0.lock().apart_until.is_some_and(|until| now < until)
+        self.0.lock().apart.is_some_and(|apart| now < apart.until)
     }
 }
 
@@ -172,6 +188,26 @@ mod tests {
         meter.put_apart(start);
         assert!(meter.is_apart(start) && meter.is_apart(start + APART / 2));
         assert!(!meter.is_apart(start + APART));
+    }
+
+    #[test]
+    fn a_query_that_holds_up_others_again_soon_is_apart_for_longer() {
+        let meter = Meter::default();
+        let start = Instant::now();
+        let mut now = start;
+        for time in [1, 2, 4, 8, 16, 32, 64, 64].map(|times| APART * times) {
+            meter.put_apart(now);
+            assert!(meter.is_apart(now + time - Duration::from_secs(1)));
+            now += time;
+            assert!(!meter.is_apart(now), "{time:?}");
+        }
+        // It was quiet for long.
+        now += MAX_APART;
+        meter.put_apart(now);
+        // Further rows that take long prolong it, and no more.
+        now += APART / 2;
+        meter.put_apart(now);
+        assert!(meter.is_apart(now + APART / 2) && !meter.is_apart(now + APART));
     }
 
     #[test]

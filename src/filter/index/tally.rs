@@ -10,7 +10,7 @@ use crate::types::Work;
 pub struct Allowance {
     /// For one predicate.
     pub each: u64,
-    /// For all together. Beyond it each has only a little, and after a thousand times [that](Allowance::LITTLE) nothing.
+    /// For all together. Beyond it each has only [a little](Allowance::little), and after a thousand times that nothing.
     pub all: u64,
     /// The little: [`Allowance::LITTLE`] at most, and less where too much was done for long.
     pub little: u64,
@@ -38,7 +38,7 @@ impl Allowance {
             < self
                 .all
                 .saturating_mul(2)
-                .saturating_add(1_000 * Allowance::LITTLE)
+                .saturating_add(self.little.saturating_mul(1_000))
         {
             self.each.min(self.little)
         } else {
