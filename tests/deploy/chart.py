@@ -1,7 +1,8 @@
 """Renders a chart by Helm's own engine, and holds what comes to the schemas of Kubernetes' API.
 
-    chart.py CHART
+    chart.py CHART VALUES
 
+VALUES is a file with values that docs/deploy.md prints.
 Needs helm-python-sdk and kubernetes-validate, see tests/deploy/requirements.txt.
 """
 import json
@@ -120,7 +121,9 @@ def check(manifests, name):
             fail(f"{name}: {selector} chooses none of the pods")
 
 
-def main(path):
+def main(path, printed):
+    with open(printed, encoding="utf-8") as file:
+        GOOD["what docs/deploy.md prints"] = (yaml.safe_load(file), BASE + ["ConfigMap"])
     warnings.simplefilter("ignore")
     helm_python.disable_logging()
     linted = helm_python.lint(path, {**URL, "insecure": True})
@@ -145,4 +148,4 @@ def main(path):
     print("checked")
 
 
-main(sys.argv[1])
+main(sys.argv[1], sys.argv[2])

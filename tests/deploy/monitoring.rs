@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Authority, Database, Setup, eventually, eventually_equal};
+use crate::support::{Authority, Database, Setup, block, eventually, eventually_equal};
 use crate::tools::{command, read, run};
 
 const ALERTS: &str = "deploy/prometheus/alerts.yml";
@@ -44,6 +44,27 @@ fn the_rules_are_valid_and_pass_their_tests() {
     }
     let config = directory.path().join("prometheus.yml");
     run(promtool().unwrap().args(["check", "config"]).arg(config));
+}
+
+#[test]
+fn the_configurations_that_the_pages_print_are_prometheus_own() {
+    let directory = TempDir::new().unwrap();
+    for file in [ALERTS, RECORDING] {
+        fs::copy(file, directory.path().join(Path::new(file).file_name().unwrap())).unwrap();
+    }
+    let token = directory.path().join("walcast.token");
+    fs::write(&token, "0123456789abcdef").unwrap();
+    for (page, beginning) in [
+        ("docs/deploy.md", "# prometheus.yml"),
+        ("docs/operations.md", "scrape_configs:"),
+    ] {
+        let Some(mut check) = promtool() else { return };
+        let text = block(page, beginning);
+        let text = text.replace("/etc/prometheus/walcast.token", token.to_str().unwrap());
+        let config = directory.path().join("prometheus.yml");
+        fs::write(&config, text).unwrap();
+        run(check.args(["check", "config"]).arg(config));
+    }
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! What README and docs print for operators, run as it is printed, against databases of the tests.
 
 use std::io::{BufRead, BufReader};
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -10,10 +9,10 @@ use serde_json::{Value, json};
 
 use walcast::cluster::{Cluster, Options};
 
-use crate::support::{Database, PROGRAM, Setup, eventually};
+use crate::support::{Database, PROGRAM, Setup, block, blocks, eventually};
 
 /// The blocks that are run elsewhere, or that a test cannot run, by file and first line, with the reason.
-const ELSEWHERE: [(&str, &str, &str); 8] = [
+const ELSEWHERE: [(&str, &str, &str); 16] = [
     (
         "README.md",
         "make demo     # a",
@@ -34,74 +33,43 @@ const ELSEWHERE: [(&str, &str, &str); 8] = [
         "make -C /path/to/walcast demo ",
         "the demo again, with a flag that tests/it/upgrade.rs has",
     ),
+    ("docs/deploy.md", "psql -d shop", "tests/deploy/sql.rs"),
+    (
+        "docs/deploy.md",
+        "cargo build --release",
+        "it would install a service; tests/deploy/unit.rs reads the unit",
+    ),
+    (
+        "docs/deploy.md",
+        "docker build",
+        "there is no engine; tests/deploy/image.rs does what can be done without",
+    ),
+    (
+        "docs/deploy.md",
+        "kubectl create",
+        "there is no cluster; tests/deploy/chart.rs renders the chart",
+    ),
+    ("docs/deploy.md", "# values.yaml", "tests/deploy/chart.py"),
+    ("docs/deploy.md", "nginx -t", "tests/deploy/proxies.rs"),
+    ("docs/deploy.md", "# prometheus.yml", "tests/deploy/monitoring.rs"),
+    ("docs/deploy.md", "promtool check", "tests/deploy/monitoring.rs"),
     ("docs/operations.md", "walcast types --out", "tests/it/types.rs"),
     (
         "docs/operations.md",
         "walcast 0.1.0, up",
-        "what tests/it/admin.rs has printed",
+        "tests/it/admin.rs has such a status printed",
     ),
     (
         "docs/operations.md",
         "scrape_configs:",
-        "tests/deploy has Prometheus' own parser read one",
+        "tests/deploy/monitoring.rs",
     ),
     (
         "docs/wal2json.md",
         "walcast check --plugin wal2json",
-        "tests/it/wal2json.rs: the flags are left to the reader",
+        "tests/it/wal2json.rs: the other flags are left to the reader",
     ),
 ];
-
-/// A block of code in a page.
-struct Block {
-    page: String,
-    language: String,
-    text: String,
-}
-
-/// The blocks of the operators' pages in languages that are run.
-fn blocks() -> Vec<Block> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let docs = std::fs::read_dir(root.join("docs")).unwrap();
-    let mut pages: Vec<String> = docs
-        .map(|entry| format!("docs/{}", entry.unwrap().file_name().display()))
-        .filter(|name| name.ends_with(".md"))
-        .collect();
-    pages.push("README.md".into());
-    let mut blocks = Vec::new();
-    for page in pages {
-        let text = std::fs::read_to_string(root.join(&page)).unwrap();
-        let mut open: Option<Block> = None;
-        for line in text.lines() {
-            let line = line.trim_start();
-            let fence = line.strip_prefix("```");
-            match (&mut open, fence) {
-                (None, Some(language)) => {
-                    open = Some(Block {
-                        page: page.clone(),
-                        language: language.into(),
-                        text: String::new(),
-                    });
-                }
-                (Some(_), Some(_)) => blocks.extend(open.take()),
-                (Some(block), None) => block.text += &format!("{line}\n"),
-                (None, None) => {}
-            }
-        }
-    }
-    blocks.retain(|block| ["sh", "sql", "json", "yaml", ""].contains(&&*block.language));
-    blocks
-}
-
-/// The block of a page that begins like this.
-fn block(page: &str, beginning: &str) -> String {
-    let found = blocks()
-        .into_iter()
-        .find(|block| block.page == page && block.text.starts_with(beginning));
-    found
-        .unwrap_or_else(|| panic!("{page} has no block that begins with {beginning:?}"))
-        .text
-}
 
 /// What the tests of this file run.
 const RUN: [(&str, &str); 8] = [
