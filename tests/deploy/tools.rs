@@ -61,7 +61,7 @@ pub(crate) struct Running(pub(crate) Child);
 impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended. Asked to, a program ends those that it has started, which would outlive it otherwise.
-        drop(kill_process(Pid::from_child(&self.0), Signal::TERM));
+        let _gone = kill_process(Pid::from_child(&self.0), Signal::TERM);
         let until = Instant::now() + Duration::from_secs(10);
         while Instant::now() < until && matches!(self.0.try_wait(), Ok(None)) {
             thread::sleep(Duration::from_millis(10));
