@@ -15,7 +15,7 @@ import { type Decode, decoder } from './values.js'
 /** A timer that is so late was asleep. */
 const LATE_MS = 5000
 
-/** What is behind a client, for the functions and adapters of this package. */
+/** The parts of a client, for the functions and adapters of this package. */
 export let insideOf: (client: Client<any>) => Inside
 
 /** Live queries over one connection. Made by `createClient`. */

@@ -7,7 +7,7 @@ import type { Session } from './session.js'
 import type { Decode } from './values.js'
 import type { Waits } from './waits.js'
 
-/** What the parts of a client have of it. Nothing of this is the application's. */
+/** The interface between the parts of a client. The application sees nothing of it. */
 export interface Inside {
   readonly options: ClientOptions<any>
   /** The address of the stream. */

@@ -3,7 +3,7 @@ import type { Entry, EntryChange, Fold, Status, Stored } from './fold.js'
 import type { Inside } from './inside.js'
 import type { Position } from './position.js'
 import type { Place } from './protocol.js'
-import type { Shared } from './results.js'
+import type { SharedResult } from './results.js'
 import type { Row } from './values.js'
 
 type Run = () => void
@@ -86,12 +86,12 @@ export class LiveQuery<Out, Key> {
 
   /** Made by a client's `liveQuery`. */
   readonly #inside: Inside
-  #shared: Shared
+  #shared: SharedResult
   readonly #options: LiveQueryOptions<any, Out>
 
   constructor(
     inside: Inside,
-    shared: Shared,
+    shared: SharedResult,
     options: LiveQueryOptions<any, Out>,
   ) {
     this.#inside = inside
@@ -159,7 +159,7 @@ export class LiveQuery<Out, Key> {
 
   /** Calls when the row of this key came, changed or left. */
   onRow(key: Key, changed: Run): Run {
-    const name = nameOf(key)
+    const name = keyText(key)
     const own = this.#byRow.get(name) ?? new Set()
     this.#byRow.set(name, own)
     const end = this.#listen(own, () => changed())
@@ -236,7 +236,7 @@ export class LiveQuery<Out, Key> {
     const rows = new Set<string>()
     const takers = [...this.#takers]
     for (const changes of diffs) {
-      if (this.#byRow.size > 0) for (const change of changes) rows.add(nameOf(this.#keyOf(change)))
+      if (this.#byRow.size > 0) for (const change of changes) rows.add(keyText(this.#keyOf(change)))
       if (takers.length === 0) continue
       const diff = { position, changes: changes.map((change) => this.#diffOf(change)) }
       for (const taker of takers) {
@@ -304,5 +304,5 @@ export class LiveQuery<Out, Key> {
 export const NOTHING: QueryState<never> = Object.freeze({ rows: Object.freeze([]) as never[], status: 'connecting', filled: false, position: undefined, error: undefined, version: 0 })
 
 /** A key as text: the same for `1`, `1n` and `"1"`, since a bigint may come as any of them. */
-export const nameOf = (key: unknown): string =>
+export const keyText = (key: unknown): string =>
   typeof key === 'object' ? JSON.stringify(key, (_, part: unknown) => (typeof part === 'bigint' ? String(part) : part)) : String(key)

@@ -7,7 +7,7 @@ import type { Feed } from './session.js'
 import type { AnyQuery } from './types.js'
 
 /** One of a client's results, which several readers of an equal query share. */
-export interface Shared {
+export interface SharedResult {
   readonly fold: Fold
   readonly readers: Set<LiveQuery<any, any>>
   /** The reader without options, for those who share one. */
@@ -23,9 +23,9 @@ export interface Shared {
 /** The results of a client's queries: who shares which, when listeners are told, and what is stored. */
 export class Results {
   readonly #inside: Inside
-  readonly #shared = new Map<string, Shared>()
+  readonly #shared = new Map<string, SharedResult>()
   /** What listeners have not been told of. */
-  readonly #dirty = new Set<Shared>()
+  readonly #dirty = new Set<SharedResult>()
   #isTelling = false
   #cleared = 0
 
@@ -33,7 +33,7 @@ export class Results {
     this.#inside = inside
   }
 
-  get all(): readonly Shared[] {
+  get all(): readonly SharedResult[] {
     return [...this.#shared.values()]
   }
 
@@ -47,14 +47,14 @@ export class Results {
   }
 
   /** What equal queries share. If nobody reads it, it goes after a while. */
-  share(query: AnyQuery): Shared {
+  share(query: AnyQuery): SharedResult {
     const identity = identityOf(query)
     const known = this.#shared.get(identity)
     if (known) return known
     const inside = this.#inside
     const fields = fieldsOf(query)
     const fold = new Fold(identity, fields, inside.decoderFor, (text) => inside.warn(fields.table, text))
-    const shared: Shared = { fold, readers: new Set(), idleSince: inside.now(), told: 0 }
+    const shared: SharedResult = { fold, readers: new Set(), idleSince: inside.now(), told: 0 }
     this.#shared.set(identity, shared)
     inside.arm()
     return shared
@@ -67,7 +67,7 @@ export class Results {
   }
 
   /** It is read from now on. Returns the result that it shares, which may be another one than before. */
-  claim(query: LiveQuery<any, any>, own: Shared): Shared {
+  claim(query: LiveQuery<any, any>, own: SharedResult): SharedResult {
     const { session, act, use } = this.#inside
     const { identity } = own.fold
     const shared = this.#shared.get(identity) ?? own
@@ -83,7 +83,7 @@ export class Results {
     return shared
   }
 
-  release(query: LiveQuery<any, any>, shared: Shared): void {
+  release(query: LiveQuery<any, any>, shared: SharedResult): void {
     shared.readers.delete(query)
     shared.idleSince = this.#inside.now()
     this.#inside.arm()
@@ -98,7 +98,7 @@ export class Results {
     }
   }
 
-  #idleUntil({ readers, idleSince }: Shared): number {
+  #idleUntil({ readers, idleSince }: SharedResult): number {
     return readers.size > 0 ? Infinity : idleSince + (this.#inside.options.linger ?? 5000)
   }
 
@@ -167,7 +167,7 @@ export class Results {
   }
 
   /** Looks once whether a result is stored. */
-  #load(shared: Shared): void {
+  #load(shared: SharedResult): void {
     const { options, session, address, act } = this.#inside
     const { persist } = options
     const { fold } = shared
@@ -188,7 +188,7 @@ export class Results {
     persist.load(address + fold.identity).then(take, () => take())
   }
 
-  #save(shared: Shared, steps: readonly (readonly EntryChange[])[]): void {
+  #save(shared: SharedResult, steps: readonly (readonly EntryChange[])[]): void {
     const { fold, stored } = shared
     const { options, session, address } = this.#inside
     const { persist } = options

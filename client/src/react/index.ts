@@ -2,7 +2,7 @@
 import { type Context, type FunctionComponent, type ReactNode, createContext, createElement, useCallback, useContext, useEffect, useMemo, useState, useSyncExternalStore } from 'react'
 import { type Client, insideOf } from '../client.js'
 import type { AnySchema, Columns, Connection, Dehydrated, KeyOf, LiveQuery, Query, QueryState, RowOf, Table } from '../index.js'
-import { NOTHING, nameOf } from '../query.js'
+import { NOTHING, keyText } from '../query.js'
 import { identityOf } from '../request.js'
 import type { AnyQuery } from '../types.js'
 
@@ -179,7 +179,7 @@ function useAnySuspended(query: AnyQuery, options: UseOptions<Any, Any> = {}): Q
 
 function useAnyRow(query: AnyQuery, key: Any): Any {
   const live = useReader(query)!
-  const name = nameOf(key)
+  const name = keyText(key)
   const subscribe = useCallback((changed: () => void) => live.onRow(key, changed), [live, name])
   return useSyncExternalStore(
     subscribe,

@@ -55,7 +55,7 @@ export function tabs({ name: whose = '' }: TabsOptions = {}, browser: Browser = 
       byUrl.set(url, tab)
       return tab
     }
-    return class extends Shared {
+    return class extends TabSocket {
       constructor(url: string, protocol?: string) {
         super(byUrl.get(url) ?? make(url, protocol))
       }
@@ -69,7 +69,7 @@ function here(): Browser {
 }
 
 /** A socket of the client: the real one, or one through the leader's tab. */
-class Shared implements SocketLike {
+class TabSocket implements SocketLike {
   readyState = 0
   declare onopen: SocketLike['onopen']
   declare onmessage: SocketLike['onmessage']
@@ -109,15 +109,15 @@ class Shared implements SocketLike {
 /** What a tab has of the connection: the sockets of its client go through it. */
 interface Tab {
   /** The client wants a connection. */
-  attach(socket: Shared): void
+  attach(socket: TabSocket): void
   /** It wants it no more. */
-  detach(socket: Shared): void
+  detach(socket: TabSocket): void
 }
 
 function join(lock: string, open: () => SocketLike, locks: Pick<LockManager, 'request'>, channelOf: NonNullable<Browser['channel']>, document: Browser['document']): Tab {
   const channel = channelOf(lock)
   const members = new Map<string, Member>()
-  let current: Shared | undefined
+  let current: TabSocket | undefined
   /** It leads. */
   let lease: object | undefined
   let isStealing = false
@@ -188,7 +188,7 @@ function join(lock: string, open: () => SocketLike, locks: Pick<LockManager, 're
 
   // A tab that follows.
 
-  function follow(socket: Shared): void {
+  function follow(socket: TabSocket): void {
     const from = socket.id
     leader = undefined
     let leave: (() => void) | undefined
@@ -225,7 +225,7 @@ function join(lock: string, open: () => SocketLike, locks: Pick<LockManager, 're
     void lead({ steal: true }).then(() => (isStealing = false))
   }
 
-  function listen(post: Post, socket: Shared): void {
+  function listen(post: Post, socket: TabSocket): void {
     const { type, from } = post
     const isHere = type === 'here'
     if (isHere) {
@@ -248,7 +248,7 @@ function join(lock: string, open: () => SocketLike, locks: Pick<LockManager, 're
 
   // The tab that leads.
 
-  function connect(socket: Shared): void {
+  function connect(socket: TabSocket): void {
     const from = socket.id
     let real: SocketLike
     try {
@@ -272,7 +272,7 @@ function join(lock: string, open: () => SocketLike, locks: Pick<LockManager, 're
     }
   }
 
-  function serve(post: Post, socket: Shared | undefined): void {
+  function serve(post: Post, socket: TabSocket | undefined): void {
     const { type, from } = post
     const member = members.get(from)
     if (type === 'ask') {
@@ -301,7 +301,7 @@ function join(lock: string, open: () => SocketLike, locks: Pick<LockManager, 're
   }
 
   /** A message of the server: for this tab, for another one, or for all. */
-  function down(socket: Shared, text: string): void {
+  function down(socket: TabSocket, text: string): void {
     const from = socket.id
     const pass = (frame: object, to?: string): void => say({ type: 'down', from, to, text: JSON.stringify(frame) })
     if (greeting && !members.size && !text.includes(MARK)) return void socket.onmessage?.({ data: text })

@@ -187,7 +187,7 @@ export function chunks(values: readonly Param[]): readonly Param[][] {
 }
 
 /** The name of a column, if the expression is one of the table's. Names with `$` are what a collection adds. */
-export function nameOf(expression: Expression, local: readonly string[]): string | undefined {
+export function columnName(expression: Expression, local: readonly string[]): string | undefined {
   if (expression.type !== 'ref' || expression.path.length !== 1) return undefined
   const [name] = expression.path as [string]
   return name.startsWith('$') || local.includes(name) ? undefined : name
@@ -195,7 +195,7 @@ export function nameOf(expression: Expression, local: readonly string[]): string
 
 /** The same in SQL. */
 function columnOf(expression: Expression, local: readonly string[]): string | undefined {
-  const name = nameOf(expression, local)
+  const name = columnName(expression, local)
   return name === undefined ? undefined : `"${name.replaceAll('"', '""')}"`
 }
 

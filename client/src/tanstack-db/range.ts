@@ -1,7 +1,7 @@
 import type { LoadSubsetOptions } from '@tanstack/db'
 import type { Kept, OrderBy } from '../index.js'
 import { shortType } from '../values.js'
-import { type Expression, nameOf } from './predicate.js'
+import { type Expression, columnName } from './predicate.js'
 
 /** The first rows of an order, and the range that they span. */
 export interface Range {
@@ -18,7 +18,7 @@ const MOST_ROWS = 9000
 /** The range that a subset asks for, if the server can be asked for it. */
 export function rangeOf({ orderBy, limit = 0, offset = 0, cursor }: LoadSubsetOptions, local: readonly string[]): Range | undefined {
   const [first] = orderBy ?? []
-  const column = first && nameOf(first.expression as Expression, local)
+  const column = first && columnName(first.expression as Expression, local)
   // A page that begins at a cursor has its own rows alone.
   const rows = limit + (cursor ? 0 : offset)
   if (column === undefined || !limit || rows > MOST_ROWS || first!.compareOptions.stringSort !== 'lexical') return undefined

@@ -1,7 +1,7 @@
 import type { LoadSubsetOptions, SyncConfig } from '@tanstack/db'
 import { type Client, type Dehydrated, type DiffChange, type LiveQuery, type Param, type Position, type QueryState, type Status, WalcastError, comparePositions } from '../index.js'
 import type { AnyQuery } from '../types.js'
-import { type Condition, type Expression, chunks, describe, nameOf, oneOf, pushDown, textOf, valuesOf } from './predicate.js'
+import { type Condition, type Expression, chunks, columnName, describe, oneOf, pushDown, textOf, valuesOf } from './predicate.js'
 import { type Range, isSameOrder, rangeOf } from './range.js'
 
 export type Key = string | number
@@ -267,7 +267,7 @@ export class Run<Row extends object, K extends Key> {
     const further = cursor ? conjunctsOf(pushDown(cursor)) : NONE
     if (condition === true || ![...conjunctsOf(subset.condition)].every((part) => own.has(part) || further.has(part))) return false
     return condition.parts.some(({ expression }) => {
-      if (expression.type !== 'func' || expression.name !== 'eq' || nameOf(expression.args[0]!, []) !== order.column) return false
+      if (expression.type !== 'func' || expression.name !== 'eq' || columnName(expression.args[0]!, []) !== order.column) return false
       const { value } = expression.args[1] as { readonly value?: unknown }
       // One of an OR says nothing.
       return value !== undefined && isSubset(conjunctsOf(pushDown(expression)), own) && [...rows.values()].some((row) => row[order.column as keyof Row] === value)
