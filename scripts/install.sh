@@ -69,7 +69,7 @@ for part in "$@"; do
       # The same.
       has_pooler || ! has apt-get || { echo "walcast: no pooler to put before a server, to test with: needs pgbouncer"; packages+=(pgbouncer); } ;;
     deploy)
-      # Tests of their own have no use for them where there are no such packages.
+      # Without apt-get the tests leave out each part whose program is missing.
       if has apt-get; then
         for package in "${!reads_deploy[@]}"; do
           program=${reads_deploy[$package]}

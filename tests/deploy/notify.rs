@@ -1,4 +1,4 @@
-//! What the service manager hears of `serve`.
+//! Messages of `serve` to the service manager.
 
 use std::collections::VecDeque;
 use std::os::unix::net::UnixDatagram;

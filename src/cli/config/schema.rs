@@ -111,7 +111,7 @@ fn auth() -> Value {
     .collect();
     json!({
         "type": "object",
-        "description": "Whose tokens are taken, and what they say of their bearer",
+        "description": "The tokens that are accepted, and the claims that say who their bearer is",
         "additionalProperties": false,
         "required": ["algorithms"],
         "properties": properties,
@@ -122,7 +122,7 @@ fn policy() -> Value {
     let text = || json!({"type": "string", "minLength": 1});
     json!({
         "type": "object",
-        "description": "Who may see what of which tables, or hear which messages",
+        "description": "A rule: roles, and the rows and columns of tables, or the messages, that they may see",
         "additionalProperties": false,
         "properties": {
             "tables": texts(text(), "The tables, as in public.orders, or all of a schema, as in public.*"),

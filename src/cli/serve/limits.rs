@@ -39,8 +39,8 @@ pub(super) struct Limits {
         value_parser = values::rate
     )]
     max_subscribe_rate: u32,
-    /// Bytes a second that a connection is sent, and at once those of one second. More waits: in memory as for any slow
-    /// client, then in the journal. [default: none]
+    /// Bytes a second that a connection is sent, after a burst of as many; 16 KiB at least. Whatever exceeds the rate
+    /// waits, first in memory as for any slow client, then in the journal. [default: none]
     #[arg(long, env = "WALCAST_MAX_SEND_RATE", value_name = "SIZE", value_parser = values::send_rate)]
     max_send_rate: Option<ByteSize>,
     /// Messages a second of all clients together. Beyond it each connection may send a tenth of what it may else, so
@@ -101,8 +101,8 @@ pub(super) struct Limits {
         value_parser = values::size
     )]
     max_predicate_bytes_per_subject: ByteSize,
-    /// Memory of all predicates. Where it is used up, a connection of the subject with the most is closed (4502) for one
-    /// that asks for half as much or less in all.
+    /// Memory of all predicates. When it is used up, a subject that would have at most half as much as the largest one is
+    /// given room: a connection of the largest is closed (4502).
     #[arg(
         long,
         env = "WALCAST_MAX_TOTAL_PREDICATE_BYTES",

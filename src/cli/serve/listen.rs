@@ -84,8 +84,8 @@ pub(super) struct Listen {
     /// [default: 256; for loopback addresses none]
     #[arg(long, env = "WALCAST_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = values::count)]
     max_connections_per_address: Option<usize>,
-    /// New connections a second from one address, IPv6 addresses by their first 64 bits, and at once as many as
-    /// --max-connections-per-address; further ones are answered 429. [default: 20; for loopback addresses none]
+    /// New connections a second from one address (IPv6: from one /64), after a burst of --max-connections-per-address;
+    /// further ones are answered 429. [default: 20; for loopback addresses none]
     #[arg(long, env = "WALCAST_MAX_CONNECTION_RATE_PER_ADDRESS", value_name = "N", value_parser = values::rate)]
     max_connection_rate_per_address: Option<u32>,
     /// Connections at once that have not sent their token yet, where the configuration has an auth section; further ones

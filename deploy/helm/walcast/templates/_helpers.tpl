@@ -17,8 +17,3 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end -}}
-
-{{- /* True if the configuration file has something to say. */ -}}
-{{- define "walcast.files" -}}
-{{- if or .Values.config .Values.configSecret }}yes{{ end -}}
-{{- end -}}
