@@ -65,7 +65,7 @@ fn admin_options() -> http::Options {
         // It serves no websockets.
         max_connections: 0,
         max_handshakes: 64,
-        of_addresses: http::AddressLimits::NONE,
+        address_limits: http::AddressLimits::NONE,
         proxies: http::Proxies::default(),
         handshake_timeout: Duration::from_secs(5),
         send_buffer_bytes: 0,
@@ -211,7 +211,8 @@ async fn reread_keys(
     }
 }
 
-/// Announces the listeners' addresses once, to the log and the service manager: when clients are served, or earlier if the database is waited for.
+/// Announces the listeners' addresses once, to the log and to the service manager: when clients are served, or earlier if
+/// the database is waited for.
 struct Announcement {
     clients: SocketAddr,
     admin: SocketAddr,

@@ -55,6 +55,18 @@ impl From<Refusal> for io::Error {
     }
 }
 
+/// True if others than its owner can read or write a file with a key or a password. Root's own may be readable for a
+/// group, as libpq has it (libpq, "Protecting the client's key"): a credential that systemd gives to a service belongs to
+/// root, and the bits of its group are the mask of the list that lets the service alone read it.
+pub fn is_exposed(metadata: &fs::Metadata) -> bool {
+    exposes(metadata.mode(), metadata.uid())
+}
+
+fn exposes(mode: u32, owner: u32) -> bool {
+    let forbidden = if owner == 0 { 0o037 } else { 0o077 };
+    mode & forbidden != 0
+}
+
 /// True if there is a directory; a link to one is good if we put it there, or root did.
 ///
 /// # Errors
@@ -231,6 +243,22 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+
+    #[test]
+    fn a_file_of_root_s_may_be_read_by_a_group() {
+        for (mode, owner, exposed) in [
+            (0o100_600, 1000, false),
+            (0o100_640, 1000, true),
+            (0o100_604, 1000, true),
+            (0o100_600, 0, false),
+            // A credential of systemd's.
+            (0o100_440, 0, false),
+            (0o100_444, 0, true),
+            (0o100_460, 0, true),
+        ] {
+            assert_eq!(exposes(mode, owner), exposed, "{mode:o} {owner}");
+        }
+    }
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().mode() & 0o777

@@ -8,6 +8,7 @@ use std::io;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
@@ -22,6 +23,8 @@ struct Manager {
     address: SocketAddr,
     /// The time without a word after which it ends the process.
     watchdog: Option<Duration>,
+    /// True once it was told that clients are answered.
+    is_ready: AtomicBool,
 }
 
 impl Notifier {
@@ -51,22 +54,33 @@ impl Notifier {
             socket,
             address: address(&name)?,
             watchdog: watchdog.map(Duration::from_micros),
+            is_ready: AtomicBool::new(false),
         }))))
     }
 
     /// Clients are answered from here on.
     pub fn ready(&self) {
+        if let Some(manager) = &self.0 {
+            // No memory depends on it.
+            manager.is_ready.store(true, Ordering::Relaxed);
+        }
         self.tell("READY=1");
     }
 
-    /// Files are read again. [`Notifier::ready`] says that they have been.
+    /// The configuration file is read again. [`Notifier::reloaded`] says that it has been; certificates and keys follow
+    /// within moments. Says nothing before [`Notifier::ready`].
     pub fn reloading(&self) {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Monotonic);
         let usec = now
             .tv_sec
             .saturating_mul(1_000_000)
             .saturating_add(now.tv_nsec / 1_000);
-        self.tell(&format!("RELOADING=1\nMONOTONIC_USEC={usec}"));
+        self.tell_if_ready(&format!("RELOADING=1\nMONOTONIC_USEC={usec}"));
+    }
+
+    /// The configuration file was read again.
+    pub fn reloaded(&self) {
+        self.tell_if_ready("READY=1");
     }
 
     /// The process is about to end.
@@ -85,6 +99,13 @@ impl Notifier {
                 _ = ticks.tick() => self.tell("WATCHDOG=1"),
                 () = stop.cancelled() => return,
             }
+        }
+    }
+
+    fn tell_if_ready(&self, state: &str) {
+        let manager = self.0.as_ref();
+        if manager.is_some_and(|manager| manager.is_ready.load(Ordering::Relaxed)) {
+            self.tell(state);
         }
     }
 

@@ -3,8 +3,7 @@
 use std::process::ExitCode;
 
 use super::WrongFlags;
-use super::config::ConfigFlag;
-use super::config::Loaded;
+use super::config::{ConfigFlag, Loaded};
 use super::look::look;
 use super::serve::Source;
 use crate::config::Access;

@@ -1,13 +1,13 @@
 //! `walcast man` and `walcast completions`: what packages install beside the program.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::CommandFactory;
 use clap_complete::Shell;
 
-use super::Cli;
+use super::{Cli, print};
 
 /// Write the manual pages: walcast.1, and one for each command.
 #[derive(Debug, clap::Args)]
@@ -40,7 +40,7 @@ impl Completions {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut definition(), "walcast", &mut script);
-        io::stdout().write_all(&script).context("cannot print")
+        print(&String::from_utf8(script).context("the script is no text")?)
     }
 }
 

@@ -14,9 +14,10 @@ mod tail;
 mod types;
 mod values;
 
+use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
 
 use self::config::{Loaded, Refused};
@@ -102,14 +103,22 @@ impl Cli {
             Command::Serve(args) => serve::run(&args, self.loaded),
             Command::Tail(args) => tail::run(*args),
             Command::Check(args) => Ok(check::run(&args, self.loaded.as_ref())),
-            Command::Config(args) => Ok(config::run(&args)),
+            Command::Config(args) => config::run(&args),
             Command::Tables(args) => Ok(tables::run(&args)),
-            Command::Types(args) => Ok(types::run(&args)),
-            Command::Status(args) => Ok(status::run(&args)),
+            Command::Types(args) => types::run(&args),
+            Command::Status(args) => status::run(&args),
             Command::Demo(args) => demo::run(&args),
             Command::Man(args) => args.run().map(|()| ExitCode::SUCCESS),
             Command::Completions(args) => args.run().map(|()| ExitCode::SUCCESS),
         }
+    }
+}
+
+/// Prints a text. A reader that has gone, as `head` has, is no error.
+fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error).context("cannot print"),
+        _ => Ok(()),
     }
 }
 

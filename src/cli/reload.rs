@@ -26,7 +26,7 @@ pub(super) async fn run(loaded: Option<Loaded>, readers: Readers, hung_up: Arc<N
         hung_up.notified().await;
         notifier.reloading();
         reload(loaded.clone(), &readers).await;
-        notifier.ready();
+        notifier.reloaded();
     }
 }
 

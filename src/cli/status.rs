@@ -12,9 +12,9 @@ use axum::http::{Request, StatusCode, header};
 use bytesize::ByteSize;
 use tokio::net::TcpStream;
 
-use super::values;
+use super::{print, values};
 use crate::fetch::{ExchangeError, exchange};
-use crate::http::Status;
+use crate::http::{Slot, Status};
 use crate::private_files::read_secret;
 
 /// Print the state of a running server: its positions, its slot, its clients.
@@ -46,7 +46,7 @@ const MAX_BYTES: usize = 1 << 20;
 /// The exit code if the server cannot be asked.
 const UNREACHABLE: u8 = 3;
 
-pub(super) fn run(args: &Args) -> ExitCode {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let asked = ask(args).and_then(|text| {
         let status: Status = serde_json::from_slice(&text).context("the answer is no status")?;
         let text = String::from_utf8(text).context("the answer is no status")?;
@@ -55,12 +55,13 @@ pub(super) fn run(args: &Args) -> ExitCode {
     match asked {
         Ok((text, status)) => {
             let now = SystemTime::now();
-            print!("{}", if args.json { text } else { in_words(&status, now) });
-            ExitCode::from(u8::from(!status.ready))
+            let text = if args.json { text } else { in_words(&status, now) };
+            print(&text)?;
+            Ok(ExitCode::from(u8::from(!status.ready)))
         }
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::from(UNREACHABLE)
+            Ok(ExitCode::from(UNREACHABLE))
         }
     }
 }
@@ -135,7 +136,6 @@ fn in_words(status: &Status, now: SystemTime) -> String {
     if let Some(remark) = &status.remark {
         let _ = write!(words, ": {remark}");
     }
-    let size = |bytes: u64| ByteSize(bytes).to_string();
     let positions = &status.positions;
     let stream = if status.replication_up {
         "connected"
@@ -147,29 +147,18 @@ fn in_words(status: &Status, now: SystemTime) -> String {
         "\nstream       {stream}; received {}, journaled {}, confirmed {}",
         positions.received, positions.journaled, positions.confirmed
     );
-    let slot = &status.slot;
-    let lost = if slot.lost { "LOST; " } else { "" };
-    let safe = match slot.safe_wal_bytes {
-        Some(bytes) => format!("{} more before it may be invalidated", size(bytes)),
-        None => "without a limit".into(),
-    };
-    let _ = write!(
-        words,
-        "\nslot         {lost}{} behind, {} of WAL retained, {safe}",
-        size(slot.lag_bytes),
-        size(slot.retained_wal_bytes)
-    );
+    let _ = write!(words, "\nslot         {}", slot_in_words(status.slot.as_ref()));
     let _ = write!(words, "\njournal      {}", size(status.journal_bytes));
     let clients = &status.clients;
     let _ = write!(
         words,
-        "\nclients      {} connections ({} stalled), {} subscriptions of {} queries, {} catching up",
+        "\nclients      connections {} (stalled {}), subscriptions {}, queries {}, catching up {}",
         clients.connections, clients.stalled, clients.subscriptions, clients.queries, clients.catching_up
     );
     let snapshots = &status.snapshots;
     let _ = write!(
         words,
-        "\nsnapshots    {} being read, {} waiting",
+        "\nsnapshots    reading {}, waiting {}",
         snapshots.reading, snapshots.waiting
     );
     if let Some(seconds) = status.tls_certificate_expires {
@@ -179,13 +168,32 @@ fn in_words(status: &Status, now: SystemTime) -> String {
     words
 }
 
+fn size(bytes: u64) -> String {
+    ByteSize(bytes).to_string()
+}
+
+fn slot_in_words(slot: Option<&Slot>) -> String {
+    let Some(slot) = slot else {
+        return "not read yet".into();
+    };
+    if slot.lost {
+        return "LOST".into();
+    }
+    let limit = match slot.safe_wal_bytes {
+        Some(bytes) => format!(", invalidated after {} more at the earliest", size(bytes)),
+        None => " without limit".into(),
+    };
+    let [lag, retained] = [slot.lag_bytes, slot.retained_wal_bytes].map(size);
+    format!("{lag} behind, {retained} of WAL retained{limit}")
+}
+
 /// When a certificate expires, as in `expires in 29 days`.
 fn expiry(seconds: i64, now: SystemTime) -> String {
     let end = SystemTime::UNIX_EPOCH + Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
     const DAY: u64 = 24 * 60 * 60;
     match end.duration_since(now) {
         Ok(left) if left.as_secs() >= 2 * DAY => format!("expires in {} days", left.as_secs() / DAY),
-        Ok(left) => format!("expires in {} hours", left.as_secs() / 3600),
+        Ok(left) => format!("expires in {} h", left.as_secs() / 3600),
         Err(_) => "EXPIRED".into(),
     }
 }
@@ -198,7 +206,7 @@ mod tests {
     fn a_certificate_expires_in_days_in_hours_or_has_expired() {
         let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
         assert_eq!(expiry(10 * 86_400, at(0)), "expires in 10 days");
-        assert_eq!(expiry(86_400, at(3_600)), "expires in 23 hours");
+        assert_eq!(expiry(86_400, at(3_600)), "expires in 23 h");
         assert_eq!(expiry(86_400, at(86_401)), "EXPIRED");
     }
 

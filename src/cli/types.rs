@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use self::typescript::{Numbers, Table, body};
-use super::WrongFlags;
 use super::look::look;
 use super::serve::Source;
+use super::{WrongFlags, print};
 use crate::postgres::Catalog;
 
 /// Write the tables of the publications as TypeScript: an interface for the rows of each, and a constant by which the
@@ -37,7 +37,7 @@ pub(crate) struct Args {
 /// The line that ends the head of a file. What follows depends on the tables alone.
 const END_OF_HEAD: &str = "\n\n";
 
-pub(crate) fn run(args: &Args) -> ExitCode {
+pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let looked = look(&args.source, |info, wanted| {
         let mut catalog = Catalog::new(info.clone());
         let database = catalog.database()?;
@@ -59,7 +59,7 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     });
     let (database, publications, tables) = match looked {
         Ok(looked) => looked,
-        Err(code) => return code,
+        Err(code) => return Ok(code),
     };
     if tables.is_empty() {
         eprintln!("the publications have no tables: ALTER PUBLICATION … ADD TABLE …");
@@ -67,8 +67,8 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     let body = body(&tables, args.numbers);
     let text = format!("{}{END_OF_HEAD}{body}", head(&database, &publications, &body));
     let Some(file) = &args.out else {
-        print!("{text}");
-        return ExitCode::SUCCESS;
+        print(&text)?;
+        return Ok(ExitCode::SUCCESS);
     };
     let done = if args.check {
         check(file, &body)
@@ -77,14 +77,14 @@ pub(crate) fn run(args: &Args) -> ExitCode {
             .map(|()| true)
             .map_err(|error| format!("cannot write {}: {error}", file.display()))
     };
-    match done {
+    Ok(match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::from(WrongFlags::EXIT_CODE)
         }
-    }
+    })
 }
 
 fn head(database: &str, publications: &str, body: &str) -> String {

@@ -217,8 +217,8 @@ fn read_token(path: &Path) -> Result<Token, AdminTokenError> {
     }
 }
 
-/// The admin listener's routes. Health probes are answered without the token. The reason why walcast is not ready,
-/// which may name hosts and roles, needs it.
+/// The admin listener's routes. Health probes are answered without the token. It is needed for metrics, for the status,
+/// and for the reason why walcast is not ready, which may name hosts and roles.
 pub fn admin(admin: Arc<Admin>, metrics: Arc<Metrics>, readiness: Readiness) -> Router {
     let knows = Arc::clone(&admin);
     let state = readiness.clone();

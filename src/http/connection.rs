@@ -267,7 +267,7 @@ impl Front {
                 Err(Served::Crowded)
             }
             Err(Refusal::Hurried) => {
-                self.metrics.refused("address_rate");
+                self.metrics.refused("address_connection_rate");
                 if self.hurried.is_due() {
                     tracing::warn!(
                         %address,

@@ -29,6 +29,6 @@ pub use network::{BadNetwork, Network};
 pub use options::Options;
 pub use origin::{Allowed, BadOrigin, Noted, Origin, Origins, Refused};
 pub use server::Server;
-pub use status::Status;
+pub use status::{Slot, Status};
 pub use stream::{Gate, stream, unready};
 pub use tls::{CertificateFiles, Tls, TlsError};

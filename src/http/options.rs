@@ -14,7 +14,7 @@ pub struct Options {
     /// make others give way.
     pub max_handshakes: usize,
     /// The limits of one address. Connections beyond them are answered with 429.
-    pub of_addresses: AddressLimits,
+    pub address_limits: AddressLimits,
     /// The proxies that are trusted to name their clients.
     pub proxies: Proxies,
     /// The time from the start of a connection to the end of the answer to its request, or to the upgrade to a

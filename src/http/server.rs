@@ -45,7 +45,7 @@ impl Server {
     ) -> io::Result<Server> {
         Ok(Server {
             listener: TcpListener::bind(address).await?,
-            addresses: Addresses::new(options.of_addresses),
+            addresses: Addresses::new(options.address_limits),
             options,
             tls,
             background,

@@ -25,8 +25,8 @@ pub struct Status {
     pub replication_up: bool,
     /// How far it has come.
     pub positions: Positions,
-    /// The replication slot.
-    pub slot: Slot,
+    /// The replication slot; `None` if Postgres has not been asked about it yet.
+    pub slot: Option<Slot>,
     /// The size of the journal on disk, in bytes.
     pub journal_bytes: u64,
     /// The clients.
@@ -85,6 +85,20 @@ pub struct Snapshots {
     pub waiting: i64,
 }
 
+impl Slot {
+    fn now(metrics: &Metrics) -> Option<Slot> {
+        let slot = Slot {
+            lag_bytes: metrics.slot_lag_bytes.get(),
+            retained_wal_bytes: metrics.slot_retained_bytes.get(),
+            safe_wal_bytes: u64::try_from(metrics.slot_safe_bytes.get()).ok(),
+            lost: metrics.slot_lost.get() > 0,
+        };
+        // A slot that was read has WAL, or no limit, or is lost.
+        let is_read = slot.lost || slot.retained_wal_bytes > 0 || slot.safe_wal_bytes != Some(0);
+        is_read.then_some(slot)
+    }
+}
+
 impl Status {
     /// The state now of a server that was started at `started`.
     pub(super) fn now(metrics: &Metrics, readiness: &Readiness, started: Instant) -> Status {
@@ -102,12 +116,7 @@ impl Status {
                 journaled: Lsn(metrics.journaled_lsn.get()).to_string(),
                 confirmed: Lsn(metrics.confirmed_lsn.get()).to_string(),
             },
-            slot: Slot {
-                lag_bytes: metrics.slot_lag_bytes.get(),
-                retained_wal_bytes: metrics.slot_retained_bytes.get(),
-                safe_wal_bytes: u64::try_from(metrics.slot_safe_bytes.get()).ok(),
-                lost: metrics.slot_lost.get() > 0,
-            },
+            slot: Slot::now(metrics),
             journal_bytes: metrics.journal_bytes.get(),
             clients: Clients {
                 connections: metrics.connections.get(),

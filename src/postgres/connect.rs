@@ -3,7 +3,6 @@
 use std::fs;
 use std::io::{self, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,6 +21,7 @@ use super::link::{self, Deadline, Link};
 use super::settings::Purpose;
 use super::tls;
 use super::wire::Message;
+use crate::private_files::is_exposed;
 
 /// The way in which a connection is protected, in the order in which an `sslmode` tries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -250,7 +250,7 @@ impl<'a> Connector<'a> {
 fn read_passfile(info: &ConnInfo) -> Option<String> {
     let path = info.passfile.as_ref()?;
     let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
-    if metadata.mode() & 0o077 != 0 {
+    if is_exposed(&metadata) {
         tracing::warn!(path = %path.display(), "password file ignored: others can read it; chmod 600");
         return None;
     }

@@ -5,7 +5,6 @@
 //! whatever it says of being an authority, because self-signed servers are set up that way.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 
 use rustls::ClientConfig;
@@ -14,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use super::conninfo::{Host, RootCert, Ssl, SslMode};
 use super::error::Error;
+use crate::private_files::is_exposed;
 use crate::tls::{FileError, Roots, Trust, certificates, provider};
 
 /// The protocol's name in TLS' own negotiation (ALPN).
@@ -87,9 +87,7 @@ fn client_certificate(ssl: &Ssl) -> Result<Option<ClientCertificate>, Error> {
     }
     let problem = |what: String| Error::Tls(format!("client key {}: {what}", key.display()));
     let metadata = fs::metadata(key).map_err(|e| problem(e.to_string()))?;
-    // Root's own keys may be readable for a group, as libpq has it.
-    let forbidden = if metadata.uid() == 0 { 0o037 } else { 0o077 };
-    if metadata.mode() & forbidden != 0 {
+    if is_exposed(&metadata) {
         return Err(problem("others can read it: chmod 600".into()));
     }
     let pem = fs::read(key).map_err(|e| problem(e.to_string()))?;

@@ -256,7 +256,7 @@ impl Metrics {
             "limit" => self.limit(Limit::Connections),
             "handshakes" => self.limit(Limit::Handshakes),
             "address" => self.limit(Limit::AddressConnections),
-            "address_rate" => self.limit(Limit::AddressConnectionRate),
+            "address_connection_rate" => self.limit(Limit::AddressConnectionRate),
             "subject" => self.limit(Limit::SubjectConnections),
             "unauthenticated" => self.limit(Limit::UnauthenticatedConnections),
             "timeout" => self.limit(Limit::HandshakeTimeout),

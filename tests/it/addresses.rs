@@ -76,7 +76,7 @@ fn an_address_that_connects_too_fast_is_told_when_to_come_again_and_the_others_a
         answer.to_lowercase().contains("\r\nretry-after: 5\r\n"),
         "{answer}"
     );
-    assert!(refusals(&walcast, "address_rate") >= 2.0);
+    assert!(refusals(&walcast, "address_connection_rate") >= 2.0);
     let reached = walcast.metric("limits_reached_total{limit=\"address_connection_rate\"}");
     assert!(reached >= 2.0, "{reached}");
     walcast.logs("--max-connection-rate-per-address");

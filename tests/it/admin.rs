@@ -8,6 +8,8 @@ use std::process::Command;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use walcast::cluster::Shutdown;
+
 use crate::support::{Database, PROGRAM, Setup, Walcast, eventually, http, refused};
 
 const SCHEMA: &str = "
@@ -190,16 +192,23 @@ fn a_token_that_can_be_guessed_or_read_by_all_is_refused_and_none_is_warned_of()
     walcast.logs("operators are answered WITHOUT a token on an address that other machines reach");
 }
 
-/// The exit code of `walcast status`, what it prints, and what it says is wrong.
-fn status(arguments: &[&str]) -> (i32, String, String) {
+/// The end of `walcast status`.
+struct Asked {
+    code: i32,
+    /// Its output.
+    text: String,
+    error: String,
+}
+
+fn status(arguments: &[&str]) -> Asked {
     let output = Command::new(PROGRAM).arg("status").args(arguments).output();
     let output = output.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    Asked {
+        code: output.status.code().unwrap(),
+        text: text(output.stdout),
+        error: text(output.stderr),
+    }
 }
 
 #[test]
@@ -218,7 +227,7 @@ fn the_state_of_a_server_is_printed_for_people_and_for_scripts() {
     database.sql("INSERT INTO t VALUES (1)");
     let position = client.tx()["position"].clone();
     let position = position.as_str().unwrap().split('+').next().unwrap().to_owned();
-    let (code, text, _) = status(&known);
+    let Asked { code, text, .. } = status(&known);
     assert_eq!(code, 0, "{text}");
     let first = text.lines().next().unwrap();
     assert!(
@@ -228,39 +237,47 @@ fn the_state_of_a_server_is_printed_for_people_and_for_scripts() {
     assert!(first.ends_with(": ready"), "{text}");
     assert!(text.contains("connected; received "), "{text}");
     assert!(
-        text.contains(
-            "clients      1 connections (0 stalled), 1 subscriptions of 1 queries, 0 catching up\n"
-        ),
+        text.contains("clients      connections 1 (stalled 0), subscriptions 1, queries 1, catching up 0\n"),
         "{text}"
     );
     assert!(!text.contains("certificate"), "{text}");
-    let (code, text, _) = status(&[&known[..], &["--json"]].concat());
+    let Asked { code, text, .. } = status(&[&known[..], &["--json"]].concat());
     assert_eq!(code, 0, "{text}");
     let state: Value = serde_json::from_str(&text).unwrap();
     assert_eq!(state["ready"], true, "{state}");
     assert_eq!(state["positions"]["journaled"], position, "{state}");
     assert_eq!(state["clients"]["subscriptions"], 1, "{state}");
 
-    let (code, _, error) = status(&known[..2]);
+    let Asked { code, error, .. } = status(&known[..2]);
     assert!(
         code == 3 && error.contains("401") && error.contains("--admin-token-file"),
         "{error}"
     );
-    let (code, _, error) = status(&["--admin-listen", &walcast.listen().to_string()]);
+    let Asked { code, error, .. } = status(&["--admin-listen", &walcast.listen().to_string()]);
     assert!(
         code == 3 && error.contains("404") && error.contains("--admin-listen"),
         "{error}"
+    );
+    // A slot is told of once Postgres was asked about it.
+    let database = Database::on_its_own_server(SCHEMA, &[]);
+    let waits = Setup::new(&database);
+    database.server().stop(Shutdown::Fast).unwrap();
+    let waits = waits.start_unready();
+    let Asked { code, text, .. } = status(&["--admin-listen", &waits.admin().to_string()]);
+    assert!(
+        code == 1 && text.contains("\nslot         not read yet\n"),
+        "{text}"
     );
     // One that stands by is not ready.
     let second = Setup::new(&database).flag("--admin-token-file", file);
     let second = second.start_unready();
     let admin = second.admin().to_string();
-    let (code, text, _) = eventually("it stands by", || {
+    let Asked { code, text, .. } = eventually("it stands by", || {
         let answer = status(&["--admin-listen", &admin, "--admin-token-file", file]);
-        answer.1.contains(": standby: ").then_some(answer)
+        answer.text.contains(": standby: ").then_some(answer)
     });
     assert_eq!(code, 1, "{text}");
     walcast.kill();
-    let (code, _, error) = status(&known);
+    let Asked { code, error, .. } = status(&known);
     assert!(code == 3 && error.contains("cannot connect"), "{error}");
 }

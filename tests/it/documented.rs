@@ -1,4 +1,4 @@
-//! What README and docs print for operators, run as it is printed, against databases of the tests.
+//! Commands that README and docs print for operators, run as printed, against databases of the tests.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -11,67 +11,99 @@ use walcast::cluster::{Cluster, Options};
 
 use crate::support::{Database, PROGRAM, Setup, block, blocks, eventually};
 
-/// The blocks that are run elsewhere, or that a test cannot run, by file and first line, with the reason.
-const ELSEWHERE: [(&str, &str, &str); 16] = [
-    (
-        "README.md",
-        "make demo     # a",
-        "CI calls make test, and tests/demo runs the demo",
-    ),
-    (
-        "README.md",
-        "make demo ARGS=",
-        "tests/demo/clients.rs runs the page at that address",
-    ),
-    (
-        "README.md",
-        "make -C /path/to/walcast client ",
-        "client/test/package.test.ts builds such a page",
-    ),
-    (
-        "README.md",
-        "make -C /path/to/walcast demo ",
-        "the demo again, with a flag that tests/it/upgrade.rs has",
-    ),
-    ("docs/deploy.md", "psql -d shop", "tests/deploy/sql.rs"),
-    (
-        "docs/deploy.md",
-        "cargo build --release",
-        "it would install a service; tests/deploy/unit.rs reads the unit",
-    ),
-    (
-        "docs/deploy.md",
-        "docker build",
-        "there is no engine; tests/deploy/image.rs does what can be done without",
-    ),
-    (
-        "docs/deploy.md",
-        "kubectl create",
-        "there is no cluster; tests/deploy/chart.rs renders the chart",
-    ),
-    ("docs/deploy.md", "# values.yaml", "tests/deploy/chart.py"),
-    ("docs/deploy.md", "nginx -t", "tests/deploy/proxies.rs"),
-    ("docs/deploy.md", "# prometheus.yml", "tests/deploy/monitoring.rs"),
-    ("docs/deploy.md", "promtool check", "tests/deploy/monitoring.rs"),
-    ("docs/operations.md", "walcast types --out", "tests/it/types.rs"),
-    (
-        "docs/operations.md",
-        "walcast 0.1.0, up",
-        "tests/it/admin.rs has such a status printed",
-    ),
-    (
-        "docs/operations.md",
-        "scrape_configs:",
-        "tests/deploy/monitoring.rs",
-    ),
-    (
-        "docs/wal2json.md",
-        "walcast check --plugin wal2json",
-        "tests/it/wal2json.rs: the other flags are left to the reader",
-    ),
+/// A block that is run elsewhere, or that no test can run.
+struct Elsewhere {
+    page: &'static str,
+    /// Its first words.
+    beginning: &'static str,
+    /// The test that runs it, or the reason why none does.
+    reason: &'static str,
+}
+
+const ELSEWHERE: [Elsewhere; 16] = [
+    Elsewhere {
+        page: "README.md",
+        beginning: "make demo     # a",
+        reason: "CI calls make test, and tests/demo runs the demo",
+    },
+    Elsewhere {
+        page: "README.md",
+        beginning: "make demo ARGS=",
+        reason: "tests/demo/clients.rs runs the page at that address",
+    },
+    Elsewhere {
+        page: "README.md",
+        beginning: "make -C /path/to/walcast client ",
+        reason: "client/test/package.test.ts builds such a page",
+    },
+    Elsewhere {
+        page: "README.md",
+        beginning: "make -C /path/to/walcast demo ",
+        reason: "the demo again, with a flag that tests/it/upgrade.rs has",
+    },
+    Elsewhere {
+        page: "docs/deploy.md",
+        beginning: "psql -d shop",
+        reason: "tests/deploy/sql.rs",
+    },
+    Elsewhere {
+        page: "docs/deploy.md",
+        beginning: "WALCAST_COMMIT=$(git",
+        reason: "it would install a service; tests/deploy/unit.rs reads the unit",
+    },
+    Elsewhere {
+        page: "docs/deploy.md",
+        beginning: "docker build",
+        reason: "there is no engine; tests/deploy/image.rs does what can be done without",
+    },
+    Elsewhere {
+        page: "docs/deploy.md",
+        beginning: "kubectl create",
+        reason: "there is no cluster; tests/deploy/chart.rs renders the chart",
+    },
+    Elsewhere {
+        page: "docs/deploy.md",
+        beginning: "# values.yaml",
+        reason: "tests/deploy/chart.py",
+    },
+    Elsewhere {
+        page: "docs/deploy.md",
+        beginning: "nginx -t",
+        reason: "tests/deploy/proxies.rs",
+    },
+    Elsewhere {
+        page: "docs/deploy.md",
+        beginning: "# prometheus.yml",
+        reason: "tests/deploy/monitoring.rs",
+    },
+    Elsewhere {
+        page: "docs/deploy.md",
+        beginning: "promtool check",
+        reason: "tests/deploy/monitoring.rs",
+    },
+    Elsewhere {
+        page: "docs/operations.md",
+        beginning: "walcast types --out",
+        reason: "tests/it/types.rs",
+    },
+    Elsewhere {
+        page: "docs/operations.md",
+        beginning: "walcast 0.1.0, up",
+        reason: "tests/it/admin.rs has such a status printed",
+    },
+    Elsewhere {
+        page: "docs/operations.md",
+        beginning: "scrape_configs:",
+        reason: "tests/deploy/monitoring.rs",
+    },
+    Elsewhere {
+        page: "docs/wal2json.md",
+        beginning: "walcast check --plugin wal2json",
+        reason: "tests/it/wal2json.rs: the other flags are left to the reader",
+    },
 ];
 
-/// What the tests of this file run.
+/// Blocks that the tests of this file run.
 const RUN: [(&str, &str); 8] = [
     ("README.md", "psql -d shop"),
     ("README.md", "cargo install"),
@@ -85,16 +117,20 @@ const RUN: [(&str, &str); 8] = [
 
 #[test]
 fn every_block_is_run_by_a_test() {
+    let elsewhere = ELSEWHERE.iter().map(|block| (block.page, block.beginning));
+    let known: Vec<_> = RUN.into_iter().chain(elsewhere).collect();
+    for (page, beginning) in &known {
+        assert!(!block(page, beginning).is_empty());
+    }
+    assert!(ELSEWHERE.iter().all(|block| !block.reason.is_empty()));
     for block in blocks() {
-        let is_it = |page: &str, beginning: &str| block.page == page && block.text.starts_with(beginning);
-        let is_known = RUN.iter().any(|(page, beginning)| is_it(page, beginning))
-            || ELSEWHERE
-                .iter()
-                .any(|(page, beginning, _)| is_it(page, beginning));
+        let is_it =
+            |(page, beginning): &(&str, &str)| block.page == *page && block.text.starts_with(beginning);
         assert!(
-            is_known,
+            known.iter().any(is_it),
             "no test runs this block of {}: run it here, or name the test that does:\n{}",
-            block.page, block.text
+            block.page,
+            block.text
         );
     }
 }
@@ -139,7 +175,7 @@ impl Shell {
         command
     }
 
-    /// What the commands print, once they have succeeded.
+    /// Runs the commands, which have to succeed, and returns their output.
     fn run(&self, commands: &str) -> String {
         let output = self.command(commands).output().unwrap();
         let [out, err] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
@@ -295,8 +331,7 @@ fn one_s_own_write_is_waited_for_as_it_is_printed() {
         let rows = connection.query(&write).unwrap();
         rows.last().and_then(|row| row.get(0).map(str::to_owned))
     });
-    let ping: Value = serde_json::from_str(&block("docs/consistency.md", "{\"type\": \"ping\"")).unwrap();
-    let mut ping = ping;
+    let mut ping: Value = serde_json::from_str(&block("docs/consistency.md", "{\"type\": \"ping\"")).unwrap();
     ping["reach"] = json!(position);
     client.send(&ping);
     assert_eq!(client.change()["row"]["amount"], 120);

@@ -14,7 +14,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, ValueHint};
 
-use super::super::{Cli, WrongFlags, serve};
+use crate::cli::{Cli, WrongFlags, serve};
 use crate::config::{self, Access, Flag, Kind};
 use crate::postgres::ConnInfo;
 

@@ -12,7 +12,7 @@ use anyhow::anyhow;
 
 pub(super) use self::file::{Loaded, Refused, parse};
 pub(super) use self::flag::ConfigFlag;
-use super::WrongFlags;
+use super::{WrongFlags, print};
 
 /// Look at the configuration: check it, show where each value comes from, or print a schema for editors.
 ///
@@ -31,7 +31,7 @@ enum Question {
     Check(Given),
     /// Print the value of each flag and section that serve would use, and where it comes from.
     ///
-    /// What is printed is a configuration file of the same meaning, without what may hold a password.
+    /// The output is a configuration file of the same meaning, but for values that may hold a password: those are hidden.
     Show(Given),
     /// Print a JSON schema of the configuration file, for editors.
     Schema,
@@ -55,7 +55,7 @@ impl Given {
     }
 }
 
-pub(super) fn run(args: &Command) -> ExitCode {
+pub(super) fn run(args: &Command) -> anyhow::Result<ExitCode> {
     let done = match &args.question {
         Question::Check(given) => check(given),
         Question::Show(given) => show(given),
@@ -63,10 +63,10 @@ pub(super) fn run(args: &Command) -> ExitCode {
     };
     match done {
         Ok(text) => {
-            print!("{text}");
-            ExitCode::SUCCESS
+            print(&text)?;
+            Ok(ExitCode::SUCCESS)
         }
-        Err(wrong) => wrong.report(),
+        Err(wrong) => Ok(wrong.report()),
     }
 }
 

@@ -146,7 +146,7 @@ impl Listen {
         Ok(http::Options {
             max_connections: self.max_connections,
             max_handshakes: self.max_handshakes(),
-            of_addresses: self.of_addresses(),
+            address_limits: self.address_limits(),
             proxies: http::Proxies {
                 trusted: self.trusted_proxies.clone(),
                 header: self.forwarded_header,
@@ -157,7 +157,7 @@ impl Listen {
         })
     }
 
-    fn of_addresses(&self) -> http::AddressLimits {
+    fn address_limits(&self) -> http::AddressLimits {
         let connections = self.max_connections_per_address;
         let remote = connections.unwrap_or(MAX_PER_REMOTE_ADDRESS);
         // All that an address has may come back at once.
