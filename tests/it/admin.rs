@@ -259,9 +259,9 @@ fn the_state_of_a_server_is_printed_for_people_and_for_scripts() {
         "{error}"
     );
     // A slot is told of once Postgres was asked about it.
-    let database = Database::on_its_own_server(SCHEMA, &[]);
-    let waits = Setup::new(&database);
-    database.server().stop(Shutdown::Fast).unwrap();
+    let stopped = Database::on_its_own_server(SCHEMA, &[]);
+    let waits = Setup::new(&stopped);
+    stopped.server().stop(Shutdown::Fast).unwrap();
     let waits = waits.start_unready();
     let Asked { code, text, .. } = status(&["--admin-listen", &waits.admin().to_string()]);
     assert!(
