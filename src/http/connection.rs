@@ -18,7 +18,6 @@ use hyper_util::service::TowerToHyperService;
 use prometheus::IntGauge;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -122,8 +121,6 @@ pub(super) struct Front {
     addresses: Arc<Addresses>,
     pub(super) metrics: Arc<Metrics>,
     stop: CancellationToken,
-    /// The threads that handshakes are made on.
-    background: Handle,
     places: Arc<Places>,
     handshakes: Arc<Handshakes>,
     refusing_crowded: Arc<Semaphore>,
@@ -173,7 +170,6 @@ impl Front {
         addresses: Arc<Addresses>,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
-        background: Handle,
     ) -> Arc<Front> {
         Arc::new(Front {
             router,
@@ -185,7 +181,6 @@ impl Front {
             handshakes: Handshakes::new(options.max_handshakes),
             metrics,
             stop,
-            background,
             refusing_crowded: Arc::new(Semaphore::new(MAX_REFUSING)),
             refusing_full: Arc::new(Semaphore::new(MAX_REFUSING)),
             crowded: Warnings::default(),
@@ -217,12 +212,7 @@ impl Front {
         let address = Some(arrival.client).filter(|client| !self.proxies.trusts(*client));
         match self.handshakes.begin(arrival.number, address).await {
             Some(handshake) => {
-                self.background.spawn(Arc::clone(self).serve(
-                    socket,
-                    arrival,
-                    Served::Routed,
-                    Some(handshake),
-                ));
+                tokio::spawn(Arc::clone(self).serve(socket, arrival, Served::Routed, Some(handshake)));
             }
             None => {
                 self.metrics.refused("handshakes");
@@ -288,8 +278,7 @@ impl Front {
         };
         if let Ok(place) = Arc::clone(refusing).try_acquire_owned() {
             arrival.is_refused(place);
-            self.background
-                .spawn(Arc::clone(self).serve(socket, arrival, served, None));
+            tokio::spawn(Arc::clone(self).serve(socket, arrival, served, None));
         } else if self.tls.is_none() {
             last_words::say(&socket, served.last_words());
         }

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Role, WebSocketConfig};
 
@@ -26,7 +27,7 @@ use crate::auth::Subject;
 use crate::health::Readiness;
 use crate::log::Log;
 use crate::protocol::{Caller, Token};
-use crate::session::{self, Host, Socket, Waiting};
+use crate::session::{self, Socket, Waiting};
 use crate::telemetry::{CLIENT_CHARS, Excerpt, Metrics};
 use crate::types::json::Numbers;
 
@@ -53,8 +54,8 @@ pub struct Gate<H: Log> {
     pub refused: Arc<Noted>,
     /// Places for clients that have not sent their token yet, if tokens are asked for.
     pub waiting: Arc<Semaphore>,
-    /// The threads of the sessions, and their tasks.
-    pub host: Host,
+    /// The tasks of all open sessions.
+    pub sessions: TaskTracker,
     /// Cancelled when walcast stops.
     pub stop: CancellationToken,
 }
@@ -68,7 +69,7 @@ impl<H: Log> Clone for Gate<H> {
             origins: Arc::clone(&self.origins),
             refused: Arc::clone(&self.refused),
             waiting: Arc::clone(&self.waiting),
-            host: self.host.clone(),
+            sessions: self.sessions.clone(),
             stop: self.stop.clone(),
         }
     }
@@ -173,8 +174,8 @@ async fn upgrade<H: Log>(
             HeaderValue::from_static(SUBPROTOCOL),
         );
     }
-    let host = gate.host.clone();
-    host.spawn(|effort| async move {
+    let sessions = gate.sessions.clone();
+    sessions.spawn(async move {
         // In a box, as the session is: a connection keeps the space of the largest of its steps.
         let Some(socket) = Box::pin(websocket(on_upgrade)).await else {
             return;
@@ -187,7 +188,7 @@ async fn upgrade<H: Log>(
             subject,
         };
         let services = Arc::clone(&gate.services);
-        Box::pin(session::serve(socket, services, caller, waiting, effort, stop)).await;
+        Box::pin(session::serve(socket, services, caller, waiting, stop)).await;
         drop(arrival);
     });
     response

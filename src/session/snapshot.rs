@@ -55,10 +55,9 @@ pub(super) async fn step<H: Log>(
             let Ok(permit) = services.spool_readers.acquire().await else {
                 return Outcome::Stopped;
             };
-            let read = services
-                .background
-                .spawn_blocking(move || chunk.read(message.before(), SnapshotMessage::AFTER))
-                .await;
+            let read =
+                tokio::task::spawn_blocking(move || chunk.read(message.before(), SnapshotMessage::AFTER))
+                    .await;
             drop(permit);
             match read {
                 Ok(read) => read
@@ -106,10 +105,7 @@ async fn search<H: Log>(
             let Ok(permit) = services.spool_readers.acquire().await else {
                 return Outcome::Stopped;
             };
-            let read = services
-                .background
-                .spawn_blocking(move || chunk.read("", ""))
-                .await;
+            let read = tokio::task::spawn_blocking(move || chunk.read("", "")).await;
             drop(permit);
             let Ok(read) = read else {
                 return Outcome::Panicked;

@@ -24,7 +24,6 @@ use std::time::{Duration, Instant};
 
 use deadpool::managed::{Object, PoolError};
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 
 use crate::event::Relation;
 use crate::log::{Log, PendingVisibility};
@@ -196,8 +195,6 @@ pub struct Snapshots<H: Log> {
     catalog: Mutex<Catalog>,
     wal_flush_requested_at: Mutex<Option<Instant>>,
     metrics: Arc<Metrics>,
-    /// The threads that it reads on.
-    background: Handle,
 }
 
 /// A read that requests with the same key may join, as long as their table is the same version.
@@ -261,7 +258,6 @@ impl<H: Log> Snapshots<H> {
         pending_visibility: Arc<PendingVisibility>,
         options: Options,
         metrics: Arc<Metrics>,
-        background: Handle,
     ) -> Arc<Snapshots<H>> {
         Arc::new(Snapshots {
             pool: pool::new(&options),
@@ -277,7 +273,6 @@ impl<H: Log> Snapshots<H> {
             reads: Mutex::default(),
             wal_flush_requested_at: Mutex::default(),
             metrics,
-            background,
         })
     }
 
@@ -324,7 +319,7 @@ impl<H: Log> Snapshots<H> {
     fn dispatch(self: &Arc<Self>) {
         while let Some((place, request)) = self.next() {
             let this = Arc::clone(self);
-            self.background.spawn(async move {
+            tokio::spawn(async move {
                 this.run(place, request).await;
                 this.dispatch();
             });
