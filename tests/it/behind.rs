@@ -95,7 +95,8 @@ fn subscriptions_that_come_while_their_connection_is_behind_cost_the_others_noth
     let walcast = setup.start();
     // Something to read through, so that catching up takes its time.
     database.sql("INSERT INTO u SELECT repeat('x', 100) FROM generate_series(1, 30000)");
-    let writer = Writer::start(&database, 5);
+    // Slowly: what comes from the start reads all that there is by then, and on a busy machine would never be through.
+    let writer = Writer::resting(&database, 5, Duration::from_millis(50));
     let clients: Vec<_> = (0..6)
         .map(|_| {
             let address = setup.address();
@@ -313,6 +314,11 @@ struct Writer(
 
 impl Writer {
     fn start(database: &Database, rows: u64) -> Writer {
+        Writer::resting(database, rows, Duration::from_millis(10))
+    }
+
+    /// A writer that rests for so long after each commit.
+    fn resting(database: &Database, rows: u64, rest: Duration) -> Writer {
         let stop = std::sync::Arc::<std::sync::atomic::AtomicBool>::default();
         let stopping = stop.clone();
         let mut connection = database.connect();
@@ -323,7 +329,7 @@ impl Writer {
                 connection.query(&format!("INSERT INTO t {values}")).unwrap();
                 id += rows;
                 // So much that a connection falls behind, so little that it comes back.
-                std::thread::sleep(Duration::from_millis(10));
+                std::thread::sleep(rest);
             }
         };
         Writer(stop, Some(std::thread::spawn(run)))
