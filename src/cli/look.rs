@@ -7,8 +7,8 @@ use super::serve::Source;
 use crate::bridge::Unreachable;
 use crate::postgres::{ConnInfo, Error, Requirements};
 
-/// The exit code if the database cannot be reached.
-const UNREACHABLE: u8 = 3;
+/// The exit code if the database, or the server, cannot be reached.
+pub(super) const UNREACHABLE: u8 = 3;
 
 /// The answer of the database that the flags name, or the exit code once it was said what is wrong: 2 if it is a flag,
 /// 3 if the database cannot be asked.

@@ -12,6 +12,7 @@ use axum::http::{Request, StatusCode, header};
 use bytesize::ByteSize;
 use tokio::net::TcpStream;
 
+use super::look::UNREACHABLE;
 use super::{print, values};
 use crate::fetch::{ExchangeError, exchange};
 use crate::http::{Slot, Status};
@@ -43,8 +44,6 @@ pub(super) struct Args {
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// The largest answer that is read, in bytes.
 const MAX_BYTES: usize = 1 << 20;
-/// The exit code if the server cannot be asked.
-const UNREACHABLE: u8 = 3;
 
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let asked = ask(args).and_then(|text| {

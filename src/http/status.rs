@@ -23,7 +23,7 @@ pub struct Status {
     pub standby: bool,
     /// True if the replication stream is connected.
     pub replication_up: bool,
-    /// How far it has come.
+    /// The positions that it has reached.
     pub positions: Positions,
     /// The replication slot; `None` if Postgres has not been asked about it yet.
     pub slot: Option<Slot>,

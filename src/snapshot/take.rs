@@ -233,7 +233,7 @@ fn judge(view: &PgSnapshot, replayed: Lsn, transaction: &Transaction) -> Control
     }
 }
 
-/// How far a standby has come.
+/// The positions that a standby has reached.
 struct Progress {
     /// The end of the last record that it has replayed.
     replayed: Lsn,

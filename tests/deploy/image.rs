@@ -51,7 +51,7 @@ fn the_image_is_made_by_the_rules_and_sets_flags_that_there_are() {
     run(lint.arg(COMPOSE));
 }
 
-/// Where the program that is built here finds its libraries, by ldd.
+/// The paths of the libraries that the program is linked with, by ldd.
 fn libraries() -> Vec<PathBuf> {
     let said = run(Command::new("ldd").arg(PROGRAM));
     let words = said.split_whitespace().filter(|word| word.starts_with('/'));

@@ -1,15 +1,12 @@
 //! Commands that README and docs print for operators, run as printed, against databases of the tests.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
 use walcast::cluster::{Cluster, Options};
 
-use crate::support::{Database, PROGRAM, Setup, block, blocks, eventually};
+use crate::support::{Database, PROGRAM, Printing, Setup, block, blocks, eventually};
 
 /// A block that is run elsewhere, or that no test can run.
 struct Elsewhere {
@@ -184,51 +181,8 @@ impl Shell {
     }
 
     /// The commands at work, and the lines that they print.
-    fn start(&self, commands: &str) -> Started {
-        let mut command = self.command(&commands.replace("\nwalcast ", "\nexec walcast "));
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (sender, lines) = mpsc::channel();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        let err = BufReader::new(child.stderr.take().unwrap());
-        let to = sender.clone();
-        std::thread::spawn(move || {
-            out.lines()
-                .map_while(Result::ok)
-                .for_each(|line| drop(to.send(line)))
-        });
-        std::thread::spawn(move || {
-            err.lines()
-                .map_while(Result::ok)
-                .for_each(|line| drop(sender.send(line)))
-        });
-        Started { child, lines }
-    }
-}
-
-struct Started {
-    child: Child,
-    lines: mpsc::Receiver<String>,
-}
-
-impl Started {
-    /// The next line that holds `words`.
-    fn line(&self, words: &str) -> String {
-        loop {
-            let line = self.lines.recv_timeout(Duration::from_secs(60));
-            let line = line.unwrap_or_else(|error| panic!("waiting for {words:?}: {error}"));
-            if line.contains(words) {
-                return line;
-            }
-        }
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        // It may have ended by itself.
-        self.child.kill().ok();
-        self.child.wait().ok();
+    fn start(&self, commands: &str) -> Printing {
+        Printing::start(self.command(&commands.replace("\nwalcast ", "\nexec walcast ")))
     }
 }
 

@@ -1,11 +1,10 @@
 //! `walcast tail`: several tables, a server that comes later, and words for people.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::support::{Authority, Database, PROGRAM, Setup, Walcast, eventually, eventually_equal};
+use crate::support::{Authority, Database, PROGRAM, Printing, Setup, Walcast, eventually, eventually_equal};
 
 const TABLES: &str = "CREATE TABLE a (id int PRIMARY KEY, note text); ALTER TABLE a REPLICA IDENTITY FULL;
     CREATE TABLE b (id int PRIMARY KEY, j json); CREATE PUBLICATION pub FOR TABLE a, b";
@@ -17,50 +16,11 @@ fn tail(walcast: &Walcast, args: &[&str]) -> Command {
     command
 }
 
-/// A `tail` that runs, and what it prints.
-struct Tail {
-    child: Child,
-    lines: std::sync::mpsc::Receiver<String>,
-}
-
-impl Tail {
-    fn start(mut command: Command) -> Tail {
-        let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
-        let (sender, lines) = std::sync::mpsc::channel();
-        let out = BufReader::new(child.stdout.take().unwrap());
-        let err = BufReader::new(child.stderr.take().unwrap());
-        let to = sender.clone();
-        std::thread::spawn(move || out.lines().for_each(|line| drop(to.send(line.unwrap()))));
-        std::thread::spawn(move || err.lines().for_each(|line| drop(sender.send(line.unwrap()))));
-        Tail { child, lines }
-    }
-
-    /// The next line that holds `words`.
-    fn line(&self, words: &str) -> String {
-        let patience = std::time::Duration::from_secs(60);
-        loop {
-            let line = self.lines.recv_timeout(patience);
-            let line = line.unwrap_or_else(|error| panic!("waiting for {words:?}: {error}"));
-            if line.contains(words) {
-                return line;
-            }
-        }
-    }
-}
-
-impl Drop for Tail {
-    fn drop(&mut self) {
-        self.child.kill().ok();
-        self.child.wait().ok();
-    }
-}
-
 #[test]
 fn several_tables_are_followed_by_one_tail_which_resumes_after_any_line() {
     let database = Database::new(TABLES);
     let walcast = Setup::new(&database).start();
-    let running = Tail::start(tail(&walcast, &["a", "b", "--snapshot"]));
+    let running = Printing::start(tail(&walcast, &["a", "b", "--snapshot"]));
     running.line("subscribed to a");
     running.line("subscribed to b");
     // What is written before the snapshots are taken comes with them, without a position.
@@ -84,7 +44,7 @@ fn several_tables_are_followed_by_one_tail_which_resumes_after_any_line() {
 fn people_read_old_values_beside_new_ones() {
     let database = Database::new(TABLES);
     let walcast = Setup::new(&database).start();
-    let running = Tail::start(tail(&walcast, &["a", "--format", "text", "--old"]));
+    let running = Printing::start(tail(&walcast, &["a", "--format", "text", "--old"]));
     running.line("subscribed to a");
     database.sql("INSERT INTO a VALUES (1, 'new')");
     assert!(running.line("insert").ends_with(r#"insert  id: 1, note: "new""#));
@@ -125,7 +85,7 @@ fn a_server_that_is_not_there_is_waited_for_on_request_only() {
         "{words}"
     );
 
-    let waiting = Tail::start(with);
+    let waiting = Printing::start(with);
     waiting.line("connecting again");
     let _second = setup.listen_on(at).start();
     waiting.line("subscribed to a");
@@ -196,7 +156,7 @@ fn a_tail_goes_on_with_the_time_that_it_was_told() {
     let setup = Setup::new(&database);
     let walcast = setup.start();
     let predicate = "at > now() - interval '1 hour'";
-    let running = Tail::start(tail(&walcast, &["t", "--where", predicate]));
+    let running = Printing::start(tail(&walcast, &["t", "--where", predicate]));
     let warning = running.line("warning: now() is ");
     let now = warning
         .split("now() is ")

@@ -37,7 +37,7 @@ enum Question {
     Schema,
 }
 
-/// Where `serve` would take its flags from.
+/// The file and the flags that `serve` would be given.
 #[derive(Debug, clap::Args)]
 struct Given {
     #[command(flatten)]
