@@ -60,7 +60,11 @@ fn the_password_file_is_used_unless_others_can_read_it() {
         Some("28P01"),
         "the wrong password was tried"
     );
-    assert!(matches!(&attempt(0o640), Error::Connect(a) if matches!(a[0].error, Error::Auth(_))));
+    let error = attempt(0o604);
+    assert!(
+        matches!(&error, Error::Connect(a) if matches!(a[0].error, Error::Auth(_))),
+        "{error:?}"
+    );
 }
 
 #[test]
