@@ -1,5 +1,6 @@
 //! [`serve`]: listeners, signals and a bridge, started and stopped in order.
 
+mod background;
 mod descriptors;
 mod notify;
 mod stages;
@@ -10,10 +11,12 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router as Routes;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::spawn_blocking;
 use tokio_util::sync::CancellationToken;
 
+use self::background::Background;
 pub use self::notify::Notifier;
 use self::stages::Stages;
 use crate::bridge::{self, Bridge};
@@ -22,6 +25,7 @@ use crate::health::Readiness;
 use crate::http::{self, Admin, Gate, Server, Tls};
 use crate::keys::{self, Authenticator};
 use crate::protocol::ErrorCode;
+use crate::session::Host;
 use crate::telemetry::Metrics;
 
 /// Everything that `serve` needs to know, checked.
@@ -84,6 +88,7 @@ pub async fn serve(
         metrics.know_error(code.as_str());
     }
     let mut stages = Stages::default();
+    let background = Background::start()?;
     if let Some(options) = config.auth.take() {
         let (authenticator, refresh) =
             Authenticator::open(options.clone(), &metrics).context("tokens cannot be verified")?;
@@ -99,7 +104,7 @@ pub async fn serve(
     }
     let rules = Admin::open(config.admin.clone(), Arc::clone(&metrics));
     let rules = Arc::new(rules.context("cannot serve operators (--admin-token-file)")?);
-    let Listeners { clients, admin, tls } = Listeners::bind(&config, &metrics).await?;
+    let Listeners { clients, admin, tls } = Listeners::bind(&config, &metrics, background.handle()).await?;
     if !rules.has_token() && !config.admin_listen.ip().to_canonical().is_loopback() {
         tracing::warn!(
             admin_listen = %config.admin_listen,
@@ -144,7 +149,7 @@ pub async fn serve(
 
     let unready = http::unready(Arc::clone(&metrics));
     let bridge = tokio::select! {
-        bridge = Bridge::open(config.bridge, &metrics, readiness.clone(), || announcement.make()) => bridge?,
+        bridge = Bridge::open(config.bridge, &metrics, readiness.clone(), background.handle(), || announcement.make()) => bridge?,
         () = clients.run(unready, Arc::clone(&metrics), stop.clone()) => {
             readiness.unready("stopping");
             config.notifier.stopping();
@@ -157,7 +162,11 @@ pub async fn serve(
         origins: Arc::new(config.origins),
         refused: Arc::default(),
         waiting: Arc::new(Semaphore::new(config.max_unauthenticated)),
-        sessions: stages.sessions.clone(),
+        host: Host {
+            live: Handle::current(),
+            background: background.handle(),
+            sessions: stages.sessions.clone(),
+        },
         stop: stages.clients.token(),
     };
     stages.bridge = Some(bridge.start()?);
@@ -235,7 +244,7 @@ struct Listeners {
 }
 
 impl Listeners {
-    async fn bind(config: &Config, metrics: &Arc<Metrics>) -> anyhow::Result<Listeners> {
+    async fn bind(config: &Config, metrics: &Arc<Metrics>, background: Handle) -> anyhow::Result<Listeners> {
         let descriptors = descriptors::raise();
         let files = config.certificate.clone();
         let tls = files.map(|files| Tls::open(files, Arc::clone(metrics)).map(Arc::new));
@@ -250,7 +259,7 @@ impl Listeners {
                  reaches this address"
             );
         }
-        let clients = Server::bind(config.listen, config.http.clone(), tls.clone()).await;
+        let clients = Server::bind(config.listen, config.http.clone(), tls.clone(), background).await;
         let mut clients =
             clients.with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
         let wanted = config
@@ -266,7 +275,7 @@ impl Listeners {
             );
             clients.limit_connections(connections);
         }
-        let admin = Server::bind(config.admin_listen, admin_options(), None).await;
+        let admin = Server::bind(config.admin_listen, admin_options(), None, Handle::current()).await;
         let admin =
             admin.with_context(|| format!("cannot listen on {} (--admin-listen)", config.admin_listen))?;
         Ok(Listeners { clients, admin, tls })

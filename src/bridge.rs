@@ -12,8 +12,8 @@ use std::thread;
 use std::time::Instant;
 
 use anyhow::{Context, anyhow};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot};
-use tokio_util::sync::CancellationToken;
 
 pub(crate) use self::open::Unreachable;
 use self::open::{Opened, open_once_there};
@@ -49,7 +49,8 @@ pub(crate) struct Running {
 
 impl Bridge {
     /// Checks the database, opens the journal and reads the published tables. `readiness` is told whether changes flow.
-    /// It waits for a server that cannot be reached; `waiting` is called before that is logged.
+    /// It waits for a server that cannot be reached; `waiting` is called before that is logged. What single clients ask
+    /// for is done on the threads of `background`.
     ///
     /// # Errors
     /// The reason why the bridge cannot be started, with what to do about it.
@@ -57,6 +58,7 @@ impl Bridge {
         options: Options,
         metrics: &Arc<Metrics>,
         readiness: Readiness,
+        background: Handle,
         waiting: impl FnMut(),
     ) -> anyhow::Result<Bridge> {
         let Opened {
@@ -76,6 +78,7 @@ impl Bridge {
             Arc::clone(&pending_visibility),
             options.snapshots,
             Arc::clone(metrics),
+            background.clone(),
         );
         let ingest = Ingest::new(
             Arc::clone(&options.ingest),
@@ -91,6 +94,7 @@ impl Bridge {
             options.session.max_frame_bytes,
             options.session.max_replays_of_subject,
             Arc::clone(metrics),
+            background.clone(),
         );
         let maintenance = Maintenance {
             source: Arc::clone(&options.ingest),
@@ -120,6 +124,7 @@ impl Bridge {
             messages: SharedBucket::full(options.session.total_messages, Instant::now()),
             options: options.session,
             replays,
+            background,
             spool_readers: Semaphore::new(MAX_SPOOL_READERS),
         };
         Ok(Bridge {
@@ -144,12 +149,14 @@ impl Bridge {
             ingest: Stage::default(),
             rest: Stage::default(),
         };
-        let ingest = on_a_thread(self.ingest, running.ingest.token())?;
-        running.ingest.spawn(ingest);
+        let (ingest, stop) = (self.ingest, running.ingest.token());
+        let run = move || ingest.run(&stop).context("ingest failed");
+        running.ingest.spawn(on_a_thread("ingest", run)?);
+        // On a thread of its own, too, which waits for no client's session.
         let routing = self.router.run(running.rest.token());
-        running
-            .rest
-            .spawn(async { routing.await.context("the router failed") });
+        let runtime = Handle::current();
+        let run = move || runtime.block_on(routing).context("the router failed");
+        running.rest.spawn(on_a_thread("router", run)?);
         let maintenance = self.maintenance.run(running.rest.token());
         running.rest.spawn_infallible(maintenance);
         Ok(running)
@@ -172,24 +179,24 @@ impl Running {
     }
 }
 
-/// Ingest on a thread of its own, and the future of its end.
+/// Runs a part on a thread of its own, and returns the future of its end.
 fn on_a_thread(
-    ingest: Ingest<Writer, Journal>,
-    stop: CancellationToken,
+    name: &'static str,
+    run: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + 'static> {
     let (ended, end) = oneshot::channel();
     let run = move || {
         // Nobody may be waiting any more.
-        drop(ended.send(ingest.run(&stop)));
+        drop(ended.send(run()));
     };
     thread::Builder::new()
-        .name("ingest".into())
+        .name(name.into())
         .spawn(run)
         .context("cannot start a thread")?;
-    Ok(async {
+    Ok(async move {
         match end.await {
-            Ok(ended) => ended.context("ingest failed"),
-            Err(_) => Err(anyhow!("ingest panicked")),
+            Ok(ended) => ended,
+            Err(_) => Err(anyhow!("{name} panicked")),
         }
     })
 }

@@ -18,6 +18,7 @@ use hyper_util::service::TowerToHyperService;
 use prometheus::IntGauge;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 
@@ -121,6 +122,8 @@ pub(super) struct Front {
     addresses: Arc<Addresses>,
     pub(super) metrics: Arc<Metrics>,
     stop: CancellationToken,
+    /// The threads that handshakes are made on.
+    background: Handle,
     places: Arc<Places>,
     handshakes: Arc<Handshakes>,
     refusing_crowded: Arc<Semaphore>,
@@ -170,6 +173,7 @@ impl Front {
         addresses: Arc<Addresses>,
         metrics: Arc<Metrics>,
         stop: CancellationToken,
+        background: Handle,
     ) -> Arc<Front> {
         Arc::new(Front {
             router,
@@ -181,6 +185,7 @@ impl Front {
             handshakes: Handshakes::new(options.max_handshakes),
             metrics,
             stop,
+            background,
             refusing_crowded: Arc::new(Semaphore::new(MAX_REFUSING)),
             refusing_full: Arc::new(Semaphore::new(MAX_REFUSING)),
             crowded: Warnings::default(),
@@ -212,7 +217,12 @@ impl Front {
         let address = Some(arrival.client).filter(|client| !self.proxies.trusts(*client));
         match self.handshakes.begin(arrival.number, address).await {
             Some(handshake) => {
-                tokio::spawn(Arc::clone(self).serve(socket, arrival, Served::Routed, Some(handshake)));
+                self.background.spawn(Arc::clone(self).serve(
+                    socket,
+                    arrival,
+                    Served::Routed,
+                    Some(handshake),
+                ));
             }
             None => {
                 self.metrics.refused("handshakes");
@@ -278,7 +288,8 @@ impl Front {
         };
         if let Ok(place) = Arc::clone(refusing).try_acquire_owned() {
             arrival.is_refused(place);
-            tokio::spawn(Arc::clone(self).serve(socket, arrival, served, None));
+            self.background
+                .spawn(Arc::clone(self).serve(socket, arrival, served, None));
         } else if self.tls.is_none() {
             last_words::say(&socket, served.last_words());
         }

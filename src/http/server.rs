@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
 use super::addresses::Addresses;
@@ -24,22 +25,30 @@ pub struct Server {
     options: Options,
     tls: Option<Arc<Tls>>,
     addresses: Arc<Addresses>,
+    background: Handle,
 }
 
 /// The pause when the system has no file descriptor left for a connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 impl Server {
-    /// Binds the address, with TLS if it is configured.
+    /// Binds the address, with TLS if it is configured. Handshakes, and answers in HTTP, are made on the threads of
+    /// `background`.
     ///
     /// # Errors
     /// The address cannot be bound.
-    pub async fn bind(address: SocketAddr, options: Options, tls: Option<Arc<Tls>>) -> io::Result<Server> {
+    pub async fn bind(
+        address: SocketAddr,
+        options: Options,
+        tls: Option<Arc<Tls>>,
+        background: Handle,
+    ) -> io::Result<Server> {
         Ok(Server {
             listener: TcpListener::bind(address).await?,
             addresses: Addresses::new(options.address_limits),
             options,
             tls,
+            background,
         })
     }
 
@@ -70,6 +79,7 @@ impl Server {
             Arc::clone(&self.addresses),
             metrics,
             stop.clone(),
+            self.background.clone(),
         );
         let mut number = 0;
         loop {

@@ -14,7 +14,6 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Role, WebSocketConfig};
 
@@ -27,7 +26,7 @@ use crate::auth::Subject;
 use crate::health::Readiness;
 use crate::log::Log;
 use crate::protocol::{Caller, Token};
-use crate::session::{self, Socket, Waiting};
+use crate::session::{self, Host, Socket, Waiting};
 use crate::telemetry::{CLIENT_CHARS, Excerpt, Metrics};
 use crate::types::json::Numbers;
 
@@ -54,8 +53,8 @@ pub struct Gate<H: Log> {
     pub refused: Arc<Noted>,
     /// Places for clients that have not sent their token yet, if tokens are asked for.
     pub waiting: Arc<Semaphore>,
-    /// The tasks of all open sessions.
-    pub sessions: TaskTracker,
+    /// The threads of the sessions, and their tasks.
+    pub host: Host,
     /// Cancelled when walcast stops.
     pub stop: CancellationToken,
 }
@@ -69,7 +68,7 @@ impl<H: Log> Clone for Gate<H> {
             origins: Arc::clone(&self.origins),
             refused: Arc::clone(&self.refused),
             waiting: Arc::clone(&self.waiting),
-            sessions: self.sessions.clone(),
+            host: self.host.clone(),
             stop: self.stop.clone(),
         }
     }
@@ -174,8 +173,8 @@ async fn upgrade<H: Log>(
             HeaderValue::from_static(SUBPROTOCOL),
         );
     }
-    let sessions = gate.sessions.clone();
-    sessions.spawn(async move {
+    let host = gate.host.clone();
+    host.spawn(|effort| async move {
         // In a box, as the session is: a connection keeps the space of the largest of its steps.
         let Some(socket) = Box::pin(websocket(on_upgrade)).await else {
             return;
@@ -188,7 +187,7 @@ async fn upgrade<H: Log>(
             subject,
         };
         let services = Arc::clone(&gate.services);
-        Box::pin(session::serve(socket, services, caller, waiting, stop)).await;
+        Box::pin(session::serve(socket, services, caller, waiting, effort, stop)).await;
         drop(arrival);
     });
     response

@@ -115,6 +115,11 @@ impl Guard {
         self.rates.refused(now);
     }
 
+    /// True if the client has sent much lately.
+    pub(super) fn is_busy(&self, now: Instant) -> bool {
+        self.rates.is_used(now)
+    }
+
     /// Notes that the client has sent something, if only a pong.
     pub(super) fn heard(&mut self, now: Instant) {
         self.heard = now;

@@ -9,6 +9,7 @@ mod end;
 mod entry;
 mod frames;
 mod guard;
+mod host;
 mod identity;
 mod ids;
 mod judge;
@@ -41,12 +42,14 @@ use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt, StreamExt};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, watch};
 use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tungstenite::Message;
 
 pub use guard::Limits;
+pub use host::{Effort, Host};
 pub use judge::Notes;
 pub use pace::Pace;
 pub use run::{Waiting, serve};
@@ -138,6 +141,8 @@ pub struct Services<H: Log> {
     pub pace: Arc<Pace>,
     /// Reads the past.
     pub replays: Arc<ReplayPool<H>>,
+    /// The threads of lower priority, for work that one client asks for.
+    pub background: Handle,
     /// Permits to read spooled snapshots; sessions without one wait their turn.
     pub spool_readers: Semaphore,
 }
@@ -240,6 +245,7 @@ pub struct Session<H: Log> {
     work: Option<Work<H>>,
     /// The place that the router has to come to for the next ping that waits.
     awaited: Option<Box<Awaited>>,
+    effort: Effort,
     counted: Counted,
 }
 
@@ -252,7 +258,13 @@ struct Counted {
 
 impl<H: Log> Session<H> {
     /// A session of a client that has been authenticated, if the server asks for that.
-    fn new(wire: Wire, services: Arc<Services<H>>, caller: Caller, member: Member) -> Session<H> {
+    fn new(
+        wire: Wire,
+        services: Arc<Services<H>>,
+        caller: Caller,
+        member: Member,
+        effort: Effort,
+    ) -> Session<H> {
         Session {
             member,
             identity: caller
@@ -273,6 +285,7 @@ impl<H: Log> Session<H> {
             rows: Vec::new(),
             work: None,
             awaited: None,
+            effort,
             counted: Counted::default(),
         }
     }
@@ -330,6 +343,8 @@ impl<H: Log> Session<H> {
                 Box::pin(self.see_to_reaches()).await?;
             }
             self.start_work().await?;
+            self.effort
+                .is_much(self.work.is_some() || self.guard.is_busy(Instant::now()));
         }
     }
 

@@ -88,6 +88,12 @@ impl Rates {
         self.control_frames.take(1, CONTROL_FRAMES, now).is_ok()
     }
 
+    /// True if the client has used more than a tenth of a burst.
+    pub(super) fn is_used(&self, now: Instant) -> bool {
+        let is_used = |bucket: &Bucket, rate: Rate| !bucket.has(rate.burst - rate.burst / 10, rate, now);
+        is_used(&self.messages, self.of_messages) || is_used(&self.control_frames, CONTROL_FRAMES)
+    }
+
     /// Counts a message of so many bytes. It is crowded while all clients together send more than they may.
     ///
     /// # Errors

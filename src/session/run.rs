@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::end::End;
 use super::send_rate::SendRate;
 use super::wire::Wire;
-use super::{Services, Session, Socket, entry};
+use super::{Effort, Services, Session, Socket, entry};
 use crate::limit::Limit;
 use crate::log::Log;
 use crate::protocol::{Caller, CloseCode, Detail, ErrorCode, ErrorMessage};
@@ -60,12 +60,13 @@ pub struct Waiting {
 }
 
 /// Serves a client whose handshake is done until it goes, breaks the rules, or `stop`. A client that is `waiting` has
-/// to send its token first.
+/// to send its token first. `effort` is told whether it asks for much.
 pub async fn serve<H: Log>(
     mut socket: Box<WebSocketStream<Socket>>,
     services: Arc<Services<H>>,
     caller: Caller,
     waiting: Option<Waiting>,
+    effort: Effort,
     stop: CancellationToken,
 ) {
     let metrics = Arc::clone(&services.metrics);
@@ -83,7 +84,7 @@ pub async fn serve<H: Log>(
         socket.get_mut().limit_rate(rate);
     }
     let wire = Wire::new(socket, Arc::clone(&metrics), services.options.stall_timeout);
-    let (mut wire, end) = served(wire, services, caller, waiting, &stop).await;
+    let (mut wire, end) = served(wire, services, caller, waiting, effort, &stop).await;
     match end {
         End::Lost => {
             tracing::debug!(connection, "a client is gone");
@@ -147,6 +148,7 @@ async fn served<H: Log>(
     services: Arc<Services<H>>,
     mut caller: Caller,
     waiting: Option<Waiting>,
+    effort: Effort,
     stop: &CancellationToken,
 ) -> (Wire, End) {
     if let (Some(auth), Some(waiting)) = (&services.auth, waiting) {
@@ -167,7 +169,7 @@ async fn served<H: Log>(
         return (wire, End::Close(CloseCode::OverLimit));
     };
     // Boxed, so that the future of a client that waits for its token stays small.
-    let mut session = Box::new(Session::new(wire, services, caller, member));
+    let mut session = Box::new(Session::new(wire, services, caller, member, effort));
     let end = Box::pin(session.run(stop)).await;
     session.leave();
     (session.wire, end)

@@ -30,7 +30,7 @@ pub(super) async fn place<H: Log>(services: &Services<H>, time: Timestamp) -> Re
         let _turn = turn;
         place_of_time(&history, time)
     };
-    let found = tokio::task::spawn_blocking(search).await;
+    let found = services.background.spawn_blocking(search).await;
     let found = found.map_err(|error| services.internal(&error))?;
     match found {
         Ok(Some(place)) => Ok(Position::after(place)),

@@ -55,9 +55,10 @@ pub(super) async fn step<H: Log>(
             let Ok(permit) = services.spool_readers.acquire().await else {
                 return Outcome::Stopped;
             };
-            let read =
-                tokio::task::spawn_blocking(move || chunk.read(message.before(), SnapshotMessage::AFTER))
-                    .await;
+            let read = services
+                .background
+                .spawn_blocking(move || chunk.read(message.before(), SnapshotMessage::AFTER))
+                .await;
             drop(permit);
             match read {
                 Ok(read) => read
@@ -105,7 +106,10 @@ async fn search<H: Log>(
             let Ok(permit) = services.spool_readers.acquire().await else {
                 return Outcome::Stopped;
             };
-            let read = tokio::task::spawn_blocking(move || chunk.read("", "")).await;
+            let read = services
+                .background
+                .spawn_blocking(move || chunk.read("", ""))
+                .await;
             drop(permit);
             let Ok(read) = read else {
                 return Outcome::Panicked;

@@ -195,7 +195,7 @@ async fn parsed<H: Log>(
 ) -> Result<Query, ErrorMessage> {
     let mut query = if is_long(subscribe) {
         let (subscribe, caller) = (subscribe.clone(), caller.clone());
-        let parsed = apart(move || Query::new(&subscribe, &caller)).await;
+        let parsed = apart(services, move || Query::new(&subscribe, &caller)).await;
         parsed.map_err(|error| services.internal(&error))??
     } else {
         Query::new(subscribe, caller)?
@@ -345,7 +345,7 @@ async fn bindable<H: Log>(
         let question;
         if is_long {
             let table = Arc::clone(relation);
-            let bound = apart(move || {
+            let bound = apart(services, move || {
                 let question = query.collation_question(&table);
                 (query, question)
             });
@@ -408,14 +408,17 @@ fn time_warning(now: Timestamp) -> String {
 static BINDING: Semaphore = Semaphore::const_new(2);
 
 /// Runs long work away from the threads that serve sockets, a few at a time; the rest waits its turn.
-async fn apart<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, JoinError> {
+async fn apart<T: Send + 'static, H: Log>(
+    services: &Services<H>,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
     let turn = BINDING.acquire().await;
     let work = move || {
         // Held to the end of the work, even if the client is gone by then.
         let _turn = turn;
         work()
     };
-    tokio::task::spawn_blocking(work).await
+    services.background.spawn_blocking(work).await
 }
 
 /// Predicates and parameters of up to this size, in bytes, are handled in place, which takes about as long as handing

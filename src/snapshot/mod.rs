@@ -24,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use deadpool::managed::{Object, PoolError};
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 
 use crate::event::Relation;
 use crate::log::{Log, PendingVisibility};
@@ -195,6 +196,8 @@ pub struct Snapshots<H: Log> {
     catalog: Mutex<Catalog>,
     wal_flush_requested_at: Mutex<Option<Instant>>,
     metrics: Arc<Metrics>,
+    /// The threads that it reads on.
+    background: Handle,
 }
 
 /// A read that requests with the same key may join, as long as their table is the same version.
@@ -258,6 +261,7 @@ impl<H: Log> Snapshots<H> {
         pending_visibility: Arc<PendingVisibility>,
         options: Options,
         metrics: Arc<Metrics>,
+        background: Handle,
     ) -> Arc<Snapshots<H>> {
         Arc::new(Snapshots {
             pool: pool::new(&options),
@@ -273,6 +277,7 @@ impl<H: Log> Snapshots<H> {
             reads: Mutex::default(),
             wal_flush_requested_at: Mutex::default(),
             metrics,
+            background,
         })
     }
 
@@ -319,7 +324,7 @@ impl<H: Log> Snapshots<H> {
     fn dispatch(self: &Arc<Self>) {
         while let Some((place, request)) = self.next() {
             let this = Arc::clone(self);
-            tokio::spawn(async move {
+            self.background.spawn(async move {
                 this.run(place, request).await;
                 this.dispatch();
             });
