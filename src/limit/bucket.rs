@@ -54,6 +54,12 @@ impl Bucket {
         self.full_at <= now
     }
 
+    /// True if it has that much.
+    pub fn has(&self, amount: u32, rate: Rate, now: Instant) -> bool {
+        let missing = self.full_at.saturating_duration_since(now);
+        missing <= rate.time_of(rate.burst.saturating_sub(amount))
+    }
+
     /// Takes an amount, if the bucket has that much.
     ///
     /// # Errors
