@@ -48,13 +48,32 @@ pub enum Error {
         /// Something that is in it.
         holds: String,
     },
-    /// The directory's `journal.json` is missing although there are segments, unreadable, or of an unknown format.
+    /// The directory's `journal.json` is missing although there are segments, or unreadable.
     #[error("{path}: {reason}; restore it or use another --data-dir", path = path.display())]
     Identity {
         /// The file.
         path: PathBuf,
         /// The problem with it.
         reason: String,
+    },
+    /// The directory is of a format that this version does not know.
+    #[error(
+        "{path} is of format {format}, and this is walcast {version}, which knows the formats up to {known}: nothing was \
+         changed. Start {}, or begin anew with another --data-dir: clients that come back then take new snapshots",
+        able(writer.as_deref()),
+        path = path.display()
+    )]
+    Format {
+        /// The file that says it.
+        path: PathBuf,
+        /// The format of the directory.
+        format: u32,
+        /// The version that wrote the file, if it says so.
+        writer: Option<String>,
+        /// The version of this program.
+        version: &'static str,
+        /// The newest format that it knows.
+        known: u32,
     },
     /// A segment file of another history lies among ours.
     #[error("{path} belongs to another history (epoch {epoch}); move it away", path = path.display())]
@@ -164,6 +183,14 @@ impl From<Error> for log::Error {
         } else {
             log::Error::Failed(cause)
         }
+    }
+}
+
+/// The versions that know what `writer` wrote.
+fn able(writer: Option<&str>) -> String {
+    match writer {
+        Some(writer) => format!("walcast {writer}, which wrote it, or a later version"),
+        None => "the version that wrote it, or a later one".to_owned(),
     }
 }
 

@@ -28,7 +28,7 @@ impl Journal {
     /// left is cut off; [`Journal::recovery`] says what was found.
     ///
     /// # Errors
-    /// [`Error::Locked`], [`Error::NotOurs`], [`Error::Identity`], [`Error::ForeignSegment`], and whatever goes wrong
+    /// [`Error::Locked`], [`Error::NotOurs`], [`Error::Identity`], [`Error::Format`], [`Error::ForeignSegment`], and whatever goes wrong
     /// with the files.
     pub fn open(dir: &Path, options: Options, identity: &Identity) -> Result<(Writer, Journal), Error> {
         Journal::open_on(Arc::new(Disk), dir, options, identity)

@@ -16,10 +16,17 @@ pub(super) const FORMAT: u32 = 2;
 /// The version in which names and columns of tables were in files of their own.
 const WITHOUT_TABLES: u32 = 1;
 
+/// The version of the program.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
 /// The contents of `journal.json`. It is the one place that says which history is the current one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Manifest {
     pub(super) format: u32,
+    /// The version of the program that wrote the file, which is the one that chose the format. `None` in files of
+    /// versions that did not say.
+    #[serde(default)]
+    walcast: Option<String>,
     #[serde(flatten)]
     pub(super) identity: Identity,
     pub(super) epoch: Epoch,
@@ -34,6 +41,7 @@ impl Manifest {
     pub(super) fn new(identity: &Identity, epoch: Epoch, start: Lsn, first_segment: u64) -> Manifest {
         Manifest {
             format: FORMAT,
+            walcast: Some(VERSION.to_owned()),
             identity: identity.clone(),
             epoch,
             start,
@@ -52,6 +60,36 @@ impl Manifest {
         }
     }
 
+    /// Has it say that this version wrote it, in the format of today.
+    pub(super) fn raise(&mut self) {
+        self.format = FORMAT;
+        self.walcast = Some(VERSION.to_owned());
+    }
+
+    /// Checks that the directory's manifest, if it has one, is of a format that this version knows. Changes nothing.
+    pub(super) fn check_format(files: &dyn Files, dir: &Path) -> Result<(), Error> {
+        #[derive(Deserialize)]
+        struct Format {
+            format: u32,
+            #[serde(default)]
+            walcast: Option<String>,
+        }
+        let Some(text) = text(files, dir)? else {
+            return Ok(());
+        };
+        let Format { format, walcast } = parse(dir, &text)?;
+        match format {
+            WITHOUT_TABLES..=FORMAT => Ok(()),
+            _ => Err(Error::Format {
+                path: path(dir),
+                format,
+                writer: walcast,
+                version: VERSION,
+                known: FORMAT,
+            }),
+        }
+    }
+
     /// Reads the directory's manifest, if it has one, and checks that it is `wanted`'s, or, if that will do, that of
     /// the database in whose place `wanted`'s is.
     pub(super) fn read(
@@ -60,35 +98,11 @@ impl Manifest {
         wanted: &Identity,
         accepts_recreated: bool,
     ) -> Result<Option<Manifest>, Error> {
-        let path = path(dir);
-        let text = match files
-            .open(&path)
-            .and_then(|file| read_up_to(&*file, 0, MAX_BYTES))
-        {
-            Ok(text) => text,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io("read", &path)(e)),
+        Manifest::check_format(files, dir)?;
+        let Some(text) = text(files, dir)? else {
+            return Ok(None);
         };
-        let unreadable = |reason: String| Error::Identity {
-            path: path.clone(),
-            reason,
-        };
-        #[derive(Deserialize)]
-        struct Format {
-            format: u32,
-        }
-        match serde_json::from_slice::<Format>(&text) {
-            Ok(Format {
-                format: FORMAT | WITHOUT_TABLES,
-            }) => {}
-            Ok(Format { format }) => {
-                return Err(unreadable(format!(
-                    "format {format} is not known to this version"
-                )));
-            }
-            Err(e) => return Err(unreadable(e.to_string())),
-        }
-        let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| unreadable(e.to_string()))?;
+        let manifest: Manifest = parse(dir, &text)?;
         manifest.check(dir, wanted, accepts_recreated)?;
         Ok(Some(manifest))
     }
@@ -136,6 +150,26 @@ impl Manifest {
 }
 
 const MAX_BYTES: usize = 64 * 1024;
+
+/// The file's text, if there is one.
+fn text(files: &dyn Files, dir: &Path) -> Result<Option<Vec<u8>>, Error> {
+    let path = path(dir);
+    match files
+        .open(&path)
+        .and_then(|file| read_up_to(&*file, 0, MAX_BYTES))
+    {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(Error::io("read", &path)(e)),
+    }
+}
+
+fn parse<'a, T: Deserialize<'a>>(dir: &Path, text: &'a [u8]) -> Result<T, Error> {
+    serde_json::from_slice(text).map_err(|e| Error::Identity {
+        path: path(dir),
+        reason: e.to_string(),
+    })
+}
 
 fn path(dir: &Path) -> PathBuf {
     dir.join("journal.json")

@@ -38,6 +38,8 @@ pub(super) fn open(
 ) -> Result<(Writer, Arc<Shared>), Error> {
     if private_files::check_directory(dir).map_err(Error::io("use", dir))? {
         check_contents(dir)?;
+        // Before anything is changed: a directory of a later version stays as it is.
+        Manifest::check_format(&*files, dir)?;
     }
     let segments_dir = dir.join(SEGMENTS);
     for directory in [dir, &segments_dir] {
@@ -62,7 +64,7 @@ pub(super) fn open(
     }
     if manifest.format != FORMAT {
         // Before anything is written that an earlier version would not read.
-        manifest.format = FORMAT;
+        manifest.raise();
         manifest.write(&*files, dir)?;
     }
 
