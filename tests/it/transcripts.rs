@@ -1,9 +1,10 @@
 //! Whole conversations with the server, byte for byte: `tests/data/transcripts` has one in each file, with the format
-//! in its README.
+//! in its README, and `releases` there those of each release.
 //!
 //! `TRANSCRIPTS=record` writes what the server says now into the files, `TRANSCRIPTS=name` compares one file alone.
 
 mod normal;
+mod promise;
 mod script;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -33,6 +34,41 @@ fn every_conversation_is_what_was_written_down() {
         files.retain(|file| file.file_stem().is_some_and(|stem| stem == chosen.as_str()));
         assert!(!files.is_empty(), "no transcript {chosen}");
     }
+    hold_all(files, |file, script, found| {
+        if record {
+            std::fs::write(file, script.with(found)).unwrap();
+            return None;
+        }
+        script.difference(found)
+    });
+}
+
+/// The conversations of each release, and of the version that `WALCAST_PREVIOUS_TRANSCRIPTS` has those of.
+#[test]
+fn conversations_of_earlier_versions_go_as_their_clients_were_promised() {
+    let changes = std::fs::read_to_string("CHANGELOG.md").unwrap();
+    let headings = changes.lines().filter_map(|line| line.strip_prefix("## "));
+    let versions = headings.filter_map(|heading| heading.split([',', ' ']).next());
+    let earlier = versions.filter(|version| *version != env!("CARGO_PKG_VERSION"));
+    let mut folders: Vec<_> = earlier
+        .map(|version| folder().join("releases").join(version))
+        .collect();
+    folders.extend(std::env::var_os("WALCAST_PREVIOUS_TRANSCRIPTS").map(PathBuf::from));
+    for folder in folders {
+        assert!(
+            folder.is_dir(),
+            "{} is missing: copy the transcripts there as they were at the release",
+            folder.display()
+        );
+        hold_all(files_in(&folder), |_, script, found| script.breach(found));
+    }
+}
+
+/// Holds conversations, and fails with what is wrong with them.
+fn hold_all(
+    files: Vec<PathBuf>,
+    wrong_with: impl Fn(&Path, &Script, &[(usize, String)]) -> Option<String> + Sync,
+) {
     let left = Mutex::new(files);
     let wrong = Mutex::new(Vec::new());
     thread::scope(|scope| {
@@ -44,11 +80,7 @@ fn every_conversation_is_what_was_written_down() {
                     };
                     let script = Script::read(&file);
                     let (found, problem) = Conversation::hold(&script);
-                    if record && problem.is_none() {
-                        std::fs::write(&file, script.with(&found)).unwrap();
-                        continue;
-                    }
-                    if let Some(difference) = problem.or_else(|| script.difference(&found)) {
+                    if let Some(difference) = problem.or_else(|| wrong_with(&file, &script, &found)) {
                         let name = file.file_name().unwrap().display().to_string();
                         wrong.lock().unwrap().push(format!("{name}:{difference}"));
                     }
@@ -114,8 +146,16 @@ fn the_transcripts_have_every_message_operation_and_code_that_can_occur() {
     assert!(missing.is_empty(), "in no transcript: {missing:?}");
 }
 
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/transcripts")
+}
+
+/// Those of this version.
 fn files() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/transcripts");
+    files_in(&folder())
+}
+
+fn files_in(folder: &Path) -> Vec<PathBuf> {
     let files = std::fs::read_dir(folder)
         .unwrap()
         .map(|entry| entry.unwrap().path());

@@ -4,6 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
+use super::promise;
+
 /// A transcript: how the server is started, and what is done and said, line by line.
 pub struct Script {
     lines: Vec<(String, Line)>,
@@ -97,6 +99,18 @@ impl Script {
             text.push('\n');
         }
         text
+    }
+
+    /// The first line in which the server breaks its promise to clients of the release that this is of.
+    pub fn breach(&self, said: &[(usize, String)]) -> Option<String> {
+        said.iter().find_map(|(index, said)| {
+            let (text, expected) = &self.lines[*index];
+            let broken = promise::broken(expected, said)?;
+            Some(format!(
+                "line {}: {broken}\n expected {text}\n      was {said}",
+                index + 1
+            ))
+        })
     }
 
     /// The first line in which the server says something else.
