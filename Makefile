@@ -3,6 +3,7 @@
 # make test-client  the tests of the npm package in client/ alone, against the server that is built here
 # make client  the package @walcast/client, built in client/
 # make test-versions  the tests that use a server, on Postgres 14 to 18; VERSIONS='14 18' for some of them
+# make test-upgrade  the program of the last tag against this one, and back; FROM=<commit> for that of a commit
 # make torture writers, fifty clients and faults at random for ten minutes; SECONDS=3600 for an hour
 # make bench   drain against pg_recvlogical, latency, idle connections, fan-out, large transactions, many subscriptions,
 #              snapshots, clients that resume at once, slow clients, heavy queries, policies, clients that do harm, takeovers;
@@ -15,11 +16,12 @@ CARGO ?= cargo
 ARGS ?=
 VERSIONS ?=
 SECONDS ?= 600
+FROM ?=
 
 # Where cargo puts the programs that it builds.
 BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
-.PHONY: demo test client test-client test-versions torture bench lint
+.PHONY: demo test client test-client test-versions test-upgrade torture bench lint
 
 demo:
 	@scripts/install.sh compiler postgres
@@ -43,6 +45,9 @@ test-client:
 
 test-versions:
 	ARGS='$(ARGS)' scripts/versions.sh $(VERSIONS)
+
+test-upgrade:
+	scripts/test_upgrade.sh $(FROM)
 
 torture:
 	@scripts/install.sh compiler postgres

@@ -47,6 +47,7 @@ mod ranges;
 mod reach;
 mod refusals;
 mod rights;
+mod rolling;
 mod row_security;
 mod schema;
 mod settings;

@@ -23,7 +23,7 @@ fn insert(database: &Database, client: &mut Client, id: u32) -> Value {
 }
 
 /// Starts a second one, and waits until both know of each other.
-fn start_standby(first: &Walcast, setup: &Setup) -> Walcast {
+pub fn start_standby(first: &Walcast, setup: &Setup) -> Walcast {
     let second = setup.start_unready();
     let reason = eventually("it stands by", || {
         second.ready().err().filter(|reason| reason.contains("standby"))
@@ -38,7 +38,7 @@ fn start_standby(first: &Walcast, setup: &Setup) -> Walcast {
 
 /// Waits until the slot is confirmed beyond where it was when the standby came: from there on it knows all there is to
 /// know.
-fn vouched_for(database: &Database, setup: &Setup) {
+pub fn vouched_for(database: &Database, setup: &Setup) {
     let written = database.written();
     eventually("it is confirmed", || {
         (database.confirmed(&setup.slot) >= written).then_some(())

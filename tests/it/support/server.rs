@@ -17,6 +17,7 @@ use super::{At, Client, DEADLINE, Database, Refused, eventually, failure};
 /// The options that walcast is started with: its database, its data directory, its flags.
 pub struct Setup {
     directory: TempDir,
+    program: PathBuf,
     url: String,
     pub slot: String,
     publications: String,
@@ -51,6 +52,7 @@ impl Setup {
         failure::remember();
         Setup {
             directory: TempDir::new().unwrap(),
+            program: PROGRAM.into(),
             url: database.url().to_owned(),
             slot: database.name.clone(),
             publications: PUBLICATION.to_owned(),
@@ -63,6 +65,11 @@ impl Setup {
             admin: ([127, 0, 0, 1], 0).into(),
         }
         .flag("--progress-interval", "50ms")
+    }
+
+    /// By another program from the next start on: that of another version.
+    pub fn run_by(&mut self, program: &Path) {
+        program.clone_into(&mut self.program);
     }
 
     /// With its journal elsewhere.
@@ -156,10 +163,11 @@ impl Setup {
     /// The command that serves on some data directory.
     pub fn command_on(&self, data: &Path) -> Command {
         let mut command = match &self.shell {
-            None => Command::new(PROGRAM),
+            None => Command::new(&self.program),
             Some(shell) => {
                 let mut command = Command::new("bash");
-                command.args(["-c", &format!("{shell}; exec \"$0\" \"$@\""), PROGRAM]);
+                command.args(["-c", &format!("{shell}; exec \"$0\" \"$@\"")]);
+                command.arg(&self.program);
                 command
             }
         };
