@@ -1,5 +1,7 @@
 //! Commands that README and docs print for operators, run as printed, against databases of the tests.
 
+use std::fs;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
@@ -17,7 +19,7 @@ struct Elsewhere {
     reason: &'static str,
 }
 
-const ELSEWHERE: [Elsewhere; 16] = [
+const ELSEWHERE: [Elsewhere; 17] = [
     Elsewhere {
         page: "README.md",
         beginning: "make demo     # a",
@@ -94,6 +96,11 @@ const ELSEWHERE: [Elsewhere; 16] = [
         reason: "tests/deploy/monitoring.rs",
     },
     Elsewhere {
+        page: "docs/sizing.md",
+        beginning: "sysctl fs.nr_open",
+        reason: "they look at the reader's machine, and change nothing",
+    },
+    Elsewhere {
         page: "docs/wal2json.md",
         beginning: "walcast check --plugin wal2json",
         reason: "tests/it/wal2json.rs: the other flags are left to the reader",
@@ -101,7 +108,7 @@ const ELSEWHERE: [Elsewhere; 16] = [
 ];
 
 /// Blocks that the tests of this file run.
-const RUN: [(&str, &str); 8] = [
+const RUN: [(&str, &str); 9] = [
     ("README.md", "psql -d shop"),
     ("README.md", "cargo install"),
     ("README.md", "sudo install"),
@@ -110,6 +117,7 @@ const RUN: [(&str, &str); 8] = [
     ("docs/configuration.md", "walcast config check"),
     ("docs/consistency.md", "INSERT INTO orders"),
     ("docs/consistency.md", "{\"type\": \"ping\""),
+    ("docs/runbooks.md", "SELECT slot_name"),
 ];
 
 #[test]
@@ -291,4 +299,102 @@ fn one_s_own_write_is_waited_for_as_it_is_printed() {
     assert_eq!(client.change()["row"]["amount"], 120);
     let pong = client.expect("pong");
     assert_eq!(pong["ref"], ping["ref"], "{pong}");
+}
+
+#[test]
+fn the_look_at_the_slot_works_as_it_is_printed() {
+    let database = Database::new("CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION pub FOR TABLE t");
+    let setup = Setup::new(&database);
+    let _walcast = setup.start();
+    let rows = database.sql(&block("docs/runbooks.md", "SELECT slot_name"));
+    let row = rows.iter().find(|row| row.get(0) == Some(&setup.slot)).unwrap();
+    assert_eq!((row.get(1), row.get(2)), (Some("t"), Some("reserved")));
+}
+
+#[test]
+fn the_wal_of_each_replica_identity_is_measured() {
+    let database = Database::new("");
+    let server = database.server();
+    let socket = server.socket_directory().display().to_string();
+    let mut script = Command::new("scripts/wal_cost.sh");
+    script.args([
+        "-h",
+        &socket,
+        "-p",
+        &server.port().to_string(),
+        "-U",
+        "postgres",
+        "-d",
+        &database.name,
+    ]);
+    drop(server);
+    let output = script.env("ROWS", "20").output().unwrap();
+    let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+    assert!(output.status.success(), "{printed}");
+    let bytes = |row: &str, operation: &str| -> Vec<u64> {
+        let line = printed
+            .lines()
+            .find(|line| line.trim_start().starts_with(row) && line.contains(operation));
+        let cells = line.unwrap_or_else(|| panic!("{printed}")).split('|').skip(2);
+        cells.map(|cell| cell.trim().parse().unwrap()).collect()
+    };
+    // As docs/sizing.md has it: FULL costs the old row.
+    let [default, index, full] = bytes("long", "UPDATE of another column")[..] else {
+        panic!("{printed}")
+    };
+    assert!(default < 1_000 && index < 1_000 && full > 20_000, "{printed}");
+    assert_eq!(
+        database.value("SELECT count(*) FROM pg_namespace WHERE nspname = 'walcast_wal_cost'"),
+        "0"
+    );
+}
+
+/// The anchors that a page's headings have on GitHub.
+fn anchors(page: &str) -> Vec<String> {
+    let is_kept = |c: &char| c.is_alphanumeric() || [' ', '-', '_'].contains(c);
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    let headings = headings.map(|line| line.trim_start_matches('#').trim().to_lowercase());
+    headings
+        .map(|heading| {
+            heading
+                .chars()
+                .filter(is_kept)
+                .collect::<String>()
+                .replace(' ', "-")
+        })
+        .collect()
+}
+
+#[test]
+fn every_link_between_pages_leads_somewhere() {
+    let mut pages = vec![
+        PathBuf::from("README.md"),
+        "CONTRIBUTING.md".into(),
+        "CHANGELOG.md".into(),
+    ];
+    let docs = fs::read_dir("docs").unwrap().map(|entry| entry.unwrap().path());
+    pages.extend(docs.filter(|path| path.extension().is_some_and(|end| end == "md")));
+    let mut wrong = Vec::new();
+    let mut count = 0;
+    for page in pages {
+        let text = fs::read_to_string(&page).unwrap();
+        let links = text.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+        for (link, _) in links.filter(|(link, _)| !link.contains("://") && !link.contains(' ')) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let target = if file.is_empty() {
+                page.clone()
+            } else {
+                page.with_file_name(file)
+            };
+            let is_there = anchor.is_empty()
+                || fs::read_to_string(&target)
+                    .is_ok_and(|text| anchors(&text).iter().any(|known| known == anchor));
+            if !target.exists() || !is_there {
+                wrong.push(format!("{}: {link}", page.display()));
+            }
+            count += 1;
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(count > 100, "{count} links");
 }

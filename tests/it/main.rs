@@ -46,6 +46,7 @@ mod publications;
 mod ranges;
 mod reach;
 mod refusals;
+mod restore;
 mod rights;
 mod rolling;
 mod row_security;
