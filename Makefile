@@ -9,6 +9,8 @@
 #              snapshots, clients that resume at once, slow clients, heavy queries, policies, clients that do harm, takeovers;
 #              ARGS=latency for one of them
 # make lint    formatting, clippy, documentation
+# make package the Debian package of a program that is built for it
+# make release TAG=v1.0.0  every artefact of a release, from a tag; DIRECTORY=… for another place than target/release-v1.0.0
 #
 # Each installs what it needs by apt-get, and says so first. Nothing is started but what the target itself stops.
 
@@ -21,14 +23,14 @@ FROM ?=
 # Where cargo puts the programs that it builds.
 BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
-.PHONY: demo test client test-client test-versions test-upgrade torture bench lint
+.PHONY: demo test client test-client test-versions test-upgrade torture bench lint package release
 
 demo:
 	@scripts/install.sh compiler postgres
 	$(CARGO) run --release --locked -- demo $(ARGS)
 
 test: test-client
-	@scripts/install.sh compiler postgres wal2json browser clock pooler deploy chart
+	@scripts/install.sh compiler postgres wal2json browser clock pooler deploy chart package
 	$(CARGO) test --workspace --locked
 
 client:
@@ -63,3 +65,12 @@ lint:
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
+
+package:
+	@scripts/install.sh compiler package
+	WALCAST_COMMIT=$$(git rev-parse --short=12 HEAD) $(CARGO) build --release --locked --bin walcast
+	mkdir -p $(BUILT)/debian
+	scripts/deb.sh $(BUILT)/release/walcast $(BUILT)/debian
+
+release:
+	scripts/release.sh $(ARGS) '$(TAG)' '$(or $(DIRECTORY),$(BUILT)/release-$(TAG))'

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what is missing of: compiler, postgres, node, wal2json, browser, clock, pooler, deploy, chart. Asks the package manager only if
-# something is, and says what and why before it does. Starts no service.
+# Installs what is missing of: compiler, postgres, node, wal2json, browser, clock, pooler, deploy, chart, package, release.
+# Asks the package manager only if something is, and says what and why before it does. Starts no service.
 set -euo pipefail
 
 has() { command -v "$1" >/dev/null; }
@@ -23,8 +23,16 @@ has_pooler() { has pgbouncer || [ -x /usr/sbin/pgbouncer ]; }
 # The program that a package of Debian's brings, of those that read or run a part of deploy/.
 declare -A reads_deploy=([prometheus]=promtool [nginx-light]=nginx [haproxy]=haproxy [caddy]=caddy)
 
+# Programs that make or read Debian packages, and the Debian packages of them.
+declare -A makes_package=([dpkg-shlibdeps]=dpkg-dev [lintian]=lintian [mmdebstrap]=mmdebstrap [newuidmap]=uidmap)
+
 # Programs of PyPI that read parts of deploy/, kept beside what cargo builds.
 tools=${CARGO_TARGET_DIR:-target}/deploy-tools
+
+# Programs of crates.io that make parts of a release, and what reads them.
+release_tools=${CARGO_TARGET_DIR:-target}/release-tools
+cargo_deb=3.8.0
+cargo_cyclonedx=0.5.9
 
 # Whether the package lists have this; they are empty on a fresh system.
 has_package() { has apt-cache && [ -n "$(apt-cache show "$1" 2>/dev/null)" ]; }
@@ -42,6 +50,8 @@ server_version() {
 
 wal2json=
 chart=
+deb=
+release=
 packages=()
 for part in "$@"; do
   case $part in
@@ -79,8 +89,21 @@ for part in "$@"; do
       fi ;;
     chart)
       chart=yes ;;
+    package)
+      deb=yes
+      # The same as with deploy.
+      if has apt-get; then
+        for program in "${!makes_package[@]}"; do
+          has "$program" || {
+            echo "walcast: no $program to make and test the Debian package with: needs ${makes_package[$program]}"
+            packages+=("${makes_package[$program]}")
+          }
+        done
+      fi ;;
+    release)
+      release=yes ;;
     *)
-      echo "usage: $0 compiler|postgres|node|wal2json|browser|clock|pooler|deploy|chart..." >&2
+      echo "usage: $0 compiler|postgres|node|wal2json|browser|clock|pooler|deploy|chart|package|release..." >&2
       exit 2 ;;
   esac
 done
@@ -138,6 +161,33 @@ add_chart() {
   fi
 }
 
+# A program of crates.io, of this version. Compiled without optimisation, which takes less than half of the time.
+cargo_install() {
+  local crate=$1 version=$2
+  if [ -e "$release_tools/$crate-$version" ]; then return; fi
+  echo "walcast: no $crate $version: installing it from crates.io into $release_tools"
+  cargo install --quiet --locked --debug --force --no-track --root "$release_tools" --target-dir "$release_tools/build" \
+    --version "$version" "$crate" || return
+  rm -rf "$release_tools/build"
+  touch "$release_tools/$crate-$version"
+}
+
+# Only the test of the Debian package needs it, which says that it is left out without it.
+add_package() {
+  cargo_install cargo-deb "$cargo_deb" ||
+    echo "walcast: that did not work: the test of the Debian package is left out"
+}
+
+# scripts/release.sh alone needs these.
+add_release() {
+  cargo_install cargo-cyclonedx "$cargo_cyclonedx"
+  if [ ! -x "$release_tools/sbom/bin/python" ]; then
+    echo "walcast: installing cyclonedx-python-lib from PyPI into $release_tools/sbom, to check the bill of materials with"
+    python3 -m venv "$release_tools/sbom"
+    "$release_tools/sbom/bin/pip" install --quiet --disable-pip-version-check 'cyclonedx-python-lib[json-validation]==11.12.0'
+  fi
+}
+
 if [ ${#packages[@]} -gt 0 ]; then
   if ! has apt-get; then
     cat >&2 <<END
@@ -186,3 +236,5 @@ fi
 
 if [ -n "$wal2json" ]; then add_wal2json; fi
 if [ -n "$chart" ]; then add_chart; fi
+if [ -n "$deb" ]; then add_package; fi
+if [ -n "$release" ]; then add_release; fi

@@ -33,7 +33,10 @@ pub(crate) fn program(name: &str) -> Option<PathBuf> {
 pub(crate) fn command(name: &str) -> Option<Command> {
     let found = program(name);
     if found.is_none() {
-        left_out(name, "it is not installed (scripts/install.sh deploy chart)");
+        left_out(
+            name,
+            "it is not installed (scripts/install.sh deploy chart package)",
+        );
     }
     found.map(Command::new)
 }
