@@ -12,6 +12,7 @@ mod monitoring;
 mod notify;
 mod package;
 mod proxies;
+mod release;
 mod root;
 mod sql;
 mod tools;
