@@ -94,7 +94,6 @@ impl Bridge {
             options.session.max_frame_bytes,
             options.session.max_replays_of_subject,
             Arc::clone(metrics),
-            background.clone(),
         );
         let maintenance = Maintenance {
             source: Arc::clone(&options.ingest),

@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::replay_cursor::{ReplayCursor, ReplayFilter, ReplayOutput, ReplaySink};
@@ -54,8 +53,6 @@ pub struct ReplayPool<H: Log> {
     max_of_owner: usize,
     /// The oldest place that was asked for since somebody looked; `u64::MAX` if none was.
     oldest: AtomicU64,
-    /// The threads that it reads on.
-    background: Handle,
     queue: Mutex<Queue<H>>,
 }
 
@@ -95,14 +92,13 @@ impl<H: Log> std::fmt::Debug for ReplayPool<H> {
 }
 
 impl<H: Log> ReplayPool<H> {
-    /// A pool that reads `history` on the threads of `background`, with frames of about `max_frame_bytes`, for at most
-    /// `max_of_owner` requests of an owner at the same moment.
+    /// A pool that reads `history`, with frames of about `max_frame_bytes`, for at most `max_of_owner` requests of an
+    /// owner at the same moment.
     pub fn new(
         history: H,
         max_frame_bytes: usize,
         max_of_owner: usize,
         metrics: Arc<Metrics>,
-        background: Handle,
     ) -> Arc<ReplayPool<H>> {
         Arc::new(ReplayPool {
             max_of_owner,
@@ -110,7 +106,6 @@ impl<H: Log> ReplayPool<H> {
             metrics,
             max_frame_bytes,
             oldest: AtomicU64::new(u64::MAX),
-            background,
             queue: Mutex::new(Queue {
                 waiting: VecDeque::new(),
                 apart: VecDeque::new(),
@@ -157,8 +152,7 @@ impl<H: Log> ReplayPool<H> {
                 if lane == Lane::APART {
                     pool.start_apart();
                 } else {
-                    let background = self.background.clone();
-                    drop(background.spawn_blocking(move || read_for_all(&pool, lane)));
+                    drop(tokio::task::spawn_blocking(move || read_for_all(&pool, lane)));
                 }
             }
         }
@@ -168,7 +162,7 @@ impl<H: Log> ReplayPool<H> {
     /// others, so it cannot be one of those that do other things later.
     fn start_apart(self: Arc<Self>) {
         let pool = Arc::clone(&self);
-        let runtime = self.background.clone();
+        let runtime = tokio::runtime::Handle::current();
         let thread = std::thread::Builder::new().name("apart".into());
         let started = thread.spawn(move || {
             let _entered = runtime.enter();
@@ -177,8 +171,9 @@ impl<H: Log> ReplayPool<H> {
         });
         if let Err(error) = started {
             tracing::warn!(%error, "there is no thread for the queries that are apart");
-            let background = self.background.clone();
-            drop(background.spawn_blocking(move || read_for_all(&self, Lane::APART)));
+            drop(tokio::task::spawn_blocking(move || {
+                read_for_all(&self, Lane::APART)
+            }));
         }
     }
 
@@ -256,7 +251,7 @@ const NICE: i32 = 10;
 fn yield_to_others() {
     // Elsewhere it would be that of the whole process.
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
+    if let Err(error) = rustix::process::nice(NICE) {
         tracing::debug!(%error, "the priority of a thread cannot be lowered");
     }
 }

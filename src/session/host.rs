@@ -1,8 +1,11 @@
 //! [`Host`]: the threads that sessions run on.
 //!
-//! A session that only passes on what the router has runs on the threads of all. One that sends many messages, or that
-//! is being read for from the journal or the database, runs on threads of lower priority until that is over: where there
-//! are not processors enough, those who ask for much wait for themselves, and nobody for them.
+//! A session whose client sends little runs on the threads of all. One whose client sends many messages runs on threads
+//! of lower priority until that is over: where there are not processors enough, those who ask for much wait for
+//! themselves, and nobody for them.
+//!
+//! Passing on what is read from the journal counts as little. A client that is behind must come to the head even where
+//! writers and other clients take all that there is, and its pool of readers is small.
 
 use std::fmt;
 use std::future::Future;

@@ -343,8 +343,7 @@ impl<H: Log> Session<H> {
                 Box::pin(self.see_to_reaches()).await?;
             }
             self.start_work().await?;
-            self.effort
-                .is_much(self.work.is_some() || self.guard.is_busy(Instant::now()));
+            self.effort.is_much(self.guard.is_busy(Instant::now()));
         }
     }
 
