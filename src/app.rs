@@ -1,8 +1,9 @@
-//! [`serve`]: listeners, signals and a bridge, started and stopped in order.
+//! [`serve`]: listeners, signals and sources, started and stopped in order.
 
 mod background;
 mod descriptors;
 mod notify;
+mod source;
 mod stages;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router as Routes;
+use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::spawn_blocking;
@@ -18,14 +20,15 @@ use tokio_util::sync::CancellationToken;
 
 use self::background::Background;
 pub use self::notify::Notifier;
+use self::source::Keeper;
+pub use self::source::Source;
 use self::stages::Stages;
-use crate::bridge::{self, Bridge};
 use crate::config::Access;
 use crate::health::Readiness;
 use crate::http::{self, Admin, Gate, Server, Tls};
 use crate::keys::{self, Authenticator};
 use crate::protocol::ErrorCode;
-use crate::session::Host;
+use crate::session;
 use crate::telemetry::Metrics;
 
 /// Everything that `serve` needs to know, checked.
@@ -53,9 +56,11 @@ pub struct Config {
     pub reload: watch::Receiver<Arc<Access>>,
     /// The service manager that started this process.
     pub notifier: Notifier,
-    /// The database that is served.
-    pub bridge: bridge::Options,
-    /// The rules by which its clients are identified. If `None`, everybody may see everything.
+    /// The databases that are served: one without a name, or each with one.
+    pub sources: Vec<Source>,
+    /// The clients' limits that they have in common.
+    pub shared: session::Shared,
+    /// The rules by which their clients are identified. If `None`, everybody may see everything.
     pub auth: Option<keys::Options>,
 }
 
@@ -83,17 +88,21 @@ pub async fn serve(
     bound: Option<oneshot::Sender<(SocketAddr, SocketAddr)>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let metrics = Metrics::new();
-    for code in ErrorCode::ALL {
-        metrics.know_error(code.as_str());
-    }
+    let is_single = config.sources.iter().all(|source| source.name.is_none());
+    let metrics = if is_single {
+        Metrics::new()
+    } else {
+        Metrics::of_program()
+    };
     let mut stages = Stages::default();
     let background = Background::start()?;
     if let Some(options) = config.auth.take() {
         let (authenticator, refresh) =
             Authenticator::open(options.clone(), &metrics).context("tokens cannot be verified")?;
         let authenticator = Arc::new(authenticator);
-        config.bridge.auth = Some(Arc::clone(&authenticator));
+        for source in &mut config.sources {
+            source.bridge.auth = Some(Arc::clone(&authenticator));
+        }
         tokio::spawn(reread_keys(authenticator, options, config.reload.clone()));
         if let Some(refresh) = refresh {
             let stop = stages.clients.token();
@@ -112,15 +121,42 @@ pub async fn serve(
              roles are shown there. Give --admin-token-file, or let only operators reach this address"
         );
     }
-    let mut announcement = Announcement {
+    let announcement = Arc::new(Mutex::new(Announcement {
         clients: clients.local_addr()?,
         admin: admin.local_addr()?,
         bound,
         notifier: config.notifier.clone(),
         is_made: false,
-    };
-    let readiness = Readiness::not_yet("starting", &stages.clients.token());
-    let routes = http::admin(Arc::clone(&rules), Arc::clone(&metrics), readiness.clone());
+    }));
+    let keepers: Vec<Keeper> = config
+        .sources
+        .into_iter()
+        .map(|source| Keeper {
+            metrics: match &source.name {
+                Some(name) => Metrics::of_source(name.as_str()),
+                None => Arc::clone(&metrics),
+            },
+            source,
+            readiness: Readiness::not_yet("starting", &stages.clients.token()),
+            place: Arc::default(),
+            shared: config.shared.clone(),
+            background: background.handle(),
+            drain_timeout: config.drain_timeout,
+            announcement: Arc::clone(&announcement),
+        })
+        .collect();
+    for keeper in &keepers {
+        for code in ErrorCode::ALL {
+            keeper.metrics.know_error(code.as_str());
+        }
+    }
+    let seen = keepers.iter().map(|keeper| http::SourceState {
+        name: keeper.source.name.clone(),
+        metrics: Arc::clone(&keeper.metrics),
+        readiness: keeper.readiness.clone(),
+    });
+    let seen: Vec<http::SourceState> = seen.collect();
+    let routes = http::admin(Arc::clone(&rules), Arc::clone(&metrics), seen.clone());
     let counted = Arc::clone(&metrics);
     let stop_admin = stages.admin.token();
     stages
@@ -147,43 +183,42 @@ pub async fn serve(
             .spawn_infallible(async move { tls.follow(reload, stop).await });
     }
 
-    let unready = http::unready(Arc::clone(&metrics));
-    let bridge = tokio::select! {
-        bridge = Bridge::open(config.bridge, &metrics, readiness.clone(), background.handle(), || announcement.make()) => bridge?,
-        () = clients.run(unready, Arc::clone(&metrics), stop.clone()) => {
-            readiness.unready("stopping");
-            config.notifier.stopping();
-            return stages.stop(config.drain_timeout, None).await;
-        }
-    };
-    let gate = Gate {
-        services: bridge.services(),
-        readiness: readiness.clone(),
-        origins: Arc::new(config.origins),
-        refused: Arc::default(),
-        waiting: Arc::new(Semaphore::new(config.max_unauthenticated)),
-        host: Host {
-            live: Handle::current(),
-            background: background.handle(),
-            sessions: stages.sessions.clone(),
-        },
+    let origins = Arc::new(config.origins);
+    let refused = Arc::default();
+    let waiting = Arc::new(Semaphore::new(config.max_unauthenticated));
+    let gates = keepers.iter().map(|keeper| Gate {
+        name: keeper.source.name.clone(),
+        place: Arc::clone(&keeper.place),
+        metrics: Arc::clone(&keeper.metrics),
+        readiness: keeper.readiness.clone(),
+        origins: Arc::clone(&origins),
+        refused: Arc::clone(&refused),
+        waiting: Arc::clone(&waiting),
         stop: stages.clients.token(),
-    };
-    stages.bridge = Some(bridge.start()?);
-    let routes = http::stream(gate).merge(page.unwrap_or_default());
+    });
+    let routes = http::streams(gates).merge(page.unwrap_or_default());
     let stop_accepting = stages.clients.token();
     stages
         .clients
         .spawn_infallible(async move { clients.run(routes, metrics, stop_accepting).await });
-    announcement.make();
+    for keeper in keepers {
+        if keeper.source.name.is_some() {
+            // None of them may keep the others from being served.
+            announcement.lock().make();
+        }
+        let stop = stages.sources.token();
+        stages.sources.spawn(keeper.run(stop));
+    }
 
     let failed = tokio::select! {
         () = stop.cancelled() => None,
         failed = stages.failed() => Some(failed),
     };
-    readiness.unready("stopping");
+    for source in seen {
+        source.readiness.unready("stopping");
+    }
     config.notifier.stopping();
-    stages.stop(config.drain_timeout, failed).await
+    stages.stop(failed).await
 }
 
 /// Reads the keys for tokens again whenever the operator asks to read files again.
@@ -266,8 +301,12 @@ impl Listeners {
             .http
             .max_connections
             .saturating_add(config.http.max_handshakes);
-        let snapshots = config.bridge.snapshots.max_connections;
-        let connections = descriptors::connections(wanted, descriptors, snapshots);
+        let of_sources = config
+            .sources
+            .iter()
+            .map(|source| source.bridge.snapshots.max_connections);
+        let snapshots = of_sources.sum();
+        let connections = descriptors::connections(wanted, descriptors, config.sources.len(), snapshots);
         if let Some(descriptors) = descriptors.filter(|_| connections < wanted) {
             tracing::warn!(
                 "the limit on open files is {descriptors}: at most {connections} connections instead of {wanted} \
@@ -275,6 +314,8 @@ impl Listeners {
             );
             clients.limit_connections(connections);
         }
+        let most = i64::try_from(clients.max_connections()).unwrap_or(i64::MAX);
+        metrics.connections_limit.set(most);
         let admin = Server::bind(config.admin_listen, admin_options(), None, Handle::current()).await;
         let admin =
             admin.with_context(|| format!("cannot listen on {} (--admin-listen)", config.admin_listen))?;

@@ -9,7 +9,6 @@ mod stage;
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
 
 use anyhow::{Context, anyhow};
 use tokio::runtime::Handle;
@@ -23,7 +22,6 @@ use crate::delivery::{self, ReplayPool, Router};
 use crate::health::Readiness;
 use crate::ingest::Ingest;
 use crate::journal::{Journal, Writer};
-use crate::limit::{SharedBucket, Subjects};
 use crate::maintenance::Maintenance;
 use crate::session;
 use crate::snapshot::Snapshots;
@@ -58,6 +56,7 @@ impl Bridge {
         options: Options,
         metrics: &Arc<Metrics>,
         readiness: Readiness,
+        shared: session::Shared,
         background: Handle,
         waiting: impl FnMut(),
     ) -> anyhow::Result<Bridge> {
@@ -118,9 +117,7 @@ impl Bridge {
             policies: options.policies,
             notes: session::Notes::default(),
             database: options.ingest.conninfo.database.clone(),
-            subjects: Subjects::new(options.session.subjects),
-            pace: session::Pace::new(options.session.total_subscribes),
-            messages: SharedBucket::full(options.session.total_messages, Instant::now()),
+            shared,
             options: options.session,
             replays,
             background,

@@ -56,6 +56,11 @@ impl Readiness {
 
     /// Says that another walcast does the work: clients are to go there.
     pub fn standby(&self, reason: impl Into<String>) {
+        self.closed(reason);
+    }
+
+    /// Says that there is nothing to serve until it is ready again: clients are closed.
+    pub fn closed(&self, reason: impl Into<String>) {
         let mut state = self.0.write();
         state.now = Err(reason.into());
         if let Some(term) = state.term.take() {

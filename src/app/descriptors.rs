@@ -34,9 +34,11 @@ fn count(limit: Rlimit) -> Option<usize> {
 
 /// The number of connections, of those `wanted`, that are possible with `limit` open files besides `snapshots` that are
 /// read at the same time.
-pub(super) fn connections(wanted: usize, limit: Option<usize>, snapshots: usize) -> usize {
+pub(super) fn connections(wanted: usize, limit: Option<usize>, sources: usize, snapshots: usize) -> usize {
     let Some(limit) = limit else { return wanted };
-    let reserved = RESERVED.saturating_add(snapshots.saturating_mul(2));
+    let reserved = RESERVED
+        .saturating_mul(sources)
+        .saturating_add(snapshots.saturating_mul(2));
     let free = limit.saturating_sub(reserved);
     // With a very low limit it serves a few, and waits for descriptors now and then.
     wanted.min((free - free / READING).max(limit / 4)).max(1)
@@ -48,11 +50,11 @@ mod tests {
 
     #[test]
     fn what_serves_the_clients_keeps_its_descriptors() {
-        assert_eq!(connections(10_000, None, 4), 10_000);
-        assert_eq!(connections(10_000, Some(1_048_576), 4), 10_000);
-        assert_eq!(connections(10_000, Some(1024), 4), 742);
-        assert_eq!(connections(100, Some(1024), 4), 100);
-        assert_eq!(connections(10_000, Some(256), 4), 64);
-        assert_eq!(connections(10_000, Some(256), usize::MAX), 64);
+        assert_eq!(connections(10_000, None, 1, 4), 10_000);
+        assert_eq!(connections(10_000, Some(1_048_576), 1, 4), 10_000);
+        assert_eq!(connections(10_000, Some(1024), 1, 4), 742);
+        assert_eq!(connections(100, Some(1024), 1, 4), 100);
+        assert_eq!(connections(10_000, Some(256), 1, 4), 64);
+        assert_eq!(connections(10_000, Some(256), 1, usize::MAX), 64);
     }
 }

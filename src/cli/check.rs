@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use super::WrongFlags;
-use super::config::{ConfigFlag, Loaded};
+use super::config::{ConfigFlag, Loaded, Own};
 use super::look::look;
 use super::serve::Source;
 use crate::config::Access;
@@ -20,27 +20,57 @@ pub(crate) struct Command {
     #[command(flatten)]
     file: ConfigFlag,
     #[command(flatten)]
-    source: Source,
+    source: Own<Source>,
 }
 
 pub(crate) fn run(args: &Command, loaded: Option<&Loaded>) -> ExitCode {
     if let Some(Err(wrong)) = loaded.map(flags_agree) {
         return wrong.report();
     }
-    let findings = match look(&args.source, postgres::check) {
-        Ok(findings) => findings,
-        Err(code) => return code,
+    let sources = match loaded.map(Loaded::sources).transpose() {
+        Ok(sources) => sources.unwrap_or_default(),
+        Err(wrong) => return wrong.report(),
     };
+    let access = loaded.map(|loaded| &*loaded.file.access);
+    let mut sums = Vec::new();
+    if sources.is_empty()
+        && let Some(source) = args.source.get()
+    {
+        sums.push(check(source, access));
+    }
+    for (name, source) in &sources {
+        println!("[[source]] {name}");
+        let access = access.map(|access| access.of_source(Some(name)));
+        // One that cannot be asked keeps no other from being looked at.
+        sums.push(check(source, access.as_ref()));
+    }
+    let failed = sums.iter().find_map(|sum| sum.as_ref().err());
+    let blocked: usize = sums.iter().flatten().sum();
+    if blocked > 0 {
+        println!("{blocked} of these would keep walcast serve from working");
+    }
+    match failed {
+        Some(code) => *code,
+        None if blocked > 0 => ExitCode::from(1),
+        None => {
+            println!("ok: walcast serve would work");
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+/// Looks at one database and prints what it finds. Returns the number of findings that would keep `serve` from working,
+/// or the exit code if it cannot be asked.
+fn check(source: &Source, access: Option<&Access>) -> Result<usize, ExitCode> {
+    let findings = look(source, postgres::check)?;
     for finding in &findings {
         println!("{finding}");
     }
     let has_publications = findings
         .iter()
         .all(|finding| finding.code != Code::PublicationMissing);
-    let loaded = loaded.filter(|_| has_publications);
-    let misfits = match loaded.map(|loaded| policies(args, &loaded.file.access)) {
-        Some(Err(code)) => return code,
-        Some(Ok(misfits)) => misfits,
+    let misfits = match access.filter(|_| has_publications) {
+        Some(access) => policies(source, access)?,
         None => Vec::new(),
     };
     for Misfit { is_error, error } in &misfits {
@@ -51,23 +81,17 @@ pub(crate) fn run(args: &Command, loaded: Option<&Loaded>) -> ExitCode {
         .iter()
         .filter(|finding| finding.severity == Severity::Blocks)
         .count();
-    let blocked = blocked + misfits.iter().filter(|misfit| misfit.is_error).count();
-    if blocked > 0 {
-        println!("{blocked} of these would keep walcast serve from working");
-        return ExitCode::from(1);
-    }
-    println!("ok: walcast serve would work");
-    ExitCode::SUCCESS
+    Ok(blocked + misfits.iter().filter(|misfit| misfit.is_error).count())
 }
 
 /// The policies that do not fit the published tables.
-fn policies(args: &Command, access: &Access) -> Result<Vec<Misfit>, ExitCode> {
+fn policies(source: &Source, access: &Access) -> Result<Vec<Misfit>, ExitCode> {
     if access.policies.is_empty() {
         return Ok(Vec::new());
     }
     // It was parsed when the flags were looked at.
     let policies = Policies::of(access).unwrap_or_default();
-    look(&args.source, |info, wanted| {
+    look(source, |info, wanted| {
         let mut catalog = Catalog::new(info.clone());
         let published = catalog.tables(&wanted.publications)?;
         misfits(access, &policies, &published, &mut catalog)
@@ -76,7 +100,7 @@ fn policies(args: &Command, access: &Access) -> Result<Vec<Misfit>, ExitCode> {
 
 /// Fails if values of the file, or of the environment with it, do not go together.
 fn flags_agree(loaded: &Loaded) -> Result<(), WrongFlags> {
-    let args = loaded.serve().map_err(WrongFlags::of_clap)?;
-    let config = args.map(|args| args.config(&loaded.file.access));
+    let served = loaded.serve()?;
+    let config = served.map(|served| served.args.config(&served.sources, &loaded.file.access));
     config.transpose().map(drop)
 }

@@ -103,7 +103,7 @@ async fn show(args: &Args, shop: &Shop, stop: CancellationToken) -> anyhow::Resu
     let config = serve
         .map_err(WrongFlags::of_clap)?
         .args
-        .config(&*tenants::access(journal.path())?)?;
+        .config(&[], &*tenants::access(journal.path())?)?;
 
     let (bound, addresses) = oneshot::channel();
     let bridge = app::serve(config, Some(page::routes(issuer)), Some(bound), stop.clone());

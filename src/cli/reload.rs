@@ -7,15 +7,15 @@ use tokio::task::spawn_blocking;
 
 use super::config::Loaded;
 use crate::app::Notifier;
-use crate::config::{Access, Errors};
+use crate::config::{Access, Errors, SourceName};
 use crate::policy::Policies;
 
 /// Those who hear of what was read.
 pub(super) struct Readers {
     /// Also of the same: files that it names may be others now.
     pub(super) access: watch::Sender<Arc<Access>>,
-    /// Only of others.
-    pub(super) policies: watch::Sender<Arc<Policies>>,
+    /// Only of others, those of a source each.
+    pub(super) policies: Vec<(Option<SourceName>, watch::Sender<Arc<Policies>>)>,
 }
 
 /// Reads the configuration file again whenever it is asked to, and tells the readers. A file that is wrong changes
@@ -39,27 +39,35 @@ async fn reload(loaded: Option<Arc<Loaded>>, readers: &Readers) {
         return;
     };
     // It fails when the runtime stops.
-    let Ok(Some((access, policies))) = spawn_blocking(move || reread(&loaded)).await else {
+    let sources: Vec<Option<SourceName>> = readers.policies.iter().map(|(name, _)| name.clone()).collect();
+    let Ok(Some((access, policies))) = spawn_blocking(move || reread(&loaded, &sources)).await else {
         return;
     };
-    let is_new = readers.policies.send_if_modified(|held| {
-        let is_new = **held != policies;
-        if is_new {
-            *held = Arc::new(policies);
-        }
-        is_new
-    });
-    if is_new {
+    let mut is_any_new = false;
+    for ((_, reader), policies) in readers.policies.iter().zip(policies) {
+        is_any_new |= reader.send_if_modified(|held| {
+            let is_new = **held != policies;
+            if is_new {
+                *held = Arc::new(policies);
+            }
+            is_new
+        });
+    }
+    if is_any_new {
         tracing::info!("SIGHUP: the policies have changed: live subscriptions are judged again");
     }
     readers.access.send_replace(access);
 }
 
-/// Reads the file again and logs what comes of it. `None` if nothing may be taken from it.
-fn reread(loaded: &Loaded) -> Option<(Arc<Access>, Policies)> {
+/// Reads the file again and logs what comes of it: who may see what, and the policies of each source. `None` if nothing may
+/// be taken from it.
+fn reread(loaded: &Loaded, sources: &[Option<SourceName>]) -> Option<(Arc<Access>, Vec<Policies>)> {
     let path = loaded.path.display();
     let read = loaded.reread().and_then(|(access, changed)| {
-        let policies = Policies::of(&access)?;
+        let policies = sources
+            .iter()
+            .map(|source| Policies::of(&access.of_source(source.as_ref())));
+        let policies = policies.collect::<Result<Vec<_>, _>>()?;
         Ok((access, policies, changed))
     });
     match read {

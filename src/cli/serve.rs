@@ -14,7 +14,7 @@ use clap::ValueEnum;
 use self::limits::Limits;
 use self::listen::Listen;
 pub(super) use self::run::run;
-use super::config::ConfigFlag;
+use super::config::{ConfigFlag, Own};
 use super::values;
 use crate::postgres::SlotName;
 
@@ -34,23 +34,30 @@ pub(crate) struct Command {
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     #[command(flatten)]
-    source: Source,
-    #[command(flatten)]
-    reading: Reading,
+    source: Own<SourceArgs>,
     #[command(flatten)]
     listen: Listen,
-    #[command(flatten)]
-    journal: JournalArgs,
-    #[command(flatten)]
-    snapshots: Snapshots,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
     clients: Clients,
 }
 
+/// The flags that are about one database.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct SourceArgs {
+    #[command(flatten)]
+    source: Source,
+    #[command(flatten)]
+    reading: Reading,
+    #[command(flatten)]
+    journal: JournalArgs,
+    #[command(flatten)]
+    snapshots: Snapshots,
+}
+
 /// The source.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Source")]
 pub(crate) struct Source {
     /// The database: postgresql://user@host:port/database?sslmode=…, or libpq's keyword=value form. Several hosts are
@@ -92,7 +99,7 @@ pub(crate) struct Source {
 }
 
 /// The way in which it is read.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Source")]
 struct Reading {
     /// Drop the slot rather than have the server keep more WAL for it than this. Then serve ends, or with
@@ -126,7 +133,7 @@ enum PluginName {
     Wal2json,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Journal")]
 struct JournalArgs {
     /// The journal's directory. It belongs to one database and one slot.
@@ -174,7 +181,7 @@ struct JournalArgs {
     max_spool_bytes: ByteSize,
 }
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Snapshots")]
 struct Snapshots {
     /// Server that the rows are read from that subscriptions begin with ("snapshot": true): a standby of the database,

@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use super::look::UNREACHABLE;
 use super::{print, values};
 use crate::fetch::{ExchangeError, exchange};
-use crate::http::{Slot, Status};
+use crate::http::{NamedSource, Slot, Source, Status};
 use crate::private_files::read_secret;
 
 /// Print the state of a running server: its positions, its slot, its clients.
@@ -125,18 +125,36 @@ fn reachable(listener: SocketAddr) -> SocketAddr {
 
 fn in_words(status: &Status, now: SystemTime) -> String {
     let uptime = humantime::format_duration(Duration::from_secs(status.uptime_seconds));
-    let state = match (status.ready, status.standby) {
+    let mut words = format!("walcast {}, up {uptime}", status.version);
+    if let Some(source) = &status.source {
+        words += ": ";
+        source_in_words(&mut words, status.ready, source);
+    }
+    for NamedSource { name, ready, source } in &status.sources {
+        // Writing to a string does not fail.
+        let _ = write!(words, "\n\n{name}: ");
+        source_in_words(&mut words, *ready, source);
+    }
+    if let Some(seconds) = status.tls_certificate_expires {
+        let gap = if status.sources.is_empty() { "" } else { "\n" };
+        let _ = write!(words, "{gap}\ncertificate  {}", expiry(seconds, now));
+    }
+    words.push('\n');
+    words
+}
+
+fn source_in_words(words: &mut String, is_ready: bool, source: &Source) {
+    *words += match (is_ready, source.standby) {
         (true, _) => "ready",
         (false, true) => "standby",
         (false, false) => "not ready",
     };
-    let mut words = format!("walcast {}, up {uptime}: {state}", status.version);
     // Writing to a string does not fail.
-    if let Some(remark) = &status.remark {
+    if let Some(remark) = &source.remark {
         let _ = write!(words, ": {remark}");
     }
-    let positions = &status.positions;
-    let stream = if status.replication_up {
+    let positions = &source.positions;
+    let stream = if source.replication_up {
         "connected"
     } else {
         "not connected"
@@ -146,25 +164,20 @@ fn in_words(status: &Status, now: SystemTime) -> String {
         "\nstream       {stream}; received {}, journaled {}, confirmed {}",
         positions.received, positions.journaled, positions.confirmed
     );
-    let _ = write!(words, "\nslot         {}", slot_in_words(status.slot.as_ref()));
-    let _ = write!(words, "\njournal      {}", size(status.journal_bytes));
-    let clients = &status.clients;
+    let _ = write!(words, "\nslot         {}", slot_in_words(source.slot.as_ref()));
+    let _ = write!(words, "\njournal      {}", size(source.journal_bytes));
+    let clients = &source.clients;
     let _ = write!(
         words,
         "\nclients      connections {} (stalled {}), subscriptions {}, queries {}, catching up {}",
         clients.connections, clients.stalled, clients.subscriptions, clients.queries, clients.catching_up
     );
-    let snapshots = &status.snapshots;
+    let snapshots = &source.snapshots;
     let _ = write!(
         words,
         "\nsnapshots    reading {}, waiting {}",
         snapshots.reading, snapshots.waiting
     );
-    if let Some(seconds) = status.tls_certificate_expires {
-        let _ = write!(words, "\ncertificate  {}", expiry(seconds, now));
-    }
-    words.push('\n');
-    words
 }
 
 fn size(bytes: u64) -> String {

@@ -19,6 +19,8 @@ pub struct Flag {
     pub is_list: bool,
     /// True if its value may hold a secret: it is never shown.
     pub is_secret: bool,
+    /// True if it is about a database, so that a `[[source]]` may have it.
+    pub is_of_source: bool,
 }
 
 /// The kind of a flag's value.

@@ -8,6 +8,7 @@ mod auth;
 mod error;
 mod fields;
 mod flag;
+mod named_source;
 mod policy;
 mod section;
 mod source;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 pub use self::auth::{Auth, ClaimPath, Keys};
 pub use self::error::{Error, Errors};
 pub use self::flag::{Flag, Kind, Value};
+pub use self::named_source::{NamedSource, SourceName};
 pub use self::policy::{Grant, Policy, Rows, TableGrant, Tables};
 pub use self::section::Section;
 pub use self::source::{Place, Source};
@@ -35,7 +37,9 @@ use self::fields::Fields;
 pub struct File {
     /// The values of flags, in the order of the file.
     pub values: Vec<Value>,
-    /// Its sections as they are written: `[auth]`, if there is one, and each `[[policy]]`.
+    /// Each `[[source]]`. Without any, [`values`](File::values) has those of the one database.
+    pub sources: Vec<NamedSource>,
+    /// The other sections as they are written: `[auth]`, if there is one, and each `[[policy]]`.
     pub sections: Vec<Section>,
     /// The access that callers have.
     pub access: Arc<Access>,
@@ -46,6 +50,11 @@ impl File {
     pub fn texts(&self, key: &str) -> Option<&[String]> {
         let value = self.values.iter().find(|value| value.key == key);
         value.map(|value| &*value.texts)
+    }
+
+    /// The source of a name.
+    pub fn source(&self, name: &SourceName) -> Option<&NamedSource> {
+        self.sources.iter().find(|source| source.name.value == *name)
     }
 }
 
@@ -61,6 +70,16 @@ pub struct Access {
 }
 
 impl Access {
+    /// The same for one source: the policies that are for it.
+    pub fn of_source(&self, source: Option<&SourceName>) -> Access {
+        let policies = self.policies.iter().filter(|policy| policy.is_for(source));
+        Access {
+            source: self.source.clone(),
+            auth: self.auth.clone(),
+            policies: policies.cloned().collect(),
+        }
+    }
+
     /// A fault of the file at a place.
     pub fn error(&self, place: Place, what: impl Into<String>) -> Error {
         Error {
@@ -70,6 +89,9 @@ impl Access {
         }
     }
 }
+
+/// The flags that hold for one database alone: of those before the sections, no `[[source]]` takes them.
+pub const OF_ONE_DATABASE: [&str; 2] = ["database_url", "snapshot_url"];
 
 /// Reads a file's text. Its top level holds `flags`; a value that is of a flag's [`Kind`] is given to `check`, as it
 /// would stand on the command line, which says what is wrong with it. Paths are taken from the directory of `path`.
@@ -95,6 +117,7 @@ pub fn read(
     }
     let auth = top.table("auth");
     let policies = top.tables("policy");
+    let sources = top.tables("source");
     top.end(|key| {
         if auth::KEYS.contains(&key) {
             return Some("it belongs into [auth]");
@@ -106,6 +129,21 @@ pub fn read(
         let is_flag = flags.iter().any(|flag| flag.key == key);
         is_flag.then_some("flags stand before the first [section]")
     };
+    let of_source: Vec<Flag> = flags.iter().filter(|flag| flag.is_of_source).cloned().collect();
+    let sources = named_source::read_all(sources, &of_source, &source, &mut faults, &check, |key| {
+        is_flag(key).map(|_| "it is for all sources: it stands before the first [section]")
+    });
+    if let Some(first) = sources.first() {
+        for value in &values {
+            if OF_ONE_DATABASE.contains(&&*value.key) {
+                let what = format!(
+                    "{}: it belongs into a [[source]], such as {}",
+                    value.key, first.name.value
+                );
+                faults.add(&value.at, what);
+            }
+        }
+    }
     let auth_section = auth
         .as_ref()
         .map(|table| Section::of("[auth]", table, &auth::KEYS));
@@ -120,12 +158,13 @@ pub fn read(
     let auth = auth.and_then(|table| auth::read(table, &source, &mut faults, is_flag));
     let policies = policies
         .into_iter()
-        .filter_map(|table| policy::read(table, &mut faults, is_flag));
+        .filter_map(|table| policy::read(table, &sources, &mut faults, is_flag));
     let policies = policies.collect();
     faults.none(&source)?;
     values.sort_by_key(|value| value.at.start);
     Ok(File {
         values,
+        sources,
         sections,
         access: Arc::new(Access {
             source,

@@ -4,18 +4,23 @@ use std::ops::Range;
 
 use super::error::Faults;
 use super::fields::{Fields, Table, shown};
+use super::named_source::{NamedSource, SourceName};
 use super::spanned::Spanned;
 use crate::event::{Ops, TableName};
 use crate::filter::nearest;
 
 /// The keys of the section.
-pub(super) const KEYS: [&str; 7] = ["tables", "roles", "ops", "columns", "where", "rls", "messages"];
+pub(super) const KEYS: [&str; 8] = [
+    "sources", "tables", "roles", "ops", "columns", "where", "rls", "messages",
+];
 
 /// One policy.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     /// The bytes of the section's header.
     pub at: Range<usize>,
+    /// The sources that it is for; `None`: the only one.
+    pub sources: Option<Vec<SourceName>>,
     /// The roles that it is for; `None`: every role.
     pub roles: Option<Vec<Spanned<String>>>,
     /// Its subject.
@@ -75,14 +80,24 @@ pub enum Rows {
     RowSecurity,
 }
 
+impl Policy {
+    /// True if it is for a source.
+    pub fn is_for(&self, source: Option<&SourceName>) -> bool {
+        let sources = self.sources.as_deref();
+        sources.is_none_or(|sources| source.is_some_and(|source| sources.contains(source)))
+    }
+}
+
 /// A section, if nothing that it needs is missing or wrong.
 pub(super) fn read(
     table: Table<'_>,
+    known: &[NamedSource],
     faults: &mut Faults,
     elsewhere: impl Fn(&str) -> Option<&'static str>,
 ) -> Option<Policy> {
     let mut fields = Fields::of(table, " in [[policy]]", faults);
     let at = fields.at().clone();
+    let sources = sources(&mut fields, known);
     let roles = fields.texts("roles");
     let grant = match (fields.place("tables"), fields.place("messages")) {
         (None, None) => {
@@ -113,9 +128,49 @@ pub(super) fn read(
     });
     Some(Policy {
         at,
+        sources,
         roles,
         grant: grant?,
     })
+}
+
+/// The sources of a policy. Where there are several, each policy has to say for which of them it is: one that is added
+/// later opens nothing.
+fn sources(fields: &mut Fields<'_, '_>, known: &[NamedSource]) -> Option<Vec<SourceName>> {
+    let names = || known.iter().map(|source| source.name.value.as_str());
+    match (fields.place("sources"), known) {
+        (Some(at), []) => {
+            fields.fault(&at, "sources: there is no [[source]]: leave sources out");
+            return None;
+        }
+        (None, [first, _, ..]) => {
+            let at = fields.at().clone();
+            let what = format!(
+                "[[policy]] needs sources, as in sources = [\"{}\"], since there are several",
+                first.name.value
+            );
+            fields.fault(&at, what);
+            return None;
+        }
+        _ => {}
+    }
+    let mut sources = Vec::new();
+    for name in fields.texts("sources")? {
+        match known
+            .iter()
+            .find(|source| source.name.value.as_str() == name.value)
+        {
+            Some(source) => sources.push(source.name.value.clone()),
+            None => {
+                let mut what = format!("sources: there is no source {}", shown(&name.value));
+                if let Some(near) = nearest(&name.value, names()) {
+                    what += &format!(": did you mean {near}?");
+                }
+                fields.fault(&name.at, what);
+            }
+        }
+    }
+    Some(sources)
 }
 
 fn messages(fields: &mut Fields<'_, '_>) -> Option<Grant> {

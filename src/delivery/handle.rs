@@ -8,7 +8,8 @@ use tokio::sync::{mpsc, oneshot};
 use super::outbox::Outbox;
 use super::progress::Progress;
 use crate::event::{Relation, TableName};
-use crate::lsn::{Lsn, Position};
+use crate::log::Log;
+use crate::lsn::{Epoch, Lsn, Position};
 use crate::matching::{ConnectionId, Subscription};
 
 /// The most commands that may wait for the router. Beyond that, sessions wait.
@@ -112,6 +113,22 @@ impl Handle {
     /// Waits until [`position`](Handle::position) is `lsn` or later, or a new epoch has begun.
     pub async fn reached(&self, lsn: Lsn) {
         self.progress.reached(lsn).await;
+    }
+
+    /// Waits until the router delivers the current history, and returns its epoch. A session that began before that would
+    /// be taken for one of the old history.
+    pub async fn current_epoch<H: Log>(&self, history: &H) -> Epoch {
+        let mut delivered = self.progress.epoch();
+        loop {
+            let current = history.epoch();
+            if *delivered.borrow_and_update() == current {
+                return current;
+            }
+            if delivered.changed().await.is_err() {
+                // Never, since the handle has the sender.
+                return current;
+            }
+        }
     }
 
     /// Registers a connection with `subscriptions` and an outbox of `outbox_bytes`, and returns the position from which

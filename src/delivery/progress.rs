@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
-use crate::lsn::Lsn;
+use crate::lsn::{Epoch, Lsn};
 
 /// The place up to which every transaction is in the outboxes. To move on costs a store and a load while nobody waits
 /// for what is reached.
@@ -17,6 +17,8 @@ pub(super) struct Progress {
     /// The first place that is awaited; [`NONE`] if there is none.
     first: AtomicU64,
     waiting: Mutex<Waiting>,
+    /// The epoch that the place belongs to.
+    epoch: watch::Sender<Epoch>,
 }
 
 /// Those who wait, by the place and their number.
@@ -50,11 +52,12 @@ impl Drop for Awaited<'_> {
 }
 
 impl Progress {
-    pub(super) fn new(position: Lsn) -> Arc<Progress> {
+    pub(super) fn new(position: Lsn, epoch: Epoch) -> Arc<Progress> {
         Arc::new(Progress {
             position: AtomicU64::new(position.0),
             first: AtomicU64::new(NONE),
             waiting: Mutex::default(),
+            epoch: watch::Sender::new(epoch),
         })
     }
 
@@ -72,9 +75,15 @@ impl Progress {
     }
 
     /// Begins at a place of another epoch, and wakes everybody: the places that they wait for mean nothing any more.
-    pub(super) fn begin(&self, at: Lsn) {
+    pub(super) fn begin(&self, at: Lsn, epoch: Epoch) {
         self.position.store(at.0, Ordering::SeqCst);
+        self.epoch.send_replace(epoch);
         self.wake(|_| true);
+    }
+
+    /// The epoch of the place, and its changes.
+    pub(super) fn epoch(&self) -> watch::Receiver<Epoch> {
+        self.epoch.subscribe()
     }
 
     fn wake(&self, is_reached: impl Fn(u64) -> bool) {
@@ -118,7 +127,7 @@ mod tests {
 
     #[test]
     fn who_waits_is_woken_once_the_place_is_reached_and_nobody_is_kept_who_left() {
-        let progress = Progress::new(Lsn(10));
+        let progress = Progress::new(Lsn(10), Epoch::random());
         assert!(progress.reached(Lsn(10)).now_or_never().is_some());
         let mut early = pin!(progress.reached(Lsn(20)));
         let mut late = pin!(progress.reached(Lsn(30)));
@@ -134,7 +143,7 @@ mod tests {
         progress.advance(Lsn(20));
         assert!(early.as_mut().now_or_never().is_some() && late.as_mut().now_or_never().is_none());
         // Another history, whose places are smaller.
-        progress.begin(Lsn(5));
+        progress.begin(Lsn(5), Epoch::random());
         assert!(late.as_mut().now_or_never().is_some());
         assert_eq!(progress.position(), Lsn(5));
         assert_eq!(progress.first.load(Ordering::SeqCst), NONE);

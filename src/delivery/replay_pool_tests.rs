@@ -239,7 +239,7 @@ async fn so_many_requests_of_an_owner_are_served_at_the_same_moment_and_others_g
     served.sort_unstable();
     assert_eq!(served, [0, 1, 1, 1, 20, 40, 60, 80]);
     assert!(queue.next(Lane::SHARED, &pool).is_none());
-    let metrics = pool.metrics.render();
+    let metrics = pool.metrics.render([]);
     assert!(
         metrics.contains("walcast_limits_reached_total{limit=\"subject_replays\"} 92"),
         "{metrics}"

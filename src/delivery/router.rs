@@ -19,7 +19,7 @@ use super::outboxes::Outboxes;
 use super::progress::Progress;
 use crate::event::TableName;
 use crate::log::{Entry, Log, LogReader, Piece, RetentionHold};
-use crate::lsn::{Lsn, Position, Start};
+use crate::lsn::{Epoch, Lsn, Position, Start};
 use crate::matching::{ConnectionId, Lane, SubscriptionRegistry};
 use crate::telemetry::Metrics;
 
@@ -74,8 +74,13 @@ impl<H: Log> Router<H> {
     pub fn new(history: H, options: Options, metrics: Arc<Metrics>) -> Result<(Router<H>, Handle), Error> {
         let (sender, commands) = mpsc::channel(MAX_COMMANDS);
         let heads = history.head_changes();
-        let Beginning { at, pin, reader } = begin(&history, Log::head)?;
-        let progress = Progress::new(at.end);
+        let Beginning {
+            at,
+            epoch,
+            pin,
+            reader,
+        } = begin(&history, Log::head)?;
+        let progress = Progress::new(at.end, epoch);
         let handle = Handle {
             commands: sender,
             progress: Arc::clone(&progress),
@@ -133,19 +138,20 @@ impl<H: Log> Router<H> {
                     self.outboxes.end_epoch();
                     self.unsubscribe_refused();
                     // The new history may begin before the head of the old one.
-                    match begin(&self.history, Log::earliest) {
+                    let epoch = match begin(&self.history, Log::earliest) {
                         Err(error) if error.is_temporary() => {
                             exhausted(&error).await;
                             continue;
                         }
                         begun => {
-                            let Beginning { at, pin, reader } = begun?;
-                            self.at = at;
-                            self.pin = pin;
-                            self.reader = reader;
+                            let begun = begun?;
+                            self.at = begun.at;
+                            self.pin = begun.pin;
+                            self.reader = begun.reader;
+                            begun.epoch
                         }
-                    }
-                    self.progress.begin(self.at.end);
+                    };
+                    self.progress.begin(self.at.end, epoch);
                 }
                 Err(error) if error.is_temporary() => exhausted(&error).await,
                 Err(error) => return Err(error.into()),
@@ -345,6 +351,7 @@ async fn exhausted(error: &crate::log::Error) {
 /// A place where reading a history begins.
 struct Beginning<H: Log> {
     at: Position,
+    epoch: Epoch,
     /// Keeps retention from removing what is to be read.
     pin: H::Hold,
     reader: H::Reader,
@@ -359,7 +366,14 @@ fn begin<H: Log>(history: &H, place: impl Fn(&H) -> Lsn) -> Result<Beginning<H>,
         let pin = history.hold(lsn);
         let at = Position::after(lsn);
         match history.reader(Start::After(at)) {
-            Ok(reader) if history.epoch() == epoch => return Ok(Beginning { at, pin, reader }),
+            Ok(reader) if history.epoch() == epoch => {
+                return Ok(Beginning {
+                    at,
+                    epoch,
+                    pin,
+                    reader,
+                });
+            }
             Ok(_) | Err(crate::log::Error::Expired { .. }) => {}
             Err(error) => return Err(error),
         }

@@ -115,11 +115,20 @@ async fn a_history_that_is_replaced_before_the_router_runs_is_delivered_from_its
     for start in [Lsn(1000), Lsn(500)] {
         let (router, handle) = Router::new(journal.clone(), OPTIONS, Metrics::new()).unwrap();
         assert_eq!(handle.position(), journal.head());
+        let mut current = pin!(handle.current_epoch(&journal));
+        assert_eq!(
+            futures_util::poll!(&mut current),
+            std::task::Poll::Ready(journal.epoch())
+        );
         LogWriter::new_epoch(&mut writer, &identity(), start).unwrap();
+        // Whoever begins now waits, and is not taken for one of the old history.
+        let mut current = pin!(handle.current_epoch(&journal));
+        assert!(futures_util::poll!(&mut current).is_pending());
         let stop = CancellationToken::new();
         stop.cancel();
         router.run(stop).await.unwrap();
         assert_eq!(handle.position(), start);
+        assert_eq!(current.await, journal.epoch());
     }
 }
 

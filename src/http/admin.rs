@@ -1,15 +1,17 @@
-//! The admin listener: `/metrics`, `/health/live`, `/health/ready` and `/api/status`.
+//! The admin listener: `/metrics`, `/health/live`, `/health/ready`, that of one source (`/health/ready/NAME`), and
+//! `/api/status`.
 //!
 //! A web page can make the browser send requests to every address that the browser reaches. It can read the answers if
 //! its own name is made to lead to that address ("DNS rebinding"). So a request has to name a host that does not depend
 //! on a name server, or one that the operator lists.
 
-use std::path::{Path, PathBuf};
+use std::fmt::Write as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -25,6 +27,7 @@ use super::host::{HostName, is_unnamed};
 use super::status::Status;
 use super::tls::changed;
 use super::warnings::Warnings;
+use crate::config::SourceName;
 use crate::health::Readiness;
 use crate::private_files::read_secret;
 use crate::protocol::Token;
@@ -203,7 +206,7 @@ impl Admin {
     }
 }
 
-fn read_token(path: &Path) -> Result<Token, AdminTokenError> {
+fn read_token(path: &std::path::Path) -> Result<Token, AdminTokenError> {
     let bytes = read_secret(path).map_err(|error| AdminTokenError::File {
         path: path.to_owned(),
         error,
@@ -217,31 +220,80 @@ fn read_token(path: &Path) -> Result<Token, AdminTokenError> {
     }
 }
 
+/// The state of a source, for operators.
+#[derive(Clone, Debug)]
+pub struct SourceState {
+    /// Its name; `None` for the only one.
+    pub name: Option<SourceName>,
+    /// Everything that is counted of it. That of the only one is that of the program.
+    pub metrics: Arc<Metrics>,
+    /// Whether clients are served from it.
+    pub readiness: Readiness,
+}
+
+impl SourceState {
+    /// Its readiness in words, with the reasons where they may be told; an error if it is not ready.
+    fn in_words(&self, is_told: bool) -> Result<String, String> {
+        let remark = self.readiness.remarks().filter(|_| is_told);
+        match (self.readiness.get(), remark) {
+            (Ok(()), None) => Ok("ready".to_owned()),
+            (Ok(()), Some(remark)) => Ok(format!("ready: {remark}")),
+            (Err(reason), _) if is_told => Err(format!("not ready: {reason}")),
+            (Err(_), _) => Err("not ready".to_owned()),
+        }
+    }
+}
+
+/// The readiness of all sources, a line for each. Where there are several, one that is ready is enough: a load balancer
+/// that took the whole program away would take those that work away, too.
+fn readiness(sources: &[SourceState], is_told: bool) -> (StatusCode, String) {
+    let mut text = String::new();
+    let mut code = StatusCode::SERVICE_UNAVAILABLE;
+    for source in sources {
+        let words = source.in_words(is_told);
+        if words.is_ok() {
+            code = StatusCode::OK;
+        }
+        let (Ok(words) | Err(words)) = words;
+        // Writing to a string does not fail.
+        let _ = match &source.name {
+            Some(name) => writeln!(text, "{name}: {words}"),
+            None => writeln!(text, "{words}"),
+        };
+    }
+    (code, text)
+}
+
 /// The admin listener's routes. Health probes are answered without the token. It is needed for metrics, for the status,
 /// and for the reason why walcast is not ready, which may name hosts and roles.
-pub fn admin(admin: Arc<Admin>, metrics: Arc<Metrics>, readiness: Readiness) -> Router {
+pub fn admin(admin: Arc<Admin>, metrics: Arc<Metrics>, sources: Vec<SourceState>) -> Router {
+    let sources: Arc<[SourceState]> = sources.into();
     let knows = Arc::clone(&admin);
-    let state = readiness.clone();
-    let ready = async move |headers: HeaderMap| {
-        let is_told = knows.knows(&headers);
-        let remark = readiness.remarks().filter(|_| is_told);
-        match (readiness.get(), remark) {
-            (Ok(()), None) => (StatusCode::OK, "ready\n".to_owned()),
-            (Ok(()), Some(remark)) => (StatusCode::OK, format!("ready: {remark}\n")),
-            (Err(reason), _) if is_told => {
-                (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {reason}\n"))
-            }
-            (Err(_), _) => (StatusCode::SERVICE_UNAVAILABLE, "not ready\n".to_owned()),
+    let states = Arc::clone(&sources);
+    let ready = async move |headers: HeaderMap| readiness(&states, knows.knows(&headers));
+    let knows = Arc::clone(&admin);
+    let states = Arc::clone(&sources);
+    let one_ready = async move |headers: HeaderMap, Path(name): Path<String>| {
+        let source = states
+            .iter()
+            .find(|source| source.name.as_ref().is_some_and(|own| own.as_str() == name));
+        match source {
+            Some(source) => readiness(std::slice::from_ref(source), knows.knows(&headers)),
+            None => (
+                StatusCode::NOT_FOUND,
+                "there is no source of this name\n".to_owned(),
+            ),
         }
     };
     let knows = Arc::clone(&admin);
     let counted = Arc::clone(&metrics);
+    let states = Arc::clone(&sources);
     let started = Instant::now();
     let status = async move |headers: HeaderMap| {
         if !knows.knows(&headers) {
             return knows.refuse(Refusal::Token);
         }
-        match serde_json::to_string(&Status::now(&counted, &state, started)) {
+        match serde_json::to_string(&Status::now(&counted, &states, started)) {
             Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text + "\n").into_response(),
             Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
         }
@@ -251,7 +303,8 @@ pub fn admin(admin: Arc<Admin>, metrics: Arc<Metrics>, readiness: Readiness) -> 
         if !knows.knows(&headers) {
             return knows.refuse(Refusal::Token);
         }
-        let text = metrics.render();
+        let named = sources.iter().filter(|source| source.name.is_some());
+        let text = metrics.render(named.map(|source| &*source.metrics));
         ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
     };
     Router::new()
@@ -259,6 +312,7 @@ pub fn admin(admin: Arc<Admin>, metrics: Arc<Metrics>, readiness: Readiness) -> 
         .route("/api/status", get(status))
         .route("/health/live", get(|| async { "alive\n" }))
         .route("/health/ready", get(ready))
+        .route("/health/ready/{source}", get(one_ready))
         .layer(from_fn_with_state(admin, enter))
 }
 

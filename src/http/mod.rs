@@ -22,13 +22,13 @@ mod tls;
 mod warnings;
 
 pub use addresses::{AddressLimit, AddressLimits};
-pub use admin::{Admin, AdminOptions, AdminTokenError, admin};
+pub use admin::{Admin, AdminOptions, AdminTokenError, SourceState, admin};
 pub use forwarded::{ForwardedHeader, Proxies};
 pub use host::{BadHostName, HostName};
 pub use network::{BadNetwork, Network};
 pub use options::Options;
 pub use origin::{Allowed, BadOrigin, Noted, Origin, Origins, Refused};
 pub use server::Server;
-pub use status::{Slot, Status};
-pub use stream::{Gate, stream, unready};
+pub use status::{NamedSource, Slot, Source, Status};
+pub use stream::{Gate, Serving, ServingPlace, streams};
 pub use tls::{CertificateFiles, Tls, TlsError};

@@ -68,6 +68,11 @@ impl Server {
         options.max_connections = options.max_connections.min(rest.max(1));
     }
 
+    /// The most open connections, without those in their handshake.
+    pub fn max_connections(&self) -> usize {
+        self.options.max_connections
+    }
+
     /// Accepts connections and serves them with `router` until `stop`. Accepted ones continue on their own.
     pub async fn run(&self, router: Router, metrics: Arc<Metrics>, stop: CancellationToken) {
         let options = &self.options;

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::admin::SourceState;
 use crate::health::Readiness;
 use crate::lsn::Lsn;
 use crate::telemetry::Metrics;
@@ -15,8 +16,33 @@ pub struct Status {
     pub version: String,
     /// The time that it has run, in seconds.
     pub uptime_seconds: u64,
-    /// True if it can do its work.
+    /// True if it can do its work. With several sources, one that can is enough.
     pub ready: bool,
+    /// The time at which the certificate expires, in seconds since 1970; `None` without TLS.
+    pub tls_certificate_expires: Option<i64>,
+    /// The only source; absent if there are several.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub source: Option<Source>,
+    /// Each of several sources.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<NamedSource>,
+}
+
+/// The state of one of several sources.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NamedSource {
+    /// Its name.
+    pub name: String,
+    /// True if clients are served from it.
+    pub ready: bool,
+    /// Everything else.
+    #[serde(flatten)]
+    pub source: Source,
+}
+
+/// The state of a source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Source {
     /// The reason why it is not ready, or what else there is to know.
     pub remark: Option<String>,
     /// True if another walcast reads the slot.
@@ -33,8 +59,6 @@ pub struct Status {
     pub clients: Clients,
     /// Snapshots.
     pub snapshots: Snapshots,
-    /// The time at which the certificate expires, in seconds since 1970; `None` without TLS.
-    pub tls_certificate_expires: Option<i64>,
 }
 
 /// Positions in the server's log, as Postgres prints them.
@@ -101,14 +125,35 @@ impl Slot {
 
 impl Status {
     /// The state now of a server that was started at `started`.
-    pub(super) fn now(metrics: &Metrics, readiness: &Readiness, started: Instant) -> Status {
-        let ready = readiness.get();
+    pub(super) fn now(metrics: &Metrics, sources: &[SourceState], started: Instant) -> Status {
         let expires = metrics.tls_certificate_end.get();
-        Status {
+        let mut status = Status {
             version: env!("CARGO_PKG_VERSION").into(),
             uptime_seconds: started.elapsed().as_secs(),
-            ready: ready.is_ok(),
-            remark: ready.err().or_else(|| readiness.remarks()),
+            ready: sources.iter().any(|source| source.readiness.get().is_ok()),
+            tls_certificate_expires: (expires > 0).then_some(expires),
+            source: None,
+            sources: Vec::new(),
+        };
+        for state in sources {
+            let source = Source::now(&state.metrics, &state.readiness);
+            match &state.name {
+                None => status.source = Some(source),
+                Some(name) => status.sources.push(NamedSource {
+                    name: name.to_string(),
+                    ready: state.readiness.get().is_ok(),
+                    source,
+                }),
+            }
+        }
+        status
+    }
+}
+
+impl Source {
+    fn now(metrics: &Metrics, readiness: &Readiness) -> Source {
+        Source {
+            remark: readiness.get().err().or_else(|| readiness.remarks()),
             standby: metrics.standby.get() > 0,
             replication_up: metrics.replication_up.get() > 0,
             positions: Positions {
@@ -129,7 +174,6 @@ impl Status {
                 reading: metrics.snapshots_reading.get(),
                 waiting: metrics.snapshots_waiting.get(),
             },
-            tls_certificate_expires: (expires > 0).then_some(expires),
         }
     }
 }

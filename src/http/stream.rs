@@ -1,4 +1,4 @@
-//! `GET /v1/stream`: the upgrade to a websocket, and the session behind it.
+//! `GET /v1/stream`, or `/v1/stream/NAME` with several sources: the upgrade to a websocket, and the session behind it.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -10,6 +10,7 @@ use axum::routing::get;
 use axum::{Extension, Router};
 use hyper::upgrade::{OnUpgrade, Parts};
 use hyper_util::rt::TokioIo;
+use parking_lot::RwLock;
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio_tungstenite::WebSocketStream;
@@ -23,6 +24,7 @@ use super::connection::Arrival;
 use super::last_words::Line;
 use super::origin::{Noted, Origins};
 use crate::auth::Subject;
+use crate::config::SourceName;
 use crate::health::Readiness;
 use crate::log::Log;
 use crate::protocol::{Caller, Token};
@@ -40,11 +42,55 @@ const WRITE_BUFFER_BYTES: usize = 8 * 1024;
 /// session does not fill it, since it waits for the client long before.
 const MAX_WRITE_BUFFER_BYTES: usize = 128 * 1024;
 
-/// The state behind the route of the websocket.
+/// A source that is being served.
 #[derive(Debug)]
-pub struct Gate<H: Log> {
-    /// The services that sessions share.
+pub struct Serving<H: Log> {
+    /// The services that its sessions share.
     pub services: Arc<session::Services<H>>,
+    /// The threads of its sessions, and their tasks.
+    pub host: Host,
+}
+
+// Not derived, since that would need `H: Clone`.
+impl<H: Log> Clone for Serving<H> {
+    fn clone(&self) -> Serving<H> {
+        Serving {
+            services: Arc::clone(&self.services),
+            host: self.host.clone(),
+        }
+    }
+}
+
+/// The place where clients find a source while it is being served.
+#[derive(Debug)]
+pub struct ServingPlace<H: Log>(RwLock<Option<Serving<H>>>);
+
+impl<H: Log> Default for ServingPlace<H> {
+    fn default() -> ServingPlace<H> {
+        ServingPlace(RwLock::new(None))
+    }
+}
+
+impl<H: Log> ServingPlace<H> {
+    /// Puts what serves the source there; `None` if nothing does.
+    pub fn set(&self, serving: Option<Serving<H>>) {
+        *self.0.write() = serving;
+    }
+
+    fn get(&self) -> Option<Serving<H>> {
+        self.0.read().clone()
+    }
+}
+
+/// The way to a source.
+#[derive(Clone, Debug)]
+pub struct Gate<H: Log> {
+    /// The name by which clients ask for it; `None` for the only one.
+    pub name: Option<SourceName>,
+    /// What serves it.
+    pub place: Arc<ServingPlace<H>>,
+    /// Everything that is counted of it.
+    pub metrics: Arc<Metrics>,
     /// Keeps clients out while there is nothing to serve.
     pub readiness: Readiness,
     /// The web pages that may connect.
@@ -53,33 +99,36 @@ pub struct Gate<H: Log> {
     pub refused: Arc<Noted>,
     /// Places for clients that have not sent their token yet, if tokens are asked for.
     pub waiting: Arc<Semaphore>,
-    /// The threads of the sessions, and their tasks.
-    pub host: Host,
     /// Cancelled when walcast stops.
     pub stop: CancellationToken,
 }
 
-// Not derived, since that would need `H: Clone`.
-impl<H: Log> Clone for Gate<H> {
-    fn clone(&self) -> Gate<H> {
-        Gate {
-            services: Arc::clone(&self.services),
-            readiness: self.readiness.clone(),
-            origins: Arc::clone(&self.origins),
-            refused: Arc::clone(&self.refused),
-            waiting: Arc::clone(&self.waiting),
-            host: self.host.clone(),
-            stop: self.stop.clone(),
-        }
-    }
-}
+/// The path of the websocket, of one source without a name or before the name.
+const PATH: &str = "/v1/stream";
 
-/// The routes of clients: the websocket, and the script that speaks its protocol.
-pub fn stream<H: Log>(gate: Gate<H>) -> Router {
-    Router::new()
-        .route("/v1/stream", get(upgrade::<H>))
-        .with_state(gate)
-        .merge(script())
+/// The routes of clients: a websocket for each source, and the script that speaks its protocol.
+pub fn streams<H: Log>(gates: impl IntoIterator<Item = Gate<H>>) -> Router {
+    let mut routes = script();
+    let mut is_named = false;
+    for gate in gates {
+        let path = match &gate.name {
+            Some(name) => {
+                is_named = true;
+                format!("{PATH}/{name}")
+            }
+            None => PATH.to_owned(),
+        };
+        let route = Router::new().route(&path, get(upgrade::<H>)).with_state(gate);
+        routes = routes.merge(route);
+    }
+    if is_named {
+        let unnamed = async || (StatusCode::NOT_FOUND, "name a source, as in /v1/stream/NAME\n");
+        let unknown = async || (StatusCode::NOT_FOUND, "there is no source of this name\n");
+        routes = routes
+            .route(PATH, get(unnamed))
+            .route(&format!("{PATH}/{{name}}"), get(unknown));
+    }
+    routes
 }
 
 /// The query parameters of the handshake.
@@ -116,8 +165,12 @@ async fn upgrade<H: Log>(
         Ok(key) => key,
         Err(refusal) => return refusal.into_response(),
     };
+    let Some(Serving { services, host }) = gate.place.get() else {
+        gate.metrics.refused("unready");
+        return unavailable();
+    };
     if let Err(refused) = gate.origins.check(request.headers()) {
-        gate.services.metrics.refused("origin");
+        gate.metrics.refused("origin");
         let words = refused.to_string();
         let words = Excerpt::of(&words, 2 * CLIENT_CHARS);
         if gate.refused.is_new(&refused) {
@@ -128,26 +181,24 @@ async fn upgrade<H: Log>(
         return (StatusCode::FORBIDDEN, format!("{refused}\n")).into_response();
     }
     let token = bearer(request.headers());
-    let subject = match subject(&gate, token).await {
+    let subject = match subject(&services, token).await {
         Ok(subject) => subject,
         Err(refusal) => return refusal,
     };
     // It is counted once it is a session. If the limit is reached meanwhile, it is closed then.
-    if !gate
-        .services
-        .subjects
-        .has_room(subject.as_deref(), arrival.client)
-    {
-        gate.services.metrics.refused("subject");
+    let subjects = &services.shared.subjects;
+    if !subjects.has_room(subject.as_deref(), arrival.client) {
+        gate.metrics.refused("subject");
         return crowded();
     }
-    let waiting = match waiting(&gate, subject.is_some(), arrival.at) {
+    let is_awaited = subject.is_none() && services.auth.is_some();
+    let waiting = match is_awaited.then(|| waiting(&gate, arrival.at)).transpose() {
         Ok(waiting) => waiting,
         Err(refusal) => return refusal.into_response(),
     };
     let serves = gate.readiness.serves();
     let Some(stop) = serves.ok().filter(|_| !gate.stop.is_cancelled()) else {
-        gate.services.metrics.refused("unready");
+        gate.metrics.refused("unready");
         return unavailable();
     };
     let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
@@ -173,7 +224,6 @@ async fn upgrade<H: Log>(
             HeaderValue::from_static(SUBPROTOCOL),
         );
     }
-    let host = gate.host.clone();
     host.spawn(|effort| async move {
         // In a box, as the session is: a connection keeps the space of the largest of its steps.
         let Some(socket) = Box::pin(websocket(on_upgrade)).await else {
@@ -186,7 +236,6 @@ async fn upgrade<H: Log>(
             numbers,
             subject,
         };
-        let services = Arc::clone(&gate.services);
         Box::pin(session::serve(socket, services, caller, waiting, effort, stop)).await;
         drop(arrival);
     });
@@ -207,16 +256,13 @@ impl IntoResponse for NoPlace {
 
 /// The place of a client that still has to send its token. Clients without tokens can take only these places, and none
 /// of the others.
-fn waiting<H: Log>(gate: &Gate<H>, is_known: bool, since: Instant) -> Result<Option<Waiting>, NoPlace> {
-    if is_known || gate.services.auth.is_none() {
-        return Ok(None);
-    }
+fn waiting<H: Log>(gate: &Gate<H>, since: Instant) -> Result<Waiting, NoPlace> {
     let place = Arc::clone(&gate.waiting).try_acquire_owned();
     let place = place.map_err(|_| {
-        gate.services.metrics.refused("unauthenticated");
+        gate.metrics.refused("unauthenticated");
         NoPlace
     })?;
-    Ok(Some(Waiting { since, place }))
+    Ok(Waiting { since, place })
 }
 
 /// The reason why a request is no websocket handshake (RFC 6455, section 4.2.1).
@@ -252,13 +298,13 @@ impl IntoResponse for Refusal {
 
 /// The subject of a client by its handshake. `None` if the token comes later, or none is asked for.
 async fn subject<H: Log>(
-    gate: &Gate<H>,
+    services: &session::Services<H>,
     token: Result<Option<Token>, NoBearer>,
 ) -> Result<Option<Arc<Subject>>, Response> {
-    let Some(auth) = &gate.services.auth else {
+    let Some(auth) = &services.auth else {
         return Ok(None);
     };
-    let metrics = &gate.services.metrics;
+    let metrics = &services.metrics;
     if !auth.is_ready() {
         metrics.refused("unready");
         return Err(unavailable());
@@ -323,14 +369,6 @@ fn offers_subprotocol(headers: &HeaderMap) -> bool {
         .filter_map(|offer| offer.to_str().ok())
         .flat_map(|offer| offer.split(','))
         .any(|o| o.trim() == SUBPROTOCOL)
-}
-
-/// Routes for clients that come before there is anything to serve: each is told to come again, but for the script.
-pub fn unready(metrics: Arc<Metrics>) -> Router {
-    script().fallback(async move || {
-        metrics.refused("unready");
-        unavailable()
-    })
 }
 
 /// The reason is for operators: it names hosts, roles and paths. `/health/ready` and the log have it.

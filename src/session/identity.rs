@@ -231,10 +231,11 @@ impl<H: Log> Session<H> {
         }
         // A client that was anonymous counts towards the subject's limits from now on.
         let (address, connection) = (self.caller.client, self.caller.connection);
-        if let Some(member) = self
-            .services
-            .subjects
-            .change(&self.member, &subject, address, connection)
+        if let Some(member) =
+            self.services
+                .shared
+                .subjects
+                .change(&self.member, &subject, address, connection)
         {
             self.member = member.map_err(|_| End::Close(CloseCode::OverLimit))?;
             let counted = (0..self.guard.ids().len()).try_for_each(|_| self.member.subscribe());

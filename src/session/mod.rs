@@ -110,7 +110,29 @@ pub struct Options {
     pub spread: Duration,
 }
 
-/// The state that all sessions share.
+/// The part of clients' limits that all sources have in common.
+#[derive(Clone, Debug)]
+pub struct Shared {
+    /// The subjects that are connected, and how much of their limits they use.
+    pub subjects: Arc<Subjects>,
+    /// The messages that all clients together may send.
+    pub messages: Arc<SharedBucket>,
+    /// The pace at which subscriptions of all clients are checked.
+    pub pace: Arc<Pace>,
+}
+
+impl Shared {
+    /// With nothing used.
+    pub fn new(options: &Options) -> Shared {
+        Shared {
+            subjects: Subjects::new(options.subjects),
+            messages: Arc::new(SharedBucket::full(options.total_messages, Instant::now())),
+            pace: Pace::new(options.total_subscribes),
+        }
+    }
+}
+
+/// The state that all sessions of a source share.
 #[derive(Debug)]
 pub struct Services<H: Log> {
     /// The journal.
@@ -133,12 +155,8 @@ pub struct Services<H: Log> {
     pub database: String,
     /// Limits and intervals.
     pub options: Options,
-    /// The subjects that are connected, and how much of their limits they use.
-    pub subjects: Arc<Subjects>,
-    /// The messages that all clients together may send.
-    pub messages: SharedBucket,
-    /// The pace at which subscriptions of all clients are checked.
-    pub pace: Arc<Pace>,
+    /// The limits that all sources have in common.
+    pub shared: Shared,
     /// Reads the past.
     pub replays: Arc<ReplayPool<H>>,
     /// The threads of lower priority, for work that one client asks for.
@@ -263,6 +281,7 @@ impl<H: Log> Session<H> {
         services: Arc<Services<H>>,
         caller: Caller,
         member: Member,
+        epoch: Epoch,
         effort: Effort,
     ) -> Session<H> {
         Session {
@@ -275,7 +294,7 @@ impl<H: Log> Session<H> {
             owes_pong: false,
             wire,
             guard: Guard::new(services.options.limits, services.auth.is_some(), Instant::now()),
-            epoch: services.history.epoch(),
+            epoch,
             cursor: Cursor::new(services.options.progress_interval),
             found_changes: services.tables.changes_found(),
             services,

@@ -60,7 +60,7 @@ impl<H: Log> Session<H> {
 
     /// Counts a message towards the limit of all clients together. True if they send too many.
     fn is_crowded(&self, bytes: usize, now: Instant) -> bool {
-        self.services.messages.take(weight(bytes), now).is_err()
+        self.services.shared.messages.take(weight(bytes), now).is_err()
     }
 
     pub(super) async fn received(

@@ -71,7 +71,7 @@ impl<H: Log> Session<H> {
 impl<H: Log> Services<H> {
     /// The error for a subject's limit.
     pub(super) fn over(&self, limit: Limit) -> ErrorMessage {
-        let limits = self.subjects.limits();
+        let limits = self.shared.subjects.limits();
         let message = match limit {
             Limit::SubjectSnapshots => format!(
                 "a client may have {} snapshots on their way, on all its connections (--max-snapshots-per-subject): try \

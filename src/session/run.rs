@@ -165,11 +165,23 @@ async fn served<H: Log>(
         tracing::debug!(connection, subject = %subject.fingerprint(), "a client is known");
     }
     let subject = caller.subject.as_deref();
-    let Ok(member) = services.subjects.enter(subject, caller.client, caller.connection) else {
+    let Ok(member) = services
+        .shared
+        .subjects
+        .enter(subject, caller.client, caller.connection)
+    else {
         return (wire, End::Close(CloseCode::OverLimit));
     };
+    let current = Box::pin(services.router.current_epoch(&services.history));
+    let epoch = tokio::select! {
+        epoch = current => epoch,
+        () = stop.cancelled() => {
+            let spread = services.options.spread;
+            return (wire, End::Close(CloseCode::GoingAway { spread }));
+        }
+    };
     // Boxed, so that the future of a client that waits for its token stays small.
-    let mut session = Box::new(Session::new(wire, services, caller, member, effort));
+    let mut session = Box::new(Session::new(wire, services, caller, member, epoch, effort));
     let end = Box::pin(session.run(stop)).await;
     session.leave();
     (session.wire, end)

@@ -28,6 +28,7 @@ impl<H: Log> Session<H> {
             Action::Prepare(id, subscribe) => Box::pin(async move {
                 let metrics = &services.metrics;
                 services
+                    .shared
                     .pace
                     .turn(owner, || metrics.limit(Limit::TotalSubscribes))
                     .await;

@@ -20,6 +20,7 @@ mod consistency;
 mod continuity;
 mod convergence;
 mod crash;
+mod databases;
 mod ddl;
 mod directory;
 mod documented;

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::fmt;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,22 +13,34 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::parser::ValueSource;
-use clap::{Arg, ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, ValueHint};
+use clap::{Arg, ArgAction, ArgMatches, Args as _, Command, CommandFactory, FromArgMatches, ValueHint};
 
+use super::sources::settled;
 use crate::cli::{Cli, WrongFlags, serve};
-use crate::config::{self, Access, Flag, Kind};
+use crate::config::{self, Access, Flag, Kind, NamedSource, SourceName};
 use crate::postgres::ConnInfo;
 
 /// The largest file that is read.
 const MAX_BYTES: u64 = 1 << 20;
 
 /// A configuration file that was read.
-#[derive(Debug)]
 pub(crate) struct Loaded {
     pub(crate) path: PathBuf,
     pub(crate) file: config::File,
+    /// What the command was given.
+    matches: ArgMatches,
     /// The keys whose values come from the command line or the environment instead.
     overruled: BTreeSet<String>,
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not what the command was given, which may hold a password.
+        f.debug_struct("Loaded")
+            .field("path", &self.path)
+            .field("file", &self.file)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The reason why a command line cannot be followed.
@@ -56,9 +69,11 @@ pub(in crate::cli) fn parse(arguments: &[OsString]) -> Result<Cli, Refused> {
     let matches = definition.clone().try_get_matches_from(arguments)?;
     let overruled = given(&matches);
     let mut cli = Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut definition))?;
+    let own = matches.subcommand_matches(&command);
     cli.loaded = Some(Loaded {
         path,
         file,
+        matches: own.cloned().unwrap_or_default(),
         overruled,
     });
     Ok(cli)
@@ -66,8 +81,13 @@ pub(in crate::cli) fn parse(arguments: &[OsString]) -> Result<Cli, Refused> {
 
 impl Loaded {
     /// The flags of `serve` that the file and the environment give, if nothing that it needs is missing.
-    pub(in crate::cli) fn serve(&self) -> Result<Option<serve::Args>, clap::Error> {
+    pub(in crate::cli) fn serve(&self) -> Result<Option<Served>, WrongFlags> {
         serve(&self.file, &[])
+    }
+
+    /// The flags of each `[[source]]`: its own, and for those that it leaves out the command's.
+    pub(in crate::cli) fn sources<T: clap::Args>(&self) -> Result<Vec<(SourceName, T)>, WrongFlags> {
+        settled(&self.file, &self.matches)
     }
 
     /// Reads the file again. Returns who may see what by it, and the flags that it gives other values than at the
@@ -82,21 +102,38 @@ impl Loaded {
             .map(|value| &value.key);
         let changed = keys.filter(|key| self.file.texts(key) != file.texts(key));
         let counts = |key: &&String| !self.overruled.contains(*key);
-        let changed = changed.filter(counts).cloned().collect();
+        let mut changed: BTreeSet<String> = changed.filter(counts).cloned().collect();
+        let sources = self.file.sources.iter().chain(&file.sources);
+        for name in sources.map(|source| &source.name.value) {
+            if self.file.source(name).map(NamedSource::texts) != file.source(name).map(NamedSource::texts) {
+                changed.insert(format!("[[source]] {name}"));
+            }
+        }
         Ok((file.access, changed))
     }
 }
 
+/// The flags of `serve`, and those of each `[[source]]`.
+#[derive(Debug)]
+pub(in crate::cli) struct Served {
+    pub(in crate::cli) args: serve::Args,
+    pub(in crate::cli) sources: Vec<(SourceName, serve::SourceArgs)>,
+}
+
 /// The flags of `serve` that a file, the environment and a command line give, if nothing that it needs is missing.
-pub(super) fn serve(file: &config::File, flags: &[OsString]) -> Result<Option<serve::Args>, clap::Error> {
-    match beneath(file, "serve").try_get_matches_from(with_flags(flags)) {
-        Ok(matches) => {
-            let serve = matches.subcommand_matches("serve");
-            serve.map(serve::Args::from_arg_matches).transpose()
-        }
-        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => Ok(None),
-        Err(error) => Err(error),
-    }
+pub(super) fn serve(file: &config::File, flags: &[OsString]) -> Result<Option<Served>, WrongFlags> {
+    let matches = match beneath(file, "serve").try_get_matches_from(with_flags(flags)) {
+        Ok(matches) => matches,
+        Err(error) if error.kind() == ErrorKind::MissingRequiredArgument => return Ok(None),
+        Err(error) => return Err(WrongFlags::of_clap(error)),
+    };
+    let Some(own) = matches.subcommand_matches("serve") else {
+        return Ok(None);
+    };
+    Ok(Some(Served {
+        sources: settled(file, own)?,
+        args: serve::Args::from_arg_matches(own).map_err(WrongFlags::of_clap)?,
+    }))
 }
 
 /// The command line of `serve` with these flags.
@@ -126,6 +163,10 @@ pub(super) fn beneath(file: &config::File, command: &str) -> Command {
                 continue;
             };
             owner = owner.mut_arg(id, |arg| arg.required(false).default_values(&value.texts));
+        }
+        if !file.sources.is_empty() {
+            // What is about a database may stand in each of them.
+            owner = owner.mut_args(|arg| arg.required(false));
         }
         owner
     };
@@ -175,12 +216,25 @@ pub(super) fn read(path: &Path) -> anyhow::Result<config::File> {
 
 /// The flags of `serve` that can stand in a file: all but the one that names it.
 pub(super) fn flags() -> Vec<Flag> {
+    let of_source = serve::SourceArgs::augment_args(Command::new("source"));
+    let is_of_source = |arg: &Arg| {
+        of_source
+            .get_arguments()
+            .any(|of_source| of_source.get_id() == arg.get_id())
+    };
     let cli = Cli::command();
     let serve = cli.find_subcommand("serve");
     let arguments = serve
         .into_iter()
         .flat_map(Command::get_arguments)
         .chain(cli.get_arguments());
+    let flag = |arg: &Arg| {
+        let flag = flag(arg)?;
+        Some(Flag {
+            is_of_source: is_of_source(arg),
+            ..flag
+        })
+    };
     arguments.filter_map(flag).collect()
 }
 
@@ -191,11 +245,12 @@ pub(super) fn flag(arg: &Arg) -> Option<Flag> {
         kind: kind(arg),
         is_list: matches!(arg.get_action(), ArgAction::Append),
         is_secret: arg.is_hide_env_values_set(),
+        is_of_source: false,
     })
 }
 
 /// The name that a flag has in the file.
-fn key(arg: &Arg) -> Option<String> {
+pub(super) fn key(arg: &Arg) -> Option<String> {
     let name = arg.get_long().filter(|name| *name != "config")?;
     Some(name.replace('-', "_"))
 }

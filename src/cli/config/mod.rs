@@ -4,6 +4,7 @@ mod file;
 mod flag;
 mod schema;
 mod show;
+mod sources;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -12,6 +13,7 @@ use anyhow::anyhow;
 
 pub(super) use self::file::{Loaded, Refused, parse};
 pub(super) use self::flag::ConfigFlag;
+pub(super) use self::sources::Own;
 use super::{WrongFlags, print};
 
 /// Look at the configuration: check it, show where each value comes from, or print a schema for editors.
@@ -79,9 +81,8 @@ fn show(given: &Given) -> Result<String, WrongFlags> {
 fn check(given: &Given) -> Result<String, WrongFlags> {
     let file = given.read()?.unwrap_or_default();
     let missing = show::missing(&file, &given.flags).map_err(WrongFlags::of_clap)?;
-    let serve = file::serve(&file, &given.flags).map_err(WrongFlags::of_clap)?;
-    if let Some(serve) = serve {
-        serve.config(&file.access)?;
+    if let Some(served) = file::serve(&file, &given.flags)? {
+        served.args.config(&served.sources, &file.access)?;
     }
     if missing.is_empty() {
         return Ok("ok: the configuration is complete\n".into());
@@ -94,5 +95,7 @@ fn check(given: &Given) -> Result<String, WrongFlags> {
 
 #[cfg(test)]
 mod show_tests;
+#[cfg(test)]
+mod sources_tests;
 #[cfg(test)]
 mod tests;

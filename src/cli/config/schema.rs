@@ -1,11 +1,12 @@
 //! `walcast config schema`: the configuration file's keys as a JSON schema, for editors that complete and check it.
 
-use clap::{Arg, Command, CommandFactory};
+use clap::{Arg, Args as _, Command, CommandFactory};
 use serde_json::{Map, Value, json};
 
 use super::file::flag;
 use crate::auth::ALGORITHMS;
 use crate::cli::Cli;
+use crate::cli::serve::SourceArgs;
 use crate::config::{AUTH_DEFAULTS, Flag, Kind};
 
 /// The schema (JSON Schema, draft 7, which TOML's language servers read).
@@ -20,6 +21,7 @@ fn schema() -> Value {
     let mut properties: Map<String, Value> = arguments
         .filter_map(|arg| flag(arg).map(|flag| (flag.key.clone(), property(arg, &flag))))
         .collect();
+    properties.insert("source".into(), json!({"type": "array", "items": source()}));
     properties.insert("auth".into(), auth());
     properties.insert("policy".into(), json!({"type": "array", "items": policy()}));
     json!({
@@ -75,6 +77,28 @@ fn with(mut schema: Value, description: Option<String>, default: Option<Value>) 
     schema
 }
 
+/// One of several databases.
+fn source() -> Value {
+    let definition = SourceArgs::augment_args(Command::new("source"));
+    let flags = definition.get_arguments();
+    let mut properties: Map<String, Value> = flags
+        .filter_map(|arg| flag(arg).map(|flag| (flag.key.clone(), property(arg, &flag))))
+        .collect();
+    let name = json!({
+        "type": "string",
+        "pattern": "^[a-z][a-z0-9_-]{0,62}$",
+        "description": "The name: clients connect to /v1/stream/NAME, and metrics have it as the label source",
+    });
+    properties.insert("name".into(), name);
+    json!({
+        "type": "object",
+        "description": "One of several databases. A flag that it leaves out has the value from before the sections",
+        "additionalProperties": false,
+        "required": ["name"],
+        "properties": properties,
+    })
+}
+
 fn auth() -> Value {
     let algorithms: Vec<&str> = ALGORITHMS.iter().map(|(name, _)| *name).collect();
     let text = |key: &str, description: &str| {
@@ -125,6 +149,7 @@ fn policy() -> Value {
         "description": "A rule: roles, and the rows and columns of tables, or the messages, that they may see",
         "additionalProperties": false,
         "properties": {
+            "sources": texts(text(), "The sources that it is for; needed where there are several"),
             "tables": texts(text(), "The tables, as in public.orders, or all of a schema, as in public.*"),
             "roles": texts(text(), "The roles that it is for; left out: every role"),
             "ops": texts(json!({"enum": ["insert", "update", "delete", "truncate"]}), "The operations; left out: all"),

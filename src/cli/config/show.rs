@@ -4,11 +4,13 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 
 use clap::parser::ValueSource;
-use clap::{Arg, ArgMatches, CommandFactory};
+use clap::{Arg, ArgMatches, Args as _, Command, CommandFactory};
 
 use super::file::{beneath, flag, with_flags};
+use super::sources::{is_inherited, matches_of};
 use crate::cli::Cli;
-use crate::config::{AUTH_DEFAULTS, File, Flag, Kind, Section};
+use crate::cli::serve::SourceArgs;
+use crate::config::{AUTH_DEFAULTS, File, Flag, Kind, Section, Value};
 
 /// The values, as a configuration file of the same meaning.
 ///
@@ -24,9 +26,39 @@ pub(super) fn text(file: Option<&File>, flags: &[OsString]) -> Result<String, cl
     let definition = Cli::command();
     let command = definition.find_subcommand("serve");
     if let (Some(command), Some(own)) = (command, matches.subcommand_matches("serve")) {
+        let of_source = SourceArgs::augment_args(Command::new("source"));
+        let is_of_source = |arg: &Arg| {
+            of_source
+                .get_arguments()
+                .any(|of_source| of_source.get_id() == arg.get_id())
+        };
         for arg in command.get_arguments().chain(definition.get_arguments()) {
-            if let Some(flag) = flag(arg) {
-                write_flag(&mut text, file, arg, &flag, own);
+            if let Some(flag) = flag(arg).filter(|_| file.sources.is_empty() || !is_of_source(arg)) {
+                let in_file = file.values.iter().find(|value| value.key == flag.key);
+                write_flag(&mut text, &flag, own, arg, origin_of(file, arg, own, in_file));
+            }
+        }
+        for source in &file.sources {
+            let name = &source.name;
+            let _ = writeln!(text, "\n[[source]]  # {}", origin(file, source.at.start));
+            let _ = writeln!(
+                text,
+                "name = {}  # {}",
+                quoted(name.value.as_str()),
+                origin(file, name.at.start)
+            );
+            let values = matches_of(source, of_source.clone(), own)?;
+            for arg in of_source.get_arguments() {
+                let Some(flag) = flag(arg) else { continue };
+                let origin = match source.value(&flag.key) {
+                    Some(own) => Some(origin(file, own.at.start)),
+                    None if is_inherited(arg) => {
+                        let in_file = file.values.iter().find(|value| value.key == flag.key);
+                        origin_of(file, arg, own, in_file)
+                    }
+                    None => None,
+                };
+                write_flag(&mut text, &flag, &values, arg, origin);
             }
         }
     }
@@ -44,7 +76,7 @@ pub(super) fn missing(file: &File, flags: &[OsString]) -> Result<Vec<String>, cl
     let definition = beneath(file, "serve");
     let needed = definition.find_subcommand("serve").into_iter();
     let needed = needed
-        .flat_map(clap::Command::get_arguments)
+        .flat_map(Command::get_arguments)
         .filter(|arg| arg.is_required_set());
     let lenient = definition.clone().mut_subcommand("serve", optional);
     let matches = lenient.try_get_matches_from(with_flags(flags))?;
@@ -54,25 +86,28 @@ pub(super) fn missing(file: &File, flags: &[OsString]) -> Result<Vec<String>, cl
     Ok(missing.map(|flag| flag.key).collect())
 }
 
-fn optional(command: clap::Command) -> clap::Command {
+fn optional(command: Command) -> Command {
     command.mut_args(|arg| arg.required(false))
 }
 
-/// Writes a line for a flag: a comment if it has no value, or one that may not be shown.
-fn write_flag(text: &mut String, file: &File, arg: &Arg, flag: &Flag, own: &ArgMatches) {
-    let id = arg.get_id().as_str();
+/// The place that a flag's value comes from; `None` if it has none.
+fn origin_of(file: &File, arg: &Arg, own: &ArgMatches, in_file: Option<&Value>) -> Option<String> {
     let variable = arg.get_env().map(|name| name.display().to_string());
-    let in_file = file.values.iter().find(|value| value.key == flag.key);
-    let origin = match (own.value_source(id), in_file) {
-        (Some(ValueSource::CommandLine), _) => "command line".to_owned(),
-        (Some(ValueSource::EnvVariable), _) => variable.unwrap_or_default(),
-        (Some(_), Some(value)) => origin(file, value.at.start),
-        (Some(_), None) => "default".to_owned(),
-        (None, _) => {
-            // Writing to a string does not fail.
-            let _ = writeln!(text, "#{} is not set", flag.key);
-            return;
-        }
+    Some(match (own.value_source(arg.get_id().as_str())?, in_file) {
+        (ValueSource::CommandLine, _) => "command line".to_owned(),
+        (ValueSource::EnvVariable, _) => variable.unwrap_or_default(),
+        (_, Some(value)) => origin(file, value.at.start),
+        (_, None) => "default".to_owned(),
+    })
+}
+
+/// Writes a line for a flag: a comment if it has no value, or one that may not be shown.
+fn write_flag(text: &mut String, flag: &Flag, own: &ArgMatches, arg: &Arg, origin: Option<String>) {
+    let id = arg.get_id().as_str();
+    let Some(origin) = origin else {
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "#{} is not set", flag.key);
+        return;
     };
     let raw = own.get_raw(id).into_iter().flatten();
     let raw: Vec<String> = raw.map(|value| value.to_string_lossy().into_owned()).collect();

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::tests::{NEEDED, OnDisk, documented, file};
 use super::{ConfigFlag, Given, check, schema, show};
 
-fn given(file: &OnDisk, flags: &[&str]) -> Given {
+pub(super) fn given(file: &OnDisk, flags: &[&str]) -> Given {
     Given {
         file: ConfigFlag {
             config: Some(file.path.clone()),
@@ -16,7 +16,7 @@ fn given(file: &OnDisk, flags: &[&str]) -> Given {
     }
 }
 
-fn shown(file: &OnDisk, flags: &[&str]) -> String {
+pub(super) fn shown(file: &OnDisk, flags: &[&str]) -> String {
     show(&given(file, flags)).unwrap()
 }
 

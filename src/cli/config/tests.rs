@@ -28,7 +28,7 @@ pub(super) fn file(text: &str) -> OnDisk {
     }
 }
 
-fn parse(command: &str, file: &OnDisk, flags: &[&str]) -> Result<Cli, Refused> {
+pub(super) fn parse(command: &str, file: &OnDisk, flags: &[&str]) -> Result<Cli, Refused> {
     let given = flags.iter().map(OsString::from);
     let named: [OsString; 4] = [
         "walcast".into(),
@@ -39,13 +39,15 @@ fn parse(command: &str, file: &OnDisk, flags: &[&str]) -> Result<Cli, Refused> {
     file::parse(&named.into_iter().chain(given).collect::<Vec<_>>())
 }
 
-fn serve(file: &OnDisk, flags: &[&str]) -> Config {
+pub(super) fn serve(file: &OnDisk, flags: &[&str]) -> Config {
     let cli = parse("serve", file, flags).unwrap();
     let Command::Serve(args) = &cli.command else {
         panic!("{cli:?}")
     };
-    let access = &cli.loaded.as_ref().unwrap().file.access;
-    args.args.config(access).unwrap()
+    let loaded = cli.loaded.as_ref().unwrap();
+    args.args
+        .config(&loaded.sources().unwrap(), &loaded.file.access)
+        .unwrap()
 }
 
 fn refused(command: &str, file: &OnDisk, flags: &[&str]) -> String {
@@ -136,10 +138,10 @@ fn the_file_stands_in_for_flags_and_the_command_line_wins() {
     ));
     let config = serve(&on_disk, &[]);
     assert_eq!(config.http.max_connections, 7);
-    assert_eq!(config.bridge.retention.max_bytes, Some(2 << 30));
-    assert_eq!(config.bridge.session.limits.ping_interval.as_secs(), 3);
-    assert!(config.bridge.ingest.create_slot);
-    let names: Vec<&str> = config
+    assert_eq!(config.sources[0].bridge.retention.max_bytes, Some(2 << 30));
+    assert_eq!(config.sources[0].bridge.session.limits.ping_interval.as_secs(), 3);
+    assert!(config.sources[0].bridge.ingest.create_slot);
+    let names: Vec<&str> = config.sources[0]
         .bridge
         .ingest
         .publications
@@ -148,11 +150,11 @@ fn the_file_stands_in_for_flags_and_the_command_line_wins() {
         .collect();
     assert_eq!(names, ["p", "q,r"]);
     assert_eq!(
-        config.bridge.data_dir,
+        config.sources[0].bridge.data_dir,
         on_disk.path.parent().unwrap().join("data")
     );
     // The default of what neither has.
-    assert_eq!(config.bridge.session.limits.pong_timeout.as_secs(), 45);
+    assert_eq!(config.sources[0].bridge.session.limits.pong_timeout.as_secs(), 45);
 
     let config = serve(
         &on_disk,
@@ -166,9 +168,9 @@ fn the_file_stands_in_for_flags_and_the_command_line_wins() {
         ],
     );
     assert_eq!(config.http.max_connections, 9);
-    assert_eq!(config.bridge.ingest.publications.len(), 1);
-    assert_eq!(config.bridge.data_dir, PathBuf::from("elsewhere"));
-    assert_eq!(config.bridge.retention.max_bytes, Some(2 << 30));
+    assert_eq!(config.sources[0].bridge.ingest.publications.len(), 1);
+    assert_eq!(config.sources[0].bridge.data_dir, PathBuf::from("elsewhere"));
+    assert_eq!(config.sources[0].bridge.retention.max_bytes, Some(2 << 30));
 }
 
 #[test]
@@ -270,11 +272,10 @@ fn check_reads_the_whole_file_of_serve() {
     // What does not go together is found although check itself has no such flags.
     let on_disk = file(&format!("{NEEDED}ping_interval = \"1min\"\n"));
     let loaded = parse("check", &on_disk, &[]).unwrap().loaded.unwrap();
-    let wrong = loaded
-        .serve()
-        .unwrap()
-        .unwrap()
-        .config(&loaded.file.access)
+    let served = loaded.serve().unwrap().unwrap();
+    let wrong = served
+        .args
+        .config(&served.sources, &loaded.file.access)
         .err()
         .unwrap();
     assert!(
@@ -333,7 +334,7 @@ fn a_listener_for_everybody_needs_to_be_asked_for_by_name() {
         let Command::Serve(args) = &cli.command else {
             panic!()
         };
-        let config = args.args.config(&cli.loaded.as_ref().unwrap().file.access);
+        let config = args.args.config(&[], &cli.loaded.as_ref().unwrap().file.access);
         config.map_err(|error| error.to_string())
     };
     for address in [

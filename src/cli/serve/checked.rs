@@ -6,9 +6,9 @@ use anyhow::Context;
 use tokio::sync::watch;
 
 use super::super::WrongFlags;
-use super::{Args, Clients, Limits, PluginName, Source, Switch};
-use crate::app::{Config, Notifier};
-use crate::config::Access;
+use super::{Args, Clients, Limits, PluginName, Source, SourceArgs, Switch};
+use crate::app::{self, Config, Notifier};
+use crate::config::{Access, SourceName};
 use crate::journal::{self, Retention};
 use crate::keys;
 use crate::policy::Policies;
@@ -37,13 +37,34 @@ impl Source {
 }
 
 impl Args {
-    /// The same, checked and ready to be used.
-    pub(crate) fn config(&self, access: &Access) -> Result<Config, WrongFlags> {
-        self.checked(access).map_err(WrongFlags)
+    /// The same, checked and ready to be used. `sources` are those of the file; without any, these flags have the one.
+    pub(crate) fn config(
+        &self,
+        sources: &[(SourceName, SourceArgs)],
+        access: &Access,
+    ) -> Result<Config, WrongFlags> {
+        self.checked(sources, access).map_err(WrongFlags)
     }
 
-    fn checked(&self, access: &Access) -> anyhow::Result<Config> {
+    fn checked(&self, sources: &[(SourceName, SourceArgs)], access: &Access) -> anyhow::Result<Config> {
         self.listen.is_allowed(access)?;
+        let session = self.clients.options(&self.limits)?;
+        let one = self.source.get().filter(|_| sources.is_empty());
+        let named = sources.iter().map(|(name, flags)| (Some(name), flags));
+        let sources = one.map(|flags| (None, flags)).into_iter().chain(named);
+        let sources = sources.map(|(name, flags)| {
+            let bridge = flags.bridge(session, &access.of_source(name));
+            let bridge = match name {
+                Some(name) => bridge.with_context(|| format!("[[source]] {name}"))?,
+                None => bridge?,
+            };
+            Ok(app::Source {
+                name: name.cloned(),
+                bridge,
+            })
+        });
+        let sources = sources.collect::<anyhow::Result<Vec<_>>>()?;
+        each_has_its_directory(&sources)?;
         Ok(Config {
             listen: self.listen.listen,
             admin_listen: self.listen.admin_listen,
@@ -56,16 +77,34 @@ impl Args {
             // Set by whoever runs it.
             notifier: Notifier::default(),
             reload: watch::channel(Arc::new(access.clone())).1,
-            bridge: self.bridge(access)?,
+            sources,
+            shared: session::Shared::new(&session),
             auth: access
                 .auth
                 .as_ref()
                 .map(|auth| keys::Options::of(auth, self.clients.auth_timeout)),
         })
     }
+}
 
-    fn bridge(&self, access: &Access) -> anyhow::Result<bridge::Options> {
-        let session = self.clients.options(&self.limits)?;
+/// Fails if two sources would keep their journals in one directory.
+fn each_has_its_directory(sources: &[app::Source]) -> anyhow::Result<()> {
+    let mut seen: Vec<&app::Source> = Vec::new();
+    for source in sources {
+        let same = |other: &&&app::Source| other.bridge.data_dir == source.bridge.data_dir;
+        if let (Some(other), Some(name)) = (seen.iter().find(same), &source.name) {
+            let other = other.name.as_ref().map_or("", SourceName::as_str);
+            anyhow::bail!(
+                "[[source]] {name}: its data_dir is that of {other}: a journal belongs to one database and one slot"
+            );
+        }
+        seen.push(source);
+    }
+    Ok(())
+}
+
+impl SourceArgs {
+    fn bridge(&self, session: session::Options, access: &Access) -> anyhow::Result<bridge::Options> {
         let ingest = self.ingest()?;
         Ok(bridge::Options {
             create_publication: self.source.create_publication,

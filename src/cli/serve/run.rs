@@ -20,7 +20,12 @@ const QUESTIONS_TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) fn run(args: &Command, loaded: Option<Loaded>) -> anyhow::Result<ExitCode> {
     let access = loaded.as_ref().map(|loaded| Arc::clone(&loaded.file.access));
     let access = access.unwrap_or_default();
-    let mut config = args.args.config(&access)?;
+    let sources = loaded
+        .as_ref()
+        .map(Loaded::sources)
+        .transpose()?
+        .unwrap_or_default();
+    let mut config = args.args.config(&sources, &access)?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the runtime")?;
     let served = runtime.block_on(async {
         let stop = CancellationToken::new();
@@ -28,8 +33,12 @@ pub(crate) fn run(args: &Command, loaded: Option<Loaded>) -> anyhow::Result<Exit
         cancel_on_signals(&stop, Hangup::Reloads(Arc::clone(&hung_up)))?;
         let (access, changed) = watch::channel(access);
         config.reload = changed;
-        let (policies, changed) = watch::channel(Arc::clone(&config.bridge.policies.borrow()));
-        config.bridge.policies = changed;
+        let policies = config.sources.iter_mut().map(|source| {
+            let (policies, changed) = watch::channel(Arc::clone(&source.bridge.policies.borrow()));
+            source.bridge.policies = changed;
+            (source.name.clone(), policies)
+        });
+        let policies = policies.collect();
         let readers = reload::Readers { access, policies };
         let notifier = app::Notifier::of_environment();
         config.notifier = notifier.clone();

@@ -1,6 +1,7 @@
 //! Whole files: what is understood, and each mistake with its place and its words.
 
 mod auth;
+mod named_source;
 mod policy;
 
 use std::path::Path;
@@ -17,6 +18,7 @@ fn flag(key: &str, kind: Kind, is_list: bool) -> Flag {
         kind,
         is_list,
         is_secret: key == "database_url",
+        is_of_source: matches!(key, "retention_bytes" | "data_dir" | "database_url"),
     }
 }
 
