@@ -57,7 +57,8 @@ mkdir -p "$directory"
 directory=$(realpath "$directory")
 [ -z "$(ls -A "$directory")" ] || refuse "$directory is not empty"
 scripts/install.sh compiler node package release
-tools=$(realpath -m "${CARGO_TARGET_DIR:-target}")/release-tools
+built=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+tools=$built/release-tools
 export PATH="$tools/bin:$PATH"
 
 # The tag's files alone, at a place of their own.
@@ -72,10 +73,16 @@ SOURCE_DATE_EPOCH=$(git -C "$root" log -1 --format=%ct "$commit")
 export SOURCE_DATE_EPOCH
 WALCAST_COMMIT=$(git -C "$root" rev-parse --short=12 "$commit")
 export WALCAST_COMMIT
-export CARGO_TARGET_DIR=$work/target
+export CARGO_TARGET_DIR=$built/release-build
+crate=$work/walcast-$version
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
-export RUSTFLAGS="--remap-path-prefix=$work/walcast=/walcast --remap-path-prefix=$cargo_home=/cargo -C link-arg=-Wl,--build-id=sha1"
-export CFLAGS="-ffile-prefix-map=$work=/ -ffile-prefix-map=$cargo_home=/cargo"
+export RUSTFLAGS="--remap-path-prefix=$crate=/walcast --remap-path-prefix=$cargo_home=/cargo -C link-arg=-Wl,--build-id=sha1"
+export CFLAGS="-ffile-prefix-map=$cargo_home=/cargo"
+
+# The crate. The programs are built from it, so it lacks nothing.
+cargo package --locked --no-verify
+cp "$CARGO_TARGET_DIR/package/walcast-$version.crate" "$directory"
+tar -xzf "$directory/walcast-$version.crate" -C "$work"
 
 # An archive that depends on nothing but its files.
 archive() {
@@ -87,7 +94,7 @@ archive() {
 program() {
   local target=$1 name="walcast-$version-$1" place
   place="$work/$name"
-  cargo build --release --locked --bin walcast --target "$target"
+  (cd "$crate" && cargo build --release --locked --bin walcast --target "$target")
   mkdir -p "$place/systemd" "$place/sql"
   objcopy --only-keep-debug --compress-debug-sections "$CARGO_TARGET_DIR/$target/release/walcast" "$directory/$name.debug"
   objcopy --strip-all --add-gnu-debuglink="$directory/$name.debug" "$CARGO_TARGET_DIR/$target/release/walcast" "$place/walcast"
@@ -104,7 +111,7 @@ is_static() {
 }
 
 program x86_64-unknown-linux-gnu
-scripts/deb.sh "$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/walcast" "$directory"
+CARGO_TARGET_DIR=$built scripts/deb.sh "$CARGO_TARGET_DIR/x86_64-unknown-linux-gnu/release/walcast" "$directory"
 lintian --allow-root --suppress-tags bogus-mail-host,bogus-mail-host-in-debian-changelog --fail-on error,warning \
   "$directory"/*.deb
 if [ -n "$musl" ]; then
@@ -114,13 +121,10 @@ else
   echo "release: without a static program, as you said"
 fi
 
-# The crate, which is built once more from its own files.
-RUSTFLAGS='' cargo package --locked
-cp "$CARGO_TARGET_DIR/package/walcast-$version.crate" "$directory"
-
 # The bill of materials.
 cargo cyclonedx --format json --spec-version 1.5 --target x86_64-unknown-linux-gnu --no-build-deps \
   --override-filename "walcast-$version.cdx"
+sed -i "s|path+file://$work/|path+file:///|g" "walcast-$version.cdx.json"
 "$tools/sbom/bin/python" scripts/sbom.py "walcast-$version.cdx.json"
 mv "walcast-$version.cdx.json" "$directory"
 
