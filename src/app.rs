@@ -31,6 +31,9 @@ use crate::protocol::ErrorCode;
 use crate::session;
 use crate::telemetry::Metrics;
 
+/// The interval at which the service manager is told the state, if it is another one.
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Everything that `serve` needs to know, checked.
 #[derive(Clone)]
 pub struct Config {
@@ -172,6 +175,15 @@ pub async fn serve(
     stages.admin.spawn_infallible(async move {
         fed.await;
         // Without a watchdog there is nothing to feed, and no part may end by itself.
+        stop_admin.cancelled().await;
+    });
+
+    let (told, states) = (config.notifier.clone(), seen.clone());
+    let stop_admin = stages.admin.token();
+    stages.admin.spawn_infallible(async move {
+        let status = move || http::state_in_words(&states);
+        told.tell_status(status, STATUS_INTERVAL, stop_admin.clone())
+            .await;
         stop_admin.cancelled().await;
     });
 

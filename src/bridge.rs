@@ -25,7 +25,8 @@ use crate::journal::{Journal, Writer};
 use crate::maintenance::Maintenance;
 use crate::session;
 use crate::snapshot::Snapshots;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, in_this_span};
+use tracing::Instrument as _;
 
 /// The most sessions that read the files of snapshots at the same time; each takes a thread meanwhile.
 const MAX_SPOOL_READERS: usize = 4;
@@ -149,11 +150,11 @@ impl Bridge {
         let run = move || ingest.run(&stop).context("ingest failed");
         running.ingest.spawn(on_a_thread("ingest", run)?);
         // On a thread of its own, too, which waits for no client's session.
-        let routing = self.router.run(running.rest.token());
+        let routing = self.router.run(running.rest.token()).in_current_span();
         let runtime = Handle::current();
         let run = move || runtime.block_on(routing).context("the router failed");
         running.rest.spawn(on_a_thread("router", run)?);
-        let maintenance = self.maintenance.run(running.rest.token());
+        let maintenance = self.maintenance.run(running.rest.token()).in_current_span();
         running.rest.spawn_infallible(maintenance);
         Ok(running)
     }
@@ -181,10 +182,10 @@ fn on_a_thread(
     run: impl FnOnce() -> anyhow::Result<()> + Send + 'static,
 ) -> anyhow::Result<impl Future<Output = anyhow::Result<()>> + Send + 'static> {
     let (ended, end) = oneshot::channel();
-    let run = move || {
+    let run = in_this_span(move || {
         // Nobody may be waiting any more.
         drop(ended.send(run()));
-    };
+    });
     thread::Builder::new()
         .name(name.into())
         .spawn(run)

@@ -19,7 +19,7 @@ use crate::lsn::Lsn;
 use crate::postgres::{Absent, Connection, Error, Purpose, SlotState};
 use crate::schema::Tables;
 use crate::snapshot::Snapshots;
-use crate::telemetry::{Metrics, chain};
+use crate::telemetry::{Metrics, chain, in_this_span};
 
 /// The interval between two rounds.
 const INTERVAL: Duration = Duration::from_secs(5);
@@ -95,10 +95,10 @@ impl Maintenance {
                 () = stop.cancelled() => return,
             }
             let this = self.clone();
-            let looked = tokio::task::spawn_blocking(move || {
+            let looked = tokio::task::spawn_blocking(in_this_span(move || {
                 this.keep_in_bounds();
                 this.look(had_slot)
-            });
+            }));
             // Said once per change of state.
             let problems = match looked.await {
                 Ok(Ok(seen)) => {

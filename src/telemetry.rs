@@ -3,6 +3,7 @@
 mod excerpt;
 mod failures;
 mod metrics;
+mod span;
 
 use std::io::IsTerminal;
 
@@ -11,6 +12,7 @@ use tracing_subscriber::EnvFilter;
 pub use excerpt::{CLIENT_CHARS, Excerpt};
 pub use failures::{Failures, Logged};
 pub use metrics::{Metrics, TableCounters, UintGauge};
+pub use span::in_this_span;
 
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -102,6 +102,27 @@ impl Notifier {
         }
     }
 
+    /// Tells the manager the state in words, in one line, if it is another one at the next `interval`, until `stop`.
+    pub async fn tell_status(self, status: impl Fn() -> String, interval: Duration, stop: CancellationToken) {
+        if self.0.is_none() {
+            return;
+        }
+        let mut told = String::new();
+        let mut ticks = tokio::time::interval(interval);
+        loop {
+            tokio::select! {
+                _ = ticks.tick() => {}
+                () = stop.cancelled() => return,
+            }
+            // A line feed would begin another assignment.
+            let now = status().replace(char::is_control, " ");
+            if now != told {
+                self.tell(&format!("STATUS={now}"));
+                told = now;
+            }
+        }
+    }
+
     fn tell_if_ready(&self, state: &str) {
         let manager = self.0.as_ref();
         if manager.is_some_and(|manager| manager.is_ready.load(Ordering::Relaxed)) {
@@ -165,6 +186,34 @@ mod tests {
         assert!(usec.parse::<u64>().unwrap() > 0);
         notifier.stopping();
         assert_eq!(heard(&manager), "STOPPING=1");
+    }
+
+    #[tokio::test]
+    async fn a_state_is_told_once_in_one_line() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("notify");
+        let manager = UnixDatagram::bind(&path).unwrap();
+        manager.set_nonblocking(true).unwrap();
+        let stop = CancellationToken::new();
+        let states = std::sync::Mutex::new(vec!["ready", "ready", "not ready: no\nserver"]);
+        let status = {
+            let stop = stop.clone();
+            move || {
+                let state = states.lock().unwrap().pop();
+                state.unwrap_or_else(|| {
+                    stop.cancel();
+                    "ready"
+                })
+            }
+        };
+        let status = move || status().to_owned();
+        told(path.as_os_str(), &[])
+            .tell_status(status, Duration::from_millis(1), stop)
+            .await;
+        assert_eq!(heard(&manager), "STATUS=not ready: no server");
+        assert_eq!(heard(&manager), "STATUS=ready");
+        let mut buffer = [0; 8];
+        assert!(manager.recv(&mut buffer).is_err(), "it was told again");
     }
 
     #[cfg(target_os = "linux")]

@@ -7,6 +7,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span};
 
 use super::Announcement;
 use crate::bridge::{self, Bridge};
@@ -59,6 +60,14 @@ impl Keeper {
     /// # Errors
     /// The only source failed, or what failed while it was stopped.
     pub(super) async fn run(self, stop: CancellationToken) -> anyhow::Result<()> {
+        let span = match &self.source.name {
+            Some(source) => tracing::error_span!("serving", %source),
+            None => Span::none(),
+        };
+        self.keep(stop).instrument(span).await
+    }
+
+    async fn keep(self, stop: CancellationToken) -> anyhow::Result<()> {
         let [first, most] = PAUSES;
         let mut pause = first;
         loop {
@@ -67,15 +76,14 @@ impl Keeper {
                 Ended::Stopped(stopped) => return stopped,
                 Ended::Failed(error) => error,
             };
-            let Some(name) = &self.source.name else {
+            if self.source.name.is_none() {
                 return Err(error);
-            };
+            }
             if began.elapsed() >= STEADY {
                 pause = first;
             }
             self.metrics.source_failures.inc();
             tracing::error!(
-                source = %name,
                 retry_seconds = pause.as_secs(),
                 "the source failed and will be opened again: {error:#}"
             );
@@ -115,7 +123,8 @@ impl Keeper {
             background: self.background.clone(),
             sessions: sessions.clone(),
         };
-        self.place.set(Some(Serving { services, host }));
+        let span = Span::current();
+        self.place.set(Some(Serving { services, host, span }));
         self.announcement.lock().make();
         let failed = tokio::select! {
             () = stop.cancelled() => None,

@@ -14,7 +14,7 @@ use crate::log::{self, Entry, Identity, Log, LogReader, PendingVisibility};
 use crate::lsn::{Lsn, Position, Start};
 use crate::postgres::{self, ConnInfo, Connection, Finding, Purpose, Requirements, Severity};
 use crate::schema::Tables;
-use crate::telemetry::{Metrics, chain};
+use crate::telemetry::{Metrics, chain, in_this_span};
 
 /// The parts that exist before anything runs.
 pub(super) struct Opened {
@@ -42,7 +42,7 @@ pub(super) async fn open_once_there(
     loop {
         let options = options.clone();
         let metrics = Arc::clone(metrics);
-        let error = match tokio::task::spawn_blocking(move || open(&options, &metrics)).await? {
+        let error = match tokio::task::spawn_blocking(in_this_span(move || open(&options, &metrics))).await? {
             Err(error) if is_of_an_absent_server(&error) => error,
             opened => return opened,
         };

@@ -244,6 +244,18 @@ impl SourceState {
     }
 }
 
+/// The state of all sources in one line, for the service manager.
+pub fn state_in_words(sources: &[SourceState]) -> String {
+    let words = sources.iter().map(|source| {
+        let (Ok(words) | Err(words)) = source.in_words(true);
+        match &source.name {
+            Some(name) => format!("{name}: {words}"),
+            None => words,
+        }
+    });
+    words.collect::<Vec<_>>().join("; ")
+}
+
 /// The readiness of all sources, a line for each. Where there are several, one that is ready is enough: a load balancer
 /// that took the whole program away would take those that work away, too.
 fn readiness(sources: &[SourceState], is_told: bool) -> (StatusCode, String) {

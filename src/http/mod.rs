@@ -22,7 +22,7 @@ mod tls;
 mod warnings;
 
 pub use addresses::{AddressLimit, AddressLimits};
-pub use admin::{Admin, AdminOptions, AdminTokenError, SourceState, admin};
+pub use admin::{Admin, AdminOptions, AdminTokenError, SourceState, admin, state_in_words};
 pub use forwarded::{ForwardedHeader, Proxies};
 pub use host::{BadHostName, HostName};
 pub use network::{BadNetwork, Network};

@@ -15,6 +15,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 use tungstenite::handshake::derive_accept_key;
 use tungstenite::protocol::{Role, WebSocketConfig};
 
@@ -49,6 +50,8 @@ pub struct Serving<H: Log> {
     pub services: Arc<session::Services<H>>,
     /// The threads of its sessions, and their tasks.
     pub host: Host,
+    /// The span that its sessions are logged in.
+    pub span: Span,
 }
 
 // Not derived, since that would need `H: Clone`.
@@ -57,6 +60,7 @@ impl<H: Log> Clone for Serving<H> {
         Serving {
             services: Arc::clone(&self.services),
             host: self.host.clone(),
+            span: self.span.clone(),
         }
     }
 }
@@ -165,7 +169,7 @@ async fn upgrade<H: Log>(
         Ok(key) => key,
         Err(refusal) => return refusal.into_response(),
     };
-    let Some(Serving { services, host }) = gate.place.get() else {
+    let Some(Serving { services, host, span }) = gate.place.get() else {
         gate.metrics.refused("unready");
         return unavailable();
     };
@@ -224,20 +228,23 @@ async fn upgrade<H: Log>(
             HeaderValue::from_static(SUBPROTOCOL),
         );
     }
-    host.spawn(|effort| async move {
-        // In a box, as the session is: a connection keeps the space of the largest of its steps.
-        let Some(socket) = Box::pin(websocket(on_upgrade)).await else {
-            return;
+    host.spawn(|effort| {
+        let session = async move {
+            // In a box, as the session is: a connection keeps the space of the largest of its steps.
+            let Some(socket) = Box::pin(websocket(on_upgrade)).await else {
+                return;
+            };
+            let caller = Caller {
+                connection: arrival.number,
+                peer: arrival.peer,
+                client: arrival.client,
+                numbers,
+                subject,
+            };
+            Box::pin(session::serve(socket, services, caller, waiting, effort, stop)).await;
+            drop(arrival);
         };
-        let caller = Caller {
-            connection: arrival.number,
-            peer: arrival.peer,
-            client: arrival.client,
-            numbers,
-            subject,
-        };
-        Box::pin(session::serve(socket, services, caller, waiting, effort, stop)).await;
-        drop(arrival);
+        session.instrument(span)
     });
     response
 }

@@ -20,7 +20,7 @@ use crate::event::Transaction;
 use crate::log::{self, Log, LogWriter};
 use crate::lsn::Lsn;
 use crate::postgres::{Plugin, Receiver, ReplicationStream};
-use crate::telemetry::chain;
+use crate::telemetry::{chain, in_this_span};
 
 /// The pause before another try when the disk is full.
 pub(super) const FULL_PAUSE: Duration = Duration::from_millis(500);
@@ -127,14 +127,17 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             at_once: false,
         };
         let ended = thread::scope(|scope| {
-            let confirming =
-                scope.spawn(|| confirm::run(&sender, (&progress, &verifier), &journal, &metrics, &pace));
+            let confirming = scope.spawn(in_this_span(|| {
+                confirm::run(&sender, (&progress, &verifier), &journal, &metrics, &pace)
+            }));
             let confirmer = confirming.thread().clone();
             let asking = &verifier;
             let conninfo = &conninfo;
             let claims = &progress;
             let context = confirmer.clone();
-            scope.spawn(move || asking.run(conninfo, claims, &context, false));
+            scope.spawn(in_this_span(move || {
+                asking.run(conninfo, claims, &context, false)
+            }));
             let shared = (&progress, &verifier);
             let ended = self.read(&mut receiver, is_utf8, shared, stop).and_then(|()| {
                 self.flush(stop)?;

@@ -8,8 +8,9 @@ use super::{REFRESH_INTERVAL, Tables};
 use crate::event::TableName;
 use crate::lsn::Lsn;
 use crate::postgres::{Catalog, Connection, Error, Purpose, Unpublished};
-use crate::telemetry::{CLIENT_CHARS, Excerpt};
+use crate::telemetry::{CLIENT_CHARS, Excerpt, in_this_span};
 use crate::types::CollationQuestion;
+use tracing::Instrument as _;
 
 #[derive(Debug, Default)]
 pub(super) struct LastWritten {
@@ -265,7 +266,7 @@ impl Tables {
         *explained = Some(Instant::now());
         let tables = Arc::clone(self);
         let wanted = wanted.clone();
-        tokio::spawn(async move {
+        let explaining = async move {
             let asker = Arc::clone(&tables);
             let name = wanted.clone();
             let why = tables.ask(move || {
@@ -284,7 +285,8 @@ impl Tables {
                 }
                 Err(error) => tracing::debug!(%error, "it was not asked why a table is not published"),
             }
-        });
+        };
+        tokio::spawn(explaining.in_current_span());
     }
 
     pub(super) async fn ask<T: Send + 'static>(
@@ -293,12 +295,12 @@ impl Tables {
     ) -> Result<T, AskError> {
         let answer = async {
             let permit = Arc::clone(&self.questions).acquire_owned().await;
-            let answered = tokio::task::spawn_blocking(move || {
+            let answered = tokio::task::spawn_blocking(in_this_span(move || {
                 let answer = question();
                 // Held by the thread, which goes on even if nobody waits for it.
                 drop(permit);
                 answer
-            });
+            }));
             match answered.await {
                 Ok(answer) => Ok(answer?),
                 Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

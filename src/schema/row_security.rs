@@ -16,8 +16,9 @@ use super::{AskError, Tables};
 use crate::event::Relation;
 use crate::policy::{Refusal, RoleAccess, RowSecurity};
 use crate::postgres::{Catalog, Error};
-use crate::telemetry::chain;
+use crate::telemetry::{chain, in_this_span};
 use crate::types::CollationQuestion;
+use tracing::Instrument as _;
 
 /// The interval at which changes of policies and privileges are looked for.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -240,7 +241,7 @@ impl Tables {
             return;
         }
         drop(known);
-        tokio::spawn(watch_security(Arc::downgrade(self)));
+        tokio::spawn(watch_security(Arc::downgrade(self)).in_current_span());
     }
 }
 
@@ -253,8 +254,10 @@ async fn watch_security(tables: Weak<Tables>) {
             return;
         };
         let looking = Arc::clone(&tables);
-        let looked =
-            tokio::task::spawn_blocking(move || looking.secured.look(&looking.secured.catalog)).await;
+        let looked = tokio::task::spawn_blocking(in_this_span(move || {
+            looking.secured.look(&looking.secured.catalog)
+        }))
+        .await;
         match looked {
             Ok(Ok(())) => said = None,
             Ok(Err(error)) => {

@@ -20,6 +20,7 @@ use crate::protocol::{
     Wanted,
 };
 use crate::schema::RENAME_POLL;
+use crate::telemetry::in_this_span;
 use crate::types::{Kind, moments};
 
 /// A subscription that fits its table, and where it starts.
@@ -418,7 +419,7 @@ async fn apart<T: Send + 'static, H: Log>(
         let _turn = turn;
         work()
     };
-    services.background.spawn_blocking(work).await
+    services.background.spawn_blocking(in_this_span(work)).await
 }
 
 /// Predicates and parameters of up to this size, in bytes, are handled in place, which takes about as long as handing

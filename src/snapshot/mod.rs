@@ -31,11 +31,12 @@ use crate::log::{Log, PendingVisibility};
 use crate::lsn::Lsn;
 use crate::matching::{Query, QueryKey};
 use crate::postgres::{self, Catalog, ConnInfo, Connection, Publication, Purpose};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, in_this_span};
 use pool::Pool;
 use queue::Queue;
 use read::{Read, Turn};
 use spool::Budget;
+use tracing::Instrument as _;
 
 /// The source of snapshots, and bounds on them.
 #[derive(Clone, Debug)]
@@ -324,10 +325,11 @@ impl<H: Log> Snapshots<H> {
     fn dispatch(self: &Arc<Self>) {
         while let Some((place, request)) = self.next() {
             let this = Arc::clone(self);
-            self.background.spawn(async move {
+            let reading = async move {
                 this.run(place, request).await;
                 this.dispatch();
-            });
+            };
+            self.background.spawn(reading.in_current_span());
         }
     }
 
@@ -358,7 +360,8 @@ impl<H: Log> Snapshots<H> {
         };
         let ended = Arc::clone(&read);
         let this = Arc::clone(self);
-        let reading = tokio::task::spawn_blocking(move || this.read(&place, &read, &query, connection));
+        let read_all = in_this_span(move || this.read(&place, &read, &query, connection));
+        let reading = tokio::task::spawn_blocking(read_all);
         if reading.await.is_err() {
             tracing::error!("reading a snapshot panicked");
             ended.end(Err(Error::Unsettled));
@@ -399,7 +402,7 @@ impl<H: Log> Snapshots<H> {
         *wal_flush_requested_at = Some(Instant::now());
         drop(wal_flush_requested_at);
         let conninfo = self.options.primary.clone();
-        tokio::task::spawn_blocking(move || {
+        tokio::task::spawn_blocking(in_this_span(move || {
             let asked = Connection::connect(&conninfo, Purpose::Query).and_then(|mut connection| {
                 connection.query(statement::REQUEST_WAL_FLUSH)?;
                 connection.close();
@@ -411,7 +414,7 @@ impl<H: Log> Snapshots<H> {
                     "the primary was not asked to write"
                 );
             }
-        });
+        }));
     }
 
     /// Closes connections that have been idle for a while.

@@ -6,6 +6,7 @@ use deadpool::managed::{self, Manager, Metrics, RecycleError, RecycleResult};
 
 use super::Options;
 use crate::postgres::{ConnInfo, Connection, Error, Purpose};
+use crate::telemetry::in_this_span;
 
 /// The time after which an idle connection is closed.
 pub(super) const IDLE: Duration = Duration::from_secs(60);
@@ -41,11 +42,11 @@ impl Manager for Connections {
     async fn create(&self) -> Result<Connection, Error> {
         let conninfo = self.conninfo.clone();
         let max_row_bytes = self.max_row_bytes;
-        let connecting = tokio::task::spawn_blocking(move || {
+        let connecting = tokio::task::spawn_blocking(in_this_span(move || {
             let mut connection = Connection::connect(&conninfo, Purpose::Snapshot)?;
             connection.allow_rows_of(max_row_bytes.max(ANSWER).saturating_add(MESSAGE_OVERHEAD));
             Ok(connection)
-        });
+        }));
         match connecting.await {
             Ok(connected) => connected,
             Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),

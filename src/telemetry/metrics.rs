@@ -118,14 +118,15 @@ metrics! {
             "Connections that are in their handshake, or being answered in HTTP, on either listener";
         pub tls_certificate_end: IntGauge("tls_certificate_expiration_timestamp_seconds") =
             "Time at which the first certificate of --tls-cert expires, in seconds since 1970; 0 without TLS";
-        pub tls_reloads: IntCounter("tls_reloads_total") = "Times that the files of --tls-cert and --tls-key were read again and used";
+        pub tls_reloads: IntCounter("tls_reloads_total") =
+            "Times that the files of --tls-cert and --tls-key were read again and used";
         pub tls_reload_failures: IntCounter("tls_reload_failures_total") =
             "Times that the files of --tls-cert and --tls-key were read again and could not be used";
     }
 
     Source {
         pub source_failures: IntCounter("source_failures_total") =
-            "Times that a source failed and was opened again; without [[source]] sections the program ends instead";
+            "Times that one of several sources failed and was opened again; the failure of a single one ends the program";
 
         // The slot and the replication stream.
         pub received_lsn: UintGauge("received_lsn") = "Newest position received from Postgres";

@@ -119,6 +119,17 @@ fn each_has_its_own_stream_journal_and_metrics() {
     );
     assert_eq!(status["sources"][1]["clients"]["subscriptions"], 1);
 
+    // A line of the log says which of them it is about.
+    for (name, database) in sides {
+        let streaming = |line: &str| {
+            let line: Value = serde_json::from_str(line).ok()?;
+            let fields = &line["fields"];
+            let is_it = fields["message"] == "streaming" && fields["slot"] == *database.name;
+            is_it.then(|| line["span"]["source"].clone())
+        };
+        assert_eq!(walcast.log().lines().find_map(streaming), Some(json!(name)));
+    }
+
     // Each goes on where its client was, whatever happens to the program.
     let places = clients.map(|client| client.hello["position"].clone());
     walcast.kill();

@@ -22,7 +22,7 @@ use crate::journal::Journal;
 use crate::log::{self, Entries, Entry, Log, LogReader, LogWriter, Piece, RetentionHold};
 use crate::lsn::{Done, Lsn, Position, Start};
 use crate::postgres::{Plugin, ReplicationStream};
-use crate::telemetry::chain;
+use crate::telemetry::{chain, in_this_span};
 
 /// The amount of the log that is read at once, in bytes.
 const BATCH_BYTES: usize = 256 * 1024;
@@ -63,14 +63,15 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         let over = stop.child_token();
         let reader = thread::current();
         let ended = thread::scope(|scope| {
-            let confirming =
-                scope.spawn(|| confirm::run(&sender, (&progress, &verifier), &journal, &metrics, &pace));
+            let confirming = scope.spawn(in_this_span(|| {
+                confirm::run(&sender, (&progress, &verifier), &journal, &metrics, &pace)
+            }));
             let confirmer = confirming.thread().clone();
             let asking = &verifier;
             let conninfo = &options.conninfo;
             let claims = &progress;
             let context = confirmer.clone();
-            scope.spawn(move || asking.run(conninfo, claims, &context, true));
+            scope.spawn(in_this_span(move || asking.run(conninfo, claims, &context, true)));
             let receiving = Receiving {
                 log: &mut log,
                 plugin: options.plugin,
@@ -88,12 +89,12 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             let receiver = &mut receiver;
             let over = &over;
             let reader = &reader;
-            let receiving = scope.spawn(move || {
+            let receiving = scope.spawn(in_this_span(move || {
                 let received = receiving.run(receiver, over);
                 over.cancel();
                 reader.unpark();
                 received
-            });
+            }));
             let applied = self.apply(&journal, is_utf8, &read, over);
             over.cancel();
             let received = receiving
