@@ -10,7 +10,6 @@ mod kept;
 mod newer;
 mod resumed;
 
-use std::collections::BTreeSet;
 use std::error::Error as _;
 use std::fs;
 use std::path::Path;
@@ -24,6 +23,8 @@ use walcast::log::{Identity, Log, LogWriter};
 use walcast::lsn::{Lsn, Position, Start};
 use walcast::postgres::ConnInfo;
 use walcast::schema::Tables;
+
+use crate::support::versions;
 
 /// The version that kept names and columns in files of their own.
 const OLD: &str = "before-0.1.0";
@@ -45,10 +46,7 @@ fn there_is_a_data_directory_of_each_version() {
     if std::env::var_os("JOURNAL").is_some_and(|value| value == "record") {
         kept::record();
     }
-    let mut missing = BTreeSet::from([env!("CARGO_PKG_VERSION")]);
-    let changes = fs::read_to_string("CHANGELOG.md").unwrap();
-    let headings = changes.lines().filter_map(|line| line.strip_prefix("## "));
-    missing.extend(headings.filter_map(|heading| heading.split([',', ' ']).next()));
+    let mut missing = versions();
     let kept = Kept::all();
     missing.retain(|version| !kept.iter().any(|kept| kept.name == *version));
     assert!(

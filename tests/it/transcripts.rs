@@ -19,7 +19,7 @@ use serde_json::json;
 
 use crate::support::guarded::{Guarded, client};
 use crate::support::issuer::seconds_from_now;
-use crate::support::{At, Client, DEADLINE, Database, End, Incoming, Setup, Walcast, eventually};
+use crate::support::{At, Client, DEADLINE, Database, End, Incoming, Setup, Walcast, eventually, versions};
 
 /// Conversations that are held at the same time.
 const AT_ONCE: usize = 2;
@@ -46,11 +46,10 @@ fn every_conversation_is_what_was_written_down() {
 /// The conversations of each release, and of the version that `WALCAST_PREVIOUS_TRANSCRIPTS` has those of.
 #[test]
 fn conversations_of_earlier_versions_go_as_their_clients_were_promised() {
-    let changes = std::fs::read_to_string("CHANGELOG.md").unwrap();
-    let headings = changes.lines().filter_map(|line| line.strip_prefix("## "));
-    let versions = headings.filter_map(|heading| heading.split([',', ' ']).next());
-    let earlier = versions.filter(|version| *version != env!("CARGO_PKG_VERSION"));
+    let mut earlier = versions();
+    earlier.remove(env!("CARGO_PKG_VERSION"));
     let mut folders: Vec<_> = earlier
+        .iter()
         .map(|version| folder().join("releases").join(version))
         .collect();
     folders.extend(std::env::var_os("WALCAST_PREVIOUS_TRANSCRIPTS").map(PathBuf::from));

@@ -34,7 +34,7 @@ pub use client::{Client, End, Incoming, Refused};
 pub use database::{Database, connect};
 pub use follower::{Follower, Forgiven, Goal, Mishaps};
 pub use line::Line;
-pub use pages::{block, blocks};
+pub use pages::{block, blocks, versions};
 pub use pooler::Pooler;
 pub use printing::Printing;
 pub use proxy::{Direction, Proxy};

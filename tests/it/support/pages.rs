@@ -1,5 +1,6 @@
 //! README and docs: the blocks of code that they print for operators.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 /// A block of code in a page.
@@ -59,4 +60,17 @@ pub fn block(page: &str, beginning: &str) -> String {
     found
         .unwrap_or_else(|| panic!("{page} has no block that begins with {beginning:?}"))
         .text
+}
+
+/// The versions that CHANGELOG.md names, and that of this build.
+pub fn versions() -> BTreeSet<String> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("CHANGELOG.md")).unwrap();
+    let headings = text.lines().filter_map(|line| line.strip_prefix("## "));
+    let names = headings.filter_map(|heading| heading.split([',', ' ', ']']).next());
+    let names = names.map(|name| name.trim_start_matches('['));
+    let versions = names.filter(|name| name.starts_with(|c: char| c.is_ascii_digit()));
+    versions
+        .chain([env!("CARGO_PKG_VERSION")])
+        .map(str::to_owned)
+        .collect()
 }
