@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::error::Faults;
 use super::fields::{Fields, Table, shown};
-use super::source::Source;
+use super::file_text::FileText;
 use super::spanned::Spanned;
 use super::time::{time, time_or_none};
 use crate::auth::{ALGORITHMS, Algorithm, AlgorithmFamily, JwksAddress};
@@ -116,13 +116,13 @@ impl fmt::Display for ClaimPath {
 /// The section, if nothing that it needs is missing or wrong.
 pub(super) fn read(
     table: Table<'_>,
-    source: &Source,
+    file: &FileText,
     faults: &mut Faults,
     elsewhere: impl Fn(&str) -> Option<&'static str>,
 ) -> Option<Auth> {
     let mut fields = Fields::of(table, " in [auth]", faults);
     let at = fields.at().clone();
-    let keys = keys(&mut fields, source);
+    let keys = keys(&mut fields, file);
     let algorithms = algorithms(&mut fields, keys.as_ref().map(|keys| &keys.value));
     let issuer = fields.text("issuer");
     let audience = fields.text_or_texts("audience");
@@ -165,7 +165,7 @@ pub(super) fn read(
 }
 
 /// The one place of keys.
-fn keys(fields: &mut Fields<'_, '_>, source: &Source) -> Option<Spanned<Keys>> {
+fn keys(fields: &mut Fields<'_, '_>, file: &FileText) -> Option<Spanned<Keys>> {
     let given: Vec<&str> = SOURCES
         .into_iter()
         .filter(|key| fields.place(key).is_some())
@@ -189,7 +189,7 @@ fn keys(fields: &mut Fields<'_, '_>, source: &Source) -> Option<Spanned<Keys>> {
     }
     let text = fields.text(key)?;
     let at = text.at.clone();
-    let path = || source.resolve(&text.value);
+    let path = || file.resolve(&text.value);
     let value = match key {
         "secret_file" => Keys::SecretFile(path()),
         "secret_env" => {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 
-use super::source::{Place, Source};
+use super::file_text::{FileText, Place};
 
 /// One thing that is wrong with a file.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +38,7 @@ impl fmt::Display for Errors {
 
 impl Errors {
     /// The errors of a text that is no TOML. Their messages have nothing of the text in them.
-    pub(super) fn of_toml(source: &Source, errors: &[toml::de::Error]) -> Errors {
+    pub(super) fn of_toml(file: &FileText, errors: &[toml::de::Error]) -> Errors {
         let mut faults = Faults::default();
         for error in errors {
             faults.add(
@@ -46,7 +46,7 @@ impl Errors {
                 format!("no valid TOML: {}", error.message()),
             );
         }
-        faults.into_errors(source)
+        faults.into_errors(file)
     }
 }
 
@@ -60,18 +60,18 @@ impl Faults {
     }
 
     /// Ends the reading of a file: an error if there was a fault.
-    pub(super) fn none(self, source: &Source) -> Result<(), Errors> {
+    pub(super) fn none(self, file: &FileText) -> Result<(), Errors> {
         if self.0.is_empty() {
             return Ok(());
         }
-        Err(self.into_errors(source))
+        Err(self.into_errors(file))
     }
 
-    fn into_errors(mut self, source: &Source) -> Errors {
+    fn into_errors(mut self, file: &FileText) -> Errors {
         self.0.sort();
         let errors = self.0.into_iter().map(|(offset, what)| Error {
-            path: source.path().to_owned(),
-            place: source.place(offset),
+            path: file.path().to_owned(),
+            place: file.place(offset),
             what,
         });
         Errors(errors.collect())

@@ -6,7 +6,7 @@ use std::ops::Range;
 use toml::de::DeValue;
 
 use super::fields::{Fields, named};
-use super::source::Source;
+use super::file_text::FileText;
 
 /// A flag, as the file has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl fmt::Debug for Value {
 pub(super) fn read(
     flag: &Flag,
     fields: &mut Fields<'_, '_>,
-    source: &Source,
+    file: &FileText,
     check: impl Fn(&Flag, &str) -> Result<(), String>,
 ) -> Option<Value> {
     let found = fields.value(&flag.key)?;
@@ -92,7 +92,7 @@ pub(super) fn read(
                 _ if is_item => quoted(text),
                 Kind::Path if text.is_empty() => return Err("write a path".into()),
                 // What is no UTF-8 in the path of the file itself cannot be resolved in it.
-                Kind::Path => match source.resolve(&text).into_os_string().into_string() {
+                Kind::Path => match file.resolve(&text).into_os_string().into_string() {
                     Ok(path) => path,
                     Err(_) => return Err("the directory of the file has a name that is no UTF-8".into()),
                 },

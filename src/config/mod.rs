@@ -7,11 +7,11 @@
 mod auth;
 mod error;
 mod fields;
+mod file_text;
 mod flag;
 mod named_source;
 mod policy;
 mod section;
-mod source;
 mod spanned;
 mod string;
 mod time;
@@ -21,11 +21,11 @@ use std::sync::Arc;
 
 pub use self::auth::{Auth, ClaimPath, Keys};
 pub use self::error::{Error, Errors};
+pub use self::file_text::{FileText, Place};
 pub use self::flag::{Flag, Kind, Value};
 pub use self::named_source::{NamedSource, SourceName};
 pub use self::policy::{Grant, Policy, Rows, TableGrant, Tables};
 pub use self::section::Section;
-pub use self::source::{Place, Source};
 pub use self::spanned::Spanned;
 pub use self::time::{time, time_or_none};
 
@@ -62,7 +62,7 @@ impl File {
 #[derive(Clone, Debug, Default)]
 pub struct Access {
     /// The text that the places below lie in.
-    pub source: Source,
+    pub text: FileText,
     /// `[auth]`; `None`: everything that is published is open.
     pub auth: Option<Auth>,
     /// Each `[[policy]]`, in the order of the file. There are none without [`auth`](Access::auth).
@@ -74,7 +74,7 @@ impl Access {
     pub fn of_source(&self, source: Option<&SourceName>) -> Access {
         let policies = self.policies.iter().filter(|policy| policy.is_for(source));
         Access {
-            source: self.source.clone(),
+            text: self.text.clone(),
             auth: self.auth.clone(),
             policies: policies.cloned().collect(),
         }
@@ -83,7 +83,7 @@ impl Access {
     /// A fault of the file at a place.
     pub fn error(&self, place: Place, what: impl Into<String>) -> Error {
         Error {
-            path: self.source.path().to_owned(),
+            path: self.text.path().to_owned(),
             place,
             what: what.into(),
         }
@@ -104,16 +104,16 @@ pub fn read(
     flags: &[Flag],
     check: impl Fn(&Flag, &str) -> Result<(), String>,
 ) -> Result<File, Errors> {
-    let source = Source::new(path, text);
+    let file = FileText::new(path, text);
     let (document, unreadable) = toml::de::DeTable::parse_recoverable(text);
     if !unreadable.is_empty() {
-        return Err(Errors::of_toml(&source, &unreadable));
+        return Err(Errors::of_toml(&file, &unreadable));
     }
     let mut faults = Faults::default();
     let mut values = Vec::new();
     let mut top = Fields::top(document.get_ref(), &mut faults);
     for flag in flags {
-        values.extend(flag::read(flag, &mut top, &source, &check));
+        values.extend(flag::read(flag, &mut top, &file, &check));
     }
     let auth = top.table("auth");
     let policies = top.tables("policy");
@@ -130,7 +130,7 @@ pub fn read(
         is_flag.then_some("flags stand before the first [section]")
     };
     let of_source: Vec<Flag> = flags.iter().filter(|flag| flag.is_of_source).cloned().collect();
-    let sources = named_source::read_all(sources, &of_source, &source, &mut faults, &check, |key| {
+    let sources = named_source::read_all(sources, &of_source, &file, &mut faults, &check, |key| {
         is_flag(key).map(|_| "it is for all sources: it stands before the first [section]")
     });
     if let Some(first) = sources.first() {
@@ -155,19 +155,19 @@ pub fn read(
         let without = "policies need [auth]: without it everything that is published is open";
         faults.add(policy.at(), without);
     }
-    let auth = auth.and_then(|table| auth::read(table, &source, &mut faults, is_flag));
+    let auth = auth.and_then(|table| auth::read(table, &file, &mut faults, is_flag));
     let policies = policies
         .into_iter()
         .filter_map(|table| policy::read(table, &sources, &mut faults, is_flag));
     let policies = policies.collect();
-    faults.none(&source)?;
+    faults.none(&file)?;
     values.sort_by_key(|value| value.at.start);
     Ok(File {
         values,
         sources,
         sections,
         access: Arc::new(Access {
-            source,
+            text: file,
             auth,
             policies,
         }),

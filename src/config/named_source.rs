@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use super::error::Faults;
 use super::fields::{Fields, Table, shown};
+use super::file_text::FileText;
 use super::flag::{self, Flag, Value};
-use super::source::Source;
 use super::spanned::Spanned;
 
 /// The key of its name.
@@ -72,7 +72,7 @@ impl NamedSource {
 pub(super) fn read_all(
     tables: Vec<Table<'_>>,
     flags: &[Flag],
-    text: &Source,
+    file: &FileText,
     faults: &mut Faults,
     check: impl Fn(&Flag, &str) -> Result<(), String>,
     elsewhere: impl Fn(&str) -> Option<&'static str>,
@@ -84,7 +84,7 @@ pub(super) fn read_all(
         let name = name(&mut fields);
         let values = flags
             .iter()
-            .filter_map(|flag| flag::read(flag, &mut fields, text, &check));
+            .filter_map(|flag| flag::read(flag, &mut fields, file, &check));
         let mut values: Vec<Value> = values.collect();
         values.sort_by_key(|value| value.at.start);
         fields.end(&elsewhere);

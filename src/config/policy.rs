@@ -73,7 +73,7 @@ impl Tables {
 pub enum Rows {
     /// All.
     All,
-    /// Those that satisfy a predicate, which is here as it is written: [`Source::place_in`](super::Source::place_in)
+    /// Those that satisfy a predicate, which is here as it is written: [`FileText::place_in`](super::FileText::place_in)
     /// finds the places of its errors.
     Where(Spanned<String>),
     /// Those that Postgres' own policies admit.

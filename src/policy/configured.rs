@@ -62,7 +62,7 @@ fn rows(access: &Access, rows: &config::Rows) -> Result<Rows, config::Error> {
         config::Rows::Where(text) => match Condition::parse(&text.value) {
             Ok(condition) => Rows::Where(Arc::new(condition)),
             Err(error) => {
-                let place = access.source.place_in(text, error.offset());
+                let place = access.text.place_in(text, error.offset());
                 return Err(access.error(place, format!("where: {error}")));
             }
         },

@@ -58,7 +58,7 @@ impl Found<'_> {
     }
 
     pub(super) fn add_at<T>(&mut self, is_error: bool, at: &Spanned<T>, what: String) {
-        self.add(is_error, self.access.source.place(at.at.start), what);
+        self.add(is_error, self.access.text.place(at.at.start), what);
     }
 
     fn policy(&mut self, grant: &TableGrant) {
@@ -150,7 +150,7 @@ impl Found<'_> {
             // The server can answer this question when a subscription needs it.
             Err(error) if error.collation_question().is_some() => {}
             Err(error) => {
-                let place = self.access.source.place_in(text, error.offset());
+                let place = self.access.text.place_in(text, error.offset());
                 let what = format!("where: it admits nothing of {table}: {error}");
                 return self.add(is_named, place, what);
             }
@@ -196,7 +196,7 @@ impl Found<'_> {
                     return;
                 };
                 let Policy { at, .. } = last;
-                let place = self.access.source.place(at.start);
+                let place = self.access.text.place(at.start);
                 let role = role.map_or("callers without a role".to_owned(), |role| {
                     format!("the role {role}")
                 });

@@ -135,7 +135,7 @@ fn write_section(text: &mut String, file: &File, section: &Section) {
     };
     for (key, at) in &section.values {
         if let Some(at) = at {
-            let written = file.access.source.written(at);
+            let written = file.access.text.written(at);
             let _ = writeln!(text, "{key} = {written}  # {}", origin(file, at.start));
         } else if let Some((_, default)) = AUTH_DEFAULTS.iter().find(|(known, _)| known == key)
             && (*key != "jwks_refresh" || has("jwks_url"))
@@ -147,7 +147,7 @@ fn write_section(text: &mut String, file: &File, section: &Section) {
 
 /// The place of a byte of the file, as in `walcast.toml:3`.
 fn origin(file: &File, offset: usize) -> String {
-    let source = &file.access.source;
+    let source = &file.access.text;
     format!("{}:{}", source.path().display(), source.place(offset).line)
 }
 

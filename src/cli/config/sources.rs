@@ -78,7 +78,7 @@ pub(super) fn settled<T: Args>(
         let missing = needed.filter(|arg| texts(source, arg, matches).is_none());
         let missing: Vec<String> = missing.filter_map(key).collect();
         if !missing.is_empty() {
-            let place = file.access.source.place(source.at.start);
+            let place = file.access.text.place(source.at.start);
             let what = format!("[[source]] {} needs {}", source.name.value, missing.join(", "));
             errors.push(file.access.error(place, what));
             continue;

@@ -324,7 +324,7 @@ fn the_contracts_example_is_understood() {
         panic!()
     };
     let claim = predicate.value.find("claim").unwrap();
-    let place = file.access.source.place_in(predicate, claim);
+    let place = file.access.text.place_in(predicate, claim);
     assert_eq!(place, Place { line: 17, column: 30 });
 
     let Grant::Tables(grant) = &documents.grant else {
@@ -360,7 +360,7 @@ fn places_are_lines_and_characters() {
     let place = |of: &str| {
         let place = file
             .access
-            .source
+            .text
             .place_in(predicate, predicate.value.find(of).unwrap());
         (place.line, place.column)
     };
@@ -370,7 +370,7 @@ fn places_are_lines_and_characters() {
     );
     assert_eq!(place("x"), (9, 3));
     assert_eq!(predicate.value, "  a = 'ä' AND\n  b=x");
-    let end = file.access.source.place_in(predicate, 1000);
+    let end = file.access.text.place_in(predicate, 1000);
     assert_eq!(end, Place { line: 9, column: 4 });
     // A mark that does not begin the file is a character like others.
     let file = read(&policy("tables = ['a']\nwhere = '''\n\u{FEFF}b'''")).unwrap();
@@ -380,6 +380,6 @@ fn places_are_lines_and_characters() {
     let Rows::Where(predicate) = &grant.rows else {
         panic!()
     };
-    let place = file.access.source.place_in(predicate, '\u{FEFF}'.len_utf8());
+    let place = file.access.text.place_in(predicate, '\u{FEFF}'.len_utf8());
     assert_eq!(place, Place { line: 7, column: 2 });
 }

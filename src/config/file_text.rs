@@ -1,4 +1,4 @@
-//! [`Source`]: the text of a file, and places in it.
+//! [`FileText`]: the text of a file, and places in it.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,7 +9,7 @@ use super::string;
 
 /// A file's path and its text, which may hold passwords and is never shown.
 #[derive(Clone, Default)]
-pub struct Source {
+pub struct FileText {
     path: PathBuf,
     text: String,
 }
@@ -23,9 +23,9 @@ pub struct Place {
     pub column: usize,
 }
 
-impl Source {
-    pub(super) fn new(path: &Path, text: &str) -> Source {
-        Source {
+impl FileText {
+    pub(super) fn new(path: &Path, text: &str) -> FileText {
+        FileText {
             path: path.to_owned(),
             text: text.to_owned(),
         }
@@ -68,8 +68,8 @@ impl Source {
     }
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for FileText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Source").field(&self.path).finish()
+        f.debug_tuple("FileText").field(&self.path).finish()
     }
 }
