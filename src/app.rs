@@ -306,7 +306,7 @@ impl Listeners {
                  reaches this address"
             );
         }
-        let clients = Server::bind(config.listen, config.http.clone(), tls.clone(), background).await;
+        let clients = Server::bind(config.listen, config.http.clone(), tls.clone(), background);
         let mut clients =
             clients.with_context(|| format!("cannot listen on {} (--listen)", config.listen))?;
         let wanted = config
@@ -328,7 +328,7 @@ impl Listeners {
         }
         let most = i64::try_from(clients.max_connections()).unwrap_or(i64::MAX);
         metrics.connections_limit.set(most);
-        let admin = Server::bind(config.admin_listen, admin_options(), None, Handle::current()).await;
+        let admin = Server::bind(config.admin_listen, admin_options(), None, Handle::current());
         let admin =
             admin.with_context(|| format!("cannot listen on {} (--admin-listen)", config.admin_listen))?;
         Ok(Listeners { clients, admin, tls })

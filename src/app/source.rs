@@ -1,8 +1,11 @@
 //! [`Source`]: a database that is served, and opened again if it fails.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use anyhow::anyhow;
+use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
@@ -14,6 +17,7 @@ use crate::bridge::{self, Bridge};
 use crate::config::SourceName;
 use crate::health::Readiness;
 use crate::http::{Serving, ServingPlace};
+use crate::ingest;
 use crate::journal::Journal;
 use crate::session::{self, Host};
 use crate::telemetry::Metrics;
@@ -72,12 +76,23 @@ impl Keeper {
         let mut pause = first;
         loop {
             let began = Instant::now();
-            let error = match self.serve(&stop).await {
-                Ended::Stopped(stopped) => return stopped,
-                Ended::Failed(error) => error,
+            let served = AssertUnwindSafe(self.serve(&stop)).catch_unwind().await;
+            let error = match served {
+                Ok(Ended::Stopped(stopped)) => return stopped,
+                Ok(Ended::Failed(error)) => error,
+                Err(_) => anyhow!("opening it panicked"),
             };
             if self.source.name.is_none() {
                 return Err(error);
+            }
+            let words = in_a_line(&error);
+            self.metrics.source_closed(is_slot_gone(&error));
+            self.readiness.remark(None);
+            // Once more, since its parts may have said otherwise until they ended.
+            self.readiness.closed(format!("failed: {words}"));
+            if stop.is_cancelled() {
+                tracing::error!("the source failed: {words}");
+                return Ok(());
             }
             if began.elapsed() >= STEADY {
                 pause = first;
@@ -85,7 +100,7 @@ impl Keeper {
             self.metrics.source_failures.inc();
             tracing::error!(
                 retry_seconds = pause.as_secs(),
-                "the source failed and will be opened again: {error:#}"
+                "the source failed and will be opened again: {words}"
             );
             tokio::select! {
                 () = stop.cancelled() => return Ok(()),
@@ -113,7 +128,6 @@ impl Keeper {
         let (services, mut running) = match started {
             Ok(started) => started,
             Err(error) => {
-                self.readiness.closed(format!("failed: {error:#}"));
                 return Ended::Failed(error);
             }
         };
@@ -127,12 +141,13 @@ impl Keeper {
         self.place.set(Some(Serving { services, host, span }));
         self.announcement.lock().make();
         let failed = tokio::select! {
+            biased;
             () = stop.cancelled() => None,
             failed = running.failed() => Some(failed),
         };
         self.place.set(None);
         if let Some(error) = &failed {
-            self.readiness.closed(format!("failed: {error:#}"));
+            self.readiness.closed(format!("failed: {}", in_a_line(error)));
         }
         self.drain(&sessions).await;
         match (running.stop().await, failed) {
@@ -154,4 +169,15 @@ impl Keeper {
             tracing::warn!(sessions, "clients did not take their close frames in time");
         }
     }
+}
+
+/// An error with its causes and its cure in one line, as a log has it.
+fn in_a_line(error: &anyhow::Error) -> String {
+    format!("{error:#}").replace("\n    ", "; ").replace('\n', "; ")
+}
+
+/// True if the replication slot is not there any more.
+fn is_slot_gone(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain();
+    causes.any(|cause| matches!(cause.downcast_ref(), Some(ingest::Error::SlotGone(_))))
 }

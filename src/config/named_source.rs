@@ -115,7 +115,7 @@ fn name(fields: &mut Fields<'_, '_>) -> Option<Spanned<SourceName>> {
     let text = fields.text(NAME)?;
     let Some(value) = SourceName::parse(&text.value) else {
         let what = format!(
-            "name: {} is none: write 1 to {MAX_NAME_BYTES} lower-case letters, digits, _ and -, the first a letter",
+            "name: {} is no name of a source: write 1 to {MAX_NAME_BYTES} lower-case letters, digits, _ and -, the first a letter",
             shown(&text.value)
         );
         fields.fault(&text.at, what);

@@ -19,7 +19,7 @@ pub(super) const KEYS: [&str; 8] = [
 pub struct Policy {
     /// The bytes of the section's header.
     pub at: Range<usize>,
-    /// The sources that it is for; `None`: the only one.
+    /// The sources that it is for; `None`: the database of a file without sources.
     pub sources: Option<Vec<SourceName>>,
     /// The roles that it is for; `None`: every role.
     pub roles: Option<Vec<Spanned<String>>>,
@@ -83,8 +83,12 @@ pub enum Rows {
 impl Policy {
     /// True if it is for a source.
     pub fn is_for(&self, source: Option<&SourceName>) -> bool {
-        let sources = self.sources.as_deref();
-        sources.is_none_or(|sources| source.is_some_and(|source| sources.contains(source)))
+        match (&self.sources, source) {
+            (None, None) => true,
+            (Some(sources), Some(source)) => sources.contains(source),
+            // What is read again may be a file with sources while the program runs without, or the other way round.
+            _ => false,
+        }
     }
 }
 
@@ -152,6 +156,8 @@ fn sources(fields: &mut Fields<'_, '_>, known: &[NamedSource]) -> Option<Vec<Sou
             fields.fault(&at, what);
             return None;
         }
+        // By its name: what is read again may meet sources that the file does not have any more.
+        (None, [only]) => return Some(vec![only.name.value.clone()]),
         _ => {}
     }
     let mut sources = Vec::new();

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
 use super::replay_cursor::{ReplayCursor, ReplayFilter, ReplayOutput, ReplaySink};
@@ -53,6 +54,8 @@ pub struct ReplayPool<H: Log> {
     max_of_owner: usize,
     /// The oldest place that was asked for since somebody looked; `u64::MAX` if none was.
     oldest: AtomicU64,
+    /// The runtime that it reads on. Sessions of another one, of lower priority, ask it, too.
+    runtime: Handle,
     queue: Mutex<Queue<H>>,
 }
 
@@ -106,6 +109,7 @@ impl<H: Log> ReplayPool<H> {
             metrics,
             max_frame_bytes,
             oldest: AtomicU64::new(u64::MAX),
+            runtime: Handle::current(),
             queue: Mutex::new(Queue {
                 waiting: VecDeque::new(),
                 apart: VecDeque::new(),
@@ -152,7 +156,10 @@ impl<H: Log> ReplayPool<H> {
                 if lane == Lane::APART {
                     pool.start_apart();
                 } else {
-                    drop(tokio::task::spawn_blocking(move || read_for_all(&pool, lane)));
+                    // From there: a thread has the priority of the one that starts it.
+                    self.runtime.spawn(async move {
+                        drop(tokio::task::spawn_blocking(move || read_for_all(&pool, lane)));
+                    });
                 }
             }
         }
@@ -162,7 +169,7 @@ impl<H: Log> ReplayPool<H> {
     /// others, so it cannot be one of those that do other things later.
     fn start_apart(self: Arc<Self>) {
         let pool = Arc::clone(&self);
-        let runtime = tokio::runtime::Handle::current();
+        let runtime = self.runtime.clone();
         let thread = std::thread::Builder::new().name("apart".into());
         let started = thread.spawn(move || {
             let _entered = runtime.enter();
@@ -171,9 +178,8 @@ impl<H: Log> ReplayPool<H> {
         });
         if let Err(error) = started {
             tracing::warn!(%error, "there is no thread for the queries that are apart");
-            drop(tokio::task::spawn_blocking(move || {
-                read_for_all(&self, Lane::APART)
-            }));
+            let runtime = self.runtime.clone();
+            drop(runtime.spawn_blocking(move || read_for_all(&self, Lane::APART)));
         }
     }
 
@@ -243,15 +249,16 @@ impl<H: Log> Drop for Share<H> {
     }
 }
 
-/// The priority of the queries that are apart: with as much to do they get a tenth of what others get (`nice(2)`).
+/// The priority of the queries that are apart: with as much to do they get a tenth of what others get (`sched(7)`).
 #[cfg(target_os = "linux")]
 const NICE: i32 = 10;
 
 /// Lowers the priority of this thread.
 fn yield_to_others() {
-    // Elsewhere it would be that of the whole process.
+    // Elsewhere it would be that of the whole process. It is set, not lowered, since a thread has that of the one which
+    // started it.
     #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::nice(NICE) {
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "the priority of a thread cannot be lowered");
     }
 }

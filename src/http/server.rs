@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 
@@ -31,20 +31,35 @@ pub struct Server {
 /// The pause when the system has no file descriptor left for a connection.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
+/// The number of connections that may wait to be accepted: after a restart all clients come at once. The kernel's own bound
+/// (`net.core.somaxconn`) holds beside it.
+const BACKLOG: u32 = 4096;
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    // An address that connections of the process before are still closing on is free.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
 impl Server {
     /// Binds the address, with TLS if it is configured. Handshakes, and answers in HTTP, are made on the threads of
     /// `background`.
     ///
     /// # Errors
     /// The address cannot be bound.
-    pub async fn bind(
+    pub fn bind(
         address: SocketAddr,
         options: Options,
         tls: Option<Arc<Tls>>,
         background: Handle,
     ) -> io::Result<Server> {
         Ok(Server {
-            listener: TcpListener::bind(address).await?,
+            listener: listen(address)?,
             addresses: Addresses::new(options.address_limits),
             options,
             tls,

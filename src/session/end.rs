@@ -26,6 +26,9 @@ impl From<Lost> for End {
         match lost {
             Lost::Gone => End::Lost,
             Lost::Stalled => End::Close(CloseCode::TooSlow),
+            Lost::Stopped => End::Close(CloseCode::GoingAway {
+                spread: Duration::ZERO,
+            }),
         }
     }
 }

@@ -83,7 +83,8 @@ pub async fn serve<H: Log>(
         let rate = SendRate::new(per_second, Arc::clone(&metrics));
         socket.get_mut().limit_rate(rate);
     }
-    let wire = Wire::new(socket, Arc::clone(&metrics), services.options.stall_timeout);
+    let stall_timeout = services.options.stall_timeout;
+    let wire = Wire::new(socket, Arc::clone(&metrics), stall_timeout, stop.clone());
     let (mut wire, end) = served(wire, services, caller, waiting, effort, &stop).await;
     match end {
         End::Lost => {

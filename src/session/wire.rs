@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::{FutureExt, SinkExt, StreamExt};
 use tokio_tungstenite::WebSocketStream;
+use tokio_util::sync::CancellationToken;
 use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::Data;
 use tungstenite::{Error, Message, Utf8Bytes};
@@ -26,6 +27,8 @@ pub(super) enum Lost {
     Gone,
     /// It read nothing for too long.
     Stalled,
+    /// It reads nothing, and all clients are to go.
+    Stopped,
 }
 
 /// The pace at which a client takes what it is sent.
@@ -68,12 +71,14 @@ impl Wire {
         socket: Box<WebSocketStream<Socket>>,
         metrics: Arc<Metrics>,
         stall_timeout: Duration,
+        stop: CancellationToken,
     ) -> Wire {
         Wire {
             socket,
             patience: Patience {
                 metrics: Arc::clone(&metrics),
                 stall_timeout,
+                stop,
                 outbox: Weak::new(),
             },
             metrics,
@@ -220,6 +225,8 @@ fn is_copied(text: &str) -> bool {
 pub(super) struct Patience {
     metrics: Arc<Metrics>,
     stall_timeout: Duration,
+    /// Cancelled when all clients are to go.
+    stop: CancellationToken,
     /// The outbox of its registration at the router.
     pub(super) outbox: Weak<Outbox>,
 }
@@ -237,7 +244,11 @@ impl Patience {
             outbox.give_up();
         }
         let _stalled = Stalled::new(&self.metrics);
-        in_time(self.stall_timeout, write).await
+        tokio::select! {
+            written = in_time(self.stall_timeout, write) => written,
+            // Whoever waits on would keep what is being closed from its end.
+            () = self.stop.cancelled() => Err(Lost::Stopped),
+        }
     }
 }
 

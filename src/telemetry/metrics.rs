@@ -254,6 +254,26 @@ impl Metrics {
         Metrics::with(|scope| scope != Scope::Program, Some(label))
     }
 
+    /// Forgets what was known of a slot and a stream that nobody looks at any more.
+    pub fn source_closed(&self, is_slot_gone: bool) {
+        for gauge in [
+            &self.replication_up,
+            &self.standby,
+            &self.standbys,
+            &self.replication_stuck,
+            &self.publications_missing,
+            &self.synchronous,
+            &self.oldest_transaction_seconds,
+            &self.slot_safe_bytes,
+        ] {
+            gauge.set(0);
+        }
+        self.slot_lag_bytes.set(0);
+        self.slot_retained_bytes.set(0);
+        self.slot_budget_used.set(0.0);
+        self.slot_lost.set(i64::from(is_slot_gone));
+    }
+
     /// The counters of a published table.
     pub fn table(&self, schema: &str, table: &str) -> TableCounters {
         let of = |op| self.changes.with_label_values(&[schema, table, op]);

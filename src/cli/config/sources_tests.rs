@@ -78,6 +78,11 @@ fn each_that_lacks_something_is_told_with_its_place() {
         refused(&two("plugin = \"wal2json\"\nmessages = \"m\"\n"), &[]),
         "[[source]] stock: --messages needs --plugin pgoutput: wal2json is not asked for logical messages"
     );
+    let one_slot = file(&format!("{TOP}slot = \"s\"\n{ORDERS}{STOCK}").replace("slot = \"o\"\n", ""));
+    assert_eq!(
+        refused(&one_slot, &[]),
+        "[[source]] stock: its slot is that of orders: each source reads one of its own"
+    );
     assert!(check(&given(&two(""), &[])).is_ok());
 }
 

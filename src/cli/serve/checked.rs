@@ -64,7 +64,7 @@ impl Args {
             })
         });
         let sources = sources.collect::<anyhow::Result<Vec<_>>>()?;
-        each_has_its_directory(&sources)?;
+        are_apart(&sources)?;
         Ok(Config {
             listen: self.listen.listen,
             admin_listen: self.listen.admin_listen,
@@ -87,18 +87,25 @@ impl Args {
     }
 }
 
-/// Fails if two sources would keep their journals in one directory.
-fn each_has_its_directory(sources: &[app::Source]) -> anyhow::Result<()> {
-    let mut seen: Vec<&app::Source> = Vec::new();
-    for source in sources {
-        let same = |other: &&&app::Source| other.bridge.data_dir == source.bridge.data_dir;
-        if let (Some(other), Some(name)) = (seen.iter().find(same), &source.name) {
-            let other = other.name.as_ref().map_or("", SourceName::as_str);
-            anyhow::bail!(
-                "[[source]] {name}: its data_dir is that of {other}: a journal belongs to one database and one slot"
+/// Fails if two sources would keep their journals in one directory, or read one slot.
+fn are_apart(sources: &[app::Source]) -> anyhow::Result<()> {
+    for (index, source) in sources.iter().enumerate() {
+        let Some(name) = &source.name else { continue };
+        for other in sources.iter().take(index) {
+            let other_name = other.name.as_ref().map_or("", SourceName::as_str);
+            let (own, other) = (&source.bridge, &other.bridge);
+            anyhow::ensure!(
+                own.data_dir != other.data_dir,
+                "[[source]] {name}: its data_dir is that of {other_name}: a journal belongs to one database and one slot"
+            );
+            // The names of slots are the server's.
+            let is_same_slot = own.ingest.slot == other.ingest.slot
+                && own.ingest.conninfo.hosts == other.ingest.conninfo.hosts;
+            anyhow::ensure!(
+                !is_same_slot,
+                "[[source]] {name}: its slot is that of {other_name}: each source reads one of its own"
             );
         }
-        seen.push(source);
     }
     Ok(())
 }

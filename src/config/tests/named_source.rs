@@ -46,7 +46,7 @@ fn each_mistake_is_told_with_its_place() {
         ),
         (
             "[[source]]\nname = \"Orders\"",
-            "2:8: name: \"Orders\" is none: write 1 to 63 lower-case letters, digits, _ and -, the first a letter",
+            "2:8: name: \"Orders\" is no name of a source: write 1 to 63 lower-case letters, digits, _ and -, the first a letter",
         ),
         (
             "[[source]]\nname = \"a\"\n[[source]]\nname = \"a\"",
@@ -95,7 +95,7 @@ fn policies_name_their_sources_where_there_are_several() {
         Ok(Some(vec![name("stock-2")]))
     );
     let one = "[[source]]\nname = \"a\"\n";
-    assert_eq!(told(one, ""), Ok(None));
+    assert_eq!(told(one, ""), Ok(Some(vec![name("a")])));
     let two = "[[source]]\nname = \"orders\"\n[[source]]\nname = \"stock\"\n";
     for (sources, line, error) in [
         (
@@ -132,4 +132,15 @@ fn a_policy_is_for_its_sources_alone() {
         [count(Some("a")), count(Some("b")), count(Some("c")), count(None)],
         [2, 1, 0, 0]
     );
+    // Also one that names none: what is read again may meet sources of the file before.
+    for (sources, admitted) in [("[[source]]\nname = \"a\"\n", [1, 0, 0]), ("", [0, 0, 1])] {
+        let access = read(&format!("{AUTH}[[policy]]\ntables = [\"public.t\"]\n{sources}"))
+            .unwrap()
+            .access;
+        let count = |name: Option<&str>| {
+            let name = name.map(|name| SourceName::parse(name).unwrap());
+            access.of_source(name.as_ref()).policies.len()
+        };
+        assert_eq!([count(Some("a")), count(Some("b")), count(None)], admitted);
+    }
 }
