@@ -68,7 +68,8 @@ mkdir "$work/walcast"
 git archive "$commit" | tar -x -C "$work/walcast"
 cd "$work/walcast"
 
-# What makes a build say the same wherever and whenever it is made: times, and the paths of sources.
+# What makes a build say the same wherever and whenever it is made: times, and the paths of sources, some of which are written
+# by build scripts.
 SOURCE_DATE_EPOCH=$(git -C "$root" log -1 --format=%ct "$commit")
 export SOURCE_DATE_EPOCH
 WALCAST_COMMIT=$(git -C "$root" rev-parse --short=12 "$commit")
@@ -76,7 +77,8 @@ export WALCAST_COMMIT
 export CARGO_TARGET_DIR=$built/release-build
 crate=$work/walcast-$version
 cargo_home=${CARGO_HOME:-$HOME/.cargo}
-export RUSTFLAGS="--remap-path-prefix=$crate=/walcast --remap-path-prefix=$cargo_home=/cargo -C link-arg=-Wl,--build-id=sha1"
+RUSTFLAGS="--remap-path-prefix=$crate=/walcast --remap-path-prefix=$CARGO_TARGET_DIR=/target"
+export RUSTFLAGS="$RUSTFLAGS --remap-path-prefix=$cargo_home=/cargo -C link-arg=-Wl,--build-id=sha1"
 export CFLAGS="-ffile-prefix-map=$cargo_home=/cargo"
 
 # The crate. The programs are built from it, so it lacks nothing.
