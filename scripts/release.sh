@@ -99,6 +99,7 @@ program() {
   (cd "$crate" && cargo build --release --locked --bin walcast --target "$target")
   mkdir -p "$place/systemd" "$place/sql"
   objcopy --only-keep-debug --compress-debug-sections "$CARGO_TARGET_DIR/$target/release/walcast" "$directory/$name.debug"
+  chmod 644 "$directory/$name.debug"
   objcopy --strip-all --add-gnu-debuglink="$directory/$name.debug" "$CARGO_TARGET_DIR/$target/release/walcast" "$place/walcast"
   scripts/manual.sh "$place/walcast" "$place"
   scripts/third-party.py >"$place/THIRD-PARTY.txt"
