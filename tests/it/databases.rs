@@ -201,6 +201,42 @@ fn one_that_fails_at_work_closes_its_own_clients_alone() {
 }
 
 #[test]
+fn a_client_that_reads_nothing_keeps_no_source_from_being_opened_again() {
+    let two = two();
+    let setup = two
+        .setup()
+        .flag("--stall-timeout", "1h")
+        .flag("--drain-timeout", "30s");
+    let walcast = setup.start();
+    is_ready(&walcast, "right");
+    let mut deaf = connect(&walcast, "right");
+    deaf.subscribe_live(json!({"id": "t", "table": "t"}));
+    two.right
+        .sql("INSERT INTO t SELECT g, repeat(md5(g::text), 60) FROM generate_series(1, 20000) g");
+    let stalled = "stalled{source=\"right\"}";
+    eventually("the client has stalled", || {
+        (walcast.metric(stalled) == 1.0).then_some(())
+    });
+    let slot = &two.right.name;
+    two.right.drop_slot(slot);
+    let failures = "source_failures_total{source=\"right\"}";
+    eventually("the source has failed", || {
+        (walcast.metric(failures) >= 1.0).then_some(())
+    });
+    assert_eq!(walcast.metric("slot_lost{source=\"right\"}"), 1.0);
+    assert_eq!(walcast.metric(stalled), 0.0);
+    two.right.sql(&format!(
+        "SELECT pg_create_logical_replication_slot('{slot}', 'pgoutput')"
+    ));
+    is_ready(&walcast, "right");
+    eventually("the slot is looked at", || {
+        (walcast.metric("slot_lost{source=\"right\"}") == 0.0).then_some(())
+    });
+    connect(&walcast, "right");
+    drop(deaf);
+}
+
+#[test]
 fn a_server_that_is_away_is_waited_for_while_the_other_one_is_served() {
     let two = Two::new(Database::new(TABLE), Database::on_its_own_server(TABLE, &[]));
     two.write("", "");
@@ -252,6 +288,17 @@ fn a_policy_is_for_the_sources_that_it_names_also_after_it_was_read_again() {
     right.subscribe_live(json!({"id": "t", "table": "t"}));
     two.right.sql("INSERT INTO t VALUES (1)");
     right.change();
+    // Nor does a file that has one of the two alone open the other, although its policies need not say for which.
+    let text = std::fs::read_to_string(two.file()).unwrap();
+    let (top, right_section) = text.split_once("[[source]]\nname = \"right\"").unwrap();
+    let (_, auth) = right_section.split_once("[auth]").unwrap();
+    let one = format!("{top}[auth]{auth}").replace("sources = [\"right\"]\n", "");
+    std::fs::write(two.file(), one).unwrap();
+    walcast.hang_up();
+    assert_eq!(right.error()["code"], "forbidden");
+    right.send(&json!({"type": "subscribe", "id": "again", "table": "t"}));
+    assert_eq!(right.error()["code"], "unknown_table");
+    left.subscribe_live(json!({"id": "again", "table": "t"}));
 }
 
 #[test]
