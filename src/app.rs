@@ -119,6 +119,7 @@ pub async fn serve(
     let Listeners { clients, admin, tls } = Listeners::bind(&config, &metrics, background.handle()).await?;
     if !rules.has_token() && !config.admin_listen.ip().to_canonical().is_loopback() {
         tracing::warn!(
+            event = "admin_without_token",
             admin_listen = %config.admin_listen,
             "operators are answered WITHOUT a token on an address that other machines reach: names of tables, hosts and \
              roles are shown there. Give --admin-token-file, or let only operators reach this address"
@@ -246,13 +247,22 @@ async fn reread_keys(
             .as_ref()
             .map(|auth| keys::Options::of(auth, options.timeout));
         if now.as_ref() != Some(&options) {
-            tracing::warn!("SIGHUP: what changed in [auth] takes a restart");
+            tracing::warn!(
+                event = "auth_restart_required",
+                "SIGHUP: what changed in [auth] takes a restart"
+            );
         }
         let authenticator = Arc::clone(&authenticator);
         // It fails when the runtime stops.
         match spawn_blocking(move || authenticator.reread()).await {
-            Ok(Ok(())) => tracing::info!("SIGHUP: the keys for tokens were read again"),
-            Ok(Err(error)) => tracing::error!(%error, "SIGHUP: the old keys for tokens stay"),
+            Ok(Ok(())) => tracing::info!(
+                event = "token_keys_reloaded",
+                "SIGHUP: the keys for tokens were read again"
+            ),
+            Ok(Err(error)) => tracing::error!(
+                event = "token_keys_reload_failed", %error,
+                "SIGHUP: the old keys for tokens stay"
+            ),
             Err(_) => return,
         }
     }
@@ -274,7 +284,7 @@ impl Announcement {
             return;
         }
         self.is_made = true;
-        tracing::info!(listen = %self.clients, admin_listen = %self.admin, "listening");
+        tracing::info!(event = "listening", listen = %self.clients, admin_listen = %self.admin, "listening");
         self.notifier.ready();
         if let Some(bound) = self.bound.take() {
             // The receiver may have stopped waiting.
@@ -300,6 +310,7 @@ impl Listeners {
             .context("cannot serve with TLS (--tls-cert, --tls-key)")?;
         if tls.is_none() && !config.listen.ip().to_canonical().is_loopback() {
             tracing::warn!(
+                event = "clients_without_tls",
                 listen = %config.listen,
                 "clients are served WITHOUT TLS on an address that other machines reach: whoever is on the way reads and \
                  changes what is sent, tokens included. Give --tls-cert and --tls-key, or end TLS at a proxy that alone \
@@ -321,6 +332,7 @@ impl Listeners {
         let connections = descriptors::connections(wanted, descriptors, config.sources.len(), snapshots);
         if let Some(descriptors) = descriptors.filter(|_| connections < wanted) {
             tracing::warn!(
+                event = "descriptor_limit_low",
                 "the limit on open files is {descriptors}: at most {connections} connections instead of {wanted} \
                  (--max-connections and --max-handshakes); raise it by LimitNOFILE= in the systemd unit, or ulimit -H -n"
             );

@@ -112,7 +112,11 @@ impl Maintenance {
                 Err(error) => vec![Problem::new(error.to_string())],
             };
             for problem in problems.iter().filter(|problem| !said.contains(&problem.kind)) {
-                tracing::warn!(problem = problem.words, "database health check found a problem");
+                tracing::warn!(
+                    event = "health_check_problem",
+                    problem = problem.words,
+                    "database health check found a problem"
+                );
             }
             said = problems.into_iter().map(|problem| problem.kind).collect();
         }
@@ -152,9 +156,16 @@ impl Maintenance {
         match self.journal.retain(&self.retention, SystemTime::now()) {
             Ok(0) => {}
             Ok(bytes) => {
-                tracing::info!(bytes, earliest = %self.journal.earliest(), "journal segments removed")
+                tracing::info!(
+                    event = "journal_segments_removed", bytes, earliest = %self.journal.earliest(),
+                    "journal segments removed"
+                )
             }
-            Err(error) => tracing::warn!(error = chain(&error), "journal segments could not be removed"),
+            Err(error) => tracing::warn!(
+                event = "journal_segment_removal_failed",
+                error = chain(&error),
+                "journal segments could not be removed"
+            ),
         }
         let metrics = &self.metrics;
         metrics.journal_bytes.set(self.journal.size_bytes());

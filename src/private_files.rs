@@ -112,7 +112,10 @@ pub fn claim_directory(path: &Path) -> io::Result<()> {
     let mode = fs::metadata(path)?.mode() & MODE;
     if mode & 0o777 != DIRECTORY {
         if mode & 0o077 != 0 {
-            tracing::info!(path = %path.display(), mode = format!("{mode:03o}"), "others could read the directory: it is ours alone now");
+            tracing::info!(
+                event = "directory_made_private", path = %path.display(), mode = format!("{mode:03o}"),
+                "others could read the directory: it is ours alone now"
+            );
         }
         fs::set_permissions(path, Permissions::from_mode(mode & !0o777 | DIRECTORY))?;
     }

@@ -4,6 +4,7 @@ mod excerpt;
 mod failures;
 mod metrics;
 mod span;
+mod words;
 
 use std::io::IsTerminal;
 
@@ -34,7 +35,7 @@ pub fn start_logging(format: LogFormat, filter: &str) -> Result<(), tracing_subs
         .with_ansi(std::io::stderr().is_terminal())
         .with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => subscriber.with_target(false).init(),
+        LogFormat::Text => subscriber.with_target(false).fmt_fields(words::Words).init(),
         LogFormat::Json => subscriber.json().init(),
     }
     Ok(())

@@ -21,7 +21,7 @@ pub(super) fn raise() -> Option<usize> {
         maximum: limit.maximum,
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
-        tracing::warn!(%error, "the limit on open files cannot be raised");
+        tracing::warn!(event = "descriptor_limit_not_raised", %error, "the limit on open files cannot be raised");
     }
     count(getrlimit(Resource::Nofile))
 }

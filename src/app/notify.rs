@@ -32,7 +32,10 @@ impl Notifier {
     pub fn of_environment() -> Notifier {
         let variable = |name: &str| std::env::var_os(name);
         Notifier::named(variable).unwrap_or_else(|error| {
-            tracing::warn!(%error, "the service manager cannot be told of the state (NOTIFY_SOCKET)");
+            tracing::warn!(
+                event = "service_manager_unreachable", %error,
+                "the service manager cannot be told of the state (NOTIFY_SOCKET)"
+            );
             Notifier::default()
         })
     }

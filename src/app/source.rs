@@ -91,7 +91,7 @@ impl Keeper {
             // Once more, since its parts may have said otherwise until they ended.
             self.readiness.closed(format!("failed: {words}"));
             if stop.is_cancelled() {
-                tracing::error!("the source failed: {words}");
+                tracing::error!(event = "source_failed", "the source failed: {words}");
                 return Ok(());
             }
             if began.elapsed() >= STEADY {
@@ -99,6 +99,7 @@ impl Keeper {
             }
             self.metrics.source_failures.inc();
             tracing::error!(
+                event = "source_failed",
                 retry_seconds = pause.as_secs(),
                 "the source failed and will be opened again: {words}"
             );
@@ -154,7 +155,10 @@ impl Keeper {
             (stopped, None) => Ended::Stopped(stopped),
             (Ok(()), Some(failed)) => Ended::Failed(failed),
             (Err(stopped), Some(failed)) => {
-                tracing::warn!("the source did not stop in good order: {stopped:#}");
+                tracing::warn!(
+                    event = "source_stop_failed",
+                    "the source did not stop in good order: {stopped:#}"
+                );
                 Ended::Failed(failed)
             }
         }
@@ -166,7 +170,11 @@ impl Keeper {
         let drained = tokio::time::timeout(self.drain_timeout, sessions.wait()).await;
         if drained.is_err() {
             let sessions = sessions.len();
-            tracing::warn!(sessions, "clients did not take their close frames in time");
+            tracing::warn!(
+                event = "clients_not_drained",
+                sessions,
+                "clients did not take their close frames in time"
+            );
         }
     }
 }

@@ -26,11 +26,11 @@ impl Stages {
     /// Stops accepting and closes the sessions, then stops the sources, then the admin listener. Returns what had
     /// `failed`, or what fails meanwhile.
     pub(super) async fn stop(self, failed: Option<anyhow::Error>) -> anyhow::Result<()> {
-        tracing::info!("stopping");
+        tracing::info!(event = "stopping", "stopping");
         self.clients.token().cancel();
         let (clients, sources) = tokio::join!(self.clients.stop(), self.sources.stop());
         let admin = self.admin.stop().await;
-        tracing::info!("stopped");
+        tracing::info!(event = "stopped", "stopped");
         failed.map_or(Ok(()), Err).and(clients).and(sources).and(admin)
     }
 }

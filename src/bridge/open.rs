@@ -51,7 +51,10 @@ pub(super) async fn open_once_there(
             // Whoever asks by then hears the reason.
             readiness.unready(format!("waiting for the database server: {words}"));
             waiting();
-            tracing::warn!("waiting for the database server: {words}");
+            tracing::warn!(
+                event = "waiting_for_server",
+                "waiting for the database server: {words}"
+            );
             said = words;
         }
         tokio::time::sleep(SERVER_PAUSE).await;
@@ -102,7 +105,12 @@ fn check(options: &Options) -> anyhow::Result<()> {
         .into_iter()
         .partition(|finding| finding.severity == Severity::Blocks);
     for finding in others {
-        tracing::warn!(cure = finding.cure.replace('\n', " "), "{}", finding.what);
+        tracing::warn!(
+            event = "preflight_warning",
+            cure = finding.cure.replace('\n', " "),
+            "{}",
+            finding.what
+        );
     }
     if !blocking.is_empty() {
         let list: Vec<String> = blocking.iter().map(Finding::in_words).collect();
@@ -117,7 +125,10 @@ fn create_publications(options: &Options) -> anyhow::Result<()> {
     }
     let mut connection = Connection::connect(&options.ingest.conninfo, Purpose::Query)?;
     for publication in connection.missing_publications(&options.ingest.publications)? {
-        tracing::info!(%publication, "creating the publication, of all tables");
+        tracing::info!(
+            event = "publication_creation_started", %publication,
+            "creating the publication, of all tables"
+        );
         connection.create_publication(&publication)?;
     }
     connection.close();

@@ -33,6 +33,7 @@ pub(super) async fn run(loaded: Option<Loaded>, readers: Readers, hung_up: Arc<N
 async fn reload(loaded: Option<Arc<Loaded>>, readers: &Readers) {
     let Some(loaded) = loaded else {
         tracing::info!(
+            event = "configuration_absent",
             "SIGHUP: there is no configuration file (--config): flags are read at the start alone"
         );
         readers.access.send_modify(|_same| {});
@@ -54,7 +55,10 @@ async fn reload(loaded: Option<Arc<Loaded>>, readers: &Readers) {
         });
     }
     if is_any_new {
-        tracing::info!("SIGHUP: the policies have changed: live subscriptions are judged again");
+        tracing::info!(
+            event = "policies_changed",
+            "SIGHUP: the policies have changed: live subscriptions are judged again"
+        );
     }
     readers.access.send_replace(access);
 }
@@ -74,9 +78,13 @@ fn reread(loaded: &Loaded, sources: &[Option<SourceName>]) -> Option<(Arc<Access
         Ok((access, policies, changed)) => {
             let changed: Vec<String> = changed.into_iter().collect();
             if changed.is_empty() {
-                tracing::info!(config = %path, "SIGHUP: configuration read again");
+                tracing::info!(
+                    event = "configuration_reloaded", config = %path,
+                    "SIGHUP: configuration read again"
+                );
             } else {
                 tracing::warn!(
+                    event = "configuration_reloaded",
                     config = %path,
                     changed = changed.join(", "),
                     "SIGHUP: configuration read again; flags that changed take a restart"
@@ -84,6 +92,7 @@ fn reread(loaded: &Loaded, sources: &[Option<SourceName>]) -> Option<(Arc<Access
             }
             if access.auth.is_some() && loaded.file.access.auth.is_none() {
                 tracing::error!(
+                    event = "auth_not_enforced",
                     config = %path,
                     "SIGHUP: [auth] takes a restart: until then everybody still sees everything that is published"
                 );
@@ -95,10 +104,17 @@ fn reread(loaded: &Loaded, sources: &[Option<SourceName>]) -> Option<(Arc<Access
                 Some(errors) => errors
                     .0
                     .iter()
-                    .for_each(|error| tracing::error!(%error, "SIGHUP")),
-                None => tracing::error!(error = format!("{error:#}"), "SIGHUP"),
+                    .for_each(|error| tracing::error!(event = "configuration_error", %error, "SIGHUP")),
+                None => tracing::error!(
+                    event = "configuration_error",
+                    error = format!("{error:#}"),
+                    "SIGHUP"
+                ),
             }
-            tracing::error!(config = %path, "SIGHUP: the configuration is wrong: all stays as it was");
+            tracing::error!(
+                event = "configuration_rejected", config = %path,
+                "SIGHUP: the configuration is wrong: all stays as it was"
+            );
             None
         }
     }

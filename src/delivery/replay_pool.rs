@@ -177,7 +177,10 @@ impl<H: Log> ReplayPool<H> {
             read_for_all(&pool, Lane::APART);
         });
         if let Err(error) = started {
-            tracing::warn!(%error, "there is no thread for the queries that are apart");
+            tracing::warn!(
+                event = "replay_thread_failed", %error,
+                "there is no thread for the queries that are apart"
+            );
             let runtime = self.runtime.clone();
             drop(runtime.spawn_blocking(move || read_for_all(&self, Lane::APART)));
         }
@@ -293,7 +296,10 @@ fn read_for_all<H: Log>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
                     Ok(Ok(())) => {}
                     Ok(Err(error)) => tracing::debug!(%error, "a shared replay failed"),
                     Err(_) => {
-                        tracing::error!("a shared replay panicked: each of its requests is read for alone")
+                        tracing::error!(
+                            event = "shared_replay_panicked",
+                            "a shared replay panicked: each of its requests is read for alone"
+                        )
                     }
                 }
                 let left = together.left();

@@ -224,7 +224,10 @@ impl<H: Log> Router<H> {
 
     /// Makes every session read for itself, from the journal, what could not be delivered.
     fn have_all_read(&mut self) {
-        tracing::error!("delivering a transaction panicked: all connections read it for themselves");
+        tracing::error!(
+            event = "delivery_panicked",
+            "delivering a transaction panicked: all connections read it for themselves"
+        );
         self.registry.forget_all();
         self.outboxes.put_all_behind();
     }
@@ -342,6 +345,7 @@ impl<H: Log> Router<H> {
 /// Waits, if the system has run out of file descriptors.
 async fn exhausted(error: &crate::log::Error) {
     tracing::warn!(
+        event = "journal_unavailable",
         error = crate::telemetry::chain(error),
         "the journal cannot be read now"
     );

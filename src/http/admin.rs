@@ -157,9 +157,15 @@ impl Admin {
             match read {
                 Ok(new) => {
                     *token.now.lock() = new;
-                    tracing::info!("the admin listener's token was read again");
+                    tracing::info!(
+                        event = "admin_token_reloaded",
+                        "the admin listener's token was read again"
+                    );
                 }
-                Err(error) => tracing::error!(%error, "the admin listener's old token stays"),
+                Err(error) => tracing::error!(
+                    event = "admin_token_reload_failed", %error,
+                    "the admin listener's old token stays"
+                ),
             }
         }
     }
@@ -180,6 +186,7 @@ impl Admin {
         if self.refused.is_due() {
             let host = Excerpt::of(host, CLIENT_CHARS);
             tracing::warn!(
+                event = "admin_host_refused",
                 %host,
                 "a request to the admin listener was refused that asks for another host: if it is a name of this one, give \
                  it by --admin-host"

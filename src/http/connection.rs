@@ -235,6 +235,7 @@ impl Front {
     fn warn_of_handshakes(&self) {
         if self.full.is_due() {
             tracing::warn!(
+                event = "handshake_limit_reached",
                 "as many connections as there may be are in their handshake (--max-handshakes): those that take long give \
                  way, or more are refused with 503"
             );
@@ -259,6 +260,7 @@ impl Front {
                 self.metrics.refused("address");
                 if self.crowded.is_due() {
                     tracing::warn!(
+                        event = "address_connection_limit_reached",
                         %address,
                         "an address has as many connections as it may have (--max-connections-per-address): refusing more \
                          with 429"
@@ -270,6 +272,7 @@ impl Front {
                 self.metrics.refused("address_connection_rate");
                 if self.hurried.is_due() {
                     tracing::warn!(
+                        event = "address_rate_limit_reached",
                         %address,
                         "new connections come from an address faster than they may (--max-connection-rate-per-address): \
                          refusing them with 429"
@@ -396,7 +399,10 @@ impl Front {
                 }
                 Err(error) => {
                     if self.unproxied.is_due() {
-                        tracing::warn!(%peer, %error, "a trusted proxy does not speak the PROXY protocol (--proxy-protocol)");
+                        tracing::warn!(
+                            event = "proxy_header_invalid", %peer, %error,
+                            "a trusted proxy does not speak the PROXY protocol (--proxy-protocol)"
+                        );
                     }
                     return Err(error.into());
                 }

@@ -57,6 +57,7 @@ impl Places {
         if self.full.is_due() {
             let connections = self.most;
             tracing::warn!(
+                event = "connection_limit_reached",
                 connections,
                 "the limit of connections is reached (--max-connections): refusing more with 503"
             );

@@ -111,7 +111,7 @@ impl Server {
                 Ok(accepted) => accepted,
                 Err(error) if is_exhaustion(&error) => {
                     if exhausted.is_due() {
-                        tracing::warn!(%error, "cannot accept connections");
+                        tracing::warn!(event = "accept_failed", %error, "cannot accept connections");
                     }
                     tokio::time::sleep(EXHAUSTED_PAUSE).await;
                     continue;

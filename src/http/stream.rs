@@ -178,7 +178,7 @@ async fn upgrade<H: Log>(
         let words = refused.to_string();
         let words = Excerpt::of(&words, 2 * CLIENT_CHARS);
         if gate.refused.is_new(&refused) {
-            tracing::warn!(refused = %words, "a page was refused")
+            tracing::warn!(event = "origin_refused", refused = %words, "a page was refused")
         } else {
             tracing::debug!(refused = %words, "a page was refused")
         }
@@ -400,7 +400,10 @@ async fn websocket(on_upgrade: OnUpgrade) -> Option<Box<WebSocketStream<Socket>>
         }
     };
     let Ok(Parts { io, read_buf, .. }) = upgraded.downcast::<TokioIo<Line>>() else {
-        tracing::error!("an upgraded connection is not the socket that was accepted");
+        tracing::error!(
+            event = "websocket_upgrade_failed",
+            "an upgraded connection is not the socket that was accepted"
+        );
         return None;
     };
     let config = WebSocketConfig::default()

@@ -126,7 +126,10 @@ impl Tls {
     fn show(&self, pair: Pair, config: ServerConfig) {
         pair.tell_its_end(&self.metrics);
         self.metrics.tls_reloads.inc();
-        tracing::info!(chain = %self.files.chain.display(), "the certificate was read again");
+        tracing::info!(
+            event = "certificate_reloaded", chain = %self.files.chain.display(),
+            "the certificate was read again"
+        );
         let config = Arc::new(config);
         *self.shown.lock() = Shown { pair, config };
     }
@@ -138,7 +141,10 @@ impl Tls {
         let is_told = stays && failure.is_told;
         if is_asked || stays && !is_told {
             self.metrics.tls_reload_failures.inc();
-            tracing::error!(%error, "the new certificate cannot be used: the previous one stays in use");
+            tracing::error!(
+                event = "certificate_reload_failed", %error,
+                "the new certificate cannot be used: the previous one stays in use"
+            );
         }
         *failure = Failure {
             error: Some(error),
@@ -197,8 +203,14 @@ impl Pair {
             .set(i64::try_from(seconds).unwrap_or(i64::MAX));
         let until = humantime::format_rfc3339_seconds(end);
         match end.duration_since(SystemTime::now()) {
-            Err(_) => tracing::error!(%until, "the certificate has expired: clients will refuse it"),
-            Ok(left) if left < ENDS_SOON => tracing::warn!(%until, "the certificate expires soon"),
+            Err(_) => tracing::error!(
+                event = "certificate_expired", %until,
+                "the certificate has expired: clients will refuse it"
+            ),
+            Ok(left) if left < ENDS_SOON => tracing::warn!(
+                event = "certificate_expires_soon", %until,
+                "the certificate expires soon"
+            ),
             Ok(_) => {}
         }
     }

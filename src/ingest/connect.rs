@@ -51,6 +51,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             Err(error) if self.exact_numbers && postgres::is_refused_option(&error) => {
                 self.exact_numbers = false;
                 tracing::warn!(
+                    event = "wal2json_outdated",
                     "this wal2json is older than version 2.6: NaN and the infinities of numbers are delivered as null"
                 );
                 return self.connect(stop);
@@ -106,8 +107,11 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             )
         });
         match &words {
-            Some(words) if !was => tracing::warn!("{words}"),
-            None if was => tracing::info!("walcast is not among the synchronous standbys any more"),
+            Some(words) if !was => tracing::warn!(event = "synchronous_standby_began", "{words}"),
+            None if was => tracing::info!(
+                event = "synchronous_standby_ended",
+                "walcast is not among the synchronous standbys any more"
+            ),
             _ => {}
         }
         self.readiness.remark(words);
@@ -191,7 +195,10 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             _ => continuity::compare(ours, &theirs),
         };
         if let Err(broken) = continues {
-            tracing::error!(reason = %broken, start = %confirmed, "the history is broken: a new epoch begins");
+            tracing::error!(
+                event = "history_broken", reason = %broken, start = %confirmed,
+                "the history is broken: a new epoch begins"
+            );
             self.metrics.epoch_changes.inc();
             return self.begin_epoch(&identity, confirmed);
         }

@@ -156,7 +156,9 @@ pub(super) fn take_frames(
                 Frame::Notice(notice) if is_passing_over(&notice) => {
                     return Err(Error::PassedOver(notice));
                 }
-                Frame::Notice(notice) => tracing::warn!(%notice, "notice from the server"),
+                Frame::Notice(notice) => {
+                    tracing::warn!(event = "server_notice", %notice, "notice from the server")
+                }
                 Frame::End => return Err(Error::ServerShutdown),
             }
         }

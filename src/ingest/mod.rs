@@ -381,11 +381,11 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 break;
             }
             if matches!(error, Error::Renamed | Error::Nudged | Error::Streamable) {
-                tracing::info!(reason = %error, "starting the stream again");
+                tracing::info!(event = "stream_restarted", reason = %error, "starting the stream again");
                 continue;
             }
             if matches!(error, Error::Unconfirmed(_)) {
-                tracing::info!(reason = %error, "starting the stream again");
+                tracing::info!(event = "stream_restarted", reason = %error, "starting the stream again");
                 self.received.use_for_a_while();
                 continue;
             }
@@ -414,7 +414,12 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 .set(self.failures.is_stuck().into());
             if let Some((reason, cure)) = said {
                 let cure = cure.map(|cure| cure.to_string());
-                tracing::warn!(error = reason, cure, "replication interrupted; trying again");
+                tracing::warn!(
+                    event = "replication_interrupted",
+                    error = reason,
+                    cure,
+                    "replication interrupted; trying again"
+                );
                 let cure = cure.map(|cure| format!(": {cure}"));
                 self.readiness.unready(format!(
                     "replication interrupted: {reason}{}",
@@ -442,6 +447,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         self.streaming_pause.for_a_while(Instant::now());
         self.metrics.spool_overflows.inc();
         tracing::warn!(
+            event = "spool_overflow",
             error = chain(error),
             "no room for a large transaction that still runs: it and others like it are read after their commit, and \
              hold up what commits behind them; for more room, free space on the disk of --data-dir or raise \
@@ -454,6 +460,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         self.streaming_pause.past(end, Instant::now());
         self.metrics.transactions_reread.inc();
         tracing::info!(
+            event = "transaction_reread",
             xid,
             "a large transaction with logical messages rolled a savepoint back, and the stream does not say which of the \
              messages went with it: it is read again after its commit"
@@ -471,7 +478,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         }
         let slot = &self.options.slot;
         let epoch = self.journal.epoch();
-        tracing::info!(position = %self.writer.head(), %slot, %epoch, "streaming");
+        tracing::info!(event = "streaming", position = %self.writer.head(), %slot, %epoch, "streaming");
         self.metrics.replication_up.set(1);
         self.metrics.replication_stuck.set(0);
         self.readiness.ready();

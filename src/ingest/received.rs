@@ -161,7 +161,10 @@ fn open(dir: &Path, identity: &Identity) -> Result<ReceivedLog, log::Error> {
 /// Removes what has been read.
 fn tidy(log: &Journal) {
     if let Err(error) = log.retain(&NOTHING_KEPT, SystemTime::now()) {
-        tracing::warn!(%error, "messages that were read cannot be removed from the received log");
+        tracing::warn!(
+            event = "received_log_removal_failed", %error,
+            "messages that were read cannot be removed from the received log"
+        );
     }
 }
 

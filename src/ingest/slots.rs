@@ -47,7 +47,10 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 if !self.options.recreate_slot {
                     return Err(self.gone(connection, &what)?);
                 }
-                tracing::error!(slot = %name, reason, "the slot is lost: it is dropped, to be created again");
+                tracing::error!(
+                    event = "slot_lost", slot = %name, reason,
+                    "the slot is lost: it is dropped, to be created again"
+                );
                 connection.drop_slot(&name)?;
                 return self.make(connection, &what, stop);
             }
@@ -63,7 +66,10 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 );
             }
             if let Some(what) = self.beyond_bound(&state, written) {
-                tracing::error!(slot = %name, "the slot {what}: it is dropped, so that the server can remove its WAL");
+                tracing::error!(
+                    event = "slot_given_up", slot = %name,
+                    "the slot {what}: it is dropped, so that the server can remove its WAL"
+                );
                 connection.drop_slot(&name)?;
                 self.metrics.slots_given_up.inc();
                 return self.make(connection, &format!("was dropped: it {what}"), stop);
@@ -93,7 +99,10 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                  resubscribe with new snapshots"
             )));
         }
-        tracing::error!("{what}: it is dropped, to be created again");
+        tracing::error!(
+            event = "slot_ahead_of_server",
+            "{what}: it is dropped, to be created again"
+        );
         Ok(connection.drop_slot(name)?)
     }
 
@@ -154,7 +163,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                 connection.slot_creation(name, plugin)?
             )));
         }
-        tracing::info!(slot = %name, recreated = existed, "creating the slot");
+        tracing::info!(event = "slot_creation_started", slot = %name, recreated = existed, "creating the slot");
         let mut waiting = Waiting::new(&self.options, &self.readiness);
         let confirmed = connection.create_slot(name, plugin, || {
             waiting.explain();
@@ -220,7 +229,7 @@ impl Waiting<'_> {
             return;
         }
         let slot = &self.options.slot;
-        tracing::warn!(%slot, "the slot cannot be created yet: {words}");
+        tracing::warn!(event = "slot_creation_waiting", %slot, "the slot cannot be created yet: {words}");
         self.readiness
             .unready(format!("the slot {slot} cannot be created yet: {words}"));
         self.said = words;

@@ -103,6 +103,7 @@ pub(super) fn unless_refused(told: Result<(), postgres::Error>) -> Result<(), po
     match told {
         Err(error) if !error.is_fatal() => {
             tracing::warn!(
+                event = "advisory_lock_refused",
                 error = chain(&error),
                 "two walcasts on this slot will not know of each other"
             );
@@ -137,7 +138,10 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         }
         self.metrics.standby.set(0);
         if said.is_some() {
-            tracing::info!(slot = %self.options.slot, "the slot is free: taking over");
+            tracing::info!(
+                event = "standby_taking_over", slot = %self.options.slot,
+                "the slot is free: taking over"
+            );
         }
         Ok(())
     }
@@ -150,12 +154,12 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                  ({}): it will within wal_sender_timeout",
                 reader.description
             );
-            tracing::warn!("{reason}");
+            tracing::warn!(event = "slot_held_by_own_connection", "{reason}");
             self.readiness.unready(reason);
             return;
         }
         self.metrics.standby.set(1);
-        tracing::info!(%slot, "standby: the slot is read by {}", reader.description);
+        tracing::info!(event = "standby_waiting", %slot, "standby: the slot is read by {}", reader.description);
         self.readiness.standby(format!(
             "standby: the slot {slot} is read by {}",
             reader.description
@@ -208,7 +212,10 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         if self.journal.head() != Lsn::ZERO && self.journal.epoch() != *epoch {
             self.metrics.epoch_changes.inc();
         }
-        tracing::info!(%epoch, start = %confirmed, "continuing the history of the walcast that read the slot");
+        tracing::info!(
+            event = "history_continued", %epoch, start = %confirmed,
+            "continuing the history of the walcast that read the slot"
+        );
         self.pending_visibility.begin(self.tables.horizon()?);
         let known = self.journal.tables();
         let mut tables = if self.journal.epoch() == *epoch {

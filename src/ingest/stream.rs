@@ -410,11 +410,14 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             if !waited {
                 let reason = chain(full);
                 let what = if full.is_exhaustion() {
-                    "the system has run out of file descriptors"
+                    let what = "the system has run out of file descriptors";
+                    tracing::error!(event = "descriptors_exhausted", error = reason, "{what}");
+                    what
                 } else {
-                    "the journal's disk is full"
+                    let what = "the journal's disk is full";
+                    tracing::error!(event = "disk_full", error = reason, "{what}");
+                    what
                 };
-                tracing::error!(error = reason, "{what}");
                 self.readiness.unready(format!("{what}: {reason}"));
                 waited = true;
             }
@@ -429,7 +432,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             acted = again(&mut self.writer);
         }
         if waited && acted.is_ok() {
-            tracing::info!("there is space for the journal again");
+            tracing::info!(event = "writing_resumed", "there is space for the journal again");
             self.readiness.ready();
         }
         Ok(acted?)

@@ -80,7 +80,11 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                     "transaction {xid} is written, but waits for a synchronous standby before anybody may see it \
                      (synchronous_standby_names)"
                 );
-                tracing::warn!(reason, "a transaction is not visible yet");
+                tracing::warn!(
+                    event = "transaction_invisible",
+                    reason,
+                    "a transaction is not visible yet"
+                );
                 self.readiness.unready(reason);
                 said = true;
             }
@@ -92,7 +96,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             pause(PAUSE, stop);
         }
         if said {
-            tracing::info!(xid, "the transaction is visible");
+            tracing::info!(event = "transaction_visible", xid, "the transaction is visible");
             self.readiness.ready();
         }
         Ok(())

@@ -35,7 +35,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
                         .published_as(&table, incoming.assembler.open_commit())?;
                     if !translator.learn_table(&table, as_of, found) {
                         let why = "the table is gone, and wal2json does not say whether it was published";
-                        tracing::warn!(%table, why, "changes are left out");
+                        tracing::warn!(event = "changes_left_out", %table, why, "changes are left out");
                     }
                 }
             }

@@ -166,7 +166,10 @@ impl<'a> Directory<'a> {
                     modified: entry.modified,
                 });
             } else {
-                tracing::warn!(path = %path.display(), "stray file in the journal, ignored");
+                tracing::warn!(
+                    event = "journal_stray_file", path = %path.display(),
+                    "stray file in the journal, ignored"
+                );
             }
         }
         Ok(directory)
@@ -266,7 +269,10 @@ impl<'a> Directory<'a> {
     }
 
     fn set_aside(&mut self, path: &Path, bytes: u64, reason: &str) -> Result<(), Error> {
-        tracing::error!(path = %path.display(), reason, "damaged journal segment set aside");
+        tracing::error!(
+            event = "journal_segment_damaged", path = %path.display(), reason,
+            "damaged journal segment set aside"
+        );
         let path = set_aside(self.files, path).map_err(Error::io("rename", path))?;
         self.recovery.set_aside.push(path.clone());
         self.aside.push_back(Aside {
@@ -326,6 +332,7 @@ impl<'a> Directory<'a> {
         if let Some((offset, reason)) = scan.broken {
             self.recovery.cut_bytes = bytes - scan.end;
             tracing::warn!(
+                event = "journal_truncated",
                 path = %path.display(), offset, reason, cut_bytes = self.recovery.cut_bytes, head = %scan.head,
                 "journal cut at its last whole transaction"
             );

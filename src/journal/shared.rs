@@ -153,7 +153,10 @@ impl Shared {
             (gone, state.earliest())
         };
         if !gone.is_empty() {
-            tracing::error!(path = %segment.path.display(), reason, %earliest, "damaged journal segment set aside");
+            tracing::error!(
+                event = "journal_segment_damaged", path = %segment.path.display(), reason, %earliest,
+                "damaged journal segment set aside"
+            );
         }
         for segment in gone {
             let bytes = segment.sealed.get().map_or(0, |sealed| sealed.bytes);
@@ -164,7 +167,10 @@ impl Shared {
                     modified: SystemTime::now(),
                 }),
                 Err(e) => {
-                    tracing::warn!(error = %e, path = %segment.path.display(), "cannot rename a journal segment")
+                    tracing::warn!(
+                        event = "journal_segment_rename_failed", error = %e, path = %segment.path.display(),
+                        "cannot rename a journal segment"
+                    )
                 }
             }
         }

@@ -176,7 +176,10 @@ impl Syncer {
             let start = Instant::now();
             last = Some(start);
             if let Err(e) = target.file.sync() {
-                tracing::error!(error = %e, path = %target.path.display(), "journal sync failed");
+                tracing::error!(
+                    event = "journal_sync_failed", error = %e, path = %target.path.display(),
+                    "journal sync failed"
+                );
                 self.fail(Error::failed("sync", &target.path, e));
                 return;
             }

@@ -93,7 +93,10 @@ impl Writer {
         let segment = Arc::new(segment);
         for old in self.shared.restart(manifest, segment.clone(), tables) {
             if let Err(e) = self.shared.files.remove(&old.path) {
-                tracing::warn!(error = %e, path = %old.path.display(), "cannot remove a journal segment");
+                tracing::warn!(
+                    event = "journal_segment_removal_failed", error = %e, path = %old.path.display(),
+                    "cannot remove a journal segment"
+                );
             }
         }
         self.head = start;

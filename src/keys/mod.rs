@@ -230,7 +230,10 @@ fn read(place: &config::Keys, algorithms: &[Algorithm]) -> Result<KeySet, Error>
                 reason,
             })?;
             for why in left_out {
-                tracing::info!(file = %path.display(), %why, "a key of the set is not used");
+                tracing::info!(
+                    event = "token_key_ignored", file = %path.display(), %why,
+                    "a key of the set is not used"
+                );
             }
             Ok(keys)
         }

@@ -120,7 +120,11 @@ impl Refresh {
                 Ok(keys) => {
                     let keys = self.keep(keys);
                     if failures > 0 {
-                        tracing::info!(keys, "the keys for tokens are fetched again");
+                        tracing::info!(
+                            event = "token_keys_fetch_resumed",
+                            keys,
+                            "the keys for tokens are fetched again"
+                        );
                     }
                     failures = 0;
                     self.every
@@ -131,10 +135,16 @@ impl Refresh {
                         let url = self.client.address();
                         match self.cache.current() {
                             Some(_) => {
-                                tracing::warn!(%url, %error, "the keys for tokens were not fetched: the old ones stay")
+                                tracing::warn!(
+                                    event = "token_keys_fetch_failed", %url, %error,
+                                    "the keys for tokens were not fetched: the old ones stay"
+                                )
                             }
                             None => {
-                                tracing::warn!(%url, %error, "the keys for tokens were not fetched: no token is accepted")
+                                tracing::warn!(
+                                    event = "token_keys_fetch_failed", %url, %error,
+                                    "the keys for tokens were not fetched: no token is accepted"
+                                )
                             }
                         }
                     }
@@ -167,7 +177,12 @@ impl Refresh {
         *held = Some(Arc::new(keys));
         drop(held);
         if is_new {
-            tracing::info!(keys = count, left_out = left_out.len(), "new keys for tokens");
+            tracing::info!(
+                event = "token_keys_changed",
+                keys = count,
+                left_out = left_out.len(),
+                "new keys for tokens"
+            );
             for why in left_out {
                 tracing::debug!(%why, "a key of the set is not used");
             }

@@ -72,7 +72,10 @@ impl SubscriptionRegistry {
     /// Puts apart, or ends, the members of groups whose query takes too much work.
     pub(super) fn relieve(&mut self, groups: &[usize], strain: Strain, sink: &mut impl Sink) {
         if strain == Strain::Panicked {
-            tracing::error!("matching a row panicked: the query's subscriptions end");
+            tracing::error!(
+                event = "matching_panicked",
+                "matching a row panicked: the query's subscriptions end"
+            );
         }
         for &group in groups {
             match strain {

@@ -110,6 +110,7 @@ impl Connection {
         let taken = self.query_one("the session's mark", &lock)?.is_true(0);
         if !taken {
             tracing::warn!(
+                event = "advisory_lock_taken",
                 "somebody holds the advisory lock {mark}: a standby cannot tell which history this is"
             );
         }

@@ -251,7 +251,10 @@ fn read_passfile(info: &ConnInfo) -> Option<String> {
     let path = info.passfile.as_ref()?;
     let metadata = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
     if is_exposed(&metadata) {
-        tracing::warn!(path = %path.display(), "password file ignored: others can read it; chmod 600");
+        tracing::warn!(
+            event = "password_file_ignored", path = %path.display(),
+            "password file ignored: others can read it; chmod 600"
+        );
         return None;
     }
     fs::read_to_string(path).ok()

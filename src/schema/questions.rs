@@ -281,7 +281,10 @@ impl Tables {
                     let cure = cure.map(|cure| cure.replace('\n', " "));
                     let table = wanted.to_string();
                     let what = Excerpt::of(&what, 2 * CLIENT_CHARS);
-                    tracing::info!(table = %Excerpt::new(&table), cure, "a client asked for a table that is not published: {what}");
+                    tracing::info!(
+                        event = "unpublished_table_requested", table = %Excerpt::new(&table), cure,
+                        "a client asked for a table that is not published: {what}"
+                    );
                 }
                 Err(error) => tracing::debug!(%error, "it was not asked why a table is not published"),
             }

@@ -96,6 +96,7 @@ impl Secured {
                 // Under the lock, so that no older answer is kept after this.
                 self.changes.send_modify(|changes| *changes += 1);
                 tracing::info!(
+                    event = "database_policies_changed",
                     "policies or privileges in the database have changed: live subscriptions are judged again"
                 );
             }
@@ -223,6 +224,7 @@ impl Tables {
             let Some(question) = question.filter(|question| learnt.as_ref() != Some(question)) else {
                 if let Err(refusal) = &security {
                     tracing::warn!(
+                        event = "database_policy_unusable",
                         table = %relation.table, policy = %refusal.policy, reason = %refusal.detail,
                         "a policy of the database cannot be evaluated here: subscriptions that it applies to are refused"
                     );
@@ -264,6 +266,7 @@ async fn watch_security(tables: Weak<Tables>) {
                 let error = chain(&error);
                 if said.as_ref() != Some(&error) {
                     tracing::warn!(
+                        event = "database_policies_check_failed",
                         error,
                         "cannot check whether policies or privileges in the database have changed"
                     );

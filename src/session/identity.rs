@@ -197,7 +197,7 @@ impl<H: Log> Session<H> {
             Known::Verified(Ok(subject)) => self.replace(subject).await,
             Known::Verified(Err(reason)) => {
                 let connection = self.caller.connection;
-                tracing::info!(connection, %reason, "a token was refused");
+                tracing::info!(event = "token_refused", connection, %reason, "a token was refused");
                 let (error, code) = refusal(reason);
                 self.wire.error(&error).await?;
                 Err(End::Close(code))

@@ -38,6 +38,7 @@ impl Notes {
         let mut notes = self.0.lock();
         if notes.len() < MAX_NOTES && notes.insert((table.clone(), Arc::clone(condition))) {
             tracing::warn!(
+                event = "policy_admits_nothing",
                 %table, %condition,
                 "a policy admits nothing of the table to some callers: a claim has no value of the type that it is cast to, \
                  or the condition does not fit the columns (walcast check --config)"

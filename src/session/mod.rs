@@ -198,7 +198,7 @@ fn logged(error: &(dyn std::error::Error + 'static)) -> String {
     // The database's words repeat the client's.
     let error = Excerpt::of(&words, 5 * CLIENT_CHARS);
     match now {
-        Some(again) => tracing::error!(id, %error, again, "a request failed"),
+        Some(again) => tracing::error!(event = "request_failed", id, %error, again, "a request failed"),
         None => tracing::debug!(id, %error, "a request failed"),
     }
     id

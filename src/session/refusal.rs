@@ -45,7 +45,10 @@ impl<H: Log> Session<H> {
             Error::TimedOut(_) => limit("snapshot_timeout"),
             Error::RowTooLarge(_) => limit("row_bytes"),
             Error::Locked => {
-                tracing::warn!(%error, "a snapshot was given up: pg_locks says who has the lock");
+                tracing::warn!(
+                    event = "snapshot_blocked", %error,
+                    "a snapshot was given up: pg_locks says who has the lock"
+                );
                 ErrorMessage::new(ErrorCode::Internal, format!("{error}: try again later"))
             }
             Error::TableChanged => ErrorMessage::new(
@@ -54,7 +57,7 @@ impl<H: Log> Session<H> {
             ),
             Error::Unpublished => ErrorMessage::new(ErrorCode::UnknownTable, error.to_string()),
             Error::Denied(_) => {
-                tracing::warn!(%error, "a snapshot was refused by the database");
+                tracing::warn!(event = "snapshot_denied", %error, "a snapshot was refused by the database");
                 ErrorMessage::new(ErrorCode::DatabaseRefused, error.to_string())
             }
             Error::Predicate(error) => error.clone().into(),

@@ -109,7 +109,11 @@ pub async fn serve<H: Log>(
                     let words = format!("{number} {client}");
                     match CLOSED.lock().note(&words, 0, Instant::now()).now {
                         Some(again) => {
-                            tracing::info!(connection, %peer, %client, code = number, %reason, again, "closing a connection")
+                            tracing::info!(
+                                event = "client_closed",
+                                connection, %peer, %client, code = number, %reason, again,
+                                "closing a connection"
+                            )
                         }
                         None => {
                             tracing::debug!(connection, %peer, %client, code = number, %reason, "closing a connection")
@@ -132,7 +136,10 @@ pub async fn serve<H: Log>(
         }
         End::GivesWay => {
             let limit = Limit::TotalPredicateBytes;
-            tracing::info!(connection, %peer, %client, "closing a connection: its subject's predicates take the most memory");
+            tracing::info!(
+                event = "client_closed", connection, %peer, %client,
+                "closing a connection: its subject's predicates take the most memory"
+            );
             metrics.closed(&CloseCode::OverLimit.code().to_string());
             let message = "all predicates take as much memory as they may, and those of this connection's subject the most: \
                            subscribe to less (--max-total-predicate-bytes)";

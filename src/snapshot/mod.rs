@@ -363,7 +363,7 @@ impl<H: Log> Snapshots<H> {
         let read_all = in_this_span(move || this.read(&place, &read, &query, connection));
         let reading = tokio::task::spawn_blocking(read_all);
         if reading.await.is_err() {
-            tracing::error!("reading a snapshot panicked");
+            tracing::error!(event = "snapshot_panicked", "reading a snapshot panicked");
             ended.end(Err(Error::Unsettled));
         }
         self.metrics.snapshot_bytes.set(self.budget.used());

@@ -389,7 +389,7 @@ impl Metrics {
         let families: Vec<MetricFamily> = by_name.into_values().collect();
         let mut out = Vec::new();
         if let Err(error) = TextEncoder::new().encode(&families, &mut out) {
-            tracing::error!(%error, "metrics could not be encoded");
+            tracing::error!(event = "metrics_encoding_failed", %error, "metrics could not be encoded");
         }
         String::from_utf8_lossy(&out).into_owned()
     }

@@ -112,6 +112,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             && error.is_about_what_was_received()
         {
             tracing::error!(
+                event = "received_log_given_up",
                 error = chain(error),
                 "what was received and confirmed cannot be read: it is given up"
             );

@@ -260,7 +260,11 @@ impl Receiving<'_> {
         while let Err(full @ log::Error::Full { .. }) = &acted {
             if !waited {
                 let reason = chain(full);
-                tracing::error!(error = reason, "the disk of --data-dir is full");
+                tracing::error!(
+                    event = "disk_full",
+                    error = reason,
+                    "the disk of --data-dir is full"
+                );
                 self.readiness
                     .unready(format!("the disk of --data-dir is full: {reason}"));
                 waited = true;
@@ -273,7 +277,10 @@ impl Receiving<'_> {
             acted = self.log.writer.flush();
         }
         if waited && acted.is_ok() {
-            tracing::info!("there is space on the disk of --data-dir again");
+            tracing::info!(
+                event = "writing_resumed",
+                "there is space on the disk of --data-dir again"
+            );
             self.readiness.ready();
         }
         Ok(acted?)

@@ -87,7 +87,10 @@ impl Catalog {
             .map(|row| row.get::<&str>(0, "collation"))
             .transpose()?;
         let Some(collation) = found else {
-            tracing::warn!(ctype = %name, "no collation of the database folds letters in this way any more");
+            tracing::warn!(
+                event = "ctype_gone", ctype = %name,
+                "no collation of the database folds letters in this way any more"
+            );
             return Ok(());
         };
         tracing::debug!(ctype = %name, collation, "asking how this ctype folds letters");
@@ -102,7 +105,10 @@ impl Catalog {
                 "a letter's lower or upper case is not one character".to_owned()
             }
         };
-        tracing::warn!(ctype = %name, %why, "the letter folding of this ctype cannot be used: predicates with ILIKE or citext are refused");
+        tracing::warn!(
+            event = "ctype_unusable", ctype = %name, %why,
+            "the letter folding of this ctype cannot be used: predicates with ILIKE or citext are refused"
+        );
         Ok(())
     }
 
@@ -121,6 +127,7 @@ impl Catalog {
             tracing::debug!(collation, "asking whether this collation orders by code points");
             if !self.orders_by_code_points(collation)? {
                 tracing::warn!(
+                    event = "collation_unusable",
                     collation,
                     "the server's C library does not order by code points under this collation: predicates that order by it are refused"
                 );
