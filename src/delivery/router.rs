@@ -11,6 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -21,7 +22,7 @@ use crate::event::TableName;
 use crate::log::{Entry, Log, LogReader, Piece, RetentionHold};
 use crate::lsn::{Epoch, Lsn, Position, Start};
 use crate::matching::{ConnectionId, Lane, SubscriptionRegistry};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Failures, Metrics, chain};
 
 /// Bounds on the router.
 #[derive(Clone, Copy, Debug)]
@@ -342,13 +343,21 @@ impl<H: Log> Router<H> {
     }
 }
 
+/// The reasons for which the journal could not be read lately, as far as the log was told.
+static UNAVAILABLE: Mutex<Failures> = Mutex::new(Failures::new());
+
 /// Waits, if the system has run out of file descriptors.
 async fn exhausted(error: &crate::log::Error) {
-    tracing::warn!(
-        event = "journal_unavailable",
-        error = crate::telemetry::chain(error),
-        "the journal cannot be read now"
-    );
+    let error = chain(error);
+    let noted = UNAVAILABLE.lock().note(&error, 0, Instant::now());
+    if let Some(again) = noted.now {
+        tracing::warn!(
+            event = "journal_unavailable",
+            error,
+            again,
+            "the journal cannot be read now"
+        );
+    }
     tokio::time::sleep(EXHAUSTED_PAUSE).await;
 }
 

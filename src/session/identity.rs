@@ -4,8 +4,9 @@ use std::future::{Future, pending};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
@@ -17,11 +18,15 @@ use crate::log::Log;
 use crate::matching::Subscription;
 use crate::policy::Policies;
 use crate::protocol::{CloseCode, ErrorCode, ErrorMessage, ServerMessage, Token};
+use crate::telemetry::Failures;
 
 /// The time before a token expires at which its client is warned.
 const WARNING: Duration = Duration::from_secs(30);
 /// The longest sleep. After it the clock is read again, since it may have been set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// The reasons for which tokens were refused lately, as far as the log was told.
+static REFUSED: Mutex<Failures> = Mutex::new(Failures::new());
 
 /// A token that is being verified.
 type Verifying = Pin<Box<dyn Future<Output = Result<Arc<Subject>, Rejection>> + Send>>;
@@ -197,7 +202,13 @@ impl<H: Log> Session<H> {
             Known::Verified(Ok(subject)) => self.replace(subject).await,
             Known::Verified(Err(reason)) => {
                 let connection = self.caller.connection;
-                tracing::info!(event = "token_refused", connection, %reason, "a token was refused");
+                // Where keys have changed, the tokens of all clients are refused.
+                match REFUSED.lock().note(&reason.to_string(), 0, Instant::now()).now {
+                    Some(again) => {
+                        tracing::info!(event = "token_refused", connection, %reason, again, "a token was refused")
+                    }
+                    None => tracing::debug!(connection, %reason, "a token was refused"),
+                }
                 let (error, code) = refusal(reason);
                 self.wire.error(&error).await?;
                 Err(End::Close(code))

@@ -1,5 +1,9 @@
 //! The errors for rows that cannot be read; their codes say what the client can do about it.
 
+use std::time::Instant;
+
+use parking_lot::Mutex;
+
 use super::{Services, Session};
 use crate::limit::Limit;
 use crate::log::Log;
@@ -7,6 +11,10 @@ use crate::postgres;
 use crate::protocol::{Detail, ErrorCode, ErrorMessage};
 use crate::schema::AskError;
 use crate::snapshot;
+use crate::telemetry::Failures;
+
+/// The refusals of snapshots that were logged lately.
+static REFUSED: Mutex<Failures> = Mutex::new(Failures::new());
 
 /// The kinds of SQLSTATE, by whether a retry may help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +42,11 @@ fn kind(sqlstate: &str) -> Kind {
     }
 }
 
+/// How often a refusal came since it was logged last, if it is to be logged now: a client may ask again and again.
+fn due(error: &snapshot::Error) -> Option<u64> {
+    REFUSED.lock().note(&error.to_string(), 0, Instant::now()).now
+}
+
 impl<H: Log> Session<H> {
     /// The error for a snapshot that failed.
     pub(super) fn refusal(&self, error: &snapshot::Error) -> ErrorMessage {
@@ -45,10 +58,12 @@ impl<H: Log> Session<H> {
             Error::TimedOut(_) => limit("snapshot_timeout"),
             Error::RowTooLarge(_) => limit("row_bytes"),
             Error::Locked => {
-                tracing::warn!(
-                    event = "snapshot_blocked", %error,
-                    "a snapshot was given up: pg_locks says who has the lock"
-                );
+                if let Some(again) = due(error) {
+                    tracing::warn!(
+                        event = "snapshot_blocked", %error, again,
+                        "a snapshot was given up: pg_locks says who has the lock"
+                    );
+                }
                 ErrorMessage::new(ErrorCode::Internal, format!("{error}: try again later"))
             }
             Error::TableChanged => ErrorMessage::new(
@@ -57,7 +72,9 @@ impl<H: Log> Session<H> {
             ),
             Error::Unpublished => ErrorMessage::new(ErrorCode::UnknownTable, error.to_string()),
             Error::Denied(_) => {
-                tracing::warn!(event = "snapshot_denied", %error, "a snapshot was refused by the database");
+                if let Some(again) = due(error) {
+                    tracing::warn!(event = "snapshot_denied", %error, again, "a snapshot was refused by the database");
+                }
                 ErrorMessage::new(ErrorCode::DatabaseRefused, error.to_string())
             }
             Error::Predicate(error) => error.clone().into(),

@@ -136,10 +136,13 @@ pub async fn serve<H: Log>(
         }
         End::GivesWay => {
             let limit = Limit::TotalPredicateBytes;
-            tracing::info!(
-                event = "client_closed", connection, %peer, %client,
-                "closing a connection: its subject's predicates take the most memory"
-            );
+            let words = format!("predicates {client}");
+            if let Some(again) = CLOSED.lock().note(&words, 0, Instant::now()).now {
+                tracing::info!(
+                    event = "client_closed", connection, %peer, %client, again,
+                    "closing a connection: its subject's predicates take the most memory"
+                );
+            }
             metrics.closed(&CloseCode::OverLimit.code().to_string());
             let message = "all predicates take as much memory as they may, and those of this connection's subject the most: \
                            subscribe to less (--max-total-predicate-bytes)";
