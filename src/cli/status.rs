@@ -20,7 +20,8 @@ use crate::private_files::read_secret;
 
 /// Print the state of a running server: its positions, its slot, its clients.
 ///
-/// Asks its admin listener. Exits with 1 if the server is not ready, and with 3 if it cannot be asked.
+/// Asks its admin listener. Exits with 1 if the server is not ready (of several databases: if none is), and with 3 if it
+/// cannot be asked.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Address of the server's admin listener.
