@@ -81,7 +81,14 @@ fn an_address_with_all_the_handshakes_makes_room_for_the_others() {
     let mut silent: Vec<Line> = (0..8).map(|_| slow(&walcast, 2, HALF)).collect();
     eventually_equal("all places are taken", 9.0, || walcast.metric("handshakes"));
     let _clients: Vec<Client> = (3..6)
-        .map(|host| client(&walcast, host).expect("a place"))
+        .map(|host| {
+            let client = client(&walcast, host).expect("a place");
+            // Its own is free a moment after its answer.
+            eventually("the handshake is over", || {
+                (walcast.metric("handshakes") <= 8.0).then_some(())
+            });
+            client
+        })
         .collect();
     assert_eq!(
         refusals(&walcast, "handshakes"),
