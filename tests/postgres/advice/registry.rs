@@ -207,7 +207,12 @@ const RUN_BY: &[(&str, &str)] = &[
 ];
 
 /// Statements for servers that no test has.
-const ELSEWHERE: [&str; 1] = ["GRANT rds_replication TO _"];
+const ELSEWHERE: [&str; 4] = [
+    "ALTER ROLE walcast REPLICATION LOGIN",
+    "GRANT rds_replication",
+    "GRANT rds_replication TO _",
+    "GRANT rds_replication TO walcast",
+];
 
 /// The beginnings of the statements in a text, up to what differs: `ALTER ROLE _ BYPASSRLS`.
 fn heads(text: &str) -> Vec<String> {
