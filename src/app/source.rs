@@ -41,7 +41,7 @@ pub(super) struct Keeper {
     pub(super) source: Source,
     pub(super) metrics: Arc<Metrics>,
     pub(super) readiness: Readiness,
-    /// Where clients find it while it is served.
+    /// The place where clients find it while it is served.
     pub(super) place: Arc<ServingPlace<Journal>>,
     pub(super) shared: session::Shared,
     pub(super) background: Handle,

@@ -46,10 +46,14 @@ pub struct File {
 }
 
 impl File {
-    /// The values of a flag; `None` if the file does not have it.
+    /// The value of a flag that holds for all; `None` if the file does not have it.
+    pub fn value(&self, key: &str) -> Option<&Value> {
+        self.values.iter().find(|value| value.key == key)
+    }
+
+    /// The texts of that value.
     pub fn texts(&self, key: &str) -> Option<&[String]> {
-        let value = self.values.iter().find(|value| value.key == key);
-        value.map(|value| &*value.texts)
+        self.value(key).map(|value| &*value.texts)
     }
 
     /// The source of a name.

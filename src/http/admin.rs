@@ -234,7 +234,7 @@ pub struct SourceState {
     pub name: Option<SourceName>,
     /// Everything that is counted of it. That of the only one is that of the program.
     pub metrics: Arc<Metrics>,
-    /// Whether clients are served from it.
+    /// The state that says if clients are served from it.
     pub readiness: Readiness,
 }
 

@@ -91,7 +91,7 @@ impl<H: Log> ServingPlace<H> {
 pub struct Gate<H: Log> {
     /// The name by which clients ask for it; `None` for the only one.
     pub name: Option<SourceName>,
-    /// What serves it.
+    /// The place of what serves it.
     pub place: Arc<ServingPlace<H>>,
     /// Everything that is counted of it.
     pub metrics: Arc<Metrics>,

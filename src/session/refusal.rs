@@ -42,7 +42,8 @@ fn kind(sqlstate: &str) -> Kind {
     }
 }
 
-/// How often a refusal came since it was logged last, if it is to be logged now: a client may ask again and again.
+/// The number of times that a refusal came since it was logged last, if it is to be logged now: a client may ask again
+/// and again.
 fn due(error: &snapshot::Error) -> Option<u64> {
     REFUSED.lock().note(&error.to_string(), 0, Instant::now()).now
 }

@@ -89,7 +89,7 @@ impl Service {
         }
     }
 
-    /// What `walcast status` says once it is ready.
+    /// The output of `walcast status` once it is ready.
     fn status(&self, root: &Root) -> Value {
         eventually("walcast is ready", || {
             let ask = ["walcast", "status", "--json", "--admin-listen", &self.operators];
@@ -99,7 +99,7 @@ impl Service {
     }
 }
 
-/// What systemd was asked for since the last time.
+/// The requests to systemd since the last time.
 fn asked(root: &Root) -> String {
     let asked = root.read("/var/log/systemctl");
     run(&mut root.inside(["rm", "-f", "/var/log/systemctl"]));

@@ -27,7 +27,7 @@ const MAX_BYTES: u64 = 1 << 20;
 pub(crate) struct Loaded {
     pub(crate) path: PathBuf,
     pub(crate) file: config::File,
-    /// What the command was given.
+    /// The flags that the command was given.
     matches: ArgMatches,
     /// The keys whose values come from the command line or the environment instead.
     overruled: BTreeSet<String>,
@@ -145,7 +145,7 @@ pub(super) fn with_flags(flags: &[OsString]) -> impl Iterator<Item = OsString> {
 /// The command that a command line means and the file that it names, also where flags are missing that the file may
 /// have. `None` if there is no file, or if the command line is wrong anyway, or asks for help.
 fn named(arguments: &[OsString]) -> Option<(String, PathBuf)> {
-    let lenient = Cli::command().mut_subcommands(|command| command.mut_args(|arg| arg.required(false)));
+    let lenient = Cli::command().mut_subcommands(optional);
     let matches = lenient.try_get_matches_from(arguments).ok()?;
     let (command, matches) = matches.subcommand()?;
     let path = matches.try_get_one::<PathBuf>("config").ok()??;
@@ -166,7 +166,7 @@ pub(super) fn beneath(file: &config::File, command: &str) -> Command {
         }
         if !file.sources.is_empty() {
             // What is about a database may stand in each of them.
-            owner = owner.mut_args(|arg| arg.required(false));
+            owner = optional(owner);
         }
         owner
     };
@@ -179,10 +179,7 @@ fn given(matches: &ArgMatches) -> BTreeSet<String> {
     let Some((name, own)) = matches.subcommand() else {
         return BTreeSet::new();
     };
-    let is_given = |arg: &&Arg| {
-        let source = own.value_source(arg.get_id().as_str());
-        matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
-    };
+    let is_given = |arg: &&Arg| is_given(own, arg);
     let command = cli.find_subcommand(name).into_iter();
     let arguments = command
         .flat_map(Command::get_arguments)
@@ -217,11 +214,6 @@ pub(super) fn read(path: &Path) -> anyhow::Result<config::File> {
 /// The flags of `serve` that can stand in a file: all but the one that names it.
 pub(super) fn flags() -> Vec<Flag> {
     let of_source = serve::SourceArgs::augment_args(Command::new("source"));
-    let is_of_source = |arg: &Arg| {
-        of_source
-            .get_arguments()
-            .any(|of_source| of_source.get_id() == arg.get_id())
-    };
     let cli = Cli::command();
     let serve = cli.find_subcommand("serve");
     let arguments = serve
@@ -231,7 +223,7 @@ pub(super) fn flags() -> Vec<Flag> {
     let flag = |arg: &Arg| {
         let flag = flag(arg)?;
         Some(Flag {
-            is_of_source: is_of_source(arg),
+            is_of_source: has(&of_source, arg),
             ..flag
         })
     };
@@ -247,6 +239,22 @@ pub(super) fn flag(arg: &Arg) -> Option<Flag> {
         is_secret: arg.is_hide_env_values_set(),
         is_of_source: false,
     })
+}
+
+/// True if a command has a flag.
+pub(super) fn has(command: &Command, flag: &Arg) -> bool {
+    command.get_arguments().any(|arg| arg.get_id() == flag.get_id())
+}
+
+/// The command without a flag that is required: what is missing may stand elsewhere.
+pub(super) fn optional(command: Command) -> Command {
+    command.mut_args(|arg| arg.required(false))
+}
+
+/// True if the command line or the environment has a value for a flag.
+pub(super) fn is_given(matches: &ArgMatches, flag: &Arg) -> bool {
+    let source = matches.value_source(flag.get_id().as_str());
+    matches!(source, Some(ValueSource::CommandLine | ValueSource::EnvVariable))
 }
 
 /// The name that a flag has in the file.

@@ -18,9 +18,7 @@ fn schema() -> Value {
     let cli = Cli::command();
     let serve = cli.find_subcommand("serve").into_iter();
     let arguments = serve.flat_map(Command::get_arguments).chain(cli.get_arguments());
-    let mut properties: Map<String, Value> = arguments
-        .filter_map(|arg| flag(arg).map(|flag| (flag.key.clone(), property(arg, &flag))))
-        .collect();
+    let mut properties = properties(arguments);
     properties.insert("source".into(), json!({"type": "array", "items": source()}));
     properties.insert("auth".into(), auth());
     properties.insert("policy".into(), json!({"type": "array", "items": policy()}));
@@ -32,6 +30,12 @@ fn schema() -> Value {
         "additionalProperties": false,
         "properties": properties,
     })
+}
+
+/// Flags of `serve`, by their names in the file.
+fn properties<'a>(arguments: impl Iterator<Item = &'a Arg>) -> Map<String, Value> {
+    let of = |arg| flag(arg).map(|flag| (flag.key.clone(), property(arg, &flag)));
+    arguments.filter_map(of).collect()
 }
 
 /// A flag of `serve`.
@@ -80,10 +84,7 @@ fn with(mut schema: Value, description: Option<String>, default: Option<Value>) 
 /// One of several databases.
 fn source() -> Value {
     let definition = SourceArgs::augment_args(Command::new("source"));
-    let flags = definition.get_arguments();
-    let mut properties: Map<String, Value> = flags
-        .filter_map(|arg| flag(arg).map(|flag| (flag.key.clone(), property(arg, &flag))))
-        .collect();
+    let mut properties = properties(definition.get_arguments());
     let name = json!({
         "type": "string",
         "pattern": "^[a-z][a-z0-9_-]{0,62}$",

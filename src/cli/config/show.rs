@@ -6,11 +6,11 @@ use std::fmt::Write as _;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args as _, Command, CommandFactory};
 
-use super::file::{beneath, flag, with_flags};
+use super::file::{beneath, flag, has, optional, with_flags};
 use super::sources::{is_inherited, matches_of};
 use crate::cli::Cli;
 use crate::cli::serve::SourceArgs;
-use crate::config::{AUTH_DEFAULTS, File, Flag, Kind, Section, Value};
+use crate::config::{AUTH_DEFAULTS, File, Flag, Kind, Section};
 
 /// The values, as a configuration file of the same meaning.
 ///
@@ -27,15 +27,9 @@ pub(super) fn text(file: Option<&File>, flags: &[OsString]) -> Result<String, cl
     let command = definition.find_subcommand("serve");
     if let (Some(command), Some(own)) = (command, matches.subcommand_matches("serve")) {
         let of_source = SourceArgs::augment_args(Command::new("source"));
-        let is_of_source = |arg: &Arg| {
-            of_source
-                .get_arguments()
-                .any(|of_source| of_source.get_id() == arg.get_id())
-        };
         for arg in command.get_arguments().chain(definition.get_arguments()) {
-            if let Some(flag) = flag(arg).filter(|_| file.sources.is_empty() || !is_of_source(arg)) {
-                let in_file = file.values.iter().find(|value| value.key == flag.key);
-                write_flag(&mut text, &flag, own, arg, origin_of(file, arg, own, in_file));
+            if let Some(flag) = flag(arg).filter(|_| file.sources.is_empty() || !has(&of_source, arg)) {
+                write_flag(&mut text, &flag, own, arg, origin_of(file, arg, own, &flag));
             }
         }
         for source in &file.sources {
@@ -52,10 +46,7 @@ pub(super) fn text(file: Option<&File>, flags: &[OsString]) -> Result<String, cl
                 let Some(flag) = flag(arg) else { continue };
                 let origin = match source.value(&flag.key) {
                     Some(own) => Some(origin(file, own.at.start)),
-                    None if is_inherited(arg) => {
-                        let in_file = file.values.iter().find(|value| value.key == flag.key);
-                        origin_of(file, arg, own, in_file)
-                    }
+                    None if is_inherited(arg) => origin_of(file, arg, own, &flag),
                     None => None,
                 };
                 write_flag(&mut text, &flag, &values, arg, origin);
@@ -86,19 +77,17 @@ pub(super) fn missing(file: &File, flags: &[OsString]) -> Result<Vec<String>, cl
     Ok(missing.map(|flag| flag.key).collect())
 }
 
-fn optional(command: Command) -> Command {
-    command.mut_args(|arg| arg.required(false))
-}
-
 /// The place that a flag's value comes from; `None` if it has none.
-fn origin_of(file: &File, arg: &Arg, own: &ArgMatches, in_file: Option<&Value>) -> Option<String> {
+fn origin_of(file: &File, arg: &Arg, own: &ArgMatches, flag: &Flag) -> Option<String> {
     let variable = arg.get_env().map(|name| name.display().to_string());
-    Some(match (own.value_source(arg.get_id().as_str())?, in_file) {
-        (ValueSource::CommandLine, _) => "command line".to_owned(),
-        (ValueSource::EnvVariable, _) => variable.unwrap_or_default(),
-        (_, Some(value)) => origin(file, value.at.start),
-        (_, None) => "default".to_owned(),
-    })
+    Some(
+        match (own.value_source(arg.get_id().as_str())?, file.value(&flag.key)) {
+            (ValueSource::CommandLine, _) => "command line".to_owned(),
+            (ValueSource::EnvVariable, _) => variable.unwrap_or_default(),
+            (_, Some(value)) => origin(file, value.at.start),
+            (_, None) => "default".to_owned(),
+        },
+    )
 }
 
 /// Writes a line for a flag: a comment if it has no value, or one that may not be shown.

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 use clap::error::ErrorKind;
-use clap::parser::ValueSource;
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches};
 
-use super::file::key;
+use super::file::{is_given, key};
 use crate::cli::WrongFlags;
 use crate::config::{Errors, File, NamedSource, OF_ONE_DATABASE, SourceName};
 
@@ -62,8 +61,7 @@ pub(super) fn settled<T: Args>(
     }
     let definition = T::augment_args(Command::new("source"));
     for arg in definition.get_arguments().filter(|arg| !is_inherited(arg)) {
-        let given = matches.value_source(arg.get_id().as_str());
-        if matches!(given, Some(ValueSource::CommandLine | ValueSource::EnvVariable)) {
+        if is_given(matches, arg) {
             return Err(WrongFlags(anyhow!(
                 "--{}, or the variable of the environment, is about one database, and the file has several: each \
                  [[source]] has its own",
@@ -94,7 +92,7 @@ pub(super) fn settled<T: Args>(
     }
 }
 
-/// What a command line with the flags of a source would give. Flags that it lacks are not required.
+/// The flags of a source, as a command line with them would give them. Those that it lacks are not required.
 pub(super) fn matches_of(
     source: &NamedSource,
     definition: Command,

@@ -46,7 +46,7 @@ impl Kept {
         self.directory.path()
     }
 
-    /// What it holds, as it was read when it was recorded.
+    /// The contents, as they were read when it was recorded.
     pub fn history(&self) -> String {
         fs::read_to_string(Path::new(FOLDER).join(&self.name).join("history.txt")).unwrap()
     }
