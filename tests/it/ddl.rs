@@ -256,6 +256,7 @@ fn a_table_that_was_made_anew_is_another_one() {
         (&json!("s"), &json!("schema_changed")),
         "{error}"
     );
+    client.comes_up_to(database.written());
     client.subscribe_live(json!({"id": "s", "table": "t"}));
     database.sql("UPDATE t SET v = 8");
     assert_eq!(client.change()["row"], json!({"id": 7, "v": 8}));

@@ -14,6 +14,8 @@ use tungstenite::protocol::frame::Frame;
 use tungstenite::protocol::frame::coding::{Data, OpCode};
 use tungstenite::{Error, Message, WebSocket};
 
+use walcast::lsn::Lsn;
+
 use super::{DEADLINE, Line};
 
 /// A connected client that has heard hello.
@@ -221,6 +223,21 @@ impl Client {
                 }
                 Incoming::Message(other) => self.waiting.push_back(other),
                 end => panic!("no {expected} for {id}: {end:?}"),
+            }
+        }
+    }
+
+    /// Waits until everything up to this position was sent to this connection, which is kept for later. What it
+    /// subscribes to then begins after it.
+    pub fn comes_up_to(&mut self, position: Lsn) {
+        let reference = json!("comes up to");
+        self.send(&json!({"type": "ping", "ref": reference, "reach": position.to_string()}));
+        let until = Instant::now() + DEADLINE;
+        loop {
+            match self.read(until) {
+                Incoming::Message(pong) if pong["type"] == "pong" && pong["ref"] == reference => return,
+                Incoming::Message(other) => self.waiting.push_back(other),
+                end => panic!("no pong: {end:?}"),
             }
         }
     }
