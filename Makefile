@@ -1,6 +1,8 @@
 # make demo    a live page over a throwaway Postgres, at http://127.0.0.1:8080/
 # make test    every test
+# make example NAME=chat  one of examples/ on a throwaway Postgres, at http://localhost:5173/
 # make test-client  the tests of the npm package in client/ alone, against the server that is built here
+# make test-examples  the tests of examples/ alone, each in a browser
 # make client  the package @walcast/client, built in client/
 # make test-versions  the tests that use a server, on Postgres 14 to 18; VERSIONS='14 18' for some of them
 # make test-upgrade  the program of the last tag against this one, and back; FROM=<commit> for that of a commit
@@ -19,17 +21,35 @@ ARGS ?=
 VERSIONS ?=
 SECONDS ?= 600
 FROM ?=
+NAME ?=
 
 # Where cargo puts the programs that it builds.
 BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
-.PHONY: demo test client test-client test-versions test-upgrade torture bench lint package release
+.PHONY: demo example test client test-client test-examples test-versions test-upgrade torture bench lint package release
 
 demo:
 	@scripts/install.sh compiler postgres
 	$(CARGO) run --release --locked -- demo $(ARGS)
 
-test: test-client
+example:
+	@scripts/install.sh compiler postgres node python
+	$(CARGO) build --release --locked
+	@$(MAKE) --no-print-directory $(EXAMPLES)
+	@WALCAST="$(BUILT)/release/walcast" node examples/run.js $(NAME)
+
+# The packages that the examples use: the client as it is here, and those of npm.
+EXAMPLES = examples/node_modules/.package-lock.json
+
+examples/node_modules/.package-lock.json: examples/package-lock.json client/dist/index.js
+	@echo "walcast: installing the examples' packages from npm into examples/node_modules"
+	cd examples && npm ci --no-audit --no-fund
+
+client/dist/index.js: client/package-lock.json $(shell find client/src -name '*.ts')
+	@echo "walcast: building the client, with tools from npm in client/node_modules"
+	cd client && npm ci --no-audit --no-fund && npm run build
+
+test: test-client test-examples
 	@scripts/install.sh compiler postgres wal2json browser clock pooler deploy chart package
 	$(CARGO) test --workspace --locked
 
@@ -44,6 +64,12 @@ test-client:
 	cd client && npm ci --no-audit --no-fund && npm run build
 	git diff --exit-code client/dist
 	cd client && WALCAST="$(BUILT)/debug/walcast" npm test
+
+test-examples:
+	@scripts/install.sh compiler postgres browser node python
+	$(CARGO) build --locked
+	@$(MAKE) --no-print-directory $(EXAMPLES)
+	cd examples && WALCAST="$(BUILT)/debug/walcast" npm test
 
 test-versions:
 	ARGS='$(ARGS)' scripts/versions.sh $(VERSIONS)

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what is missing of: compiler, postgres, node, wal2json, browser, clock, pooler, deploy, chart, package, release.
+# Installs what is missing of: compiler, postgres, node, python, wal2json, browser, clock, pooler, deploy, chart, package, release.
 # Asks the package manager only if something is, and says what and why before it does. Starts no service.
 set -euo pipefail
 
@@ -15,6 +15,9 @@ has_browser() {
 
 # The client's tools run on Node 20.19 or later.
 has_node() { has npm && has node && node -e 'const [a, b] = process.versions.node.split(".").map(Number); process.exit(a > 20 || (a === 20 && b >= 19) ? 0 : 1)'; }
+
+# Debian has the modules for environments apart from Python.
+has_python() { has python3 && python3 -c 'import ensurepip, venv' 2>/dev/null; }
 
 has_clock() { compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null; }
 
@@ -62,12 +65,14 @@ for part in "$@"; do
     node)
       if ! has_node; then
         if has node; then
-          echo "walcast: the client's tests need Node 20.19 or later with npm, and there is $(node --version): please install it from https://nodejs.org, or from Debian 13 or Ubuntu 25.04 on by apt-get" >&2
+          echo "walcast: the client and the examples need Node 20.19 or later with npm, and there is $(node --version): please install it from https://nodejs.org, or from Debian 13 or Ubuntu 25.04 on by apt-get" >&2
           exit 1
         fi
-        echo "walcast: no Node.js to test the client with: needs nodejs and npm"
+        echo "walcast: no Node.js for the client and the examples: needs nodejs and npm"
         packages+=(nodejs npm)
       fi ;;
+    python)
+      has_python || { echo "walcast: no Python to run the examples with: needs python3 and python3-venv"; packages+=(python3 python3-venv); } ;;
     wal2json)
       [ -n "${PG_BIN:-}" ] || wal2json=yes ;;
     browser)
@@ -103,7 +108,7 @@ for part in "$@"; do
     release)
       release=yes ;;
     *)
-      echo "usage: $0 compiler|postgres|node|wal2json|browser|clock|pooler|deploy|chart|package|release..." >&2
+      echo "usage: $0 compiler|postgres|node|python|wal2json|browser|clock|pooler|deploy|chart|package|release..." >&2
       exit 2 ;;
   esac
 done
@@ -230,7 +235,7 @@ END
 fi
 
 if [[ " ${packages[*]} " == *" nodejs "* ]] && ! has_node; then
-  echo "walcast: this system's package is Node $(node --version), and the client's tests need 20.19 or later: please install it from https://nodejs.org" >&2
+  echo "walcast: this system's package is Node $(node --version), and the client needs 20.19 or later: please install it from https://nodejs.org" >&2
   exit 1
 fi
 

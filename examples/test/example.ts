@@ -1,0 +1,81 @@
+import { existsSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import pg from 'pg'
+import { type Browser, type Page, chromium } from 'playwright-core'
+import { PORTS, Stack, freePort } from '../support/stack.js'
+
+const CHROMIUM = process.env.CHROMIUM ?? ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync)
+
+/** Where screenshots go, for people to look at; none are made otherwise. */
+const SHOTS = process.env.SHOTS
+
+/** An example as it stands, on free ports, and a browser that finds them where the example says they are. */
+export class Example {
+  readonly stack = new Stack()
+  readonly #log: string[] = []
+  browser!: Browser
+  pool!: pg.Pool
+
+  /** The lines that its processes printed. */
+  get log(): string {
+    return this.#log.join('\n')
+  }
+
+  async start(name: string, folder: string = fileURLToPath(new URL(`../${name}`, import.meta.url))): Promise<void> {
+    const ports = { page: await freePort(), walcast: await freePort() }
+    await this.stack.start(folder, { ports, log: (name, line) => this.#log.push(`${name} ${line}`) }).catch((error: Error) => {
+      throw new Error(`${error.message}\n${this.log}`)
+    })
+    this.pool = new pg.Pool({ connectionString: this.stack.url })
+    this.pool.on('error', () => {})
+    for (const { name, command } of this.stack.processes) this.stack.run(name, command)
+    await this.#listens(ports.page)
+    const rules = [`MAP localhost:${PORTS.page} 127.0.0.1:${ports.page}`, `MAP 127.0.0.1:${PORTS.walcast} 127.0.0.1:${ports.walcast}`]
+    this.browser = await chromium.launch({ executablePath: CHROMIUM!, args: ['--no-sandbox', `--host-resolver-rules=${rules.join()}`] })
+  }
+
+  async #listens(port: number): Promise<void> {
+    for (let left = 600; ; left--) {
+      const isThere = await fetch(`http://127.0.0.1:${port}/`).then(() => true, () => false)
+      if (isThere) return
+      if (left === 0) throw new Error(`nothing listens where the page should be:\n${this.log}`)
+      await new Promise((resolve) => setTimeout(resolve, 50))
+    }
+  }
+
+  /** Opens the page for a user of its own. Nothing may go wrong on it. */
+  async open(path = '/'): Promise<Page> {
+    const context = await this.browser.newContext({ viewport: { width: 1100, height: 760 }, reducedMotion: 'reduce' })
+    const page = await context.newPage()
+    page.setDefaultTimeout(20_000)
+    page.on('pageerror', (error) => this.#log.push(`page ${error.stack}`))
+    page.on('console', (message) => this.#log.push(`page ${message.type()} ${message.text()}`))
+    await page.goto(`http://localhost:${PORTS.page}${path}`)
+    return page
+  }
+
+  /** What a browser's console and the processes complained about. */
+  get complaints(): string[] {
+    return this.#log.filter((line) => /^page (error|warning|\w*Error)|^walcast .*(WARN|ERROR)/.test(line))
+  }
+
+  /** The page as it looks, if somebody wants to see it. */
+  async shoot(page: Page, name: string): Promise<void> {
+    if (!SHOTS) return
+    const size = page.viewportSize()!
+    for (const colorScheme of ['light', 'dark'] as const) {
+      await page.emulateMedia({ colorScheme })
+      await page.screenshot({ path: `${SHOTS}/${name}-${colorScheme}.png` })
+    }
+    await page.emulateMedia({ colorScheme: 'light' })
+    await page.setViewportSize({ width: 320, height: 640 })
+    await page.screenshot({ path: `${SHOTS}/${name}-320.png` })
+    await page.setViewportSize(size)
+  }
+
+  async stop(): Promise<void> {
+    await this.browser?.close()
+    await this.pool?.end()
+    await this.stack.stop()
+  }
+}
