@@ -1,6 +1,6 @@
 import { WalcastError } from './error.js'
 import { type WireOrder, comparison } from './order.js'
-import type { Column, Place, Subscribed, WireChange } from './protocol.js'
+import type { Column, Place, Subscribed, Tx, WireChange } from './protocol.js'
 import { type Position, later } from './position.js'
 import { goOn, needsOf, placeOf } from './request.js'
 import type { Decode, Row } from './values.js'
@@ -74,6 +74,9 @@ export class Fold {
   /** Of each row that changed since listeners were told last: what it was then. */
   #untold = new Map<unknown, Entry | undefined>()
   #diffs: EntryChange[][] = []
+  /** The transaction that all of `#untold` is of; null if it is not of one. */
+  #origin: Tx | null | undefined
+  readonly #origins = new WeakMap<readonly EntryChange[], Tx>()
   #decode: Decode = (raw) => raw
   /** The order of the rows, where the query has one; otherwise they are in that in which they came. */
   #compare: ((a: Row, b: Row) => number) | undefined
@@ -139,7 +142,7 @@ export class Fold {
    * Applies changes. If they are not the whole of what has come (`isWhole` false), they are not to be seen yet.
    * Returns false if its rows cannot be what the server's are: it has to begin anew. If it throws, nothing was applied.
    */
-  take(changes: readonly WireChange[], isWhole: boolean): boolean {
+  take(changes: readonly WireChange[], isWhole: boolean, tx?: Tx): boolean {
     const decoded: (Row | undefined)[] = []
     for (const { op, row, key, old, oversize, unchanged = [] } of changes) {
       if (op === 'delete' ? !(key ?? old) : op !== 'truncate' && !row && !(oversize && key)) {
@@ -150,6 +153,7 @@ export class Fold {
     }
     // Whether it has the old row of a table without a key shows only on the way.
     if (!isWhole || this.key.length === 0) this.#hold()
+    this.#origin = tx && (this.#origin ?? tx)?.xid === tx.xid && this.#origin !== null && !this.#next ? tx : null
     const rows = this.#next ?? this.#rows
     return changes.every((change, i) => this.#apply(rows, change, decoded[i]))
   }
@@ -260,6 +264,11 @@ export class Fold {
     return this.#diffs.splice(0)
   }
 
+  /** The transaction that a step of a diff is; undefined if it is several, or a result that replaced another. */
+  origin(step: readonly EntryChange[]): Pick<Tx, 'xid' | 'ts'> | undefined {
+    return this.#origins.get(step)
+  }
+
   store(): Stored | undefined {
     const { identity, key, columns, shown } = this
     return shown && { query: identity, key, columns, rows: this.entries.map(({ raw }) => raw), place: shown }
@@ -313,6 +322,8 @@ export class Fold {
 
   /** Makes one step of a diff of what changed. */
   #close(): void {
+    const origin = this.#origin
+    this.#origin = undefined
     if (this.#untold.size === 0) return
     const changes: EntryChange[] = []
     for (const [key, before] of this.#untold) {
@@ -320,12 +331,15 @@ export class Fold {
       if (before !== after) changes.push({ key, before, after })
     }
     this.#untold = new Map()
-    if (changes.length > 0) this.#diffs.push(changes)
+    if (changes.length === 0) return
+    this.#diffs.push(changes)
+    if (origin) this.#origins.set(changes, origin)
   }
 
   /** Other rows take the place of all there are. Those that are equal stay the same objects. */
   #replace(next: Rows): void {
     const { map } = this.#rows
+    this.#origin = null
     for (const [key, entry] of map) if (!next.map.has(key)) this.#note(key, entry)
     for (const [key, entry] of next.map) {
       const before = this.#untold.has(key) ? this.#untold.get(key) : map.get(key)

@@ -37,6 +37,9 @@ export interface DiffChange<Out, Key> {
 export interface Diff<Out, Key> {
   readonly position: Position | undefined
   readonly changes: readonly DiffChange<Out, Key>[]
+  /** The transaction, if it was one alone, and the time of its commit: with `batch: 'transaction'` all but those missed are. */
+  readonly xid?: number
+  readonly ts?: string
 }
 
 /** A result that a page is sent along with, or that was stored: JSON can hold it. */
@@ -238,7 +241,8 @@ export class LiveQuery<Out, Key> {
     for (const changes of diffs) {
       if (this.#byRow.size > 0) for (const change of changes) rows.add(keyText(this.#keyOf(change)))
       if (takers.length === 0) continue
-      const diff = { position, changes: changes.map((change) => this.#diffOf(change)) }
+      const { xid, ts } = this.#shared.fold.origin(changes) ?? {}
+      const diff = { position, changes: changes.map((change) => this.#diffOf(change)), ...(xid !== undefined && { xid, ts: ts! }) }
       for (const taker of takers) {
         if (taker.skip > 0) taker.skip--
         else guarded(() => taker.take(diff))

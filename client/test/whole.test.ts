@@ -90,6 +90,32 @@ describe('whole', () => {
     expect(heard).toHaveBeenCalledTimes(1)
   })
 
+  test('a step that is one transaction says which; several, and a first result, do not', async () => {
+    const talk = new Talk({ batch: 'transaction' })
+    const query = talk.client.liveQuery({ table: 'task' })
+    const steps: unknown[] = []
+    query.onDiff(({ position, xid, ts, changes }) => steps.push([position, xid, ts, changes.length]))
+    await talk.greet()
+    const id = talk.fill([{ id: 1, title: 'a' }])
+    talk.tx('0/200', [{ id, op: 'update', row: { id: 1, title: 'b' } }], { xid: 7, ts: '2026-01-02T03:04:05.678901Z' })
+    talk.tx('0/300:0', [{ id, op: 'insert', row: { id: 2, title: 'c' } }], { xid: 8, ts: '2026-01-02T03:04:06Z', more: true })
+    talk.tx('0/300', [{ id, op: 'insert', row: { id: 3, title: 'd' } }], { xid: 8, ts: '2026-01-02T03:04:06Z' })
+    talk.socket.end(1006)
+    talk.platform.pass(1000)
+    await talk.greet()
+    const [again] = talk.take() as [{ id: string }]
+    talk.say({ type: 'subscribed', id: again.id, position: '0/300', key: ['id'], columns: [{ name: 'id', type: 'integer' }, { name: 'title', type: 'text' }], replica_identity: 'full', warnings: [] })
+    talk.tx('0/400', [{ id: again.id, op: 'insert', row: { id: 4, title: 'e' } }], { id: again.id, xid: 9 })
+    talk.tx('0/500', [{ id: again.id, op: 'insert', row: { id: 5, title: 'f' } }], { id: again.id, xid: 10 })
+    talk.say({ type: 'live', id: again.id, position: '0/500' })
+    expect(steps).toEqual([
+      ['0/100', undefined, undefined, 1],
+      ['0/200', 7, '2026-01-02T03:04:05.678901Z', 1],
+      ['0/300', 8, '2026-01-02T03:04:06Z', 2],
+      ['0/500', undefined, undefined, 2],
+    ])
+  })
+
   test('queries that come back together are seen again together', async () => {
     const talk = new Talk()
     const [a, b] = [talk.client.liveQuery({ table: 'task', where: 'true' }), talk.client.liveQuery({ table: 'task' })]
