@@ -1,0 +1,3 @@
+export function ClientsPlace() {
+  return <div class="empty page">Clients</div>
+}

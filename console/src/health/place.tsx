@@ -1,0 +1,3 @@
+export function HealthPlace() {
+  return <div class="empty page">Health</div>
+}

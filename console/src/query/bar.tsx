@@ -1,0 +1,191 @@
+/** The query bar: a predicate with colours, what may come next, and where it is wrong. */
+import { type Signal, useComputed, useSignal } from '@preact/signals'
+import { useEffect, useRef } from 'preact/hooks'
+import { ApiError, post } from '../server.js'
+import { type Column, type Suggestion, indexOfByte, placeOf, suggestions, tokens } from '../text/sql.js'
+
+/** Why a predicate was refused; `at` is an index of its text. */
+export interface Problem {
+  readonly message: string
+  readonly at: number | undefined
+}
+
+interface Parsed {
+  readonly ok: boolean
+  readonly filed?: readonly { readonly kind: string; readonly text: string }[]
+  readonly warnings?: readonly string[]
+  readonly error?: { readonly message: string; readonly offset?: number }
+}
+
+/** What the server says of the text as it is being typed. */
+interface Verdict {
+  readonly text: string
+  readonly filed?: string
+  readonly isSlow?: boolean
+  readonly problem?: Problem
+}
+
+/** A combobox of several lines: HTML's types know it of one line alone. */
+const COMBOBOX: object = { role: 'combobox' }
+
+const TYPING_MS = 350
+
+export interface BarProps {
+  readonly table: string
+  readonly columns: readonly Column[]
+  /** The text in the bar, applied or not. */
+  readonly text: Signal<string>
+  /** The predicate that the rows are of. */
+  readonly applied: string
+  /** Why the last one that was asked for is refused. */
+  readonly refused: Problem | undefined
+  readonly apply: (where: string) => void
+}
+
+export function Bar({ table, columns, text, applied, refused, apply }: BarProps) {
+  const field = useRef<HTMLTextAreaElement>(null)
+  const offered = useSignal<readonly Suggestion[]>([])
+  const chosen = useSignal(-1)
+  const verdict = useSignal<Verdict | undefined>(undefined)
+  const value = text.value
+  const names = useComputed(() => new Set<string>())
+  names.value.clear()
+  for (const { name } of columns) names.value.add(name)
+
+  useEffect(() => {
+    const control = new AbortController()
+    const timer = setTimeout(async () => {
+      try {
+        verdict.value = judged(value, await post<Parsed>('/api/parse', { table, where: value }, control.signal))
+      } catch (error) {
+        if (error instanceof ApiError) verdict.value = undefined
+      }
+    }, TYPING_MS)
+    return () => {
+      clearTimeout(timer)
+      control.abort()
+    }
+  }, [value, table])
+
+  const told = verdict.value?.text === value ? verdict.value : undefined
+  const problem = told?.problem ?? (value === applied ? refused : undefined)
+  // Who has not come to the end yet is told what is missing, and not that it is wrong.
+  const isUnfinished = problem !== undefined && value !== applied && (problem.at ?? 0) >= value.trimEnd().length
+  const wrong = isUnfinished ? undefined : problem?.at !== undefined ? placeOf(value, problem.at) : undefined
+
+  const offer = (): void => {
+    const { selectionStart, selectionEnd } = field.current!
+    offered.value = selectionStart === selectionEnd ? suggestions(field.current!.value, selectionStart, columns) : []
+    chosen.value = -1
+  }
+  const close = (): void => {
+    offered.value = []
+    chosen.value = -1
+  }
+  const take = ({ text: word, from, to }: Suggestion): void => {
+    const { current } = field
+    current!.focus()
+    current!.setRangeText(word.endsWith('(') ? word : `${word} `, from, to, 'end')
+    text.value = current!.value
+    offer()
+  }
+  const key = (event: KeyboardEvent): void => {
+    const { length } = offered.value
+    const { key } = event
+    if (key === 'ArrowDown' || key === 'ArrowUp') {
+      if (length === 0) {
+        if (key === 'ArrowDown' && !value.includes('\n')) offer()
+        else return
+      } else chosen.value = (chosen.value + (key === 'ArrowDown' ? 1 : chosen.value < 0 ? 0 : -1) + length) % length
+    } else if (key === ' ' && event.ctrlKey) offer()
+    else if (key === 'Escape' && length > 0) close()
+    else if (key === 'Escape') return field.current!.blur()
+    else if (key === 'Enter' && !event.shiftKey) {
+      const picked = offered.value[chosen.value]
+      if (picked) take(picked)
+      else {
+        close()
+        apply(value.trim())
+      }
+    } else return
+    event.preventDefault()
+  }
+
+  return (
+    <form class="bar" onSubmit={(event) => (event.preventDefault(), apply(value.trim()))}>
+      <div class="sql">
+        <label for="where">
+          <span class="soft">SELECT * FROM</span> <b>{table}</b> <span class="soft">WHERE</span>
+        </label>
+        <div class="field" data-wrong={problem && !isUnfinished ? '' : undefined}>
+          <pre class="mirror" aria-hidden="true">
+            {tokens(value, names.value).map(({ kind, text: part, at }) => (
+              <span key={at} class={`t-${kind}`} data-wrong={wrong && at >= wrong.from && at < wrong.to ? '' : undefined}>
+                {part}
+              </span>
+            ))}
+            {wrong && wrong.from === wrong.to && <span data-wrong="">{' '}</span>}
+            {'\u200b'}
+          </pre>
+          <textarea
+            id="where"
+            ref={field}
+            rows={1}
+            spellcheck={false}
+            autocapitalize="off"
+            autocomplete="off"
+            placeholder="every row"
+            {...COMBOBOX}
+            aria-autocomplete="list"
+            aria-expanded={offered.value.length > 0}
+            aria-controls="words"
+            aria-activedescendant={chosen.value >= 0 ? `word-${chosen.value}` : undefined}
+            aria-invalid={problem && !isUnfinished ? true : undefined}
+            aria-describedby="verdict"
+            value={value}
+            onInput={(event) => {
+              text.value = event.currentTarget.value
+              offer()
+            }}
+            onKeyDown={key}
+            onClick={() => offered.value.length > 0 && close()}
+            onBlur={close}
+          />
+          <ul id="words" role="listbox" aria-label="May come next" hidden={offered.value.length === 0}>
+            {offered.value.map((word, i) => (
+              <li
+                key={word.text}
+                id={`word-${i}`}
+                role="option"
+                aria-selected={i === chosen.value}
+                onMouseDown={(event) => {
+                  event.preventDefault()
+                  take(word)
+                }}
+              >
+                <code>{word.text}</code> <span class="soft">{word.about}</span>
+              </li>
+            ))}
+          </ul>
+        </div>
+        <button type="submit" class={value.trim() === applied ? '' : 'primary'}>
+          Run <kbd>↵</kbd>
+        </button>
+      </div>
+      <p id="verdict" class="verdict" data-kind={problem ? (isUnfinished ? '' : 'problem') : told?.isSlow ? 'slow' : ''}>
+        {problem ? problem.message : told?.filed ? told.filed : value.trim() === applied ? '' : 'Enter runs it.'}
+      </p>
+    </form>
+  )
+}
+
+function judged(text: string, { ok, filed = [], warnings = [], error }: Parsed): Verdict {
+  if (!ok) {
+    const { message = 'refused', offset } = error ?? {}
+    return { text, problem: { message: message.split('\n', 1)[0]!, at: offset === undefined ? undefined : indexOfByte(text, offset) } }
+  }
+  const isSlow = filed.some(({ kind }) => kind === 'every_change')
+  const found = filed.map((part) => part.text).join(', then ')
+  const how = isSlow ? 'Looked at for every change of the table: no part of it is an equality or a range.' : found && `Filed under ${found}.`
+  return { text, isSlow, filed: [how, ...warnings].filter(Boolean).join(' ') }
+}

@@ -1,0 +1,134 @@
+/** The result that the Query place shows: one live query, and the next one until it has rows of its own. */
+import type { Client, LiveQuery, Status } from '@walcast/client'
+import { signal } from '@preact/signals'
+import type { Grid } from '../grid/grid.js'
+import type { Row } from '../grid/rows.js'
+import { counted } from '../text/format.js'
+import { announce } from '../ui/announce.js'
+import type { Problem } from './bar.js'
+import { Transactions } from './transactions.js'
+
+export interface Asking {
+  readonly table: string
+  readonly where: string
+}
+
+export class LiveView {
+  readonly transactions = new Transactions()
+  /** What the rows are of; undefined before there are any. */
+  readonly shown = signal<Asking | undefined>(undefined)
+  readonly status = signal<Status>('connecting')
+  readonly refused = signal<Problem | undefined>(undefined)
+  readonly position = signal<string | undefined>(undefined)
+  /** Called after each transaction. */
+  took: (() => void) | undefined
+  /** Changes of the last second. */
+  readonly rate = signal(0)
+
+  readonly #grid: Grid
+  #query: LiveQuery<Row, unknown> | undefined
+  #endNext: (() => void) | undefined
+  #wasAway = false
+  #missed = 0
+  #counted = 0
+  readonly #timer = setInterval(() => {
+    this.rate.value = this.#counted
+    this.#counted = 0
+  }, 1000)
+
+  constructor(grid: Grid) {
+    this.#grid = grid
+  }
+
+  /** Asks for another result. The last good one stays until this has come. */
+  ask(client: Client, asking: Asking): void {
+    this.#endNext?.()
+    this.refused.value = undefined
+    // The log may leave undecided whether a row left: then the server says so, rather than refuse the query.
+    const next = client.liveQuery({ table: asking.table, ...(asking.where && { where: asking.where }), undecided: 'send' }) as LiveQuery<Row, unknown>
+    const look = (): void => {
+      const { error, filled, status } = next.state
+      if (this.shown.value === undefined) this.status.value = status
+      if (error && !filled) {
+        this.refused.value = problemOf(error)
+        end()
+        next.close()
+      } else if (filled) {
+        end()
+        this.#show(next, asking)
+      }
+    }
+    const unlisten = next.onChange(look)
+    const end = (): void => {
+      unlisten()
+      this.#endNext = undefined
+    }
+    this.#endNext = () => {
+      end()
+      if (next !== this.#query) next.close()
+    }
+    look()
+  }
+
+  /** Another database, or another caller: nothing of what is shown is true any more. */
+  clear(): void {
+    this.#endNext?.()
+    this.#query?.close()
+    this.#query = undefined
+    this.shown.value = undefined
+    this.refused.value = undefined
+    this.status.value = 'connecting'
+    this.transactions.clear()
+    this.#grid.reset({ columns: [], key: [] }, [])
+  }
+
+  end(): void {
+    clearInterval(this.#timer)
+    this.#endNext?.()
+    this.#query?.close()
+  }
+
+  #show(query: LiveQuery<Row, unknown>, asking: Asking): void {
+    this.#query?.close()
+    this.#query = query
+    this.transactions.clear()
+    this.#fill(query)
+    this.shown.value = asking
+    this.status.value = query.state.status
+    this.position.value = query.state.position
+    announce(`live: ${counted(this.#grid.rows.count, 'row')}`)
+    query.onDiff((diff) => {
+      this.position.value = diff.position
+      const { columns, key } = query.kept
+      // The table has other columns now: what is on the screen has other cells.
+      if (JSON.stringify(columns) !== JSON.stringify(this.#grid.rows.shape.columns) || String(key) !== String(this.#grid.rows.shape.key)) this.#fill(query)
+      else this.#grid.apply(diff.changes)
+      this.transactions.add(diff)
+      this.#counted += diff.changes.length
+      this.#missed += diff.changes.length
+      this.took?.()
+    })
+    query.onChange(() => this.#changed(query))
+  }
+
+  #fill({ kept: { columns, key, entries } }: LiveQuery<Row, unknown>): void {
+    this.#grid.reset({ columns, key }, entries.map(({ key, row }) => ({ key, row })))
+  }
+
+  #changed(query: LiveQuery<Row, unknown>): void {
+    const { status, error } = query.state
+    if (status === this.status.value) return
+    this.status.value = status
+    if (error) this.refused.value = problemOf(error)
+    if (status === 'offline') {
+      this.#wasAway = true
+      this.#missed = 0
+      announce('the connection is lost; the rows are as they were')
+    } else if (status === 'live' && this.#wasAway) {
+      this.#wasAway = false
+      announce(`resumed, ${counted(this.#missed, 'change')}`)
+    } else if (status === 'error') announce(`the query ended: ${error?.message ?? ''}`)
+  }
+}
+
+const problemOf = ({ message, offset }: { message: string; offset?: number }): Problem => ({ message: message.split('\n', 1)[0]!, at: offset })

@@ -1,0 +1,266 @@
+/** Query: which rows match now, what each transaction did to them, and how an application asks for the same. */
+import { useComputed, useSignal } from '@preact/signals'
+import { useEffect, useMemo, useRef } from 'preact/hooks'
+import { address, go } from '../address.js'
+import { Grid } from '../grid/grid.js'
+import { access, client, connection, source } from '../server.js'
+import { nameOf, pollTables, tables } from '../tables.js'
+import { amount, count, counted, shortPosition, whole } from '../text/format.js'
+import { asClient, asHook, asTail } from '../text/snippets.js'
+import type { Order } from '../text/url.js'
+import { announce } from '../ui/announce.js'
+import { Command, copy } from '../ui/copy.js'
+import { onKey } from '../ui/keys.js'
+import { Menu } from '../ui/menu.js'
+import { Bar } from './bar.js'
+import { LiveView } from './live.js'
+import { type Chosen, Side } from './side.js'
+
+const BY_KEY: Order = { by: 'key', desc: false }
+const STATUS = { connecting: 'connecting', snapshot: 'reading rows', 'catching-up': 'catching up', live: 'live', offline: 'not connected', error: 'ended' } as const
+
+export function QueryPlace() {
+  const { table: asked, where = '', order = BY_KEY } = address.value
+  const known = tables.value
+  // A link may name a table that is not there: the server says why.
+  const table = asked ?? (known?.[0] && nameOf(known[0]))
+  const info = known?.find((one) => nameOf(one) === table || one.table === table)
+  const text = useSignal(where)
+  const chosen = useSignal<Chosen>(undefined)
+  const turn = useSignal(0)
+  const counts = useSignal({ rows: 0, missed: 0, isPaused: false })
+  const place = useRef<HTMLDivElement>(null)
+
+  const { grid, view } = useMemo(() => {
+    const grid: Grid = new Grid({
+      label: 'Rows',
+      open: ({ id }) => (chosen.value = { row: id }),
+      sort: (order) => go({ order }, true),
+      changed: () => {
+        const { count: rows, missed, isPaused } = grid.rows
+        const { value } = counts
+        if (value.rows !== rows || value.missed !== missed || value.isPaused !== isPaused) counts.value = { rows, missed, isPaused }
+      },
+    })
+    return { grid, view: new LiveView(grid) }
+  }, [])
+
+  useEffect(() => {
+    place.current!.append(grid.element)
+    let frame = 0
+    let taken = 0
+    view.took = () => {
+      taken++
+      frame ||= requestAnimationFrame(() => {
+        frame = 0
+        turn.value += taken
+        taken = 0
+      })
+    }
+    const endTables = pollTables()
+    return () => {
+      endTables()
+      view.end()
+      grid.end()
+      cancelAnimationFrame(frame)
+    }
+  }, [])
+
+  const live = client.value
+  useEffect(() => {
+    if (live && table !== undefined) view.ask(live, { table, where })
+  }, [live, table, where])
+  useEffect(() => () => view.clear(), [live])
+  useEffect(() => {
+    text.value = where
+  }, [table, where])
+  useEffect(() => grid.sortBy(order), [JSON.stringify(order)])
+  useEffect(() => {
+    chosen.value = undefined
+  }, [view.shown.value])
+
+  const pause = (): void => {
+    if (grid.rows.isPaused) {
+      const { missed } = grid.rows
+      grid.resume()
+      announce(`shown again, with ${counted(missed, 'change')}`)
+    } else {
+      grid.pause()
+      announce('paused')
+    }
+  }
+  const step = (by: number): void => {
+    const { value } = chosen
+    const at = value && 'transaction' in value ? view.transactions.indexOf(value.transaction) : by > 0 ? -1 : 0
+    const seen = view.transactions.newest(Math.max(0, at + by))
+    if (seen) chosen.value = { transaction: seen.number }
+  }
+  useEffect(
+    () =>
+      onKey({
+        '/': () => document.getElementById('where')?.focus(),
+        j: () => (grid.element.focus(), grid.move(1)),
+        k: () => (grid.element.focus(), grid.move(-1)),
+        ' ': pause,
+        '[': () => step(1),
+        ']': () => step(-1),
+        y: () => void (grid.active && copy(whole(grid.activeValue))),
+        Escape: () => (chosen.value = undefined),
+      }),
+    [],
+  )
+
+  const names = useComputed(() => view.shown.value)
+  const url = access.value?.public ?? `${location.origin.replace(/^http/, 'ws')}${access.value?.stream ?? ''}`
+  const full = source.value === undefined ? url : `${url}/${source.value}`
+  const current = { table: table ?? '', where }
+
+  if (known?.length === 0 && asked === undefined) return <NoTables />
+  return (
+    <div class="query">
+      <nav class="tables" aria-label="Tables">
+        <h2>Tables</h2>
+        <ul>
+          {known?.map((one) => (
+            <li key={one.table}>
+              <a href={`#query?table=${encodeURIComponent(nameOf(one))}`} aria-current={nameOf(one) === table ? 'true' : undefined} onClick={(event) => (event.preventDefault(), go({ table: nameOf(one), where: undefined, order: undefined }))}>
+                <span>{nameOf(one)}</span>
+                {one.problems.some(({ severity }) => severity === 'error') && <span class="flag" title="It cannot be subscribed to as it is: see Tables">!</span>}
+                <small title="changes of the table per second">{one.changes_per_second >= 0.05 ? `${amount(one.changes_per_second)}/s` : ''}</small>
+              </a>
+            </li>
+          ))}
+        </ul>
+      </nav>
+      <label class="table-choice">
+        Table
+        <select value={table} onChange={(event) => go({ table: event.currentTarget.value, where: undefined, order: undefined })}>
+          {asked !== undefined && !info && <option value={asked}>{asked}</option>}
+          {known?.map((one) => (
+            <option key={one.table} value={nameOf(one)}>
+              {nameOf(one)}
+            </option>
+          ))}
+        </select>
+      </label>
+      <Bar
+        table={table ?? ''}
+        columns={info?.columns ?? names.value?.table === table ? (info?.columns ?? grid.rows.shape.columns) : []}
+        text={text}
+        applied={where}
+        refused={view.refused.value}
+        apply={(given) => (given === where && live && table !== undefined ? view.ask(live, { table, where }) : go({ where: given || undefined }))}
+      />
+      <section class="result" aria-label="Rows of the result">
+        <div class="strip">
+          <State view={view} />
+          <Figures view={view} counts={counts} />
+          <span class="grow" />
+          <label class="order">
+            Order
+            <select
+              value={typeof order.by === 'object' ? 'column' : order.by === 'newest' ? 'newest' : 'key'}
+              onChange={(event) => event.currentTarget.value !== 'column' && go({ order: { by: event.currentTarget.value as 'key' | 'newest', desc: false } }, true)}
+            >
+              <option value="key">by key</option>
+              <option value="newest">last changed first</option>
+              {typeof order.by === 'object' && (
+                <option value="column">
+                  by {order.by.column} {order.desc ? '↓' : '↑'}
+                </option>
+              )}
+            </select>
+          </label>
+          <button type="button" aria-pressed={counts.value.isPaused} title="Stops the view, not the stream (Space)" onClick={pause}>
+            {counts.value.isPaused ? 'Resume' : 'Pause'}
+          </button>
+          <Menu
+            label="Copy as"
+            items={[
+              ['React hook', () => copy(asHook(current))],
+              ['client', () => copy(asClient(current, full))],
+              ['walcast tail', () => copy(asTail(current, full))],
+              ['link to this', () => copy(location.href)],
+            ]}
+          />
+        </div>
+        <div class="grid-place" ref={place} data-stale={names.value && (names.value.table !== table || names.value.where !== where) ? '' : undefined} />
+        <Empty view={view} counts={counts} command={asTail(current, full)} />
+      </section>
+      <Side transactions={view.transactions} turn={turn} chosen={chosen} item={(id) => grid.rows.get(id)} keyNames={grid.rows.shape.key} />
+    </div>
+  )
+}
+
+function State({ view }: { view: LiveView }) {
+  const { name } = connection.value
+  const status = name === 'waiting' || name === 'refused' ? 'offline' : view.status.value
+  return (
+    <span class="state" data-state={status}>
+      {view.shown.value === undefined && view.refused.value ? 'refused' : STATUS[status]}
+    </span>
+  )
+}
+
+function Figures({ view, counts }: { view: LiveView; counts: { value: { rows: number; missed: number; isPaused: boolean } } }) {
+  const { rows, missed, isPaused } = counts.value
+  const position = view.position.value
+  if (!view.shown.value) return null
+  return (
+    <>
+      <span class="figure">
+        <b>{count(rows)}</b> {rows === 1 ? 'row' : 'rows'}
+      </span>
+      {isPaused ? (
+        <span class="figure paused">{counted(missed, 'change')} while paused</span>
+      ) : (
+        <span class="figure" title="changes of this result in the last second">
+          <b>{count(view.rate.value)}</b> changes/s
+        </span>
+      )}
+      {position && (
+        <button type="button" class="plain mono figure position" title={`Position of the last change: ${position}. Click to copy.`} onClick={() => copy(position)}>
+          {shortPosition(position)}
+        </button>
+      )}
+    </>
+  )
+}
+
+function Empty({ view, counts, command }: { view: LiveView; counts: { value: { rows: number } }; command: string }) {
+  const shown = view.shown.value
+  if (counts.value.rows > 0) return null
+  if (shown) {
+    return (
+      <div class="empty over">
+        <p>
+          <b>No row of {shown.table} matches now.</b> One that comes to match appears here.
+        </p>
+        <p class="soft">The same in a terminal:</p>
+        <Command text={command} />
+      </div>
+    )
+  }
+  if (view.refused.value) {
+    return (
+      <div class="empty over">
+        <p>
+          <b>There is no result yet.</b> Mend the predicate above and press Enter.
+        </p>
+      </div>
+    )
+  }
+  return null
+}
+
+function NoTables() {
+  return (
+    <div class="empty page">
+      <p>
+        <b>No table is published.</b> walcast shows the tables of its publication. Add one in Postgres, and it appears here within seconds:
+      </p>
+      <Command text="ALTER PUBLICATION walcast ADD TABLE orders;" />
+      <p class="soft">No restart is needed.</p>
+    </div>
+  )
+}

@@ -1,0 +1,161 @@
+/** What the console asks of the server: who may see what, and read-only JSON. */
+import { type Connection, type Client, createClient } from '@walcast/client'
+import { computed, signal } from '@preact/signals'
+import { address } from './address.js'
+
+export interface Access {
+  readonly version: string
+  readonly token: 'none' | 'needed' | 'given'
+  readonly rows: boolean
+  readonly rows_refused: string | null
+  readonly sources: readonly string[]
+  readonly stream: string
+  readonly public: string | null
+  readonly metrics: string
+}
+
+const TOKEN = 'walcast.token'
+
+/** Undefined until the server has answered. */
+export const access = signal<Access | undefined>(undefined)
+/** Why the server does not answer, while it does not. */
+export const lost = signal<string | undefined>(undefined)
+/** The admin token, for as long as the tab is open. */
+let token = read()
+/** The token was refused. */
+export const isRefused = signal(false)
+
+function read(): string | undefined {
+  try {
+    return sessionStorage.getItem(TOKEN) ?? undefined
+  } catch {
+    return undefined
+  }
+}
+
+export function setToken(given: string | undefined): void {
+  token = given
+  try {
+    if (given === undefined) sessionStorage.removeItem(TOKEN)
+    else sessionStorage.setItem(TOKEN, given)
+  } catch {
+    // Kept in memory alone, where the browser stores nothing.
+  }
+}
+
+export class ApiError extends Error {
+  constructor(
+    readonly status: number,
+    readonly code: string,
+    message: string,
+  ) {
+    super(message)
+  }
+}
+
+const authorization = (): Record<string, string> => (token === undefined ? {} : { authorization: `Bearer ${token}` })
+
+async function ask(path: string, init: RequestInit = {}): Promise<Response> {
+  let response: Response
+  try {
+    response = await fetch(path, { ...init, headers: { ...authorization(), ...init.headers }, cache: 'no-store' })
+  } catch (error) {
+    if ((error as Error).name !== 'AbortError') lost.value = 'The server does not answer.'
+    throw error
+  }
+  lost.value = undefined
+  if (response.ok) return response
+  const { error } = (await response.json().catch(() => ({}))) as { error?: { code?: string; message?: string } }
+  if (response.status === 401) {
+    isRefused.value = token !== undefined
+    setToken(undefined)
+    const known = access.value
+    if (known) access.value = { ...known, token: 'needed', rows: false }
+  }
+  throw new ApiError(response.status, error?.code ?? String(response.status), error?.message ?? `the server answered ${response.status} to ${path}`)
+}
+
+const withSource = (path: string): string => {
+  const name = source.value
+  return name === undefined ? path : `${path}${path.includes('?') ? '&' : '?'}source=${encodeURIComponent(name)}`
+}
+
+export const get = async <T>(path: string, signal?: AbortSignal): Promise<T> => (await ask(withSource(path), signal ? { signal } : {})).json() as Promise<T>
+export const text = async (path: string): Promise<string> => (await ask(withSource(path))).text()
+export const post = async <T>(path: string, body: unknown, signal: AbortSignal): Promise<T> =>
+  (await ask(withSource(path), { method: 'POST', body: JSON.stringify(body), headers: { 'content-type': 'application/json' }, signal })).json() as Promise<T>
+
+/** Asks who may see what. Returns whether the server answered. */
+export async function refresh(): Promise<boolean> {
+  try {
+    const told = (await (await ask('/api/access')).json()) as Access
+    if (JSON.stringify(told) !== JSON.stringify(access.value)) access.value = told
+    return true
+  } catch (error) {
+    if (error instanceof ApiError) lost.value = error.message
+    return false
+  }
+}
+
+/**
+ * Asks again and again while somebody looks; slower while the page is hidden or nothing answers. Returns what ends it.
+ */
+export function poll(every: number, run: () => Promise<unknown>): () => void {
+  let timer: ReturnType<typeof setTimeout> | undefined
+  let isOver = false
+  let failures = 0
+  const next = async (): Promise<void> => {
+    if (!document.hidden) {
+      try {
+        await run()
+        failures = 0
+      } catch {
+        failures++
+      }
+    }
+    if (!isOver) timer = setTimeout(next, Math.min(every * 2 ** failures, Math.max(every, 5000)))
+  }
+  void next()
+  return () => {
+    isOver = true
+    clearTimeout(timer)
+  }
+}
+
+/** The source that is shown: the address' if there is one of that name, else the first; undefined where there is one alone. */
+export const source = computed(() => {
+  const names = access.value?.sources ?? []
+  const { source: asked } = address.value
+  return names.length === 0 ? undefined : asked !== undefined && names.includes(asked) ? asked : names[0]
+})
+
+/** The client of the source that is shown, while rows may be seen. */
+let current: { client: Client; of: string; end: () => void } | undefined
+export const connection = signal<Connection>({ name: 'idle' })
+/** What the server warns of, by table. */
+export const warnings = signal<readonly { readonly table: string; readonly text: string }[]>([])
+
+export const client = computed<Client | undefined>(() => {
+  const told = access.value
+  const of = told?.rows ? `${told.stream}${source.value === undefined ? '' : `/${encodeURIComponent(source.value)}`}` : ''
+  if (current?.of === of) return current.client
+  current?.end()
+  current = undefined
+  connection.value = { name: 'idle' }
+  if (!of) return undefined
+  const made = createClient(of, {
+    // Each listener collects what came and draws once for each picture.
+    batch: 'transaction',
+    linger: 1000,
+    ...(token !== undefined && { token }),
+    backoff: { first: 300, most: 5000 },
+    onWarning: (warning) => (warnings.value = [...warnings.value.slice(-20), warning]),
+  })
+  const unlisten = made.onConnection((now) => (connection.value = now))
+  const end = (): void => {
+    unlisten()
+    void made.close()
+  }
+  current = { client: made, of, end }
+  return made
+})

@@ -1,0 +1,3 @@
+export function StreamPlace() {
+  return <div class="empty page">Stream</div>
+}

@@ -1,0 +1,45 @@
+/** What the server says of the tables, asked while somebody looks. */
+import { signal } from '@preact/signals'
+import { get, poll } from './server.js'
+import { tableName } from './text/format.js'
+
+export interface TableColumn {
+  readonly name: string
+  readonly type: string
+  readonly key: boolean
+  readonly published: boolean
+  readonly enum?: readonly string[]
+}
+
+export interface Problem {
+  readonly severity: 'error' | 'warning'
+  readonly message: string
+  readonly fix: string | null
+}
+
+export interface TableInfo {
+  readonly table: string
+  readonly schema: string
+  readonly name: string
+  readonly key: readonly string[]
+  readonly replica_identity: string
+  readonly columns: readonly TableColumn[]
+  readonly row_filters: readonly string[]
+  readonly publications: readonly string[]
+  readonly publishes: readonly string[]
+  readonly subscriptions: number
+  readonly changes_per_second: number
+  readonly problems: readonly Problem[]
+}
+
+/** Undefined until the server has said. */
+export const tables = signal<readonly TableInfo[] | undefined>(undefined)
+
+export const pollTables = (): (() => void) =>
+  poll(3000, async () => {
+    const { tables: told } = await get<{ tables: readonly TableInfo[] }>('/api/tables')
+    if (JSON.stringify(told) !== JSON.stringify(tables.value)) tables.value = told
+  })
+
+/** The name that a query asks for it by. */
+export const nameOf = ({ schema, name }: Pick<TableInfo, 'schema' | 'name'>): string => tableName(schema, name)

@@ -1,0 +1,3 @@
+export function TablesPlace() {
+  return <div class="empty page">Tables</div>
+}

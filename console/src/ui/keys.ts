@@ -1,0 +1,27 @@
+/** Keys of the page, where nobody is typing. */
+type Handlers = Readonly<Record<string, () => void>>
+
+const all: Handlers[] = []
+let prefix: { key: string; at: number } | undefined
+
+/** Handles keys, also two in a row (`g q`). Returns what ends that. The last to ask is the first to get one. */
+export function onKey(handlers: Handlers): () => void {
+  all.unshift(handlers)
+  return () => void all.splice(all.indexOf(handlers), 1)
+}
+
+const isTyping = (target: EventTarget | null): boolean => target instanceof HTMLElement && target.matches('input, textarea, select, [contenteditable]')
+const takesSpace = (target: EventTarget | null): boolean => target instanceof HTMLElement && target.matches('button, a, summary, input, [role=option]')
+
+addEventListener('keydown', (event) => {
+  const { key, target } = event
+  if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return
+  if (isTyping(target) || (key === ' ' && takesSpace(target)) || document.querySelector('dialog[open]')) return
+  const first = prefix && event.timeStamp - prefix.at < 1500 ? `${prefix.key} ` : ''
+  prefix = undefined
+  const handler = all.find((handlers) => handlers[first + key])?.[first + key]
+  if (handler) {
+    event.preventDefault()
+    handler()
+  } else if (all.some((handlers) => Object.keys(handlers).some((name) => name.startsWith(`${key} `) && name.length > 1))) prefix = { key, at: event.timeStamp }
+})

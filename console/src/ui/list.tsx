@@ -1,0 +1,83 @@
+import { useEffect, useRef } from 'preact/hooks'
+import { Lines } from '../grid/lines.js'
+
+export interface ListHandle {
+  /** There are so many items now, of which so many are new and stand first. */
+  set(count: number, added?: number): void
+  redraw(): void
+  reveal(index: number): void
+  readonly isAtTop: boolean
+  focus(): void
+}
+
+export interface ListProps {
+  readonly label: string
+  readonly handle: { current: ListHandle | undefined }
+  /** The height of a line in pixels: with a mouse, and with a finger. */
+  readonly height?: readonly [number, number]
+  readonly make: () => HTMLElement
+  readonly fill: (line: HTMLElement, index: number) => void
+  readonly open: (index: number) => void
+  readonly move: (by: number) => void
+}
+
+/** A list of which the newest item stands first. While it is scrolled down, it keeps what is seen where it is. */
+export function List({ label, handle, height = [26, 34], make, fill, open, move }: ListProps) {
+  const scroller = useRef<HTMLDivElement>(null)
+  const body = useRef<HTMLDivElement>(null)
+  const latest = useRef({ make, fill })
+  latest.current = { make, fill }
+  useEffect(() => {
+    const coarse = matchMedia('(pointer: coarse)').matches
+    const own = height[coarse ? 1 : 0]
+    const lines = new Lines({
+      scroller: scroller.current!,
+      body: body.current!,
+      height: () => own,
+      make: () => {
+        const line = latest.current.make()
+        line.classList.add('item')
+        return line
+      },
+      fill: (line, index) => {
+        line.dataset.index = String(index)
+        latest.current.fill(line, index)
+      },
+    })
+    scroller.current!.style.setProperty('--row', `${own}px`)
+    handle.current = {
+      set: (count, added = 0) => {
+        lines.count = count
+        const top = scroller.current!.scrollTop
+        if (added > 0 && top > 0) scroller.current!.scrollTop = top + added * own
+        lines.redraw()
+      },
+      redraw: () => lines.redraw(),
+      reveal: (index) => lines.reveal(index),
+      focus: () => scroller.current!.focus(),
+      get isAtTop() {
+        return scroller.current!.scrollTop <= 0
+      },
+    }
+    return () => {
+      handle.current = undefined
+      lines.end()
+    }
+  }, [])
+  const key = (event: KeyboardEvent): void => {
+    const by = { ArrowDown: 1, j: 1, ArrowUp: -1, k: -1, PageDown: 10, PageUp: -10 }[event.key]
+    if (by === undefined || event.ctrlKey || event.metaKey || event.altKey) return
+    event.preventDefault()
+    event.stopPropagation()
+    move(by)
+  }
+  const click = ({ target }: MouseEvent): void => {
+    const index = (target as HTMLElement).closest<HTMLElement>('.item')?.dataset.index
+    if (index !== undefined) open(Number(index))
+  }
+  return (
+    <div class="list" ref={scroller} tabIndex={0} role="listbox" aria-label={label} onKeyDown={key} onClick={click}>
+      <div class="list-body" role="presentation" ref={body} />
+    </div>
+  )
+}
