@@ -17,7 +17,7 @@ await build({
   jsxImportSource: 'preact',
   legalComments: 'none',
   banner: {
-    js: '/*! The console of walcast, MIT OR Apache-2.0; made by `npm run build` in console/. With Preact (MIT), @preact/signals (MIT) and uPlot (MIT) */',
-    css: '/*! The console of walcast, MIT OR Apache-2.0; made by `npm run build` in console/. With the styles of uPlot (MIT) */',
+    js: '/*! The console of walcast, MIT OR Apache-2.0; made by `npm run build` in console/. With Preact and @preact/signals (MIT) */',
+    css: '/*! The console of walcast, MIT OR Apache-2.0; made by `npm run build` in console/. */',
   },
 })

@@ -1,0 +1,66 @@
+/** How walcast is, in one sentence, and what to do about it. */
+import { amount, bytes, duration } from '../text/format.js'
+import type { Series } from './series.js'
+
+export interface Status {
+  readonly ready: boolean
+  readonly remark: string | null
+  readonly standby: boolean
+  readonly replication_up: boolean
+  readonly uptime_seconds: number
+  readonly version: string
+  readonly slot: { readonly lag_bytes: number | null; readonly retained_wal_bytes: number | null; readonly safe_wal_bytes: number | null; readonly lost: boolean }
+  readonly journal_bytes: number
+  readonly clients: { readonly connections: number; readonly subscriptions: number; readonly catching_up: number; readonly stalled: number }
+}
+
+export interface Verdict {
+  readonly kind: 'good' | 'amber' | 'bad'
+  readonly text: string
+  /** What it means further, and what to do. */
+  readonly more: string
+  readonly command?: string
+}
+
+const MANY_BYTES = 64 * 1024 * 1024
+const SLOW_SECONDS = 1
+const SOON_SECONDS = 86_400
+
+export function verdict(status: Status, series: Series): Verdict {
+  const { slot } = status
+  const kept = slot.retained_wal_bytes ?? 0
+  if (slot.lost) {
+    return { kind: 'bad', text: 'The replication slot is lost.', more: 'Postgres removed WAL that it had not read. Clients begin anew once it is created again.', command: 'walcast serve --create-slot …' }
+  }
+  if (status.standby) return { kind: 'amber', text: 'Standing by.', more: 'Another walcast reads the slot. This one takes over when that ends.' }
+  if (!status.replication_up) {
+    return { kind: 'bad', text: 'Not connected to Postgres.', more: `${status.remark ?? 'walcast tries again by itself.'} Clients stay connected and hear nothing until then; Postgres keeps ${bytes(kept)} of WAL for the slot meanwhile.`, command: 'walcast check' }
+  }
+  const wal = keeps(status, series)
+  const lag = slot.lag_bytes ?? 0
+  if (lag > MANY_BYTES) return { kind: 'amber', text: `Behind Postgres by ${bytes(lag)} of WAL.`, more: wal.text, ...wal.command }
+  if (!status.ready) return { kind: 'amber', text: 'Not ready.', more: `${status.remark ?? ''} ${wal.text}`.trim() }
+  const median = series.latest('latency_p50_seconds', 60)
+  const text = median === null ? 'Flowing; nothing was sent in the last minute.' : `Flowing, ${duration(median)} behind.`
+  const kind = wal.isBad || (median !== null && median > SLOW_SECONDS) ? 'amber' : 'good'
+  return { kind, text, more: wal.text, ...wal.command }
+}
+
+/** What the slot has Postgres keep, and for how long that goes well. */
+function keeps({ slot }: Status, series: Series): { text: string; isBad: boolean; command?: { command: string } } {
+  const { retained_wal_bytes: kept, safe_wal_bytes: safe } = slot
+  if (kept === null) return { text: '', isBad: false }
+  const growth = series.growth('retained_wal_bytes') ?? 0
+  if (safe === null) {
+    return {
+      text: `The slot keeps ${bytes(kept)} of WAL, without a bound: if nobody reads it, it fills the disk. To bound it:`,
+      isBad: false,
+      command: { command: "ALTER SYSTEM SET max_slot_wal_keep_size = '64GB'; SELECT pg_reload_conf();" },
+    }
+  }
+  const bound = kept + safe
+  const left = growth > 1024 ? safe / growth : Infinity
+  const share = `${amount((kept / bound) * 100)}% of its bound`
+  const isBad = kept / bound > 0.5 || left < SOON_SECONDS
+  return { text: `The slot keeps ${bytes(kept)} of WAL, ${share}${left < SOON_SECONDS ? `; it grows so that the slot is lost in ${duration(left)}` : ''}.`, isBad }
+}
