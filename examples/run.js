@@ -20,6 +20,7 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) process.once(signal, () =>
 try {
   console.log('starting a throwaway Postgres, and walcast on it')
   await stack.start(folder, { log: (name, line) => console.log(`${name.padEnd(10)} ${line}`) })
+  stack.script('types')
   for (const { name, command } of stack.processes) {
     const { pid } = stack.run(name, command)
     console.log(`${name.padEnd(10)} ${command} (process ${pid})`)

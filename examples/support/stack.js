@@ -5,10 +5,13 @@ import { once } from 'node:events'
 import { chownSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
-import { delimiter, join } from 'node:path'
+import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const EXAMPLES = fileURLToPath(new URL('..', import.meta.url))
+
+/** The program, if it is not in PATH. */
+const WALCAST = process.env.WALCAST
 
 /** The ports of an example as a reader runs it. Its pages and its walcast.toml name them. */
 export const PORTS = { page: 5173, walcast: 8080 }
@@ -69,7 +72,7 @@ export class Stack {
     this.url = `postgresql://postgres@127.0.0.1:${database}/postgres`
     this.#environment = {
       ...process.env,
-      PATH: [join(EXAMPLES, 'node_modules/.bin'), process.env.PATH].join(delimiter),
+      PATH: [join(EXAMPLES, 'node_modules/.bin'), ...(WALCAST ? [dirname(WALCAST)] : []), process.env.PATH].join(delimiter),
       PORT: String(ports.page),
       DATABASE_URL: this.url,
       TOKEN_SECRET: randomBytes(32).toString('hex'),
@@ -83,7 +86,7 @@ export class Stack {
     const psql = ['--quiet', '--no-psqlrc', '--set=ON_ERROR_STOP=1', '--file', join(folder, 'schema.sql'), this.url]
     execFileSync(program('psql'), psql, { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, PGOPTIONS: '-c client_min_messages=warning' } })
 
-    const walcast = this.run('walcast', `${process.env.WALCAST ?? 'walcast'} serve --config walcast.toml`)
+    const walcast = this.run('walcast', 'walcast serve --config walcast.toml')
     await eventually('walcast does not listen', async () => {
       if (walcast.exitCode !== null) throw Object.assign(new Error('it ended'), { isFinal: true })
       await fetch(`http://127.0.0.1:${ports.walcast}/client.js`)
@@ -110,6 +113,11 @@ export class Stack {
   get processes() {
     const lines = readFileSync(join(this.folder, 'Procfile'), 'utf8').matchAll(/^(\w+): *(.+)$/gm)
     return [...lines].map(([, name, command]) => ({ name, command }))
+  }
+
+  /** Runs a script of the example's package.json, if it has it, and returns what that printed. */
+  script(name, ...args) {
+    return execFileSync('npm', ['run', '--silent', '--if-present', name, '--', ...args], { cwd: this.folder, env: this.#environment, encoding: 'utf8' })
   }
 
   /** Starts a process in the example's folder. Each line that it prints goes to the log. */
