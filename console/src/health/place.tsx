@@ -118,7 +118,7 @@ export function HealthPlace() {
           {clients.stalled > 0 && `, ${count(clients.stalled)} stalled`}.
         </p>
       </section>
-      <div class="strip bare" role="group" aria-label="Span">
+      <div class="strip bare chips" role="group" aria-label="Span">
         {SPANS.map(([seconds, label]) => (
           <button key={seconds} type="button" aria-pressed={span.value === seconds} onClick={() => (span.value = seconds)}>
             {label}

@@ -38,7 +38,7 @@ export function Side({ transactions, turn, chosen, item, keyNames }: SideProps) 
   useEffect(
     () =>
       turn.subscribe((value) => {
-        list.current?.set(transactions.length, Math.min(transactions.length, value - last.current.turn))
+        list.current?.set(transactions.length, Math.min(transactions.length, value - last.current.turn), chosen.peek() !== undefined)
         last.current.turn = value
       }),
     [transactions],

@@ -1,12 +1,12 @@
+import { useSignal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 import { Lines } from '../grid/lines.js'
 
 export interface ListHandle {
-  /** There are so many items now, of which so many are new and stand first. */
-  set(count: number, added?: number): void
+  /** There are so many items now, of which so many are new and stand first. With `holds` what is seen stays, at the top, too. */
+  set(count: number, added: number, holds: boolean): void
   redraw(): void
   reveal(index: number): void
-  readonly isAtTop: boolean
   focus(): void
 }
 
@@ -46,18 +46,15 @@ export function List({ label, handle, height = [26, 34], make, fill, open, move 
     })
     scroller.current!.style.setProperty('--row', `${own}px`)
     handle.current = {
-      set: (count, added = 0) => {
+      set: (count, added, holds) => {
         lines.count = count
         const top = scroller.current!.scrollTop
-        if (added > 0 && top > 0) scroller.current!.scrollTop = top + added * own
+        if (added > 0 && (top > 0 || holds)) scroller.current!.scrollTop = top + added * own
         lines.redraw()
       },
       redraw: () => lines.redraw(),
       reveal: (index) => lines.reveal(index),
       focus: () => scroller.current!.focus(),
-      get isAtTop() {
-        return scroller.current!.scrollTop <= 0
-      },
     }
     return () => {
       handle.current = undefined
@@ -71,13 +68,21 @@ export function List({ label, handle, height = [26, 34], make, fill, open, move 
     event.stopPropagation()
     move(by)
   }
+  const isDown = useSignal(false)
   const click = ({ target }: MouseEvent): void => {
     const index = (target as HTMLElement).closest<HTMLElement>('.item')?.dataset.index
     if (index !== undefined) open(Number(index))
   }
   return (
-    <div class="list" ref={scroller} tabIndex={0} role="listbox" aria-label={label} onKeyDown={key} onClick={click}>
+    <>
+    <div class="list" ref={scroller} tabIndex={0} role="listbox" aria-label={label} onKeyDown={key} onClick={click} onScroll={() => (isDown.value = scroller.current!.scrollTop > 0)}>
       <div class="list-body" role="presentation" ref={body} />
     </div>
+    {isDown.value && (
+      <button type="button" class="newest" onClick={() => (scroller.current!.scrollTop = 0)}>
+        ↑ Newest
+      </button>
+    )}
+    </>
   )
 }
