@@ -163,7 +163,7 @@ export function QueryPlace() {
               onChange={(event) => event.currentTarget.value !== 'column' && go({ order: { by: event.currentTarget.value as 'key' | 'newest', desc: false } }, true)}
             >
               <option value="key">by key</option>
-              <option value="newest">last changed first</option>
+              <option value="newest">newest first</option>
               {typeof order.by === 'object' && (
                 <option value="column">
                   by {order.by.column} {order.desc ? '↓' : '↑'}
@@ -245,7 +245,7 @@ function Empty({ view, counts, command }: { view: LiveView; counts: { value: { r
     return (
       <div class="empty over">
         <p>
-          <b>There is no result yet.</b> Mend the predicate above and press Enter.
+          <b>There is no result yet.</b> {view.refused.value.at === undefined ? 'Do what is said above, then press Enter.' : 'Mend the predicate above and press Enter.'}
         </p>
       </div>
     )
