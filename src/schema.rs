@@ -10,6 +10,7 @@ mod questions;
 mod renames;
 mod roots;
 mod row_security;
+mod typescript;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -33,6 +34,7 @@ use renames::Renames;
 use roots::Roots;
 pub use row_security::RoleAnswer;
 use row_security::Secured;
+pub use typescript::{Numbers, Typed, typescript};
 
 /// The published tables. Its blocking methods ask the database; the others answer from memory.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use crate::ingest;
 use crate::journal::{self, Journal, Observer, Writer};
 use crate::log::{self, Entry, Identity, Log, LogReader, PendingVisibility};
 use crate::lsn::{Lsn, Position, Start};
-use crate::postgres::{self, ConnInfo, Connection, Finding, Purpose, Requirements, Severity};
+use crate::postgres::{self, ConnInfo, Connection, Finding, Purpose, Severity};
 use crate::schema::Tables;
 use crate::telemetry::{Metrics, chain, in_this_span};
 
@@ -91,15 +91,7 @@ fn open(options: &Options, metrics: &Arc<Metrics>) -> anyhow::Result<Opened> {
 /// Logs what is not as one might expect, and fails if something keeps the bridge from working.
 fn check(options: &Options) -> anyhow::Result<()> {
     let source = &options.ingest;
-    let wanted = Requirements {
-        slot: source.slot.clone(),
-        publications: source.publications.clone(),
-        plugin: source.plugin,
-        create_slot: source.create_slot,
-        recreate_slot: source.recreate_slot,
-        create_publication: options.create_publication,
-    };
-    let findings = postgres::check(&source.conninfo, &wanted)
+    let findings = postgres::check(&source.conninfo, &options.requirements())
         .map_err(|error| Unreachable::new(error, &source.conninfo))?;
     let (blocking, others): (Vec<_>, Vec<_>) = findings
         .into_iter()

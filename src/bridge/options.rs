@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use crate::journal::Retention;
 use crate::keys::Authenticator;
 use crate::policy::Policies;
+use crate::postgres::Requirements;
 use crate::{ingest, journal, session, snapshot};
 
 /// The options of a bridge, which are those of its parts.
@@ -31,4 +32,19 @@ pub struct Options {
     pub auth: Option<Arc<Authenticator>>,
     /// The policies by which they see something. They may change at any time.
     pub policies: watch::Receiver<Arc<Policies>>,
+}
+
+impl Options {
+    /// The setup that is to work.
+    pub fn requirements(&self) -> Requirements {
+        let source = &self.ingest;
+        Requirements {
+            slot: source.slot.clone(),
+            publications: source.publications.clone(),
+            plugin: source.plugin,
+            create_slot: source.create_slot,
+            recreate_slot: source.recreate_slot,
+            create_publication: self.create_publication,
+        }
+    }
 }

@@ -1,16 +1,13 @@
 //! `walcast types`: the tables that clients can subscribe to, as TypeScript.
 
-mod typescript;
-
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use self::typescript::{Numbers, Table, body};
 use super::look::look;
 use super::serve::Source;
 use super::{WrongFlags, print};
-use crate::postgres::Catalog;
+use crate::schema::{Numbers, Typed, typescript};
 
 /// Write the tables of the publications as TypeScript: an interface for the rows of each, and a constant by which the
 /// client infers them.
@@ -34,46 +31,25 @@ pub(crate) struct Args {
     check: bool,
 }
 
-/// The line that ends the head of a file. What follows depends on the tables alone.
-const END_OF_HEAD: &str = "\n\n";
-
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let looked = look(&args.source, |info, wanted| {
-        let mut catalog = Catalog::new(info.clone());
-        let database = catalog.database()?;
-        let mut relations = catalog.tables(&wanted.publications)?;
-        relations.sort_by(|a, b| a.table.cmp(&b.table));
-        let oids: Vec<u32> = relations.iter().map(|relation| relation.oid).collect();
-        let not_null = catalog.not_null(&oids)?;
-        let tables: Vec<Table> = relations
-            .into_iter()
-            .map(|relation| {
-                let is_never_null = |name: &str| not_null.contains(&(relation.oid, name.to_owned()));
-                let nullable = relation.columns.iter();
-                let nullable = nullable.map(|column| !is_never_null(&column.name)).collect();
-                Table { relation, nullable }
-            })
-            .collect();
-        let publications: Vec<String> = wanted.publications.iter().map(ToString::to_string).collect();
-        Ok((database, publications.join(", "), tables))
+        typescript(info, &wanted.publications, None, args.numbers)
     });
-    let (database, publications, tables) = match looked {
-        Ok(looked) => looked,
+    let typed = match looked {
+        Ok(typed) => typed,
         Err(code) => return Ok(code),
     };
-    if tables.is_empty() {
+    if typed.is_empty {
         eprintln!("the publications have no tables: ALTER PUBLICATION … ADD TABLE …");
     }
-    let body = body(&tables, args.numbers);
-    let text = format!("{}{END_OF_HEAD}{body}", head(&database, &publications, &body));
     let Some(file) = &args.out else {
-        print(&text)?;
+        print(&typed.text())?;
         return Ok(ExitCode::SUCCESS);
     };
     let done = if args.check {
-        check(file, &body)
+        check(file, &typed.body)
     } else {
-        std::fs::write(file, text)
+        std::fs::write(file, typed.text())
             .map(|()| true)
             .map_err(|error| format!("cannot write {}: {error}", file.display()))
     };
@@ -87,25 +63,6 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     })
 }
 
-fn head(database: &str, publications: &str, body: &str) -> String {
-    // A name may have a line's end in it.
-    let line = |text: &str| text.replace(|c: char| c.is_control(), " ");
-    format!(
-        "// Written by `walcast types`, version {}: do not edit.\n// Database {}, publication {}, {}.",
-        env!("CARGO_PKG_VERSION"),
-        line(database),
-        line(publications),
-        hash(body),
-    )
-}
-
-/// A name of what the tables are: the first 64 bits of its SHA-256.
-fn hash(body: &str) -> String {
-    let digest = ring::digest::digest(&ring::digest::SHA256, body.as_bytes());
-    let digits = digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}"));
-    format!("sha256 {}", digits.collect::<String>())
-}
-
 /// The most lines that are shown of a difference.
 const MAX_LINES: usize = 20;
 
@@ -114,7 +71,7 @@ fn check(file: &Path, body: &str) -> Result<bool, String> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| format!("cannot read {}: {error}", file.display()))?
         .replace("\r\n", "\n");
-    let there = text.split_once(END_OF_HEAD).map_or("", |(_, there)| there);
+    let there = text.split_once(Typed::END_OF_HEAD).map_or("", |(_, there)| there);
     if there == body {
         return Ok(true);
     }

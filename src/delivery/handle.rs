@@ -10,7 +10,7 @@ use super::progress::Progress;
 use crate::event::{Relation, TableName};
 use crate::log::Log;
 use crate::lsn::{Epoch, Lsn, Position};
-use crate::matching::{ConnectionId, Subscription};
+use crate::matching::{ConnectionId, QueryListing, QueryPlace, Subscription};
 
 /// The most commands that may wait for the router. Beyond that, sessions wait.
 pub(super) const MAX_COMMANDS: usize = 1024;
@@ -39,6 +39,10 @@ pub(super) enum Command {
         seen_at: Lsn,
     },
     Changed(Changed),
+    List {
+        from: QueryPlace,
+        reply: oneshot::Sender<QueryListing>,
+    },
 }
 
 /// Tables with other columns than before.
@@ -216,6 +220,14 @@ impl Handle {
         };
         self.send(Command::Changed(changed)).await?;
         Ok(told)
+    }
+
+    /// The queries from a place on, as [`SubscriptionRegistry::list`](crate::matching::SubscriptionRegistry::list) has
+    /// them.
+    pub async fn list(&self, from: QueryPlace) -> Result<QueryListing, Stopped> {
+        let (reply, listed) = oneshot::channel();
+        self.send(Command::List { from, reply }).await?;
+        listed.await.map_err(|_| Stopped)
     }
 
     /// Removes a connection. Never waits: if the router is busy, a spawned task does it.

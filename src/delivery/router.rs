@@ -306,6 +306,7 @@ impl<H: Log> Router<H> {
             }
             Command::Gone { tables, seen_at } => self.gone.push((tables, seen_at)),
             Command::Changed(changed) => self.changed.push(changed),
+            Command::List { from, reply } => drop(reply.send(self.registry.list(from))),
             Command::Leave { connection } => {
                 self.adding.retain(|add| add.connection != connection);
                 self.registry.disconnect(connection);

@@ -53,7 +53,7 @@ pub use bind::parameters_size;
 pub use cost::{Cost, MAX_BYTES, MAX_COST};
 pub use error::Error;
 pub use hints::{nearest, nearest_table};
-pub use index::{Allowance, Failure, Index, Tally};
+pub use index::{Allowance, Failure, Filed, FiledKind, Index, Tally, filed};
 pub use kept::{Kept, json_bytes};
 pub use matcher::{Matcher, Verdict};
 pub use membership::{Decision, Operation, ResultChange, membership, verdicts};

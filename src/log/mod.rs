@@ -37,7 +37,7 @@ pub use record::Malformed;
 pub use relations::Interner;
 pub(crate) use relations::Relations;
 pub use tables::{Holder, MAX_VERSIONS, News, TableHistory, TableRecord, TableVersion};
-pub use time::place_of_time;
+pub use time::{oldest_commit, place_of_time};
 pub use visibility::{PendingSnapshot, PendingVisibility};
 
 use crate::event::{Op, Relation, Transaction};

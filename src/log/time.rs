@@ -46,6 +46,14 @@ pub fn place_of_time(log: &impl Log, time: Timestamp) -> Result<Option<Lsn>, Err
     Ok(before)
 }
 
+/// The commit time of the first transaction that the log holds; `None` if it holds none. Blocks while it reads.
+///
+/// # Errors
+/// The log cannot be read.
+pub fn oldest_commit(log: &impl Log) -> Result<Option<Timestamp>, Error> {
+    first_after(log, log.earliest())
+}
+
 /// The commit time of the first transaction after a place.
 fn first_after(log: &impl Log, place: Lsn) -> Result<Option<Timestamp>, Error> {
     let mut reader = log.reader(Start::After(Position::after(place)))?;

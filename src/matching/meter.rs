@@ -25,6 +25,8 @@ struct State {
     /// The work above the rate, and the time at which that was computed.
     taken: u64,
     at: Option<Instant>,
+    /// All work so far.
+    total: u64,
     apart: Option<Apart>,
 }
 
@@ -45,7 +47,13 @@ impl Meter {
         let made_up = u64::try_from(since.as_millis() * u128::from(PER_SECOND / 1_000)).unwrap_or(u64::MAX);
         state.taken = state.taken.saturating_sub(made_up).saturating_add(units);
         state.at = state.at.max(Some(now));
+        state.total = state.total.saturating_add(units);
         state.taken <= BURST
+    }
+
+    /// All work that was counted, in units of about a nanosecond. A query that takes little for each change is not counted.
+    pub fn total(&self) -> u64 {
+        self.0.lock().total
     }
 
     /// Has the query served apart for a while.

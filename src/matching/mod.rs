@@ -13,6 +13,7 @@ mod deliver;
 mod encode;
 mod ends;
 mod key;
+mod listing;
 #[cfg(test)]
 mod log_tests;
 mod meter;
@@ -33,6 +34,7 @@ pub use binding::Selection;
 pub use bound::Bound;
 pub use ends::{changed_message, gone_message, unfit_message, unjudged_message};
 pub use key::QueryKey;
+pub use listing::{ListedQuery, QueryListing, QueryPlace};
 pub use meter::{Lane, Meter};
 pub use query::{Query, Subscription};
 pub use range::place_in_own;

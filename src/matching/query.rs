@@ -148,6 +148,11 @@ impl Query {
         self.told = Some(Arc::clone(relation));
     }
 
+    /// The version of the table that the client was told.
+    pub fn told(&self) -> Option<&Arc<Relation>> {
+        self.told.as_ref()
+    }
+
     /// True if the predicate reads the time, which has to be set by [`Query::set_now`].
     pub fn asks_the_clock(&self) -> bool {
         self.predicate.as_ref().is_some_and(Predicate::asks_the_clock)

@@ -49,6 +49,8 @@ struct Entry {
     query: Arc<Query>,
     binding: Binding,
     groups: Vec<usize>,
+    /// The number of changes that concerned it.
+    matches: u64,
 }
 
 /// The binding of a query to the current version.
@@ -85,6 +87,7 @@ impl Table {
             query: Arc::clone(query),
             binding: Binding::Unbound,
             groups: Vec::new(),
+            matches: 0,
         });
         self.by_key.insert(Arc::clone(query.key()), entry);
         self.bind(entry);
@@ -117,6 +120,17 @@ impl Table {
     /// The OID of the table whose row came last.
     pub(super) fn oid(&self) -> Option<u32> {
         self.relation.as_ref().map(|relation| relation.oid)
+    }
+
+    /// The places of its entries, of which some may be empty.
+    pub(super) fn places(&self) -> usize {
+        self.entries.capacity()
+    }
+
+    /// The query at a place, its groups, and the number of changes that concerned it.
+    pub(super) fn at(&self, place: usize) -> Option<(&Arc<Query>, &[usize], u64)> {
+        let entry = self.entries.get(place)?;
+        Some((&entry.query, &entry.groups, entry.matches))
     }
 
     /// Every group.
@@ -291,6 +305,7 @@ impl Table {
             let Some(rows) = bound.encoder_of(change, result, shared) else {
                 return;
             };
+            entry.matches += 1;
             each(Hit {
                 groups: &entry.groups,
                 result,

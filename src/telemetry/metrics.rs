@@ -8,6 +8,7 @@ use std::collections::btree_map::{BTreeMap, Entry};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use prometheus::core::{AtomicU64, Collector, GenericGauge};
 use prometheus::proto::MetricFamily;
 use prometheus::{
@@ -56,6 +57,8 @@ macro_rules! metrics {
         #[derive(Debug)]
         pub struct Metrics {
             registry: Registry,
+            /// The counters of each table, for those who add them up.
+            tables: Mutex<HashMap<TableName, TableCounters>>,
             $($(#[doc = concat!($help, ".")] $visibility $field: $kind,)+)+
         }
 
@@ -71,6 +74,7 @@ macro_rules! metrics {
                         shows(Scope::$scope),
                     ),)+)+
                     registry,
+                    tables: Mutex::default(),
                 };
                 metrics.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
                 metrics.start_seconds.set(seconds_since_1970(SystemTime::now()));
@@ -237,6 +241,12 @@ pub struct TableCounters {
     pub truncate: IntCounter,
 }
 
+impl TableCounters {
+    fn total(&self) -> u64 {
+        self.insert.get() + self.update.get() + self.delete.get() + self.truncate.get()
+    }
+}
+
 impl Metrics {
     /// The metrics of a program with one source without a name.
     pub fn new() -> Arc<Metrics> {
@@ -277,12 +287,44 @@ impl Metrics {
     /// The counters of a published table.
     pub fn table(&self, schema: &str, table: &str) -> TableCounters {
         let of = |op| self.changes.with_label_values(&[schema, table, op]);
-        TableCounters {
+        let counters = TableCounters {
             insert: of("insert"),
             update: of("update"),
             delete: of("delete"),
             truncate: of("truncate"),
+        };
+        let name = TableName::new(schema, table);
+        self.tables.lock().insert(name, counters.clone());
+        counters
+    }
+
+    /// The number of changes of each table that had some.
+    pub fn changes_by_table(&self) -> HashMap<TableName, u64> {
+        let tables = self.tables.lock();
+        let counted = tables.iter();
+        counted
+            .map(|(name, counters)| (name.clone(), counters.total()))
+            .collect()
+    }
+
+    /// The number of changes of all tables.
+    pub fn changes(&self) -> u64 {
+        self.tables.lock().values().map(TableCounters::total).sum()
+    }
+
+    /// The observations of [`Metrics::commit_to_send_seconds`] so far: the upper bound of each bucket, and how many were at
+    /// most as long; last the number of all, without a bound.
+    pub fn commit_to_send_buckets(&self) -> Vec<(f64, u64)> {
+        let families = self.commit_to_send_seconds.collect();
+        let metrics = families.iter().flat_map(MetricFamily::get_metric);
+        let mut buckets = Vec::new();
+        for metric in metrics {
+            let histogram = metric.get_histogram();
+            let bounded = histogram.get_bucket().iter();
+            buckets.extend(bounded.map(|bucket| (bucket.upper_bound(), bucket.cumulative_count())));
+            buckets.push((f64::INFINITY, histogram.get_sample_count()));
         }
+        buckets
     }
 
     /// Counts messages sent to subscriptions although the log does not decide whether their rows match.
@@ -415,77 +457,5 @@ fn made<T: Collector + Clone + 'static>(
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn metrics_render_with_prefix_labels_and_help() {
-        let metrics = Metrics::new();
-        metrics.table("public", "orders").insert.inc_by(3);
-        metrics.error("bad_request");
-        metrics.closed("1001");
-        let text = metrics.render([]);
-        assert!(
-            text.contains(r#"walcast_changes_total{op="insert",schema="public",table="orders"} 3"#),
-            "{text}"
-        );
-        assert!(
-            text.contains(r#"walcast_errors_total{code="bad_request"} 1"#),
-            "{text}"
-        );
-        assert!(text.contains("# HELP walcast_slot_lag_bytes "), "{text}");
-    }
-
-    #[test]
-    fn sources_are_told_apart_by_their_label_and_the_program_has_none() {
-        let program = Metrics::of_program();
-        let sources = ["orders", "stock"].map(Metrics::of_source);
-        program.refused("address");
-        sources[0].refused("origin");
-        sources[1].replication_up.set(1);
-        let text = program.render(sources.iter().map(Arc::as_ref));
-        let of = |name: &str| -> Vec<&str> { text.lines().filter(|line| line.starts_with(name)).collect() };
-        assert_eq!(
-            of("walcast_connections_refused_total"),
-            [
-                r#"walcast_connections_refused_total{reason="address"} 1"#,
-                r#"walcast_connections_refused_total{reason="origin",source="orders"} 1"#,
-            ]
-        );
-        assert_eq!(
-            of("walcast_replication_up"),
-            [
-                r#"walcast_replication_up{source="orders"} 0"#,
-                r#"walcast_replication_up{source="stock"} 1"#,
-            ]
-        );
-        assert_eq!(of("walcast_build_info").len(), 1);
-        assert_eq!(of("# HELP walcast_limits_reached_total").len(), 1);
-    }
-
-    #[test]
-    fn each_limit_is_shown_from_the_start() {
-        let metrics = Metrics::new();
-        metrics.refused("address");
-        let text = metrics.render([]);
-        for limit in Limit::ALL {
-            let reached = u8::from(limit == Limit::AddressConnections);
-            let line = format!(
-                "walcast_limits_reached_total{{limit=\"{}\"}} {reached}\n",
-                limit.as_str()
-            );
-            assert!(text.contains(&line), "{line}{text}");
-        }
-    }
-
-    #[test]
-    fn a_position_beyond_half_of_all_is_shown_as_one() {
-        let metrics = Metrics::new();
-        metrics.received_lsn.set(0xF000_0000_0000_0000);
-        let text = metrics.render([]);
-        assert!(
-            text.contains("\nwalcast_received_lsn 17293822569102705000\n"),
-            "{text}"
-        );
-    }
-}
+#[path = "metrics_tests.rs"]
+mod tests;

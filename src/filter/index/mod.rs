@@ -13,6 +13,7 @@
 //! it, by a second filing of their own.
 
 mod equal;
+mod filed;
 mod held;
 mod intervals;
 mod item;
@@ -25,6 +26,7 @@ mod tally;
 use std::collections::HashSet;
 use std::iter;
 
+pub use self::filed::{Filed, FiledKind, filed};
 use self::item::Item;
 use self::level::{Filing, Found, Level, Search, Wanted};
 use self::plan::conjunctions;

@@ -126,6 +126,13 @@ impl Sources {
         id
     }
 
+    /// Adds the columns that a source is made of. True if it is a column itself.
+    pub(super) fn columns_of(&self, id: SourceId, columns: &mut Vec<usize>) -> bool {
+        let scalar = self.scalar(id);
+        scalar.inspect(|scalar| scalar.columns(columns));
+        matches!(scalar, Some(Scalar::Column(_)))
+    }
+
     fn scalar(&self, id: SourceId) -> Option<&Scalar> {
         self.list.get(usize::from(id))?.scalar.as_ref()
     }

@@ -1,14 +1,15 @@
-//! [`body`]: tables as TypeScript. Pure.
+//! [`typescript`]: tables as TypeScript, as `walcast types` writes them.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use crate::event::{Relation, TableName};
+use crate::postgres::{Catalog, ConnInfo, Error, Publication};
 use crate::types::{Attribute, Kind};
 
 /// The form that the client gives numbers which exceed a double's precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Numbers {
+pub enum Numbers {
     /// Their text.
     Text,
     /// Numbers, which may lose digits.
@@ -18,9 +19,84 @@ pub(super) enum Numbers {
 }
 
 /// A table, and which of its columns may be null.
-pub(super) struct Table {
-    pub(super) relation: Relation,
-    pub(super) nullable: Vec<bool>,
+struct Table {
+    relation: Relation,
+    nullable: Vec<bool>,
+}
+
+/// The tables of a database as TypeScript.
+#[derive(Clone, Debug)]
+pub struct Typed {
+    /// Two lines of comment that say what it is of.
+    pub head: String,
+    /// The rest, which is the same for the same tables.
+    pub body: String,
+    /// True if the publications have no tables.
+    pub is_empty: bool,
+}
+
+impl Typed {
+    /// The line that ends the head of a file.
+    pub const END_OF_HEAD: &str = "\n\n";
+
+    /// The whole file.
+    pub fn text(&self) -> String {
+        format!("{}{}{}", self.head, Self::END_OF_HEAD, self.body)
+    }
+}
+
+/// The tables of these publications as TypeScript; of those `wanted` alone, if it names some. Blocking.
+///
+/// # Errors
+/// The database does not answer.
+pub fn typescript(
+    info: &ConnInfo,
+    publications: &[Publication],
+    wanted: Option<&TableName>,
+    numbers: Numbers,
+) -> Result<Typed, Error> {
+    let mut catalog = Catalog::new(info.clone());
+    let database = catalog.database()?;
+    let mut relations = catalog.tables(publications)?;
+    relations.retain(|relation| wanted.is_none_or(|wanted| *wanted == relation.table));
+    relations.sort_by(|a, b| a.table.cmp(&b.table));
+    let oids: Vec<u32> = relations.iter().map(|relation| relation.oid).collect();
+    let not_null = catalog.not_null(&oids)?;
+    let tables: Vec<Table> = relations
+        .into_iter()
+        .map(|relation| {
+            let is_never_null = |name: &str| not_null.contains(&(relation.oid, name.to_owned()));
+            let nullable = relation.columns.iter();
+            let nullable = nullable.map(|column| !is_never_null(&column.name)).collect();
+            Table { relation, nullable }
+        })
+        .collect();
+    let publications: Vec<String> = publications.iter().map(ToString::to_string).collect();
+    let body = body(&tables, numbers);
+    Ok(Typed {
+        head: head(&database, &publications.join(", "), &body),
+        body,
+        is_empty: tables.is_empty(),
+    })
+}
+
+fn head(database: &str, publications: &str, body: &str) -> String {
+    // A name may have a line's end in it.
+    let line = |text: &str| text.replace(|c: char| c.is_control(), " ");
+    format!(
+        "// Written by `walcast types`, version {}: do not edit.\n// Database {}, publication {}, {}.",
+        env!("CARGO_PKG_VERSION"),
+        line(database),
+        line(publications),
+        hash(body),
+    )
+}
+
+/// A name of what the tables are: the first 64 bits of its SHA-256.
+fn hash(body: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, body.as_bytes());
+    let digits = digest.as_ref().iter().take(8).map(|byte| format!("{byte:02x}"));
+    format!("sha256 {}", digits.collect::<String>())
 }
 
 /// The names that the file itself gives or uses.
@@ -37,7 +113,7 @@ type Json<Name extends string> = Name extends keyof JsonColumns ? JsonColumns[Na
 ";
 
 /// The file behind its head: the same for the same tables, which are in order.
-pub(super) fn body(tables: &[Table], numbers: Numbers) -> String {
+fn body(tables: &[Table], numbers: Numbers) -> String {
     let mut taken: HashSet<String> = TAKEN.map(str::to_owned).into();
     let names: Vec<(String, String)> = tables
         .iter()
