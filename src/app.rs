@@ -24,6 +24,7 @@ use self::source::Keeper;
 pub use self::source::Source;
 use self::stages::Stages;
 use crate::config::Access;
+use crate::console::{Console, ConsoleSource};
 use crate::health::Readiness;
 use crate::http::{self, Admin, Gate, Server, Tls};
 use crate::keys::{self, Authenticator};
@@ -70,8 +71,8 @@ pub struct Config {
 /// Bounds on the admin listener.
 fn admin_options() -> http::Options {
     http::Options {
-        // It serves no websockets.
-        max_connections: 0,
+        // Those of operators.
+        max_connections: http::MAX_STREAMS,
         max_handshakes: 64,
         address_limits: http::AddressLimits::NONE,
         proxies: http::Proxies::default(),
@@ -99,6 +100,10 @@ pub async fn serve(
     };
     let mut stages = Stages::default();
     let background = Background::start()?;
+    let exposure = http::Exposure {
+        is_loopback: config.admin_listen.ip().to_canonical().is_loopback(),
+        has_policies: config.auth.is_some(),
+    };
     if let Some(options) = config.auth.take() {
         let (authenticator, refresh) =
             Authenticator::open(options.clone(), &metrics).context("tokens cannot be verified")?;
@@ -114,10 +119,10 @@ pub async fn serve(
                 .spawn_infallible(async move { refresh.run(stop).await });
         }
     }
-    let rules = Admin::open(config.admin.clone(), Arc::clone(&metrics));
+    let rules = Admin::open(config.admin.clone(), exposure, Arc::clone(&metrics));
     let rules = Arc::new(rules.context("cannot serve operators (--admin-token-file)")?);
     let Listeners { clients, admin, tls } = Listeners::bind(&config, &metrics, background.handle()).await?;
-    if !rules.has_token() && !config.admin_listen.ip().to_canonical().is_loopback() {
+    if !rules.has_token() && !exposure.is_loopback {
         tracing::warn!(
             event = "admin_without_token",
             admin_listen = %config.admin_listen,
@@ -160,7 +165,27 @@ pub async fn serve(
         readiness: keeper.readiness.clone(),
     });
     let seen: Vec<http::SourceState> = seen.collect();
-    let routes = http::admin(Arc::clone(&rules), Arc::clone(&metrics), seen.clone());
+    let shown = keepers.iter().map(|keeper| ConsoleSource {
+        name: keeper.source.name.clone(),
+        place: Arc::clone(&keeper.place),
+        metrics: Arc::clone(&keeper.metrics),
+        readiness: keeper.readiness.clone(),
+        conninfo: keeper.source.bridge.ingest.conninfo.clone(),
+        wanted: keeper.source.bridge.requirements(),
+    });
+    let console = Console::new(Arc::clone(&rules), shown, clients.local_addr()?, tls.is_some());
+    let operated = keepers.iter().map(|keeper| http::OperatorGate {
+        name: keeper.source.name.clone(),
+        place: Arc::clone(&keeper.place),
+        metrics: Arc::clone(&keeper.metrics),
+        readiness: keeper.readiness.clone(),
+        stop: stages.clients.token(),
+    });
+    let routes = console.routes().merge(http::operators(&rules, operated));
+    let routes = http::admin(Arc::clone(&rules), Arc::clone(&metrics), seen.clone(), routes);
+    stages
+        .admin
+        .spawn_infallible(console.record(stages.admin.token()));
     let counted = Arc::clone(&metrics);
     let stop_admin = stages.admin.token();
     stages

@@ -123,6 +123,7 @@ impl Bridge {
             replays,
             background,
             spool_readers: Semaphore::new(MAX_SPOOL_READERS),
+            sessions: Arc::default(),
         };
         Ok(Bridge {
             ingest,

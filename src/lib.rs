@@ -14,7 +14,7 @@
 //! | logic | [`log`], [`decode`], [`filter`], [`auth`], [`limit`], [`config`], [`protocol`], [`policy`], [`matching`] | functions from bytes and values to values |
 //! | edges | [`private_files`], [`tls`], [`postgres`], [`journal`], [`telemetry`], [`fetch`], [`keys`], [`health`], [`schema`], [`snapshot`] | sockets, files, counters |
 //! | loops | [`ingest`], [`delivery`], [`session`], [`maintenance`] | one thread or task each |
-//! | front, house | [`cluster`] for throwaway servers; [`http`], [`bridge`], [`app`], [`cli`] | they know everybody, nobody knows them |
+//! | front, house | [`cluster`] for throwaway servers; [`http`], [`bridge`], [`console`], [`app`], [`cli`] | they know everybody, nobody knows them |
 //!
 //! ([`log`] holds the traits behind which a log does its I/O; the only one that implements them here is [`journal`].)
 
@@ -78,6 +78,8 @@ pub mod maintenance;
 pub mod http;
 
 pub mod bridge;
+
+pub mod console;
 
 pub mod app;
 

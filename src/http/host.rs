@@ -16,7 +16,7 @@ pub struct BadHostName(String);
 impl HostName {
     /// True if it is the name in an authority, whatever the port.
     pub(super) fn is_of(&self, authority: &str) -> bool {
-        host(authority).eq_ignore_ascii_case(&self.0)
+        host_of(authority).eq_ignore_ascii_case(&self.0)
     }
 }
 
@@ -40,7 +40,7 @@ impl fmt::Display for HostName {
 
 /// True if the host of an authority is an IP address or localhost, which do not depend on a name server.
 pub(super) fn is_unnamed(authority: &str) -> bool {
-    let host = host(authority);
+    let host = host_of(authority);
     let ipv6 = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
     host.eq_ignore_ascii_case("localhost")
         || host.parse::<Ipv4Addr>().is_ok()
@@ -48,7 +48,7 @@ pub(super) fn is_unnamed(authority: &str) -> bool {
 }
 
 /// The host of `host:port`; an IPv6 address keeps its brackets.
-fn host(authority: &str) -> &str {
+pub(crate) fn host_of(authority: &str) -> &str {
     match authority.rsplit_once(':') {
         Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
         _ => authority,

@@ -131,6 +131,22 @@ fn is_name(text: &str) -> bool {
     text.split('.').all(is_label)
 }
 
+/// True if a request does not come from a web page, or from one of the host that it asks for. The caller has to check
+/// that the host is not a name that others can make lead here.
+pub(super) fn is_own(headers: &HeaderMap) -> bool {
+    let mut sent = headers.get_all(header::ORIGIN).into_iter();
+    let (origin, None) = (sent.next(), sent.next()) else {
+        return false;
+    };
+    let Some(origin) = origin else { return true };
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    let is_page = |origin: &Origin| matches!(&*origin.scheme, "http" | "https");
+    read(origin)
+        .filter(is_page)
+        .zip(host)
+        .is_some_and(|(origin, host)| origin.is_at(host))
+}
+
 fn read(value: &HeaderValue) -> Option<Origin> {
     value.to_str().ok()?.parse().ok()
 }
@@ -247,6 +263,41 @@ mod tests {
         for opaque in ["null", "file://", "http://a b", "\u{e4}"] {
             assert_eq!(check("", opaque, "127.0.0.1"), Err(Refused::Opaque), "{opaque}");
         }
+    }
+
+    #[test]
+    fn a_page_is_of_the_host_that_it_asks_for_or_foreign() {
+        let is_own = |origins: &[&str], host: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::HOST, host.parse().unwrap());
+            for origin in origins {
+                headers.append(header::ORIGIN, origin.parse().unwrap());
+            }
+            super::is_own(&headers)
+        };
+        assert!(is_own(&[], "127.0.0.1:9090"));
+        for (origin, host) in [
+            ("http://127.0.0.1:9090", "127.0.0.1:9090"),
+            ("http://localhost", "LOCALHOST:80"),
+            ("http://[::1]:9090", "[::1]:9090"),
+            // A proxy that ends TLS.
+            ("https://walcast.example", "walcast.example"),
+        ] {
+            assert!(is_own(&[origin], host), "{origin} at {host}");
+        }
+        for (origin, host) in [
+            ("http://evil.example", "127.0.0.1:9090"),
+            ("http://127.0.0.1:9091", "127.0.0.1:9090"),
+            ("http://localhost:9090", "127.0.0.1:9090"),
+            ("http://127.0.0.1", "127.0.0.1:9090"),
+            ("null", "127.0.0.1:9090"),
+            ("file://", "127.0.0.1:9090"),
+            ("chrome-extension://localhost:9090", "localhost:9090"),
+        ] {
+            assert!(!is_own(&[origin], host), "{origin} at {host}");
+        }
+        let own = "http://127.0.0.1:9090";
+        assert!(!is_own(&[own, own], "127.0.0.1:9090"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -29,7 +30,7 @@ use crate::config::SourceName;
 use crate::health::Readiness;
 use crate::log::Log;
 use crate::protocol::{Caller, Token};
-use crate::session::{self, Host, Socket, Waiting};
+use crate::session::{self, Client, Host, Socket, Waiting};
 use crate::telemetry::{CLIENT_CHARS, Excerpt, Metrics};
 use crate::types::json::Numbers;
 
@@ -81,7 +82,7 @@ impl<H: Log> ServingPlace<H> {
         *self.0.write() = serving;
     }
 
-    fn get(&self) -> Option<Serving<H>> {
+    pub(crate) fn get(&self) -> Option<Serving<H>> {
         self.0.read().clone()
     }
 }
@@ -108,7 +109,7 @@ pub struct Gate<H: Log> {
 }
 
 /// The path of the websocket, of one source without a name or before the name.
-const PATH: &str = "/v1/stream";
+pub(crate) const STREAM_PATH: &str = "/v1/stream";
 
 /// The routes of clients: a websocket for each source, and the script that speaks its protocol.
 pub fn streams<H: Log>(gates: impl IntoIterator<Item = Gate<H>>) -> Router {
@@ -118,9 +119,9 @@ pub fn streams<H: Log>(gates: impl IntoIterator<Item = Gate<H>>) -> Router {
         let path = match &gate.name {
             Some(name) => {
                 is_named = true;
-                format!("{PATH}/{name}")
+                format!("{STREAM_PATH}/{name}")
             }
-            None => PATH.to_owned(),
+            None => STREAM_PATH.to_owned(),
         };
         let route = Router::new().route(&path, get(upgrade::<H>)).with_state(gate);
         routes = routes.merge(route);
@@ -129,8 +130,8 @@ pub fn streams<H: Log>(gates: impl IntoIterator<Item = Gate<H>>) -> Router {
         let unnamed = async || (StatusCode::NOT_FOUND, "name a source, as in /v1/stream/NAME\n");
         let unknown = async || (StatusCode::NOT_FOUND, "there is no source of this name\n");
         routes = routes
-            .route(PATH, get(unnamed))
-            .route(&format!("{PATH}/{{name}}"), get(unknown));
+            .route(STREAM_PATH, get(unnamed))
+            .route(&format!("{STREAM_PATH}/{{name}}"), get(unknown));
     }
     routes
 }
@@ -138,7 +139,7 @@ pub fn streams<H: Log>(gates: impl IntoIterator<Item = Gate<H>>) -> Router {
 /// The query parameters of the handshake.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Parameters {
+pub(super) struct Parameters {
     #[serde(default)]
     numbers: NumbersParameter,
 }
@@ -153,26 +154,23 @@ enum NumbersParameter {
 
 async fn upgrade<H: Log>(
     State(gate): State<Gate<H>>,
-    Extension(mut arrival): Extension<Arrival>,
-    parameters: Result<Query<Parameters>, axum::extract::rejection::QueryRejection>,
-    mut request: Request,
+    Extension(arrival): Extension<Arrival>,
+    parameters: Result<Query<Parameters>, QueryRejection>,
+    request: Request,
 ) -> Response {
     // Taken once all else is right; one that comes meanwhile is refused then.
     if let Err(full) = arrival.check_places() {
         return full.into_response();
     }
-    let Ok(Query(parameters)) = parameters else {
-        let help = "the only query parameter is numbers=string (or numbers=native)\n";
-        return (StatusCode::BAD_REQUEST, help).into_response();
-    };
-    let key = match websocket_key(request.headers()) {
-        Ok(key) => key,
+    let handshake = match Handshake::read(parameters, request.headers()) {
+        Ok(handshake) => handshake,
         Err(refusal) => return refusal.into_response(),
     };
-    let Some(Serving { services, host, span }) = gate.place.get() else {
+    let Some(serving) = gate.place.get() else {
         gate.metrics.refused("unready");
         return unavailable();
     };
+    let services = &serving.services;
     if let Err(refused) = gate.origins.check(request.headers()) {
         gate.metrics.refused("origin");
         let words = refused.to_string();
@@ -185,7 +183,7 @@ async fn upgrade<H: Log>(
         return (StatusCode::FORBIDDEN, format!("{refused}\n")).into_response();
     }
     let token = bearer(request.headers());
-    let subject = match subject(&services, token).await {
+    let subject = match subject(services, token).await {
         Ok(subject) => subject,
         Err(refusal) => return refusal,
     };
@@ -205,48 +203,123 @@ async fn upgrade<H: Log>(
         gate.metrics.refused("unready");
         return unavailable();
     };
-    let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
-        return Refusal::NoUpgrade.into_response();
+    let who = Who {
+        subject,
+        is_operator: false,
+        waiting,
     };
-    if let Err(full) = arrival.take_place() {
-        return full.into_response();
-    }
-    let numbers = match parameters.numbers {
-        NumbersParameter::Native => Numbers::Native,
-        NumbersParameter::String => Numbers::Strings,
-    };
-    let mut response = (
-        StatusCode::SWITCHING_PROTOCOLS,
-        [(header::CONNECTION, "Upgrade"), (header::UPGRADE, "websocket")],
-        [(header::SEC_WEBSOCKET_ACCEPT, derive_accept_key(key.as_bytes()))],
-    )
-        .into_response();
-    if offers_subprotocol(request.headers()) {
-        let headers = response.headers_mut();
-        headers.insert(
-            header::SEC_WEBSOCKET_PROTOCOL,
-            HeaderValue::from_static(SUBPROTOCOL),
-        );
-    }
-    host.spawn(|effort| {
-        let session = async move {
-            // In a box, as the session is: a connection keeps the space of the largest of its steps.
-            let Some(socket) = Box::pin(websocket(on_upgrade)).await else {
-                return;
-            };
-            let caller = Caller {
-                connection: arrival.number,
-                peer: arrival.peer,
-                client: arrival.client,
-                numbers,
-                subject,
-            };
-            Box::pin(session::serve(socket, services, caller, waiting, effort, stop)).await;
-            drop(arrival);
+    handshake.open(request, arrival, serving, who, stop, ())
+}
+
+/// The one who connects.
+pub(super) struct Who {
+    /// The subject of the token, if there is one.
+    pub(super) subject: Option<Arc<Subject>>,
+    /// True for an operator.
+    pub(super) is_operator: bool,
+    /// The place of one who still has to send a token.
+    pub(super) waiting: Option<Waiting>,
+}
+
+/// The longest origin that is kept, in bytes.
+const MAX_ORIGIN_BYTES: usize = 256;
+
+/// The page that a request comes from, as its browser names it.
+fn origin(headers: &HeaderMap) -> Option<Box<str>> {
+    let origin = headers.get(header::ORIGIN)?.to_str().ok()?;
+    (origin.len() <= MAX_ORIGIN_BYTES).then(|| origin.into())
+}
+
+/// A request for a websocket, whose headers are right.
+#[derive(Debug)]
+pub(super) struct Handshake {
+    key: String,
+    numbers: Numbers,
+}
+
+impl Handshake {
+    /// Reads it.
+    ///
+    /// # Errors
+    /// The reason why it is none.
+    pub(super) fn read(
+        parameters: Result<Query<Parameters>, QueryRejection>,
+        headers: &HeaderMap,
+    ) -> Result<Handshake, Refusal> {
+        let Ok(Query(parameters)) = parameters else {
+            return Err(Refusal::Parameters);
         };
-        session.instrument(span)
-    });
-    response
+        let key = websocket_key(headers)?;
+        let numbers = match parameters.numbers {
+            NumbersParameter::Native => Numbers::Native,
+            NumbersParameter::String => Numbers::Strings,
+        };
+        Ok(Handshake { key, numbers })
+    }
+
+    /// Answers it, and starts the session, which keeps `held` to its end.
+    pub(super) fn open<H: Log>(
+        self,
+        mut request: Request,
+        mut arrival: Arrival,
+        serving: Serving<H>,
+        who: Who,
+        stop: CancellationToken,
+        held: impl Send + 'static,
+    ) -> Response {
+        let Handshake { key, numbers } = self;
+        let Who {
+            subject,
+            is_operator,
+            waiting,
+        } = who;
+        let origin = origin(request.headers());
+        let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
+            return Refusal::NoUpgrade.into_response();
+        };
+        if let Err(full) = arrival.take_place() {
+            return full.into_response();
+        }
+        let mut response = (
+            StatusCode::SWITCHING_PROTOCOLS,
+            [(header::CONNECTION, "Upgrade"), (header::UPGRADE, "websocket")],
+            [(header::SEC_WEBSOCKET_ACCEPT, derive_accept_key(key.as_bytes()))],
+        )
+            .into_response();
+        if offers_subprotocol(request.headers()) {
+            let headers = response.headers_mut();
+            headers.insert(
+                header::SEC_WEBSOCKET_PROTOCOL,
+                HeaderValue::from_static(SUBPROTOCOL),
+            );
+        }
+        let Serving { services, host, span } = serving;
+        host.spawn(|effort| {
+            let session = async move {
+                // In a box, as the session is: a connection keeps the space of the largest of its steps.
+                let Some(socket) = Box::pin(websocket(on_upgrade)).await else {
+                    return;
+                };
+                let caller = Caller {
+                    connection: arrival.number,
+                    peer: arrival.peer,
+                    client: arrival.client,
+                    numbers,
+                    subject,
+                };
+                let client = Client {
+                    caller,
+                    origin,
+                    is_operator,
+                    waiting,
+                };
+                Box::pin(session::serve(socket, services, client, effort, stop)).await;
+                drop((arrival, held));
+            };
+            session.instrument(span)
+        });
+        response
+    }
 }
 
 /// All places for clients without a token are taken.
@@ -269,12 +342,17 @@ fn waiting<H: Log>(gate: &Gate<H>, since: Instant) -> Result<Waiting, NoPlace> {
         gate.metrics.refused("unauthenticated");
         NoPlace
     })?;
-    Ok(Waiting { since, place })
+    Ok(Waiting {
+        since,
+        place,
+        operators: None,
+    })
 }
 
-/// The reason why a request is no websocket handshake (RFC 6455, section 4.2.1).
+/// The reason why a request is no websocket handshake (RFC 6455, section 4.2.1), or not one that is understood.
 #[derive(Debug)]
-enum Refusal {
+pub(super) enum Refusal {
+    Parameters,
     NoUpgrade,
     Version,
     Key,
@@ -283,6 +361,10 @@ enum Refusal {
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         match self {
+            Refusal::Parameters => {
+                let help = "the only query parameter is numbers=string (or numbers=native)\n";
+                (StatusCode::BAD_REQUEST, help).into_response()
+            }
             Refusal::NoUpgrade => (
                 StatusCode::UPGRADE_REQUIRED,
                 [(header::UPGRADE, "websocket")],
@@ -379,7 +461,7 @@ fn offers_subprotocol(headers: &HeaderMap) -> bool {
 }
 
 /// The reason is for operators: it names hosts, roles and paths. `/health/ready` and the log have it.
-fn unavailable() -> Response {
+pub(super) fn unavailable() -> Response {
     let retry = [(header::RETRY_AFTER, "1")];
     (
         StatusCode::SERVICE_UNAVAILABLE,

@@ -16,7 +16,7 @@ use super::wire::Wire;
 use crate::auth::{MAX_TOKEN_BYTES, Subject};
 use crate::keys::Authenticator;
 use crate::limit::Limit;
-use crate::protocol::{ClientMessage, CloseCode, ErrorCode, ErrorMessage};
+use crate::protocol::{ClientMessage, CloseCode, ErrorCode, ErrorMessage, Token};
 
 /// The largest message before the token, in bytes: the token, and the JSON around it.
 const MAX_MESSAGE_BYTES: usize = MAX_TOKEN_BYTES + 64;
@@ -31,14 +31,56 @@ enum Came {
     TooBig,
 }
 
+/// Tells whether a token is the operators'.
+pub type OperatorCheck = Arc<dyn Fn(&Token) -> bool + Send + Sync>;
+
+/// The one who knows the tokens that are waited for.
+#[derive(Clone, Copy)]
+pub(super) enum Doorkeeper<'a> {
+    /// Those of clients.
+    Clients(&'a Authenticator),
+    /// That of operators.
+    Operators(&'a OperatorCheck),
+}
+
+/// The time that an operator has to send the token.
+const OPERATOR_TIMEOUT: Duration = Duration::from_secs(5);
+
+impl Doorkeeper<'_> {
+    pub(super) fn timeout(self) -> Duration {
+        match self {
+            Doorkeeper::Clients(auth) => auth.timeout(),
+            Doorkeeper::Operators(_) => OPERATOR_TIMEOUT,
+        }
+    }
+
+    /// The subject of a token; operators have none.
+    async fn authenticate(self, token: &Token) -> Result<Option<Arc<Subject>>, (ErrorMessage, CloseCode)> {
+        match self {
+            Doorkeeper::Clients(auth) => match auth.authenticate(token.reveal()).await {
+                Ok(subject) => Ok(Some(subject)),
+                Err(reason) => {
+                    tracing::debug!(%reason, "a token was refused");
+                    Err(identity::refusal(reason))
+                }
+            },
+            Doorkeeper::Operators(is_token) if is_token(token) => Ok(None),
+            Doorkeeper::Operators(_) => {
+                let error = unauthenticated("the token is not that of --admin-token-file");
+                Err((error, CloseCode::Unauthenticated))
+            }
+        }
+    }
+}
+
 /// Waits for a client's token, until `deadline`.
 pub(super) async fn token(
     wire: &mut Wire,
-    auth: &Authenticator,
+    doorkeeper: Doorkeeper<'_>,
     deadline: Instant,
     stop: &CancellationToken,
     spread: Duration,
-) -> Result<Arc<Subject>, End> {
+) -> Result<Option<Arc<Subject>>, End> {
     let came = async {
         for _ in 0..MAX_MESSAGES {
             let token = match next(wire).await {
@@ -48,11 +90,9 @@ pub(super) async fn token(
                 Came::Message(Some(Ok(message))) => read(wire, message).await?,
             };
             let Some(token) = token else { continue };
-            return match auth.authenticate(token.reveal()).await {
+            return match doorkeeper.authenticate(&token).await {
                 Ok(subject) => Ok(subject),
-                Err(reason) => {
-                    tracing::debug!(%reason, "a token was refused");
-                    let (error, code) = identity::refusal(reason);
+                Err((error, code)) => {
                     wire.error(&error).await?;
                     Err(End::Close(code))
                 }
@@ -90,7 +130,7 @@ async fn next(wire: &mut Wire) -> Came {
 }
 
 /// The token in a message; any other message is answered with an error.
-async fn read(wire: &mut Wire, message: Message) -> Result<Option<crate::protocol::Token>, End> {
+async fn read(wire: &mut Wire, message: Message) -> Result<Option<Token>, End> {
     let refused = match message {
         Message::Text(text) => {
             if text.len() > MAX_MESSAGE_BYTES {

@@ -258,6 +258,7 @@ impl<H: Log> Session<H> {
         if let Some(identity) = &mut self.identity {
             identity.renew(subject.expires);
         }
+        self.wire.seen.is_of(Some(subject));
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 mod cursor;
 mod end;
 mod entry;
+mod explain;
 mod frames;
 mod guard;
 mod host;
@@ -24,6 +25,7 @@ mod refusal;
 mod replay;
 mod resume;
 mod run;
+mod seen;
 mod send_rate;
 mod since;
 mod snapshot;
@@ -48,11 +50,14 @@ use tokio::time::{Interval, MissedTickBehavior};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tungstenite::Message;
 
+pub use entry::OperatorCheck;
+pub use explain::{Explained, explain};
 pub use guard::Limits;
 pub use host::{Effort, Host};
 pub use judge::Notes;
 pub use pace::Pace;
-pub use run::{Waiting, serve};
+pub use run::{Client, Waiting, serve};
+pub use seen::{Seen, SessionState, Sessions};
 pub use socket::Socket;
 pub use transport::Transport;
 
@@ -163,9 +168,33 @@ pub struct Services<H: Log> {
     pub background: Handle,
     /// Permits to read spooled snapshots; sessions without one wait their turn.
     pub spool_readers: Semaphore,
+    /// The open connections.
+    pub sessions: Arc<Sessions>,
 }
 
 impl<H: Log> Services<H> {
+    /// The services for an operator, who needs no token of a client, and sees everything that is published: policies do
+    /// not apply.
+    pub fn for_operator(&self) -> Services<H> {
+        Services {
+            history: self.history.clone(),
+            snapshots: Arc::clone(&self.snapshots),
+            router: self.router.clone(),
+            tables: Arc::clone(&self.tables),
+            metrics: Arc::clone(&self.metrics),
+            auth: None,
+            policies: self.policies.clone(),
+            notes: Notes::default(),
+            database: self.database.clone(),
+            options: self.options,
+            shared: self.shared.clone(),
+            replays: Arc::clone(&self.replays),
+            background: self.background.clone(),
+            spool_readers: Semaphore::new(1),
+            sessions: Arc::clone(&self.sessions),
+        }
+    }
+
     /// The message for an internal error, which is logged in full under a number that the client is told.
     fn internal(&self, error: &(dyn std::error::Error + 'static)) -> ErrorMessage {
         let id = logged(error);

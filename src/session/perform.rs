@@ -205,6 +205,8 @@ impl<H: Log> Session<H> {
                 &metrics.catching_up,
             ),
         ];
+        let seen = &self.wire.seen;
+        seen.has_come_to(self.cursor.at(), self.cursor.live(), self.cursor.replays());
         for (now, counted, gauge) in counts {
             if now != *counted {
                 gauge.add(now as i64 - *counted as i64);

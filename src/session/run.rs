@@ -10,6 +10,8 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_util::sync::CancellationToken;
 
 use super::end::End;
+use super::entry::{Doorkeeper, OperatorCheck};
+use super::seen::Seen;
 use super::send_rate::SendRate;
 use super::wire::Wire;
 use super::{Effort, Services, Session, Socket, entry};
@@ -51,24 +53,42 @@ fn limit_of(code: CloseCode) -> Option<Limit> {
 }
 
 /// The place of a client that has not sent its token yet.
-#[derive(Debug)]
 pub struct Waiting {
     /// The time at which it connected.
     pub since: Instant,
     /// Its place among the clients without a token.
     pub place: OwnedSemaphorePermit,
+    /// Knows the operators' token, if the client has to be an operator.
+    pub operators: Option<OperatorCheck>,
 }
 
-/// Serves a client whose handshake is done until it goes, breaks the rules, or `stop`. A client that is `waiting` has
-/// to send its token first. `effort` is told whether it asks for much.
+/// A client whose handshake is done.
+pub struct Client {
+    /// The facts that its handshake and its token told.
+    pub caller: Caller,
+    /// The web page that it is of, as its browser named it.
+    pub origin: Option<Box<str>>,
+    /// True if it is an operator.
+    pub is_operator: bool,
+    /// Its place while it still has to send its token.
+    pub waiting: Option<Waiting>,
+}
+
+/// Serves a client whose handshake is done until it goes, breaks the rules, or `stop`. One that is waiting has to send
+/// its token first. `effort` is told whether it asks for much.
 pub async fn serve<H: Log>(
     mut socket: Box<WebSocketStream<Socket>>,
     services: Arc<Services<H>>,
-    caller: Caller,
-    waiting: Option<Waiting>,
+    client: Client,
     effort: Effort,
     stop: CancellationToken,
 ) {
+    let Client {
+        caller,
+        origin,
+        is_operator,
+        waiting,
+    } = client;
     let metrics = Arc::clone(&services.metrics);
     metrics.connections.inc();
     metrics.connections_opened.inc();
@@ -84,7 +104,10 @@ pub async fn serve<H: Log>(
         socket.get_mut().limit_rate(rate);
     }
     let stall_timeout = services.options.stall_timeout;
-    let wire = Wire::new(socket, Arc::clone(&metrics), stall_timeout, stop.clone());
+    let seen = Seen::new(connection, client, origin, is_operator, caller.subject.clone());
+    let entered = services.sessions.enter(seen);
+    let seen = Arc::clone(&entered.seen);
+    let wire = Wire::new(socket, Arc::clone(&metrics), seen, stall_timeout, stop.clone());
     let (mut wire, end) = served(wire, services, caller, waiting, effort, &stop).await;
     match end {
         End::Lost => {
@@ -152,6 +175,7 @@ pub async fn serve<H: Log>(
         }
     }
     metrics.connections.dec();
+    drop(entered);
 }
 
 async fn served<H: Log>(
@@ -162,12 +186,19 @@ async fn served<H: Log>(
     effort: Effort,
     stop: &CancellationToken,
 ) -> (Wire, End) {
-    if let (Some(auth), Some(waiting)) = (&services.auth, waiting) {
-        let spread = services.options.spread;
-        let deadline = waiting.since + auth.timeout();
-        match Box::pin(entry::token(&mut wire, auth, deadline, stop, spread)).await {
-            Ok(subject) => caller.subject = Some(subject),
-            Err(end) => return (wire, end),
+    if let Some(waiting) = waiting {
+        let operators = waiting.operators.as_ref().map(Doorkeeper::Operators);
+        let clients = services.auth.as_deref().map(Doorkeeper::Clients);
+        if let Some(doorkeeper) = operators.or(clients) {
+            let spread = services.options.spread;
+            let deadline = waiting.since + doorkeeper.timeout();
+            match Box::pin(entry::token(&mut wire, doorkeeper, deadline, stop, spread)).await {
+                Ok(subject) => {
+                    wire.seen.is_of(subject.clone());
+                    caller.subject = subject;
+                }
+                Err(end) => return (wire, end),
+            }
         }
         drop(waiting.place);
     }

@@ -30,11 +30,11 @@ pub(super) struct Prepared {
     pub(super) start: Beginning,
     /// The message, and how often it was checked, if it may have to be checked again.
     pub(super) message: Option<(Box<Subscribe>, usize)>,
-    relation: Arc<Relation>,
-    columns: Vec<usize>,
+    pub(super) relation: Arc<Relation>,
+    pub(super) columns: Vec<usize>,
     /// The bound of its order, or null; `None` without an order.
     bound: Option<serde_json::Value>,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<String>,
     /// The cost of its predicate.
     pub(super) cost: Cost,
 }

@@ -13,6 +13,7 @@ use tungstenite::protocol::CloseFrame;
 use tungstenite::protocol::frame::coding::Data;
 use tungstenite::{Error, Message, Utf8Bytes};
 
+use super::seen::Seen;
 use super::socket::{Outgoing, Socket};
 use crate::delivery::{Delivery, Outbox};
 use crate::event::Timestamp;
@@ -51,6 +52,8 @@ impl From<Error> for Lost {
 pub(super) struct Wire {
     pub(super) socket: Box<WebSocketStream<Socket>>,
     metrics: Arc<Metrics>,
+    /// The record for operators.
+    pub(super) seen: Arc<Seen>,
     /// True while a message is sent only in part: nothing but a close frame may follow.
     is_amid: bool,
     pub(super) patience: Patience,
@@ -70,6 +73,7 @@ impl Wire {
     pub(super) fn new(
         socket: Box<WebSocketStream<Socket>>,
         metrics: Arc<Metrics>,
+        seen: Arc<Seen>,
         stall_timeout: Duration,
         stop: CancellationToken,
     ) -> Wire {
@@ -77,11 +81,13 @@ impl Wire {
             socket,
             patience: Patience {
                 metrics: Arc::clone(&metrics),
+                seen: Arc::clone(&seen),
                 stall_timeout,
                 stop,
                 outbox: Weak::new(),
             },
             metrics,
+            seen,
             is_amid: false,
         }
     }
@@ -190,6 +196,7 @@ impl Wire {
     async fn feed(&mut self, text: Utf8Bytes) -> Result<(), Lost> {
         self.metrics.sent_messages.inc();
         self.metrics.sent_bytes.inc_by(text.len() as u64);
+        self.seen.sent(text.len() as u64);
         let Wire {
             socket,
             patience,
@@ -224,6 +231,7 @@ fn is_copied(text: &str) -> bool {
 #[derive(Debug)]
 pub(super) struct Patience {
     metrics: Arc<Metrics>,
+    seen: Arc<Seen>,
     stall_timeout: Duration,
     /// Cancelled when all clients are to go.
     stop: CancellationToken,
@@ -243,7 +251,7 @@ impl Patience {
         if let Some(outbox) = self.outbox.upgrade() {
             outbox.give_up();
         }
-        let _stalled = Stalled::new(&self.metrics);
+        let _stalled = Stalled::new(&self.metrics, &self.seen);
         tokio::select! {
             written = in_time(self.stall_timeout, write) => written,
             // Whoever waits on would keep what is being closed from its end.
@@ -253,18 +261,20 @@ impl Patience {
 }
 
 /// A stalled client in the metrics, counted until it goes on or its session ends.
-struct Stalled<'a>(&'a Metrics);
+struct Stalled<'a>(&'a Metrics, &'a Seen);
 
 impl Stalled<'_> {
-    fn new(metrics: &Metrics) -> Stalled<'_> {
+    fn new<'a>(metrics: &'a Metrics, seen: &'a Seen) -> Stalled<'a> {
         metrics.stalled.inc();
-        Stalled(metrics)
+        seen.stalls(true);
+        Stalled(metrics, seen)
     }
 }
 
 impl Drop for Stalled<'_> {
     fn drop(&mut self) {
         self.0.stalled.dec();
+        self.1.stalls(false);
     }
 }
 

@@ -119,6 +119,25 @@ fn each_has_its_own_stream_journal_and_metrics() {
     );
     assert_eq!(status["sources"][1]["clients"]["subscriptions"], 1);
 
+    // So has the console.
+    let asked = |path: &str| {
+        let (code, body) = walcast.get(path);
+        let body: Value = serde_json::from_str(&body).unwrap();
+        (code, body)
+    };
+    assert_eq!(asked("/api/access").1["sources"], json!(["left", "right"]));
+    for path in ["/api/tables", "/api/tables?source=middle"] {
+        let (code, refused) = asked(path);
+        assert_eq!((code, &refused["error"]["code"]), (404, &json!("unknown_source")));
+    }
+    for (name, database) in sides {
+        let (_, connections) = asked(&format!("/api/connections?source={name}"));
+        assert_eq!(connections["total"], 1, "{connections}");
+        let operator = Client::try_connect(walcast.admin(), &format!("/v1/stream/{name}"), &[]);
+        let operator = operator.unwrap_or_else(|refused| panic!("{refused:?}"));
+        assert_eq!(operator.hello["database"], json!(database.name));
+    }
+
     // A line of the log says which of them it is about.
     for (name, database) in sides {
         let streaming = |line: &str| {

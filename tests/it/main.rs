@@ -17,6 +17,7 @@ mod columns;
 mod configuration;
 mod connections;
 mod consistency;
+mod console;
 mod continuity;
 mod convergence;
 mod crash;

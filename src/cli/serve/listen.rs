@@ -192,6 +192,7 @@ impl Listen {
         http::AdminOptions {
             hosts: self.admin_host.clone(),
             token_file: self.admin_token_file.clone(),
+            shows_rows: false,
         }
     }
 

@@ -154,6 +154,11 @@ impl Cursor {
         self.live.len()
     }
 
+    /// The position up to which the client has everything of the live subscriptions.
+    pub(super) fn at(&self) -> Lsn {
+        self.at.end
+    }
+
     /// The number of replays.
     pub(super) fn replays(&self) -> usize {
         self.replays

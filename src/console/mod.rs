@@ -1,0 +1,388 @@
+//! The console: a page for operators on the admin listener, and the answers that it asks for.
+//!
+//! Nothing here changes anything, and nothing is counted for it that is not counted anyway. Values of rows come by the
+//! operators' websocket alone ([`crate::http::operators`]); what else repeats words of clients, such as predicates, is told
+//! only where rows are shown.
+
+mod access;
+mod cached;
+mod connections;
+mod page;
+mod parse;
+mod published;
+mod queries;
+mod rates;
+mod record;
+mod series;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use futures_util::future::join_all;
+use serde::Deserialize;
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use self::cached::{Answer, Cached};
+use self::connections::Connections;
+use self::page::page;
+use self::parse::parse;
+use self::published::{PublishedTable, findings, judge, published};
+use self::queries::Queries;
+use self::record::Record;
+use crate::config::SourceName;
+use crate::event::TableName;
+use crate::health::Readiness;
+use crate::http::{Admin, ServingPlace, answered, failed};
+use crate::log::Log;
+use crate::postgres::{self, Code, ConnInfo, Finding, Requirements};
+use crate::schema::{Numbers, typescript};
+use crate::session::{MAX_CLIENT_MESSAGE_BYTES, Services};
+use crate::telemetry::Metrics;
+
+/// The time that an answer may take: less than the listener gives a request.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
+/// The time for which the database's answers are told again.
+const TABLES_AGE: Duration = Duration::from_secs(5);
+const CHECK_AGE: Duration = Duration::from_secs(10);
+
+/// A source as the console reaches it.
+#[derive(Debug)]
+pub struct ConsoleSource<H: Log> {
+    /// Its name; `None` for the only one.
+    pub name: Option<SourceName>,
+    /// The place of what serves it.
+    pub place: Arc<ServingPlace<H>>,
+    /// Everything that is counted of it.
+    pub metrics: Arc<Metrics>,
+    /// The state that says if clients are served from it.
+    pub readiness: Readiness,
+    /// The database.
+    pub conninfo: ConnInfo,
+    /// The setup that is to work there.
+    pub wanted: Requirements,
+}
+
+/// The console of a server.
+#[derive(Debug)]
+pub struct Console<H: Log> {
+    admin: Arc<Admin>,
+    sources: Vec<Shown<H>>,
+    /// The address of the clients' listener.
+    clients: SocketAddr,
+    /// True if clients connect by TLS.
+    is_tls: bool,
+}
+
+/// A source, and what was found of it.
+#[derive(Debug)]
+struct Shown<H: Log> {
+    source: ConsoleSource<H>,
+    record: Record,
+    queries: Queries,
+    connections: Connections,
+    tables: Arc<Cached<Vec<PublishedTable>>>,
+    check: Arc<Cached<Vec<Finding>>>,
+}
+
+/// The query parameters of a request.
+#[derive(Debug, Default, Deserialize)]
+struct Ask {
+    source: Option<String>,
+    since: Option<f64>,
+    table: Option<String>,
+}
+
+type Asked = Result<Query<Ask>, QueryRejection>;
+
+impl<H: Log> Console<H> {
+    /// The console of these sources, for those whom `admin` lets in.
+    pub fn new(
+        admin: Arc<Admin>,
+        sources: impl IntoIterator<Item = ConsoleSource<H>>,
+        clients: SocketAddr,
+        is_tls: bool,
+    ) -> Arc<Console<H>> {
+        let shown = |source| Shown {
+            source,
+            record: Record::default(),
+            queries: Queries::default(),
+            connections: Connections::default(),
+            tables: Arc::default(),
+            check: Arc::default(),
+        };
+        Arc::new(Console {
+            admin,
+            sources: sources.into_iter().map(shown).collect(),
+            clients,
+            is_tls,
+        })
+    }
+
+    /// The routes of the page and of what it asks for.
+    pub fn routes(self: &Arc<Self>) -> Router {
+        let unknown = async || failed(StatusCode::NOT_FOUND, "not_found", "there is nothing here");
+        Router::new()
+            .route("/api/access", get(access::access::<H>))
+            .route("/api/series", get(series::<H>))
+            .route("/api/tables", get(tables::<H>))
+            .route("/api/check", get(check::<H>))
+            .route("/api/types", get(types::<H>))
+            .route("/api/queries", get(queries::<H>))
+            .route("/api/connections", get(connections::<H>))
+            .route("/api/parse", post(parsed::<H>))
+            .route("/api/{*rest}", get(unknown))
+            .with_state(Arc::clone(self))
+            .merge(page())
+    }
+
+    /// Records what happens to the sources until `stop`.
+    pub async fn record(self: Arc<Self>, stop: CancellationToken) {
+        let recorded = self.sources.iter().map(|Shown { source, record, .. }| {
+            record.keep(
+                Arc::clone(&source.metrics),
+                source.readiness.clone(),
+                Arc::clone(&source.place),
+                stop.clone(),
+            )
+        });
+        join_all(recorded).await;
+    }
+
+    /// The source that a request asks about, if it may.
+    fn source(&self, headers: &HeaderMap, asked: Asked) -> Result<(&Shown<H>, Ask), Box<Response>> {
+        if !self.admin.knows(headers) {
+            return Err(self.admin.refuse_token().into());
+        }
+        let Ok(Query(ask)) = asked else {
+            let help = "the parameters are source, since (seconds since 1970) and table";
+            return Err(failed(StatusCode::BAD_REQUEST, "bad_request", help).into());
+        };
+        let found = match (&ask.source, &*self.sources) {
+            (None, [only]) => Some(only),
+            (None, _) => None,
+            (Some(name), sources) => sources.iter().find(|shown| {
+                let own = shown.source.name.as_ref();
+                own.is_some_and(|own| own.as_str() == name)
+            }),
+        };
+        match found {
+            Some(shown) => Ok((shown, ask)),
+            None => {
+                let names: Vec<&str> = self.names().collect();
+                let message = format!(
+                    "name a source, as in ?source=NAME: there are {}",
+                    names.join(", ")
+                );
+                Err(failed(StatusCode::NOT_FOUND, "unknown_source", &message).into())
+            }
+        }
+    }
+
+    /// The names of several sources.
+    fn names(&self) -> impl Iterator<Item = &str> {
+        let names = self.sources.iter().filter_map(|shown| shown.source.name.as_ref());
+        names.map(SourceName::as_str)
+    }
+}
+
+impl<H: Log> Shown<H> {
+    /// The services for an operator, while the source is served.
+    fn services(&self) -> Result<Services<H>, Box<Response>> {
+        let serving = self.source.place.get();
+        serving
+            .map(|serving| serving.services.for_operator())
+            .ok_or_else(|| {
+                let message = "the source is not served now: /health/ready says why";
+                failed(StatusCode::SERVICE_UNAVAILABLE, "unready", message).into()
+            })
+    }
+
+    async fn findings(&self) -> Result<Answer<Vec<Finding>>, Box<Response>> {
+        let (info, wanted) = (self.source.conninfo.clone(), self.source.wanted.clone());
+        let metrics = Arc::clone(&self.source.metrics);
+        let asking = self.check.get(CHECK_AGE, move || {
+            let mut findings = postgres::check(&info, &wanted)?;
+            // The one who reads the slot is this walcast.
+            findings.retain(|finding| finding.code != Code::SlotActive || metrics.replication_up.get() == 0);
+            Ok::<_, postgres::Error>(findings)
+        });
+        in_time(asking).await
+    }
+
+    async fn published(&self) -> Result<Answer<Vec<PublishedTable>>, Box<Response>> {
+        let (info, wanted) = (self.source.conninfo.clone(), self.source.wanted.clone());
+        let asking = self
+            .tables
+            .get(TABLES_AGE, move || published(&info, &wanted.publications));
+        in_time(asking).await
+    }
+}
+
+/// An answer that comes in time.
+async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, Box<Response>> {
+    let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
+    answer.map_err(|_| {
+        let message = "the database does not answer in time: try again later";
+        failed(StatusCode::GATEWAY_TIMEOUT, "timeout", message).into()
+    })
+}
+
+/// The answer of the database, or the error that says why there is none.
+fn found<T>(found: Result<Arc<T>, Arc<str>>) -> Result<Arc<T>, Box<Response>> {
+    found.map_err(|error| {
+        let message = format!("the database cannot be asked: {error}");
+        failed(StatusCode::BAD_GATEWAY, "database", &message).into()
+    })
+}
+
+/// The answer, or the one that says why there is none.
+fn either(answer: Result<Response, Box<Response>>) -> Response {
+    answer.unwrap_or_else(|refused| *refused)
+}
+
+async fn series<H: Log>(
+    State(console): State<Arc<Console<H>>>,
+    headers: HeaderMap,
+    asked: Asked,
+) -> Response {
+    either(console.source(&headers, asked).map(|(shown, ask)| {
+        // A number that is no second counts as the nearest one.
+        let since = ask.since.unwrap_or(0.0) as u64;
+        answered(StatusCode::OK, &shown.record.after(since))
+    }))
+}
+
+async fn tables<H: Log>(
+    State(console): State<Arc<Console<H>>>,
+    headers: HeaderMap,
+    asked: Asked,
+) -> Response {
+    let answer = async {
+        let (shown, _) = console.source(&headers, asked)?;
+        let (tables, findings) = tokio::join!(shown.published(), shown.findings());
+        let mut tables: Vec<PublishedTable> = (*found(tables?.found)?).clone();
+        if let Ok(findings) = findings
+            && let Ok(findings) = findings.found
+        {
+            judge(&mut tables, &findings);
+        }
+        let subscriptions = match shown.services() {
+            Ok(services) => in_time(shown.queries.by_table(&services)).await?,
+            Err(_) => Default::default(),
+        };
+        let rates = shown.record.table_rates();
+        let tables = tables.iter().map(|table| {
+            let mut json = json!(table);
+            if let Some(fields) = json.as_object_mut() {
+                let subscribed = subscriptions.get(&table.name).copied().unwrap_or(0);
+                fields.insert("subscriptions".to_owned(), json!(subscribed));
+                let rate = rates.get(&table.name).copied().unwrap_or(0.0);
+                fields.insert("changes_per_second".to_owned(), json!(rate));
+            }
+            json
+        });
+        let tables: Vec<serde_json::Value> = tables.collect();
+        Ok(answered(StatusCode::OK, &json!({"tables": tables})))
+    };
+    either(answer.await)
+}
+
+async fn check<H: Log>(State(console): State<Arc<Console<H>>>, headers: HeaderMap, asked: Asked) -> Response {
+    let answer = async {
+        let (shown, _) = console.source(&headers, asked)?;
+        let (tables, checked) = tokio::join!(shown.published(), shown.findings());
+        let checked = checked?;
+        let tables = tables.and_then(|tables| found(tables.found)).unwrap_or_default();
+        let findings = findings(&found(checked.found)?, &tables);
+        Ok(answered(
+            StatusCode::OK,
+            &json!({"at": checked.at, "findings": findings}),
+        ))
+    };
+    either(answer.await)
+}
+
+async fn types<H: Log>(State(console): State<Arc<Console<H>>>, headers: HeaderMap, asked: Asked) -> Response {
+    let answer = async {
+        let (shown, ask) = console.source(&headers, asked)?;
+        let wanted = match ask.table.as_deref().map(str::parse::<TableName>).transpose() {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                return Err(failed(StatusCode::BAD_REQUEST, "bad_request", &error.to_string()).into());
+            }
+        };
+        let (info, publications) = (
+            shown.source.conninfo.clone(),
+            shown.source.wanted.publications.clone(),
+        );
+        // Asked each time: it is clicked for.
+        let asking = Arc::<Cached<String>>::default();
+        let typed = in_time(asking.get(Duration::ZERO, move || {
+            typescript(&info, &publications, wanted.as_ref(), Numbers::Text).map(|typed| typed.text())
+        }));
+        let text = found(typed.await?.found)?;
+        let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+        Ok((kind, text.to_string()).into_response())
+    };
+    either(answer.await)
+}
+
+async fn queries<H: Log>(
+    State(console): State<Arc<Console<H>>>,
+    headers: HeaderMap,
+    asked: Asked,
+) -> Response {
+    let answer = async {
+        let (shown, _) = console.source(&headers, asked)?;
+        let services = shown.services()?;
+        let shows = console.admin.rows(&headers).is_ok();
+        let answer = in_time(shown.queries.answer(&services, shows)).await?;
+        Ok(answered(StatusCode::OK, &answer))
+    };
+    either(answer.await)
+}
+
+async fn connections<H: Log>(
+    State(console): State<Arc<Console<H>>>,
+    headers: HeaderMap,
+    asked: Asked,
+) -> Response {
+    let answer = console.source(&headers, asked).and_then(|(shown, _)| {
+        let services = shown.services()?;
+        let shows = console.admin.rows(&headers).is_ok();
+        let answer = shown.connections.answer(&services, shows);
+        Ok(answered(StatusCode::OK, &answer))
+    });
+    either(answer)
+}
+
+async fn parsed<H: Log>(
+    State(console): State<Arc<Console<H>>>,
+    headers: HeaderMap,
+    asked: Asked,
+    body: Body,
+) -> Response {
+    let answer = async {
+        let (shown, _) = console.source(&headers, asked)?;
+        let services = shown.services()?;
+        let Ok(body) = axum::body::to_bytes(body, MAX_CLIENT_MESSAGE_BYTES).await else {
+            let message = format!("the body may have {MAX_CLIENT_MESSAGE_BYTES} bytes");
+            return Err(failed(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &message).into());
+        };
+        let Ok(body) = std::str::from_utf8(&body) else {
+            return Err(failed(StatusCode::BAD_REQUEST, "bad_request", "the body is no UTF-8").into());
+        };
+        let answer = in_time(parse(&services, body)).await?;
+        Ok(answered(StatusCode::OK, &answer))
+    };
+    either(answer.await)
+}

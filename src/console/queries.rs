@@ -1,0 +1,184 @@
+//! The distinct queries of a source, and where each is filed.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+
+use super::rates::Rates;
+use crate::event::TableName;
+use crate::filter::{self, Filed, FiledKind};
+use crate::log::Log;
+use crate::matching::{ListedQuery, QueryPlace};
+use crate::session::Services;
+
+/// The most queries that are told of.
+const MAX_TOLD: usize = 200;
+/// The most that are looked at to find those.
+const MAX_FILED: usize = 2_000;
+
+/// The queries as they were found last, and how much they did by then.
+#[derive(Debug, Default)]
+pub(super) struct Queries(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    matches: Rates,
+    work: Rates,
+    total: usize,
+    by_table: HashMap<TableName, usize>,
+    told: Vec<Told>,
+}
+
+#[derive(Clone, Debug)]
+struct Told {
+    listed: ListedQuery,
+    matches: Option<f64>,
+    work: Option<f64>,
+    filed: Vec<Filed>,
+}
+
+impl Told {
+    fn is_for_every_change(&self) -> bool {
+        self.filed
+            .iter()
+            .any(|filed| filed.kind == FiledKind::EveryChange)
+    }
+}
+
+impl Queries {
+    /// The answer of `/api/queries`. Of a query's predicate only `shows` tells.
+    pub(super) async fn answer<H: Log>(&self, services: &Services<H>, shows: bool) -> Option<Value> {
+        let now = Instant::now();
+        if !self.0.lock().matches.is_recent(now) {
+            let listed = list(services).await?;
+            self.look(listed, now);
+        }
+        let state = self.0.lock();
+        let told: Vec<Value> = state.told.iter().map(|told| in_json(told, shows)).collect();
+        Some(json!({"total": state.total, "queries": told}))
+    }
+
+    /// The number of live subscriptions to each table that has some.
+    pub(super) async fn by_table<H: Log>(&self, services: &Services<H>) -> HashMap<TableName, usize> {
+        let now = Instant::now();
+        if !self.0.lock().matches.is_recent(now)
+            && let Some(listed) = list(services).await
+        {
+            self.look(listed, now);
+        }
+        self.0.lock().by_table.clone()
+    }
+
+    fn look(&self, listed: Vec<ListedQuery>, now: Instant) {
+        let mut state = self.0.lock();
+        let number = |listed: &ListedQuery| Arc::as_ptr(&listed.query).addr();
+        let matches: Vec<(usize, u64)> = listed.iter().map(|one| (number(one), one.matches)).collect();
+        let work: Vec<(usize, u64)> = listed
+            .iter()
+            .map(|one| (number(one), one.query.meter.total()))
+            .collect();
+        let matches = state.matches.look(&matches, now);
+        let works = state.work.look(&work, now);
+        state.total = listed.len();
+        state.by_table.clear();
+        for one in &listed {
+            let table = one.query.table();
+            match state.by_table.get_mut(table) {
+                Some(subscribers) => *subscribers += one.subscribers,
+                None => drop(state.by_table.insert(table.clone(), one.subscribers)),
+            }
+        }
+        let rates = matches.into_iter().zip(works).zip(work);
+        let mut told: Vec<Told> = listed
+            .into_iter()
+            .zip(rates)
+            .map(|(listed, ((matches, work), (_, worked)))| Told {
+                listed,
+                matches,
+                // One that was never counted takes too little to be.
+                work: work.filter(|_| worked > 0),
+                filed: Vec::new(),
+            })
+            .collect();
+        costliest(&mut told);
+        told.truncate(MAX_FILED);
+        for told in &mut told {
+            told.filed = filed(&told.listed);
+        }
+        costliest(&mut told);
+        told.truncate(MAX_TOLD);
+        state.told = told;
+    }
+}
+
+/// Sorts queries by the work that they take, then those first that are looked at for every change, then by matches, then
+/// by subscribers.
+fn costliest(told: &mut [Told]) {
+    let cost = |told: &Told| {
+        (
+            told.work.unwrap_or(0.0),
+            told.is_for_every_change(),
+            told.matches.unwrap_or(0.0),
+            told.listed.subscribers,
+        )
+    };
+    told.sort_by(|a, b| cost(b).partial_cmp(&cost(a)).unwrap_or(std::cmp::Ordering::Equal));
+}
+
+async fn list<H: Log>(services: &Services<H>) -> Option<Vec<ListedQuery>> {
+    let mut all = Vec::new();
+    let mut from = QueryPlace::default();
+    loop {
+        let listing = services.router.list(from).await.ok()?;
+        all.extend(listing.queries);
+        match listing.next {
+            Some(next) => from = next,
+            None => return Some(all),
+        }
+    }
+}
+
+fn filed(listed: &ListedQuery) -> Vec<Filed> {
+    let Some(relation) = listed.query.told() else {
+        return Vec::new();
+    };
+    match listed.query.selection(relation) {
+        Ok(selection) => filter::filed(selection.rows(), relation),
+        Err(_) => Vec::new(),
+    }
+}
+
+fn in_json(told: &Told, shows: bool) -> Value {
+    let key = told.listed.query.key();
+    json!({
+        "table": key.table.to_string(),
+        "where": key.predicate.as_deref().filter(|_| shows),
+        "columns": key.columns,
+        "subscribers": told.listed.subscribers,
+        "filed": in_one(&told.filed),
+        "matches_per_second": told.matches,
+        "work_per_second": told.work,
+    })
+}
+
+/// The place of a query as a whole: its kind is that of the alternative which is looked at most often.
+fn in_one(filed: &[Filed]) -> Value {
+    let often = |filed: &&Filed| match filed.kind {
+        FiledKind::EveryChange => 5,
+        FiledKind::Range => 4,
+        FiledKind::Null => 3,
+        FiledKind::List => 2,
+        FiledKind::Equality => 1,
+        FiledKind::Never => 0,
+    };
+    let kind = filed.iter().max_by_key(often).map(|filed| filed.kind.as_str());
+    const SHOWN: usize = 3;
+    let mut texts: Vec<&str> = filed.iter().take(SHOWN).map(|filed| &*filed.text).collect();
+    if filed.len() > SHOWN {
+        texts.push("…");
+    }
+    json!({"kind": kind, "text": texts.join(" or ")})
+}

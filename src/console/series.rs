@@ -1,0 +1,169 @@
+//! [`Series`]: one sample a second for an hour, in memory of a fixed size. Pure.
+
+use std::collections::VecDeque;
+
+use serde_json::{Map, Value, json};
+
+/// The samples that are kept: an hour.
+pub(super) const KEPT: usize = 3_600;
+
+/// The names of the series, each with the metric that it is made of, if it is one.
+pub(super) const FIELDS: [(&str, Option<&str>); 15] = [
+    ("changes_per_second", Some("walcast_changes_total")),
+    ("transactions_per_second", Some("walcast_transactions_total")),
+    ("deliveries_per_second", Some("walcast_sent_messages_total")),
+    ("sent_bytes_per_second", Some("walcast_sent_bytes_total")),
+    (
+        "latency_p50_seconds",
+        Some("walcast_commit_to_send_duration_seconds"),
+    ),
+    (
+        "latency_p99_seconds",
+        Some("walcast_commit_to_send_duration_seconds"),
+    ),
+    ("slot_lag_bytes", Some("walcast_slot_lag_bytes")),
+    ("retained_wal_bytes", Some("walcast_slot_retained_wal_bytes")),
+    ("safe_wal_bytes", Some("walcast_slot_safe_wal_bytes")),
+    ("connections", Some("walcast_connections")),
+    ("subscriptions", Some("walcast_subscriptions")),
+    ("catching_up", Some("walcast_catching_up")),
+    ("stalled", Some("walcast_stalled")),
+    ("journal_bytes", Some("walcast_journal_size_bytes")),
+    ("journal_age_seconds", None),
+];
+
+/// The values of one second, in the order of [`FIELDS`]. What is not known is not a number.
+pub(super) type Sample = [f32; FIELDS.len()];
+
+/// A second of which nothing is known.
+const UNKNOWN: Sample = [f32::NAN; FIELDS.len()];
+
+/// The samples of the last hour.
+#[derive(Debug, Default)]
+pub(super) struct Series {
+    samples: VecDeque<Sample>,
+    /// The second after that of the last sample, since 1970.
+    next: u64,
+}
+
+impl Series {
+    /// Adds the sample of a second. Seconds that were left out are unknown. If the clock was set back, samples are left
+    /// out until it has come to where it was; if that is more than an hour away, all begins anew.
+    pub(super) fn add(&mut self, second: u64, sample: Sample) {
+        if self.samples.is_empty() || self.next > second + KEPT as u64 {
+            self.samples.clear();
+            self.next = second;
+        }
+        if second < self.next {
+            return;
+        }
+        let missed = (second - self.next).min(KEPT as u64);
+        for _ in 0..missed {
+            self.push(UNKNOWN);
+        }
+        self.push(sample);
+        self.next = second + 1;
+    }
+
+    fn push(&mut self, sample: Sample) {
+        if self.samples.len() == KEPT {
+            self.samples.pop_front();
+        }
+        self.samples.push_back(sample);
+    }
+
+    /// The samples of seconds after `since`, as `/api/series` has them, without its events.
+    pub(super) fn after(&self, since: u64) -> Map<String, Value> {
+        let first = self.next - self.samples.len() as u64;
+        let start = first.max(since.saturating_add(1)).min(self.next);
+        let skipped = usize::try_from(start - first).unwrap_or(usize::MAX);
+        let mut series = Map::new();
+        let mut metrics = Map::new();
+        for (index, (name, metric)) in FIELDS.iter().enumerate() {
+            let values = self.samples.iter().skip(skipped);
+            let values = values.map(|sample| number(sample.get(index).copied()));
+            series.insert((*name).to_owned(), values.collect());
+            metrics.insert((*name).to_owned(), json!(metric));
+        }
+        let mut all = Map::new();
+        all.insert("step".to_owned(), json!(1));
+        all.insert("start".to_owned(), json!(start));
+        all.insert("end".to_owned(), json!(self.next.saturating_sub(1)));
+        all.insert("series".to_owned(), series.into());
+        all.insert("metric".to_owned(), metrics.into());
+        all
+    }
+}
+
+/// A value with the digits that it has: more than a `f32` holds are made up.
+fn number(value: Option<f32>) -> Value {
+    let Some(value) = value.filter(|value| value.is_finite()) else {
+        return Value::Null;
+    };
+    if value.fract() == 0.0 && value.abs() < 9e15 {
+        return json!(value as i64);
+    }
+    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::Metrics;
+
+    fn sample(value: f32) -> Sample {
+        [value; FIELDS.len()]
+    }
+
+    fn values(series: &Series, since: u64) -> (u64, u64, Vec<Option<f64>>) {
+        let all = series.after(since);
+        let values = all["series"]["connections"].as_array().unwrap();
+        let values = values.iter().map(Value::as_f64).collect();
+        (
+            all["start"].as_u64().unwrap(),
+            all["end"].as_u64().unwrap(),
+            values,
+        )
+    }
+
+    #[test]
+    fn every_series_is_made_of_a_metric_that_there_is() {
+        for (name, metric) in FIELDS {
+            let is_there = |metric| Metrics::DESCRIBED.iter().any(|[known, ..]| *known == metric);
+            assert!(metric.is_none_or(is_there), "{name}: {metric:?}");
+        }
+    }
+
+    #[test]
+    fn samples_are_told_from_a_second_on_and_gaps_are_null() {
+        let mut series = Series::default();
+        assert_eq!(values(&series, 0).2, []);
+        series.add(100, sample(1.0));
+        series.add(101, sample(0.1));
+        series.add(104, sample(f32::NAN));
+        series.add(105, sample(3e9));
+        let all = [Some(1.0), Some(0.1), None, None, None, Some(3e9)];
+        assert_eq!(values(&series, 0), (100, 105, all.to_vec()));
+        assert_eq!(values(&series, 101), (102, 105, all[2..].to_vec()));
+        assert_eq!(values(&series, 105), (106, 105, Vec::new()));
+        assert_eq!(values(&series, u64::MAX), (106, 105, Vec::new()));
+        // A clock that was set back a little, and one that was set back by far.
+        series.add(103, sample(9.0));
+        assert_eq!(values(&series, 0), (100, 105, all.to_vec()));
+        series.add(106 + KEPT as u64, sample(7.0));
+        series.add(5, sample(8.0));
+        assert_eq!(values(&series, 0), (5, 5, vec![Some(8.0)]));
+    }
+
+    #[test]
+    fn an_hour_is_kept() {
+        let mut series = Series::default();
+        for second in 0..5_000 {
+            series.add(second, sample(second as f32));
+        }
+        let (start, end, values) = values(&series, 0);
+        assert_eq!((start, end, values.len()), (5_000 - 3_600, 4_999, 3_600));
+        series.add(100_000, sample(1.0));
+        assert_eq!(series.samples.len(), KEPT);
+    }
+}
