@@ -1,11 +1,11 @@
-//! `walcast demo`: a throwaway Postgres with a shop's traffic, walcast on it, and pages to watch it.
+//! `walcast demo`: a throwaway Postgres with a shop's traffic, walcast on it, and the console and pages to watch it.
 
 mod page;
 mod shop;
 mod tenants;
 
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::process::ExitCode;
 
 use anyhow::Context;
@@ -39,15 +39,15 @@ pub(crate) struct Args {
         value_parser = values::address
     )]
     listen: SocketAddr,
-    /// Address of /metrics and /health: any free port, if it is not given.
+    /// Address of the console, /metrics and /health. If it is not given: 127.0.0.1:8081, or any free port where that is
+    /// taken.
     #[arg(
         long,
         env = "WALCAST_ADMIN_LISTEN",
         value_name = "ADDR",
-        default_value = "127.0.0.1:0",
         value_parser = values::address
     )]
-    admin_listen: SocketAddr,
+    admin_listen: Option<SocketAddr>,
     /// The web pages that may connect besides the demo's own, which may where it is opened by an IP address or as
     /// localhost.
     #[arg(long, env = "WALCAST_ALLOW_ORIGIN", value_name = "ORIGIN[,ORIGIN]")]
@@ -100,10 +100,12 @@ async fn show(args: &Args, shop: &Shop, stop: CancellationToken) -> anyhow::Resu
     // Variables of serve's flags count here too, and may be wrong.
     let serve = Serve::try_parse_from(flags(args, shop, journal.path().join("journal")));
     let issuer = Issuer::new(journal.path())?;
-    let config = serve
+    let mut config = serve
         .map_err(WrongFlags::of_clap)?
         .args
         .config(&[], &*tenants::access(journal.path())?)?;
+    // Whoever reaches the pages can have the tokens of both tenants.
+    config.admin.shows_rows = true;
 
     let (bound, addresses) = oneshot::channel();
     let bridge = app::serve(config, Some(page::routes(issuer)), Some(bound), stop.clone());
@@ -129,6 +131,19 @@ async fn ending<T>(stop: &CancellationToken, work: impl Future<Output = T>) -> T
     ended
 }
 
+/// The usual address of the console.
+const CONSOLE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
+
+/// The address of the console: the one that was asked for, or else the usual one if it is free.
+fn admin_listen(args: &Args) -> SocketAddr {
+    let is_free = || CONSOLE.port() != args.listen.port() && TcpListener::bind(CONSOLE).is_ok();
+    match args.admin_listen {
+        Some(asked) => asked,
+        None if is_free() => CONSOLE,
+        None => SocketAddr::new(CONSOLE.ip(), 0),
+    }
+}
+
 /// The demo's bridge is `walcast serve` with these flags; what they leave out has serve's defaults.
 fn flags(args: &Args, shop: &Shop, data_dir: std::path::PathBuf) -> Vec<std::ffi::OsString> {
     let texts = [
@@ -136,7 +151,7 @@ fn flags(args: &Args, shop: &Shop, data_dir: std::path::PathBuf) -> Vec<std::ffi
         ("--slot", shop::NAME.into()),
         ("--publication", shop::NAME.into()),
         ("--listen", args.listen.to_string()),
-        ("--admin-listen", args.admin_listen.to_string()),
+        ("--admin-listen", admin_listen(args).to_string()),
         ("--retention-bytes", "256MiB".into()),
         ("--segment-bytes", "16MiB".into()),
         ("--progress-interval", "1s".into()),
@@ -171,19 +186,26 @@ fn guide(front: SocketAddr, admin: SocketAddr, shop: &Shop) -> String {
     };
     format!(
         "
-  http://{front}/
-  http://{front}/tenants
+  console:  http://{admin}/
+  page:     http://{front}/
+  tenants:  http://{front}/tenants
+  metrics:  http://{admin}/metrics
 
-Type a predicate on the first page, cut the connection and resume it. On the second, two tenants with tokens of their own
-watch one table, and rows move between them. Or, from another terminal:
+The console shows the rows of a predicate as they change, each transaction, and how walcast is. On the page you can cut the
+connection and resume it; on the third, two tenants with tokens of their own watch one table, and rows move between them.
+Or, from another terminal:
 
   {program} tail orders{url} --where \"status = 'paid' AND amount > 100\"
   {program} tail orders{url} --from earliest --count 3
   (umask 077; curl -s http://{front}/demo/token/acme > acme.token); {program} tail support.tickets{url} --token-file acme.token
   {}
-  curl http://{admin}/metrics
 
-Ctrl-C stops all of it and leaves nothing behind.
+On a database of your own (it says what is missing, and changes nothing):
+
+  {program} check --database-url postgresql://you@host/database --slot walcast --publication walcast
+  {program} serve --database-url postgresql://you@host/database --slot walcast --publication walcast --data-dir ./walcast-data
+
+Ctrl-C stops all of this and leaves nothing behind.
 ",
         shop.psql()
     )

@@ -42,6 +42,7 @@ pub(crate) struct Demo {
     /// The throwaway server's directory.
     pub(crate) cluster: PathBuf,
     pub(crate) page: String,
+    pub(crate) console: String,
     psql: Vec<String>,
 }
 
@@ -59,6 +60,7 @@ impl Demo {
     pub(crate) fn start_with(temp: Rc<tempfile::TempDir>, flags: &[&str]) -> Demo {
         let mut child = walcast()
             .args(["demo", "--listen", "127.0.0.1:0"])
+            .env("WALCAST_ADMIN_LISTEN", "127.0.0.1:0")
             .args(flags)
             .env("TMPDIR", temp.path())
             .stdout(Stdio::piped())
@@ -75,9 +77,11 @@ impl Demo {
             let found = lines.iter().find(|line| line.starts_with(start));
             found.unwrap_or_else(|| panic!("no {start} in {lines:?}")).clone()
         };
+        let address = |name: &str| line(name).trim_start_matches(name).trim().to_owned();
         let psql: Vec<String> = line("psql ").split(' ').map(str::to_owned).collect();
         Demo {
-            page: line("http://"),
+            page: address("page:"),
+            console: address("console:"),
             cluster: psql[2].clone().into(),
             child,
             temp,
