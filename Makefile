@@ -3,13 +3,14 @@
 # make example NAME=chat  one of examples/ on a throwaway Postgres, at http://localhost:5173/
 # make test-client  the tests of the npm package in client/ alone, against the server that is built here
 # make test-examples  the tests of examples/ alone, each in a browser
+# make test-console  the tests of the console in console/ alone, the same
 # make client  the package @walcast/client, built in client/
 # make test-versions  the tests that use a server, on Postgres 14 to 18; VERSIONS='14 18' for some of them
 # make test-upgrade  the program of the last tag against this one, and back; FROM=<commit> for that of a commit
 # make torture writers, fifty clients and faults at random for ten minutes; SECONDS=3600 for an hour
 # make bench   drain against pg_recvlogical, latency, idle connections, fan-out, large transactions, many subscriptions,
 #              snapshots, clients that resume at once, slow clients, heavy queries, policies, clients that do harm, takeovers;
-#              ARGS=latency for one of them
+#              ARGS=latency for one of them; ARGS=console for what the console costs a browser, which is not among them
 # make lint    formatting, clippy, documentation
 # make package the Debian package of a program that is built for it
 # make release TAG=v1.0.0  every artefact of a release, from a tag; DIRECTORY=… for another place than target/release-v1.0.0
@@ -71,6 +72,15 @@ test-examples:
 	@$(MAKE) --no-print-directory $(EXAMPLES)
 	cd examples && WALCAST="$(BUILT)/debug/walcast" npm test
 
+# It is built from the sources of the client, and its tests start a server as those of the client do.
+test-console:
+	@scripts/install.sh compiler postgres browser node
+	$(CARGO) build --locked
+	[ -d client/node_modules ] || (cd client && npm ci --no-audit --no-fund)
+	cd console && npm ci --no-audit --no-fund && npm run build
+	git diff --exit-code console/dist
+	cd console && WALCAST="$(BUILT)/debug/walcast" npm test
+
 test-versions:
 	ARGS='$(ARGS)' scripts/versions.sh $(VERSIONS)
 
@@ -83,7 +93,14 @@ torture:
 
 bench:
 	@scripts/install.sh compiler postgres
+ifeq ($(ARGS),console)
+	@scripts/install.sh browser node
+	$(CARGO) build --release --locked --bin walcast
+	[ -d client/node_modules ] || (cd client && npm ci --no-audit --no-fund)
+	cd console && npm ci --no-audit --no-fund && npm run build && WALCAST="$(BUILT)/release/walcast" npm run bench
+else
 	$(CARGO) bench --locked --bench end_to_end -- $(ARGS)
+endif
 
 lint:
 	@scripts/install.sh compiler

@@ -1,5 +1,6 @@
 import { brief, lookOf } from '../text/format.js'
 import type { Order } from '../text/url.js'
+import { isSecond } from '../ui/keys.js'
 import { Lines } from './lines.js'
 import { FADE_MS, type Item, type Mark, type Row, type RowChange, Rows, type Shape } from './rows.js'
 
@@ -290,7 +291,7 @@ export class Grid {
   }
 
   #key(event: KeyboardEvent): void {
-    if (event.ctrlKey || event.metaKey || event.altKey) return
+    if (event.ctrlKey || event.metaKey || event.altKey || isSecond(event)) return
     const { columns } = this.rows.shape
     const [first, end] = this.#lines.seen
     const at = this.#active.id === undefined ? -1 : this.rows.indexOf(this.#active.id)

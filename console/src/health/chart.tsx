@@ -48,7 +48,9 @@ export function Chart({ title, about, lines, print, base = 1000, series, turn, s
   const drawn = lines.filter(({ isText }) => !isText)
   const from = Math.max(0, series.times.length - span.value)
   const draw = (): void => {
-    const host = canvas.current!
+    const host = canvas.current
+    // A picture that was asked for before the place was left.
+    if (!host) return
     plot.current ??= new Plot(host)
     plot.current.draw({
       times: series.times,

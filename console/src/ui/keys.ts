@@ -1,6 +1,9 @@
 /** Keys of the page, where nobody is typing. */
 type Handlers = Readonly<Record<string, () => void>>
 
+/** Within this time the second of two keys is part of them. */
+const WITHIN_MS = 1500
+
 const all: Handlers[] = []
 let prefix: { key: string; at: number } | undefined
 
@@ -10,6 +13,9 @@ export function onKey(handlers: Handlers): () => void {
   return () => void all.splice(all.indexOf(handlers), 1)
 }
 
+/** The first of two keys was pressed just now: the next one is not what it means alone. */
+export const isSecond = (event: KeyboardEvent): boolean => prefix !== undefined && event.timeStamp - prefix.at < WITHIN_MS
+
 const isTyping = (target: EventTarget | null): boolean => target instanceof HTMLElement && target.matches('input, textarea, select, [contenteditable]')
 const takesSpace = (target: EventTarget | null): boolean => target instanceof HTMLElement && target.matches('button, a, summary, input, [role=option]')
 
@@ -17,7 +23,7 @@ addEventListener('keydown', (event) => {
   const { key, target } = event
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return
   if (isTyping(target) || (key === ' ' && takesSpace(target)) || document.querySelector('dialog[open]')) return
-  const first = prefix && event.timeStamp - prefix.at < 1500 ? `${prefix.key} ` : ''
+  const first = isSecond(event) ? `${prefix!.key} ` : ''
   prefix = undefined
   const handler = all.find((handlers) => handlers[first + key])?.[first + key]
   if (handler) {
