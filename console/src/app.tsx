@@ -8,6 +8,7 @@ import { QueryPlace } from './query/place.js'
 import { access, connection, isRefused, lost, refresh, setToken, source } from './server.js'
 import { StreamPlace } from './stream/place.js'
 import { TablesPlace } from './tables/place.js'
+import { sentence } from './text/format.js'
 import { PLACES, type Place } from './text/url.js'
 import { LiveRegion, announce } from './ui/announce.js'
 import { Help, isHelpOpen } from './ui/help.js'
@@ -74,9 +75,11 @@ function Closed({ name }: { name: string }) {
   return (
     <div class="empty page">
       <p>
-        <b>{name} is closed here.</b> {access.value!.rows_refused ?? 'Rows are not shown on this address.'}
+        <b>{name} is closed here.</b> {sentence(access.value!.rows_refused ?? 'rows are not shown on this address')}
       </p>
-      <p class="soft">Health, Clients and Tables show no rows, and work.</p>
+      <p class="soft">
+        <a href="#health">Health</a>, <a href="#clients">Clients</a> and <a href="#tables">Tables</a> show no rows, and work.
+      </p>
     </div>
   )
 }

@@ -41,5 +41,8 @@ export const pollTables = (): (() => void) =>
     if (JSON.stringify(told) !== JSON.stringify(tables.value)) tables.value = told
   })
 
+/** Has a table published, and readable. */
+export const PUBLISH = 'ALTER PUBLICATION walcast ADD TABLE orders;\nGRANT SELECT ON orders TO walcast;'
+
 /** The name that a query asks for it by. */
 export const nameOf = ({ schema, name }: Pick<TableInfo, 'schema' | 'name'>): string => tableName(schema, name)

@@ -57,7 +57,7 @@ export function ClientsPlace() {
       <section class="card" aria-labelledby="queries-title">
         <header class="strip">
           <h2 id="queries-title">Queries</h2>
-          {queries.value && <span class="soft">{counted(queries.value.total, 'distinct query', 'distinct queries')}, the costliest first</span>}
+          {queries.value && queries.value.total > 0 && <span class="soft">{counted(queries.value.total, 'distinct query', 'distinct queries')}, the costliest first</span>}
         </header>
         {queries.value?.queries.length === 0 && <p class="empty soft">Nobody subscribes to anything.</p>}
         {queries.value && queries.value.queries.length > 0 && (
@@ -108,7 +108,7 @@ export function ClientsPlace() {
       <section class="card" aria-labelledby="connections-title">
         <header class="strip">
           <h2 id="connections-title">Connections</h2>
-          {connections.value && (
+          {connections.value && connections.value.total > 0 && (
             <span class="soft">
               {counted(connections.value.total, 'connection')}, those furthest behind first
               {connections.value.total > all.length && ` (the first ${count(all.length)})`}

@@ -6,7 +6,7 @@ export interface Told {
   readonly start: number
   readonly end: number
   readonly series: Readonly<Record<string, readonly (number | null)[]>>
-  readonly metric: Readonly<Record<string, string>>
+  readonly metric: Readonly<Record<string, string | null>>
   readonly events: readonly Event[]
 }
 
@@ -23,7 +23,7 @@ const HOUR = 3600
 export class Series {
   readonly times: number[] = []
   readonly values: Record<string, Values> = {}
-  metric: Readonly<Record<string, string>> = {}
+  metric: Readonly<Record<string, string | null>> = {}
   events: readonly Event[] = []
 
   /** What to ask for next: samples after this one. */

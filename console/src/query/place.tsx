@@ -4,7 +4,7 @@ import { useEffect, useMemo, useRef } from 'preact/hooks'
 import { address, go } from '../address.js'
 import { Grid } from '../grid/grid.js'
 import { access, client, connection, source } from '../server.js'
-import { nameOf, pollTables, tables } from '../tables.js'
+import { PUBLISH, nameOf, pollTables, tables } from '../tables.js'
 import { amount, count, counted, shortPosition, whole } from '../text/format.js'
 import { asClient, asHook, asTail } from '../text/snippets.js'
 import type { Order } from '../text/url.js'
@@ -157,12 +157,12 @@ export function QueryPlace() {
           <Figures view={view} counts={counts} />
           <span class="grow" />
           <label class="order">
-            Order
+            <span class="unseen">Order</span>
             <select
               value={typeof order.by === 'object' ? 'column' : order.by === 'newest' ? 'newest' : 'key'}
               onChange={(event) => event.currentTarget.value !== 'column' && go({ order: { by: event.currentTarget.value as 'key' | 'newest', desc: false } }, true)}
             >
-              <option value="key">by key</option>
+              <option value="key">by its key</option>
               <option value="newest">newest first</option>
               {typeof order.by === 'object' && (
                 <option value="column">
@@ -259,7 +259,7 @@ function NoTables() {
       <p>
         <b>No table is published.</b> walcast shows the tables of its publication. Add one in Postgres, and it appears here within seconds:
       </p>
-      <Command text="ALTER PUBLICATION walcast ADD TABLE orders;" />
+      <Command text={PUBLISH} />
       <p class="soft">No restart is needed.</p>
     </div>
   )

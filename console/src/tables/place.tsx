@@ -3,7 +3,7 @@ import { useSignal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 import { address, go } from '../address.js'
 import { access, get, poll, text } from '../server.js'
-import { type Problem, type TableInfo, nameOf, pollTables, tables } from '../tables.js'
+import { PUBLISH, type Problem, type TableInfo, nameOf, pollTables, tables } from '../tables.js'
 import { amount, clock, counted } from '../text/format.js'
 import { printAddress } from '../text/url.js'
 import { Command, CopyButton } from '../ui/copy.js'
@@ -34,7 +34,7 @@ export function TablesPlace() {
     <div class="tables-place">
       <nav class="tables" aria-label="Tables">
         <h2>
-          {known.length === 0 ? 'Tables' : counted(known.length, 'table')} <small>published</small>
+          {counted(known.length, 'table')} <small>published</small>
         </h2>
         <ul>
           {known.map((one) => (
@@ -72,7 +72,7 @@ export function TablesPlace() {
             <p>
               <b>No table is published.</b> Add one in Postgres, and it appears here within seconds, without a restart:
             </p>
-            <Command text="ALTER PUBLICATION walcast ADD TABLE orders;" />
+            <Command text={PUBLISH} />
           </div>
         )}
         {found.value && <p class="soft checked">Checked at {clock(found.value.at * 1000)}, as walcast check does.</p>}

@@ -105,6 +105,9 @@ function json(value: unknown, most: number): string {
 export const whole = (value: unknown): string =>
   value === null ? 'NULL' : value === undefined ? '' : typeof value === 'object' ? JSON.stringify(value, null, 2) : String(value)
 
+/** A message of the server as a sentence: they begin in lower case and end without a stop. */
+export const sentence = (text: string): string => text.replace(/^./, (first) => first.toUpperCase()).replace(/(?<=[\w)"'])$/, '.')
+
 /** A name as SQL has it: quoted only where it must be. */
 export const identifier = (name: string): string => (/^[a-z_][a-z0-9_$]*$/.test(name) && !RESERVED.has(name) ? name : `"${name.replaceAll('"', '""')}"`)
 
