@@ -5,10 +5,13 @@ export interface SocketLike {
   readonly readyState: number
   send(text: string): void
   close(code?: number): void
-  onopen: ((event: never) => unknown) | null
-  onmessage: ((event: { readonly data: unknown }) => unknown) | null
-  onclose: ((event: { readonly code: number; readonly reason: string }) => unknown) | null
-  onerror: ((event: never) => unknown) | null
+  // Any events: those of browsers and of `ws` have more than what is read here, and a class takes no event that has less.
+  onopen: ((event: any) => unknown) | null
+  /** With `data`. */
+  onmessage: ((event: any) => unknown) | null
+  /** With `code` and `reason`. */
+  onclose: ((event: any) => unknown) | null
+  onerror: ((event: any) => unknown) | null
 }
 export type SocketClass = new (url: string, protocols?: string) => SocketLike
 

@@ -1,5 +1,6 @@
 import { expectTypeOf, test } from 'vitest'
-import { type ChangeEvent, type SchemaOf, changes, createClient, sql } from '../src/index.js'
+import NodeSocket from 'ws'
+import { type ChangeEvent, type SchemaOf, type SocketClass, changes, createClient, sql } from '../src/index.js'
 import { createHooks } from '../src/react/index.js'
 
 interface Order {
@@ -63,4 +64,9 @@ test('without a schema, rows are what they are', () => {
   const client = createClient('ws://127.0.0.1/', { connect: 'manual' })
   const rows = client.liveQuery({ table: 'anything', columns: ['a'] }).state.rows
   expectTypeOf(rows[0]?.['a']).toBeAny()
+})
+
+test('the classes of browsers and of ws are classes of sockets', () => {
+  expectTypeOf<typeof WebSocket>().toExtend<SocketClass>()
+  expectTypeOf<typeof NodeSocket>().toExtend<SocketClass>()
 })

@@ -1,7 +1,7 @@
 import { and, createCollection, createLiveQueryCollection, eq, gt, gte, ilike, inArray, isNull, like, lower, lt, lte, not, or } from '@tanstack/db'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
-import { type Client, type SocketClass, createClient } from '../../src/index.js'
+import { type Client, createClient } from '../../src/index.js'
 import { walcastCollectionOptions } from '../../src/tanstack-db/index.js'
 import { Server, WALCAST, eventually } from './server.js'
 
@@ -34,7 +34,7 @@ describe.skipIf(!WALCAST)('TanStack DB with a real server', () => {
 
   beforeAll(async () => {
     await server.start(SCHEMA)
-    client = createClient(server.url, { webSocket: WebSocket as unknown as SocketClass, onWarning: () => {} })
+    client = createClient(server.url, { webSocket: WebSocket, onWarning: () => {} })
   }, 120_000)
   afterAll(async () => {
     await client?.close()

@@ -1,7 +1,7 @@
 import { createHmac } from 'node:crypto'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
-import { type Client, type SocketClass, type Token, type TokenReason, createClient } from '../../src/index.js'
+import { type Client, type Token, type TokenReason, createClient } from '../../src/index.js'
 import { Server, WALCAST, eventually } from './server.js'
 
 const SECRET = 'a secret of thirty-two bytes, at least'
@@ -29,7 +29,7 @@ describe.skipIf(!WALCAST)('tokens, with a real server', () => {
 
   function connect(token: Token): Client {
     states.length = 0
-    client = createClient(server.url, { token, webSocket: WebSocket as unknown as SocketClass, backoff: { first: 20, most: 200 }, batch: 'transaction', onWarning: () => {} })
+    client = createClient(server.url, { token, webSocket: WebSocket, backoff: { first: 20, most: 200 }, batch: 'transaction', onWarning: () => {} })
     client.onConnection(({ name }) => states.push(name))
     return client
   }
@@ -92,7 +92,7 @@ describe.skipIf(!WALCAST)('tokens, with a real server', () => {
   }, 60_000)
 
   test('that nobody gives are said to be needed', async () => {
-    client = createClient(server.url, { webSocket: WebSocket as unknown as SocketClass })
+    client = createClient(server.url, { webSocket: WebSocket })
     await expect(client.liveQuery({ table: 'note' }).ready()).rejects.toMatchObject({ code: 'unauthenticated' })
     expect(client.connection.name).toBe('needs-token')
   }, 60_000)
