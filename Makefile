@@ -39,12 +39,18 @@ example:
 	@$(MAKE) --no-print-directory $(EXAMPLES)
 	@WALCAST="$(BUILT)/release/walcast" node examples/run.js $(NAME)
 
-# The packages that the examples use: the client as it is here, and those of npm.
-EXAMPLES = examples/node_modules/.package-lock.json
+# The packages that the examples use: the client as it is here, and those of npm and PyPI.
+EXAMPLES = examples/node_modules/.package-lock.json examples/jobs/.venv/complete
 
 examples/node_modules/.package-lock.json: examples/package-lock.json client/dist/index.js
 	@echo "walcast: installing the examples' packages from npm into examples/node_modules"
 	cd examples && npm ci --no-audit --no-fund
+
+examples/jobs/.venv/complete: examples/jobs/requirements.txt
+	@echo "walcast: installing the packages of the Python worker from PyPI into examples/jobs/.venv"
+	python3 -m venv --clear examples/jobs/.venv
+	examples/jobs/.venv/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 client/dist/index.js: client/package-lock.json $(shell find client/src -name '*.ts')
 	@echo "walcast: building the client, with tools from npm in client/node_modules"

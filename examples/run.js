@@ -21,10 +21,7 @@ try {
   console.log('starting a throwaway Postgres, and walcast on it')
   await stack.start(folder, { log: (name, line) => console.log(`${name.padEnd(10)} ${line}`) })
   stack.script('types')
-  for (const { name, command } of stack.processes) {
-    const { pid } = stack.run(name, command)
-    console.log(`${name.padEnd(10)} ${command} (process ${pid})`)
-  }
+  for (const { name, command, child } of await stack.runAll()) console.log(`${name.padEnd(10)} ${command} (process ${child.pid})`)
   console.log(`\n${name} is at http://localhost:${PORTS.page}/, its database at ${stack.url}\nCtrl-C ends it and leaves nothing behind\n`)
 } catch (error) {
   console.error(error.message)

@@ -120,6 +120,17 @@ export class Stack {
     return execFileSync('npm', ['run', '--silent', '--if-present', name, '--', ...args], { cwd: this.folder, env: this.#environment, encoding: 'utf8' })
   }
 
+  /** Starts the processes of the Procfile, and waits until the page is there. */
+  async runAll() {
+    const children = this.processes.map(({ name, command }) => ({ name, command, child: this.run(name, command) }))
+    await eventually('the page is not there', async () => {
+      const ended = children.find(({ child }) => child.exitCode !== null)
+      if (ended) throw Object.assign(new Error(`${ended.name} ended`), { isFinal: true })
+      await fetch(`http://127.0.0.1:${this.#environment.PORT}/`)
+    })
+    return children
+  }
+
   /** Starts a process in the example's folder. Each line that it prints goes to the log. */
   run(name, command) {
     const options = { cwd: this.folder, env: this.#environment, detached: true, stdio: ['ignore', 'pipe', 'pipe'] }

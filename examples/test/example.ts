@@ -23,24 +23,16 @@ export class Example {
 
   async start(name: string, folder: string = fileURLToPath(new URL(`../${name}`, import.meta.url))): Promise<void> {
     const ports = { page: await freePort(), walcast: await freePort() }
-    await this.stack.start(folder, { ports, log: (name, line) => this.#log.push(`${name} ${line}`) }).catch((error: Error) => {
-      throw new Error(`${error.message}\n${this.log}`)
-    })
+    try {
+      await this.stack.start(folder, { ports, log: (name, line) => this.#log.push(`${name} ${line}`) })
+      await this.stack.runAll()
+    } catch (error) {
+      throw new Error(`${(error as Error).message}\n${this.log}`)
+    }
     this.pool = new pg.Pool({ connectionString: this.stack.url })
     this.pool.on('error', () => {})
-    for (const { name, command } of this.stack.processes) this.stack.run(name, command)
-    await this.#listens(ports.page)
     const rules = [`MAP localhost:${PORTS.page} 127.0.0.1:${ports.page}`, `MAP 127.0.0.1:${PORTS.walcast} 127.0.0.1:${ports.walcast}`]
     this.browser = await chromium.launch({ executablePath: CHROMIUM!, args: ['--no-sandbox', `--host-resolver-rules=${rules.join()}`] })
-  }
-
-  async #listens(port: number): Promise<void> {
-    for (let left = 600; ; left--) {
-      const isThere = await fetch(`http://127.0.0.1:${port}/`).then(() => true, () => false)
-      if (isThere) return
-      if (left === 0) throw new Error(`nothing listens where the page should be:\n${this.log}`)
-      await new Promise((resolve) => setTimeout(resolve, 50))
-    }
   }
 
   /** Opens the page for a user of its own. Nothing may go wrong on it. */

@@ -1,0 +1,49 @@
+// A worker in TypeScript. Start as many as you like, on as many machines.
+import { setTimeout as sleep } from 'node:timers/promises'
+import { changes, createClient, sql } from '@walcast/client'
+import pg from 'pg'
+import WebSocket from 'ws'
+import { type Jobs, schema } from './schema.js'
+
+const { WALCAST_URL = 'ws://127.0.0.1:8080', DATABASE_URL } = process.env
+const name = `typescript ${process.pid}`
+const pool = new pg.Pool({ connectionString: DATABASE_URL })
+// Node 22 and later have a WebSocket of their own.
+const client = createClient(WALCAST_URL, { schema, webSocket: WebSocket })
+
+/** How often to look for jobs whose worker died, in milliseconds: no row changes when a lease ends. */
+const LOOK = 1000
+
+let ring = () => {}
+
+/** Rings whenever a job is queued, and once the connection is there. After a disconnect it goes on where it was. */
+async function listen(): Promise<void> {
+  const queued = { table: 'jobs', where: sql`state = ${'queued'}`, columns: ['id'] } as const
+  for await (const _ of changes(client, queued, { onGap: 'snapshot' })) ring()
+}
+
+async function take(): Promise<Jobs | undefined> {
+  const { rows } = await pool.query<Jobs>('SELECT * FROM take_job($1)', [name])
+  return rows[0]
+}
+
+/** Works, a tenth at a time. The job goes on where the worker before came to. */
+async function work(job: Jobs): Promise<void> {
+  for (let progress = job.progress + 10; progress <= 100; progress += 10) {
+    await sleep(400) // Your work.
+    const { rows } = await pool.query<{ is_ours: boolean }>('SELECT report_job($1, $2, $3) AS is_ours', [job.id, name, progress])
+    if (!rows[0]?.is_ours) return
+  }
+}
+
+listen().catch((error) => {
+  console.error(error)
+  process.exit(1)
+})
+for (;;) {
+  // Before looking, so that what is queued meanwhile is not missed.
+  const rung = new Promise<void>((resolve) => (ring = resolve))
+  const job = await take()
+  if (job) await work(job)
+  else await Promise.race([rung, sleep(LOOK)])
+}
