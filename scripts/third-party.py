@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Prints the licenses of the crates that are linked into walcast on Linux, with their texts, which most ask to be passed on.
+"""Prints the licenses of the crates that are linked into walcast on Linux, and of what its console has, with their texts, which
+most ask to be passed on.
 
 Asks `cargo metadata`, without the network: the crates' sources have to be there, as they are after a build.
 """
@@ -10,6 +11,7 @@ import subprocess
 import sys
 
 TARGET = "x86_64-unknown-linux-gnu"
+CONSOLE = pathlib.Path(__file__).parent.parent / "console/dist/licenses.txt"
 ASK = ["cargo", "metadata", "--format-version=1", "--locked", "--offline", f"--filter-platform={TARGET}"]
 
 
@@ -48,6 +50,8 @@ def main():
             users.setdefault(text, []).append(name)
     for text, names in users.items():
         print(f"\n{'=' * 80}\n{', '.join(names)}\n\n{text}")
+    print(f"\n{'=' * 80}\nThe console has these libraries:\n")
+    print(CONSOLE.read_text().strip())
 
 
 sys.exit(main())

@@ -1,5 +1,5 @@
 // dist/: what the server embeds and has at `/`. The client is built from its sources in ../client.
-import { copyFileSync, mkdirSync } from 'node:fs'
+import { copyFileSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 
@@ -21,3 +21,10 @@ await build({
     css: '/*! The console of walcast, MIT OR Apache-2.0; made by `npm run build` in console/. */',
   },
 })
+
+// The licenses of what is in it, which want to be passed on with it: scripts/third-party.py does.
+const licenses = ['preact', '@preact/signals', '@preact/signals-core'].map((name) => {
+  const { version, license } = JSON.parse(readFileSync(`node_modules/${name}/package.json`, 'utf8'))
+  return `${name} ${version}: ${license}\n\n${readFileSync(`node_modules/${name}/LICENSE`, 'utf8').trim()}\n`
+})
+writeFileSync('dist/licenses.txt', licenses.join(`\n${'='.repeat(80)}\n`))

@@ -64,6 +64,7 @@ describe('a chart', () => {
     expect(ticks(173, 3)).toEqual([0, 100, 200])
     expect(ticks(0.0146, 3).map((value) => +value.toFixed(6))).toEqual([0, 0.005, 0.01, 0.015])
     expect(ticks(12 * 1024 ** 2, 3, 1024)).toEqual([0, 5 * 1024 ** 2, 10 * 1024 ** 2, 15 * 1024 ** 2])
+    expect(ticks(1.4 * 1024 ** 2, 3, 1024)).toEqual([0, 512 * 1024, 1024 ** 2, 1.5 * 1024 ** 2])
     expect(ticks(0, 3)).toEqual([0, 1])
   })
 

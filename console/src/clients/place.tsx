@@ -3,7 +3,7 @@ import { useSignal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 import { address } from '../address.js'
 import { access, get, poll } from '../server.js'
-import { ago, amount, bytes, count, counted } from '../text/format.js'
+import { ago, amount, bytes, count, counted, duration } from '../text/format.js'
 import { printAddress } from '../text/url.js'
 import { Command } from '../ui/copy.js'
 
@@ -11,6 +11,8 @@ interface Connection {
   readonly id: number
   readonly address: string
   readonly origin: string | null
+  /** It is one of this console. */
+  readonly operator: boolean
   readonly subject: string | null
   /** Unix seconds. */
   readonly opened: number
@@ -27,7 +29,9 @@ interface Asked {
   readonly columns: readonly string[] | null
   readonly subscribers: number
   readonly filed: { readonly kind: string; readonly text: string }
-  readonly matches_per_second: number
+  /** Null until there were two looks at it. */
+  readonly matches_per_second: number | null
+  /** In units of about a nanosecond. */
   readonly work_per_second: number | null
 }
 
@@ -73,8 +77,8 @@ export function ClientsPlace() {
                   <th scope="col" class="right">
                     Matches
                   </th>
-                  <th scope="col" class="right" title="Changes that its predicate is looked at for">
-                    Looked at
+                  <th scope="col" class="right" title="The time that looking at its predicate takes; unknown if it is too little to be counted">
+                    Work
                   </th>
                 </tr>
               </thead>
@@ -96,8 +100,8 @@ export function ClientsPlace() {
                       )}
                     </td>
                     <td class="right">{count(query.subscribers)}</td>
-                    <td class="right">{amount(query.matches_per_second)}/s</td>
-                    <td class="right">{query.work_per_second === null ? '–' : `${amount(query.work_per_second)}/s`}</td>
+                    <td class="right">{query.matches_per_second === null ? '–' : `${amount(query.matches_per_second)}/s`}</td>
+                    <td class="right">{query.work_per_second === null ? '–' : `${duration(query.work_per_second / 1e9)}/s`}</td>
                   </tr>
                 ))}
               </tbody>
@@ -162,7 +166,7 @@ export function ClientsPlace() {
                       </span>
                     </td>
                     <td class="right">{bytes(one.behind_bytes)}</td>
-                    <td class="value">{one.subject ?? <span class="soft">anonymous</span>}</td>
+                    <td class="value">{one.operator ? <span class="tag">console</span> : (one.subject ?? <span class="soft">{access.value?.rows ? 'anonymous' : 'not shown'}</span>)}</td>
                     <td class="value">{one.address}</td>
                     <td class="value">{one.origin ?? <span class="soft">none</span>}</td>
                     <td title={new Date(one.opened * 1000).toLocaleString()}>{ago(one.opened * 1000, now)}</td>

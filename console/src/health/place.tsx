@@ -20,7 +20,7 @@ const perSecond = (value: number): string => `${amount(value)}/s`
 const CHARTS: readonly { readonly title: string; readonly about: string; readonly print: (value: number) => string; readonly base?: number; readonly lines: readonly Line[] }[] = [
   {
     title: 'Changes',
-    about: 'Changes that Postgres sends, and those that go to clients: one for each subscription that it concerns',
+    about: 'Row changes that Postgres sends, and messages that go to clients',
     print: perSecond,
     lines: [
       { name: 'changes_per_second', label: 'from Postgres', colour: '--accent' },

@@ -31,7 +31,7 @@ const TIME_STEPS = [10, 30, 60, 120, 300, 600, 900, 1800]
 export function ticks(most: number, count: number, base = 1000): number[] {
   if (!(most > 0)) return [0, 1]
   const rough = most / count
-  const unit = base === 1024 ? 1024 ** Math.max(0, Math.floor(Math.log(rough) / Math.log(1024))) : 1
+  const unit = base === 1024 ? 1024 ** Math.max(0, Math.floor(Math.log(most) / Math.log(1024))) : 1
   const power = 10 ** Math.floor(Math.log10(rough / unit))
   const step = unit * power * ([1, 2, 5, 10].find((factor) => rough <= unit * power * factor * 1.0001) ?? 10)
   return Array.from({ length: Math.ceil(most / step - 1e-9) + 1 }, (_, i) => i * step)
@@ -93,7 +93,8 @@ export class Plot {
     const [right, bottom] = [width - RIGHT, height - BELOW]
     const xOf = (time: number): number => LEFT + ((time - start) / Math.max(1, end - start)) * (right - LEFT)
     const shapes = lines.map(({ values }) => points(times, values, from, xOf, 5))
-    const grid = ticks(Math.max(0, ...shapes.flat().map((point) => point?.value ?? 0)), 3, base)
+    const highest = Math.max(0, ...shapes.flat().map((point) => point?.value ?? 0))
+    const grid = ticks(highest, 3, base)
     const most = grid.at(-1)!
     const yOf = (value: number): number => bottom - (value / most) * (bottom - ABOVE)
     const line = (x: number, y: number, toX: number, toY: number): void => {
@@ -110,7 +111,8 @@ export class Plot {
       context.strokeStyle = colours.grid
       line(LEFT, y, right, y)
       context.fillStyle = colours.text
-      context.fillText(print(value), LEFT - 8, y)
+      // Without any value there is no scale, and the floor alone is said.
+      if (value === 0 || highest > 0) context.fillText(print(value), LEFT - 8, y)
     }
     const step = TIME_STEPS.find((seconds) => xOf(start + seconds) - LEFT >= 74) ?? 3600
     context.textAlign = 'center'
