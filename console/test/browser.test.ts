@@ -1,3 +1,5 @@
+import { readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
 import type { Page } from 'playwright-core'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
 import { HAS_BROWSER, Site } from './site.js'
@@ -10,6 +12,9 @@ const SCHEMA = `
   ALTER TABLE item REPLICA IDENTITY FULL;
   INSERT INTO item SELECT g, md5(g::text), 0 FROM generate_series(1, 10000) g;
   CREATE TABLE large (id int PRIMARY KEY, body text);`
+
+/** Looks for faults of accessibility. */
+const axe = readFileSync(fileURLToPath(import.meta.resolve('axe-core')), 'utf8')
 
 describe.skipIf(!HAS_BROWSER)('the console in a browser', () => {
   const site = new Site()
@@ -151,12 +156,16 @@ describe.skipIf(!HAS_BROWSER)('the console in a browser', () => {
     expect([first, second]).toEqual([expect.stringContaining('task'), expect.stringContaining('item')])
   }, 60_000)
 
-  test.each([320, 1280])('at a width of %i each place fits', async (width) => {
-    page = await site.open('#query?table=task', { viewport: { width, height: 720 } })
+  test.each([[320, 'light'], [1280, 'dark']] as const)('at a width of %i, %s, each place fits, and has no fault of WCAG AA', async (width, colorScheme) => {
+    page = await site.open('#query?table=task', { viewport: { width, height: 720 }, colorScheme })
+    await rows('3 rows')
+    await page.evaluate(axe)
     for (const place of ['query', 'stream', 'health', 'clients', 'tables']) {
       await page.evaluate((place) => (location.hash = `#${place}`), place)
       await page.waitForFunction((place) => document.querySelector(`#main > .${place === 'tables' ? 'tables-place' : place}`) !== null, place)
       expect(await page.evaluate(() => document.documentElement.scrollWidth - innerWidth)).toBeLessThanOrEqual(0)
+      const faults = await page.evaluate(() => (globalThis as any).axe.run(document, { runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa'] }).then(({ violations }: any) => violations.map(({ id, nodes }: any) => `${id}: ${nodes[0].html}`)) as Promise<string[]>)
+      expect(faults).toEqual([])
     }
   }, 60_000)
 

@@ -65,7 +65,7 @@ export function ClientsPlace() {
         </header>
         {queries.value?.queries.length === 0 && <p class="empty soft">Nobody subscribes to anything.</p>}
         {queries.value && queries.value.queries.length > 0 && (
-          <div class="scroll" tabIndex={0} role="region" aria-labelledby="queries-title">
+          <div class="scroll" tabIndex={0} role="group" aria-labelledby="queries-title">
             <table class="plain-table">
               <thead>
                 <tr>
@@ -134,7 +134,7 @@ export function ClientsPlace() {
         )}
         {all.length > 0 && found.length === 0 && <p class="empty soft">None of them has “{wanted.value}” in its address, origin or subject.</p>}
         {found.length > 0 && (
-          <div class="scroll" tabIndex={0} role="region" aria-labelledby="connections-title">
+          <div class="scroll" tabIndex={0} role="group" aria-labelledby="connections-title">
             <table class="plain-table">
               <thead>
                 <tr>

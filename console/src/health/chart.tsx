@@ -98,7 +98,7 @@ export function Chart({ title, about, lines, print, base = 1000, series, turn, s
   return (
     <figure class="chart card">
       <figcaption>
-        <h3 title={about}>{title}</h3>
+        <h2 title={about}>{title}</h2>
         {at !== undefined && <span class="soft">{clock(at * 1000)}</span>}
         <ul>
           {lines.map(({ name, label, colour: variable, isText, print: own = print }) => {

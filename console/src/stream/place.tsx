@@ -236,7 +236,7 @@ function Details({ line: { entry, change }, close }: { line: StreamLine; close: 
     <aside class="side" aria-label="The chosen change">
       <section class="details">
         <header>
-          <h3>{change ? `${change.op} of ${change.table}` : `Transaction ${xid}`}</h3>
+          <h2>{change ? `${change.op} of ${change.table}` : `Transaction ${xid}`}</h2>
           {row && <CopyButton label="Copy JSON" text={() => JSON.stringify(change!.row ?? row, null, 2)} />}
           <button type="button" class="small" aria-label="Close" title="Close (Escape)" onClick={close}>
             ✕

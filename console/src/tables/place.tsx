@@ -146,13 +146,13 @@ function Info({ table, findings }: { table: TableInfo; findings: readonly Proble
           </dd>
         </div>
       </dl>
-      <div class="scroll" tabIndex={0} role="region" aria-label={`Columns of ${name}`}>
+      <div class="scroll" tabIndex={0} role="group" aria-label={`Columns of ${name}`}>
         <table class="plain-table">
           <thead>
             <tr>
               <th scope="col">Column</th>
               <th scope="col">Type</th>
-              <th scope="col" />
+              <th scope="col">Notes</th>
             </tr>
           </thead>
           <tbody>
