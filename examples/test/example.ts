@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
@@ -13,6 +14,7 @@ const SHOTS = process.env.SHOTS
 export class Example {
   readonly stack = new Stack()
   readonly #log: string[] = []
+  #processes: Awaited<ReturnType<Stack['runAll']>> = []
   browser!: Browser
   pool!: pg.Pool
 
@@ -25,7 +27,7 @@ export class Example {
     const ports = { page: await freePort(), walcast: await freePort() }
     try {
       await this.stack.start(folder, { ports, log: (name, line) => this.#log.push(`${name} ${line}`) })
-      await this.stack.runAll()
+      this.#processes = await this.stack.runAll()
     } catch (error) {
       throw new Error(`${(error as Error).message}\n${this.log}`)
     }
@@ -35,13 +37,22 @@ export class Example {
     this.browser = await chromium.launch({ executablePath: CHROMIUM!, args: ['--no-sandbox', `--host-resolver-rules=${rules.join()}`] })
   }
 
-  /** Opens the page for a user of its own. Nothing may go wrong on it. */
-  async open(path = '/'): Promise<Page> {
+  /** Ends a process of the example's. */
+  async end(name: string): Promise<void> {
+    const { child } = this.#processes.find((process) => process.name === name)!
+    const ended = once(child, 'exit')
+    child.kill('SIGKILL')
+    await ended
+  }
+
+  /** Opens the page for a user of its own, after `before` on it. */
+  async open(path = '/', before?: () => void): Promise<Page> {
     const context = await this.browser.newContext({ viewport: { width: 1100, height: 760 }, reducedMotion: 'reduce' })
     const page = await context.newPage()
     page.setDefaultTimeout(20_000)
     page.on('pageerror', (error) => this.#log.push(`page ${error.stack}`))
     page.on('console', (message) => this.#log.push(`page ${message.type()} ${message.text()}`))
+    if (before) await page.addInitScript(before)
     await page.goto(`http://localhost:${PORTS.page}${path}`)
     return page
   }
