@@ -56,7 +56,7 @@ export function Bar({ table, columns, text, applied, refused, apply }: BarProps)
     const control = new AbortController()
     const timer = setTimeout(async () => {
       try {
-        verdict.value = judged(value, await post<Parsed>('/api/parse', { table, where: value, undecided: 'send' }, control.signal))
+        verdict.value = judged(value, await post<Parsed>('/api/parse', { table, ...(value.trim() && { where: value }), undecided: 'send' }, control.signal))
       } catch (error) {
         if (error instanceof ApiError) verdict.value = undefined
       }
