@@ -108,6 +108,7 @@ pub(crate) fn run() {
     let (took, beside_cpu) = (began.elapsed(), attacked_cpu());
     let ends = attackers.ends();
     let mut latencies = [Vec::new(), Vec::new()];
+    let mut by_time = BTreeMap::<u64, Vec<f64>>::new();
     let committed = writer.committed;
     for receipts in regulars.receipts() {
         for (number, (received, committed)) in (0..).zip(receipts.iter().zip(&committed)) {
@@ -116,14 +117,21 @@ pub(crate) fn run() {
                 ALONE..BEGINNING_ENDS => continue,
                 _ => 1,
             };
-            let took = received.saturating_duration_since(*committed);
-            latencies[run].push(took.as_secs_f64() * 1e6);
+            let took = received.saturating_duration_since(*committed).as_secs_f64() * 1e6;
+            latencies[run].push(took);
+            if run == 1 {
+                let seconds = (number - BEGINNING_ENDS) / RATE;
+                by_time.entry(seconds / 5 * 5).or_default().push(took);
+            }
         }
     }
     attackers.stop();
     let [mut alone, mut beside] = latencies;
     println!("  alone:       {}", summary(&mut alone));
     println!("  beside them: {}", summary(&mut beside));
+    for (seconds, latencies) in &mut by_time {
+        println!("    from {seconds:>2} s:  {}", summary(latencies));
+    }
     println!(
         "  p50 {:.1} times, p99 {:.1} times (the goal: 2)",
         percentile(&mut beside, 0.5) / percentile(&mut alone, 0.5),

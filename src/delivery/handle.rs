@@ -79,6 +79,14 @@ impl ActiveSubscription {
         let mut queries = subscriptions.iter().map(|placed| &placed.subscription.query);
         queries.any(|query| query.meter.is_apart(now))
     }
+
+    /// The work that the queries of these took in the last seconds.
+    pub(super) fn recent_work(subscriptions: &[ActiveSubscription], now: Instant) -> u64 {
+        let works = subscriptions
+            .iter()
+            .map(|placed| placed.subscription.query.meter.recent(now));
+        works.fold(0, u64::saturating_add)
+    }
 }
 
 /// A connection's registration at the router, which is given up on drop.

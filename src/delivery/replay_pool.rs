@@ -6,8 +6,8 @@
 //! when thousands of clients reconnect at once, they are grouped: a free thread goes to the place of the request whose
 //! turn it is, and reads on from there for all requests whose places it comes to.
 //!
-//! Requests with a query that takes long are served apart, by a thread of their own, so that only they wait for it. Of
-//! them the owner that has taken the least work is next, so that each gets an equal share of that thread.
+//! Requests with a query that takes long, or with queries that took much lately, are served apart, by a thread of their
+//! own, so that only they wait for it. Of them the owner that has taken the least work is next, so that each gets an equal share of that thread.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;

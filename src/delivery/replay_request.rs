@@ -36,6 +36,10 @@ pub struct Standing {
     pub is_unshared: bool,
 }
 
+/// The recent work of a request's queries from which on it is served apart: a hundredth of a processor. The threads that
+/// serve the others have normal priority, and what they match would be taken from those who are at the head.
+const MUCH: u64 = 20_000_000;
+
 /// Reading panicked: a defect, which is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("reading the journal failed")]
@@ -56,9 +60,11 @@ impl<H: Log> ReplayRequest<H> {
         self.from.position
     }
 
-    /// True if it is to be served apart, since one of its queries takes long.
+    /// True if it is to be served apart, since one of its queries takes long, or all of them together take much.
     pub(super) fn is_apart(&self) -> bool {
-        ActiveSubscription::any_is_apart(&self.subscriptions, Instant::now())
+        let now = Instant::now();
+        ActiveSubscription::any_is_apart(&self.subscriptions, now)
+            || ActiveSubscription::recent_work(&self.subscriptions, now) > MUCH
     }
 
     /// True if it can share a cursor with others. Up to a snapshot's boundary it cannot, since the others need what the

@@ -28,6 +28,28 @@ struct State {
     /// All work so far.
     total: u64,
     apart: Option<Apart>,
+    recent: Recent,
+}
+
+/// The work of the last seconds: of each second that has passed since, half as much counts.
+#[derive(Debug, Default)]
+struct Recent {
+    work: u64,
+    /// The time up to which `work` was halved.
+    at: Option<Instant>,
+}
+
+impl Recent {
+    fn at(&mut self, now: Instant) -> u64 {
+        let at = *self.at.get_or_insert(now);
+        let seconds = now.saturating_duration_since(at).as_secs();
+        if seconds > 0 {
+            self.work =
+                u32::try_from(seconds).map_or(0, |seconds| self.work.checked_shr(seconds).unwrap_or(0));
+            self.at = Some(at + Duration::from_secs(seconds));
+        }
+        self.work
+    }
 }
 
 /// The time for which a query is served apart.
@@ -48,12 +70,18 @@ impl Meter {
         state.taken = state.taken.saturating_sub(made_up).saturating_add(units);
         state.at = state.at.max(Some(now));
         state.total = state.total.saturating_add(units);
+        state.recent.work = state.recent.at(now).saturating_add(units);
         state.taken <= BURST
     }
 
     /// All work that was counted, in units of about a nanosecond. A query that takes little for each change is not counted.
     pub fn total(&self) -> u64 {
         self.0.lock().total
+    }
+
+    /// The work of the last seconds, of which the older counts less: at a steady rate about twice that of a second.
+    pub fn recent(&self, now: Instant) -> u64 {
+        self.0.lock().recent.at(now)
     }
 
     /// Has the query served apart for a while.
@@ -89,7 +117,7 @@ impl Lane {
     /// The lane at the head, and for shared replays, where a slow query would hold up all others.
     pub const SHARED: Lane = Lane {
         query: 10_000_000,
-        all: 50_000_000,
+        all: 20_000_000,
         puts_apart: true,
     };
 
@@ -120,9 +148,9 @@ pub(super) struct Spare {
     at: Instant,
 }
 
-/// The most that may be spare, and the amount that refills each second: a quarter of a processor.
+/// The most that may be spare, and the amount that refills each second: a tenth of a processor.
 const SPARE: u64 = Lane::SHARED.all;
-const SPARE_PER_SECOND: u64 = 250_000_000;
+const SPARE_PER_SECOND: u64 = 100_000_000;
 /// The amount that each query may have in any case where nothing is left, and where a lot is owed beside that: enough for
 /// comparisons of ordinary values.
 const LITTLE: u64 = Allowance::LITTLE;
@@ -189,6 +217,26 @@ mod tests {
     }
 
     #[test]
+    fn of_older_work_less_counts() {
+        let meter = Meter::default();
+        let start = Instant::now();
+        let after = |millis: u64| start + Duration::from_millis(millis);
+        assert_eq!(meter.recent(start), 0);
+        meter.take(1_000, start);
+        meter.take(1_000, after(900));
+        assert_eq!(meter.recent(after(999)), 2_000);
+        assert_eq!(meter.recent(after(1_500)), 1_000);
+        meter.take(500, after(1_700));
+        assert_eq!(meter.recent(after(2_000)), 750);
+        assert_eq!(meter.recent(after(1_000_000)), 0);
+        let steady = Meter::default();
+        for tenth in 0..200 {
+            steady.take(100, after(tenth * 100));
+        }
+        assert!((1_900..=2_000).contains(&steady.recent(after(19_900))));
+    }
+
+    #[test]
     fn a_query_is_apart_for_a_while() {
         let meter = Meter::default();
         let start = Instant::now();
@@ -242,7 +290,8 @@ mod tests {
         spare.take(10 * SPARE);
         assert_eq!(spare.little(), LEAST);
         // What is owed comes back first.
-        let later = start + Duration::from_millis(200);
+        let later =
+            start + Duration::from_secs(1) * (SPARE / 1_000) as u32 / (SPARE_PER_SECOND / 1_000) as u32;
         assert_eq!((spare.left(later), spare.little()), (0, LITTLE));
     }
 }
