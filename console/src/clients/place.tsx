@@ -20,7 +20,8 @@ interface Connection {
   readonly subscriptions: number
   readonly behind_bytes: number
   readonly sent_bytes: number
-  readonly bytes_per_second: number
+  /** Null until there were two looks at it. */
+  readonly bytes_per_second: number | null
 }
 
 interface Asked {
@@ -171,7 +172,7 @@ export function ClientsPlace() {
                     <td class="value">{one.origin ?? <span class="soft">none</span>}</td>
                     <td title={new Date(one.opened * 1000).toLocaleString()}>{ago(one.opened * 1000, now)}</td>
                     <td class="right">{count(one.subscriptions)}</td>
-                    <td class="right">{bytes(one.bytes_per_second)}/s</td>
+                    <td class="right">{one.bytes_per_second === null ? '–' : `${bytes(one.bytes_per_second)}/s`}</td>
                     <td class="right">{bytes(one.sent_bytes)}</td>
                   </tr>
                 ))}
