@@ -3,6 +3,7 @@ import { points, ticks } from '../src/health/plot.js'
 import { type Status, verdict } from '../src/health/sentence.js'
 import { Series } from '../src/health/series.js'
 
+const SLOT = { lag_bytes: 0, retained_wal_bytes: 16 * 1024 ** 2, safe_wal_bytes: 784 * 1024 ** 2, lost: false }
 const STATUS: Status = {
   ready: true,
   remark: null,
@@ -10,7 +11,7 @@ const STATUS: Status = {
   replication_up: true,
   uptime_seconds: 60,
   version: '1.0.0',
-  slot: { lag_bytes: 0, retained_wal_bytes: 16 * 1024 ** 2, safe_wal_bytes: 784 * 1024 ** 2, lost: false },
+  slot: SLOT,
   journal_bytes: 0,
   clients: { connections: 0, subscriptions: 0, catching_up: 0, stalled: 0 },
 }
@@ -45,11 +46,12 @@ describe('one sentence', () => {
 
   test('says how it is', () => {
     expect(say({})).toBe('good: Flowing, 2 ms behind. The slot keeps 16 MB of WAL, 2% of its bound.')
-    expect(say({ slot: { ...STATUS.slot, safe_wal_bytes: null } })).toContain('without a bound')
-    expect(say({ slot: { ...STATUS.slot, lost: true } })).toMatch(/^bad: The replication slot is lost/)
+    expect(say({ slot: { ...SLOT, safe_wal_bytes: null } })).toContain('without a bound')
+    expect(say({ slot: null })).toBe('good: Flowing, 2 ms behind. ')
+    expect(say({ slot: { ...SLOT, lost: true } })).toMatch(/^bad: The replication slot is lost/)
     expect(say({ replication_up: false })).toMatch(/^bad: Not connected to Postgres/)
     expect(say({ standby: true })).toMatch(/^amber: Standing by/)
-    expect(say({ slot: { ...STATUS.slot, lag_bytes: 200 * 1024 ** 2 } })).toMatch(/^amber: Behind Postgres by 200 MB/)
+    expect(say({ slot: { ...SLOT, lag_bytes: 200 * 1024 ** 2 } })).toMatch(/^amber: Behind Postgres by 200 MB/)
   })
 
   test('says when the slot will be lost', () => {

@@ -2,6 +2,15 @@
 import { amount, bytes, duration } from '../text/format.js'
 import type { Series } from './series.js'
 
+export interface Slot {
+  readonly lag_bytes: number | null
+  readonly retained_wal_bytes: number | null
+  readonly safe_wal_bytes: number | null
+  readonly lost: boolean
+}
+
+const UNKNOWN: Slot = { lag_bytes: null, retained_wal_bytes: null, safe_wal_bytes: null, lost: false }
+
 export interface Status {
   readonly ready: boolean
   readonly remark: string | null
@@ -9,7 +18,8 @@ export interface Status {
   readonly replication_up: boolean
   readonly uptime_seconds: number
   readonly version: string
-  readonly slot: { readonly lag_bytes: number | null; readonly retained_wal_bytes: number | null; readonly safe_wal_bytes: number | null; readonly lost: boolean }
+  /** Null until Postgres has told of it. */
+  readonly slot: Slot | null
   readonly journal_bytes: number
   readonly clients: { readonly connections: number; readonly subscriptions: number; readonly catching_up: number; readonly stalled: number }
 }
@@ -27,16 +37,16 @@ const SLOW_SECONDS = 1
 const SOON_SECONDS = 86_400
 
 export function verdict(status: Status, series: Series): Verdict {
-  const { slot } = status
+  const slot = status.slot ?? UNKNOWN
   const kept = slot.retained_wal_bytes ?? 0
   if (slot.lost) {
     return { kind: 'bad', text: 'The replication slot is lost.', more: 'Postgres removed WAL that it had not read. Clients begin anew once it is created again.', command: 'walcast serve --create-slot …' }
   }
   if (status.standby) return { kind: 'amber', text: 'Standing by.', more: 'Another walcast reads the slot. This one takes over when that ends.' }
   if (!status.replication_up) {
-    return { kind: 'bad', text: 'Not connected to Postgres.', more: `${status.remark ?? 'walcast tries again by itself.'} Clients stay connected and hear nothing until then; Postgres keeps ${bytes(kept)} of WAL for the slot meanwhile.`, command: 'walcast check' }
+    return { kind: 'bad', text: 'Not connected to Postgres.', more: `${status.remark ?? 'walcast tries again by itself.'} Clients stay connected and hear nothing until then; Postgres keeps WAL for the slot meanwhile${kept > 0 ? `, ${bytes(kept)} now` : ''}.`, command: 'walcast check' }
   }
-  const wal = keeps(status, series)
+  const wal = keeps(slot, series)
   const lag = slot.lag_bytes ?? 0
   if (lag > MANY_BYTES) return { kind: 'amber', text: `Behind Postgres by ${bytes(lag)} of WAL.`, more: wal.text, ...wal.command }
   if (!status.ready) return { kind: 'amber', text: 'Not ready.', more: `${status.remark ?? ''} ${wal.text}`.trim() }
@@ -47,8 +57,7 @@ export function verdict(status: Status, series: Series): Verdict {
 }
 
 /** What the slot has Postgres keep, and for how long that goes well. */
-function keeps({ slot }: Status, series: Series): { text: string; isBad: boolean; command?: { command: string } } {
-  const { retained_wal_bytes: kept, safe_wal_bytes: safe } = slot
+function keeps({ retained_wal_bytes: kept, safe_wal_bytes: safe }: Slot, series: Series): { text: string; isBad: boolean; command?: { command: string } } {
   if (kept === null) return { text: '', isBad: false }
   const growth = series.growth('retained_wal_bytes') ?? 0
   if (safe === null) {

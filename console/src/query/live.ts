@@ -1,5 +1,5 @@
 /** The result that the Query place shows: one live query, and the next one until it has rows of its own. */
-import type { Client, LiveQuery, Status } from '@walcast/client'
+import { type Client, type LiveQuery, type Status, inspect } from '@walcast/client'
 import { signal } from '@preact/signals'
 import type { Grid } from '../grid/grid.js'
 import type { Row } from '../grid/rows.js'
@@ -19,6 +19,8 @@ export class LiveView {
   readonly shown = signal<Asking | undefined>(undefined)
   readonly status = signal<Status>('connecting')
   readonly refused = signal<Problem | undefined>(undefined)
+  /** Why there are no rows yet, if the server said: not now. The client asks again by itself. */
+  readonly waits = signal<string | undefined>(undefined)
   readonly position = signal<string | undefined>(undefined)
   /** Called after each transaction. */
   took: (() => void) | undefined
@@ -43,7 +45,7 @@ export class LiveView {
   /** Asks for another result. The last good one stays until this has come. */
   ask(client: Client, asking: Asking): void {
     this.#endNext?.()
-    this.refused.value = undefined
+    this.refused.value = this.waits.value = undefined
     // The log may leave undecided whether a row left: then the server says so, rather than refuse the query.
     const next = client.liveQuery({ table: asking.table, ...(asking.where && { where: asking.where }), undecided: 'send' }) as LiveQuery<Row, unknown>
     const look = (): void => {
@@ -59,8 +61,14 @@ export class LiveView {
       }
     }
     const unlisten = next.onChange(look)
+    // A query says nothing of refusals after which it is asked again.
+    const watch = inspect(client, (type, text) => {
+      if (type === 'received' && text.startsWith('{"type":"error"')) this.waits.value = (JSON.parse(text) as { message: string }).message
+    })
     const end = (): void => {
       unlisten()
+      watch.end()
+      this.waits.value = undefined
       this.#endNext = undefined
     }
     this.#endNext = () => {
@@ -76,7 +84,7 @@ export class LiveView {
     this.#query?.close()
     this.#query = undefined
     this.shown.value = undefined
-    this.refused.value = undefined
+    this.refused.value = this.waits.value = undefined
     this.status.value = 'connecting'
     this.transactions.clear()
     this.#grid.reset({ columns: [], key: [] }, [])

@@ -5,7 +5,7 @@ import { address, go } from '../address.js'
 import { Grid } from '../grid/grid.js'
 import { access, client, connection, source } from '../server.js'
 import { PUBLISH, nameOf, pollTables, tables } from '../tables.js'
-import { amount, count, counted, shortPosition, whole } from '../text/format.js'
+import { amount, count, counted, sentence, shortPosition, whole } from '../text/format.js'
 import { asClient, asHook, asTail } from '../text/snippets.js'
 import type { Order } from '../text/url.js'
 import { announce } from '../ui/announce.js'
@@ -246,6 +246,15 @@ function Empty({ view, counts, command }: { view: LiveView; counts: { value: { r
       <div class="empty over">
         <p>
           <b>There is no result yet.</b> {view.refused.value.at === undefined ? 'Do what is said above, then press Enter.' : 'Mend the predicate above and press Enter.'}
+        </p>
+      </div>
+    )
+  }
+  if (view.waits.value) {
+    return (
+      <div class="empty over">
+        <p>
+          <b>Not yet.</b> {sentence(view.waits.value)} The page asks again by itself.
         </p>
       </div>
     )
