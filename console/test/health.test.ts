@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { points, ticks } from '../src/health/plot.js'
-import { type Status, verdict } from '../src/health/sentence.js'
+import { type Status, statusOf, verdict } from '../src/health/sentence.js'
 import { Series } from '../src/health/series.js'
 
 const SLOT = { lag_bytes: 0, retained_wal_bytes: 16 * 1024 ** 2, safe_wal_bytes: 784 * 1024 ** 2, lost: false }
@@ -52,6 +52,12 @@ describe('one sentence', () => {
     expect(say({ replication_up: false })).toMatch(/^bad: Not connected to Postgres/)
     expect(say({ standby: true })).toMatch(/^amber: Standing by/)
     expect(say({ slot: { ...SLOT, lag_bytes: 200 * 1024 ** 2 } })).toMatch(/^amber: Behind Postgres by 200 MB/)
+  })
+
+  test('is about the database that is shown, where there are several', () => {
+    const { version, uptime_seconds, ...others } = STATUS
+    const told = { version, uptime_seconds, ready: true, sources: [{ ...others, name: 'a' }, { ...others, name: 'b', standby: true }] } as any
+    expect([statusOf(told, 'b')?.standby, statusOf(told, 'b')?.version, statusOf(told, 'c'), statusOf(STATUS, undefined)]).toEqual([true, '1.0.0', undefined, STATUS])
   })
 
   test('says when the slot will be lost', () => {

@@ -1,12 +1,12 @@
 /** Health: whether it is well, and if not, since when, and what to run. */
 import { useSignal } from '@preact/signals'
 import { useEffect, useMemo } from 'preact/hooks'
-import { get, poll } from '../server.js'
+import { get, poll, source } from '../server.js'
 import { amount, bytes, clock, count, counted, duration } from '../text/format.js'
 import { announce } from '../ui/announce.js'
 import { Command } from '../ui/copy.js'
 import { Chart, type Line } from './chart.js'
-import { type Status, verdict } from './sentence.js'
+import { type Status, type ToldStatus, statusOf, verdict } from './sentence.js'
 import { Series, type Told } from './series.js'
 
 const SPANS = [
@@ -91,7 +91,7 @@ export function HealthPlace() {
         if (told.end < series.since) series.clear()
         if (series.take(told)) turn.value++
       }),
-      poll(2000, async () => (status.value = await get<Status>('/api/status'))),
+      poll(2000, async () => (status.value = statusOf(await get<ToldStatus>('/api/status'), source.value))),
     ]
     return () => ends.forEach((end) => end())
   }, [])

@@ -24,6 +24,17 @@ export interface Status {
   readonly clients: { readonly connections: number; readonly subscriptions: number; readonly catching_up: number; readonly stalled: number }
 }
 
+/** What `/api/status` says: of several databases each is in `sources`. */
+export type ToldStatus = Status & { readonly sources?: readonly (Status & { readonly name: string })[] }
+
+/** The state of one database; undefined if there is none of this name. */
+export function statusOf(told: ToldStatus, name: string | undefined): Status | undefined {
+  const { sources, version, uptime_seconds } = told
+  if (!sources || sources.length === 0) return told
+  const own = sources.find((source) => source.name === name)
+  return own && { ...own, version, uptime_seconds }
+}
+
 export interface Verdict {
   readonly kind: 'good' | 'amber' | 'bad'
   readonly text: string
