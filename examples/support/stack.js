@@ -1,5 +1,5 @@
 // A throwaway Postgres, a walcast before it, and the processes of an example.
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
 import { once } from 'node:events'
 import { chownSync, existsSync, mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
@@ -55,11 +55,12 @@ export class Stack {
   #environment
 
   /**
-   * Starts the database, makes the tables of `schema.sql` in it, and starts walcast with `walcast.toml`.
+   * Starts the database, makes the tables of `schema.sql` in it, and starts walcast with `walcast.toml`, unless the
+   * example does so itself (`walcast: false`).
    * @param {string} folder of the example
-   * @param {{ ports?: typeof PORTS, log?: (name: string, line: string) => void }} options
+   * @param {{ ports?: typeof PORTS, log?: (name: string, line: string) => void, walcast?: boolean }} options
    */
-  async start(folder, { ports = PORTS, log } = {}) {
+  async start(folder, { ports = PORTS, log, walcast = true } = {}) {
     this.folder = folder
     if (log) this.#log = log
     for (const port of Object.values(ports)) {
@@ -85,10 +86,11 @@ export class Stack {
     }
     const psql = ['--quiet', '--no-psqlrc', '--set=ON_ERROR_STOP=1', '--file', join(folder, 'schema.sql'), this.url]
     execFileSync(program('psql'), psql, { stdio: ['ignore', 'ignore', 'inherit'], env: { ...process.env, PGOPTIONS: '-c client_min_messages=warning' } })
+    if (!walcast) return
 
-    const walcast = this.run('walcast', 'walcast serve --config walcast.toml')
+    const server = this.run('walcast', 'walcast serve --config walcast.toml')
     await eventually('walcast does not listen', async () => {
-      if (walcast.exitCode !== null) throw Object.assign(new Error('it ended'), { isFinal: true })
+      if (server.exitCode !== null) throw Object.assign(new Error('it ended'), { isFinal: true })
       await fetch(`http://127.0.0.1:${ports.walcast}/client.js`)
     })
   }
@@ -115,14 +117,16 @@ export class Stack {
     return [...lines].map(([, name, command]) => ({ name, command }))
   }
 
-  /** Runs a script of the example's package.json, if it has it, and returns what that printed. */
+  /** Runs a script of the example's package.json, if it has it. Throws with what it printed if that fails. */
   script(name, ...args) {
-    return execFileSync('npm', ['run', '--silent', '--if-present', name, '--', ...args], { cwd: this.folder, env: this.#environment, encoding: 'utf8' })
+    const options = { cwd: this.folder, env: this.#environment, encoding: 'utf8' }
+    const { status, stdout, stderr } = spawnSync('npm', ['run', '--silent', '--if-present', name, '--', ...args], options)
+    if (status !== 0) throw new Error(`npm run ${name}: ${stdout}${stderr}`)
   }
 
-  /** Starts the processes of the Procfile, and waits until the page is there. */
-  async runAll() {
-    const children = this.processes.map(({ name, command }) => ({ name, command, child: this.run(name, command) }))
+  /** Starts processes, which are those of the Procfile, and waits until the page is there. */
+  async runAll(processes = this.processes) {
+    const children = processes.map(({ name, command }) => ({ name, command, child: this.run(name, command) }))
     await eventually('the page is not there', async () => {
       const ended = children.find(({ child }) => child.exitCode !== null)
       if (ended) throw Object.assign(new Error(`${ended.name} ended`), { isFinal: true })

@@ -23,11 +23,16 @@ export class Example {
     return this.#log.join('\n')
   }
 
-  async start(name: string, folder: string = fileURLToPath(new URL(`../${name}`, import.meta.url))): Promise<void> {
+  start(name: string): Promise<void> {
+    return this.startIn(fileURLToPath(new URL(`../${name}`, import.meta.url)))
+  }
+
+  /** Starts what is in a folder. If `command` is given, it starts walcast, too. */
+  async startIn(folder: string, command?: string): Promise<void> {
     const ports = { page: await freePort(), walcast: await freePort() }
     try {
-      await this.stack.start(folder, { ports, log: (name, line) => this.#log.push(`${name} ${line}`) })
-      this.#processes = await this.stack.runAll()
+      await this.stack.start(folder, { ports, walcast: !command, log: (name, line) => this.#log.push(`${name} ${line}`) })
+      this.#processes = await this.stack.runAll(command ? [{ name: 'dev', command }] : undefined)
     } catch (error) {
       throw new Error(`${(error as Error).message}\n${this.log}`)
     }

@@ -1,0 +1,68 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import type { Page } from 'playwright-core'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { Example } from './example.js'
+
+const example = new Example()
+const empty = mkdtempSync(join(tmpdir(), 'walcast-starter-'))
+const app = join(empty, 'my-app')
+let page: Page
+
+const run = (cwd: string, program: string, ...args: string[]) => execFileSync(program, args, { cwd, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+
+/** The packages as npm would have them. */
+function pack(folder: string): string {
+  run(fileURLToPath(new URL(`../../${folder}`, import.meta.url)), 'npm', 'pack', '--silent', '--pack-destination', empty)
+  return join(empty, readdirSync(empty).find((file) => file.includes(folder) && file.endsWith('.tgz'))!)
+}
+
+const task = (title: string) => page.getByRole('listitem').filter({ hasText: title })
+
+beforeAll(async () => {
+  const [client, create] = [pack('client'), pack('create-walcast')]
+  run(empty, 'npm', 'exec', '--yes', `--package=${create}`, '--', 'create-walcast', 'my-app', '--client', client)
+  run(app, 'npm', 'install', '--no-audit', '--no-fund', '--prefer-offline')
+  await example.startIn(app, 'npm run dev')
+  page = await example.open()
+}, 180_000)
+afterAll(async () => {
+  await example.stop()
+  rmSync(empty, { recursive: true, force: true })
+})
+
+test('an app that was created in an empty folder shows rows, and those that come', async () => {
+  expect(JSON.parse(readFileSync(join(app, 'package.json'), 'utf8'))).toMatchObject({ name: 'my-app' })
+  await page.getByText('1 to do').waitFor()
+  await example.pool.query("INSERT INTO tasks (id, title) VALUES (gen_random_uuid(), 'From psql')")
+  await task('From psql').waitFor()
+  await page.getByText('2 to do').waitFor()
+  await example.shoot(page, 'starter')
+})
+
+test('what is written shows at once, stays once it is stored, and is taken back if it is refused', async () => {
+  await page.getByLabel('Task', { exact: true }).fill('From the page')
+  await page.getByRole('button', { name: 'Add' }).click()
+  await task('From the page').waitFor()
+  await task('From the page').getByRole('checkbox').check()
+  const stored = async () => (await example.pool.query("SELECT done FROM tasks WHERE title = 'From the page'")).rows
+  await expect.poll(stored).toEqual([{ done: true }])
+  await page.getByText('2 to do').waitFor()
+
+  await page.route('**/api/tasks', (route) => route.fulfill({ status: 403 }))
+  await page.getByLabel('Task', { exact: true }).fill('Not allowed')
+  await page.getByRole('button', { name: 'Add' }).click()
+  await page.getByRole('alert').getByText('That was not saved: the server answered 403').waitFor()
+  await expect.poll(() => task('Not allowed').count()).toBe(0)
+  expect(example.complaints.filter((line) => !line.includes('status of 403'))).toEqual([])
+})
+
+test('its own test passes, it builds, and its types are those of the repository', () => {
+  example.stack.script('test')
+  example.stack.script('build')
+  const types = (folder: string) => readFileSync(join(folder, 'src/schema.ts'), 'utf8')
+  expect(types(app)).toBe(types(fileURLToPath(new URL('../starter', import.meta.url))))
+})
