@@ -19,7 +19,7 @@ struct Elsewhere {
     reason: &'static str,
 }
 
-const ELSEWHERE: [Elsewhere; 21] = [
+const ELSEWHERE: [Elsewhere; 22] = [
     Elsewhere {
         page: "README.md",
         beginning: "make demo     # a",
@@ -34,6 +34,11 @@ const ELSEWHERE: [Elsewhere; 21] = [
         page: "README.md",
         beginning: "make -C /path/to/walcast client ",
         reason: "client/test/package.test.ts builds such a page",
+    },
+    Elsewhere {
+        page: "README.md",
+        beginning: "make -C /path/to/walcast client\n",
+        reason: "examples/test/starter.test.ts makes an application so",
     },
     Elsewhere {
         page: "README.md",
