@@ -37,8 +37,20 @@ struct Told {
 }
 
 impl Connections {
-    /// The answer of `/api/connections`. Of a connection's subject only `shows` tells.
-    pub(super) fn answer<H: Log>(&self, services: &Services<H>, shows: bool) -> Value {
+    /// The answer of `/api/connections`. Of a connection's subject only `shows` tells. `None` if walcast stops.
+    pub(super) async fn answer<H: Log>(
+        self: &Arc<Self>,
+        services: Services<H>,
+        shows: bool,
+    ) -> Option<Value> {
+        let connections = Arc::clone(self);
+        // Away from the threads that serve clients, since there may be very many.
+        let background = services.background.clone();
+        let found = background.spawn_blocking(move || connections.found(&services, shows));
+        found.await.ok()
+    }
+
+    fn found<H: Log>(&self, services: &Services<H>, shows: bool) -> Value {
         let now = Instant::now();
         let mut state = self.0.lock();
         if !state.sent.is_recent(now) {

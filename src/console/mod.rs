@@ -7,6 +7,7 @@
 mod access;
 mod cached;
 mod connections;
+mod event;
 mod page;
 mod parse;
 mod published;
@@ -87,10 +88,11 @@ pub struct Console<H: Log> {
 struct Shown<H: Log> {
     source: ConsoleSource<H>,
     record: Record,
-    queries: Queries,
-    connections: Connections,
-    tables: Arc<Cached<Vec<PublishedTable>>>,
-    check: Arc<Cached<Vec<Finding>>>,
+    queries: Arc<Queries>,
+    connections: Arc<Connections>,
+    tables: Cached<Vec<PublishedTable>>,
+    check: Cached<Vec<Finding>>,
+    types: Cached<String>,
 }
 
 /// The query parameters of a request.
@@ -114,10 +116,11 @@ impl<H: Log> Console<H> {
         let shown = |source| Shown {
             source,
             record: Record::default(),
-            queries: Queries::default(),
-            connections: Connections::default(),
-            tables: Arc::default(),
-            check: Arc::default(),
+            queries: Arc::default(),
+            connections: Arc::default(),
+            tables: Cached::default(),
+            check: Cached::default(),
+            types: Cached::default(),
         };
         Arc::new(Console {
             admin,
@@ -200,10 +203,7 @@ impl<H: Log> Shown<H> {
         let serving = self.source.place.get();
         serving
             .map(|serving| serving.services.for_operator())
-            .ok_or_else(|| {
-                let message = "the source is not served now: /health/ready says why";
-                failed(StatusCode::SERVICE_UNAVAILABLE, "unready", message).into()
-            })
+            .ok_or_else(unready)
     }
 
     async fn findings(&self) -> Result<Answer<Vec<Finding>>, Box<Response>> {
@@ -225,6 +225,11 @@ impl<H: Log> Shown<H> {
             .get(TABLES_AGE, move || published(&info, &wanted.publications));
         in_time(asking).await
     }
+}
+
+fn unready() -> Box<Response> {
+    let message = "the source is not served now: /health/ready says why";
+    failed(StatusCode::SERVICE_UNAVAILABLE, "unready", message).into()
 }
 
 /// An answer that comes in time.
@@ -324,9 +329,8 @@ async fn types<H: Log>(State(console): State<Arc<Console<H>>>, headers: HeaderMa
             shown.source.conninfo.clone(),
             shown.source.wanted.publications.clone(),
         );
-        // Asked each time: it is clicked for.
-        let asking = Arc::<Cached<String>>::default();
-        let typed = in_time(asking.get(Duration::ZERO, move || {
+        // Asked each time, but once at a time: it is clicked for.
+        let typed = in_time(shown.types.get(Duration::ZERO, move || {
             typescript(&info, &publications, wanted.as_ref(), Numbers::Text).map(|typed| typed.text())
         }));
         let text = found(typed.await?.found)?;
@@ -346,6 +350,7 @@ async fn queries<H: Log>(
         let services = shown.services()?;
         let shows = console.admin.rows(&headers).is_ok();
         let answer = in_time(shown.queries.answer(&services, shows)).await?;
+        let answer = answer.ok_or_else(unready)?;
         Ok(answered(StatusCode::OK, &answer))
     };
     either(answer.await)
@@ -356,13 +361,15 @@ async fn connections<H: Log>(
     headers: HeaderMap,
     asked: Asked,
 ) -> Response {
-    let answer = console.source(&headers, asked).and_then(|(shown, _)| {
+    let answer = async {
+        let (shown, _) = console.source(&headers, asked)?;
         let services = shown.services()?;
         let shows = console.admin.rows(&headers).is_ok();
-        let answer = shown.connections.answer(&services, shows);
+        let answer = in_time(shown.connections.answer(services, shows)).await?;
+        let answer = answer.ok_or_else(unready)?;
         Ok(answered(StatusCode::OK, &answer))
-    });
-    either(answer)
+    };
+    either(answer.await)
 }
 
 async fn parsed<H: Log>(

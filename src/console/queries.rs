@@ -21,7 +21,11 @@ const MAX_FILED: usize = 2_000;
 
 /// The queries as they were found last, and how much they did by then.
 #[derive(Debug, Default)]
-pub(super) struct Queries(Mutex<State>);
+pub(super) struct Queries {
+    state: Mutex<State>,
+    /// Held by the one who looks; the others wait for what is found.
+    looking: tokio::sync::Mutex<()>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -50,30 +54,45 @@ impl Told {
 
 impl Queries {
     /// The answer of `/api/queries`. Of a query's predicate only `shows` tells.
-    pub(super) async fn answer<H: Log>(&self, services: &Services<H>, shows: bool) -> Option<Value> {
-        let now = Instant::now();
-        if !self.0.lock().matches.is_recent(now) {
-            let listed = list(services).await?;
-            self.look(listed, now);
-        }
-        let state = self.0.lock();
+    pub(super) async fn answer<H: Log>(
+        self: &Arc<Self>,
+        services: &Services<H>,
+        shows: bool,
+    ) -> Option<Value> {
+        self.renew(services).await?;
+        let state = self.state.lock();
         let told: Vec<Value> = state.told.iter().map(|told| in_json(told, shows)).collect();
         Some(json!({"total": state.total, "queries": told}))
     }
 
     /// The number of live subscriptions to each table that has some.
-    pub(super) async fn by_table<H: Log>(&self, services: &Services<H>) -> HashMap<TableName, usize> {
+    pub(super) async fn by_table<H: Log>(
+        self: &Arc<Self>,
+        services: &Services<H>,
+    ) -> HashMap<TableName, usize> {
+        // Without a router there are none.
+        let _stopped = self.renew(services).await;
+        self.state.lock().by_table.clone()
+    }
+
+    /// Looks, unless that was done a moment ago. `None` if the source is not served any more.
+    async fn renew<H: Log>(self: &Arc<Self>, services: &Services<H>) -> Option<()> {
+        let _looking = self.looking.lock().await;
         let now = Instant::now();
-        if !self.0.lock().matches.is_recent(now)
-            && let Some(listed) = list(services).await
-        {
-            self.look(listed, now);
+        if !self.state.lock().matches.is_recent(now) {
+            let listed = list(services).await?;
+            let queries = Arc::clone(self);
+            // Away from the threads that serve clients: there may be a hundred thousand of them.
+            let looked = services
+                .background
+                .spawn_blocking(move || queries.look(listed, now));
+            looked.await.ok()?;
         }
-        self.0.lock().by_table.clone()
+        Some(())
     }
 
     fn look(&self, listed: Vec<ListedQuery>, now: Instant) {
-        let mut state = self.0.lock();
+        let mut state = self.state.lock();
         let number = |listed: &ListedQuery| Arc::as_ptr(&listed.query).addr();
         let matches: Vec<(usize, u64)> = listed.iter().map(|one| (number(one), one.matches)).collect();
         let work: Vec<(usize, u64)> = listed

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
+use super::event::EventKind;
 use super::series::{Sample, Series};
 use crate::event::{TableName, Timestamp};
 use crate::health::Readiness;
@@ -39,7 +40,7 @@ struct Event {
     /// Seconds since 1970.
     at: f64,
     kind: &'static str,
-    text: String,
+    text: &'static str,
 }
 
 /// The changes of each table, then and a while before.
@@ -122,56 +123,25 @@ impl Reading {
     }
 
     /// The events between another reading and this one.
-    fn events(&self, before: &Reading) -> Vec<(&'static str, &'static str)> {
-        let mut events = Vec::new();
-        let mut note = |is_so: bool, kind, text| {
-            if is_so {
-                events.push((kind, text));
-            }
+    fn events(&self, before: &Reading) -> Vec<EventKind> {
+        use EventKind::{
+            Disconnect, Epoch, NotReady, Ready, Reconnect, SlotGivenUp, SlotLost, SourceFailed, Standby,
+            Takeover,
         };
-        note(
-            self.epochs > before.epochs,
-            "epoch",
-            "a new epoch began: clients start again from a snapshot",
-        );
-        note(
-            self.failures > before.failures,
-            "source_failed",
-            "the source failed, and is opened again",
-        );
-        note(
-            self.slots_given_up > before.slots_given_up,
-            "slot_given_up",
-            "the slot exceeded --max-slot-lag and was dropped",
-        );
-        note(
-            self.is_lost && !before.is_lost,
-            "slot_lost",
-            "the slot is invalidated or missing",
-        );
-        note(
-            self.is_standby && !before.is_standby,
-            "standby",
-            "another walcast reads the slot: this one waits",
-        );
-        note(
-            !self.is_standby && before.is_standby,
-            "takeover",
-            "this walcast took over from another one",
-        );
-        note(
-            !self.is_connected && before.is_connected,
-            "disconnect",
-            "the replication stream is down",
-        );
-        note(
-            self.is_connected && !before.is_connected,
-            "reconnect",
-            "the replication stream is up",
-        );
-        note(!self.is_ready && before.is_ready, "not_ready", "not ready");
-        note(self.is_ready && !before.is_ready, "ready", "ready");
-        events
+        let events = [
+            (self.epochs > before.epochs, Epoch),
+            (self.failures > before.failures, SourceFailed),
+            (self.slots_given_up > before.slots_given_up, SlotGivenUp),
+            (self.is_lost && !before.is_lost, SlotLost),
+            (self.is_standby && !before.is_standby, Standby),
+            (!self.is_standby && before.is_standby, Takeover),
+            (!self.is_connected && before.is_connected, Disconnect),
+            (self.is_connected && !before.is_connected, Reconnect),
+            (!self.is_ready && before.is_ready, NotReady),
+            (self.is_ready && !before.is_ready, Ready),
+        ];
+        let events = events.into_iter().filter(|(is_so, _)| *is_so);
+        events.map(|(_, kind)| kind).collect()
     }
 }
 
@@ -215,7 +185,7 @@ impl Record {
         place: Arc<ServingPlace<H>>,
         stop: CancellationToken,
     ) {
-        self.note("restart", "walcast started");
+        self.note(EventKind::Restart);
         let mut ticks = tokio::time::interval(STEP);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         let mut before = Reading::now(&metrics, &readiness);
@@ -239,22 +209,22 @@ impl Record {
             let age = age.map(|commit| Timestamp::now().seconds_since(commit).max(0.0));
             let sample = now.since(&before, &metrics, age);
             self.series.lock().add(seconds_since_1970() as u64, sample);
-            for (kind, text) in now.events(&before) {
-                self.note(kind, text);
+            for kind in now.events(&before) {
+                self.note(kind);
             }
             before = now;
         }
     }
 
-    fn note(&self, kind: &'static str, text: &str) {
+    fn note(&self, kind: EventKind) {
         let mut events = self.events.lock();
         if events.len() == MAX_EVENTS {
             events.pop_front();
         }
         events.push_back(Event {
             at: seconds_since_1970(),
-            kind,
-            text: text.to_owned(),
+            kind: kind.as_str(),
+            text: kind.text(),
         });
     }
 
