@@ -200,7 +200,7 @@ Or, from another terminal:
   (umask 077; curl -s http://{front}/demo/token/acme > acme.token); {program} tail support.tickets{url} --token-file acme.token
   {}
 
-On a database of your own (it says what is missing, and changes nothing):
+On a database of your own, where check says what is missing, and changes nothing:
 
   {program} check --database-url postgresql://you@host/database --slot walcast --publication walcast
   {program} serve --database-url postgresql://you@host/database --slot walcast --publication walcast --data-dir ./walcast-data

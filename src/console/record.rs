@@ -208,7 +208,7 @@ impl Record {
             let age = oldest.and_then(|(_, commit)| commit);
             let age = age.map(|commit| Timestamp::now().seconds_since(commit).max(0.0));
             let sample = now.since(&before, &metrics, age);
-            self.series.lock().add(seconds_since_1970() as u64, sample);
+            self.series.lock().add_at(seconds_since_1970(), sample);
             for kind in now.events(&before) {
                 self.note(kind);
             }

@@ -47,11 +47,21 @@ pub(super) struct Series {
 }
 
 impl Series {
+    /// Adds the sample of a moment, in seconds since 1970. Samples come once a second, but not to the point: one that is
+    /// half a second late, or early, is that of the second which was due.
+    pub(super) fn add_at(&mut self, moment: f64, sample: Sample) {
+        let late = moment - self.next as f64;
+        let is_due = !self.samples.is_empty() && (-0.5..1.5).contains(&late);
+        let second = if is_due { self.next } else { moment as u64 };
+        self.add(second, sample);
+    }
+
     /// Adds the sample of a second. Seconds that were left out are unknown. If the clock was set back, samples are left
     /// out until it has come to where it was; if that is more than an hour away, all begins anew.
-    pub(super) fn add(&mut self, second: u64, sample: Sample) {
+    fn add(&mut self, second: u64, sample: Sample) {
         if self.samples.is_empty() || self.next > second + KEPT as u64 {
             self.samples.clear();
+            self.samples.reserve_exact(KEPT);
             self.next = second;
         }
         if second < self.next {
@@ -153,6 +163,28 @@ mod tests {
         series.add(106 + KEPT as u64, sample(7.0));
         series.add(5, sample(8.0));
         assert_eq!(values(&series, 0), (5, 5, vec![Some(8.0)]));
+    }
+
+    #[test]
+    fn samples_that_come_a_little_late_or_early_leave_no_gap() {
+        let mut series = Series::default();
+        for (moment, value) in [
+            (9.999, 1.0),
+            (11.001, 2.0),
+            (11.99, 3.0),
+            (13.2, 4.0),
+            (17.0, 5.0),
+        ] {
+            series.add_at(moment, sample(value));
+        }
+        let gap = [None; 4];
+        let all = [
+            &[Some(1.0), Some(2.0), Some(3.0), Some(4.0)][..],
+            &gap,
+            &[Some(5.0)][..],
+        ]
+        .concat();
+        assert_eq!(values(&series, 0), (9, 17, all));
     }
 
     #[test]
