@@ -19,7 +19,7 @@ struct Elsewhere {
     reason: &'static str,
 }
 
-const ELSEWHERE: [Elsewhere; 22] = [
+const ELSEWHERE: [Elsewhere; 27] = [
     Elsewhere {
         page: "README.md",
         beginning: "make demo     # a",
@@ -44,6 +44,31 @@ const ELSEWHERE: [Elsewhere; 22] = [
         page: "README.md",
         beginning: "make -C /path/to/walcast demo ",
         reason: "the demo again, with a flag that tests/it/upgrade.rs has",
+    },
+    Elsewhere {
+        page: "docs/console.md",
+        beginning: "{\"version\": \"0.1.0\", \"token\"",
+        reason: "tests/it/console.rs has such answers",
+    },
+    Elsewhere {
+        page: "docs/console.md",
+        beginning: "{\"step\": 1",
+        reason: "tests/it/console.rs has such answers",
+    },
+    Elsewhere {
+        page: "docs/console.md",
+        beginning: "{\"table\": \"public.orders\", \"where\"",
+        reason: "tests/it/console.rs has such answers",
+    },
+    Elsewhere {
+        page: "docs/console.md",
+        beginning: "{\"id\": 41",
+        reason: "tests/it/console.rs has such answers",
+    },
+    Elsewhere {
+        page: "docs/console.md",
+        beginning: "{\"table\": \"orders\", \"where\": \"status",
+        reason: "tests/it/console.rs asks so",
     },
     Elsewhere {
         page: "docs/deploy.md",
