@@ -151,7 +151,8 @@ describe.skipIf(!HAS_BROWSER)('the console in a browser', () => {
     }
     // Its subscriptions begin a moment after the connection.
     await eventually(sent).toBe(true)
-    const [head, first, second] = await page.$$eval('.item:not([hidden])', (all) => all.map((line) => line.textContent!))
+    const [head, first, second] = await page.$$eval('.item:not([hidden])', (all) =>
+      all.sort((a, b) => a.getBoundingClientRect().top - b.getBoundingClientRect().top).map((line) => line.textContent!))
     expect(head).toContain('2 changes')
     expect([first, second]).toEqual([expect.stringContaining('task'), expect.stringContaining('item')])
   }, 60_000)

@@ -144,7 +144,8 @@ export class Grid {
 
   #before(): void {
     this.#lines.count = this.rows.length
-    this.element.setAttribute('aria-rowcount', String(this.rows.count + 1))
+    const count = String(this.rows.count + 1)
+    if (this.element.ariaRowCount !== count) this.element.ariaRowCount = count
     const [from, to] = this.#lines.seen
     this.#widen(from, to)
     this.#options.changed()

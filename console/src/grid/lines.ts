@@ -13,17 +13,22 @@ export interface LinesOptions {
   /** The height of a line in pixels. */
   readonly height: () => number
   readonly make: () => HTMLElement
-  /** Shows item `index` in a line. `isNew`: the line showed another index before. */
+  /** Shows item `index` in a line. `isNew`: the line showed another one before. */
   readonly fill: (line: HTMLElement, index: number, isNew: boolean) => void
 }
 
 export class Lines {
   readonly #options: LinesOptions
-  readonly #pool: { element: HTMLElement; index: number }[] = []
+  readonly #pool: { element: HTMLElement; item: number | undefined; top: number }[] = []
   readonly #watch: ResizeObserver
   #count = 0
   #frame = 0
   #isDirty = false
+  /**
+   * Items that have come at the top so far. A line stays with its item while others push it down: it moves, and is not
+   * filled again.
+   */
+  #pushed = 0
   /** Called before each drawing. */
   before: (() => void) | undefined
 
@@ -60,7 +65,13 @@ export class Lines {
     else if (top + own > scroller.scrollTop + this.#room) scroller.scrollTop = top + own - this.#room
   }
 
-  /** Draws with the next picture. */
+  /** So many items came at the top. */
+  push(added: number): void {
+    this.#pushed += added
+    this.#ask()
+  }
+
+  /** Draws with the next picture, and fills every line. */
   redraw(): void {
     this.#isDirty = true
     this.#ask()
@@ -105,26 +116,27 @@ export class Lines {
     const wanted = Math.min(MOST, Math.max(this.#pool.length, to - from))
     while (this.#pool.length < wanted) {
       const element = make()
-      this.#pool.push({ element, index: -1 })
+      this.#pool.push({ element, item: undefined, top: -1 })
       body.append(element)
     }
     const size = this.#pool.length
+    const pushed = this.#pushed
     for (let slot = 0; slot < size; slot++) {
       const line = this.#pool[slot]!
-      // The one index in the window that this slot stands for, so that scrolling moves few lines.
-      const index = from + ((((slot - from) % size) + size) % size)
-      const isSeen = index < to
-      if (!isSeen) {
-        if (line.index !== -1) line.element.hidden = true
-        line.index = -1
+      // The one index in the window whose item this slot stands for, so that scrolling and what comes fill few lines.
+      const index = from + ((((pushed - slot - from) % size) + size) % size)
+      if (index >= to) {
+        if (line.item !== undefined) line.element.hidden = true
+        line.item = undefined
         continue
       }
-      const isNew = line.index !== index
-      if (isNew) {
-        line.element.hidden = false
-        line.element.style.transform = `translateY(${index * height()}px)`
-        line.index = index
-      }
+      const item = pushed - index
+      const top = index * height()
+      const isNew = line.item !== item
+      if (line.item === undefined) line.element.hidden = false
+      if (line.top !== top) line.element.style.transform = `translateY(${top}px)`
+      line.item = item
+      line.top = top
       if (isNew || isDirty) fill(line.element, index, isNew)
     }
   }

@@ -30,6 +30,7 @@ export class LiveView {
   readonly #grid: Grid
   #query: LiveQuery<Row, unknown> | undefined
   #endNext: (() => void) | undefined
+  #position: string | undefined
   #wasAway = false
   #missed = 0
   #counted = 0
@@ -78,6 +79,11 @@ export class LiveView {
     look()
   }
 
+  /** Shows where it stands: once for each picture. */
+  flush(): void {
+    this.position.value = this.#position
+  }
+
   /** Another database, or another caller: nothing of what is shown is true any more. */
   clear(): void {
     this.#endNext?.()
@@ -103,10 +109,10 @@ export class LiveView {
     this.#fill(query)
     this.shown.value = asking
     this.status.value = query.state.status
-    this.position.value = query.state.position
+    this.position.value = this.#position = query.state.position
     announce(`live: ${counted(this.#grid.rows.count, 'row')}`)
     query.onDiff((diff) => {
-      this.position.value = diff.position
+      this.#position = diff.position
       const { columns, key } = query.kept
       // The table has other columns now: what is on the screen has other cells.
       if (JSON.stringify(columns) !== JSON.stringify(this.#grid.rows.shape.columns) || String(key) !== String(this.#grid.rows.shape.key)) this.#fill(query)

@@ -53,6 +53,7 @@ export function QueryPlace() {
       taken++
       frame ||= requestAnimationFrame(() => {
         frame = 0
+        view.flush()
         turn.value += taken
         taken = 0
       })
@@ -77,6 +78,8 @@ export function QueryPlace() {
   useEffect(() => grid.sortBy(order), [JSON.stringify(order)])
   useEffect(() => {
     chosen.value = undefined
+    // Of the result before no transaction is kept.
+    turn.value++
   }, [view.shown.value])
 
   const pause = (): void => {

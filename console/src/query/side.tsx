@@ -5,7 +5,7 @@ import { useEffect, useRef } from 'preact/hooks'
 import type { Item, RowChange } from '../grid/rows.js'
 import { clock, count, counted, shortPosition } from '../text/format.js'
 import { CopyButton, copy } from '../ui/copy.js'
-import { List, type ListHandle } from '../ui/list.js'
+import { List, type ListHandle, markChosen } from '../ui/list.js'
 import { Value } from '../ui/value.js'
 import { type Seen, type Transactions, columnsOf } from './transactions.js'
 
@@ -38,8 +38,11 @@ export function Side({ transactions, turn, chosen, item, keyNames }: SideProps) 
   useEffect(
     () =>
       turn.subscribe((value) => {
-        list.current?.set(transactions.length, Math.min(transactions.length, value - last.current.turn), chosen.peek() !== undefined)
+        const added = value - last.current.turn
         last.current.turn = value
+        list.current?.set(transactions.length, added, chosen.peek() !== undefined)
+        // Another result begins: no line is what it was.
+        if (transactions.length < added) list.current?.redraw()
       }),
     [transactions],
   )
@@ -56,6 +59,7 @@ export function Side({ transactions, turn, chosen, item, keyNames }: SideProps) 
       <div class="list-place">
         <List
           label="Transactions"
+          hasChosen={seen !== undefined}
           handle={list}
           make={makeLine}
           fill={(line, index) => fillLine(line, transactions.newest(index), index === chosenIndex())}
@@ -121,7 +125,7 @@ function fillLine(line: HTMLElement, seen: Seen | undefined, isChosen: boolean):
     if (part.textContent !== text) part.textContent = text
   })
   line.title = position
-  line.ariaSelected = String(isChosen)
+  markChosen(line, isChosen)
 }
 
 function Transaction({ seen, keyNames, close }: { seen: Seen; keyNames: readonly string[]; close: () => void }) {

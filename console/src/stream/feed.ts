@@ -60,6 +60,8 @@ export class Feed {
   #waiting: Entry[] | undefined
   /** Changes that came while the view stood still. */
   missed = 0
+  /** More came of a transaction that was there: until somebody has seen that. */
+  isMerged = false
   /** Changes that came, ever. */
   total = 0
 
@@ -101,7 +103,10 @@ export class Feed {
       if (!('changes' in entry) || entry.position !== end) continue
       // Several tables tell of the same transaction, each its own changes.
       entry.changes = [...entry.changes, ...own].sort((a, b) => a.seq - b.seq)
-      if (!this.#waiting) this.#changes += own.length
+      if (!this.#waiting) {
+        this.#changes += own.length
+        this.isMerged = true
+      }
       return this.#trim()
     }
     this.#add({ position: end, xid, at: Date.parse(ts), ts, changes: own })

@@ -9,7 +9,7 @@ import { brief, clock, count, counted, shortPosition } from '../text/format.js'
 import { announce } from '../ui/announce.js'
 import { Command, CopyButton, copy } from '../ui/copy.js'
 import { onKey } from '../ui/keys.js'
-import { List, type ListHandle } from '../ui/list.js'
+import { List, type ListHandle, markChosen } from '../ui/list.js'
 import { Value } from '../ui/value.js'
 import { Feed, OPS, type Op, type StreamChange, type StreamLine, type StreamTransaction, changedColumns, ndjson } from './feed.js'
 import { follow } from './follow.js'
@@ -38,6 +38,8 @@ export function StreamPlace() {
     const added = first ? next.findIndex(({ entry }) => entry === first.entry) : 0
     lines.current = next
     list.current?.set(next.length, added < 0 ? Math.max(0, next.length - before) : added, chosen.peek() !== undefined)
+    if (added < 0 || feed.isMerged) list.current?.redraw()
+    feed.isMerged = false
     counts.value = { lines: next.length, missed: feed.missed, isPaused: feed.isPaused, total: feed.total }
   }
   const frame = useRef(0)
@@ -62,7 +64,10 @@ export function StreamPlace() {
     for (const name of names.value) void follow(live, name, feed, control.signal, came, ({ message }) => (failures.value = [...failures.value, `Changes of ${name} are not shown: ${message.split('\n', 1)[0]!}`]))
     return () => control.abort()
   }, [live, all])
-  useEffect(show, [table, wanted, xid])
+  useEffect(() => {
+    show()
+    list.current?.redraw()
+  }, [table, wanted, xid])
 
   const pause = (): void => {
     if (feed.isPaused) {
@@ -148,7 +153,7 @@ export function StreamPlace() {
           </p>
         ))}
         <div class="list-place">
-          <List label="Changes" handle={list} make={makeLine} fill={(line, index) => fillLine(line, lines.current[index]!, isSameLine(lines.current[index], chosen.value))} open={choose} move={move} />
+          <List label="Changes" hasChosen={chosen.value !== undefined} handle={list} make={makeLine} fill={(line, index) => fillLine(line, lines.current[index]!, isSameLine(lines.current[index], chosen.value))} open={choose} move={move} />
           {shown === 0 && <Nothing total={total} xid={xid} />}
         </div>
       </section>
@@ -193,7 +198,7 @@ function fillLine(line: HTMLElement, { entry, change }: StreamLine, isChosen: bo
   const isGap = !('changes' in entry)
   line.className = `item${isGap ? ' gap' : change ? '' : ' head'}`
   line.dataset.op = change?.op ?? ''
-  line.ariaSelected = String(isChosen)
+  markChosen(line, isChosen)
   const texts = isGap
     ? ['!', '', '', entry.text, '']
     : change

@@ -10,6 +10,13 @@ export interface ListHandle {
   focus(): void
 }
 
+/** Says of a line whether it is the chosen one. */
+export function markChosen(line: HTMLElement, isChosen: boolean): void {
+  line.ariaSelected = String(isChosen)
+  if (isChosen) line.id = 'chosen-line'
+  else line.removeAttribute('id')
+}
+
 export interface ListProps {
   readonly label: string
   readonly handle: { current: ListHandle | undefined }
@@ -17,12 +24,14 @@ export interface ListProps {
   readonly height?: readonly [number, number]
   readonly make: () => HTMLElement
   readonly fill: (line: HTMLElement, index: number) => void
+  /** One of its items is chosen: its line has the id `chosen-line`. */
+  readonly hasChosen: boolean
   readonly open: (index: number) => void
   readonly move: (by: number) => void
 }
 
 /** A list of which the newest item stands first. While it is scrolled down, it keeps what is seen where it is. */
-export function List({ label, handle, height = [26, 34], make, fill, open, move }: ListProps) {
+export function List({ label, hasChosen, handle, height = [26, 34], make, fill, open, move }: ListProps) {
   const scroller = useRef<HTMLDivElement>(null)
   const body = useRef<HTMLDivElement>(null)
   const latest = useRef({ make, fill })
@@ -39,10 +48,7 @@ export function List({ label, handle, height = [26, 34], make, fill, open, move 
         line.classList.add('item')
         return line
       },
-      fill: (line, index) => {
-        line.dataset.index = String(index)
-        latest.current.fill(line, index)
-      },
+      fill: (line, index) => latest.current.fill(line, index),
     })
     scroller.current!.style.setProperty('--row', `${own}px`)
     handle.current = {
@@ -50,7 +56,7 @@ export function List({ label, handle, height = [26, 34], make, fill, open, move 
         lines.count = count
         const top = scroller.current!.scrollTop
         if (added > 0 && (top > 0 || holds)) scroller.current!.scrollTop = top + added * own
-        lines.redraw()
+        lines.push(added)
       },
       redraw: () => lines.redraw(),
       reveal: (index) => lines.reveal(index),
@@ -70,12 +76,15 @@ export function List({ label, handle, height = [26, 34], make, fill, open, move 
   }
   const isDown = useSignal(false)
   const click = ({ target }: MouseEvent): void => {
-    const index = (target as HTMLElement).closest<HTMLElement>('.item')?.dataset.index
-    if (index !== undefined) open(Number(index))
+    const line = (target as HTMLElement).closest<HTMLElement>('.item')
+    if (!line) return
+    // Lines are not in the order of the document: where one is says which it is.
+    const top = line.getBoundingClientRect().top - body.current!.getBoundingClientRect().top
+    open(Math.round(top / line.offsetHeight))
   }
   return (
     <>
-    <div class="list" ref={scroller} tabIndex={0} role="listbox" aria-label={label} onKeyDown={key} onClick={click} onScroll={() => (isDown.value = scroller.current!.scrollTop > 0)}>
+    <div class="list" ref={scroller} tabIndex={0} role="listbox" aria-label={label} aria-activedescendant={hasChosen ? 'chosen-line' : undefined} onKeyDown={key} onClick={click} onScroll={() => (isDown.value = scroller.current!.scrollTop > 0)}>
       <div class="list-body" role="presentation" ref={body} />
     </div>
     {isDown.value && (
