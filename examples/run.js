@@ -21,7 +21,8 @@ try {
   console.log('starting a throwaway Postgres, and walcast on it')
   await stack.start(folder, { log: (name, line) => console.log(`${name.padEnd(10)} ${line}`) })
   stack.script('types')
-  for (const { name, command, child } of await stack.runAll()) console.log(`${name.padEnd(10)} ${command} (process ${child.pid})`)
+  const processes = await stack.runAll()
+  for (const { name, command, child } of processes) console.log(`${name.padEnd(10)} ${command} (process ${child.pid})`)
   console.log(`\n${name} is at http://localhost:${PORTS.page}/, its database at ${stack.url}\nCtrl-C ends it and leaves nothing behind\n`)
 } catch (error) {
   console.error(error.message)

@@ -34,6 +34,16 @@ function program(name) {
   return versions.map((version) => join(root, String(version), 'bin', name)).find(existsSync) ?? name
 }
 
+/**
+ * Ends what runs, and removes the directory, if this process dies before it can: the pipe of the process groups' ids ends.
+ * Postgres takes its own processes with it at SIGQUIT.
+ */
+const GUARD = `
+  while read -r group; do groups="$groups -$group"; done
+  for group in $groups; do kill -s QUIT -- $group; done
+  for group in $groups; do while kill -s 0 -- $group; do sleep 0.1; done; done
+  rm -rf -- "$1"`
+
 /** Looks until `look` gives something; what it throws meanwhile is not there yet. */
 async function eventually(what, look, ms = 60_000) {
   for (const end = Date.now() + ms; ; ) {
@@ -52,6 +62,7 @@ export class Stack {
   #running = []
   #log = () => {}
   #directory
+  #guard
   #environment
 
   /**
@@ -69,6 +80,7 @@ export class Stack {
       })
     }
     const directory = (this.#directory = mkdtempSync(join(tmpdir(), 'walcast-example-')))
+    this.#guard = spawn('sh', ['-c', GUARD, 'sh', directory], { detached: true, stdio: ['pipe', 'ignore', 'ignore'] })
     const database = await this.#startPostgres(directory)
     this.url = `postgresql://postgres@127.0.0.1:${database}/postgres`
     this.#environment = {
@@ -151,7 +163,8 @@ export class Stack {
   }
 
   #keep(name, child, signal) {
-    this.#running.push({ name, child, signal })
+    this.#running.push({ child, signal })
+    this.#guard.stdin.write(`${child.pid}\n`)
     child.once('exit', (code, by) => {
       if (this.#directory) this.#log(name, `ended (${by ?? code})`)
     })
@@ -170,6 +183,7 @@ export class Stack {
       await ended
       clearTimeout(force)
     }
+    this.#guard?.kill('SIGKILL')
     if (directory) rmSync(directory, { recursive: true, force: true })
   }
 }
