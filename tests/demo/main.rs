@@ -152,7 +152,7 @@ fn two_tenants_see_their_own_tickets_and_a_row_moves_between_them() {
 
     // Rows that each tenant sees but a part of are the operator's.
     let mut console = Page::open(&demo.console);
-    console.wait("document.body.innerText.includes('support.tickets')");
+    console.wait("document.body?.innerText.includes('support.tickets')");
     console.eval(
         "fetch('/api/access').then((answer) => answer.json()).then((told) => { globalThis.told = told }); 0",
     );
