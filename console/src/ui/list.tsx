@@ -53,14 +53,17 @@ export function List({ label, hasChosen, handle, height = [26, 34], make, fill, 
     scroller.current!.style.setProperty('--row', `${own}px`)
     handle.current = {
       set: (count, added, holds) => {
+        const element = scroller.current
+        // What is told while the place is being left.
+        if (!element) return
         lines.count = count
-        const top = scroller.current!.scrollTop
-        if (added > 0 && (top > 0 || holds)) scroller.current!.scrollTop = top + added * own
+        const top = element.scrollTop
+        if (added > 0 && (top > 0 || holds)) element.scrollTop = top + added * own
         lines.push(added)
       },
       redraw: () => lines.redraw(),
       reveal: (index) => lines.reveal(index),
-      focus: () => scroller.current!.focus(),
+      focus: () => scroller.current?.focus(),
     }
     return () => {
       handle.current = undefined
