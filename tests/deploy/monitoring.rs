@@ -160,14 +160,14 @@ fn the_dashboard_asks_one_source_what_prometheus_understands() {
     }
     let variables = dashboard["templating"]["list"].as_array().unwrap();
     let names: Vec<&Value> = variables.iter().map(|variable| &variable["name"]).collect();
-    assert_eq!(names, ["datasource", "job", "instance"]);
+    assert_eq!(names, ["datasource", "job", "instance", "source"]);
     let mut asked = Vec::new();
     queries(&dashboard, &mut asked);
     assert!(asked.len() > 50, "{}", asked.len());
     // As rules, in JSON, which is YAML, too.
     let rules = asked.iter().enumerate().map(|(number, query)| {
         let query = query.replace("$__rate_interval", "5m").replace("$job", "walcast");
-        let query = query.replace("$instance", ".+");
+        let query = query.replace("$instance", ".+").replace("$source", ".*");
         assert!(!query.contains('$'), "an unknown variable: {query}");
         json!({"record": format!("query:{number}"), "expr": query})
     });
