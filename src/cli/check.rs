@@ -6,7 +6,7 @@ use super::WrongFlags;
 use super::config::{ConfigFlag, Loaded, Own};
 use super::look::look;
 use super::serve::Source;
-use crate::config::Access;
+use crate::config::{Access, SourceName};
 use crate::policy::{Misfit, Policies, misfits};
 use crate::postgres::{self, Catalog, Code, Severity};
 
@@ -36,13 +36,13 @@ pub(crate) fn run(args: &Command, loaded: Option<&Loaded>) -> ExitCode {
     if sources.is_empty()
         && let Some(source) = args.source.get()
     {
-        sums.push(check(source, access));
+        sums.push(check(None, source, access));
     }
     for (name, source) in &sources {
         println!("[[source]] {name}");
         let access = access.map(|access| access.of_source(Some(name)));
         // One that cannot be asked keeps no other from being looked at.
-        sums.push(check(source, access.as_ref()));
+        sums.push(check(Some(name), source, access.as_ref()));
     }
     let failed = sums.iter().find_map(|sum| sum.as_ref().err());
     let blocked: usize = sums.iter().flatten().sum();
@@ -61,8 +61,8 @@ pub(crate) fn run(args: &Command, loaded: Option<&Loaded>) -> ExitCode {
 
 /// Looks at one database and prints what it finds. Returns the number of findings that would keep `serve` from working,
 /// or the exit code if it cannot be asked.
-fn check(source: &Source, access: Option<&Access>) -> Result<usize, ExitCode> {
-    let findings = look(source, postgres::check)?;
+fn check(name: Option<&SourceName>, source: &Source, access: Option<&Access>) -> Result<usize, ExitCode> {
+    let findings = look(name, source, postgres::check)?;
     for finding in &findings {
         println!("{finding}");
     }
@@ -70,7 +70,7 @@ fn check(source: &Source, access: Option<&Access>) -> Result<usize, ExitCode> {
         .iter()
         .all(|finding| finding.code != Code::PublicationMissing);
     let misfits = match access.filter(|_| has_publications) {
-        Some(access) => policies(source, access)?,
+        Some(access) => policies(name, source, access)?,
         None => Vec::new(),
     };
     for Misfit { is_error, error } in &misfits {
@@ -85,13 +85,13 @@ fn check(source: &Source, access: Option<&Access>) -> Result<usize, ExitCode> {
 }
 
 /// The policies that do not fit the published tables.
-fn policies(source: &Source, access: &Access) -> Result<Vec<Misfit>, ExitCode> {
+fn policies(name: Option<&SourceName>, source: &Source, access: &Access) -> Result<Vec<Misfit>, ExitCode> {
     if access.policies.is_empty() {
         return Ok(Vec::new());
     }
     // It was parsed when the flags were looked at.
     let policies = Policies::of(access).unwrap_or_default();
-    look(source, |info, wanted| {
+    look(name, source, |info, wanted| {
         let mut catalog = Catalog::new(info.clone());
         let published = catalog.tables(&wanted.publications)?;
         misfits(access, &policies, &published, &mut catalog)

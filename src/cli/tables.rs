@@ -29,7 +29,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> ExitCode {
-    let looked = look(&args.source, |info, wanted| {
+    let looked = look(None, &args.source, |info, wanted| {
         let mut catalog = Catalog::new(info.clone());
         let mut tables = catalog.tables(&wanted.publications)?;
         tables.sort_by(|a, b| a.table.cmp(&b.table));

@@ -32,7 +32,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let looked = look(&args.source, |info, wanted| {
+    let looked = look(None, &args.source, |info, wanted| {
         typescript(info, &wanted.publications, None, args.numbers)
     });
     let typed = match looked {

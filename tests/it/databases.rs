@@ -329,10 +329,11 @@ fn all_are_checked_and_one_command_tells_their_state() {
             .args(arguments)
             .output()
             .unwrap();
-        (output.status.code(), String::from_utf8(output.stdout).unwrap())
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
     };
-    let file = two.file();
-    let file = file.to_str().unwrap();
+    let path = two.file();
+    let file = path.to_str().unwrap();
     let (code, checked) = run(&["check", "--config", file]);
     assert_eq!(code, Some(1), "{checked}");
     let (left, right) = checked.split_once("[[source]] right").unwrap();
@@ -341,6 +342,16 @@ fn all_are_checked_and_one_command_tells_their_state() {
         "{checked}"
     );
     assert!(right.contains("pub"), "{checked}");
+    let away = path.with_file_name("away.toml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let text = text.replace(two.right.url(), "postgresql://postgres@127.0.0.1:1/x");
+    std::fs::write(&away, text).unwrap();
+    let (code, checked) = run(&["check", "--config", away.to_str().unwrap()]);
+    assert_eq!(code, Some(3), "{checked}");
+    assert!(
+        checked.contains("error: [[source]] right: cannot ask the database: "),
+        "{checked}"
+    );
     let walcast = two.setup().start();
     is_ready(&walcast, "left");
     let admin = walcast.admin().to_string();

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use clap::parser::ValueSource;
 use clap::{Arg, ArgMatches, Args as _, Command, CommandFactory};
 
-use super::file::{beneath, flag, has, optional, with_flags};
+use super::file::{beneath, flag, has, is_given, optional, with_flags};
 use super::sources::{is_inherited, matches_of};
 use crate::cli::Cli;
 use crate::cli::serve::SourceArgs;
@@ -30,6 +30,18 @@ pub(super) fn text(file: Option<&File>, flags: &[OsString]) -> Result<String, cl
         for arg in command.get_arguments().chain(definition.get_arguments()) {
             if let Some(flag) = flag(arg).filter(|_| file.sources.is_empty() || !has(&of_source, arg)) {
                 write_flag(&mut text, &flag, own, arg, origin_of(file, arg, own, &flag));
+            }
+        }
+        if !file.sources.is_empty() {
+            for arg in of_source.get_arguments().filter(|arg| !is_inherited(arg)) {
+                if let Some(flag) = flag(arg).filter(|_| is_given(own, arg)) {
+                    let origin = origin_of(file, arg, own, &flag).unwrap_or_default();
+                    let key = &flag.key;
+                    let _ = writeln!(
+                        text,
+                        "#{key} is refused by serve: each [[source]] has its own  # {origin}"
+                    );
+                }
             }
         }
         for source in &file.sources {

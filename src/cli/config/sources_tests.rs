@@ -104,6 +104,14 @@ fn what_is_shown_has_each_source_with_the_origin_of_its_values() {
     ] {
         assert!(orders.contains(&line), "{line} is not in:\n{orders}");
     }
+    // One that serve refuses beside them is not left out.
+    let with_one = shown(&on_disk, &["--database-url", "postgresql://u:SECRET@h/x"]);
+    let refused = "\n#database_url is refused by serve: each [[source]] has its own  # command line\n";
+    assert!(
+        with_one.contains(refused) && !with_one.contains("SECRET"),
+        "{with_one}"
+    );
+    assert!(!text.contains("is refused"), "{text}");
     assert!(
         stock.contains(&format!("\nretention_age = \"1day\"  # {path}:13\n")),
         "{stock}"
