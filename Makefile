@@ -5,6 +5,7 @@
 # make test-examples  the tests of examples/ alone, each in a browser
 # make test-console  the tests of the console in console/ alone, the same
 # make client  the package @walcast/client, built in client/
+# make test-otlp  the tests of traces, of a program that is built with them
 # make test-versions  the tests that use a server, on Postgres 14 to 18; VERSIONS='14 18' for some of them
 # make test-upgrade  the program of the last tag against this one, and back; FROM=<commit> for that of a commit
 # make torture writers, fifty clients and faults at random for ten minutes; SECONDS=3600 for an hour
@@ -27,7 +28,7 @@ NAME ?=
 # Where cargo puts the programs that it builds.
 BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
-.PHONY: demo example test client test-client test-examples test-versions test-upgrade torture bench lint package release
+.PHONY: demo example test client test-client test-examples test-otlp test-versions test-upgrade torture bench lint package release
 
 demo:
 	@scripts/install.sh compiler postgres
@@ -87,6 +88,12 @@ test-console:
 	git diff --exit-code console/dist
 	cd console && WALCAST="$(BUILT)/debug/walcast" npm test
 
+# A program of its own, with other features of its dependencies: minutes that `make test` does without.
+test-otlp:
+	@scripts/install.sh compiler postgres
+	$(CARGO) test --features otlp --locked --test otlp
+	$(CARGO) test --features otlp --locked --lib traces::
+
 test-versions:
 	ARGS='$(ARGS)' scripts/versions.sh $(VERSIONS)
 
@@ -113,6 +120,7 @@ lint:
 	$(CARGO) fmt --check
 	$(CARGO) fmt --manifest-path fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --features otlp --lib --test otlp --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --document-private-items --locked
 
 package:

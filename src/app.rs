@@ -31,6 +31,7 @@ use crate::keys::{self, Authenticator};
 use crate::protocol::ErrorCode;
 use crate::session;
 use crate::telemetry::Metrics;
+use crate::telemetry::traces::Traces;
 
 /// The interval at which the service manager is told the state, if it is another one.
 const STATUS_INTERVAL: Duration = Duration::from_secs(1);
@@ -98,6 +99,7 @@ pub async fn serve(
     } else {
         Metrics::of_program()
     };
+    let traces = Traces::start(&metrics)?;
     let mut stages = Stages::default();
     let background = Background::start()?;
     let exposure = http::Exposure {
@@ -256,7 +258,9 @@ pub async fn serve(
         source.readiness.unready("stopping");
     }
     config.notifier.stopping();
-    stages.stop(failed).await
+    let stopped = stages.stop(failed).await;
+    traces.stop().await;
+    stopped
 }
 
 /// Reads the keys for tokens again whenever the operator asks to read files again.

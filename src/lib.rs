@@ -12,7 +12,7 @@
 //! |---|---|---|
 //! | words | [`lsn`], [`types`], [`event`], [`exhaustion`], `der` | values: no clock, no I/O |
 //! | logic | [`log`], [`decode`], [`filter`], [`auth`], [`limit`], [`config`], [`protocol`], [`policy`], [`matching`] | functions from bytes and values to values |
-//! | edges | [`private_files`], [`tls`], [`postgres`], [`journal`], [`telemetry`], [`fetch`], [`keys`], [`health`], [`schema`], [`snapshot`] | sockets, files, counters |
+//! | edges | [`private_files`], [`tls`], [`fetch`], [`postgres`], [`journal`], [`telemetry`], [`keys`], [`health`], [`schema`], [`snapshot`] | sockets, files, counters |
 //! | loops | [`ingest`], [`delivery`], [`session`], [`maintenance`] | one thread or task each |
 //! | front, house | [`cluster`] for throwaway servers; [`http`], [`bridge`], [`console`], [`app`], [`cli`] | they know everybody, nobody knows them |
 //!
@@ -32,6 +32,8 @@ mod der;
 pub mod private_files;
 
 pub mod tls;
+
+pub mod fetch;
 
 pub mod postgres;
 
@@ -56,8 +58,6 @@ pub mod policy;
 pub mod matching;
 
 pub mod telemetry;
-
-pub mod fetch;
 
 pub mod keys;
 

@@ -153,6 +153,7 @@ impl Maintenance {
 
     fn keep_in_bounds(&self) {
         self.snapshots.tidy();
+        self.metrics.traces.tidy();
         match self.journal.retain(&self.retention, SystemTime::now()) {
             Ok(0) => {}
             Ok(bytes) => {

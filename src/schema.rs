@@ -24,6 +24,7 @@ use crate::event::{Lookup, Relation, TableName};
 use crate::log::{Horizon, PgSnapshot, TableHistory, TableRecord, TableVersion};
 use crate::lsn::{Lsn, Position};
 use crate::postgres::{Catalog, ConnInfo, Error, Layouts, Publication};
+use crate::telemetry::traces::Span;
 
 use current::Current;
 pub use describe::Learnt;
@@ -362,8 +363,10 @@ impl Tables {
     }
 
     fn refresh_by(&self, asked: &mut Asked) -> Result<(), Error> {
+        let span = Span::here("catalog tables");
         let before = self.current.read().descriptions();
         let tables = asked.catalog.tables(&self.publications)?;
+        span.note("walcast.tables", i64::try_from(tables.len()).unwrap_or(i64::MAX));
         let seen = asked.catalog.seen()?;
         // Before anybody learns of them, since rows are read by them from here on.
         let generation = asked.catalog.last_generation();

@@ -1,9 +1,10 @@
-//! Logs and [`Metrics`].
+//! Logs, [`Metrics`] and [`traces`].
 
 mod excerpt;
 mod failures;
 mod metrics;
 mod span;
+pub mod traces;
 mod words;
 
 use std::io::IsTerminal;

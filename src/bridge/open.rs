@@ -2,7 +2,7 @@
 //! which journaled transactions snapshots may not see yet.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
@@ -14,6 +14,7 @@ use crate::log::{self, Entry, Identity, Log, LogReader, PendingVisibility};
 use crate::lsn::{Lsn, Position, Start};
 use crate::postgres::{self, ConnInfo, Connection, Finding, Purpose, Severity};
 use crate::schema::Tables;
+use crate::telemetry::traces::Span;
 use crate::telemetry::{Metrics, chain, in_this_span};
 
 /// The parts that exist before anything runs.
@@ -42,7 +43,9 @@ pub(super) async fn open_once_there(
     loop {
         let options = options.clone();
         let metrics = Arc::clone(metrics);
-        let error = match tokio::task::spawn_blocking(in_this_span(move || open(&options, &metrics))).await? {
+        let is_first = said.is_empty();
+        let opening = in_this_span(move || open(&options, &metrics, is_first));
+        let error = match tokio::task::spawn_blocking(opening).await? {
             Err(error) if is_of_an_absent_server(&error) => error,
             opened => return opened,
         };
@@ -74,12 +77,49 @@ fn is_of_an_absent_server(error: &anyhow::Error) -> bool {
 }
 
 /// Checks the database, opens the journal and reads the tables.
-fn open(options: &Options, metrics: &Arc<Metrics>) -> anyhow::Result<Opened> {
-    check(options)?;
+fn open(options: &Options, metrics: &Arc<Metrics>, is_first: bool) -> anyhow::Result<Opened> {
+    let began = Instant::now();
+    let checked = check(options);
+    // A server that is not there yet is tried twice in a second: only the first time makes a trace.
+    let is_traced = |error: &anyhow::Error| is_first || !is_of_an_absent_server(error);
+    let span = if checked.as_ref().err().is_none_or(is_traced) {
+        metrics.traces.root_since("source open", began)
+    } else {
+        Span::none()
+    };
+    span.say("db.namespace", &options.ingest.conninfo.database);
+    span.say("walcast.slot", &options.ingest.slot);
+    let preflight = span.part_since("preflight", began);
+    let opened = span.enter(|| {
+        if checked.is_err() {
+            preflight.failed("not_ready");
+        }
+        drop(preflight);
+        checked?;
+        open_checked(options, metrics)
+    });
+    if opened.is_err() {
+        span.failed("not_opened");
+    }
+    opened
+}
+
+/// Does a part of the opening, as a part of its trace.
+fn part<T>(name: &'static str, work: impl FnOnce() -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let span = Span::here(name);
+    let done = span.enter(work);
+    if done.is_err() {
+        span.failed("failed");
+    }
+    done
+}
+
+fn open_checked(options: &Options, metrics: &Arc<Metrics>) -> anyhow::Result<Opened> {
     create_publications(options)?;
-    let (writer, journal) = open_journal(options, &identify(options)?, metrics)?;
-    let tables = read_tables(options, &journal)?;
-    let pending_visibility = pending_visibility(&journal, &tables)?;
+    let identity = part("identify", || identify(options))?;
+    let (writer, journal) = part("journal open", || open_journal(options, &identity, metrics))?;
+    let tables = part("tables read", || read_tables(options, &journal))?;
+    let pending_visibility = part("visibility", || pending_visibility(&journal, &tables))?;
     Ok(Opened {
         writer,
         journal,

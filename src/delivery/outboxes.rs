@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::outbox::{Delivery, Outbox, Refused};
 use crate::matching::{ConnectionId, Sink, Subscription};
 use crate::protocol::{ErrorMessage, Frame};
+use crate::telemetry::traces::Tally;
 
 /// The outboxes by connection.
 #[derive(Debug, Default)]
@@ -12,6 +13,8 @@ pub(super) struct Outboxes {
     by_connection: Vec<Option<Arc<Outbox>>>,
     /// Connections that fell behind just now.
     pub(super) refused: Vec<ConnectionId>,
+    /// The frames that were put there.
+    pub(super) frames: Tally,
 }
 
 impl Outboxes {
@@ -64,6 +67,7 @@ impl Outboxes {
 
 impl Sink for Outboxes {
     fn frame(&mut self, connection: ConnectionId, frame: &Frame) {
+        self.frames.add();
         self.push(connection, Delivery::Frame(frame.clone()));
     }
 

@@ -198,6 +198,12 @@ impl<H: Log> Router<H> {
                     self.apply_waiting();
                     tokio::task::yield_now().await;
                 }
+                if done && piece.last {
+                    let frames = self.outboxes.frames.take();
+                    if self.metrics.traces.has(piece.transaction.end) {
+                        self.metrics.traces.routed(piece.transaction.end, frames);
+                    }
+                }
                 if done || stop.is_cancelled() {
                     break;
                 }

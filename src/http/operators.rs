@@ -123,6 +123,7 @@ async fn operate<H: Log>(
         subject: None,
         is_operator: true,
         waiting,
+        span: gate.metrics.traces.root("session"),
     };
     handshake.open(request, arrival, serving, who, stop, held)
 }

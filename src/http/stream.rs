@@ -31,7 +31,7 @@ use crate::health::Readiness;
 use crate::log::Log;
 use crate::protocol::{Caller, Token};
 use crate::session::{self, Client, Host, Socket, Waiting};
-use crate::telemetry::{CLIENT_CHARS, Excerpt, Metrics};
+use crate::telemetry::{CLIENT_CHARS, Excerpt, Metrics, traces};
 use crate::types::json::Numbers;
 
 /// The subprotocol that a client may offer.
@@ -158,6 +158,24 @@ async fn upgrade<H: Log>(
     parameters: Result<Query<Parameters>, QueryRejection>,
     request: Request,
 ) -> Response {
+    let span = gate.metrics.traces.root_since("handshake", arrival.at);
+    span.note("walcast.connection", arrival.number as i64);
+    let response = answer(gate, arrival, parameters, request, &span).await;
+    let status = response.status();
+    span.note("http.response.status_code", i64::from(status.as_u16()));
+    if status != StatusCode::SWITCHING_PROTOCOLS {
+        span.failed("refused");
+    }
+    response
+}
+
+async fn answer<H: Log>(
+    gate: Gate<H>,
+    arrival: Arrival,
+    parameters: Result<Query<Parameters>, QueryRejection>,
+    request: Request,
+    span: &traces::Span,
+) -> Response {
     // Taken once all else is right; one that comes meanwhile is refused then.
     if let Err(full) = arrival.check_places() {
         return full.into_response();
@@ -183,10 +201,12 @@ async fn upgrade<H: Log>(
         return (StatusCode::FORBIDDEN, format!("{refused}\n")).into_response();
     }
     let token = bearer(request.headers());
-    let subject = match subject(services, token).await {
+    let verifying = span.part("handshake token");
+    let subject = match verifying.during(subject(services, token)).await {
         Ok(subject) => subject,
         Err(refusal) => return refusal,
     };
+    drop(verifying);
     // It is counted once it is a session. If the limit is reached meanwhile, it is closed then.
     let subjects = &services.shared.subjects;
     if !subjects.has_room(subject.as_deref(), arrival.client) {
@@ -207,6 +227,7 @@ async fn upgrade<H: Log>(
         subject,
         is_operator: false,
         waiting,
+        span: span.part("session"),
     };
     handshake.open(request, arrival, serving, who, stop, ())
 }
@@ -219,6 +240,8 @@ pub(super) struct Who {
     pub(super) is_operator: bool,
     /// The place of one who still has to send a token.
     pub(super) waiting: Option<Waiting>,
+    /// The session's part of a trace.
+    pub(super) span: traces::Span,
 }
 
 /// The longest origin that is kept, in bytes.
@@ -272,7 +295,9 @@ impl Handshake {
             subject,
             is_operator,
             waiting,
+            span: traced,
         } = who;
+        traced.note("walcast.connection", arrival.number as i64);
         let origin = origin(request.headers());
         let Some(on_upgrade) = request.extensions_mut().remove::<OnUpgrade>() else {
             return Refusal::NoUpgrade.into_response();
@@ -312,6 +337,7 @@ impl Handshake {
                     origin,
                     is_operator,
                     waiting,
+                    span: traced,
                 };
                 Box::pin(session::serve(socket, services, client, effort, stop)).await;
                 drop((arrival, held));

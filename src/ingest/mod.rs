@@ -11,6 +11,7 @@ mod drain;
 mod failures;
 mod frames;
 mod incoming;
+mod kinds;
 mod learn;
 mod oversize;
 mod progress;
@@ -368,9 +369,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         let mut failed_at = Lsn::ZERO;
         while !stop.is_cancelled() {
             let began = Instant::now();
-            let started = self.note_found().and_then(|()| self.connect(stop));
-            let has_begun = started.is_ok();
-            let ended = started.and_then(|stream| self.stream(stream, stop));
+            let (has_begun, ended) = self.session(stop);
             self.metrics.replication_up.set(0);
             let Err(error) = ended else { break };
             self.writer.rollback()?;
@@ -439,6 +438,29 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
         self.writer.flush()?;
         self.journal.sync_now(FINAL_SYNC)?;
         Ok(())
+    }
+
+    /// Reads one connection to its end. True if a stream began on it.
+    fn session(&mut self, stop: &CancellationToken) -> (bool, Result<(), Error>) {
+        let span = self.metrics.traces.root("replication");
+        span.say("walcast.slot", &self.options.slot);
+        let ended = span.enter(|| {
+            let connecting = span.part("replication connect");
+            let started = connecting.enter(|| self.note_found().and_then(|()| self.connect(stop)));
+            if let Err(error) = &started {
+                connecting.failed(error.kind());
+            }
+            drop(connecting);
+            span.say("walcast.lsn", &self.writer.head());
+            (
+                started.is_ok(),
+                started.and_then(|stream| self.stream(stream, stop)),
+            )
+        });
+        if let (_, Err(error)) = &ended {
+            span.failed(error.kind());
+        }
+        ended
     }
 
     /// Notes that there is no room for transactions in progress. Their files are gone by now, and the server, which has

@@ -372,6 +372,7 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
             self.pending_visibility.forget(&self.tables.snapshot()?);
         }
         self.until_space(stop, |writer| writer.commit(&transaction))?;
+        self.metrics.traces.committed(&transaction);
         self.metrics.transactions.inc();
         Ok(())
     }
@@ -379,7 +380,9 @@ impl<W: LogWriter, H: Log> Ingest<W, H> {
     /// Makes what was gathered visible.
     pub(super) fn flush(&mut self, stop: &CancellationToken) -> Result<(), Error> {
         self.gather_found()?;
-        self.until_space(stop, W::flush)
+        self.until_space(stop, W::flush)?;
+        self.metrics.traces.journaled(self.writer.head());
+        Ok(())
     }
 
     /// Runs an operation of the journal's writer, and waits for space while the disk is full.

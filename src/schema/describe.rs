@@ -8,6 +8,7 @@ use crate::event::{Column, Relation, StreamRelation, TableName};
 use crate::log::{TableRecord, TableVersion};
 use crate::lsn::Lsn;
 use crate::postgres::{Described, Error, Moment};
+use crate::telemetry::traces::Span;
 
 /// The outcome of a description, before it is published.
 #[derive(Debug)]
@@ -110,6 +111,8 @@ impl Tables {
     }
 
     fn complete(&self, stream: &StreamRelation, (commit, snapshot): (Lsn, u64)) -> Result<Learnt, Error> {
+        let span = Span::here("catalog describe");
+        span.say("db.collection.name", &stream.table);
         let mut catalog = self.described.lock();
         let described = catalog.describe_at(stream, commit, self.moment(snapshot))?;
         let as_root = matches!(described, Described::AsRoot(_));

@@ -8,6 +8,7 @@ use super::{REFRESH_INTERVAL, Tables};
 use crate::event::TableName;
 use crate::lsn::Lsn;
 use crate::postgres::{Catalog, Connection, Error, Purpose, Unpublished};
+use crate::telemetry::traces::Span;
 use crate::telemetry::{CLIENT_CHARS, Excerpt, in_this_span};
 use crate::types::CollationQuestion;
 use tracing::Instrument as _;
@@ -299,7 +300,7 @@ impl Tables {
         let answer = async {
             let permit = Arc::clone(&self.questions).acquire_owned().await;
             let answered = tokio::task::spawn_blocking(in_this_span(move || {
-                let answer = question();
+                let answer = Span::here("catalog question").enter(question);
                 // Held by the thread, which goes on even if nobody waits for it.
                 drop(permit);
                 answer

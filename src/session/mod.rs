@@ -32,6 +32,7 @@ mod snapshot;
 mod snapshot_rows;
 mod socket;
 mod subscribe;
+mod traced;
 mod transport;
 mod wire;
 mod work;
@@ -72,7 +73,7 @@ use crate::postgres::{self, ServerError};
 use crate::protocol::{Caller, CloseCode, ErrorCode, ErrorMessage, Hello, HelloLimits, ServerMessage};
 use crate::schema::Tables;
 use crate::snapshot::Snapshots;
-use crate::telemetry::{CLIENT_CHARS, Excerpt, Failures, Logged, Metrics};
+use crate::telemetry::{CLIENT_CHARS, Excerpt, Failures, Logged, Metrics, traces};
 use cursor::{Cursor, Input, ReplayId};
 use end::End;
 use guard::{Due, Guard};
@@ -80,6 +81,7 @@ use identity::{Identity, Known};
 use outcome::Outcome;
 use reach::{Arrival, Awaited};
 use snapshot_rows::Snapshot;
+use traced::Traced;
 use wire::Wire;
 use work::Work;
 
@@ -294,6 +296,7 @@ pub struct Session<H: Log> {
     awaited: Option<Box<Awaited>>,
     effort: Effort,
     counted: Counted,
+    traced: Traced,
 }
 
 /// The amounts that a session has added to the gauges.
@@ -312,6 +315,7 @@ impl<H: Log> Session<H> {
         member: Member,
         epoch: Epoch,
         effort: Effort,
+        traced: traces::Span,
     ) -> Session<H> {
         Session {
             member,
@@ -335,6 +339,7 @@ impl<H: Log> Session<H> {
             awaited: None,
             effort,
             counted: Counted::default(),
+            traced: Traced::new(traced),
         }
     }
 

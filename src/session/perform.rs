@@ -64,6 +64,9 @@ impl<H: Log> Session<H> {
                 self.wire
                     .send(ServerMessage::Live { id, position }.to_json())
                     .await?;
+                self.traced
+                    .note(id, |span| span.say("walcast.position", &position));
+                self.traced.over(id, None);
             }
             Action::Unsubscribed(id) => {
                 self.guard.free(&id);
@@ -153,6 +156,9 @@ impl<H: Log> Session<H> {
         }
         delivered.is_cut = delivered.stalled;
         delivered.stalled = delivered.stalled || self.wire.flush_unless_stalled().await? == Pace::Stalled;
+        if !delivered.stalled {
+            self.trace_sent(&items);
+        }
         items.clear();
         // The memory of one burst is not kept for ever, since there are many connections.
         items.shrink_to(64);
@@ -160,6 +166,18 @@ impl<H: Log> Session<H> {
             self.items = items;
         }
         Ok(delivered)
+    }
+
+    /// Notes that these items were sent, for the few transactions whose way is traced.
+    fn trace_sent(&self, items: &[Delivery]) {
+        let traces = &self.services.metrics.traces;
+        for item in items {
+            if let Delivery::Frame(frame) = item
+                && traces.has(frame.position.end)
+            {
+                traces.sent(frame.position.end, self.caller.connection);
+            }
+        }
     }
 
     /// Makes sure that the history is still the one that the client was told of.
@@ -185,7 +203,8 @@ impl<H: Log> Session<H> {
     }
 
     /// Logs the end of a subscription.
-    fn log_end(&self, id: &str, why: &str) {
+    fn log_end(&mut self, id: &str, why: &'static str) {
+        self.traced.over(id, Some(why));
         let connection = self.caller.connection;
         tracing::debug!(connection, id = %Excerpt::new(id), why, "a subscription ended");
     }

@@ -104,7 +104,12 @@ impl<H: Log> Session<H> {
                 return Err(End::Close(code));
             }
             Request::Subscribe(id, subscribe) => match self.member.subscribe() {
-                Ok(()) => self.feed(Input::Subscribe(id, subscribe)).await?,
+                Ok(()) => {
+                    let traces = &self.services.metrics.traces;
+                    let connection = self.caller.connection;
+                    self.traced.subscribes(traces, connection, (&id, &subscribe));
+                    self.feed(Input::Subscribe(id, subscribe)).await?
+                }
                 Err(limit) => {
                     self.guard.free(&id);
                     self.guard.refused(now);

@@ -18,7 +18,7 @@ use super::{Effort, Services, Session, Socket, entry};
 use crate::limit::Limit;
 use crate::log::Log;
 use crate::protocol::{Caller, CloseCode, Detail, ErrorCode, ErrorMessage};
-use crate::telemetry::Failures;
+use crate::telemetry::{Failures, traces};
 
 /// The time that a client has to take our close frame and to answer it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -72,6 +72,8 @@ pub struct Client {
     pub is_operator: bool,
     /// Its place while it still has to send its token.
     pub waiting: Option<Waiting>,
+    /// The session's part of a trace.
+    pub span: traces::Span,
 }
 
 /// Serves a client whose handshake is done until it goes, breaks the rules, or `stop`. One that is waiting has to send
@@ -88,6 +90,7 @@ pub async fn serve<H: Log>(
         origin,
         is_operator,
         waiting,
+        span,
     } = client;
     let metrics = Arc::clone(&services.metrics);
     metrics.connections.inc();
@@ -108,7 +111,7 @@ pub async fn serve<H: Log>(
     let entered = services.sessions.enter(seen);
     let seen = Arc::clone(&entered.seen);
     let wire = Wire::new(socket, Arc::clone(&metrics), seen, stall_timeout, stop.clone());
-    let (mut wire, end) = served(wire, services, caller, waiting, effort, &stop).await;
+    let (mut wire, end) = served(wire, services, caller, waiting, effort, span, &stop).await;
     match end {
         End::Lost => {
             tracing::debug!(connection, "a client is gone");
@@ -184,6 +187,7 @@ async fn served<H: Log>(
     mut caller: Caller,
     waiting: Option<Waiting>,
     effort: Effort,
+    span: traces::Span,
     stop: &CancellationToken,
 ) -> (Wire, End) {
     if let Some(waiting) = waiting {
@@ -192,13 +196,18 @@ async fn served<H: Log>(
         if let Some(doorkeeper) = operators.or(clients) {
             let spread = services.options.spread;
             let deadline = waiting.since + doorkeeper.timeout();
+            let awaiting = span.part("session token");
             match Box::pin(entry::token(&mut wire, doorkeeper, deadline, stop, spread)).await {
                 Ok(subject) => {
                     wire.seen.is_of(subject.clone());
                     caller.subject = subject;
                 }
-                Err(end) => return (wire, end),
+                Err(end) => {
+                    span.failed("no_token");
+                    return (wire, end);
+                }
             }
+            drop(awaiting);
         }
         drop(waiting.place);
     }
@@ -223,9 +232,10 @@ async fn served<H: Log>(
         }
     };
     // Boxed, so that the future of a client that waits for its token stays small.
-    let mut session = Box::new(Session::new(wire, services, caller, member, epoch, effort));
+    let mut session = Box::new(Session::new(wire, services, caller, member, epoch, effort, span));
     let end = Box::pin(session.run(stop)).await;
     session.leave();
+    session.traced.ends(&end);
     (session.wire, end)
 }
 

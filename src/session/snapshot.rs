@@ -192,7 +192,12 @@ impl<H: Log> Session<H> {
                 return Preparation::Refused(Box::new(self.services.over(limit).about(&*subscription.id)));
             }
         };
-        match snapshots.open(&subscription.query, self.member.owner()) {
+        let owner = self.member.owner();
+        self.traced.step(&subscription.id, "subscribe snapshot");
+        let opened = self
+            .traced
+            .enter(&subscription.id, || snapshots.open(&subscription.query, owner));
+        match opened {
             Ok(cursor) => {
                 let is_search = subscription.query.key().first.is_some();
                 self.rows.push(Snapshot {
@@ -231,6 +236,7 @@ impl<H: Log> Session<H> {
             (Ok(SnapshotOutput::Message(text)), _) => Ok(Rows::Message(text)),
             (Ok(SnapshotOutput::End), Some(boundary)) => {
                 let subscription = Arc::clone(&rows.prepared.subscription);
+                self.traced.step(&id, "subscribe replay");
                 Ok(Rows::End(subscription, Arc::clone(boundary)))
             }
             (Ok(SnapshotOutput::End), None) => Err(self.refusal(&snapshot::Error::Unsettled)),

@@ -25,52 +25,64 @@ impl<H: Log> Session<H> {
         let registration = self.registration.clone();
         let owner = self.member.owner();
         let work: Work<H> = match action {
-            Action::Prepare(id, subscribe) => Box::pin(async move {
-                let metrics = &services.metrics;
-                services
-                    .shared
-                    .pace
-                    .turn(owner, || metrics.limit(Limit::TotalSubscribes))
-                    .await;
-                let prepared = Prepared::new(&services, Arc::clone(&id), &subscribe, &caller).await;
-                let prepared = prepared.map(|mut prepared| {
-                    prepared.message = (prepared.start == Beginning::Snapshot).then_some((subscribe, 0));
-                    Box::new(prepared)
-                });
-                Outcome::Prepared(id, prepared)
-            }),
+            Action::Prepare(id, subscribe) => {
+                self.traced.step(&id, "subscribe check");
+                Box::pin(self.traced.during(&Arc::clone(&id), async move {
+                    let metrics = &services.metrics;
+                    services
+                        .shared
+                        .pace
+                        .turn(owner, || metrics.limit(Limit::TotalSubscribes))
+                        .await;
+                    let prepared = Prepared::new(&services, Arc::clone(&id), &subscribe, &caller).await;
+                    let prepared = prepared.map(|mut prepared| {
+                        prepared.message = (prepared.start == Beginning::Snapshot).then_some((subscribe, 0));
+                        Box::new(prepared)
+                    });
+                    Outcome::Prepared(id, prepared)
+                }))
+            }
             Action::ReadRows { id, others } => {
                 let Some(place) = self.rows.iter().position(|rows| Arc::ptr_eq(rows.id(), &id)) else {
                     debug_assert!(false, "rows are read that nobody asked for");
                     return;
                 };
                 let rows = Box::new(self.rows.swap_remove(place));
-                Box::pin(super::snapshot::step(services, rows, caller, others))
+                let step = super::snapshot::step(services, rows, caller, others);
+                Box::pin(self.traced.during(&id, step))
             }
             Action::Read(request) => {
                 let place = self.replays.iter().position(|(id, _)| *id == request.replay);
                 let cursor = place.map(|place| self.replays.swap_remove(place).1);
                 Box::pin(replay::step(services, *request, cursor, owner))
             }
-            Action::Join(subscriptions, at) => Box::pin(async move {
-                match services
-                    .router
-                    .join(services.options.outbox_bytes, subscriptions, at)
-                    .await
-                {
-                    Ok((registration, position)) => Outcome::Joined(registration, position),
-                    Err(stopped) => stopped.into(),
+            Action::Join(subscriptions, at) => {
+                for active in &subscriptions {
+                    self.traced.step(&active.subscription.id, "subscribe join");
                 }
-            }),
-            Action::Add(subscription, at) => Box::pin(async move {
-                let Some(registration) = registration else {
-                    return Outcome::Stopped;
-                };
-                match services.router.add(&registration, &subscription, at).await {
-                    Ok(position) => Outcome::Added(position),
-                    Err(stopped) => stopped.into(),
-                }
-            }),
+                Box::pin(async move {
+                    match services
+                        .router
+                        .join(services.options.outbox_bytes, subscriptions, at)
+                        .await
+                    {
+                        Ok((registration, position)) => Outcome::Joined(registration, position),
+                        Err(stopped) => stopped.into(),
+                    }
+                })
+            }
+            Action::Add(subscription, at) => {
+                self.traced.step(&subscription.id, "subscribe join");
+                Box::pin(async move {
+                    let Some(registration) = registration else {
+                        return Outcome::Stopped;
+                    };
+                    match services.router.add(&registration, &subscription, at).await {
+                        Ok(position) => Outcome::Added(position),
+                        Err(stopped) => stopped.into(),
+                    }
+                })
+            }
             Action::Remove(subscription) => Box::pin(async move {
                 let Some(registration) = registration else {
                     return Outcome::Stopped;
@@ -136,6 +148,8 @@ impl<H: Log> Session<H> {
     /// The place where a checked subscription starts, or the reason why it may not.
     async fn preparation(&mut self, prepared: Box<Prepared>) -> Preparation {
         let id = &prepared.subscription.id;
+        let table = prepared.subscription.query.table();
+        self.traced.note(id, |span| span.say("db.collection.name", table));
         if let Some(identity) = &mut self.identity {
             // Policies may have changed since it was checked.
             let query = &prepared.subscription.query;
@@ -162,6 +176,7 @@ impl<H: Log> Session<H> {
                 )
             }
         };
+        self.traced.step(id, "subscribe replay");
         let is_now = prepared.start == Beginning::Now;
         Preparation::From {
             subscribed: prepared.subscribed(start),

@@ -31,6 +31,7 @@ use crate::log::{Log, PendingVisibility};
 use crate::lsn::Lsn;
 use crate::matching::{Query, QueryKey};
 use crate::postgres::{self, Catalog, ConnInfo, Connection, Publication, Purpose};
+use crate::telemetry::traces::Span;
 use crate::telemetry::{Metrics, in_this_span};
 use pool::Pool;
 use queue::Queue;
@@ -152,6 +153,21 @@ impl Error {
             _ => false,
         }
     }
+
+    /// The kind of error as a trace has it: without the words of a server, which may repeat values of rows.
+    fn kind(&self) -> &'static str {
+        match self {
+            Error::Postgres(_) => "postgres",
+            Error::Denied(_) => "denied",
+            Error::Locked => "locked",
+            Error::TimedOut(_) => "timed_out",
+            Error::GivenWay => "gives_way",
+            Error::Abandoned => "abandoned",
+            Error::TableChanged | Error::Unpublished => "table_changed",
+            Error::Behind { .. } => "standby_behind",
+            _ => "not_read",
+        }
+    }
 }
 
 /// A place among the snapshots that are read at the same time, given back on drop.
@@ -218,9 +234,14 @@ struct Waiting {
 impl Waiting {
     /// Adds a request.
     fn push(&mut self, owner: u64, read: &Arc<Read>, query: &Arc<Query>) -> Result<(), Error> {
-        let request = || Request {
-            read: Arc::clone(read),
-            query: Arc::clone(query),
+        let request = || {
+            let span = Span::here("snapshot");
+            Request {
+                read: Arc::clone(read),
+                query: Arc::clone(query),
+                waiting: span.part("snapshot wait"),
+                span,
+            }
         };
         let pushed = self.queue.push(owner, request(), Request::is_waiting);
         if pushed.is_ok() || self.swept.is_some_and(|at| at.elapsed() < SWEEP_INTERVAL) {
@@ -239,6 +260,9 @@ impl Waiting {
 struct Request {
     read: Arc<Read>,
     query: Arc<Query>,
+    /// Its part of the trace of the subscription that asked first.
+    span: Span,
+    waiting: Span,
 }
 
 impl Request {
@@ -352,12 +376,24 @@ impl<H: Log> Snapshots<H> {
 
     /// Runs one read, whose turn it is.
     async fn run(self: &Arc<Self>, place: Place<H>, request: Request) {
-        let Request { read, query } = request;
+        let Request {
+            read,
+            query,
+            span,
+            waiting,
+        } = request;
+        drop(waiting);
+        span.during(self.run_now(place, read, query, &span)).await;
+    }
+
+    async fn run_now(self: &Arc<Self>, place: Place<H>, read: Arc<Read>, query: Arc<Query>, span: &Span) {
+        let connecting = span.part("snapshot connect");
         let connection = match self.pool.get().await {
             Ok(connection) => connection,
             Err(PoolError::Backend(error)) => return read.end(Err(error.into())),
             Err(_) => return read.end(Err(Error::Unsettled)),
         };
+        drop(connecting);
         let ended = Arc::clone(&read);
         let this = Arc::clone(self);
         let read_all = in_this_span(move || this.read(&place, &read, &query, connection));
@@ -372,9 +408,10 @@ impl<H: Log> Snapshots<H> {
     /// Reads on a connection, which is reused afterwards unless it failed or was cancelled. Blocking.
     fn read(&self, place: &Place<H>, read: &Read, query: &Query, mut connection: Object<pool::Connections>) {
         self.metrics.snapshots_reading.inc();
+        let span = Span::here("snapshot read");
         let is_asked_for = || place.is_asked_for();
         let turn = Turn::new(read, self.options.timeout, &is_asked_for);
-        let done = self.read_on(&turn, query, &mut connection);
+        let done = span.enter(|| self.read_on(&turn, query, &mut connection));
         let released = connection.query("ROLLBACK");
         let done = match done {
             Err(Error::Postgres(error)) if error.sqlstate() == Some(INSUFFICIENT_PRIVILEGE) => {
@@ -389,6 +426,10 @@ impl<H: Log> Snapshots<H> {
             drop(Object::take(connection));
         }
         self.metrics.snapshots_reading.dec();
+        if let Err(error) = &done {
+            span.failed(error.kind());
+        }
+        drop(span);
         read.end(done);
     }
 

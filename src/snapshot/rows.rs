@@ -13,6 +13,7 @@ use crate::log::{Log, SnapshotBoundary};
 use crate::matching::Query;
 use crate::postgres::{self, Connection, Fetched, Field, PgType, Publication};
 use crate::protocol::v1::Rows;
+use crate::telemetry::traces::Span;
 
 /// The number of rows that are fetched at a time.
 const ROWS: u32 = 2_000;
@@ -44,6 +45,7 @@ impl<H: Log> Snapshots<H> {
         let places = places.filter(|(_, column)| sent.contains(column));
         let places = places.map(|(place, _)| place).collect();
         let shown = Shown::new(query, narrowed(relation, &columns), places)?;
+        let taking = Span::here("snapshot take");
         let mut waited = Duration::ZERO;
         let boundary = loop {
             match self.begin(query, relation, &columns, connection, is_wanted) {
@@ -54,6 +56,7 @@ impl<H: Log> Snapshots<H> {
                 begun => break begun?,
             }
         };
+        drop(taking);
         turn.read.begin(boundary);
         let most = query.key().first.as_ref().map(|(_, limit)| *limit);
         self.write_rows(turn, connection, shown, most)
@@ -135,6 +138,8 @@ impl<H: Log> Snapshots<H> {
         shown: Shown,
         most: Option<u32>,
     ) -> Result<(), Error> {
+        let span = Span::here("snapshot rows");
+        let mut total = 0;
         let is_wanted = || turn.is_on();
         let mut writer = Writer {
             shown,
@@ -160,6 +165,7 @@ impl<H: Log> Snapshots<H> {
                 }
             })?;
             self.metrics.snapshot_rows.inc_by(count);
+            total += count;
             self.metrics.snapshot_bytes.set(self.budget.used());
             if let Some(failure) = writer.failure.take() {
                 return Err(failure);
@@ -168,6 +174,7 @@ impl<H: Log> Snapshots<H> {
                 return Err(Error::Abandoned);
             }
             if fetched == Fetched::All || writer.left == Some(0) {
+                span.note("walcast.rows", i64::try_from(total).unwrap_or(i64::MAX));
                 return writer.write();
             }
         }

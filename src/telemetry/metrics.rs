@@ -16,6 +16,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::traces::SourceTraces;
 use crate::event::TableName;
 use crate::limit::Limit;
 use crate::matching::Undecided;
@@ -57,6 +58,8 @@ macro_rules! metrics {
         #[derive(Debug)]
         pub struct Metrics {
             registry: Registry,
+            /// The traces of the same source.
+            pub traces: SourceTraces,
             /// The counters of each table, for those who add them up.
             tables: Mutex<HashMap<TableName, TableCounters>>,
             $($(#[doc = concat!($help, ".")] $visibility $field: $kind,)+)+
@@ -65,6 +68,7 @@ macro_rules! metrics {
         impl Metrics {
             /// Metrics at zero, of which those are shown that `shows` is true for, with these labels.
             fn with(shows: impl Fn(Scope) -> bool, labels: Option<HashMap<String, String>>) -> Arc<Metrics> {
+                let traces = SourceTraces::new(labels.as_ref().and_then(|labels| Some(&**labels.get(SOURCE)?)));
                 let registry = Registry::new_custom(Some("walcast".into()), labels);
                 let registry = registry.expect("the prefix is a valid name");
                 let metrics = Metrics {
@@ -74,6 +78,7 @@ macro_rules! metrics {
                         shows(Scope::$scope),
                     ),)+)+
                     registry,
+                    traces,
                     tables: Mutex::default(),
                 };
                 metrics.build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -126,6 +131,8 @@ metrics! {
             "Times that the files of --tls-cert and --tls-key were read again and used";
         pub tls_reload_failures: IntCounter("tls_reload_failures_total") =
             "Times that the files of --tls-cert and --tls-key were read again and could not be used";
+        pub trace_spans_sent: IntCounter("trace_spans_sent_total") = "Spans of traces that a collector took";
+        spans_dropped: IntCounterVec("trace_spans_dropped_total", ["reason"]) = "Spans of traces that were dropped, by reason";
     }
 
     Source {
@@ -354,6 +361,11 @@ impl Metrics {
     /// Shows an error code's counter from the start, at zero: a rate needs the value before the first one.
     pub fn know_error(&self, code: &str) {
         drop(self.errors.with_label_values(&[code]));
+    }
+
+    /// The counter of spans that were dropped for a reason that docs/operations.md lists.
+    pub fn spans_dropped(&self, reason: &str) -> IntCounter {
+        self.spans_dropped.with_label_values(&[reason])
     }
 
     /// Counts the end of a connection: the close code, ours or the client's, or `lost` where the client just went away.

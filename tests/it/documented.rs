@@ -19,7 +19,7 @@ struct Elsewhere {
     reason: &'static str,
 }
 
-const ELSEWHERE: [Elsewhere; 27] = [
+const ELSEWHERE: [Elsewhere; 28] = [
     Elsewhere {
         page: "README.md",
         beginning: "make demo     # a",
@@ -139,6 +139,11 @@ const ELSEWHERE: [Elsewhere; 27] = [
         page: "docs/operations.md",
         beginning: "walcast 0.1.0, up",
         reason: "tests/it/admin.rs has such a status printed",
+    },
+    Elsewhere {
+        page: "docs/operations.md",
+        beginning: "OTEL_EXPORTER_OTLP_ENDPOINT=",
+        reason: "it needs a program with the feature; tests/otlp runs one",
     },
     Elsewhere {
         page: "docs/operations.md",

@@ -80,3 +80,17 @@ fn what_does_not_pass_by_itself_ends_it_at_once() {
         assert!(said.contains(words), "{said}");
     }
 }
+
+#[cfg(not(feature = "otlp"))]
+#[test]
+fn a_program_without_traces_says_so_where_a_collector_is_named() {
+    const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    let database = Database::new(TABLE);
+    let setup = || Setup::new(&database).variable(ENDPOINT, "http://127.0.0.1:4318");
+    let said = refused(setup().command());
+    for words in [ENDPOINT, "--features otlp", "OTEL_SDK_DISABLED=true"] {
+        assert!(said.contains(words), "{said}");
+    }
+    let off = setup().variable("OTEL_SDK_DISABLED", "true").start();
+    assert!(off.stop().success());
+}
