@@ -28,7 +28,7 @@ NAME ?=
 # Where cargo puts the programs that it builds.
 BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
-.PHONY: demo example test client test-client test-examples test-otlp test-versions test-upgrade torture bench lint package release
+.PHONY: demo example test client test-client test-console test-examples test-otlp test-versions test-upgrade torture bench lint package release
 
 demo:
 	@scripts/install.sh compiler postgres
@@ -57,9 +57,10 @@ client/dist/index.js: client/package-lock.json $(shell find client/src -name '*.
 	@echo "walcast: building the client, with tools from npm in client/node_modules"
 	cd client && npm ci --no-audit --no-fund && npm run build
 
-test: test-client test-examples
+# Tests mostly wait for servers: twice as many as there are processors take three quarters of the time.
+test: test-client test-console test-examples
 	@scripts/install.sh compiler postgres wal2json browser clock pooler deploy chart package
-	$(CARGO) test --workspace --locked
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} $(CARGO) test --workspace --locked
 
 client:
 	@scripts/install.sh node
