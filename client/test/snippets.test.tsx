@@ -137,7 +137,7 @@ describe('the examples of the package', () => {
     const { send } = await made!
     vi.spyOn(console, 'error').mockImplementation(() => {}) // Outside of an action.
     await act(() => send(form))
-    expect(posted).toHaveBeenCalledWith('/messages', form)
+    expect(posted).toHaveBeenCalledWith('/messages', { id: expect.any(String), text: 'hi' })
     expect(said).toContainEqual({ type: 'ping', ref: '0/1', reach: '0/1' })
     vi.restoreAllMocks()
     await client.close()
