@@ -1,12 +1,17 @@
+import { effect } from '@preact/signals'
 import { render } from 'preact'
+import { address } from './address.js'
 import { App } from './app.js'
-import { refresh, poll } from './server.js'
+import { client, poll, refresh } from './server.js'
 import './style/app.css'
+
+// Who may see what changes with a restart, and with a token that is given. Asked first: everything waits for it.
+poll(5000, async () => {
+  if (!(await refresh())) throw new Error('no answer')
+})
+// Connects while the place is still being drawn.
+effect(() => void (/^(query|stream)$/.test(address.value.place) && client.value))
 
 const root = document.getElementById('app')!
 root.replaceChildren()
 render(<App />, root)
-// Who may see what changes with a restart, and with a token that is given.
-poll(5000, async () => {
-  if (!(await refresh())) throw new Error('no answer')
-})

@@ -146,6 +146,7 @@ export const client = computed<Client | undefined>(() => {
   const made = createClient(of, {
     // Each listener collects what came and draws once for each picture.
     batch: 'transaction',
+    connect: 'now',
     linger: 1000,
     ...(token !== undefined && { token }),
     backoff: { first: 300, most: 5000 },
