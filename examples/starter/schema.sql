@@ -9,6 +9,6 @@ CREATE TABLE tasks (
 ALTER TABLE tasks REPLICA IDENTITY FULL;
 CREATE PUBLICATION walcast FOR TABLE tasks;
 
-INSERT INTO tasks (id, title, done) VALUES
-  (gen_random_uuid(), 'Open this page in two windows', false),
-  (gen_random_uuid(), 'Start Postgres and walcast', true);
+INSERT INTO tasks (id, title, done, created_at) VALUES
+  (gen_random_uuid(), 'Start Postgres and walcast', true, now() - interval '1 minute'),
+  (gen_random_uuid(), 'Open this page in two windows', false, now());
