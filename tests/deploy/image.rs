@@ -89,7 +89,9 @@ fn the_program_runs_as_nobody_where_there_is_nothing_but_the_image_s_libraries()
         fs::create_dir_all(place.parent().unwrap()).unwrap();
         fs::copy(library, place).unwrap();
     }
-    fs::copy(PROGRAM, root.path().join("walcast")).unwrap();
+    // By another process: one that a test beside this starts meanwhile would have the file open for writing until it runs
+    // its own program, and such a file cannot be run ("Text file busy").
+    run(Command::new("cp").arg(PROGRAM).arg(root.path().join("walcast")));
     let said = run(Command::new("chroot")
         .args(["--userspec=65532:65532"])
         .arg(root.path())
