@@ -40,7 +40,7 @@ test('both workers take what the page asks for; when one is killed the other one
   expect(await worker(killed.title)).toMatch(/^typescript \d+, attempt 2$/)
   await example.shoot(page, 'jobs-done')
 
-  // One that is started again takes part again: with walcast ringing for both, it has a job while the other one has.
+  // One that is started again takes part again.
   const python = example.stack.processes.find(({ name }) => name === 'python')!
   example.stack.run('python', python.command)
   await ask('Winter report')
