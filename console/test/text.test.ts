@@ -43,6 +43,9 @@ describe('what one copies', () => {
   test('is what the shell, SQL and JavaScript read back', () => {
     expect(asTail({ table: 'orders', where: "note = 'it''s'" }, 'ws://127.0.0.1:8080/v1/stream')).toBe(`walcast tail orders --url ws://127.0.0.1:8080/v1/stream --where 'note = '\\''it'\\'''\\''s'\\'''`)
     expect(asHook({ table: 'orders', where: "a = '${x}`\\'" })).toContain("where: `a = '\\${x}\\`\\\\'`")
+    const undecided = { table: 'orders', where: 'n > 1', isUndecided: true }
+    expect(asHook(undecided)).toContain("useLiveQuery({ table: 'orders', where: 'n > 1', undecided: 'send' })")
+    expect(asTail(undecided, 'ws://a')).toBe(`walcast tail orders --url ws://a --where 'n > 1' --undecided send`)
     expect(['orders', 'Orders', 'order', 'a"b'].map(identifier)).toEqual(['orders', '"Orders"', '"order"', '"a""b"'])
     expect([tableName('public', 'orders'), tableName('support', 'Tickets')]).toEqual(['orders', 'support."Tickets"'])
   })

@@ -1,6 +1,6 @@
 /** Query: which rows match now, what each transaction did to them, and how an application asks for the same. */
 import { useComputed, useSignal } from '@preact/signals'
-import { useEffect, useMemo, useRef } from 'preact/hooks'
+import { useEffect, useMemo } from 'preact/hooks'
 import { address, go } from '../address.js'
 import { Grid } from '../grid/grid.js'
 import { access, client, connection, source } from '../server.js'
@@ -29,9 +29,8 @@ export function QueryPlace() {
   const chosen = useSignal<Chosen>(undefined)
   const turn = useSignal(0)
   const counts = useSignal({ rows: 0, missed: 0, isPaused: false })
-  const place = useRef<HTMLDivElement>(null)
 
-  const { grid, view } = useMemo(() => {
+  const { grid, view, attach } = useMemo(() => {
     const grid: Grid = new Grid({
       label: 'Rows',
       open: ({ id }) => (chosen.value = { row: id }),
@@ -42,11 +41,14 @@ export function QueryPlace() {
         if (value.rows !== rows || value.missed !== missed || value.isPaused !== isPaused) counts.value = { rows, missed, isPaused }
       },
     })
-    return { grid, view: new LiveView(grid) }
+    // Its element is made anew whenever there are tables again.
+    const attach = (element: HTMLElement | null): void => {
+      if (element) element.append(grid.element)
+    }
+    return { grid, view: new LiveView(grid), attach }
   }, [])
 
   useEffect(() => {
-    place.current!.append(grid.element)
     let frame = 0
     let taken = 0
     view.took = () => {
@@ -116,7 +118,7 @@ export function QueryPlace() {
   const names = useComputed(() => view.shown.value)
   const url = access.value?.public ?? `${location.origin.replace(/^http/, 'ws')}${access.value?.stream ?? ''}`
   const full = source.value === undefined ? url : `${url}/${source.value}`
-  const current = { table: table ?? '', where }
+  const current = { table: table ?? '', where, isUndecided: where !== '' && info?.replica_identity !== 'full' }
 
   if (known?.length === 0 && asked === undefined) return <NoTables />
   return (
@@ -187,7 +189,7 @@ export function QueryPlace() {
             ]}
           />
         </div>
-        <div class="grid-place" ref={place} data-stale={names.value && (names.value.table !== table || names.value.where !== where) ? '' : undefined} />
+        <div class="grid-place" ref={attach} data-stale={names.value && (names.value.table !== table || names.value.where !== where) ? '' : undefined} />
         <Empty view={view} counts={counts} command={asTail(current, full)} />
       </section>
       <Side transactions={view.transactions} turn={turn} chosen={chosen} item={(id) => grid.rows.get(id)} keyNames={grid.rows.shape.key} />
