@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { Transactions, columnsOf } from '../src/query/transactions.js'
-import { Feed, OPS, changedColumns, ndjson } from '../src/stream/feed.js'
+import { Feed, OPS, changedColumns, ndjson, sizeOf } from '../src/stream/feed.js'
 
 const ALL = { table: undefined, ops: new Set(OPS), xid: '' }
 const place = { position: '0/1', epoch: 'e' }
@@ -39,6 +39,42 @@ describe('the stream', () => {
     const feed = new Feed()
     for (let i = 0; i < 60; i++) feed.take('orders', tx(`0/${i}0`, i, ...Array.from({ length: 100 }, (_, seq) => insert(seq, seq))))
     expect(shown(feed).filter((line) => line.startsWith('xid')).length).toBe(50)
+    // A further part of what is forgotten does not come back alone.
+    feed.take('items', tx('0/00', 0, insert(100, 1)))
+    expect(shown(feed).at(-1)).toBe('orders insert 99')
+  })
+
+  test('keeps the order of the commits when tables are read one after the other', () => {
+    const feed = new Feed()
+    const position = (i: number): string => `${i < 100 ? '9' : 'A'}/${(0xff0 + i).toString(16).toUpperCase()}`
+    feed.take('orders', tx(position(0), 0, insert(0, 0)))
+    feed.gap('lost')
+    for (const [at, table] of ['orders', 'items'].entries()) for (let i = 1; i <= 200; i++) if (at === 0 || i % 2 === 0) feed.take(table, tx(position(i), i, insert(at, i)))
+    const expected: string[] = []
+    for (let i = 200; i > 0; i--) expected.push(`xid ${i}`, 'orders insert 0', ...(i % 2 === 0 ? ['items insert 1'] : []))
+    expect(shown(feed)).toEqual([...expected, 'lost', 'xid 0', 'orders insert 0'])
+    // Another history begins behind it, wherever its positions are.
+    feed.take('orders', { ...tx('0/1', 900, insert(0, 1)), place: { position: '0/1', epoch: 'f' } })
+    expect(shown(feed)[0]).toBe('xid 900')
+  })
+
+  test('of a large transaction has the first changes, and the number of the others', () => {
+    const feed = new Feed()
+    const part = (from: number, length: number): object[] => Array.from({ length }, (_, i) => insert(2 * (from + i), i))
+    for (const isPaused of [false, true]) {
+      if (isPaused) feed.pause()
+      const end = isPaused ? '0/20' : '0/10'
+      for (let from = 0; from < 100_000; from += 5000) feed.take('orders', tx(`${end}:${from}`, 7, ...part(from, 5000)))
+      // Another table's changes of the same transaction come after them, and stand between them.
+      feed.take('items', tx(end, 7, insert(1, 1), { op: 'delete', seq: 300_001, key: { id: 1 } }))
+    }
+    feed.resume()
+    const lines = feed.lines(ALL).slice(0, 1002)
+    expect(lines.slice(1, 5).map(({ change }) => [change?.table, change?.seq])).toEqual([['orders', 0], ['items', 1], ['orders', 2], ['orders', 4]])
+    expect([lines[1000]!.change?.seq, lines[1001]!.more, sizeOf(lines[0]!.entry as any)]).toEqual([1996, 99_002, 100_002])
+    expect(feed.lines({ ...ALL, ops: new Set(['delete'] as const) }).map(({ more }) => more)).toEqual([undefined, 1, undefined, 1])
+    expect(feed.lines(ALL).filter(({ more }) => more).length).toBe(2)
+    expect([feed.total, ndjson(feed.lines(ALL)).trim().split('\n').length]).toEqual([200_004, 2000])
   })
 })
 

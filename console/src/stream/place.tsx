@@ -11,7 +11,7 @@ import { Command, CopyButton, copy } from '../ui/copy.js'
 import { onKey } from '../ui/keys.js'
 import { List, type ListHandle, markChosen } from '../ui/list.js'
 import { Value } from '../ui/value.js'
-import { Feed, OPS, type Op, type StreamChange, type StreamLine, type StreamTransaction, changedColumns, ndjson } from './feed.js'
+import { Feed, OPS, type Op, type StreamChange, type StreamLine, type StreamTransaction, changedColumns, isSameLine, ndjson, sizeOf } from './feed.js'
 import { follow } from './follow.js'
 
 const SIGNS: Readonly<Record<Op, string>> = { insert: '+', update: '~', delete: '−', truncate: '∅' }
@@ -87,7 +87,7 @@ export function StreamPlace() {
     list.current?.reveal(index)
     list.current?.redraw()
   }
-  const indexOf = (line: StreamLine | undefined): number => (line ? lines.current.findIndex(({ entry, change }) => entry === line.entry && change === line.change) : -1)
+  const indexOf = (line: StreamLine | undefined): number => lines.current.findIndex((one) => isSameLine(one, line))
   const move = (by: number): void => choose(Math.max(0, Math.min(lines.current.length - 1, indexOf(chosen.value) + by)))
   useEffect(() => onKey({ ' ': pause, j: () => (list.current?.focus(), move(1)), k: () => (list.current?.focus(), move(-1)), '/': () => document.getElementById('xid')?.focus(), Escape: () => (chosen.value = undefined) }), [])
   useEffect(() => list.current?.redraw(), [chosen.value])
@@ -162,8 +162,6 @@ export function StreamPlace() {
   )
 }
 
-const isSameLine = (a: StreamLine | undefined, b: StreamLine | undefined): boolean => a !== undefined && b !== undefined && a.entry === b.entry && a.change === b.change
-
 function Nothing({ total, xid }: { total: number; xid: string }) {
   return (
     <div class="empty">
@@ -174,7 +172,7 @@ function Nothing({ total, xid }: { total: number; xid: string }) {
       ) : (
         <div class="stack">
           <p>
-            <b>No change yet.</b> Whatever is committed to a published table from now on is listed here. What came before:
+            <b>No change yet.</b> Every change of a published table from now on is listed here. To read earlier ones:
           </p>
           <Command text={`walcast tail ${tables.value?.[0] ? nameOf(tables.value[0]) : 'orders'} --from earliest`} />
         </div>
@@ -194,16 +192,18 @@ function makeLine(): HTMLElement {
   return line
 }
 
-function fillLine(line: HTMLElement, { entry, change }: StreamLine, isChosen: boolean): void {
+function fillLine(line: HTMLElement, { entry, change, more }: StreamLine, isChosen: boolean): void {
   const isGap = !('changes' in entry)
-  line.className = `item${isGap ? ' gap' : change ? '' : ' head'}`
+  line.className = `item${isGap ? ' gap' : change || more ? '' : ' head'}`
   line.dataset.op = change?.op ?? ''
   markChosen(line, isChosen)
   const texts = isGap
     ? ['!', '', '', entry.text, '']
     : change
       ? [SIGNS[change.op], '', change.table, about(change), '']
-      : ['', clock(entry.at, true), `xid ${entry.xid}`, counted(entry.changes.length, 'change'), shortPosition(entry.position)]
+      : more
+        ? ['', '', '', `and ${count(more)} more, which this page does not keep`, '']
+        : ['', clock(entry.at, true), `xid ${entry.xid}`, counted(sizeOf(entry), 'change'), shortPosition(entry.position)]
   texts.forEach((text, i) => {
     const part = line.children[i]!
     if (part.textContent !== text) part.textContent = text
@@ -258,7 +258,7 @@ function Details({ line: { entry, change }, close }: { line: StreamLine; close: 
           </button>
           {change && `, change ${change.seq}`}
         </p>
-        {!change && <p>{counted((entry as StreamTransaction).changes.length, 'change')} of published tables. Choose one to see it in full.</p>}
+        {!change && <p>{counted(sizeOf(entry as StreamTransaction), 'change')} of published tables. Choose one to see it in full.</p>}
         {change && names.length > 0 && (
           <dl class="columns">
             {names.map((name) => (
