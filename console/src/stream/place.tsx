@@ -12,7 +12,7 @@ import { onKey } from '../ui/keys.js'
 import { List, type ListHandle, markChosen } from '../ui/list.js'
 import { Value } from '../ui/value.js'
 import { Feed, OPS, type Op, type StreamChange, type StreamLine, type StreamTransaction, changedColumns, isSameLine, ndjson, sizeOf } from './feed.js'
-import { follow } from './follow.js'
+import { type Followed, Followers } from './follow.js'
 
 const SIGNS: Readonly<Record<Op, string>> = { insert: '+', update: '~', delete: '−', truncate: '∅' }
 
@@ -22,14 +22,13 @@ export function StreamPlace() {
   const feed = useMemo(() => new Feed(), [])
   const counts = useSignal({ lines: 0, missed: 0, isPaused: false, total: 0 })
   const chosen = useSignal<StreamLine | undefined>(undefined)
-  const failures = useSignal<readonly string[]>([])
   const list = useRef<ListHandle | undefined>(undefined)
   const lines = useRef<readonly StreamLine[]>([])
   const filter = useRef({ table, ops: wanted, xid })
   filter.current = { table, ops: wanted, xid }
   const live = client.value
   const names = useComputed(() => tables.value?.map(nameOf) ?? [])
-  const all = names.value.join('\n')
+  const problems = useComputed(() => JSON.stringify(tables.value?.map((one) => ({ name: nameOf(one), problems: JSON.stringify(one.problems) })) ?? []))
 
   const show = (): void => {
     const before = lines.current.length
@@ -50,20 +49,16 @@ export function StreamPlace() {
       else show()
     })
   }
+  const followers = useMemo(() => new Followers(feed, came), [])
   useEffect(() => {
     const endTables = pollTables()
     return () => {
       endTables()
+      followers.end()
       cancelAnimationFrame(frame.current)
     }
   }, [])
-  useEffect(() => {
-    if (!live || names.value.length === 0) return
-    const control = new AbortController()
-    failures.value = []
-    for (const name of names.value) void follow(live, name, feed, control.signal, came, ({ message }) => (failures.value = [...failures.value, `Changes of ${name} are not shown: ${message.split('\n', 1)[0]!}`]))
-    return () => control.abort()
-  }, [live, all])
+  useEffect(() => followers.set(live, JSON.parse(problems.value) as Followed[]), [live, problems.value])
   useEffect(() => {
     show()
     list.current?.redraw()
@@ -147,7 +142,7 @@ export function StreamPlace() {
             Save as NDJSON
           </button>
         </div>
-        {failures.value.map((text) => (
+        {followers.failures.value.map((text) => (
           <p key={text} class="notice" data-amber="">
             {text}
           </p>
