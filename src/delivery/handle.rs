@@ -80,12 +80,14 @@ impl ActiveSubscription {
         queries.any(|query| query.meter.is_apart(now))
     }
 
-    /// The work that the queries of these took in the last seconds.
-    pub(super) fn recent_work(subscriptions: &[ActiveSubscription], now: Instant) -> u64 {
-        let works = subscriptions
-            .iter()
-            .map(|placed| placed.subscription.query.meter.recent(now));
-        works.fold(0, u64::saturating_add)
+    /// True if one of these is to be served apart, or if all of them together took more than `much` in the last seconds.
+    pub(super) fn take_much(subscriptions: &[ActiveSubscription], much: u64, now: Instant) -> bool {
+        let mut taken: u64 = 0;
+        subscriptions.iter().any(|placed| {
+            let (is_apart, recent) = placed.subscription.query.meter.lately(now);
+            taken = taken.saturating_add(recent);
+            is_apart || taken > much
+        })
     }
 }
 

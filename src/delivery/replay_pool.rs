@@ -129,7 +129,8 @@ impl<H: Log> ReplayPool<H> {
     /// Reading panicked, where it was for this request alone.
     pub async fn read(self: &Arc<Self>, request: Box<ReplayRequest<H>>) -> Result<ReplayResult<H>, Panicked> {
         self.oldest.fetch_min(request.at().end.0, Ordering::Relaxed);
-        let answered = self.queue.lock().ask(request);
+        let is_apart = request.is_apart();
+        let answered = self.queue.lock().ask(request, is_apart);
         self.start_threads(1);
         let mut answered = pin!(answered);
         loop {
@@ -318,10 +319,10 @@ struct LaneState<'q, H: Log> {
 }
 
 impl<H: Log> Queue<H> {
-    /// Adds a request that waits for its next step.
-    fn ask(&mut self, request: Box<ReplayRequest<H>>) -> oneshot::Receiver<ReplayResult<H>> {
+    /// Adds a request that waits for its next step, which is served apart or not.
+    fn ask(&mut self, request: Box<ReplayRequest<H>>, is_apart: bool) -> oneshot::Receiver<ReplayResult<H>> {
         let (answer, answered) = oneshot::channel();
-        let waiting = if request.is_apart() {
+        let waiting = if is_apart {
             &mut self.apart
         } else {
             &mut self.waiting

@@ -132,7 +132,7 @@ async fn a_reading_for_many_that_panics_is_made_for_each_alone_and_ends_only_who
         breaks: Arc::default(),
     };
     let pool = pool(&history);
-    let asks = || pool.queue.lock().ask(request("s"));
+    let asks = || pool.queue.lock().ask(request("s"), false);
     let read_all = || {
         pool.queue.lock().threads += 1;
         read_for_all(&pool, Lane::SHARED);

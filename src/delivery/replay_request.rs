@@ -62,16 +62,14 @@ impl<H: Log> ReplayRequest<H> {
 
     /// True if it is to be served apart, since one of its queries takes long, or all of them together take much.
     pub(super) fn is_apart(&self) -> bool {
-        let now = Instant::now();
-        ActiveSubscription::any_is_apart(&self.subscriptions, now)
-            || ActiveSubscription::recent_work(&self.subscriptions, now) > MUCH
+        ActiveSubscription::take_much(&self.subscriptions, MUCH, Instant::now())
     }
 
     /// True if it can share a cursor with others. Up to a snapshot's boundary it cannot, since the others need what the
-    /// snapshot holds.
+    /// snapshot holds. Those that are served apart are not asked.
     pub(super) fn is_shareable(&self) -> bool {
         let boundary = self.boundary.as_ref();
         let is_before = boundary.is_some_and(|boundary| boundary.is_ahead_of(self.at()));
-        !self.standing.is_unshared && !is_before && !self.is_apart()
+        !self.standing.is_unshared && !is_before
     }
 }

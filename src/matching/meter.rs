@@ -52,6 +52,12 @@ impl Recent {
     }
 }
 
+impl State {
+    fn is_apart(&self, now: Instant) -> bool {
+        self.apart.is_some_and(|apart| now < apart.until)
+    }
+}
+
 /// The time for which a query is served apart.
 #[derive(Clone, Copy, Debug)]
 struct Apart {
@@ -79,9 +85,11 @@ impl Meter {
         self.0.lock().total
     }
 
-    /// The work of the last seconds, of which the older counts less: at a steady rate about twice that of a second.
-    pub fn recent(&self, now: Instant) -> u64 {
-        self.0.lock().recent.at(now)
+    /// Says whether the query is to be served apart, and how much work it took in the last seconds, of which the older
+    /// counts less: at a steady rate about twice that of a second.
+    pub fn lately(&self, now: Instant) -> (bool, u64) {
+        let mut state = self.0.lock();
+        (state.is_apart(now), state.recent.at(now))
     }
 
     /// Has the query served apart for a while.
@@ -98,7 +106,7 @@ impl Meter {
 
     /// True if the query is to be served apart.
     pub fn is_apart(&self, now: Instant) -> bool {
-        self.0.lock().apart.is_some_and(|apart| now < apart.until)
+        self.0.lock().is_apart(now)
     }
 }
 
@@ -221,19 +229,19 @@ mod tests {
         let meter = Meter::default();
         let start = Instant::now();
         let after = |millis: u64| start + Duration::from_millis(millis);
-        assert_eq!(meter.recent(start), 0);
+        assert_eq!(meter.lately(start).1, 0);
         meter.take(1_000, start);
         meter.take(1_000, after(900));
-        assert_eq!(meter.recent(after(999)), 2_000);
-        assert_eq!(meter.recent(after(1_500)), 1_000);
+        assert_eq!(meter.lately(after(999)).1, 2_000);
+        assert_eq!(meter.lately(after(1_500)).1, 1_000);
         meter.take(500, after(1_700));
-        assert_eq!(meter.recent(after(2_000)), 750);
-        assert_eq!(meter.recent(after(1_000_000)), 0);
+        assert_eq!(meter.lately(after(2_000)).1, 750);
+        assert_eq!(meter.lately(after(1_000_000)).1, 0);
         let steady = Meter::default();
         for tenth in 0..200 {
             steady.take(100, after(tenth * 100));
         }
-        assert!((1_900..=2_000).contains(&steady.recent(after(19_900))));
+        assert!((1_900..=2_000).contains(&steady.lately(after(19_900)).1));
     }
 
     #[test]

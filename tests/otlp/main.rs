@@ -10,6 +10,7 @@ mod collector;
 mod support;
 
 use std::net::TcpListener;
+use std::time::Instant;
 
 use serde_json::json;
 
@@ -145,6 +146,7 @@ fn a_collector_that_is_dead_or_silent_holds_up_nothing() {
     for (endpoint, reason) in [(dead, "unsent"), (silent.url(), "queue")] {
         let slot = format!("{}_{reason}", database.name);
         let setup = traced(Setup::new(&database).on_slot(&slot), &endpoint);
+        let began = Instant::now();
         let walcast = setup.variable("OTEL_BSP_MAX_QUEUE_SIZE", "8").start();
         let dropped = format!("trace_spans_dropped_total{{reason=\"{reason}\"}}");
         // Many more spans than the queue has places for, while all is served.
@@ -166,8 +168,9 @@ fn a_collector_that_is_dead_or_silent_holds_up_nothing() {
             walcast.logs("the collector cannot be reached: Connection refused");
             // Once a minute, however often it fails.
             let log = walcast.log();
-            let refusals = log.matches("cannot be reached").count();
-            assert_eq!(refusals, 1, "{log}");
+            let refusals = log.matches("cannot be reached").count() as u64;
+            let minutes = 1 + began.elapsed().as_secs() / 60;
+            assert!((1..=minutes).contains(&refusals), "{log}");
         }
         assert!(walcast.stop().success());
         database.drop_slot(&slot);

@@ -1,6 +1,8 @@
 //! The standard variables of OpenTelemetry that choose where traces go, and which. Pure.
 
 #[cfg(feature = "otlp")]
+use std::ops::RangeInclusive;
+#[cfg(feature = "otlp")]
 use std::path::PathBuf;
 #[cfg(feature = "otlp")]
 use std::time::Duration;
@@ -10,6 +12,15 @@ const ENDPOINTS: [&str; 2] = [
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
     "OTEL_EXPORTER_OTLP_ENDPOINT",
 ];
+
+/// The milliseconds that a time may have: an hour of them at most.
+#[cfg(feature = "otlp")]
+const MILLISECONDS: RangeInclusive<u64> = 1..=3_600_000;
+#[cfg(feature = "otlp")]
+const MILLISECONDS_CURE: &str = "write whole milliseconds, 3600000 (an hour) at most";
+/// The most spans that may wait to be sent. Their places are made at once.
+#[cfg(feature = "otlp")]
+const MAX_QUEUE: u64 = 1_000_000;
 
 /// The reason why traces cannot be sent as the environment asks for it.
 #[derive(Debug, PartialEq, thiserror::Error)]
@@ -120,24 +131,31 @@ impl Settings {
             "none",
             "traces are sent without compression: write none",
         )?;
-        let number = |names, least: u64| -> Result<Option<u64>, TracesError> {
+        let number = |names, bounds: RangeInclusive<u64>, cure| -> Result<Option<u64>, TracesError> {
             let Some((variable, value)) = first(names) else {
                 return Ok(None);
             };
             match value.trim().parse() {
-                Ok(number) if number >= least => Ok(Some(number)),
+                Ok(number) if bounds.contains(&number) => Ok(Some(number)),
                 _ => Err(TracesError::Value {
                     variable,
                     value,
-                    cure: "write a whole number",
+                    cure,
                 }),
             }
         };
         let timeout = number(
             ["OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "OTEL_EXPORTER_OTLP_TIMEOUT"],
-            1,
+            MILLISECONDS,
+            MILLISECONDS_CURE,
         )?;
-        let queue = number(["OTEL_BSP_MAX_QUEUE_SIZE"; 2], 1)?;
+        let queue = number(
+            ["OTEL_BSP_MAX_QUEUE_SIZE"; 2],
+            1..=MAX_QUEUE,
+            "write a whole number of spans from 1 to 1000000",
+        )?;
+        // The library reads it itself, and keeps silent about a value that it cannot read.
+        number(["OTEL_BSP_SCHEDULE_DELAY"; 2], MILLISECONDS, MILLISECONDS_CURE)?;
         let roots = first([
             "OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE",
             "OTEL_EXPORTER_OTLP_CERTIFICATE",
@@ -222,7 +240,7 @@ mod tests {
 
     #[cfg(feature = "otlp")]
     #[test]
-    fn what_the_variables_ask_for_is_done_or_refused_in_words() {
+    fn the_variables_are_followed_or_refused_in_words() {
         const AT: (&str, &str) = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318");
         let read = |more: &[(&str, &str)]| {
             let variables = [&[AT], more].concat();
@@ -260,6 +278,8 @@ mod tests {
             ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip"),
             ("OTEL_EXPORTER_OTLP_TIMEOUT", "10s"),
             ("OTEL_BSP_MAX_QUEUE_SIZE", "0"),
+            ("OTEL_BSP_MAX_QUEUE_SIZE", "1000000000000"),
+            ("OTEL_BSP_SCHEDULE_DELAY", "5s"),
         ] {
             let words = read(&[(variable, value)]).unwrap_err().to_string();
             assert!(
