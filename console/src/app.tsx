@@ -5,7 +5,7 @@ import { address, go } from './address.js'
 import { ClientsPlace } from './clients/place.js'
 import { HealthPlace } from './health/place.js'
 import { QueryPlace } from './query/place.js'
-import { access, connection, isRefused, lost, refresh, setToken, source } from './server.js'
+import { access, connection, isRefused, lost, problems, refresh, setToken, source } from './server.js'
 import { StreamPlace } from './stream/place.js'
 import { TablesPlace } from './tables/place.js'
 import { sentence } from './text/format.js'
@@ -48,6 +48,7 @@ export function App() {
         </button>
       </header>
       <Lost />
+      <Problems />
       <main id="main" tabIndex={-1}>
         {told === undefined ? <Starting /> : told.token === 'needed' ? <TokenPrompt /> : <PlaceOf key={source.value} place={place} />}
       </main>
@@ -112,7 +113,20 @@ function Lost() {
   if (!isAway || access.value === undefined) return null
   return (
     <p class="notice" data-bad="">
-      <b>{lost.value ?? 'The stream is not connected.'}</b> What you see is as it was. It goes on by itself, without a gap, once the server is back.
+      <b>{lost.value ?? 'The stream is not connected.'}</b> The values below are from before. The page goes on by itself, without a gap, once the server is back.
+    </p>
+  )
+}
+
+/** Refusals of the server: of Postgres, for one, that cannot be asked. */
+function Problems() {
+  const text = problems.value.map(sentence).join(' ')
+  useEffect(() => {
+    if (text) announce(text)
+  }, [text])
+  return text === '' || lost.value !== undefined ? null : (
+    <p class="notice" data-amber="">
+      {text} The page asks again by itself.
     </p>
   )
 }
@@ -134,17 +148,15 @@ function SourceChoice() {
 
 function TokenPrompt() {
   const given = useSignal('')
+  const isSent = useSignal(false)
   const send = async (event: Event): Promise<void> => {
     event.preventDefault()
     if (given.value.trim() === '') return
+    isRefused.value = false
+    isSent.value = true
     setToken(given.value.trim())
     await refresh()
-    // A token that the server does not know leaves it needed.
-    if (access.value?.token === 'needed') {
-      setToken(undefined)
-      isRefused.value = true
-      announce('the token is refused')
-    }
+    if (isRefused.value) announce('the token is refused')
   }
   return (
     <form class="token card" onSubmit={send}>
@@ -154,13 +166,13 @@ function TokenPrompt() {
         <label class="unseen" for="token">
           Admin token
         </label>
-        <input id="token" type="password" autocomplete="off" spellcheck={false} value={given.value} aria-invalid={isRefused.value ? true : undefined} aria-describedby="token-problem" onInput={(event) => (given.value = event.currentTarget.value)} />
+        <input id="token" type="password" autocomplete="off" spellcheck={false} value={given.value} aria-invalid={isRefused.value ? true : undefined} aria-describedby="token-problem" onInput={(event) => ((given.value = event.currentTarget.value), (isSent.value = false))} />
         <button type="submit" class="primary">
           Go on
         </button>
       </div>
       <p id="token-problem" class="problem" role="alert">
-        {isRefused.value ? 'The server does not know this token.' : ''}
+        {isRefused.value ? 'The server does not know this token.' : isSent.value && lost.value !== undefined ? 'The token is tried once the server answers.' : ''}
       </p>
     </form>
   )

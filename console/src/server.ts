@@ -1,4 +1,4 @@
-/** What the console asks of the server: who may see what, and read-only JSON. */
+/** Requests of the console to the server: access of this page, and read-only JSON. */
 import { type Connection, type Client, createClient } from '@walcast/client'
 import { computed, signal } from '@preact/signals'
 import { address } from './address.js'
@@ -20,6 +20,9 @@ const TOKEN = 'walcast.token'
 export const access = signal<Access | undefined>(undefined)
 /** Why the server does not answer, while it does not. */
 export const lost = signal<string | undefined>(undefined)
+const refusals = signal<ReadonlyMap<object, string>>(new Map())
+/** Refusals of what is asked again and again, in the server's words, while they last. */
+export const problems = computed(() => [...new Set(refusals.value.values())])
 /** The admin token, for as long as the tab is open. */
 let token = read()
 /** The token was refused. */
@@ -56,6 +59,7 @@ export class ApiError extends Error {
 const authorization = (): Record<string, string> => (token === undefined ? {} : { authorization: `Bearer ${token}` })
 
 async function ask(path: string, init: RequestInit = {}): Promise<Response> {
+  const used = token
   let response: Response
   try {
     response = await fetch(path, { ...init, headers: { ...authorization(), ...init.headers }, cache: 'no-store' })
@@ -66,8 +70,9 @@ async function ask(path: string, init: RequestInit = {}): Promise<Response> {
   lost.value = undefined
   if (response.ok) return response
   const { error } = (await response.json().catch(() => ({}))) as { error?: { code?: string; message?: string } }
-  if (response.status === 401) {
-    isRefused.value = token !== undefined
+  // Another token may have been given since this was asked.
+  if (response.status === 401 && used === token) {
+    isRefused.value = used !== undefined
     setToken(undefined)
     const known = access.value
     if (known) access.value = { ...known, token: 'needed', rows: false }
@@ -87,8 +92,14 @@ export const post = async <T>(path: string, body: unknown, signal: AbortSignal):
 
 /** Asks who may see what. Returns whether the server answered. */
 export async function refresh(): Promise<boolean> {
+  const used = token
   try {
     const told = (await (await ask('/api/access')).json()) as Access
+    // The token is not the server's.
+    if (told.token === 'needed' && used !== undefined && used === token) {
+      setToken(undefined)
+      isRefused.value = true
+    }
     if (JSON.stringify(told) !== JSON.stringify(access.value)) access.value = told
     return true
   } catch (error) {
@@ -98,19 +109,30 @@ export async function refresh(): Promise<boolean> {
 }
 
 /**
- * Asks again and again while somebody looks; slower while the page is hidden or nothing answers. Returns what ends it.
+ * Asks again and again while the page is seen, less often while nothing answers. The server's refusals are among `problems`
+ * until it answers again. Returns what ends it.
  */
 export function poll(every: number, run: () => Promise<unknown>): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined
   let isOver = false
   let failures = 0
+  const tell = (problem: string | undefined): void => {
+    if (refusals.peek().get(next) === problem) return
+    const others = new Map(refusals.peek())
+    if (problem === undefined) others.delete(next)
+    else others.set(next, problem)
+    refusals.value = others
+  }
   const next = async (): Promise<void> => {
     if (!document.hidden) {
       try {
         await run()
         failures = 0
-      } catch {
+        tell(undefined)
+      } catch (error) {
         failures++
+        // Without its token the page asks for that.
+        if (error instanceof ApiError && error.status !== 401 && !isOver) tell(error.message)
       }
     }
     if (!isOver) timer = setTimeout(next, Math.min(every * 2 ** failures, Math.max(every, 5000)))
@@ -119,6 +141,7 @@ export function poll(every: number, run: () => Promise<unknown>): () => void {
   return () => {
     isOver = true
     clearTimeout(timer)
+    tell(undefined)
   }
 }
 
@@ -132,8 +155,6 @@ export const source = computed(() => {
 /** The client of the source that is shown, while rows may be seen. */
 let current: { client: Client; of: string; end: () => void } | undefined
 export const connection = signal<Connection>({ name: 'idle' })
-/** What the server warns of, by table. */
-export const warnings = signal<readonly { readonly table: string; readonly text: string }[]>([])
 
 export const client = computed<Client | undefined>(() => {
   const told = access.value
@@ -150,7 +171,8 @@ export const client = computed<Client | undefined>(() => {
     linger: 1000,
     ...(token !== undefined && { token }),
     backoff: { first: 300, most: 5000 },
-    onWarning: (warning) => (warnings.value = [...warnings.value.slice(-20), warning]),
+    // The query bar has those of its query from `/api/parse`, and Tables those of each table.
+    onWarning: () => {},
   })
   const unlisten = made.onConnection((now) => (connection.value = now))
   const end = (): void => {

@@ -1,6 +1,6 @@
-/** What the server says of the tables, asked while somebody looks. */
-import { signal } from '@preact/signals'
-import { get, poll } from './server.js'
+/** The published tables, as the server has them. */
+import { effect, signal } from '@preact/signals'
+import { get, poll, source } from './server.js'
 import { tableName } from './text/format.js'
 
 export interface TableColumn {
@@ -35,10 +35,17 @@ export interface TableInfo {
 /** Undefined until the server has said. */
 export const tables = signal<readonly TableInfo[] | undefined>(undefined)
 
+// Those of another database are not of this one.
+effect(() => {
+  void source.value
+  tables.value = undefined
+})
+
 export const pollTables = (): (() => void) =>
   poll(3000, async () => {
+    const of = source.peek()
     const { tables: told } = await get<{ tables: readonly TableInfo[] }>('/api/tables')
-    if (JSON.stringify(told) !== JSON.stringify(tables.value)) tables.value = told
+    if (source.peek() === of && JSON.stringify(told) !== JSON.stringify(tables.value)) tables.value = told
   })
 
 /** Has a table published, and readable. */
