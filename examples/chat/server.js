@@ -9,6 +9,8 @@ import { createServer as createVite } from 'vite'
 const { PORT = '5173', DATABASE_URL, TOKEN_SECRET } = process.env
 const secret = new TextEncoder().encode(TOKEN_SECRET)
 const pool = new pg.Pool({ connectionString: DATABASE_URL })
+// A connection that is lost while it is idle, as when Postgres restarts. Without a listener it would end the process.
+pool.on('error', (error) => console.error(`Postgres is away: ${error.message}`))
 const api = express.Router().use(express.json())
 
 /** Writes, and says where the log was after it: the page waits for that position. */

@@ -2,6 +2,8 @@
 import pg from 'pg'
 
 const pool = new pg.Pool({ connectionString: process.env.DATABASE_URL })
+// A connection that is lost while it is idle, as when Postgres restarts. Without a listener it would end the process.
+pool.on('error', (error) => console.error(`Postgres is away: ${error.message}`))
 
 const ORDER = `
   INSERT INTO orders (customer, cents)
@@ -14,8 +16,12 @@ const GO_ON = `
   WHERE id IN (SELECT id FROM orders WHERE status IN ('open', 'paid') AND placed_at < now() - interval '4 seconds' ORDER BY random() LIMIT 2)`
 
 for (;;) {
-  // Business comes in waves.
-  await pool.query(ORDER, [Math.round(1.5 + Math.sin(Date.now() / 12_000))])
-  await pool.query(GO_ON)
+  try {
+    // Business comes in waves.
+    await pool.query(ORDER, [Math.round(1.5 + Math.sin(Date.now() / 12_000))])
+    await pool.query(GO_ON)
+  } catch (error) {
+    console.error(`no orders: ${error.message}`)
+  }
   await new Promise((resolve) => setTimeout(resolve, 700))
 }

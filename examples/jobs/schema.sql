@@ -5,6 +5,7 @@ CREATE TABLE jobs (
   title text NOT NULL CHECK (title <> ''),
   state job_state NOT NULL DEFAULT 'queued',
   progress int NOT NULL DEFAULT 0 CHECK (progress BETWEEN 0 AND 100),
+  -- The worker's name is for people. Who has the job is told by the number of the attempt, which no two of them share.
   worker text,
   attempts int NOT NULL DEFAULT 0,
   -- Until then the job is its worker's. A worker that is dead renews nothing, and another one takes the job.
@@ -28,13 +29,14 @@ CREATE FUNCTION take_job(taker text) RETURNS SETOF jobs LANGUAGE sql AS $$
   RETURNING *
 $$;
 
--- Notes how far a job is, and renews the lease. False if the worker was too slow, and the job is another one's by now.
-CREATE FUNCTION report_job(job int, reporter text, percent int) RETURNS boolean LANGUAGE sql AS $$
+-- Notes how far a job is, and renews the lease. False if the worker was too slow, and the job was taken again meanwhile: the
+-- attempt, as take_job returned it, is no longer the last one, whatever the workers are called.
+CREATE FUNCTION report_job(job int, attempt int, percent int) RETURNS boolean LANGUAGE sql AS $$
   WITH reported AS (
     UPDATE jobs SET progress = percent,
                     state = CASE WHEN percent = 100 THEN 'done' ELSE 'running' END::job_state,
                     lease = CASE WHEN percent < 100 THEN now() + interval '3 seconds' END
-    WHERE id = job AND worker = reporter AND state = 'running'
+    WHERE id = job AND attempts = attempt AND state = 'running'
     RETURNING id
   )
   SELECT EXISTS (SELECT FROM reported)

@@ -4,6 +4,8 @@ import pg from 'pg'
 
 const { PORT = '5173', DATABASE_URL } = process.env
 const pool = new pg.Pool({ connectionString: DATABASE_URL })
+// A connection that is lost while it is idle, as when Postgres restarts. Without a listener it would end the process.
+pool.on('error', (error) => console.error(`Postgres is away: ${error.message}`))
 const app = express().use(express.static('public'), express.json())
 
 app.post('/jobs', async (request, response) => {

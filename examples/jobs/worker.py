@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import time
 
 import psycopg
@@ -9,11 +10,12 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 
 WALCAST_URL = os.environ.get("WALCAST_URL", "ws://127.0.0.1:8080")
-NAME = f"python {os.getpid()}"
+# For people. In containers the process is mostly 1, and the host tells them apart.
+NAME = f"python {socket.gethostname()} {os.getpid()}"
 # How often to look for jobs whose worker died, in seconds: no row changes when a lease ends.
 LOOK = 1
 
-database = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+database = None
 
 
 def doorbell():
@@ -21,13 +23,15 @@ def doorbell():
     subscribe = {"type": "subscribe", "id": "jobs", "table": "jobs", "where": "state = 'queued'", "columns": ["id"]}
     while True:
         try:
-            with connect(f"{WALCAST_URL}/v1/stream") as socket:
-                socket.send(json.dumps(subscribe))
+            with connect(f"{WALCAST_URL}/v1/stream") as stream:
+                stream.send(json.dumps(subscribe))
                 while True:
                     try:
-                        message = json.loads(socket.recv(timeout=LOOK))
+                        message = json.loads(stream.recv(timeout=LOOK))
                         if message["type"] == "error":
                             raise SystemExit(message["message"])
+                        if message["type"] == "subscribed":
+                            print("ready", flush=True)
                     except TimeoutError:
                         pass
                     yield
@@ -37,21 +41,33 @@ def doorbell():
             yield
 
 
+def select(statement, *values):
+    """The first row of a statement, None if there is none. A connection that was lost is made again."""
+    global database
+    if database is None or database.closed:
+        database = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
+    return database.execute(statement, values).fetchone()
+
+
 def take():
-    """The oldest job that is nobody's, with how far it is; None if there is none."""
-    return database.execute("SELECT id, progress FROM take_job(%s)", [NAME]).fetchone()
+    """The oldest job that is nobody's: its id, the number of this attempt, and how far it is; None if there is none."""
+    return select("SELECT id, attempts, progress FROM take_job(%s)", NAME)
 
 
-def work(job, progress):
+def work(job, attempt, progress):
     """Works, a tenth at a time. The job goes on where the worker before came to."""
     while progress < 100:
         time.sleep(0.4)  # Your work.
-        progress += 10
-        (is_ours,) = database.execute("SELECT report_job(%s, %s, %s)", [job, NAME, progress]).fetchone()
+        progress = min(100, progress + 10)
+        (is_ours,) = select("SELECT report_job(%s, %s, %s)", job, attempt, progress)
         if not is_ours:
             return
 
 
 for _ in doorbell():
-    while job := take():
-        work(*job)
+    try:
+        while job := take():
+            work(*job)
+    except psycopg.OperationalError as error:
+        # The job that it had is taken again once its lease ends.
+        print(f"Postgres is away: {error}", flush=True)

@@ -1,4 +1,5 @@
 // A worker in TypeScript. Start as many as you like, on as many machines.
+import { hostname } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { changes, createClient, sql } from '@walcast/client'
 import pg from 'pg'
@@ -6,8 +7,11 @@ import WebSocket from 'ws'
 import { type Jobs, schema } from './schema.js'
 
 const { WALCAST_URL = 'ws://127.0.0.1:8080', DATABASE_URL } = process.env
-const name = `typescript ${process.pid}`
+// For people. In containers the process is mostly 1, and the host tells them apart.
+const name = `typescript ${hostname()} ${process.pid}`
 const pool = new pg.Pool({ connectionString: DATABASE_URL })
+// A connection that is lost while it is idle, as when Postgres restarts. Without a listener it would end the process.
+pool.on('error', (error) => console.error(`Postgres is away: ${error.message}`))
 // Node 22 and later have a WebSocket of their own.
 const client = createClient(WALCAST_URL, { schema, webSocket: WebSocket })
 
@@ -19,7 +23,10 @@ let ring = () => {}
 /** Rings whenever a job is queued, and once the connection is there. After a disconnect it goes on where it was. */
 async function listen(): Promise<void> {
   const queued = { table: 'jobs', where: sql`state = ${'queued'}`, columns: ['id'] } as const
-  for await (const _ of changes(client, queued, { onGap: 'snapshot' })) ring()
+  for await (const event of changes(client, queued, { onGap: 'snapshot' })) {
+    if (event.type === 'live') console.log('ready')
+    ring()
+  }
 }
 
 async function take(): Promise<Jobs | undefined> {
@@ -29,9 +36,11 @@ async function take(): Promise<Jobs | undefined> {
 
 /** Works, a tenth at a time. The job goes on where the worker before came to. */
 async function work(job: Jobs): Promise<void> {
-  for (let progress = job.progress + 10; progress <= 100; progress += 10) {
+  let { progress } = job
+  while (progress < 100) {
     await sleep(400) // Your work.
-    const { rows } = await pool.query<{ is_ours: boolean }>('SELECT report_job($1, $2, $3) AS is_ours', [job.id, name, progress])
+    progress = Math.min(100, progress + 10)
+    const { rows } = await pool.query<{ is_ours: boolean }>('SELECT report_job($1, $2, $3) AS is_ours', [job.id, job.attempts, progress])
     if (!rows[0]?.is_ours) return
   }
 }
@@ -43,7 +52,13 @@ listen().catch((error) => {
 for (;;) {
   // Before looking, so that what is queued meanwhile is not missed.
   const rung = new Promise<void>((resolve) => (ring = resolve))
-  const job = await take()
-  if (job) await work(job)
-  else await Promise.race([rung, sleep(LOOK)])
+  try {
+    const job = await take()
+    if (job) await work(job)
+    else await Promise.race([rung, sleep(LOOK)])
+  } catch (error) {
+    // The job that it had is taken again once its lease ends.
+    console.error(`no work: ${(error as Error).message}`)
+    await sleep(LOOK)
+  }
 }

@@ -5,6 +5,8 @@ import pg from 'pg'
 
 const { DATABASE_URL, PORT, NODE_ENV } = process.env
 const pool = new pg.Pool({ connectionString: DATABASE_URL })
+// A connection that is lost while it is idle, as when Postgres restarts. Without a listener it would end the process.
+pool.on('error', (error) => console.error(`Postgres is away: ${error.message}`))
 const app = express()
 const server = createServer(app)
 

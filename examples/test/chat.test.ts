@@ -72,7 +72,7 @@ test('older pages come before the newest one, and are live, too', async () => {
   const texts = rows.map(({ text }) => text)
   for (const count of [60, 90, 102]) {
     await bob.getByRole('button', { name: 'Older messages' }).click()
-    await expect.poll(() => lines(bob).allTextContents(), { timeout: 10_000 }).toEqual(texts.slice(-count - (count < 102 ? 2 : 0)))
+    await expect.poll(() => lines(bob).allTextContents()).toEqual(texts.slice(-count - (count < 102 ? 2 : 0)))
   }
   await example.pool.query("UPDATE messages SET text = 'The very first one' WHERE id = (SELECT min(id) FROM messages)")
   await expect.poll(() => lines(bob).first().textContent()).toBe('The very first one')

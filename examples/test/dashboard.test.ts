@@ -39,14 +39,14 @@ test('the types of the tables are those of schema.sql', () => {
 test('the figures move, and are what SELECT gives', async () => {
   await page.getByText('of the last 2 minutes').waitFor()
   const { shown } = await figures()
-  await expect.poll(async () => (await figures()).shown, { timeout: 10_000 }).not.toEqual(shown)
+  await expect.poll(async () => (await figures()).shown).not.toEqual(shown)
   await example.shoot(page, 'dashboard')
   await example.end('traffic')
   await expect
     .poll(async () => {
       const { since, shown } = await figures()
       return JSON.stringify(shown) === JSON.stringify(await selected(since))
-    }, { timeout: 20_000 })
+    })
     .toBe(true)
 })
 
@@ -88,9 +88,9 @@ test('the line of a minute ago is replayed from the journal, and goes on', async
     const start = new Intl.DateTimeFormat('en-GB', { hour: '2-digit', minute: '2-digit', second: '2-digit' }).format(Math.floor((at + 60_000) / 10_000) * 10_000)
     return labels.find((label) => label.startsWith(start))?.split('before ')[1]
   }
-  await expect.poll(before, { timeout: 20_000 }).toBe('€47.11')
+  await expect.poll(before).toBe('€47.11')
   await example.pool.query("INSERT INTO orders (customer, cents, placed_at) VALUES ('Later', 289, $1)", [new Date(at)])
-  await expect.poll(before, { timeout: 20_000 }).toBe('€50.00')
+  await expect.poll(before).toBe('€50.00')
   await example.shoot(later, 'dashboard-ghost')
   expect(example.complaints).toEqual([])
 })

@@ -3,6 +3,7 @@ import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import pg from 'pg'
 import { type Browser, type Page, chromium } from 'playwright-core'
+import { expect } from 'vitest'
 import { PORTS, Stack, freePort } from '../support/stack.js'
 
 const CHROMIUM = process.env.CHROMIUM ?? ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync)
@@ -42,6 +43,11 @@ export class Example {
     this.browser = await chromium.launch({ executablePath: CHROMIUM!, args: ['--no-sandbox', `--host-resolver-rules=${rules.join()}`] })
   }
 
+  /** Waits until a process of the example's printed a line. */
+  async printed(name: string, line: string): Promise<void> {
+    await expect.poll(() => this.#log).toContain(`${name} ${line}`)
+  }
+
   /** Ends a process of the example's. */
   async end(name: string): Promise<void> {
     const { child } = this.#processes.find((process) => process.name === name)!
@@ -54,7 +60,7 @@ export class Example {
   async open(path = '/', before?: () => void): Promise<Page> {
     const context = await this.browser.newContext({ viewport: { width: 1100, height: 760 }, reducedMotion: 'reduce' })
     const page = await context.newPage()
-    page.setDefaultTimeout(20_000)
+    page.setDefaultTimeout(40_000)
     page.on('pageerror', (error) => this.#log.push(`page ${error.stack}`))
     page.on('console', (message) => this.#log.push(`page ${message.type()} ${message.text()}`))
     if (before) await page.addInitScript(before)

@@ -4,13 +4,13 @@ import { Example } from './example.js'
 
 const example = new Example()
 let page: Page
+let asked = 0
 
 const ask = async (title: string) => {
   await page.getByLabel('Title').fill(title)
   await page.getByRole('button', { name: 'Ask for it' }).click()
 }
 const job = (title: string) => page.getByRole('listitem').filter({ hasText: title })
-const progress = (title: string) => job(title).locator('progress').evaluate((bar: HTMLProgressElement) => bar.value)
 const worker = (title: string) => job(title).locator('.worker').innerText()
 
 beforeAll(async () => {
@@ -23,28 +23,59 @@ test('the types of the tables are those of schema.sql', () => {
   example.stack.script('types', '--check')
 })
 
-test('both workers take what the page asks for; when one is killed the other one finishes its job', async () => {
-  await page.getByText('0 queued, 0 running, 0 done').waitFor()
-  await ask('Spring report')
-  await ask('Summer report')
-  await ask('Autumn report')
-  // Each has one, and the page sees it advance.
-  await expect.poll(async () => [await progress('Spring'), await progress('Summer')].every((done) => done > 0 && done < 100), { timeout: 20_000 }).toBe(true)
-  const [first, second] = [await worker('Spring'), await worker('Summer')]
-  expect([first, second].map((name) => name.split(' ')[0]).sort()).toEqual(['python', 'typescript'])
-  await example.shoot(page, 'jobs')
+/** A job that a worker is amid, and that it keeps: from here on the worker stands still. */
+async function hold(kind: string): Promise<{ title: string; pid: number }> {
+  let held: { title: string; pid: number } | undefined
+  const look = async () => {
+    // There are always jobs for both.
+    if ((await page.locator('[data-state=queued]').count()) < 2) await ask(`Report ${++asked}.`)
+    const amid = "SELECT title, worker FROM jobs WHERE state = 'running' AND progress BETWEEN 10 AND 80 AND worker LIKE $1"
+    const running = (await example.pool.query<{ title: string; worker: string }>(amid, [`${kind}%`])).rows[0]
+    if (!running) return false
+    const pid = Number(running.worker.split(' ').at(-1))
+    process.kill(pid, 'SIGSTOP')
+    // A report of 90 may still be on its way, and none of 100.
+    if ((await example.pool.query(`${amid} AND title = $2`, [running.worker, running.title])).rowCount) held = { title: running.title, pid }
+    else process.kill(pid, 'SIGCONT')
+    return held !== undefined
+  }
+  await expect.poll(look).toBe(true)
+  return held!
+}
 
-  const killed = first.startsWith('python') ? { title: 'Spring', worker: first } : { title: 'Summer', worker: second }
-  process.kill(Number(killed.worker.split(' ')[1]), 'SIGKILL')
-  await page.getByText('0 queued, 0 running, 3 done').waitFor()
-  expect(await worker(killed.title)).toMatch(/^typescript \d+, attempt 2$/)
+test('both workers take what the page asks for; when one is killed the other one finishes its job', async () => {
+  await Promise.all([example.printed('python', 'ready'), example.printed('typescript', 'ready')])
+  await page.getByText('0 queued, 0 running, 0 done').waitFor()
+  const { title, pid } = await hold('python')
+  await example.shoot(page, 'jobs')
+  process.kill(pid, 'SIGKILL')
+  await expect.poll(() => worker(title)).toMatch(/^typescript \S+ \d+, attempt 2$/)
+  await job(title).getByText('done', { exact: true }).waitFor()
   await example.shoot(page, 'jobs-done')
 
   // One that is started again takes part again.
   const python = example.stack.processes.find(({ name }) => name === 'python')!
   example.stack.run('python', python.command)
-  await ask('Winter report')
-  await ask('Yearly report')
-  await expect.poll(async () => `${await worker('Winter')} ${await worker('Yearly')}`, { timeout: 20_000 }).toMatch(/python/)
+  const again = await hold('python')
+  expect(again.pid).not.toBe(pid)
+  process.kill(again.pid, 'SIGCONT')
   expect(example.complaints).toEqual([])
+})
+
+test('a report of an attempt that is not the last one is refused, whatever the worker is called', async () => {
+  const taken = "INSERT INTO jobs (title, state, worker, attempts, lease) VALUES ('Taken twice', 'running', 'same', 2, now() + interval '1 hour') RETURNING id"
+  const { id } = (await example.pool.query<{ id: number }>(taken)).rows[0]!
+  const report = async (attempt: number) => (await example.pool.query('SELECT report_job($1, $2, 100) AS is_ours', [id, attempt])).rows[0].is_ours
+  expect([await report(1), await report(2)]).toEqual([false, true])
+})
+
+test('workers and server go on after Postgres ended their connections', async () => {
+  await example.pool.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")
+  const isAsked = async () => {
+    await ask('Last report')
+    return job('Last report').count()
+  }
+  await expect.poll(isAsked).toBeGreaterThan(0)
+  await job('Last report').first().getByText('done', { exact: true }).waitFor()
+  expect(example.log).not.toMatch(/^(page|python|typescript) ended \(\d/m)
 })

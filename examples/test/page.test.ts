@@ -8,7 +8,7 @@ afterAll(() => example.stop())
 test('the page runs as it stands, and follows the statements of its README', async () => {
   const page = await example.open()
   const guests = page.locator('#guests li')
-  const shows = (...names: string[]) => expect.poll(() => guests.allTextContents(), { timeout: 10_000 }).toEqual(names)
+  const shows = (...names: string[]) => expect.poll(() => guests.allTextContents()).toEqual(names)
   await shows('Ada', 'Edgar')
   await example.shoot(page, 'page')
   await example.pool.query("UPDATE guests SET arrived = true WHERE name = 'Grace'")
