@@ -1,10 +1,11 @@
 #!/usr/bin/env node
 // npm create walcast my-app
-import { cpSync, existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
+import { copyFileSync, cpSync, existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { basename, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 
 const USAGE = `usage: npm create walcast FOLDER
+       npm create walcast FOLDER -- --client FILE
 
 Makes a page with live rows of Postgres in a new folder.
 
@@ -32,8 +33,10 @@ if (positionals.length !== 1) fail(USAGE)
 const folder = resolve(positionals[0])
 if (existsSync(folder) && readdirSync(folder).length > 0) fail(`${folder} is not empty: name another folder`)
 cpSync(join(import.meta.dirname, 'template'), folder, { recursive: true })
+// .env will have the password of a database: it stays on this machine, and .env.example says in the repository what it has to name.
+copyFileSync(join(folder, '.env.example'), join(folder, '.env'))
 // npm leaves a file of this name out of packages.
-writeFileSync(join(folder, '.gitignore'), 'node_modules\ndist\n.walcast\n')
+writeFileSync(join(folder, '.gitignore'), 'node_modules\ndist\n.walcast\n.env\n')
 
 const file = join(folder, 'package.json')
 const manifest = JSON.parse(readFileSync(file, 'utf8'))

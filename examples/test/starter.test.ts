@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -35,7 +35,10 @@ afterAll(async () => {
 })
 
 test('an app that was created in an empty folder shows rows, and those that come', async () => {
-  expect(JSON.parse(readFileSync(join(app, 'package.json'), 'utf8'))).toMatchObject({ name: 'my-app' })
+  const has = (file: string) => readFileSync(join(app, file), 'utf8')
+  expect(JSON.parse(has('package.json'))).toMatchObject({ name: 'my-app' })
+  expect(has('.env')).toBe(has('.env.example'))
+  expect(has('.gitignore').split('\n')).toContain('.env')
   await page.getByText('1 to do').waitFor()
   await example.pool.query("INSERT INTO tasks (id, title) VALUES (gen_random_uuid(), 'From psql')")
   await task('From psql').waitFor()
@@ -58,6 +61,11 @@ test('what is written shows at once, stays once it is stored, and is taken back 
   await page.getByRole('alert').getByText('That was not saved: the server answered 403').waitFor()
   await expect.poll(() => task('Not allowed').count()).toBe(0)
   expect(example.complaints.filter((line) => !line.includes('status of 403'))).toEqual([])
+})
+
+test('without the program walcast it says how to get it', () => {
+  const { status, stderr } = spawnSync(process.execPath, ['dev.js'], { cwd: app, encoding: 'utf8', env: { ...process.env, PATH: '' } })
+  expect([status, stderr]).toEqual([1, 'There is no program walcast in PATH: README.md says how to get it.\n'])
 })
 
 test('its own test passes, it builds, and its types are those of the repository', () => {

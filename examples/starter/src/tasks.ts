@@ -5,7 +5,7 @@ import { type Tasks, schema } from './schema'
 
 export const client = createClient(import.meta.env.VITE_WALCAST_URL, { schema })
 
-/** The table, live. What is written shows at once, and is replaced by the database's own row once that is there. */
+/** The table, live. A task that is written shows at once, and is replaced by the database's own row once that is there. */
 export const tasks = createCollection(
   walcastCollectionOptions({
     client,
