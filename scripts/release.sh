@@ -38,6 +38,11 @@ named Cargo.toml "$(first Cargo.toml 's/^version = "\(.*\)"$/\1/p')"
 named Cargo.lock "$(first Cargo.lock '/^name = "walcast"$/{n;s/^version = "\(.*\)"$/\1/p}')"
 named client/package.json "$(first client/package.json 's/^  "version": "\(.*\)",$/\1/p')"
 named client/package-lock.json "$(first client/package-lock.json 's/^  "version": "\(.*\)",$/\1/p')"
+named create-walcast/package.json "$(first create-walcast/package.json 's/^  "version": "\(.*\)",$/\1/p')"
+# An application that create-walcast makes asks npm for this client.
+for example in $(git ls-files 'examples/*/package.json'); do
+  named "$example (@walcast/client)" "$(first "$example" 's/^ *"@walcast\/client": "^\(.*\)",$/\1/p')"
+done
 chart=deploy/helm/walcast/Chart.yaml
 named "$chart (version)" "$(first $chart 's/^version: "\{0,1\}\([^"]*\)"\{0,1\}$/\1/p')"
 named "$chart (appVersion)" "$(first $chart 's/^appVersion: "\{0,1\}\([^"]*\)"\{0,1\}$/\1/p')"
@@ -134,11 +139,13 @@ mv "walcast-$version.cdx.json" "$directory"
 # The chart. Its rules are links to those of deploy/prometheus.
 archive deploy/helm walcast "$directory/walcast-chart-$version.tgz"
 
-# The npm package. The script that the program embeds is part of the repository: it has to be what the sources give.
+# The npm packages. The script that the program embeds is part of the repository: it has to be what the sources give.
 cp client/dist/client.min.js "$work/client.min.js"
 (cd client && npm ci --no-audit --no-fund && npm run build && npm pack --pack-destination "$directory")
 cmp client/dist/client.min.js "$work/client.min.js" ||
   refuse "client/dist/client.min.js is not what the sources give: npm run build in client/, commit, and tag again"
+# Its template is of the files that git knows, which are those of the tag.
+(cd create-walcast && GIT_DIR=$(git -C "$root" rev-parse --absolute-git-dir) GIT_WORK_TREE=$work/walcast npm pack --pack-destination "$directory")
 
 cd "$directory"
 sha256sum -- * >"$work/SHA256SUMS"

@@ -11,11 +11,16 @@ use crate::tools::{outcome, program, read, replaced, run};
 
 const SCRIPT: &str = "scripts/release.sh";
 /// The files that name the version.
-const NAMED: [&str; 6] = [
+const NAMED: [&str; 11] = [
     "Cargo.toml",
     "Cargo.lock",
     "client/package.json",
     "client/package-lock.json",
+    "create-walcast/package.json",
+    "examples/chat/package.json",
+    "examples/dashboard/package.json",
+    "examples/jobs/package.json",
+    "examples/starter/package.json",
     "deploy/helm/walcast/Chart.yaml",
     "CHANGELOG.md",
 ];
