@@ -83,5 +83,12 @@ describe('the rows of a view', () => {
     expect([of.length, of.at(0)?.row.amount, of.missed]).toEqual([1, '1', 4])
     of.resume(2000)
     expect([of.length, of.at(0)?.row.amount, of.missed]).toEqual([1, '3', 0])
+    // A row that left and came meanwhile is as it is now, and one that left for good leaves.
+    of.pause()
+    of.apply([{ key: '1', before: row('1', '3').row, row: undefined }], 3000)
+    of.apply([{ key: '1', before: undefined, row: row('1', '4').row }, { key: '3', before: undefined, row: row('3', '1').row }], 3000)
+    of.apply([{ key: '3', before: row('3', '1').row, row: undefined }], 3000)
+    of.resume(4000)
+    expect([ids(of), of.at(0)?.row.amount]).toEqual(['1', '4'])
   })
 })

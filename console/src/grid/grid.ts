@@ -39,11 +39,15 @@ export class Grid {
   readonly #lines: Lines
   readonly #parts = new WeakMap<HTMLElement, Line>()
   readonly #options: GridOptions
+  readonly #coarse = matchMedia('(pointer: coarse)')
   readonly #calm = matchMedia('(prefers-reduced-motion: reduce)')
   #widths: number[] = []
   #height = 28
   /** The row and column that keys act on; row -1 is the head. */
   #active: { id: string | undefined; column: number } = { id: undefined, column: 0 }
+  /** Where the active row was when it was last drawn. */
+  #activeIndex = 0
+  #activeLine: HTMLElement | undefined
   #sweeper: ReturnType<typeof setTimeout> | undefined
 
   constructor(options: GridOptions) {
@@ -54,12 +58,12 @@ export class Grid {
     set(this.#head, { role: 'row', 'aria-rowindex': '1' })
     this.#body = element('div', 'grid-body', grid)
     this.#body.setAttribute('role', 'rowgroup')
-    this.#lines = new Lines({ scroller: grid, body: this.#body, height: () => this.#height, make: () => this.#make(), fill: (line, index) => this.#fill(line, index) })
+    this.#lines = new Lines({ scroller: grid, body: this.#body, height: () => this.#height, make: () => this.#make(), fill: (line, index) => this.#fill(line, index), hide: (line) => this.#hide(line) })
     this.#lines.before = () => this.#before()
     grid.addEventListener('keydown', (event) => this.#key(event))
     grid.addEventListener('click', (event) => this.#click(event))
     this.#measure()
-    matchMedia('(pointer: coarse)').addEventListener('change', this.#measured)
+    this.#coarse.addEventListener('change', this.#measured)
   }
 
   get active(): Item | undefined {
@@ -79,7 +83,7 @@ export class Grid {
       this.#active = { id: undefined, column: 0 }
       this.element.scrollTop = this.element.scrollLeft = 0
       this.#body.replaceChildren()
-      this.#lines.clear()
+      this.#clear()
       this.#widths = shape.columns.map(({ name }) => Math.max(LEAST, name.length + 2))
       this.#drawHead()
     }
@@ -117,18 +121,25 @@ export class Grid {
 
   end(): void {
     this.#lines.end()
+    this.#coarse.removeEventListener('change', this.#measured)
     clearTimeout(this.#sweeper)
   }
 
   #measure(): void {
-    this.#height = matchMedia('(pointer: coarse)').matches ? 34 : 28
+    this.#height = this.#coarse.matches ? 34 : 28
     this.element.style.setProperty('--row', `${this.#height}px`)
   }
 
   readonly #measured = (): void => {
     this.#measure()
-    this.#lines.clear()
+    this.#clear()
     this.#lines.redraw()
+  }
+
+  #clear(): void {
+    this.#lines.clear()
+    this.#activeLine = undefined
+    this.element.removeAttribute('aria-activedescendant')
   }
 
   #changed(): void {
@@ -149,7 +160,15 @@ export class Grid {
     const [from, to] = this.#lines.seen
     this.#widen(from, to)
     this.#options.changed()
-    if (this.#active.id !== undefined && !this.rows.get(this.#active.id)) this.#activate(-1)
+    const { id } = this.#active
+    if (id === undefined) return
+    const at = this.rows.indexOf(id)
+    if (at >= 0) this.#activeIndex = at
+    else {
+      // The row has left: keys go on from the one in its place, without moving the view.
+      this.#active.id = this.rows.at(Math.min(this.#activeIndex, this.rows.length - 1))?.id
+      this.#lines.redraw()
+    }
   }
 
   #drawHead(): void {
@@ -262,6 +281,11 @@ export class Grid {
     if (isFresh && !this.#calm.matches) line.signFade = fade(sign, `--${mark}-soft`, age)
   }
 
+  #hide(element: HTMLElement): void {
+    const line = this.#parts.get(element)!
+    if (line.isActive) this.#mark(element, line, false)
+  }
+
   #mark(element: HTMLElement, line: Line, isActive: boolean): void {
     line.isActive = isActive
     element.toggleAttribute('data-active', isActive)
@@ -272,14 +296,21 @@ export class Grid {
       if (isCell) cell.element.id = 'active-cell'
       else cell.element.removeAttribute('id')
     })
-    if (isActive) this.element.setAttribute('aria-activedescendant', 'active-cell')
+    if (isActive) {
+      this.#activeLine = element
+      this.element.setAttribute('aria-activedescendant', 'active-cell')
+    } else if (this.#activeLine === element) {
+      // Nothing is to be named that has no element; a line that becomes the active one says so itself.
+      this.#activeLine = undefined
+      this.element.removeAttribute('aria-activedescendant')
+    }
   }
 
   #activate(index: number, column = this.#active.column): void {
     const item = this.rows.at(index)
     this.#active = { id: item?.id, column }
-    if (!item) this.element.removeAttribute('aria-activedescendant')
-    else this.#lines.reveal(index)
+    this.#activeIndex = Math.max(0, index)
+    if (item) this.#lines.reveal(index)
     this.#lines.redraw()
     const cell = this.#head.children[column + 1] as HTMLElement | undefined
     if (cell) this.#revealColumn(cell)

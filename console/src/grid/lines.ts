@@ -15,6 +15,8 @@ export interface LinesOptions {
   readonly make: () => HTMLElement
   /** Shows item `index` in a line. `isNew`: the line showed another one before. */
   readonly fill: (line: HTMLElement, index: number, isNew: boolean) => void
+  /** A line shows nothing any more. */
+  readonly hide: (line: HTMLElement) => void
 }
 
 export class Lines {
@@ -31,6 +33,8 @@ export class Lines {
   #pushed = 0
   /** Called before each drawing. */
   before: (() => void) | undefined
+  /** Called after each drawing. */
+  after: (() => void) | undefined
 
   constructor(options: LinesOptions) {
     this.#options = options
@@ -106,7 +110,7 @@ export class Lines {
   }
 
   #draw(): void {
-    const { body, height, make, fill } = this.#options
+    const { body, height, make, fill, hide } = this.#options
     this.before?.()
     const isDirty = this.#isDirty
     this.#isDirty = false
@@ -126,7 +130,10 @@ export class Lines {
       // The one index in the window whose item this slot stands for, so that scrolling and what comes fill few lines.
       const index = from + ((((pushed - slot - from) % size) + size) % size)
       if (index >= to) {
-        if (line.item !== undefined) line.element.hidden = true
+        if (line.item !== undefined) {
+          line.element.hidden = true
+          hide(line.element)
+        }
         line.item = undefined
         continue
       }
@@ -139,5 +146,6 @@ export class Lines {
       line.top = top
       if (isNew || isDirty) fill(line.element, index, isNew)
     }
+    this.after?.()
   }
 }

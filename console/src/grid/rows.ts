@@ -38,7 +38,7 @@ export class Rows {
   #order: Order = { by: 'key', desc: false }
   #turn = 0
   /** Those that left and still show, the first to go first. */
-  #leaving: Item[] = []
+  readonly #leaving = new Set<Item>()
   /** Set while the view stands still: what came meanwhile, the latest of each row. */
   #waiting: Map<string, RowChange> | undefined
   /** Changes that came while the view stood still. */
@@ -50,7 +50,7 @@ export class Rows {
 
   /** Rows that are in the result, without those that still show. */
   get count(): number {
-    return this.#items.size - this.#leaving.length
+    return this.#items.size - this.#leaving.size
   }
 
   /** Lines to show. */
@@ -83,7 +83,7 @@ export class Rows {
   reset(shape: Shape, rows: readonly { readonly key: unknown; readonly row: Row }[]): void {
     this.shape = shape
     this.#items.clear()
-    this.#leaving = []
+    this.#leaving.clear()
     this.missed = 0
     if (this.#waiting) this.#waiting = new Map()
     for (const { key, row } of rows) {
@@ -114,7 +114,12 @@ export class Rows {
     const waiting = this.#waiting
     if (waiting) {
       this.missed += changes.length
-      for (const change of changes) waiting.set(idOf(change.key), change)
+      for (const change of changes) {
+        const id = idOf(change.key)
+        // A row that came and left again while the view stood still is nothing to show.
+        if (change.row === undefined && !this.#items.has(id)) waiting.delete(id)
+        else waiting.set(id, change)
+      }
       return
     }
     const added: Item[] = []
@@ -126,7 +131,7 @@ export class Rows {
         item.mark = 'out'
         item.at = now
         item.changed = NONE
-        this.#leaving.push(item)
+        this.#leaving.add(item)
       }
     }
     this.#index.addAll(added)
@@ -134,10 +139,16 @@ export class Rows {
 
   /** Takes away what left a while ago. Returns whether something did. */
   sweep(now: number): boolean {
-    const gone = this.#leaving.filter((item) => now - item.at >= FADE_MS)
+    const gone: Item[] = []
+    for (const item of this.#leaving) {
+      if (now - item.at < FADE_MS) break
+      gone.push(item)
+    }
     if (gone.length === 0) return false
-    this.#leaving = this.#leaving.filter((item) => now - item.at < FADE_MS)
-    for (const { id } of gone) this.#items.delete(id)
+    for (const item of gone) {
+      this.#leaving.delete(item)
+      this.#items.delete(item.id)
+    }
     if (gone.length < 64) for (const item of gone) this.#index.remove(item)
     else {
       const all = new Set(gone)
@@ -148,7 +159,7 @@ export class Rows {
 
   /** Something that left still shows. */
   get isLeaving(): boolean {
-    return this.#leaving.length > 0
+    return this.#leaving.size > 0
   }
 
   #put(id: string, item: Item | undefined, row: Row, now: number, added: Item[]): void {
@@ -160,7 +171,7 @@ export class Rows {
       return
     }
     const wasOut = item.mark === 'out'
-    if (wasOut) this.#leaving = this.#leaving.filter((other) => other !== item)
+    if (wasOut) this.#leaving.delete(item)
     const changed = new Set<string>()
     for (const { name } of this.shape.columns) if (!isSame(item.row[name], row[name])) changed.add(name)
     const { by } = this.#order

@@ -46,6 +46,7 @@ export function Side({ transactions, turn, chosen, item, keyNames }: SideProps) 
       }),
     [transactions],
   )
+  useEffect(() => list.current?.redraw(), [now])
   const chosenIndex = (): number => (now && 'transaction' in now ? transactions.indexOf(now.transaction) : -1)
   const seen = now && 'transaction' in now ? transactions.newest(transactions.indexOf(now.transaction)) : undefined
   const row = now && 'row' in now ? item(now.row) : undefined
@@ -59,7 +60,6 @@ export function Side({ transactions, turn, chosen, item, keyNames }: SideProps) 
       <div class="list-place">
         <List
           label="Transactions"
-          hasChosen={seen !== undefined}
           handle={list}
           make={makeLine}
           fill={(line, index) => fillLine(line, transactions.newest(index), index === chosenIndex())}

@@ -148,7 +148,7 @@ export function StreamPlace() {
           </p>
         ))}
         <div class="list-place">
-          <List label="Changes" hasChosen={chosen.value !== undefined} handle={list} make={makeLine} fill={(line, index) => fillLine(line, lines.current[index]!, isSameLine(lines.current[index], chosen.value))} open={choose} move={move} />
+          <List label="Changes" handle={list} make={makeLine} fill={(line, index) => fillLine(line, lines.current[index]!, isSameLine(lines.current[index], chosen.value))} open={choose} move={move} />
           {shown === 0 && <Nothing total={total} xid={xid} />}
         </div>
       </section>

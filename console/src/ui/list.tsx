@@ -24,14 +24,12 @@ export interface ListProps {
   readonly height?: readonly [number, number]
   readonly make: () => HTMLElement
   readonly fill: (line: HTMLElement, index: number) => void
-  /** One of its items is chosen: its line has the id `chosen-line`. */
-  readonly hasChosen: boolean
   readonly open: (index: number) => void
   readonly move: (by: number) => void
 }
 
 /** A list of which the newest item stands first. While it is scrolled down, it keeps what is seen where it is. */
-export function List({ label, hasChosen, handle, height = [26, 34], make, fill, open, move }: ListProps) {
+export function List({ label, handle, height = [26, 34], make, fill, open, move }: ListProps) {
   const scroller = useRef<HTMLDivElement>(null)
   const body = useRef<HTMLDivElement>(null)
   const latest = useRef({ make, fill })
@@ -49,7 +47,13 @@ export function List({ label, hasChosen, handle, height = [26, 34], make, fill, 
         return line
       },
       fill: (line, index) => latest.current.fill(line, index),
+      hide: (line) => markChosen(line, false),
     })
+    // The chosen line has an element only while it is near what is seen.
+    lines.after = () => {
+      if (body.current!.querySelector('#chosen-line')) scroller.current!.setAttribute('aria-activedescendant', 'chosen-line')
+      else scroller.current!.removeAttribute('aria-activedescendant')
+    }
     scroller.current!.style.setProperty('--row', `${own}px`)
     handle.current = {
       set: (count, added, holds) => {
@@ -87,7 +91,7 @@ export function List({ label, hasChosen, handle, height = [26, 34], make, fill, 
   }
   return (
     <>
-    <div class="list" ref={scroller} tabIndex={0} role="listbox" aria-label={label} aria-activedescendant={hasChosen ? 'chosen-line' : undefined} onKeyDown={key} onClick={click} onScroll={() => (isDown.value = scroller.current!.scrollTop > 0)}>
+    <div class="list" ref={scroller} tabIndex={0} role="listbox" aria-label={label} onKeyDown={key} onClick={click} onScroll={() => (isDown.value = scroller.current!.scrollTop > 0)}>
       <div class="list-body" role="presentation" ref={body} />
     </div>
     {isDown.value && (
