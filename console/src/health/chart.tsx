@@ -112,9 +112,14 @@ export function Chart({ title, about, lines, print, base = 1000, series, turn, s
                   </svg>
                 )}
                 {label}{' '}
-                <a href={access.value?.metrics ?? '/metrics'} target="_blank" rel="noreferrer" title={series.metric[name] ?? ''}>
-                  {value === null ? '–' : own(value)}
-                </a>
+                {access.value?.token === 'none' ? (
+                  <a href={access.value.metrics} target="_blank" rel="noreferrer" title={series.metric[name] ?? ''}>
+                    {value === null ? '–' : own(value)}
+                  </a>
+                ) : (
+                  // A link would lead to a refusal: a browser sends the token of this page with no link.
+                  <b title={series.metric[name] ?? ''}>{value === null ? '–' : own(value)}</b>
+                )}
               </li>
             )
           })}

@@ -17,7 +17,7 @@ interface Parsed {
   readonly error?: { readonly message: string; readonly offset?: number }
 }
 
-/** What the server says of the text as it is being typed. */
+/** The server's answer about the text as it is being typed. */
 interface Verdict {
   readonly text: string
   readonly filed?: string
@@ -44,6 +44,7 @@ export interface BarProps {
 
 export function Bar({ table, columns, text, applied, refused, apply }: BarProps) {
   const field = useRef<HTMLTextAreaElement>(null)
+  const mirror = useRef<HTMLPreElement>(null)
   const offered = useSignal<readonly Suggestion[]>([])
   const chosen = useSignal(-1)
   const verdict = useSignal<Verdict | undefined>(undefined)
@@ -67,9 +68,15 @@ export function Bar({ table, columns, text, applied, refused, apply }: BarProps)
     }
   }, [value, table])
 
+  // A long text is scrolled: the colours stand below the same letters.
+  const follow = (): void => {
+    mirror.current!.scrollTop = field.current!.scrollTop
+  }
+  useEffect(follow, [value])
+
   const told = verdict.value?.text === value ? verdict.value : undefined
   const problem = told?.problem ?? (value === applied ? refused : undefined)
-  // Who has not come to the end yet is told what is missing, and not that it is wrong.
+  // At the end of an unfinished text something is missing; nothing is wrong yet.
   const isUnfinished = problem !== undefined && value !== applied && (problem.at ?? 0) >= value.trimEnd().length
   const wrong = isUnfinished ? undefined : problem?.at !== undefined ? placeOf(value, problem.at) : undefined
 
@@ -90,6 +97,8 @@ export function Bar({ table, columns, text, applied, refused, apply }: BarProps)
     offer()
   }
   const key = (event: KeyboardEvent): void => {
+    // Keys of an input method choose characters.
+    if (event.isComposing) return
     const { length } = offered.value
     const { key } = event
     if (key === 'ArrowDown' || key === 'ArrowUp') {
@@ -118,7 +127,7 @@ export function Bar({ table, columns, text, applied, refused, apply }: BarProps)
           <span class="soft">SELECT * FROM</span> <b>{table}</b> <span class="soft">WHERE</span>
         </label>
         <div class="field" data-wrong={problem && !isUnfinished ? '' : undefined}>
-          <pre class="mirror" aria-hidden="true">
+          <pre class="mirror" ref={mirror} aria-hidden="true">
             {tokens(value, names.value).map(({ kind, text: part, at }) => (
               <span key={at} class={`t-${kind}`} data-wrong={wrong && at >= wrong.from && at < wrong.to ? '' : undefined}>
                 {part}
@@ -150,6 +159,7 @@ export function Bar({ table, columns, text, applied, refused, apply }: BarProps)
             onKeyDown={key}
             onClick={() => offered.value.length > 0 && close()}
             onBlur={close}
+            onScroll={follow}
           />
           <ul id="words" role="listbox" aria-label="May come next" hidden={offered.value.length === 0}>
             {offered.value.map((word, i) => (

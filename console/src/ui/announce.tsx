@@ -1,6 +1,6 @@
 import { signal } from '@preact/signals'
 
-/** What the one live region of the page says: states, never rows. */
+/** The text of the one live region of the page: states, never rows. */
 const said = signal('')
 
 export function announce(text: string): void {

@@ -1,5 +1,6 @@
 import { signal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
+import { areKeysOn, turnKeys } from './keys.js'
 
 export const isHelpOpen = signal(false)
 
@@ -41,6 +42,9 @@ export function Help() {
           </section>
         ))}
       </div>
+      <label class="check">
+        <input type="checkbox" checked={areKeysOn.value} onChange={(event) => turnKeys(event.currentTarget.checked)} /> Keys with a character act on the whole page. Without them, these act only in the list that has the focus.
+      </label>
       <p class="soft signs">
         <span data-mark="in">+</span> came into the result <span data-mark="change">~</span> changed <span data-mark="out">−</span> left it
       </p>

@@ -1,4 +1,29 @@
 /** Keys of the page, where nobody is typing. */
+import { signal } from '@preact/signals'
+
+const NAME = 'walcast.keys'
+
+/** Whether keys with a character act on the whole page: those who speak to their computer turn them off (WCAG 2.1.4). */
+export const areKeysOn = signal(stored())
+
+function stored(): boolean {
+  try {
+    return localStorage.getItem(NAME) !== 'off'
+  } catch {
+    return true
+  }
+}
+
+export function turnKeys(on: boolean): void {
+  areKeysOn.value = on
+  try {
+    if (on) localStorage.removeItem(NAME)
+    else localStorage.setItem(NAME, 'off')
+  } catch {
+    // It holds until the page is closed.
+  }
+}
+
 type Handlers = Readonly<Record<string, () => void>>
 
 /** Within this time the second of two keys is part of them. */
@@ -22,6 +47,7 @@ const takesSpace = (target: EventTarget | null): boolean => target instanceof HT
 addEventListener('keydown', (event) => {
   const { key, target } = event
   if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return
+  if (key.length === 1 && !areKeysOn.value) return
   if (isTyping(target) || (key === ' ' && takesSpace(target)) || document.querySelector('dialog[open]')) return
   const first = isSecond(event) ? `${prefix!.key} ` : ''
   prefix = undefined
