@@ -1,4 +1,4 @@
-// What the console costs a browser and the server: 10,000 rows of which 1,000 change each second, through the real server.
+// The cost of the console for a browser and the server: 10,000 rows of which 1,000 change each second, through the real server.
 //   WALCAST=../target/release/walcast node bench/console.mjs [seconds]
 // Needs chromium (CHROMIUM names it) and Postgres. Prints what the table of docs/benchmarks.md has.
 import { readFileSync, readdirSync } from 'node:fs'

@@ -1,4 +1,4 @@
-/** What is around the five places: where one is, how the server is, the token, keys. */
+/** The frame of the five places: navigation, the state of the server, the token, keys. */
 import { useSignal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 import { address, go } from './address.js'

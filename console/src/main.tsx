@@ -5,7 +5,7 @@ import { App } from './app.js'
 import { client, poll, refresh } from './server.js'
 import './style/app.css'
 
-// Who may see what changes with a restart, and with a token that is given. Asked first: everything waits for it.
+// Asked first, since everything waits for it. A restart changes it, and so does a token that is given.
 poll(5000, async () => {
   if (!(await refresh())) throw new Error('no answer')
 })

@@ -18,7 +18,7 @@ const TOKEN = 'walcast.token'
 
 /** Undefined until the server has answered. */
 export const access = signal<Access | undefined>(undefined)
-/** Why the server does not answer, while it does not. */
+/** Set while the server does not answer, with the reason. */
 export const lost = signal<string | undefined>(undefined)
 const refusals = signal<ReadonlyMap<object, string>>(new Map())
 /** Refusals of what is asked again and again, in the server's words, while they last. */
@@ -90,7 +90,7 @@ export const text = async (path: string): Promise<string> => (await ask(withSour
 export const post = async <T>(path: string, body: unknown, signal: AbortSignal): Promise<T> =>
   (await ask(withSource(path), { method: 'POST', body: JSON.stringify(body), headers: { 'content-type': 'application/json' }, signal })).json() as Promise<T>
 
-/** Asks who may see what. Returns whether the server answered. */
+/** Asks for the access of this page. Returns whether the server answered. */
 export async function refresh(): Promise<boolean> {
   const used = token
   try {

@@ -63,7 +63,8 @@ describe('one sentence', () => {
   test('says when the slot will be lost', () => {
     const growing = new Series()
     growing.take({ ...told(0, []), end: 300, series: { retained_wal_bytes: Array.from({ length: 300 }, (_, i) => i * 1024 ** 2) } })
-    expect(say({}, growing)).toContain('the slot is lost in 13 min')
+    expect(say({}, growing)).toContain('2% of its bound; if it goes on growing by 1 MB a second, the slot is lost in 13 min')
+    expect(say({ slot: { ...SLOT, safe_wal_bytes: null } }, growing)).toContain('grows by 1 MB a second, 3.5 GB in an hour; Postgres')
   })
 })
 

@@ -23,7 +23,7 @@ export class Site {
   readonly server = new Server()
   origin!: string
   browser!: Browser
-  /** What a page said that it should not have: errors, and what its policy refused. */
+  /** Errors of pages, and refusals of their policy. */
   readonly complaints: string[] = []
 
   async start(schema: string): Promise<void> {

@@ -7,7 +7,7 @@ const MOST = 120
 const HIGHEST = 30_000_000
 
 export interface LinesOptions {
-  /** What scrolls; its lines stand in `body`. */
+  /** The element that scrolls; its lines stand in `body`. */
   readonly scroller: HTMLElement
   readonly body: HTMLElement
   /** The height of a line in pixels. */

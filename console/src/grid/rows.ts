@@ -26,7 +26,7 @@ export interface Item {
 
 export type RowChange = Pick<DiffChange<Row, unknown>, 'key' | 'before' | 'row'>
 
-/** How long a change shows, in milliseconds. */
+/** The time that a change shows, in milliseconds. */
 export const FADE_MS = 900
 const NONE: ReadonlySet<string> = new Set()
 

@@ -25,7 +25,7 @@ export interface ChartProps {
   readonly series: Series
   /** Grows with each sample. */
   readonly turn: Signal<number>
-  /** How many seconds are shown. */
+  /** The seconds that are shown. */
   readonly span: Signal<number>
   /** The time that all charts show values of; undefined: the newest. */
   readonly hovered: Signal<number | undefined>
@@ -34,7 +34,7 @@ export interface ChartProps {
 /** Lines differ by more than their colour. */
 const DASHES: readonly (readonly number[])[] = [[], [5, 3], [2, 3], [8, 3, 2, 3]]
 
-/** What a variable of the style sheet is as a colour: a canvas knows no variables. */
+/** The colour of a variable of the style sheet: a canvas knows no variables. */
 function resolved(host: HTMLElement, name: string): string {
   host.style.color = `var(${name})`
   const { color } = getComputedStyle(host)

@@ -15,7 +15,7 @@ export interface Picture {
   readonly lines: readonly Drawn[]
   /** Unix seconds of what happened. */
   readonly marks: readonly number[]
-  /** What the pointer is at. */
+  /** The time that the pointer is at. */
   readonly hovered: number | undefined
   readonly print: (value: number) => string
   /** Units of the values: 1,024 for bytes, else 1,000. */

@@ -1,4 +1,4 @@
-/** How walcast is, in one sentence, and what to do about it. */
+/** The state of walcast in one sentence, and the cure if it needs one. */
 import { amount, bytes, duration } from '../text/format.js'
 import type { Series } from './series.js'
 
@@ -24,7 +24,7 @@ export interface Status {
   readonly clients: { readonly connections: number; readonly subscriptions: number; readonly catching_up: number; readonly stalled: number }
 }
 
-/** What `/api/status` says: of several databases each is in `sources`. */
+/** The answer of `/api/status`: of several databases each is in `sources`. */
 export type ToldStatus = Status & { readonly sources?: readonly (Status & { readonly name: string })[] }
 
 /** The state of one database; undefined if there is none of this name. */
@@ -38,7 +38,7 @@ export function statusOf(told: ToldStatus, name: string | undefined): Status | u
 export interface Verdict {
   readonly kind: 'good' | 'amber' | 'bad'
   readonly text: string
-  /** What it means further, and what to do. */
+  /** Further meaning, and the cure. */
   readonly more: string
   readonly command?: string
 }
@@ -46,12 +46,14 @@ export interface Verdict {
 const MANY_BYTES = 64 * 1024 * 1024
 const SLOW_SECONDS = 1
 const SOON_SECONDS = 86_400
+/** Growth of the WAL that is kept, in bytes a second, below which it is not spoken of. */
+const GROWS = 1024
 
 export function verdict(status: Status, series: Series): Verdict {
   const slot = status.slot ?? UNKNOWN
   const kept = slot.retained_wal_bytes ?? 0
   if (slot.lost) {
-    return { kind: 'bad', text: 'The replication slot is lost.', more: 'Postgres removed WAL that it had not read. Clients begin anew once it is created again.', command: 'walcast serve --create-slot …' }
+    return { kind: 'bad', text: 'The replication slot is lost.', more: 'Postgres removed WAL that walcast had not read. Start walcast with --recreate-slot: it creates the slot again, and clients begin anew with new snapshots.' }
   }
   if (status.standby) return { kind: 'amber', text: 'Standing by.', more: 'Another walcast reads the slot. This one takes over when that ends.' }
   if (!status.replication_up) {
@@ -67,20 +69,20 @@ export function verdict(status: Status, series: Series): Verdict {
   return { kind, text, more: wal.text, ...wal.command }
 }
 
-/** What the slot has Postgres keep, and for how long that goes well. */
+/** The WAL that the slot has Postgres keep, and the time until its bound, as far as they are known. */
 function keeps({ retained_wal_bytes: kept, safe_wal_bytes: safe }: Slot, series: Series): { text: string; isBad: boolean; command?: { command: string } } {
   if (kept === null) return { text: '', isBad: false }
   const growth = series.growth('retained_wal_bytes') ?? 0
   if (safe === null) {
     return {
-      text: `The slot keeps ${bytes(kept)} of WAL, without a bound: if nobody reads it, it fills the disk. To bound it:`,
+      text: `The slot keeps ${bytes(kept)} of WAL, without a bound${growth > GROWS ? `, and grows by ${bytes(growth)} a second, ${bytes(growth * 3600)} in an hour; Postgres does not tell how much room the disk has` : ': if nobody reads it, it fills the disk'}. To bound it:`,
       isBad: false,
       command: { command: "ALTER SYSTEM SET max_slot_wal_keep_size = '64GB'; SELECT pg_reload_conf();" },
     }
   }
   const bound = kept + safe
-  const left = growth > 1024 ? safe / growth : Infinity
+  const left = growth > GROWS ? safe / growth : Infinity
   const share = `${amount((kept / bound) * 100)}% of its bound`
   const isBad = kept / bound > 0.5 || left < SOON_SECONDS
-  return { text: `The slot keeps ${bytes(kept)} of WAL, ${share}${left < SOON_SECONDS ? `; it grows so that the slot is lost in ${duration(left)}` : ''}.`, isBad }
+  return { text: `The slot keeps ${bytes(kept)} of WAL, ${share}${left === Infinity ? '' : `; if it goes on growing by ${bytes(growth)} a second, the slot is lost in ${duration(left)}`}.`, isBad }
 }

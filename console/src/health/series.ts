@@ -19,14 +19,14 @@ export interface Event {
 
 const HOUR = 3600
 
-/** What was told so far, the oldest first. */
+/** The samples so far, the oldest first. */
 export class Series {
   readonly times: number[] = []
   readonly values: Record<string, Values> = {}
   metric: Readonly<Record<string, string | null>> = {}
   events: readonly Event[] = []
 
-  /** What to ask for next: samples after this one. */
+  /** The newest sample: the next request is for those after it. */
   get since(): number {
     return this.times.at(-1) ?? 0
   }

@@ -4,7 +4,7 @@ import { useEffect, useRef } from 'preact/hooks'
 import { ApiError, post } from '../server.js'
 import { type Column, type Suggestion, indexOfByte, placeOf, suggestions, tokens } from '../text/sql.js'
 
-/** Why a predicate was refused; `at` is an index of its text. */
+/** A refusal of a predicate; `at` is an index of its text. */
 export interface Problem {
   readonly message: string
   readonly at: number | undefined
@@ -37,7 +37,7 @@ export interface BarProps {
   readonly text: Signal<string>
   /** The predicate that the rows are of. */
   readonly applied: string
-  /** Why the last one that was asked for is refused. */
+  /** The refusal of the last one that was asked for. */
   readonly refused: Problem | undefined
   readonly apply: (where: string) => void
 }

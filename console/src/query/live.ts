@@ -15,11 +15,11 @@ export interface Asking {
 
 export class LiveView {
   readonly transactions = new Transactions()
-  /** What the rows are of; undefined before there are any. */
+  /** The query of the rows that are shown; undefined before there are any. */
   readonly shown = signal<Asking | undefined>(undefined)
   readonly status = signal<Status>('connecting')
   readonly refused = signal<Problem | undefined>(undefined)
-  /** Why there are no rows yet, if the server said: not now. The client asks again by itself. */
+  /** The server's reason to say: not now. The client asks again by itself. */
   readonly waits = signal<string | undefined>(undefined)
   readonly position = signal<string | undefined>(undefined)
   /** Called after each transaction. */

@@ -9,7 +9,7 @@ import { List, type ListHandle, markChosen } from '../ui/list.js'
 import { Value } from '../ui/value.js'
 import { type Seen, type Transactions, columnsOf } from './transactions.js'
 
-/** What is chosen: a transaction by its number, or a row by its key. */
+/** The choice: a transaction by its number, or a row by its key. */
 export type Chosen = { readonly transaction: number } | { readonly row: string } | undefined
 
 /** Changes of a transaction that are shown at once. */

@@ -58,7 +58,7 @@ export class Transactions {
   }
 }
 
-/** What became of one column: unchanged ones have the same value twice. */
+/** A column before and after: an unchanged one has the same value twice. */
 export interface ColumnChange {
   readonly name: string
   readonly before: unknown

@@ -258,7 +258,7 @@ function streamChange(table: string, change: Change<Row>): StreamChange {
   return { table, seq, op, row, old, key, isOversize: false }
 }
 
-/** What changed, in a few words: of an update the columns that are known to differ. */
+/** The columns of an update that are known to differ. */
 export function changedColumns({ row, old }: StreamChange): string[] {
   if (!row || !old) return []
   return Object.keys(row).filter((name) => name in old && JSON.stringify(row[name]) !== JSON.stringify(old[name]))

@@ -4,7 +4,7 @@ import type { Feed } from './feed.js'
 
 export interface Followed {
   readonly name: string
-  /** What stands against following it; a table that could not be followed is tried again when this changes. */
+  /** The findings about it; a table that could not be followed is tried again when they change. */
   readonly problems: string
 }
 
@@ -16,7 +16,7 @@ interface Follower {
 
 /** Follows the changes of tables. Those that stay are followed without a break while others come and go. */
 export class Followers {
-  /** Why tables are not followed, a sentence each. */
+  /** The tables that are not followed, with the reason, a sentence each. */
   readonly failures = signal<readonly string[]>([])
   readonly #feed: Feed
   readonly #came: () => void

@@ -1,4 +1,4 @@
-/** Stream: what happens in the database, in its order. */
+/** Stream: the changes of the database, in their order. */
 import { useComputed, useSignal } from '@preact/signals'
 import { useEffect, useMemo, useRef } from 'preact/hooks'
 import { address, go } from '../address.js'
@@ -103,7 +103,7 @@ export function StreamPlace() {
   const state = name === 'open' ? 'live' : name === 'connecting' || name === 'idle' ? 'connecting' : 'offline'
   return (
     <div class="stream" data-alone={chosen.value ? undefined : ''}>
-      <div class="filters" role="group" aria-label="What is shown">
+      <div class="filters" role="group" aria-label="Filters">
         <label>
           Table
           <select value={table ?? ''} onChange={(event) => go({ table: event.currentTarget.value || undefined, where: undefined, order: undefined }, true)}>
@@ -138,7 +138,7 @@ export function StreamPlace() {
           <button type="button" aria-pressed={isPaused} title="Stops the view, not the stream (Space)" onClick={pause}>
             {isPaused ? 'Resume' : 'Pause'}
           </button>
-          <button type="button" disabled={shown === 0} title="What is shown, a line of JSON for each change" onClick={save}>
+          <button type="button" disabled={shown === 0} title="The changes that are shown, a line of JSON each" onClick={save}>
             Save as NDJSON
           </button>
         </div>
@@ -207,7 +207,7 @@ function fillLine(line: HTMLElement, { entry, change, more }: StreamLine, isChos
   if (change) line.children[0]!.setAttribute('aria-label', change.op)
 }
 
-/** What a change did, on one line. */
+/** A change on one line. */
 function about(change: StreamChange): string {
   const { op, row, old, key, isOversize } = change
   if (op === 'truncate') return 'the table was emptied'

@@ -53,7 +53,7 @@ export const shortPosition = (position: string): string => (position.length > 9 
 
 export type Look = 'null' | 'empty' | 'absent' | 'plain'
 
-/** How a value is to look: NULL, an empty text and a value that did not come are not the same. */
+/** The look of a value: NULL, an empty text and a value that did not come are not the same. */
 export const lookOf = (value: unknown): Look => (value === undefined ? 'absent' : value === null ? 'null' : value === '' ? 'empty' : 'plain')
 
 /**

@@ -59,7 +59,7 @@ export interface Column {
 
 export interface Suggestion {
   readonly text: string
-  /** What it is, for people. */
+  /** Its meaning, for people. */
   readonly about: string
   /** Where in the text it goes: what it replaces is from `from` to `to`. */
   readonly from: number

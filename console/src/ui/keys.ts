@@ -3,7 +3,7 @@ import { signal } from '@preact/signals'
 
 const NAME = 'walcast.keys'
 
-/** Whether keys with a character act on the whole page: those who speak to their computer turn them off (WCAG 2.1.4). */
+/** Keys with a character act on the whole page. People who speak to their computer turn that off (WCAG 2.1.4). */
 export const areKeysOn = signal(stored())
 
 function stored(): boolean {

@@ -58,7 +58,7 @@ export function List({ label, handle, height = [26, 34], make, fill, open, move 
     handle.current = {
       set: (count, added, holds) => {
         const element = scroller.current
-        // What is told while the place is being left.
+        // Changes still come while the place is being left.
         if (!element) return
         lines.count = count
         const top = element.scrollTop
