@@ -28,6 +28,11 @@ NAME ?=
 # Where cargo puts the programs that it builds.
 BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 
+# Builds the program that the tests in other languages start. For all tests it is built with them: alone, its dependencies
+# have fewer features, and would be built a second time.
+BUILD = $(CARGO) build --locked
+test: BUILD = $(CARGO) test --workspace --locked --no-run
+
 .PHONY: demo example test client test-client test-console test-examples test-otlp test-versions test-upgrade torture bench lint package release
 
 demo:
@@ -69,21 +74,21 @@ client:
 # What the binary embeds is committed: it must be what the sources give.
 test-client:
 	@scripts/install.sh compiler postgres browser node
-	$(CARGO) build --locked
+	$(BUILD)
 	cd client && npm ci --no-audit --no-fund && npm run build
 	git diff --exit-code client/dist
 	cd client && WALCAST="$(BUILT)/debug/walcast" npm test
 
 test-examples:
 	@scripts/install.sh compiler postgres browser node python
-	$(CARGO) build --locked
+	$(BUILD)
 	@$(MAKE) --no-print-directory $(EXAMPLES)
 	cd examples && WALCAST="$(BUILT)/debug/walcast" npm test
 
 # It is built from the sources of the client, and its tests start a server as those of the client do.
 test-console:
 	@scripts/install.sh compiler postgres browser node
-	$(CARGO) build --locked
+	$(BUILD)
 	[ -d client/node_modules ] || (cd client && npm ci --no-audit --no-fund)
 	cd console && npm ci --no-audit --no-fund && npm run build
 	git diff --exit-code console/dist
