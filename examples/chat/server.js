@@ -25,7 +25,7 @@ async function isMember(room, name) {
   return rowCount === 1
 }
 
-// Who is logged in, by the key that a tab got. Your application has sessions already; here a name is enough.
+// The names of those who are logged in, by the key that a tab got. Your application has sessions already; here a name is enough.
 const sessions = new Map()
 
 api.post('/login', async (request, response) => {
@@ -38,9 +38,15 @@ api.post('/login', async (request, response) => {
 })
 
 api.use((request, response, next) => {
-  response.locals.name = sessions.get(request.get('authorization')?.replace('Bearer ', ''))
+  response.locals.session = request.get('authorization')?.replace('Bearer ', '')
+  response.locals.name = sessions.get(response.locals.session)
   if (response.locals.name) next()
   else response.status(401).json({ error: 'log in first' })
+})
+
+api.post('/logout', (_, response) => {
+  sessions.delete(response.locals.session)
+  response.json({})
 })
 
 // Five minutes: for so long somebody who is removed from a room might go on reading with a token that they kept.
@@ -80,9 +86,10 @@ api.delete('/rooms/:room/members/:name', async (request, response) => {
   response.json(await write('DELETE FROM members WHERE room_id = $1 AND user_name = $2', [room, name]))
 })
 
+// An error with a status is the request's, such as a body that is no JSON. Any other is for the log alone: Postgres' words name tables.
 api.use((error, _request, response, _next) => {
-  console.error(error)
-  response.status(400).json({ error: error.message })
+  if (!error.status) console.error(error)
+  response.status(error.status ?? 500).json({ error: error.status ? error.message : 'something went wrong' })
 })
 
 // The page, built as it is asked for. In production serve dist/, which npm run build makes.

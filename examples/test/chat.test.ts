@@ -79,7 +79,7 @@ test('older pages come before the newest one, and are live, too', async () => {
   await example.shoot(bob, 'chat')
 })
 
-test('who is taken out of a room sees nothing of it any more, whatever the page asks for', async () => {
+test('a member who is taken out of a room sees nothing of it any more, whatever the page asks for', async () => {
   await room(bob, 'Garden').click()
   await bob.getByText('The tomatoes are ripe.').waitFor()
   // Another client of Bob's, which goes on asking for the room.
@@ -110,4 +110,22 @@ test('who is taken out of a room sees nothing of it any more, whatever the page 
   await bob.getByText('The tomatoes are ripe.').waitFor()
   // A browser notes every answer that is no success.
   expect(example.complaints.filter((line) => !/status of 40[03]/.test(line))).toEqual([])
+})
+
+test('a change that fails is said to have failed, in words that do not name the database', async () => {
+  await ann.route('**/members/Cleo', (route) => route.continue({ url: route.request().url().replace('Cleo', 'Nobody') }))
+  await member(ann, 'Cleo').click()
+  await ann.getByRole('alert').getByText('That did not work: something went wrong').waitFor()
+})
+
+test('logging out ends the session on the server, too', async () => {
+  const session = await bob.evaluate(() => sessionStorage.getItem('session')!)
+  const token = () => ann.evaluate(async (session) => (await fetch('/api/token', { headers: { authorization: `Bearer ${session}` } })).status, session)
+  expect(await token()).toBe(200)
+  await bob.getByRole('button', { name: 'Log out' }).click()
+  await bob.getByText('Who are you?').waitFor()
+  expect(await token()).toBe(401)
+  await bob.route('**/login', (route) => route.fulfill({ status: 500, json: { error: 'something went wrong' } }))
+  await bob.getByRole('button', { name: 'Bob' }).click()
+  await bob.getByRole('alert').getByText('You are not logged in: something went wrong').waitFor()
 })

@@ -6,7 +6,7 @@ import { Members } from './Members'
 import type { Messages, Rooms } from './schema'
 import { useTyping } from './typing'
 
-/** How many messages a page of the history begins with. */
+/** The number of messages that a page of the history begins with. */
 const PAGE = 30
 
 /** A message that the database may not have yet. */

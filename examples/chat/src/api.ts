@@ -7,7 +7,7 @@ export async function call<Answer>(method: string, path: string, body?: unknown,
     ...(signal && { signal }),
   })
   const answer = await response.json()
-  if (response.status === 401) logOut()
+  if (response.status === 401) forget()
   if (!response.ok) throw new Error(answer.error)
   return answer
 }
@@ -22,7 +22,12 @@ export async function logIn(name: string): Promise<void> {
   location.reload()
 }
 
+/** Ends the session on the server, too. If the server does not answer, the page forgets it all the same. */
 export function logOut(): void {
+  call('POST', '/logout').catch(console.error).finally(forget)
+}
+
+function forget(): void {
   sessionStorage.clear()
   location.reload()
 }

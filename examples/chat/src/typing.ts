@@ -3,12 +3,12 @@ import { useEffect, useRef, useState } from 'react'
 import { call } from './api'
 import { useWalcast } from './live'
 
-/** How long somebody counts as typing, in milliseconds. Who goes on says so again in half of that. */
+/** Somebody counts as typing for so many milliseconds, and says so again after half of them while they go on. */
 const LASTS = 3000
 
 /**
- * Who else types in a room, and what to call when this user does. It is told by logical messages, which no table holds.
- * Whoever wrote the newest message has stopped.
+ * The others who type in a room, and a function to call when this user does. Logical messages tell it, which no table holds.
+ * The author of the newest message has stopped.
  */
 export function useTyping(room: number, name: string, newest?: { key: string; author: string }): { typing: readonly string[]; type: () => void } {
   const client = useWalcast()
