@@ -12,7 +12,7 @@ from websockets.sync.client import connect
 WALCAST_URL = os.environ.get("WALCAST_URL", "ws://127.0.0.1:8080")
 # For people. In containers the process is mostly 1, and the host tells them apart.
 NAME = f"python {socket.gethostname()} {os.getpid()}"
-# How often to look for jobs whose worker died, in seconds: no row changes when a lease ends.
+# The pause between two looks for jobs whose worker died, in seconds: no row changes when a lease ends.
 LOOK = 1
 
 database = None
@@ -29,6 +29,9 @@ def doorbell():
                     try:
                         message = json.loads(stream.recv(timeout=LOOK))
                         if message["type"] == "error":
+                            # "internal" passes, as while Postgres restarts. Any other error is a mistake.
+                            if message["code"] == "internal":
+                                raise OSError(message["message"])
                             raise SystemExit(message["message"])
                         if message["type"] == "subscribed":
                             print("ready", flush=True)

@@ -15,7 +15,7 @@ pool.on('error', (error) => console.error(`Postgres is away: ${error.message}`))
 // Node 22 and later have a WebSocket of their own.
 const client = createClient(WALCAST_URL, { schema, webSocket: WebSocket })
 
-/** How often to look for jobs whose worker died, in milliseconds: no row changes when a lease ends. */
+/** The pause between two looks for jobs whose worker died, in milliseconds: no row changes when a lease ends. */
 const LOOK = 1000
 
 let ring = () => {}

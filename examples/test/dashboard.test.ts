@@ -5,7 +5,7 @@ import { Example } from './example.js'
 const example = new Example()
 let page: Page
 
-/** What the page shows, all at one moment. */
+/** The figures that the page shows, all at one moment. */
 const figures = () =>
   page.evaluate(() => {
     const figure = (name: string) => document.querySelector(`[data-figure=${name}] dd`)!.textContent!

@@ -8,7 +8,7 @@ import { PORTS, Stack, freePort } from '../support/stack.js'
 
 const CHROMIUM = process.env.CHROMIUM ?? ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync)
 
-/** Where screenshots go, for people to look at; none are made otherwise. */
+/** The directory for screenshots, for people to look at; none are made otherwise. */
 const SHOTS = process.env.SHOTS
 
 /** An example as it stands, on free ports, and a browser that finds them where the example says they are. */
@@ -68,7 +68,7 @@ export class Example {
     return page
   }
 
-  /** What a browser's console and the processes complained about. */
+  /** The complaints of the browsers' consoles and of the processes. */
   get complaints(): string[] {
     return this.#log.filter((line) => /^page (error|warning|\w*Error)|^walcast .*(WARN|ERROR)/.test(line))
   }

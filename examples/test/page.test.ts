@@ -18,5 +18,7 @@ test('the page runs as it stands, and follows the statements of its README', asy
   await example.pool.query("UPDATE guests SET arrived = false WHERE name = 'Edgar'")
   await shows('Ada Lovelace', 'Grace')
   expect(await page.locator('#status').textContent()).toBe('2 guests, as of now')
+  await example.pool.query("UPDATE guests SET arrived = false WHERE name = 'Grace'")
+  await page.getByText('1 guest, as of now').waitFor()
   expect(example.complaints).toEqual([])
 })

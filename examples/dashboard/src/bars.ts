@@ -2,7 +2,7 @@ import { type Client, type LiveQuery, sql } from '@walcast/client'
 import { useEffect, useMemo, useReducer, useState } from 'react'
 import type { Orders, Schema } from './schema'
 
-/** How much time a bar stands for, in milliseconds, and how many bars there are. */
+/** The time that a bar stands for, in milliseconds, and the number of bars. */
 export const STEP = 10_000
 export const BARS = 12
 

@@ -3,17 +3,20 @@ import { createClient, waitFor } from 'http://127.0.0.1:8080/client.js'
 const client = createClient('ws://127.0.0.1:8080')
 const jobs = client.liveQuery({ table: 'jobs', orderBy: [{ column: 'id', desc: true }], limit: 50 })
 
-/** The elements of jobs, by their ids. A row is the same object until it changes, so the others are left alone. */
-const shown = new Map()
+/** The elements of the jobs that are shown, by their ids. */
+let shown = new Map()
 
 jobs.subscribe(({ rows, status }) => {
-  const items = rows.map((job) => {
-    const item = shown.get(job.id) ?? document.querySelector('#job').content.firstElementChild.cloneNode(true)
+  const list = document.querySelector('#jobs')
+  const before = shown
+  shown = new Map(rows.map((job) => [job.id, before.get(job.id) ?? document.querySelector('#job').content.firstElementChild.cloneNode(true)]))
+  for (const [id, item] of before) if (!shown.has(id)) item.remove()
+  rows.forEach((job, i) => {
+    const item = shown.get(job.id)
+    // A row is the same object until it changes, and an element that is in its place stays there: the others are left alone.
     if (item.job !== job) fill(item, job)
-    shown.set(job.id, item)
-    return item
+    if (list.children[i] !== item) list.insertBefore(item, list.children[i] ?? null)
   })
-  document.querySelector('#jobs').replaceChildren(...items)
   const count = (state) => rows.filter((job) => job.state === state).length
   document.querySelector('#status').textContent = status === 'live' ? `${count('queued')} queued, ${count('running')} running, ${count('done')} done` : status
 })
