@@ -65,7 +65,8 @@ api.param('room', async (_, response, next, room) => {
 })
 
 api.post('/rooms/:room/messages', async (request, response) => {
-  const { text, key } = request.body
+  const { text, key } = request.body ?? {}
+  if (typeof text !== 'string' || text.length < 1 || text.length > 2000) return response.status(400).json({ error: 'a message has 1 to 2000 characters' })
   const insert = 'INSERT INTO messages (room_id, author, text, key) VALUES ($1, $2, $3, $4) ON CONFLICT (key) DO NOTHING'
   response.json(await write(insert, [request.params.room, response.locals.name, text, key]))
 })

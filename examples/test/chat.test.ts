@@ -118,6 +118,13 @@ test('a change that fails is said to have failed, in words that do not name the 
   await ann.getByRole('alert').getByText('That did not work: something went wrong').waitFor()
 })
 
+test('a message that is too long is refused with a word why', async () => {
+  await ann.getByLabel('Message', { exact: true }).evaluate((input) => input.removeAttribute('maxlength'))
+  await ann.getByLabel('Message', { exact: true }).fill('x'.repeat(2001))
+  await ann.getByRole('button', { name: 'Send' }).click()
+  await ann.getByText('was not sent: a message has 1 to 2000 characters').waitFor()
+})
+
 test('logging out ends the session on the server, too', async () => {
   const session = await bob.evaluate(() => sessionStorage.getItem('session')!)
   const token = () => ann.evaluate(async (session) => (await fetch('/api/token', { headers: { authorization: `Bearer ${session}` } })).status, session)
