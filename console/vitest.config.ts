@@ -10,5 +10,6 @@ export default defineConfig({
       { find: /^@walcast\/client\/(.+)\.js$/, replacement: client('$1.ts') },
     ],
   },
-  test: { include: ['test/**/*.test.ts'], testTimeout: 30_000 },
+  // A machine that builds something else at the same time is slow.
+  test: { include: ['test/**/*.test.ts'], testTimeout: 90_000, hookTimeout: 90_000, expect: { poll: { timeout: 30_000 } } },
 })

@@ -50,9 +50,10 @@ export function List({ label, handle, height = [26, 34], make, fill, open, move 
       hide: (line) => markChosen(line, false),
     })
     // The chosen line has an element only while it is near what is seen.
+    const [outer, inner] = [scroller.current!, body.current!]
     lines.after = () => {
-      if (body.current!.querySelector('#chosen-line')) scroller.current!.setAttribute('aria-activedescendant', 'chosen-line')
-      else scroller.current!.removeAttribute('aria-activedescendant')
+      if (inner.querySelector('#chosen-line')) outer.setAttribute('aria-activedescendant', 'chosen-line')
+      else outer.removeAttribute('aria-activedescendant')
     }
     scroller.current!.style.setProperty('--row', `${own}px`)
     handle.current = {
