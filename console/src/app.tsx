@@ -113,7 +113,7 @@ function Lost() {
   if (!isAway || access.value === undefined) return null
   return (
     <p class="notice" data-bad="">
-      <b>{lost.value ?? 'The stream is not connected.'}</b> The values below are from before. The page goes on by itself, without a gap, once the server is back.
+      <b>{lost.value ?? 'The stream is not connected.'}</b> {access.value.token === 'needed' ? 'This page tries again by itself.' : 'The values below are from before. The page goes on by itself, without a gap, once the server is back.'}
     </p>
   )
 }

@@ -1,5 +1,5 @@
 /** The state of walcast in one sentence, and the cure if it needs one. */
-import { amount, bytes, duration } from '../text/format.js'
+import { amount, bytes, duration, sentence } from '../text/format.js'
 import type { Series } from './series.js'
 
 export interface Slot {
@@ -57,12 +57,12 @@ export function verdict(status: Status, series: Series): Verdict {
   }
   if (status.standby) return { kind: 'amber', text: 'Standing by.', more: 'Another walcast reads the slot. This one takes over when that ends.' }
   if (!status.replication_up) {
-    return { kind: 'bad', text: 'Not connected to Postgres.', more: `${status.remark ?? 'walcast tries again by itself.'} Clients stay connected and hear nothing until then; Postgres keeps WAL for the slot meanwhile${kept > 0 ? `, ${bytes(kept)} now` : ''}.`, command: 'walcast check' }
+    return { kind: 'bad', text: 'Not connected to Postgres.', more: `${sentence(status.remark ?? 'walcast tries again by itself')} Clients stay connected and hear nothing until then; Postgres keeps WAL for the slot meanwhile${kept > 0 ? `, ${bytes(kept)} now` : ''}.`, command: 'walcast check' }
   }
   const wal = keeps(slot, series)
   const lag = slot.lag_bytes ?? 0
   if (lag > MANY_BYTES) return { kind: 'amber', text: `Behind Postgres by ${bytes(lag)} of WAL.`, more: wal.text, ...wal.command }
-  if (!status.ready) return { kind: 'amber', text: 'Not ready.', more: `${status.remark ?? ''} ${wal.text}`.trim() }
+  if (!status.ready) return { kind: 'amber', text: 'Not ready.', more: `${sentence(status.remark ?? '')} ${wal.text}`.trim() }
   const median = series.latest('latency_p50_seconds', 60)
   const text = median === null ? 'Flowing; nothing was sent in the last minute.' : `Flowing, ${duration(median)} behind.`
   const kind = wal.isBad || (median !== null && median > SLOW_SECONDS) ? 'amber' : 'good'

@@ -3,7 +3,7 @@ import { useComputed, useSignal } from '@preact/signals'
 import { useEffect, useMemo } from 'preact/hooks'
 import { address, go } from '../address.js'
 import { Grid } from '../grid/grid.js'
-import { access, client, connection, source } from '../server.js'
+import { access, client, connection, problems, source } from '../server.js'
 import { PUBLISH, nameOf, pollTables, tables } from '../tables.js'
 import { amount, count, counted, sentence, shortPosition, whole } from '../text/format.js'
 import { asClient, asHook, asTail } from '../text/snippets.js'
@@ -158,7 +158,7 @@ export function QueryPlace() {
       />
       <section class="result" aria-label="Rows of the result">
         <div class="strip">
-          <State view={view} />
+          <State view={view} isWaiting={table === undefined && problems.value.length > 0} />
           <Figures view={view} counts={counts} />
           <span class="grow" />
           <label class="order">
@@ -197,12 +197,13 @@ export function QueryPlace() {
   )
 }
 
-function State({ view }: { view: LiveView }) {
+/** With `isWaiting` the server cannot say yet which tables there are. */
+function State({ view, isWaiting }: { view: LiveView; isWaiting: boolean }) {
   const { name } = connection.value
-  const status = name === 'waiting' || name === 'refused' ? 'offline' : view.status.value
+  const status = isWaiting || name === 'waiting' || name === 'refused' ? 'offline' : view.status.value
   return (
     <span class="state" data-state={status}>
-      {view.shown.value === undefined && view.refused.value ? 'refused' : STATUS[status]}
+      {view.shown.value === undefined && view.refused.value ? 'refused' : isWaiting ? 'waiting for tables' : STATUS[status]}
     </span>
   )
 }
