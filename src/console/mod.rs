@@ -304,10 +304,8 @@ async fn tables<H: Log>(
 async fn check<H: Log>(State(console): State<Arc<Console<H>>>, headers: HeaderMap, asked: Asked) -> Response {
     let answer = async {
         let (shown, _) = console.source(&headers, asked)?;
-        let (tables, checked) = tokio::join!(shown.published(), shown.findings());
-        let checked = checked?;
-        let tables = tables.and_then(|tables| found(tables.found)).unwrap_or_default();
-        let findings = findings(&found(checked.found)?, &tables);
+        let checked = shown.findings().await?;
+        let findings = findings(&*found(checked.found)?);
         Ok(answered(
             StatusCode::OK,
             &json!({"at": checked.at, "findings": findings}),

@@ -47,61 +47,54 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    fn of(finding: &Finding) -> Problem {
+    fn new(severity: Severity, message: &str, cure: &str) -> Problem {
         Problem {
-            severity: match finding.severity {
+            severity: match severity {
                 Severity::Blocks => "error",
                 Severity::Warns => "warning",
             },
-            message: finding.what.clone(),
-            fix: Some(finding.cure.clone()).filter(|cure| !cure.is_empty()),
+            message: message.to_owned(),
+            fix: Some(cure.to_owned()).filter(|cure| !cure.is_empty()),
         }
     }
 }
 
-/// The findings of a check, each with the table that it names, if it names one of these.
-pub(super) fn findings(findings: &[Finding], tables: &[PublishedTable]) -> Value {
-    let finding = |finding: &Finding| {
-        let named = tables.iter().find(|table| names(&finding.what, &table.table));
-        let Problem {
-            severity,
-            message,
-            fix,
-        } = Problem::of(finding);
-        json!({
-            "severity": severity,
-            "table": named.map(|table| &table.table),
-            "message": message,
-            "fix": fix,
-        })
-    };
-    findings.iter().map(finding).collect()
+/// A finding about a table, or about something else.
+#[derive(Debug, Serialize)]
+struct Told {
+    table: Option<String>,
+    #[serde(flatten)]
+    problem: Problem,
 }
 
-/// Adds to each table the findings that name it.
-pub(super) fn judge(tables: &mut [PublishedTable], findings: &[Finding]) {
-    for table in tables {
-        let of_table = findings
-            .iter()
-            .filter(|finding| names(&finding.what, &table.table));
-        table.problems = of_table.map(Problem::of).collect();
+/// The findings of a check: one about several tables is told once for each of them, with the SQL that mends it there.
+pub(super) fn findings(findings: &[Finding]) -> Value {
+    let mut told = Vec::new();
+    for finding in findings {
+        if finding.tables.is_empty() {
+            let problem = Problem::new(finding.severity, &finding.what, &finding.cure);
+            told.push(Told { table: None, problem });
+        }
+        told.extend(finding.tables.iter().map(|of| Told {
+            table: Some(of.table.to_string()),
+            problem: Problem::new(finding.severity, &of.what, &of.cure),
+        }));
     }
+    json!(told)
 }
 
-/// True if a sentence names a table.
-fn names(sentence: &str, table: &str) -> bool {
-    let is_of_name = |c: char| c.is_alphanumeric() || matches!(c, '_' | '.' | '"' | '$');
-    sentence.match_indices(table).any(|(at, _)| {
-        let before = sentence[..at].chars().next_back();
-        let rest = &sentence[at + table.len()..];
-        // The end of a sentence is no part of a name.
-        let mut after = rest.chars();
-        let ends = match after.next() {
-            Some('.') => after.next().is_none_or(|c| !is_of_name(c)),
-            next => !next.is_some_and(is_of_name),
-        };
-        ends && !before.is_some_and(is_of_name)
-    })
+/// Adds to each table the findings about it.
+pub(super) fn judge(tables: &mut [PublishedTable], findings: &[Finding]) {
+    let mut by_name: HashMap<TableName, Vec<Problem>> = HashMap::new();
+    for finding in findings {
+        for of in &finding.tables {
+            let problems = by_name.entry(of.table.clone()).or_default();
+            problems.push(Problem::new(finding.severity, &of.what, &of.cure));
+        }
+    }
+    for table in tables {
+        table.problems = by_name.remove(&table.name).unwrap_or_default();
+    }
 }
 
 /// The time that the database may take for a lock. (Row filters are printed where their tables are locked.)
@@ -265,31 +258,5 @@ fn labels(kind: &Kind) -> Option<Vec<String>> {
     match kind {
         Kind::Enum { labels, .. } => Some(labels.clone()),
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::names;
-
-    #[test]
-    fn a_sentence_names_a_table_by_its_whole_name() {
-        for sentence in [
-            "public.orders has no key",
-            "UPDATE fails on public.a, public.orders and more",
-            "see public.orders.",
-            "(public.orders)",
-        ] {
-            assert!(names(sentence, "public.orders"), "{sentence}");
-        }
-        for sentence in [
-            "public.orders_old",
-            "xpublic.orders",
-            "a.public.orders",
-            "orders",
-            "public.orders.id",
-        ] {
-            assert!(!names(sentence, "public.orders"), "{sentence}");
-        }
     }
 }

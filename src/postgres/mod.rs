@@ -50,7 +50,7 @@ pub use conninfo::{
 pub use error::{Attempt, Error};
 pub use pacing::Pacing;
 pub use portal::Fetched;
-pub use preflight::{Code, Finding, Requirements, Severity, check};
+pub use preflight::{Code, Finding, FoundTable, Requirements, Severity, check};
 pub use publication_tables::publication_tables;
 pub use replication::StatusUpdate;
 pub(crate) use select::{PgType, TypedRow};

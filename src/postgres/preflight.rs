@@ -19,7 +19,7 @@ use super::error::Error;
 use super::publication_tables::publication_tables;
 use super::select::{PgType, TypedRow};
 use super::slot::{Plugin, Publication, SlotName};
-use crate::event::quote_identifier;
+use crate::event::{TableName, quote_identifier};
 
 /// The setup that is to work.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +101,21 @@ pub struct Finding {
     pub severity: Severity,
     /// The problem, in a sentence.
     pub what: String,
-    /// The SQL or the setting that mends it.
+    /// The SQL or the setting that mends it; of a finding about several tables it may be that of the first.
+    pub cure: String,
+    /// The published tables that it is about, all of them, also those that [`Finding::what`] has no room for. Empty if it
+    /// is about something else.
+    pub tables: Vec<FoundTable>,
+}
+
+/// A table that a finding is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundTable {
+    /// Its name, or that of the root by which it is published.
+    pub table: TableName,
+    /// The problem of this table alone, in a sentence.
+    pub what: String,
+    /// The SQL or the setting that mends it for this table.
     pub cure: String,
 }
 
@@ -165,19 +179,20 @@ struct Inspection<'a> {
 
 impl Inspection<'_> {
     fn blocks(&mut self, code: Code, what: impl Into<String>, cure: impl Into<String>) {
-        self.find(Severity::Blocks, code, what.into(), cure.into());
+        self.find(Severity::Blocks, code, what.into(), cure.into(), Vec::new());
     }
 
     fn warns(&mut self, code: Code, what: impl Into<String>, cure: impl Into<String>) {
-        self.find(Severity::Warns, code, what.into(), cure.into());
+        self.find(Severity::Warns, code, what.into(), cure.into(), Vec::new());
     }
 
-    fn find(&mut self, severity: Severity, code: Code, what: String, cure: String) {
+    fn find(&mut self, severity: Severity, code: Code, what: String, cure: String, tables: Vec<FoundTable>) {
         self.findings.push(Finding {
             code,
             severity,
             what,
             cure,
+            tables,
         });
     }
 

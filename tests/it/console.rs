@@ -15,8 +15,9 @@ const SCHEMA: &str = "
     CREATE TABLE orders (id int PRIMARY KEY, status text COLLATE \"C\", amount int, feels mood, secret text);
     ALTER TABLE orders REPLICA IDENTITY FULL;
     CREATE TABLE keyed (id int PRIMARY KEY, status text);
-    CREATE TABLE plain (a int);
-    CREATE PUBLICATION pub FOR TABLE orders, keyed, plain;
+    CREATE TABLE plain (a int); CREATE TABLE plain2 (a int); CREATE TABLE plain3 (a int); CREATE TABLE plain4 (a int);
+    CREATE TABLE plain5 (a int); CREATE TABLE plain6 (a int); CREATE TABLE \"Plain7\" (a int);
+    CREATE PUBLICATION pub FOR TABLE orders, keyed, plain, plain2, plain3, plain4, plain5, plain6, \"Plain7\";
 ";
 const TOKEN: &str = "0123456789abcdef";
 
@@ -261,7 +262,11 @@ fn an_operator_sees_what_is_published_and_what_becomes_of_it() {
 
     // Tables, with what is wrong with them.
     let tables = get(&walcast, "/api/tables");
-    let orders = &tables["tables"][1];
+    let of_table = |name: &str| {
+        let tables = tables["tables"].as_array().unwrap();
+        tables.iter().find(|table| table["table"] == name).unwrap()
+    };
+    let orders = of_table("public.orders");
     assert_eq!(
         (
             &orders["table"],
@@ -284,18 +289,34 @@ fn an_operator_sees_what_is_published_and_what_becomes_of_it() {
         (&orders["problems"], &orders["subscriptions"]),
         (&json!([]), &json!(3))
     );
-    assert_eq!(tables["tables"][0]["replica_identity"], "default");
-    let problem = &tables["tables"][2]["problems"][0];
-    assert!(
-        problem["fix"].as_str().unwrap().contains("REPLICA IDENTITY FULL"),
-        "{tables}"
-    );
+    assert_eq!(of_table("public.keyed")["replica_identity"], "default");
     let checked = get(&walcast, "/api/check");
     let findings = checked["findings"].as_array().unwrap();
-    let plain = findings.iter().find(|finding| finding["table"] == "public.plain");
-    assert_eq!(plain.unwrap()["fix"], problem["fix"], "{checked}");
+    // A finding about several tables is told of each, with its own SQL.
+    for name in [
+        "public.plain",
+        "public.plain2",
+        "public.plain3",
+        "public.plain4",
+        "public.plain5",
+        "public.plain6",
+        "public.\"Plain7\"",
+    ] {
+        let problem = &of_table(name)["problems"][0];
+        let fix = format!("ALTER TABLE {name} REPLICA IDENTITY FULL");
+        assert!(problem["fix"].as_str().unwrap().contains(&fix), "{name}: {tables}");
+        let message = problem["message"].as_str().unwrap();
+        assert!(
+            message.starts_with(&format!("UPDATE and DELETE fail on {name},")),
+            "{message}"
+        );
+        let found = findings.iter().find(|finding| finding["table"] == name).unwrap();
+        for field in ["severity", "message", "fix"] {
+            assert_eq!(found[field], problem[field], "{name}: {checked}");
+        }
+    }
     assert!(checked["at"].as_f64().unwrap() > 1e9);
-    assert_eq!(get(&walcast, "/api/check"), checked);
+    assert_eq!(get(&walcast, "/api/check")["findings"], checked["findings"]);
     let (_, head, types) = ask(walcast.admin(), "GET /api/types?table=orders", "", "");
     assert!(
         head.contains("text/plain")

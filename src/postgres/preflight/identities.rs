@@ -1,8 +1,8 @@
 //! Tables whose old rows the log does not hold as live queries, or the application's own writes, need them.
 
 use super::publications::Without;
-use super::{Code, Inspection, listed};
-use crate::event::{Caveat, Obstacle, Refusal, Relation, ReplicaIdentity, quote_identifier};
+use super::{Code, FoundTable, Inspection, Severity, listed};
+use crate::event::{Caveat, Obstacle, Refusal, Relation, ReplicaIdentity, TableName, quote_identifier};
 use crate::postgres::catalog::Catalog;
 use crate::postgres::conninfo::ConnInfo;
 use crate::postgres::error::Error;
@@ -13,8 +13,14 @@ struct Group {
     code: Code,
     /// The words before the tables' names, and after them.
     words: (String, String),
-    tables: Vec<String>,
-    /// The first table's.
+    tables: Vec<Named>,
+}
+
+/// A table in a group.
+struct Named {
+    table: TableName,
+    /// The words by which the finding names it, or a partition of it.
+    shown: String,
     cure: String,
 }
 
@@ -41,10 +47,23 @@ impl Inspection<'_> {
             code,
             words: (before, after),
             tables,
-            cure,
         } in groups
         {
-            self.warns(code, format!("{before}{}{after}", listed(&tables)), cure);
+            let shown: Vec<String> = tables.iter().map(|named| named.shown.clone()).collect();
+            let what = format!("{before}{}{after}", listed(&shown));
+            let first = tables.first().map(|named| named.cure.clone());
+            let tables = tables.into_iter().map(|named| FoundTable {
+                table: named.table,
+                what: format!("{before}{}{after}", named.shown),
+                cure: named.cure,
+            });
+            self.find(
+                Severity::Warns,
+                code,
+                what,
+                first.unwrap_or_default(),
+                tables.collect(),
+            );
         }
         self.partition_identities(&relations)
     }
@@ -76,15 +95,24 @@ impl Inspection<'_> {
                 1 => String::new(),
                 count => format!(" and {} more partitions of it", count - 1),
             };
-            self.warns(
+            let what = format!(
+                "{} is published by its root, and {first}{others} log less of old rows than REPLICA IDENTITY FULL, \
+                 which the root or other partitions have: it is not inherited, and subscriptions that need more than \
+                 all of them log are refused",
+                relation.table
+            );
+            let cure = relation.cure(&names(relation));
+            let of_table = FoundTable {
+                table: relation.table.clone(),
+                what: what.clone(),
+                cure: cure.clone(),
+            };
+            self.find(
+                Severity::Warns,
                 Code::PartitionIdentities,
-                format!(
-                    "{} is published by its root, and {first}{others} log less of old rows than REPLICA IDENTITY FULL, \
-                     which the root or other partitions have: it is not inherited, and subscriptions that need more than \
-                     all of them log are refused",
-                    relation.table
-                ),
-                relation.cure(&names(relation)),
+                what,
+                cure,
+                vec![of_table],
             );
         }
         Ok(())
@@ -98,16 +126,14 @@ impl Inspection<'_> {
                     _ => Code::WritesFail,
                 },
                 words: ("UPDATE and DELETE fail on ".into(), format!(", {reason}")),
-                tables: vec![match partitions {
-                    Some((first, 1)) => first.clone(),
-                    Some((first, count)) => format!(
-                        "{first} (and {} more partitions of {})",
-                        count - 1,
-                        relation.table
-                    ),
-                    None => relation.table.to_string(),
+                tables: vec![Named {
+                    table: relation.table.clone(),
+                    shown: match partitions {
+                        Some((first, count)) => partition_of(relation, first, *count),
+                        None => relation.table.to_string(),
+                    },
+                    cure: self.of_refusal(relation, partitions.as_ref().map(|(first, _)| first), reason)?,
                 }],
-                cure: self.of_refusal(relation, partitions.as_ref().map(|(first, _)| first), reason)?,
             },
             Caveat::Silent { first, count } => Group {
                 code: Code::RowsLeftOut,
@@ -116,17 +142,13 @@ impl Inspection<'_> {
                     " are not logged, being of foreign or unlogged tables: live queries leave their rows out"
                         .into(),
                 ),
-                tables: vec![match count {
-                    1 => first.clone(),
-                    count => format!(
-                        "{first} (and {} more partitions of {})",
-                        count - 1,
-                        relation.table
+                tables: vec![Named {
+                    table: relation.table.clone(),
+                    shown: partition_of(relation, first, *count),
+                    cure: format!(
+                        "ALTER TABLE {first} SET LOGGED;  -- if it is unlogged; a foreign table cannot be followed"
                     ),
                 }],
-                cure: format!(
-                    "ALTER TABLE {first} SET LOGGED;  -- if it is unlogged; a foreign table cannot be followed"
-                ),
             },
             Caveat::UnevenFilters => Group {
                 code: Code::RowFiltersDiffer,
@@ -134,15 +156,14 @@ impl Inspection<'_> {
                     "the publications have different row filters for inserts, updates and deletes of ".into(),
                     ": rows that one of them leaves out grow stale".into(),
                 ),
-                tables: vec![relation.table.to_string()],
-                cure: {
+                tables: vec![named(relation, {
                     let publications = self.publications.clone();
                     let relisted = self.relisting(&publications, Some(relation.oid), Without::Filter)?;
                     format!(
                         "Give the table the same row filter in all of them, or none:\n{}",
                         relisted.join("\n")
                     )
-                },
+                })],
             },
             Caveat::WholePartitions => Group {
                 code: Code::WholePartitions,
@@ -150,9 +171,11 @@ impl Inspection<'_> {
                     "rows that come or go with a whole partition of ".into(),
                     " are not reported: the log does not hold ATTACH, DETACH, DROP or TRUNCATE of one partition".into(),
                 ),
-                tables: vec![relation.table.to_string()],
-                cure: "After one of these have clients resubscribe with new snapshots; or delete the rows before it."
-                    .into(),
+                tables: vec![named(
+                    relation,
+                    "After one of these have clients resubscribe with new snapshots; or delete the rows before it."
+                        .into(),
+                )],
             },
             // It is said once for each publication.
             Caveat::LeftOut(_) | Caveat::LeftOutOfSome(_) => return Ok(None),
@@ -233,7 +256,26 @@ fn unnamed(relation: &Relation) -> Group {
              refused"
                 .into(),
         ),
-        tables: vec![relation.table.to_string()],
-        cure: relation.cure(&names(relation)),
+        tables: vec![named(relation, relation.cure(&names(relation)))],
+    }
+}
+
+fn named(relation: &Relation, cure: String) -> Named {
+    Named {
+        table: relation.table.clone(),
+        shown: relation.table.to_string(),
+        cure,
+    }
+}
+
+/// `first (and 2 more partitions of root)`, if these are `count`.
+fn partition_of(relation: &Relation, first: &str, count: u64) -> String {
+    match count {
+        1 => first.to_owned(),
+        count => format!(
+            "{first} (and {} more partitions of {})",
+            count - 1,
+            relation.table
+        ),
     }
 }

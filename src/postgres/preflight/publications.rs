@@ -1,10 +1,10 @@
 //! Omissions and conflicts of publications: with each other, and with a slot that is older than they are.
 
 use super::all_tables::Endangered;
-use super::{Code, Inspection, listed, names};
-use crate::event::quote_identifier;
+use super::{Code, FoundTable, Inspection, Severity, listed, names};
+use crate::event::{TableName, quote_identifier};
 use crate::postgres::error::Error;
-use crate::postgres::select::{Parameter, PgType};
+use crate::postgres::select::{Parameter, PgType, TypedRow};
 use crate::postgres::slot::Publication;
 
 impl Inspection<'_> {
@@ -16,7 +16,8 @@ impl Inspection<'_> {
         let tables = self.publication_tables();
         let table = "pg_catalog.format('%I.%I', schemaname, tablename)";
         let rows = self.of_publications(&format!(
-            "SELECT {table}, pg_catalog.string_agg(pg_catalog.quote_ident(pubname), ', ' ORDER BY pubname), relid \
+            "SELECT {table}, pg_catalog.string_agg(pg_catalog.quote_ident(pubname), ', ' ORDER BY pubname), relid, \
+                 schemaname, tablename \
              FROM {tables} t WHERE pubname = ANY ($1) \
              GROUP BY relid, schemaname, tablename HAVING pg_catalog.count(DISTINCT attnames) > 1 ORDER BY 1"
         ))?;
@@ -25,34 +26,81 @@ impl Inspection<'_> {
             let publications: &str = row.get(1, "publications")?;
             let all = self.publications.clone();
             let relisted = self.relisting(&all, Some(row.get(2, "oid")?), Without::List)?;
-            self.blocks(
+            let what = format!(
+                "the publications {publications} publish different columns of {table}: the server fails at its first change"
+            );
+            let cure = format!(
+                "Name fewer by --publication, or give {table} the same column list in all of them; to publish all of its \
+                 columns:\n{}",
+                relisted.join("\n")
+            );
+            let of_table = FoundTable {
+                table: TableName::new(row.get::<&str>(3, "schema")?, row.get::<&str>(4, "table")?),
+                what: what.clone(),
+                cure: cure.clone(),
+            };
+            self.find(
+                Severity::Blocks,
                 Code::ColumnListsConflict,
-                format!("the publications {publications} publish different columns of {table}: the server fails at its first change"),
-                format!(
-                    "Name fewer by --publication, or give {table} the same column list in all of them; to publish all of its \
-                     columns:\n{}",
-                    relisted.join("\n")
-                ),
+                what,
+                cure,
+                vec![of_table],
             );
         }
-        let rows = self.of_publications(&format!(
-            "SELECT pubname, pg_catalog.quote_ident(pubname), pg_catalog.array_agg({table} ORDER BY {table}) \
-             FROM {tables} t WHERE pubname = ANY ($1) AND qual IS NOT NULL GROUP BY pubname ORDER BY 2"
-        ))?;
-        for row in &rows {
-            let publication: &str = row.get(1, "publication")?;
-            let tables: Vec<String> = row.get(2, "tables")?;
-            let relisted = self.relisting(&[row.get(0, "publication")?], None, Without::Filter)?;
-            self.warns(
+        for filtered in self.row_filters()? {
+            let Some((publication, shown)) = filtered
+                .first()
+                .map(|one| (&one.publication, &one.shown_publication))
+            else {
+                continue;
+            };
+            let relisted = self.relistings(&[publication], None, Without::Filter)?;
+            let tables: Vec<String> = filtered.iter().map(|one| one.shown_table.clone()).collect();
+            let what = |tables: &str| {
+                format!("the publication {shown} has a row filter for {tables}: rows outside it never come")
+            };
+            let cure = |relisted: Vec<&str>| {
+                format!("If subscriptions are to see all rows:\n{}", relisted.join("\n"))
+            };
+            let found = filtered.iter().map(|one| {
+                let own = relisted.iter().filter(|(oid, _)| *oid == one.oid);
+                FoundTable {
+                    table: one.table.clone(),
+                    what: what(&one.shown_table),
+                    cure: cure(own.map(|(_, sql)| &**sql).collect()),
+                }
+            });
+            self.find(
+                Severity::Warns,
                 Code::PublicationFiltered,
-                format!(
-                    "the publication {publication} has a row filter for {}: rows outside it never come",
-                    listed(&tables)
-                ),
-                format!("If subscriptions are to see all rows:\n{}", relisted.join("\n")),
+                what(&listed(&tables)),
+                cure(relisted.iter().map(|(_, sql)| &**sql).collect()),
+                found.collect(),
             );
         }
         Ok(())
+    }
+
+    /// The tables with a row filter, by publication.
+    pub(super) fn row_filters(&mut self) -> Result<Vec<Vec<Filtered>>, Error> {
+        let rows = self.of_publications(&format!(
+            "SELECT pubname, pg_catalog.quote_ident(pubname), relid, schemaname, tablename, \
+                 pg_catalog.format('%I.%I', schemaname, tablename) \
+             FROM {} t WHERE pubname = ANY ($1) AND qual IS NOT NULL ORDER BY 2, 6",
+            self.publication_tables()
+        ))?;
+        let filtered = rows.iter().map(|row| {
+            Ok(Filtered {
+                publication: row.get(0, "publication")?,
+                shown_publication: row.get(1, "publication")?,
+                oid: row.get(2, "oid")?,
+                table: TableName::new(row.get::<&str>(3, "schema")?, row.get::<&str>(4, "table")?),
+                shown_table: row.get(5, "table")?,
+            })
+        });
+        let filtered: Vec<Filtered> = filtered.collect::<Result<_, Error>>()?;
+        let by_publication = filtered.chunk_by(|a, b| a.publication == b.publication);
+        Ok(by_publication.map(<[Filtered]>::to_vec).collect())
     }
 
     /// Changes are decoded with the catalog as it was when they were made. Before 18 the slot cannot pass one that was
@@ -180,6 +228,17 @@ impl Inspection<'_> {
         table: Option<u32>,
         without: Without,
     ) -> Result<Vec<String>, Error> {
+        let relistings = self.relistings(publications, table, without)?;
+        Ok(relistings.into_iter().map(|(_, sql)| sql).collect())
+    }
+
+    /// [`Self::relisting`] with the table that each statement lists again.
+    pub(super) fn relistings(
+        &mut self,
+        publications: &[&str],
+        table: Option<u32>,
+        without: Without,
+    ) -> Result<Vec<(u32, String)>, Error> {
         // A row filter is not printed: that would lock the table (`pg_get_expr`).
         let rest = match without {
             Without::List => "CASE WHEN r.prqual IS NOT NULL THEN ' WHERE (…)' END",
@@ -195,15 +254,28 @@ impl Inspection<'_> {
         let sql = format!(
             "SELECT pg_catalog.format('BEGIN; ALTER PUBLICATION %1$I DROP TABLE %2$s; \
                  ALTER PUBLICATION %1$I ADD TABLE %2$s%3$s; COMMIT;', p.pubname, \
-                 CASE WHEN c.relkind = 'r' AND c.relhassubclass THEN 'ONLY ' ELSE '' END || c.oid::pg_catalog.regclass, {rest}) \
+                 CASE WHEN c.relkind = 'r' AND c.relhassubclass THEN 'ONLY ' ELSE '' END || c.oid::pg_catalog.regclass, {rest}), c.oid \
              FROM pg_catalog.pg_publication p JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid \
              JOIN pg_catalog.pg_class c ON c.oid = r.prrelid WHERE {has} IS NOT NULL AND p.pubname = ANY ($1) \
              AND ($2 IS NULL OR c.oid = $2 OR c.oid IN (SELECT relid FROM pg_catalog.pg_partition_ancestors($2))) ORDER BY 1"
         );
         let parameters: [Parameter<'_>; 2] = [(&publications, PgType::TEXT_ARRAY), (&table, PgType::OID)];
         let rows = self.sql.select(&sql, &parameters)?;
-        rows.iter().map(|row| row.get(0, "publication")).collect()
+        let statement = |row: &TypedRow| Ok((row.get(1, "oid")?, row.get(0, "publication")?));
+        rows.iter().map(statement).collect()
     }
+}
+
+/// A table that a publication has a row filter for.
+#[derive(Clone, Debug)]
+pub(super) struct Filtered {
+    publication: String,
+    /// The publication's name as SQL has it.
+    shown_publication: String,
+    pub(super) oid: u32,
+    pub(super) table: TableName,
+    /// The table's name as SQL has it.
+    pub(super) shown_table: String,
 }
 
 /// The part of a table's entry in a publication that is left out when it is listed again.

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use super::super::connection::Connection;
-use super::publications::Without;
-use super::{Code, Inspection, LISTED, names};
+use super::publications::{Filtered, Without};
+use super::{Code, FoundTable, Inspection, LISTED, Severity, distinct};
 use crate::event::quote_literal;
 use crate::postgres::{Error, SlotName};
 
@@ -28,26 +28,41 @@ impl Inspection<'_> {
         if self.sql.server_version_num() < 150_000 {
             return Ok(());
         }
-        let rows = self.of_publications(&format!(
-            "SELECT pg_catalog.format('%I.%I', t.schemaname, t.tablename) \
-             FROM {} t WHERE t.qual IS NOT NULL AND t.pubname = ANY ($1)",
-            self.publication_tables(),
-        ))?;
-        let filtered = names(&rows, 0)?;
+        let mut filtered: Vec<Filtered> = self.row_filters()?.into_iter().flatten().collect();
+        // A table with filters in several publications is one.
+        filtered.sort_by_key(|one| one.oid);
+        filtered.dedup_by_key(|one| one.oid);
+        let shown = distinct(filtered.iter().map(|one| one.shown_table.clone()).collect());
         if !filtered.is_empty() {
             let publications = self.publications.clone();
-            let relisted = self.relisting(&publications, None, Without::Filter)?;
-            let shown = filtered.iter().take(LISTED).cloned().collect::<Vec<_>>();
-            self.blocks(
-                Code::RowFilter,
+            let relisted = self.relistings(&publications, None, Without::Filter)?;
+            let what = |tables: &str| {
                 format!(
-                    "row filters of publications are not applied by wal2json: {} would be delivered whole",
-                    shown.join(", ")
-                ),
+                    "row filters of publications are not applied by wal2json: {tables} would be delivered whole"
+                )
+            };
+            let cure = |relisted: Vec<&str>| {
                 format!(
                     "Use --plugin pgoutput, or publish without row filters:\n{}",
                     relisted.join("\n")
-                ),
+                )
+            };
+            let tables = filtered.iter().map(|one| {
+                let own = relisted.iter().filter(|(oid, _)| *oid == one.oid);
+                FoundTable {
+                    table: one.table.clone(),
+                    what: what(&one.shown_table),
+                    cure: cure(own.map(|(_, sql)| &**sql).collect()),
+                }
+            });
+            let tables = tables.collect();
+            let shown: Vec<&str> = shown.iter().take(LISTED).map(String::as_str).collect();
+            self.find(
+                Severity::Blocks,
+                Code::RowFilter,
+                what(&shown.join(", ")),
+                cure(relisted.iter().map(|(_, sql)| &**sql).collect()),
+                tables,
             );
         }
         Ok(())
