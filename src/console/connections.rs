@@ -37,7 +37,7 @@ struct Told {
 }
 
 impl Connections {
-    /// The answer of `/api/connections`. Of a connection's subject only `shows` tells. `None` if walcast stops.
+    /// The answer of `/api/connections`. Subjects and origins are told only if `shows`. `None` if walcast stops.
     pub(super) async fn answer<H: Log>(
         self: &Arc<Self>,
         services: Services<H>,
@@ -78,14 +78,14 @@ impl Connections {
     }
 }
 
-/// The WAL that a connection has yet to be sent, in bytes. One that is live has all of it, but for what is on its way.
+/// The WAL that a connection has yet to be sent, in bytes: that of its subscription which is furthest behind. One that is
+/// live has all of it, but for what is on its way.
 fn behind(seen: &Seen, head: Lsn) -> u64 {
-    match seen.state() {
-        SessionState::CatchingUp | SessionState::Stalled if seen.position() > Lsn::ZERO => {
-            head.0.saturating_sub(seen.position().0)
-        }
-        _ => 0,
-    }
+    let position = match seen.state() {
+        SessionState::CatchingUp | SessionState::Stalled => seen.position(),
+        SessionState::Opening | SessionState::Live => None,
+    };
+    position.map_or(0, |position| head.0.saturating_sub(position.0))
 }
 
 fn in_json(told: &Told, shows: bool) -> Value {
@@ -96,7 +96,7 @@ fn in_json(told: &Told, shows: bool) -> Value {
     json!({
         "id": seen.connection,
         "address": seen.client.to_string(),
-        "origin": seen.origin,
+        "origin": seen.origin.as_deref().filter(|_| shows),
         "operator": seen.is_operator,
         "subject": subject.filter(|_| shows),
         "opened": opened.unwrap_or_default().as_secs(),

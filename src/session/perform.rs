@@ -225,7 +225,11 @@ impl<H: Log> Session<H> {
             ),
         ];
         let seen = &self.wire.seen;
-        seen.has_come_to(self.cursor.at(), self.cursor.live(), self.cursor.replays());
+        seen.has_come_to(
+            self.cursor.furthest_behind(),
+            self.cursor.live(),
+            self.cursor.replays(),
+        );
         for (now, counted, gauge) in counts {
             if now != *counted {
                 gauge.add(now as i64 - *counted as i64);

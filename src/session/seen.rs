@@ -40,7 +40,8 @@ impl SessionState {
 /// The record of an open connection.
 #[derive(Debug)]
 pub struct Seen {
-    /// The number of the connection since the listener was started. The two listeners count for themselves.
+    /// The number of the connection since the listener was started. Those of operators begin at 10^12, so that they are
+    /// no clients' numbers.
     pub connection: u64,
     /// The client's address.
     pub client: IpAddr,
@@ -52,6 +53,7 @@ pub struct Seen {
     pub opened: SystemTime,
     subject: Mutex<Option<Arc<Subject>>>,
     sent_bytes: AtomicU64,
+    /// Zero if there is none.
     position: AtomicU64,
     subscriptions: AtomicU32,
     is_catching_up: AtomicU8,
@@ -96,9 +98,10 @@ impl Seen {
         self.subscriptions.load(Ordering::Relaxed)
     }
 
-    /// The position up to which everything was sent.
-    pub fn position(&self) -> Lsn {
-        Lsn(self.position.load(Ordering::Relaxed))
+    /// The position of the subscription that is furthest behind, be it live or in a replay: up to there, everything of
+    /// all of them was sent, or at least read for them. `None` without subscriptions.
+    pub fn position(&self) -> Option<Lsn> {
+        Some(Lsn(self.position.load(Ordering::Relaxed))).filter(|&position| position > Lsn::ZERO)
     }
 
     /// The state.
@@ -124,7 +127,9 @@ impl Seen {
         self.sent_bytes.store(before + bytes, Ordering::Relaxed);
     }
 
-    pub(super) fn has_come_to(&self, position: Lsn, subscriptions: usize, replays: usize) {
+    /// Notes the position of the subscription that is furthest behind, and how many are live or replay the journal.
+    pub(super) fn has_come_to(&self, position: Option<Lsn>, subscriptions: usize, replays: usize) {
+        let position = position.unwrap_or(Lsn::ZERO);
         self.position.store(position.0, Ordering::Relaxed);
         let subscriptions = u32::try_from(subscriptions).unwrap_or(u32::MAX);
         self.subscriptions.store(subscriptions, Ordering::Relaxed);
@@ -190,13 +195,18 @@ mod tests {
         let left = sessions.all();
         assert_eq!((left.len(), left[0].connection), (1, 2));
         assert_eq!(second.seen.state(), SessionState::Opening);
-        second.seen.has_come_to(Lsn(7), 3, 0);
+        second.seen.has_come_to(Some(Lsn(7)), 3, 0);
         second.seen.sent(10);
         second.seen.sent(5);
         assert_eq!(second.seen.state(), SessionState::Live);
-        assert_eq!((second.seen.sent_bytes(), second.seen.position()), (15, Lsn(7)));
-        second.seen.has_come_to(Lsn(8), 3, 1);
+        assert_eq!(
+            (second.seen.sent_bytes(), second.seen.position()),
+            (15, Some(Lsn(7)))
+        );
+        second.seen.has_come_to(Some(Lsn(8)), 3, 1);
         assert_eq!(second.seen.state(), SessionState::CatchingUp);
+        second.seen.has_come_to(None, 0, 0);
+        assert_eq!(second.seen.position(), None);
         second.seen.stalls(true);
         assert_eq!(second.seen.state(), SessionState::Stalled);
     }

@@ -154,9 +154,35 @@ impl Cursor {
         self.live.len()
     }
 
-    /// The position up to which the client has everything of the live subscriptions.
-    pub(super) fn at(&self) -> Lsn {
-        self.at.end
+    /// The position up to which everything of all subscriptions was sent or read: that of the live ones, or of a replay
+    /// that is further behind. `None` before the first of either.
+    pub(super) fn furthest_behind(&self) -> Option<Lsn> {
+        let live = (!self.live.is_empty()).then_some(self.at.end);
+        if self.replays == 0 {
+            return live;
+        }
+        let replays = self.all_replays().map(|replay| replay.at().end);
+        replays.chain(live).min()
+    }
+
+    /// The replays, wherever they are.
+    fn all_replays(&self) -> impl Iterator<Item = &Replay> {
+        let waiting = self.jobs.iter().filter_map(|job| match job {
+            Job::Replay(replay) => Some(&**replay),
+            _ => None,
+        });
+        let at_work = match &self.work {
+            Some(Work::Read(replay) | Work::HandOver(replay)) => Some(&**replay),
+            _ => None,
+        };
+        let pending = match &self.pending {
+            Pending::Step(replay, ..)
+            | Pending::Take(Then::Join(replay, _) | Then::Joined(replay, ..))
+            | Pending::Outbox(Then::Join(replay, _) | Then::Joined(replay, ..)) => Some(&**replay),
+            _ => None,
+        };
+        let all = waiting.chain(at_work).chain(pending);
+        all.flat_map(|replay| std::iter::once(replay).chain(&replay.coming))
     }
 
     /// The number of replays.

@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Cursor, Pending};
+use crate::lsn::Lsn;
 use crate::matching::Subscription;
 use crate::matching::tests::subscription;
 use crate::protocol::{ClientMessage, Subscribe};
@@ -34,6 +35,16 @@ impl Cursor {
             && self.replays == 0
             && self.joining.is_empty()
             && matches!(self.pending, Pending::Nothing)
+    }
+
+    /// Panics if a replay is not counted among those that may be furthest behind.
+    fn knows_all_replays(&self) {
+        assert_eq!(self.all_replays().count(), self.replays);
+        let behind = self.furthest_behind();
+        assert_eq!(behind.is_some(), self.replays > 0 || !self.live.is_empty());
+        let is_before = |at: Lsn| behind.is_some_and(|behind| behind <= at);
+        assert!(self.all_replays().all(|replay| is_before(replay.at().end)));
+        assert!(self.live.is_empty() || is_before(self.at.end));
     }
 }
 

@@ -154,6 +154,9 @@ impl World {
                 assert!(self.perform(action).is_none(), "a job begins without an answer");
             }
         }
+        if self.closed.is_none() {
+            self.cursor.knows_all_replays();
+        }
     }
 
     /// Has the pings answered that can be.
