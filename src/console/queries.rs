@@ -7,7 +7,8 @@ use std::time::Instant;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
-use super::rates::Rates;
+use super::rates::{LEAST, Rates};
+use crate::delivery;
 use crate::event::TableName;
 use crate::filter::{self, Filed, FiledKind};
 use crate::log::Log;
@@ -22,15 +23,23 @@ const MAX_FILED: usize = 2_000;
 /// The queries as they were found last, and how much they did by then.
 #[derive(Debug, Default)]
 pub(super) struct Queries {
-    state: Mutex<State>,
+    found: Mutex<Arc<Found>>,
     /// Held by the one who looks; the others wait for what is found.
-    looking: tokio::sync::Mutex<()>,
+    looked: Arc<tokio::sync::Mutex<Looked>>,
 }
 
+/// The counters at the last look.
 #[derive(Debug, Default)]
-struct State {
+struct Looked {
     matches: Rates,
     work: Rates,
+    /// The time at which it ended.
+    at: Option<Instant>,
+}
+
+/// The queries that a look has found.
+#[derive(Debug, Default)]
+struct Found {
     total: usize,
     by_table: HashMap<TableName, usize>,
     told: Vec<Told>,
@@ -60,9 +69,9 @@ impl Queries {
         shows: bool,
     ) -> Option<Value> {
         self.renew(services).await?;
-        let state = self.state.lock();
-        let told: Vec<Value> = state.told.iter().map(|told| in_json(told, shows)).collect();
-        Some(json!({"total": state.total, "queries": told}))
+        let found = Arc::clone(&self.found.lock());
+        let told: Vec<Value> = found.told.iter().map(|told| in_json(told, shows)).collect();
+        Some(json!({"total": found.total, "queries": told}))
     }
 
     /// The number of live subscriptions to each table that has some.
@@ -72,64 +81,77 @@ impl Queries {
     ) -> HashMap<TableName, usize> {
         // Without a router there are none.
         let _stopped = self.renew(services).await;
-        self.state.lock().by_table.clone()
+        let found = Arc::clone(&self.found.lock());
+        found.by_table.clone()
     }
 
     /// Looks, unless that was done a moment ago. `None` if the source is not served any more.
     async fn renew<H: Log>(self: &Arc<Self>, services: &Services<H>) -> Option<()> {
-        let _looking = self.looking.lock().await;
-        let now = Instant::now();
-        if !self.state.lock().matches.is_recent(now) {
-            let listed = list(services).await?;
-            let queries = Arc::clone(self);
+        let mut looked = Arc::clone(&self.looked).lock_owned().await;
+        if looked.at.is_some_and(|at| at.elapsed() < LEAST) {
+            return Some(());
+        }
+        let queries = Arc::clone(self);
+        let router = services.router.clone();
+        let background = services.background.clone();
+        // A task of its own, so that nobody looks again before this look is over, even if the requester leaves.
+        let looking = tokio::spawn(async move {
+            let listed = list(&router).await?;
             // Away from the threads that serve clients: there may be a hundred thousand of them.
-            let looked = services
-                .background
-                .spawn_blocking(move || queries.look(listed, now));
-            looked.await.ok()?;
-        }
-        Some(())
+            let look = background.spawn_blocking(move || {
+                let found = Arc::new(look(listed, &mut looked));
+                *queries.found.lock() = found;
+                looked.at = Some(Instant::now());
+            });
+            look.await.ok()
+        });
+        looking.await.ok()?
     }
+}
 
-    fn look(&self, listed: Vec<ListedQuery>, now: Instant) {
-        let mut state = self.state.lock();
-        let number = |listed: &ListedQuery| Arc::as_ptr(&listed.query).addr();
-        let matches: Vec<(usize, u64)> = listed.iter().map(|one| (number(one), one.matches)).collect();
-        let work: Vec<(usize, u64)> = listed
-            .iter()
-            .map(|one| (number(one), one.query.meter.total()))
-            .collect();
-        let matches = state.matches.look(&matches, now);
-        let works = state.work.look(&work, now);
-        state.total = listed.len();
-        state.by_table.clear();
-        for one in &listed {
-            let table = one.query.table();
-            match state.by_table.get_mut(table) {
-                Some(subscribers) => *subscribers += one.subscribers,
-                None => drop(state.by_table.insert(table.clone(), one.subscribers)),
-            }
+/// Makes of all queries what is told of them.
+fn look(listed: Vec<ListedQuery>, looked: &mut Looked) -> Found {
+    let now = Instant::now();
+    let number = |listed: &ListedQuery| Arc::as_ptr(&listed.query).addr();
+    let matches: Vec<(usize, u64)> = listed.iter().map(|one| (number(one), one.matches)).collect();
+    let work: Vec<(usize, u64)> = listed
+        .iter()
+        .map(|one| (number(one), one.query.meter.total()))
+        .collect();
+    let matches = looked.matches.look(&matches, now);
+    let works = looked.work.look(&work, now);
+    let total = listed.len();
+    let mut by_table: HashMap<TableName, usize> = HashMap::new();
+    for one in &listed {
+        let table = one.query.table();
+        match by_table.get_mut(table) {
+            Some(subscribers) => *subscribers += one.subscribers,
+            None => drop(by_table.insert(table.clone(), one.subscribers)),
         }
-        let rates = matches.into_iter().zip(works).zip(work);
-        let mut told: Vec<Told> = listed
-            .into_iter()
-            .zip(rates)
-            .map(|(listed, ((matches, work), (_, worked)))| Told {
-                listed,
-                matches,
-                // One that was never counted takes too little to be.
-                work: work.filter(|_| worked > 0),
-                filed: Vec::new(),
-            })
-            .collect();
-        costliest(&mut told);
-        told.truncate(MAX_FILED);
-        for told in &mut told {
-            told.filed = filed(&told.listed);
-        }
-        costliest(&mut told);
-        told.truncate(MAX_TOLD);
-        state.told = told;
+    }
+    let rates = matches.into_iter().zip(works).zip(work);
+    let mut told: Vec<Told> = listed
+        .into_iter()
+        .zip(rates)
+        .map(|(listed, ((matches, work), (_, worked)))| Told {
+            listed,
+            matches,
+            // One that was never counted takes too little to be.
+            work: work.filter(|_| worked > 0),
+            filed: Vec::new(),
+        })
+        .collect();
+    costliest(&mut told);
+    told.truncate(MAX_FILED);
+    for told in &mut told {
+        told.filed = filed(&told.listed);
+    }
+    costliest(&mut told);
+    told.truncate(MAX_TOLD);
+    Found {
+        total,
+        by_table,
+        told,
     }
 }
 
@@ -147,12 +169,13 @@ fn costliest(told: &mut [Told]) {
     told.sort_by(|a, b| cost(b).partial_cmp(&cost(a)).unwrap_or(std::cmp::Ordering::Equal));
 }
 
-async fn list<H: Log>(services: &Services<H>) -> Option<Vec<ListedQuery>> {
+/// All queries. `None` if the router has stopped.
+async fn list(router: &delivery::Handle) -> Option<Vec<ListedQuery>> {
     let mut all = Vec::new();
     let mut from = QueryPlace::default();
     loop {
-        let listing = services.router.list(from).await.ok()?;
-        all.extend(listing.queries);
+        let mut listing = router.list(from).await.ok()?;
+        listing.add_to(&mut all);
         match listing.next {
             Some(next) => from = next,
             None => return Some(all),

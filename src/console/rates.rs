@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 /// The least time between two looks that a rate is made of.
-const LEAST: Duration = Duration::from_millis(900);
+pub(super) const LEAST: Duration = Duration::from_millis(900);
 /// The time after which an earlier look says nothing of now.
 const MOST: Duration = Duration::from_secs(60);
 
