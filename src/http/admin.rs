@@ -296,8 +296,17 @@ impl Admin {
         self.token.is_none() || matches!(bearer(headers), Ok(Some(said)) if self.is_token(said.reveal()))
     }
 
+    /// True if this is the token, as a websocket's first message has it. A wrong one is counted.
+    pub(super) fn admits(&self, said: &str) -> bool {
+        let is_token = self.is_token(said);
+        if !is_token {
+            self.metrics.admin_refused(Refusal::Token.label());
+        }
+        is_token
+    }
+
     /// True if this is the token. Nothing is, if there is none.
-    pub(super) fn is_token(&self, said: &str) -> bool {
+    fn is_token(&self, said: &str) -> bool {
         self.token.as_ref().is_some_and(|token| {
             let now = token.now.lock();
             said.as_bytes().ct_eq(now.reveal().as_bytes()).into()

@@ -91,13 +91,18 @@ async fn operate<H: Log>(
         Err(refused) => return failed(StatusCode::FORBIDDEN, "rows_refused", &refused.to_string()),
     };
     let Ok(held) = Arc::clone(&places.streams).try_acquire_owned() else {
-        return crowded();
+        return crowded(&format!(
+            "there are {MAX_STREAMS} such connections already: close one, or try again later"
+        ));
     };
     let waiting = if is_awaited {
         let Ok(place) = Arc::clone(&places.waiting).try_acquire_owned() else {
-            return crowded();
+            return crowded(&format!(
+                "there are {MAX_WAITING} such connections already that have not sent the token: try again later, or send it as \
+                 Authorization: Bearer"
+            ));
         };
-        let is_token: OperatorCheck = Arc::new(move |token: &Token| admin.is_token(token.reveal()));
+        let is_token: OperatorCheck = Arc::new(move |token: &Token| admin.admits(token.reveal()));
         Some(Waiting {
             since: arrival.at,
             place,
@@ -128,9 +133,8 @@ async fn operate<H: Log>(
     handshake.open(request, arrival, serving, who, stop, held)
 }
 
-fn crowded() -> Response {
-    let message = format!("there are {MAX_STREAMS} such connections already: close one, or try again later");
-    let mut answer = failed(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", &message);
+fn crowded(message: &str) -> Response {
+    let mut answer = failed(StatusCode::SERVICE_UNAVAILABLE, "too_many_streams", message);
     let seconds = HeaderValue::from_static("5");
     answer.headers_mut().insert(header::RETRY_AFTER, seconds);
     answer
