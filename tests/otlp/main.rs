@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod collector;
-// What the integration tests stand on.
+// The support of the integration tests.
 #[allow(unreachable_pub)]
 #[path = "../it/support/mod.rs"]
 mod support;

@@ -150,7 +150,7 @@ fn name(source: SourceId, sources: &Sources, relation: &Relation) -> String {
     if is_column {
         names
     } else {
-        format!("what is computed from {names}")
+        format!("an expression of {names}")
     }
 }
 
@@ -236,7 +236,7 @@ mod tests {
         }
         assert_eq!(
             of("lower(status) = 'a'"),
-            [(Equality, vec![0], "what is computed from status =".to_owned())]
+            [(Equality, vec![0], "an expression of status =".to_owned())]
         );
         let alternatives = of("status = 'a' OR amount > 5");
         assert_eq!(alternatives.len(), 2, "{alternatives:?}");

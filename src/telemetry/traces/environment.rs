@@ -46,7 +46,7 @@ pub enum TracesError {
     Hidden {
         /// The variable.
         variable: &'static str,
-        /// What is wrong with it.
+        /// The problem with it.
         problem: String,
     },
     /// The thread or the exporter cannot be made.

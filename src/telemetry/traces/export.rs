@@ -1,5 +1,5 @@
-//! [`Traces`]: the sending of spans to a collector, from a thread of its own. Whatever the collector does, nobody waits for
-//! it, and no more spans are kept than the queue has places for; what does not fit is dropped, and counted.
+//! [`Traces`]: the sending of spans to a collector, from a thread of its own. Nobody waits for the
+//! collector, and no more spans are kept than the queue has places for; the others are dropped, and counted.
 
 mod client;
 
