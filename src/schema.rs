@@ -35,7 +35,7 @@ use renames::Renames;
 use roots::Roots;
 pub use row_security::RoleAnswer;
 use row_security::Secured;
-pub use typescript::{Numbers, Typed, typescript};
+pub use typescript::{TypeScriptNumbers, Typed, typescript};
 
 /// The published tables. Its blocking methods ask the database; the others answer from memory.
 #[derive(Debug)]

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use super::look::look;
 use super::serve::Source;
 use super::{WrongFlags, print};
-use crate::schema::{Numbers, Typed, typescript};
+use crate::schema::{TypeScriptNumbers, Typed, typescript};
 
 /// Write the tables of the publications as TypeScript: an interface for the rows of each, and a constant by which the
 /// client infers them.
@@ -24,8 +24,8 @@ pub(crate) struct Args {
     out: Option<PathBuf>,
     /// Form of bigint and numeric, as the client is told to make them of their text: text, native (both are JavaScript's
     /// numbers), or bigint (of bigint alone; numeric is text).
-    #[arg(long, env = "WALCAST_NUMBERS", value_name = "KIND", value_enum, default_value_t = Numbers::Text)]
-    numbers: Numbers,
+    #[arg(long, env = "WALCAST_NUMBERS", value_name = "KIND", value_enum, default_value_t = TypeScriptNumbers::Text)]
+    numbers: TypeScriptNumbers,
     /// Compare instead of writing: for continuous integration.
     #[arg(long, env = "WALCAST_CHECK", requires = "out")]
     check: bool,

@@ -21,9 +21,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::Bytes;
 use axum::extract::rejection::QueryRejection;
-use axum::extract::{Query, State};
+use axum::extract::{DefaultBodyLimit, FromRequest, Query, Request, State};
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -45,9 +45,9 @@ use crate::health::Readiness;
 use crate::http::{Admin, ServingPlace, answered, failed};
 use crate::log::Log;
 use crate::postgres::{self, Code, ConnInfo, Finding, Requirements};
-use crate::schema::{Numbers, typescript};
+use crate::schema::{TypeScriptNumbers, typescript};
 use crate::session::{MAX_CLIENT_MESSAGE_BYTES, Services};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, in_this_span};
 
 /// The time that an answer may take: less than the listener gives a request.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(4);
@@ -87,12 +87,13 @@ pub struct Console<H: Log> {
 #[derive(Debug)]
 struct Shown<H: Log> {
     source: ConsoleSource<H>,
-    record: Record,
+    record: Arc<Record>,
     queries: Arc<Queries>,
     connections: Arc<Connections>,
     tables: Cached<Vec<PublishedTable>>,
     check: Cached<Vec<Finding>>,
-    types: Cached<String>,
+    /// `None` if there is no such table.
+    types: Cached<Option<String>>,
 }
 
 /// The query parameters of a request.
@@ -115,7 +116,7 @@ impl<H: Log> Console<H> {
     ) -> Arc<Console<H>> {
         let shown = |source| Shown {
             source,
-            record: Record::default(),
+            record: Arc::default(),
             queries: Arc::default(),
             connections: Arc::default(),
             tables: Cached::default(),
@@ -132,6 +133,7 @@ impl<H: Log> Console<H> {
 
     /// The routes of the page and of what it asks for.
     pub fn routes(self: &Arc<Self>) -> Router {
+        let length = DefaultBodyLimit::max(MAX_CLIENT_MESSAGE_BYTES);
         let unknown = async || failed(StatusCode::NOT_FOUND, "not_found", "there is nothing here");
         Router::new()
             .route("/api/access", get(access::access::<H>))
@@ -141,7 +143,7 @@ impl<H: Log> Console<H> {
             .route("/api/types", get(types::<H>))
             .route("/api/queries", get(queries::<H>))
             .route("/api/connections", get(connections::<H>))
-            .route("/api/parse", post(parsed::<H>))
+            .route("/api/parse", post(parsed::<H>).layer(length))
             .route("/api/{*rest}", get(unknown))
             .with_state(Arc::clone(self))
             .merge(page())
@@ -181,10 +183,14 @@ impl<H: Log> Console<H> {
             Some(shown) => Ok((shown, ask)),
             None => {
                 let names: Vec<&str> = self.names().collect();
-                let message = format!(
-                    "name a source, as in ?source=NAME: there are {}",
-                    names.join(", ")
-                );
+                let message = if names.is_empty() {
+                    "this server has one source, which has no name: leave source out".to_owned()
+                } else {
+                    format!(
+                        "name a source, as in ?source=NAME: there are {}",
+                        names.join(", ")
+                    )
+                };
                 Err(failed(StatusCode::NOT_FOUND, "unknown_source", &message).into())
             }
         }
@@ -215,7 +221,7 @@ impl<H: Log> Shown<H> {
             findings.retain(|finding| finding.code != Code::SlotActive || metrics.replication_up.get() == 0);
             Ok::<_, postgres::Error>(findings)
         });
-        in_time(asking).await
+        in_time(Asking::Database, asking).await
     }
 
     async fn published(&self) -> Result<Answer<Vec<PublishedTable>>, Box<Response>> {
@@ -223,7 +229,7 @@ impl<H: Log> Shown<H> {
         let asking = self
             .tables
             .get(TABLES_AGE, move || published(&info, &wanted.publications));
-        in_time(asking).await
+        in_time(Asking::Database, asking).await
     }
 }
 
@@ -232,13 +238,30 @@ fn unready() -> Box<Response> {
     failed(StatusCode::SERVICE_UNAVAILABLE, "unready", message).into()
 }
 
+/// The one who is late if there is no answer in time.
+#[derive(Clone, Copy, Debug)]
+enum Asking {
+    Database,
+    Server,
+}
+
 /// An answer that comes in time.
-async fn in_time<T>(answer: impl Future<Output = T>) -> Result<T, Box<Response>> {
+async fn in_time<T>(asking: Asking, answer: impl Future<Output = T>) -> Result<T, Box<Response>> {
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
     answer.map_err(|_| {
-        let message = "the database does not answer in time: try again later";
+        let message = match asking {
+            Asking::Database => "the database does not answer in time: try again later",
+            Asking::Server => "walcast is too busy to answer in time: try again later",
+        };
         failed(StatusCode::GATEWAY_TIMEOUT, "timeout", message).into()
     })
+}
+
+/// An answer that is long to write: it is made away from the threads that serve clients.
+async fn written(write: impl FnOnce() -> Response + Send + 'static) -> Result<Response, Box<Response>> {
+    let writing = tokio::task::spawn_blocking(in_this_span(write));
+    // Fails only if the runtime ends.
+    writing.await.map_err(|_| unready())
 }
 
 /// The answer of the database, or the error that says why there is none.
@@ -259,11 +282,14 @@ async fn series<H: Log>(
     headers: HeaderMap,
     asked: Asked,
 ) -> Response {
-    either(console.source(&headers, asked).map(|(shown, ask)| {
+    let answer = async {
+        let (shown, ask) = console.source(&headers, asked)?;
         // A number that is no second counts as the nearest one.
         let since = ask.since.unwrap_or(0.0) as u64;
-        answered(StatusCode::OK, &shown.record.after(since))
-    }))
+        let record = Arc::clone(&shown.record);
+        written(move || answered(StatusCode::OK, &record.after(since))).await
+    };
+    either(answer.await)
 }
 
 async fn tables<H: Log>(
@@ -274,29 +300,36 @@ async fn tables<H: Log>(
     let answer = async {
         let (shown, _) = console.source(&headers, asked)?;
         let (tables, findings) = tokio::join!(shown.published(), shown.findings());
-        let mut tables: Vec<PublishedTable> = (*found(tables?.found)?).clone();
-        if let Ok(findings) = findings
-            && let Ok(findings) = findings.found
-        {
-            judge(&mut tables, &findings);
-        }
+        let tables = found(tables?.found)?;
+        let findings = findings.and_then(|findings| found(findings.found)).ok();
         let subscriptions = match shown.services() {
-            Ok(services) => in_time(shown.queries.by_table(&services)).await?,
+            Ok(services) => in_time(Asking::Server, shown.queries.by_table(&services)).await?,
             Err(_) => Default::default(),
         };
         let rates = shown.record.table_rates();
-        let tables = tables.iter().map(|table| {
-            let mut json = json!(table);
-            if let Some(fields) = json.as_object_mut() {
-                let subscribed = subscriptions.get(&table.name).copied().unwrap_or(0);
-                fields.insert("subscriptions".to_owned(), json!(subscribed));
-                let rate = rates.get(&table.name).copied().unwrap_or(0.0);
-                fields.insert("changes_per_second".to_owned(), json!(rate));
+        let shows = console.admin.rows(&headers).is_ok();
+        let write = move || {
+            let mut tables: Vec<PublishedTable> = (*tables).clone();
+            if let Some(findings) = findings {
+                judge(&mut tables, &findings);
             }
-            json
-        });
-        let tables: Vec<serde_json::Value> = tables.collect();
-        Ok(answered(StatusCode::OK, &json!({"tables": tables})))
+            let tables = tables.into_iter().map(|mut table| {
+                if !shows {
+                    table.hide();
+                }
+                let mut json = json!(table);
+                if let Some(fields) = json.as_object_mut() {
+                    let subscribed = subscriptions.get(&table.name).copied().unwrap_or(0);
+                    fields.insert("subscriptions".to_owned(), json!(subscribed));
+                    let rate = rates.get(&table.name).copied().unwrap_or(0.0);
+                    fields.insert("changes_per_second".to_owned(), json!(rate));
+                }
+                json
+            });
+            let tables: Vec<serde_json::Value> = tables.collect();
+            answered(StatusCode::OK, &json!({"tables": tables}))
+        };
+        written(write).await
     };
     either(answer.await)
 }
@@ -305,7 +338,7 @@ async fn check<H: Log>(State(console): State<Arc<Console<H>>>, headers: HeaderMa
     let answer = async {
         let (shown, _) = console.source(&headers, asked)?;
         let checked = shown.findings().await?;
-        let findings = findings(&*found(checked.found)?);
+        let findings = findings(&found(checked.found)?);
         Ok(answered(
             StatusCode::OK,
             &json!({"at": checked.at, "findings": findings}),
@@ -327,13 +360,21 @@ async fn types<H: Log>(State(console): State<Arc<Console<H>>>, headers: HeaderMa
             shown.source.conninfo.clone(),
             shown.source.wanted.publications.clone(),
         );
+        let name = wanted.as_ref().map(ToString::to_string);
         // Asked each time, but once at a time: it is clicked for.
-        let typed = in_time(shown.types.get(Duration::ZERO, move || {
-            typescript(&info, &publications, wanted.as_ref(), Numbers::Text).map(|typed| typed.text())
-        }));
-        let text = found(typed.await?.found)?;
+        let asking = shown.types.get(Duration::ZERO, move || {
+            let typed = typescript(&info, &publications, wanted.as_ref(), TypeScriptNumbers::Text)?;
+            let is_unknown = typed.is_empty && wanted.is_some();
+            Ok::<_, postgres::Error>((!is_unknown).then(|| typed.text()))
+        });
+        let typed = in_time(Asking::Database, asking).await?;
+        let typed = found(typed.found)?;
+        let Some(text) = &*typed else {
+            let message = format!("there is no published table {}", name.unwrap_or_default());
+            return Err(failed(StatusCode::NOT_FOUND, "not_found", &message).into());
+        };
         let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-        Ok((kind, text.to_string()).into_response())
+        Ok((kind, text.clone()).into_response())
     };
     either(answer.await)
 }
@@ -347,7 +388,7 @@ async fn queries<H: Log>(
         let (shown, _) = console.source(&headers, asked)?;
         let services = shown.services()?;
         let shows = console.admin.rows(&headers).is_ok();
-        let answer = in_time(shown.queries.answer(&services, shows)).await?;
+        let answer = in_time(Asking::Server, shown.queries.answer(&services, shows)).await?;
         let answer = answer.ok_or_else(unready)?;
         Ok(answered(StatusCode::OK, &answer))
     };
@@ -363,7 +404,7 @@ async fn connections<H: Log>(
         let (shown, _) = console.source(&headers, asked)?;
         let services = shown.services()?;
         let shows = console.admin.rows(&headers).is_ok();
-        let answer = in_time(shown.connections.answer(services, shows)).await?;
+        let answer = in_time(Asking::Server, shown.connections.answer(services, shows)).await?;
         let answer = answer.ok_or_else(unready)?;
         Ok(answered(StatusCode::OK, &answer))
     };
@@ -374,19 +415,27 @@ async fn parsed<H: Log>(
     State(console): State<Arc<Console<H>>>,
     headers: HeaderMap,
     asked: Asked,
-    body: Body,
+    request: Request,
 ) -> Response {
     let answer = async {
         let (shown, _) = console.source(&headers, asked)?;
         let services = shown.services()?;
-        let Ok(body) = axum::body::to_bytes(body, MAX_CLIENT_MESSAGE_BYTES).await else {
-            let message = format!("the body may have {MAX_CLIENT_MESSAGE_BYTES} bytes");
-            return Err(failed(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &message).into());
+        // Its length is limited by the route.
+        let body = match Bytes::from_request(request, &()).await {
+            Ok(body) => body,
+            Err(refused) if refused.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+                let message = format!("the body may have {MAX_CLIENT_MESSAGE_BYTES} bytes");
+                return Err(failed(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &message).into());
+            }
+            Err(_) => {
+                let message = "the body breaks off, or its chunks cannot be read";
+                return Err(failed(StatusCode::BAD_REQUEST, "bad_request", message).into());
+            }
         };
         let Ok(body) = std::str::from_utf8(&body) else {
             return Err(failed(StatusCode::BAD_REQUEST, "bad_request", "the body is no UTF-8").into());
         };
-        let answer = in_time(parse(&services, body)).await?;
+        let answer = in_time(Asking::Database, parse(&services, body)).await?;
         Ok(answered(StatusCode::OK, &answer))
     };
     either(answer.await)

@@ -21,7 +21,7 @@ pub(super) struct PublishedTable {
     key: Vec<String>,
     replica_identity: String,
     columns: Vec<ColumnOfTable>,
-    row_filters: Vec<String>,
+    row_filters: Vec<Option<String>>,
     publications: Vec<String>,
     publishes: Vec<&'static str>,
     problems: Vec<Problem>,
@@ -65,6 +65,13 @@ struct Told {
     table: Option<String>,
     #[serde(flatten)]
     problem: Problem,
+}
+
+impl PublishedTable {
+    /// Leaves out what only those may see who may see rows: the row filters, though not that there are some.
+    pub(super) fn hide(&mut self) {
+        self.row_filters.fill(None);
+    }
 }
 
 /// The findings of a check: one about several tables is told once for each of them, with the SQL that mends it there.
@@ -243,6 +250,7 @@ fn table(relation: &Relation, members: &[Membership], all: Vec<DatabaseColumn>) 
         row_filters: members
             .iter()
             .filter_map(|member| member.filter.clone())
+            .map(Some)
             .collect(),
         publications: members.iter().map(|member| member.publication.clone()).collect(),
         publishes: ops

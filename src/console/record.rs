@@ -230,9 +230,11 @@ impl Record {
 
     /// The answer of `/api/series`: the samples and events after a second.
     pub(super) fn after(&self, since: u64) -> Value {
-        let mut all = self.series.lock().after(since);
-        let events = self.events.lock();
-        let events: Vec<&Event> = events.iter().filter(|event| event.at >= since as f64).collect();
+        // Copied under the locks, which the next sample waits for, and written as JSON outside them.
+        let samples = self.series.lock().after(since);
+        let is_later = |event: &&Event| event.at >= since as f64;
+        let events: Vec<Event> = self.events.lock().iter().filter(is_later).cloned().collect();
+        let mut all = samples.in_json();
         all.insert("events".to_owned(), json!(events));
         all.into()
     }

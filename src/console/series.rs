@@ -32,7 +32,7 @@ pub(super) const FIELDS: [(&str, Option<&str>); 15] = [
     ("journal_age_seconds", None),
 ];
 
-/// The values of one second, in the order of [`FIELDS`]. What is not known is not a number.
+/// The values of one second, in the order of [`FIELDS`]. An unknown one is not a number.
 pub(super) type Sample = [f32; FIELDS.len()];
 
 /// A second of which nothing is known.
@@ -82,22 +82,42 @@ impl Series {
         self.samples.push_back(sample);
     }
 
-    /// The samples of seconds after `since`, as `/api/series` has them, without its events.
-    pub(super) fn after(&self, since: u64) -> Map<String, Value> {
+    /// A copy of the samples of seconds after `since`.
+    pub(super) fn after(&self, since: u64) -> Samples {
         let first = self.next - self.samples.len() as u64;
         let start = first.max(since.saturating_add(1)).min(self.next);
         let skipped = usize::try_from(start - first).unwrap_or(usize::MAX);
+        Samples {
+            start,
+            next: self.next,
+            samples: self.samples.iter().skip(skipped).copied().collect(),
+        }
+    }
+}
+
+/// Samples from a second on.
+#[derive(Debug)]
+pub(super) struct Samples {
+    start: u64,
+    /// The second after that of the last sample of all.
+    next: u64,
+    samples: Vec<Sample>,
+}
+
+impl Samples {
+    /// They as `/api/series` has them, without its events.
+    pub(super) fn in_json(&self) -> Map<String, Value> {
         let mut series = Map::new();
         let mut metrics = Map::new();
         for (index, (name, metric)) in FIELDS.iter().enumerate() {
-            let values = self.samples.iter().skip(skipped);
+            let values = self.samples.iter();
             let values = values.map(|sample| number(sample.get(index).copied()));
             series.insert((*name).to_owned(), values.collect());
             metrics.insert((*name).to_owned(), json!(metric));
         }
         let mut all = Map::new();
         all.insert("step".to_owned(), json!(1));
-        all.insert("start".to_owned(), json!(start));
+        all.insert("start".to_owned(), json!(self.start));
         all.insert("end".to_owned(), json!(self.next.saturating_sub(1)));
         all.insert("series".to_owned(), series.into());
         all.insert("metric".to_owned(), metrics.into());
@@ -126,7 +146,7 @@ mod tests {
     }
 
     fn values(series: &Series, since: u64) -> (u64, u64, Vec<Option<f64>>) {
-        let all = series.after(since);
+        let all = series.after(since).in_json();
         let values = all["series"]["connections"].as_array().unwrap();
         let values = values.iter().map(Value::as_f64).collect();
         (

@@ -9,7 +9,7 @@ use crate::types::{Attribute, Kind};
 
 /// The form that the client gives numbers which exceed a double's precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Numbers {
+pub enum TypeScriptNumbers {
     /// Their text.
     Text,
     /// Numbers, which may lose digits.
@@ -53,7 +53,7 @@ pub fn typescript(
     info: &ConnInfo,
     publications: &[Publication],
     wanted: Option<&TableName>,
-    numbers: Numbers,
+    numbers: TypeScriptNumbers,
 ) -> Result<Typed, Error> {
     let mut catalog = Catalog::new(info.clone());
     let database = catalog.database()?;
@@ -113,7 +113,7 @@ type Json<Name extends string> = Name extends keyof JsonColumns ? JsonColumns[Na
 ";
 
 /// The file behind its head: the same for the same tables, which are in order.
-fn body(tables: &[Table], numbers: Numbers) -> String {
+fn body(tables: &[Table], numbers: TypeScriptNumbers) -> String {
     let mut taken: HashSet<String> = TAKEN.map(str::to_owned).into();
     let names: Vec<(String, String)> = tables
         .iter()
@@ -250,12 +250,12 @@ fn quoted(text: &str) -> String {
 }
 
 /// The type of a value that is not null.
-fn type_of(kind: &Kind, numbers: Numbers) -> String {
+fn type_of(kind: &Kind, numbers: TypeScriptNumbers) -> String {
     match (kind, numbers) {
         (Kind::Bool, _) => "boolean".to_owned(),
         (Kind::Int2 | Kind::Int4 | Kind::Float4 | Kind::Float8, _)
-        | (Kind::Int8 | Kind::Numeric, Numbers::Native) => "number".to_owned(),
-        (Kind::Int8, Numbers::Bigint) => "bigint".to_owned(),
+        | (Kind::Int8 | Kind::Numeric, TypeScriptNumbers::Native) => "number".to_owned(),
+        (Kind::Int8, TypeScriptNumbers::Bigint) => "bigint".to_owned(),
         (Kind::Json | Kind::Jsonb, _) => "unknown".to_owned(),
         (Kind::Hstore, _) => "Record<string, string | null>".to_owned(),
         (Kind::Enum { labels, .. }, _) if !labels.is_empty() => {

@@ -24,6 +24,7 @@ const TOKEN: &str = "0123456789abcdef";
 /// The head, in lower case, and the body of the answer to a request.
 fn ask(address: SocketAddr, request: &str, headers: &str, body: &str) -> (u16, String, String) {
     let length = match body.len() {
+        _ if headers.contains("chunked") => String::new(),
         0 => String::new(),
         length => format!("content-length: {length}\r\n"),
     };
@@ -163,6 +164,18 @@ fn the_page_is_served_and_pages_of_others_get_nothing() {
     assert_eq!(
         refusal(&walcast, "GET /api/tables?source=x", "", ""),
         (404, "unknown_source".to_owned())
+    );
+    let (_, _, body) = ask(admin, "GET /api/tables?source=x", "", "");
+    assert!(body.contains("has no name: leave source out"), "{body}");
+    assert_eq!(
+        refusal(&walcast, "GET /api/types?table=nosuch", "", ""),
+        (404, "not_found".to_owned())
+    );
+    // A body that cannot be read, and one that is too long.
+    let chunked = "transfer-encoding: chunked\r\n";
+    assert_eq!(
+        refusal(&walcast, "POST /api/parse", chunked, "no number\r\n"),
+        (400, "bad_request".to_owned())
     );
     let large = json!({"table": "orders", "where": "x".repeat(64 * 1024)}).to_string();
     assert_eq!(
@@ -304,7 +317,10 @@ fn an_operator_sees_what_is_published_and_what_becomes_of_it() {
     ] {
         let problem = &of_table(name)["problems"][0];
         let fix = format!("ALTER TABLE {name} REPLICA IDENTITY FULL");
-        assert!(problem["fix"].as_str().unwrap().contains(&fix), "{name}: {tables}");
+        assert!(
+            problem["fix"].as_str().unwrap().contains(&fix),
+            "{name}: {tables}"
+        );
         let message = problem["message"].as_str().unwrap();
         assert!(
             message.starts_with(&format!("UPDATE and DELETE fail on {name},")),
@@ -415,6 +431,19 @@ fn rows_that_policies_hide_are_shown_to_those_who_have_the_token() {
     guarded
         .database
         .sql("INSERT INTO orders (id, status) VALUES (1, 'public'), (2, 'hidden')");
+    // Row filters came with 15.
+    let has_filters = guarded.database.version() >= 150_000;
+    if has_filters {
+        guarded.database.sql(
+            "ALTER PUBLICATION pub DROP TABLE keyed; ALTER PUBLICATION pub ADD TABLE keyed WHERE (id <> 7)",
+        );
+    }
+    let row_filters = |walcast: &Walcast, headers: &str| {
+        let tables = get_with(walcast, "/api/tables", headers);
+        let keyed = tables["tables"].as_array().unwrap().iter();
+        let mut keyed = keyed.filter(|table| table["table"] == "public.keyed");
+        keyed.next().unwrap()["row_filters"].clone()
+    };
     let walcast = guarded.setup("", policies).start();
     // Without one, nobody is an operator.
     let access = get(&walcast, "/api/access");
@@ -441,6 +470,9 @@ fn rows_that_policies_hide_are_shown_to_those_who_have_the_token() {
     );
     assert!(!queries.to_string().contains("'public'"), "{queries}");
     assert!(get(&walcast, "/api/connections")["connections"][0]["subject"].is_null());
+    if has_filters {
+        assert_eq!(row_filters(&walcast, ""), json!([null]));
+    }
     drop(walcast);
 
     let directory = TempDir::new().unwrap();
@@ -457,6 +489,9 @@ fn rows_that_policies_hide_are_shown_to_those_who_have_the_token() {
         })
     );
     let known = format!("authorization: Bearer {TOKEN}\r\n");
+    if has_filters {
+        assert_eq!(row_filters(&walcast, &known), json!(["(id <> 7)"]));
+    }
     let access = get_with(&walcast, "/api/access", &known);
     assert_eq!(
         (&access["token"], &access["rows"]),
@@ -489,10 +524,14 @@ fn rows_that_policies_hide_are_shown_to_those_who_have_the_token() {
         assert_eq!(other.error()["code"], "unauthenticated");
         assert!(matches!(other.end(), End::Closed(4500, _)));
     }
+    // Each of the seven requests was refused twice, and three websockets, two of them by their first message.
+    let (_, _, metrics) = ask(walcast.admin(), "GET /metrics", &known, "");
+    let refused = "walcast_admin_requests_refused_total{reason=\"token\"} 17\n";
+    assert!(metrics.contains(refused), "{metrics}");
     // The clients' listener knows no operators.
     let public = walcast.try_connect("/v1/stream", &[("authorization", &bearer)]);
     assert_eq!(public.err().unwrap().status, 401);
-    // What clients say is told to those who may see rows.
+    // Words of clients are told to those who may see rows.
     let mut client = guarded.client(&walcast, "ann", &json!({}));
     client.subscribe_live(json!({"id": "o", "table": "orders", "where": "amount = 5"}));
     let connections = get_with(&walcast, "/api/connections", &known);
