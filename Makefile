@@ -62,10 +62,9 @@ client/dist/index.js: client/package-lock.json $(shell find client/src -name '*.
 	@echo "walcast: building the client, with tools from npm in client/node_modules"
 	cd client && npm ci --no-audit --no-fund && npm run build
 
-# Tests mostly wait for servers: twice as many as there are processors take three quarters of the time.
 test: test-client test-console test-examples
 	@scripts/install.sh compiler postgres wal2json browser clock pooler deploy chart package
-	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$$((2 * $$(nproc)))} $(CARGO) test --workspace --locked
+	$(CARGO) test --workspace --locked
 
 client:
 	@scripts/install.sh node

@@ -33,8 +33,8 @@ fn a_clock_that_is_set_forth_and_back_ends_nothing_and_loses_nothing() {
         ))
         .flag("--segment-bytes", "1MiB")
         .flag("--ping-interval", "200ms")
-        .flag("--pong-timeout", "10s")
-        .flag("--stall-timeout", "10s");
+        .flag("--pong-timeout", "60s")
+        .flag("--stall-timeout", "60s");
     let walcast = setup.start();
     let mut audience = Audience::new(setup.address());
     audience.join_with(views(&queries()));

@@ -265,6 +265,7 @@ fn of_partitions(plugin: &str) {
     database.sql("INSERT INTO root VALUES (7, 'b', 'a', 2)");
     assert_eq!(ended(&mut client, 1).0, ["a"]);
     assert_eq!(concerned(&mut client), ["k"]);
+    client.comes_up_to(database.written());
     client.subscribe_live(json!({"id": "a", "table": "root", "columns": ["a"]}));
     for k in [1, 2, 1] {
         database.sql(&format!(

@@ -312,13 +312,15 @@ impl Conversation {
         Ok(())
     }
 
-    /// The next message; a `progress` only if that is expected, since they come by time.
+    /// The next message; a `progress` only if that is the expected one, since they come by time: one that has not come so
+    /// far may be on its way.
     fn next(&mut self, expected: &str) -> Result<String, String> {
         let is_progress = |text: &str| text.starts_with("{\"type\":\"progress\"");
+        let until = Instant::now() + DEADLINE;
         loop {
             let client = self.client.as_mut().unwrap();
-            match client.next_text(Instant::now() + DEADLINE) {
-                Incoming::Message(text) if is_progress(&text) && !is_progress(expected) => {}
+            match client.next_text(until) {
+                Incoming::Message(text) if is_progress(&text) && self.normal.text(&text) != expected => {}
                 Incoming::Message(text) => return Ok(text),
                 other => return Err(format!("{other:?} instead of {expected}")),
             }
