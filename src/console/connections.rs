@@ -56,8 +56,10 @@ impl Connections {
         if !state.sent.is_recent(now) {
             let head = services.history.head();
             let all = services.sessions.all();
-            let number = |seen: &Arc<Seen>| Arc::as_ptr(seen).addr();
-            let sent: Vec<(usize, u64)> = all.iter().map(|seen| (number(seen), seen.sent_bytes())).collect();
+            let sent: Vec<(u64, u64)> = all
+                .iter()
+                .map(|seen| (seen.connection, seen.sent_bytes()))
+                .collect();
             let rates = state.sent.look(&sent, now);
             state.total = all.len();
             let found = all.into_iter().zip(sent).zip(rates);

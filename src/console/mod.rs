@@ -163,7 +163,7 @@ impl<H: Log> Console<H> {
     }
 
     /// The source that a request asks about, if it may.
-    fn source(&self, headers: &HeaderMap, asked: Asked) -> Result<(&Shown<H>, Ask), Box<Response>> {
+    fn source(&self, headers: &HeaderMap, asked: Asked) -> Result<(&Shown<H>, Ask), Refused> {
         if !self.admin.knows(headers) {
             return Err(self.admin.refuse_token().into());
         }
@@ -205,14 +205,14 @@ impl<H: Log> Console<H> {
 
 impl<H: Log> Shown<H> {
     /// The services for an operator, while the source is served.
-    fn services(&self) -> Result<Services<H>, Box<Response>> {
+    fn services(&self) -> Result<Services<H>, Refused> {
         let serving = self.source.place.get();
         serving
             .map(|serving| serving.services.for_operator())
             .ok_or_else(unready)
     }
 
-    async fn findings(&self) -> Result<Answer<Vec<Finding>>, Box<Response>> {
+    async fn findings(&self) -> Result<Answer<Vec<Finding>>, Refused> {
         let (info, wanted) = (self.source.conninfo.clone(), self.source.wanted.clone());
         let metrics = Arc::clone(&self.source.metrics);
         let asking = self.check.get(CHECK_AGE, move || {
@@ -224,7 +224,7 @@ impl<H: Log> Shown<H> {
         in_time(Asking::Database, asking).await
     }
 
-    async fn published(&self) -> Result<Answer<Vec<PublishedTable>>, Box<Response>> {
+    async fn published(&self) -> Result<Answer<Vec<PublishedTable>>, Refused> {
         let (info, wanted) = (self.source.conninfo.clone(), self.source.wanted.clone());
         let asking = self
             .tables
@@ -233,7 +233,7 @@ impl<H: Log> Shown<H> {
     }
 }
 
-fn unready() -> Box<Response> {
+fn unready() -> Refused {
     let message = "the source is not served now: /health/ready says why";
     failed(StatusCode::SERVICE_UNAVAILABLE, "unready", message).into()
 }
@@ -246,7 +246,7 @@ enum Asking {
 }
 
 /// An answer that comes in time.
-async fn in_time<T>(asking: Asking, answer: impl Future<Output = T>) -> Result<T, Box<Response>> {
+async fn in_time<T>(asking: Asking, answer: impl Future<Output = T>) -> Result<T, Refused> {
     let answer = tokio::time::timeout(ANSWER_TIMEOUT, answer).await;
     answer.map_err(|_| {
         let message = match asking {
@@ -258,157 +258,158 @@ async fn in_time<T>(asking: Asking, answer: impl Future<Output = T>) -> Result<T
 }
 
 /// An answer that is long to write: it is made away from the threads that serve clients.
-async fn written(write: impl FnOnce() -> Response + Send + 'static) -> Result<Response, Box<Response>> {
+async fn written(write: impl FnOnce() -> Response + Send + 'static) -> Result<Response, Refused> {
     let writing = tokio::task::spawn_blocking(in_this_span(write));
     // Fails only if the runtime ends.
     writing.await.map_err(|_| unready())
 }
 
 /// The answer of the database, or the error that says why there is none.
-fn found<T>(found: Result<Arc<T>, Arc<str>>) -> Result<Arc<T>, Box<Response>> {
+fn found<T>(found: Result<Arc<T>, Arc<str>>) -> Result<Arc<T>, Refused> {
     found.map_err(|error| {
         let message = format!("the database cannot be asked: {error}");
         failed(StatusCode::BAD_GATEWAY, "database", &message).into()
     })
 }
 
-/// The answer, or the one that says why there is none.
-fn either(answer: Result<Response, Box<Response>>) -> Response {
-    answer.unwrap_or_else(|refused| *refused)
+/// The answer that says why there is no other.
+#[derive(Debug)]
+struct Refused(Box<Response>);
+
+impl From<Response> for Refused {
+    fn from(answer: Response) -> Refused {
+        Refused(Box::new(answer))
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        *self.0
+    }
 }
 
 async fn series<H: Log>(
     State(console): State<Arc<Console<H>>>,
     headers: HeaderMap,
     asked: Asked,
-) -> Response {
-    let answer = async {
-        let (shown, ask) = console.source(&headers, asked)?;
-        // A number that is no second counts as the nearest one.
-        let since = ask.since.unwrap_or(0.0) as u64;
-        let record = Arc::clone(&shown.record);
-        written(move || answered(StatusCode::OK, &record.after(since))).await
-    };
-    either(answer.await)
+) -> Result<Response, Refused> {
+    let (shown, ask) = console.source(&headers, asked)?;
+    // A number that is no second counts as the nearest one.
+    let since = ask.since.unwrap_or(0.0) as u64;
+    let record = Arc::clone(&shown.record);
+    written(move || answered(StatusCode::OK, &record.after(since))).await
 }
 
 async fn tables<H: Log>(
     State(console): State<Arc<Console<H>>>,
     headers: HeaderMap,
     asked: Asked,
-) -> Response {
-    let answer = async {
-        let (shown, _) = console.source(&headers, asked)?;
-        let (tables, findings) = tokio::join!(shown.published(), shown.findings());
-        let tables = found(tables?.found)?;
-        let findings = findings.and_then(|findings| found(findings.found)).ok();
-        let subscriptions = match shown.services() {
-            Ok(services) => in_time(Asking::Server, shown.queries.by_table(&services)).await?,
-            Err(_) => Default::default(),
-        };
-        let rates = shown.record.table_rates();
-        let shows = console.admin.rows(&headers).is_ok();
-        let write = move || {
-            let mut tables: Vec<PublishedTable> = (*tables).clone();
-            if let Some(findings) = findings {
-                judge(&mut tables, &findings);
-            }
-            let tables = tables.into_iter().map(|mut table| {
-                if !shows {
-                    table.hide();
-                }
-                let mut json = json!(table);
-                if let Some(fields) = json.as_object_mut() {
-                    let subscribed = subscriptions.get(&table.name).copied().unwrap_or(0);
-                    fields.insert("subscriptions".to_owned(), json!(subscribed));
-                    let rate = rates.get(&table.name).copied().unwrap_or(0.0);
-                    fields.insert("changes_per_second".to_owned(), json!(rate));
-                }
-                json
-            });
-            let tables: Vec<serde_json::Value> = tables.collect();
-            answered(StatusCode::OK, &json!({"tables": tables}))
-        };
-        written(write).await
+) -> Result<Response, Refused> {
+    let (shown, _) = console.source(&headers, asked)?;
+    let (tables, findings) = tokio::join!(shown.published(), shown.findings());
+    let tables = found(tables?.found)?;
+    let findings = findings.and_then(|findings| found(findings.found)).ok();
+    let subscriptions = match shown.services() {
+        Ok(services) => in_time(Asking::Server, shown.queries.by_table(&services)).await?,
+        Err(_) => Default::default(),
     };
-    either(answer.await)
-}
-
-async fn check<H: Log>(State(console): State<Arc<Console<H>>>, headers: HeaderMap, asked: Asked) -> Response {
-    let answer = async {
-        let (shown, _) = console.source(&headers, asked)?;
-        let checked = shown.findings().await?;
-        let findings = findings(&found(checked.found)?);
-        Ok(answered(
-            StatusCode::OK,
-            &json!({"at": checked.at, "findings": findings}),
-        ))
-    };
-    either(answer.await)
-}
-
-async fn types<H: Log>(State(console): State<Arc<Console<H>>>, headers: HeaderMap, asked: Asked) -> Response {
-    let answer = async {
-        let (shown, ask) = console.source(&headers, asked)?;
-        let wanted = match ask.table.as_deref().map(str::parse::<TableName>).transpose() {
-            Ok(wanted) => wanted,
-            Err(error) => {
-                return Err(failed(StatusCode::BAD_REQUEST, "bad_request", &error.to_string()).into());
+    let rates = shown.record.table_rates();
+    let shows = console.admin.rows(&headers).is_ok();
+    let write = move || {
+        let mut tables: Vec<PublishedTable> = (*tables).clone();
+        if let Some(findings) = findings {
+            judge(&mut tables, &findings);
+        }
+        let tables = tables.into_iter().map(|mut table| {
+            if !shows {
+                table.hide();
             }
-        };
-        let (info, publications) = (
-            shown.source.conninfo.clone(),
-            shown.source.wanted.publications.clone(),
-        );
-        let name = wanted.as_ref().map(ToString::to_string);
-        // Asked each time, but once at a time: it is clicked for.
-        let asking = shown.types.get(Duration::ZERO, move || {
-            let typed = typescript(&info, &publications, wanted.as_ref(), TypeScriptNumbers::Text)?;
-            let is_unknown = typed.is_empty && wanted.is_some();
-            Ok::<_, postgres::Error>((!is_unknown).then(|| typed.text()))
+            let mut json = json!(table);
+            if let Some(fields) = json.as_object_mut() {
+                let subscribed = subscriptions.get(&table.name).copied().unwrap_or(0);
+                fields.insert("subscriptions".to_owned(), json!(subscribed));
+                let rate = rates.get(&table.name).copied().unwrap_or(0.0);
+                fields.insert("changes_per_second".to_owned(), json!(rate));
+            }
+            json
         });
-        let typed = in_time(Asking::Database, asking).await?;
-        let typed = found(typed.found)?;
-        let Some(text) = &*typed else {
-            let message = format!("there is no published table {}", name.unwrap_or_default());
-            return Err(failed(StatusCode::NOT_FOUND, "not_found", &message).into());
-        };
-        let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-        Ok((kind, text.clone()).into_response())
+        let tables: Vec<serde_json::Value> = tables.collect();
+        answered(StatusCode::OK, &json!({"tables": tables}))
     };
-    either(answer.await)
+    written(write).await
+}
+
+async fn check<H: Log>(
+    State(console): State<Arc<Console<H>>>,
+    headers: HeaderMap,
+    asked: Asked,
+) -> Result<Response, Refused> {
+    let (shown, _) = console.source(&headers, asked)?;
+    let checked = shown.findings().await?;
+    let findings = findings(&found(checked.found)?);
+    Ok(answered(
+        StatusCode::OK,
+        &json!({"at": checked.at, "findings": findings}),
+    ))
+}
+
+async fn types<H: Log>(
+    State(console): State<Arc<Console<H>>>,
+    headers: HeaderMap,
+    asked: Asked,
+) -> Result<Response, Refused> {
+    let (shown, ask) = console.source(&headers, asked)?;
+    let wanted = match ask.table.as_deref().map(str::parse::<TableName>).transpose() {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            return Err(failed(StatusCode::BAD_REQUEST, "bad_request", &error.to_string()).into());
+        }
+    };
+    let (info, publications) = (
+        shown.source.conninfo.clone(),
+        shown.source.wanted.publications.clone(),
+    );
+    let name = wanted.as_ref().map(ToString::to_string);
+    // Asked each time, but once at a time: it is clicked for.
+    let asking = shown.types.get(Duration::ZERO, move || {
+        let typed = typescript(&info, &publications, wanted.as_ref(), TypeScriptNumbers::Text)?;
+        let is_unknown = typed.is_empty && wanted.is_some();
+        Ok::<_, postgres::Error>((!is_unknown).then(|| typed.text()))
+    });
+    let typed = in_time(Asking::Database, asking).await?;
+    let typed = found(typed.found)?;
+    let Some(text) = &*typed else {
+        let message = format!("there is no published table {}", name.unwrap_or_default());
+        return Err(failed(StatusCode::NOT_FOUND, "not_found", &message).into());
+    };
+    let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
+    Ok((kind, text.clone()).into_response())
 }
 
 async fn queries<H: Log>(
     State(console): State<Arc<Console<H>>>,
     headers: HeaderMap,
     asked: Asked,
-) -> Response {
-    let answer = async {
-        let (shown, _) = console.source(&headers, asked)?;
-        let services = shown.services()?;
-        let shows = console.admin.rows(&headers).is_ok();
-        let answer = in_time(Asking::Server, shown.queries.answer(&services, shows)).await?;
-        let answer = answer.ok_or_else(unready)?;
-        Ok(answered(StatusCode::OK, &answer))
-    };
-    either(answer.await)
+) -> Result<Response, Refused> {
+    let (shown, _) = console.source(&headers, asked)?;
+    let services = shown.services()?;
+    let shows = console.admin.rows(&headers).is_ok();
+    let answer = in_time(Asking::Server, shown.queries.answer(&services, shows)).await?;
+    let answer = answer.ok_or_else(unready)?;
+    Ok(answered(StatusCode::OK, &answer))
 }
 
 async fn connections<H: Log>(
     State(console): State<Arc<Console<H>>>,
     headers: HeaderMap,
     asked: Asked,
-) -> Response {
-    let answer = async {
-        let (shown, _) = console.source(&headers, asked)?;
-        let services = shown.services()?;
-        let shows = console.admin.rows(&headers).is_ok();
-        let answer = in_time(Asking::Server, shown.connections.answer(services, shows)).await?;
-        let answer = answer.ok_or_else(unready)?;
-        Ok(answered(StatusCode::OK, &answer))
-    };
-    either(answer.await)
+) -> Result<Response, Refused> {
+    let (shown, _) = console.source(&headers, asked)?;
+    let services = shown.services()?;
+    let shows = console.admin.rows(&headers).is_ok();
+    let answer = in_time(Asking::Server, shown.connections.answer(services, shows)).await?;
+    let answer = answer.ok_or_else(unready)?;
+    Ok(answered(StatusCode::OK, &answer))
 }
 
 async fn parsed<H: Log>(
@@ -416,27 +417,24 @@ async fn parsed<H: Log>(
     headers: HeaderMap,
     asked: Asked,
     request: Request,
-) -> Response {
-    let answer = async {
-        let (shown, _) = console.source(&headers, asked)?;
-        let services = shown.services()?;
-        // Its length is limited by the route.
-        let body = match Bytes::from_request(request, &()).await {
-            Ok(body) => body,
-            Err(refused) if refused.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-                let message = format!("the body may have {MAX_CLIENT_MESSAGE_BYTES} bytes");
-                return Err(failed(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &message).into());
-            }
-            Err(_) => {
-                let message = "the body breaks off, or its chunks cannot be read";
-                return Err(failed(StatusCode::BAD_REQUEST, "bad_request", message).into());
-            }
-        };
-        let Ok(body) = std::str::from_utf8(&body) else {
-            return Err(failed(StatusCode::BAD_REQUEST, "bad_request", "the body is no UTF-8").into());
-        };
-        let answer = in_time(Asking::Database, parse(&services, body)).await?;
-        Ok(answered(StatusCode::OK, &answer))
+) -> Result<Response, Refused> {
+    let (shown, _) = console.source(&headers, asked)?;
+    let services = shown.services()?;
+    // Its length is limited by the route.
+    let body = match Bytes::from_request(request, &()).await {
+        Ok(body) => body,
+        Err(refused) if refused.status() == StatusCode::PAYLOAD_TOO_LARGE => {
+            let message = format!("the body may have {MAX_CLIENT_MESSAGE_BYTES} bytes");
+            return Err(failed(StatusCode::PAYLOAD_TOO_LARGE, "too_large", &message).into());
+        }
+        Err(_) => {
+            let message = "the body breaks off, or its chunks cannot be read";
+            return Err(failed(StatusCode::BAD_REQUEST, "bad_request", message).into());
+        }
     };
-    either(answer.await)
+    let Ok(body) = std::str::from_utf8(&body) else {
+        return Err(failed(StatusCode::BAD_REQUEST, "bad_request", "the body is no UTF-8").into());
+    };
+    let answer = in_time(Asking::Database, parse(&services, body)).await?;
+    Ok(answered(StatusCode::OK, &answer))
 }

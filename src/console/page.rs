@@ -78,7 +78,7 @@ fn answer(file: &File, headers: &HeaderMap) -> Response {
         (StatusCode::NOT_MODIFIED, common).into_response()
     } else {
         let kind = [(header::CONTENT_TYPE, file.kind)];
-        (common, kind, contents.into_owned()).into_response()
+        (common, kind, contents).into_response()
     };
     if let Ok(tag) = HeaderValue::from_str(&tag) {
         answer.headers_mut().insert(header::ETAG, tag);

@@ -112,9 +112,9 @@ impl Queries {
 /// Makes of all queries what is told of them.
 fn look(listed: Vec<ListedQuery>, looked: &mut Looked) -> Found {
     let now = Instant::now();
-    let number = |listed: &ListedQuery| Arc::as_ptr(&listed.query).addr();
-    let matches: Vec<(usize, u64)> = listed.iter().map(|one| (number(one), one.matches)).collect();
-    let work: Vec<(usize, u64)> = listed
+    let number = |listed: &ListedQuery| Arc::as_ptr(&listed.query).addr() as u64;
+    let matches: Vec<(u64, u64)> = listed.iter().map(|one| (number(one), one.matches)).collect();
+    let work: Vec<(u64, u64)> = listed
         .iter()
         .map(|one| (number(one), one.query.meter.total()))
         .collect();

@@ -11,7 +11,7 @@ const MOST: Duration = Duration::from_secs(60);
 /// The counters at an earlier look.
 #[derive(Debug, Default)]
 pub(super) struct Rates {
-    before: Option<(Instant, HashMap<usize, u64>)>,
+    before: Option<(Instant, HashMap<u64, u64>)>,
 }
 
 impl Rates {
@@ -23,7 +23,7 @@ impl Rates {
 
     /// The rate of each counter since the last look, in their order; `None` for one that is new. Each has a number of its
     /// own. One that is now less than before is another counter under the number of one that is gone.
-    pub(super) fn look(&mut self, counters: &[(usize, u64)], now: Instant) -> Vec<Option<f64>> {
+    pub(super) fn look(&mut self, counters: &[(u64, u64)], now: Instant) -> Vec<Option<f64>> {
         let before = self.before.take();
         let before = before.filter(|(at, _)| now.saturating_duration_since(*at) < MOST);
         let rates = counters.iter().map(|(number, count)| {
