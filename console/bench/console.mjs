@@ -2,7 +2,6 @@
 //   WALCAST=../target/release/walcast node bench/console.mjs [seconds]
 // Needs chromium (CHROMIUM names it) and Postgres. Prints what the table of docs/benchmarks.md has.
 import { readFileSync, readdirSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
 import { chromium } from 'playwright-core'
@@ -10,14 +9,9 @@ import { chromium } from 'playwright-core'
 process.chdir(fileURLToPath(new URL('..', import.meta.url)))
 const seconds = Number(process.argv[2] ?? 30)
 const { outputFiles } = await build({ entryPoints: ['../client/test/server/server.ts'], bundle: true, write: false, format: 'esm', platform: 'node', external: ['pg'], logLevel: 'error' })
-const { Server } = await import(`data:text/javascript,${encodeURIComponent(outputFiles[0].text.replace(/from "pg"/, `from ${JSON.stringify(import.meta.resolve('pg'))}`))}`)
+const { Server, freePort } = await import(`data:text/javascript,${encodeURIComponent(outputFiles[0].text.replace(/from "pg"/, `from ${JSON.stringify(import.meta.resolve('pg'))}`))}`)
 
-const port = await new Promise((resolve) => {
-  const server = createServer().listen(0, '127.0.0.1', () => {
-    const { port } = server.address()
-    server.close(() => resolve(port))
-  })
-})
+const port = await freePort()
 const origin = `http://127.0.0.1:${port}`
 const sleep = (ms) => new Promise((resolve) => setTimeout(resolve, ms))
 const server = new Server()

@@ -1,22 +1,13 @@
 import { existsSync } from 'node:fs'
-import { createServer } from 'node:net'
 import { fileURLToPath } from 'node:url'
 import { type Browser, type Page, chromium } from 'playwright-core'
-import { Server, WALCAST } from '../../client/test/server/server.js'
+import { Server, WALCAST, freePort } from '../../client/test/server/server.js'
 
 const CHROMIUM = process.env.CHROMIUM ?? ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync)
 if (WALCAST && !CHROMIUM) console.warn('There is no Chromium (CHROMIUM names one): the tests in a browser are left out.')
 
 /** True if there is a server to show, and a browser to show it in. */
 export const HAS_BROWSER = Boolean(WALCAST && CHROMIUM)
-
-async function freePort(): Promise<number> {
-  const server = createServer()
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const { port } = server.address() as { port: number }
-  await new Promise((resolve) => server.close(resolve))
-  return port
-}
 
 /** The console of a real server, and a browser to open it in. */
 export class Site {

@@ -9,7 +9,8 @@ import pg from 'pg'
 export const WALCAST = process.env.WALCAST
 if (!WALCAST) console.warn('WALCAST does not name the server\'s program: the tests against a real server are left out. make test-client runs them.')
 
-async function freePort(): Promise<number> {
+/** A port of loopback that nobody listens on. */
+export async function freePort(): Promise<number> {
   const server = createServer()
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
   const { port } = server.address() as { port: number }
