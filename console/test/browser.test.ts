@@ -248,7 +248,11 @@ describe.skipIf(!HAS_BROWSER)('the console in a browser', () => {
     await page.waitForSelector('.notice[data-bad]')
     expect((await lines()).length).toBe(3)
     await query("INSERT INTO task VALUES (4, 'missed', 'new')")
+    // To the page it is away until it is ready.
+    await page.route('**/api/**', (route) => route.abort('connectionrefused'))
     await server.serve()
+    await site.ready()
+    await page.unroute('**/api/**')
     await rows('4 rows')
     await page.waitForSelector('.notice[data-bad]', { state: 'detached' })
     await page.waitForFunction(() => document.querySelector('.state')?.textContent === 'live')

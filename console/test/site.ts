@@ -1,7 +1,7 @@
 import { existsSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type Browser, type Page, chromium } from 'playwright-core'
-import { Server, WALCAST, freePort } from '../../client/test/server/server.js'
+import { Server, WALCAST, eventually, freePort } from '../../client/test/server/server.js'
 
 const CHROMIUM = process.env.CHROMIUM ?? ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find(existsSync)
 if (WALCAST && !CHROMIUM) console.warn('There is no Chromium (CHROMIUM names one): the tests in a browser are left out.')
@@ -23,7 +23,13 @@ export class Site {
     const port = await freePort()
     this.origin = `http://127.0.0.1:${port}`
     await this.server.start(schema, { 'admin-listen': `127.0.0.1:${port}`, 'max-frame-bytes': '256KiB' })
+    await this.ready()
     this.browser = await chromium.launch({ executablePath: CHROMIUM!, args: ['--no-sandbox'] })
+  }
+
+  /** Waits until the server, which listens, also serves: until then it answers 503, which a page would complain of. */
+  async ready(): Promise<void> {
+    await eventually('the server is ready', async () => (await fetch(`${this.origin}/health/ready`)).ok || undefined)
   }
 
   /** Opens the console at a place (`#query?table=…`). */
