@@ -11,7 +11,8 @@
 # make torture writers, fifty clients and faults at random for ten minutes; SECONDS=3600 for an hour
 # make bench   drain against pg_recvlogical, latency, idle connections, fan-out, large transactions, many subscriptions,
 #              snapshots, clients that resume at once, slow clients, heavy queries, policies, clients that do harm, takeovers;
-#              ARGS=latency for one of them; ARGS=console for what the console costs a browser, which is not among them
+#              ARGS=latency for one of them; ARGS=console for what the console costs a browser, which is not among them, in 30
+#              seconds; SECONDS=600 for ten minutes
 # make lint    formatting, clippy, documentation
 # make package the Debian package of a program that is built for it
 # make release TAG=v1.0.0  every artefact of a release, from a tag; DIRECTORY=… for another place than target/release-v1.0.0
@@ -21,7 +22,7 @@
 CARGO ?= cargo
 ARGS ?=
 VERSIONS ?=
-SECONDS ?= 600
+SECONDS ?=
 FROM ?=
 NAME ?=
 
@@ -107,7 +108,7 @@ test-upgrade:
 
 torture:
 	@scripts/install.sh compiler postgres
-	WALCAST_TORTURE=$(SECONDS) $(CARGO) test --release --locked --test torture -- --nocapture
+	WALCAST_TORTURE=$(or $(SECONDS),600) $(CARGO) test --release --locked --test torture -- --nocapture
 
 bench:
 	@scripts/install.sh compiler postgres
@@ -115,7 +116,7 @@ ifeq ($(ARGS),console)
 	@scripts/install.sh browser node
 	$(CARGO) build --release --locked --bin walcast
 	[ -d client/node_modules ] || (cd client && npm ci --no-audit --no-fund)
-	cd console && npm ci --no-audit --no-fund && npm run build && WALCAST="$(BUILT)/release/walcast" npm run bench
+	cd console && npm ci --no-audit --no-fund && npm run build && WALCAST="$(BUILT)/release/walcast" npm run bench -- $(SECONDS)
 else
 	$(CARGO) bench --locked --bench end_to_end -- $(ARGS)
 endif

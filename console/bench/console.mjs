@@ -1,5 +1,5 @@
 // The cost of the console for a browser and the server: 10,000 rows of which 1,000 change each second, through the real server.
-//   WALCAST=../target/release/walcast node bench/console.mjs [seconds]
+//   WALCAST=../target/release/walcast node bench/console.mjs [seconds, 30 if left out]
 // Needs chromium (CHROMIUM names it) and Postgres. Prints what the table of docs/benchmarks.md has.
 import { readFileSync, readdirSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
@@ -7,7 +7,7 @@ import { build } from 'esbuild'
 import { chromium } from 'playwright-core'
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)))
-const seconds = Number(process.argv[2] ?? 30)
+const seconds = Number(process.argv[2] || 30)
 const { outputFiles } = await build({ entryPoints: ['../client/test/server/server.ts'], bundle: true, write: false, format: 'esm', platform: 'node', external: ['pg'], logLevel: 'error' })
 const { Server, freePort } = await import(`data:text/javascript,${encodeURIComponent(outputFiles[0].text.replace(/from "pg"/, `from ${JSON.stringify(import.meta.resolve('pg'))}`))}`)
 
@@ -39,23 +39,36 @@ async function share(ms) {
 }
 
 try {
-  await server.start('CREATE TABLE item (id int PRIMARY KEY, name text, n int NOT NULL); ALTER TABLE item REPLICA IDENTITY FULL; INSERT INTO item SELECT g, md5(g::text), 0 FROM generate_series(1, 10000) g', { 'admin-listen': `127.0.0.1:${port}`, 'max-frame-bytes': '256KiB' })
+  await server.start('CREATE TABLE item (id int PRIMARY KEY, name text, n int NOT NULL); ALTER TABLE item REPLICA IDENTITY FULL; INSERT INTO item SELECT g, md5(g::text), 0 FROM generate_series(1, 10000) g', { 'admin-listen': `127.0.0.1:${port}`, 'max-frame-bytes': '16KiB' })
   browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', args: ['--no-sandbox', '--enable-precise-memory-info', '--js-flags=--expose-gc'] })
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 } })
 
-  // From the navigation until rows can be read: the table has its lines, and the page answers.
-  const usable = []
-  for (let i = 0; i < 5; i++) {
-    const page = await context.newPage()
-    await page.goto(`${origin}/#query?table=item`)
-    usable.push(await page.evaluate(() => new Promise((resolve) => {
-      const look = () => (document.querySelector('.line .cell')?.textContent ? resolve(performance.now()) : requestAnimationFrame(look))
-      look()
-    })))
-    await page.close()
+  // From the navigation until the first rows can be read, and until all of them are there and the page says that it is live.
+  await context.addInitScript(() => {
+    const look = () => {
+      if (document.querySelector('.line .cell')?.textContent) globalThis.first_ ??= performance.now()
+      if (document.querySelector('.state')?.textContent === 'live' && document.querySelector('.figure b')?.textContent === '10,000') globalThis.all_ ??= performance.now()
+      if (globalThis.all_ === undefined) requestAnimationFrame(look)
+    }
+    requestAnimationFrame(look)
+  })
+  for (const [name, hash] of [['a table', '#query?table=item'], ['the console', '']]) {
+    const [first, all] = [[], []]
+    for (let i = 0; i < 7; i++) {
+      const page = await context.newPage()
+      // The browser makes the tab, and clears the one before away, meanwhile.
+      await sleep(1500)
+      await page.goto(`${origin}/${hash}`)
+      await page.waitForFunction(() => globalThis.all_ !== undefined)
+      const times = await page.evaluate(() => [globalThis.first_, globalThis.all_])
+      first.push(times[0])
+      all.push(times[1])
+      await page.close()
+    }
+    const told = (times) => `${times.sort((a, b) => a - b)[3].toFixed(0)} ms (median of 7; ${times.map((ms) => ms.toFixed(0)).join(', ')})`
+    console.log(`${name} opened: first rows after ${told(first)}`)
+    console.log(`${name} opened: all rows, and live, after ${told(all)}`)
   }
-  usable.sort((a, b) => a - b)
-  console.log(`usable after ${usable[2].toFixed(0)} ms (median of 5; ${usable.map((ms) => ms.toFixed(0)).join(', ')})`)
 
   // Ten rows a transaction, a hundred transactions a second.
   let written = 0
@@ -99,7 +112,13 @@ try {
   const before = await metrics()
   await page.evaluate(() => void (globalThis.frames_.length = globalThis.long_.length = 0))
   const [writtenBefore, at] = [written, Date.now()]
+  const heaps = []
+  const sampling = seconds < 120 ? undefined : setInterval(async () => {
+    const { JSHeapUsedSize, Nodes } = await metrics()
+    heaps.push(`${(JSHeapUsedSize / 1e6).toFixed(1)} MB and ${Nodes} nodes`)
+  }, 60_000)
   const with_ = await share(seconds * 1000)
+  clearInterval(sampling)
   const rate = ((written - writtenBefore) * 10_000) / (Date.now() - at)
   const { frames, long } = await page.evaluate(() => ({ frames: [...globalThis.frames_], long: [...globalThis.long_] }))
   const after = await metrics()
@@ -112,6 +131,7 @@ try {
   console.log(`script: ${(((after.ScriptDuration - before.ScriptDuration) * 1000) / frames.length).toFixed(2)} ms a frame; all tasks ${(((after.TaskDuration - before.TaskDuration) * 1000) / frames.length).toFixed(2)} ms`)
   console.log(`tasks above 50 ms: ${long.length}${long.length > 0 ? ` (${long.map((ms) => ms.toFixed(0)).join(', ')} ms)` : ''}`)
   console.log(`heap after gc: ${(before.JSHeapUsedSize / 1e6).toFixed(1)} MB at first, ${(after.JSHeapUsedSize / 1e6).toFixed(1)} MB at last; ${nodes} elements`)
+  if (heaps.length > 0) console.log(`heap after gc, each minute: ${heaps.join('; ')}`)
   console.log(`server: ${alone.toFixed(1)}% of a core without the page, ${with_.toFixed(1)}% with it`)
   await page.evaluate(() => (location.hash = '#health'))
   await page.waitForSelector('canvas')

@@ -16,8 +16,6 @@ export interface Access {
 
 const TOKEN = 'walcast.token'
 
-/** Undefined until the server has answered. */
-export const access = signal<Access | undefined>(undefined)
 /** Set while the server does not answer, with the reason. */
 export const lost = signal<string | undefined>(undefined)
 const refusals = signal<ReadonlyMap<object, string>>(new Map())
@@ -27,6 +25,8 @@ export const problems = computed(() => [...new Set(refusals.value.values())])
 let token = read()
 /** The token was refused. */
 export const isRefused = signal(false)
+/** Undefined until the server has answered. */
+export const access = signal<Access | undefined>(told())
 
 function read(): string | undefined {
   try {
@@ -34,6 +34,12 @@ function read(): string | undefined {
   } catch {
     return undefined
   }
+}
+
+/** The access of those who have no token, which the page came with. */
+function told(): Access | undefined {
+  const content = document.querySelector<HTMLMetaElement>('meta[name="walcast-access"]')?.content
+  return content && token === undefined ? (JSON.parse(content) as Access) : undefined
 }
 
 export function setToken(given: string | undefined): void {
@@ -110,9 +116,9 @@ export async function refresh(): Promise<boolean> {
 
 /**
  * Asks again and again while the page is seen, less often while nothing answers. The server's refusals are among `problems`
- * until it answers again. Returns what ends it.
+ * until it answers again. The first time is at once, unless `first` says in how many milliseconds. Returns what ends it.
  */
-export function poll(every: number, run: () => Promise<unknown>): () => void {
+export function poll(every: number, run: () => Promise<unknown>, first = 0): () => void {
   let timer: ReturnType<typeof setTimeout> | undefined
   let isOver = false
   let failures = 0
@@ -137,7 +143,8 @@ export function poll(every: number, run: () => Promise<unknown>): () => void {
     }
     if (!isOver) timer = setTimeout(next, Math.min(every * 2 ** failures, Math.max(every, 5000)))
   }
-  void next()
+  if (first > 0) timer = setTimeout(next, first)
+  else void next()
   return () => {
     isOver = true
     clearTimeout(timer)

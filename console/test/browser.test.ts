@@ -108,14 +108,70 @@ describe.skipIf(!HAS_BROWSER)('the console in a browser', () => {
   test('of 10,000 rows no more is on the page than is seen, and no change is lost', async () => {
     page = await open('#query?table=item')
     await rows('10,000 rows')
+    const session = await page.context().newCDPSession(page)
+    const heap = async (): Promise<number> => {
+      await session.send('HeapProfiler.collectGarbage')
+      return (await session.send('Runtime.getHeapUsage')).usedSize
+    }
     for (let i = 0; i < 20; i++) await query('UPDATE item SET n = n + 1 WHERE id <= 200 OR id > 9950')
     await expect.poll(async () => (await lines())[0]?.[2]).toBe('20')
+    // By now it holds as many changes and transactions as it ever will: twice as many more add nothing.
+    const before = await heap()
+    for (let i = 0; i < 40; i++) await query('UPDATE item SET n = n + 1 WHERE id <= 200 OR id > 9950')
+    await expect.poll(async () => (await lines())[0]?.[2]).toBe('60')
+    expect((await heap()) - before).toBeLessThan(1_000_000)
     expect(await nodes()).toBeLessThan(3000)
     await page.$eval('.grid', (grid) => (grid.scrollTop = grid.scrollHeight))
-    await expect.poll(async () => (await lines()).at(-1)).toEqual(['10000', expect.any(String), '20'])
+    await expect.poll(async () => (await lines()).at(-1)).toEqual(['10000', expect.any(String), '60'])
     expect(await page.$eval('.grid', (grid) => grid.getAttribute('aria-rowcount'))).toBe('10001')
     expect(await page.$$eval('.line:not([hidden])', (all) => Math.max(...all.map((line) => Number(line.getAttribute('aria-rowindex')))))).toBe(10001)
     expect(await nodes()).toBeLessThan(3000)
+  })
+
+  test('the first rows of a large result are shown, and said to be some of them, until all are there', async () => {
+    await (schema ??= query(SCHEMA))
+    page = await site.open('#tables')
+    let isHeld = true
+    const held: (() => void)[] = []
+    await page.routeWebSocket(/\/v1\/stream/, (socket) => {
+      const real = socket.connectToServer()
+      let snapshots = 0
+      real.onMessage((message) => {
+        if (String(message).startsWith('{"type":"snapshot"')) snapshots++
+        if (isHeld && snapshots > 1) held.push(() => socket.send(message))
+        else socket.send(message)
+      })
+    })
+    await page.evaluate(() => (location.hash = '#query?table=item'))
+    await page.reload()
+    await page.waitForFunction(() => document.querySelector('.state')?.textContent === 'reading rows')
+    await page.waitForFunction(() => /^[\d,]+ rows so far$/.test(document.querySelector('.figure')?.textContent ?? ''))
+    const first = (await lines()).map(([id]) => Number(id))
+    expect(first.length).toBeGreaterThan(10)
+    expect(first).toEqual(first.toSorted((a, b) => a - b))
+    expect(await page.$eval('.grid', ({ ariaBusy, ariaRowCount }) => [ariaBusy, ariaRowCount])).toEqual(['true', '-1'])
+    isHeld = false
+    for (const send of held) send()
+    await rows('10,000 rows')
+    await page.waitForFunction(() => document.querySelector('.state')?.textContent === 'live')
+    await page.waitForFunction(() => document.querySelector('.grid')?.ariaRowCount === '10001')
+    expect(await page.$eval('.grid', ({ ariaBusy }) => ariaBusy)).toBe(null)
+  })
+
+  test('keys of an input method choose characters, and run nothing', async () => {
+    page = await open('#query?table=task')
+    await rows('3 rows')
+    await page.fill('#where', "title = '")
+    await page.focus('#where')
+    // Enter takes the characters that are offered.
+    const isTaken = await page.$eval('#where', (field) => !field.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', isComposing: true, bubbles: true, cancelable: true })))
+    expect(isTaken).toBe(false)
+    await page.keyboard.insertText('猫')
+    await page.keyboard.type("'")
+    expect(new URL(page.url()).hash).toBe('#query?table=task')
+    await page.keyboard.press('Enter')
+    await rows('0 rows')
+    expect(new URLSearchParams(new URL(page.url()).hash.split('?')[1]).get('where')).toBe("title = '猫'")
   })
 
   test('the keyboard alone reaches all of it, and the address says where one is', async () => {

@@ -1,4 +1,4 @@
-//! `/api/access`: what a requester may do.
+//! `/api/access`: what a requester may do. The page comes with the same answer.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::log::Log;
 
 /// The answer. It is the only one that needs no token.
 #[derive(Debug, Serialize)]
-struct Access<'a> {
+pub(super) struct Access<'a> {
     version: &'static str,
     /// `none` is needed, one is `needed`, or it was `given`.
     token: &'static str,
@@ -32,10 +32,15 @@ struct Access<'a> {
 }
 
 pub(super) async fn access<H: Log>(State(console): State<Arc<Console<H>>>, headers: HeaderMap) -> Response {
+    answered(StatusCode::OK, &access_of(&console, &headers))
+}
+
+/// The access of a requester who sends these headers.
+pub(super) fn access_of<'a, H: Log>(console: &'a Console<H>, headers: &HeaderMap) -> Access<'a> {
     let admin = &console.admin;
-    let rows = admin.rows(&headers);
-    let knows = admin.knows(&headers);
-    let access = Access {
+    let rows = admin.rows(headers);
+    let knows = admin.knows(headers);
+    Access {
         version: env!("CARGO_PKG_VERSION"),
         token: match (admin.has_token(), knows) {
             (false, _) => "none",
@@ -50,10 +55,9 @@ pub(super) async fn access<H: Log>(State(console): State<Arc<Console<H>>>, heade
             Vec::new()
         },
         stream: STREAM_PATH,
-        public: public(&console, &headers),
+        public: public(console, headers),
         metrics: "/metrics",
-    };
-    answered(StatusCode::OK, &access)
+    }
 }
 
 /// The address of the clients' websocket. A listener on all addresses is asked by the host that the requester knows.

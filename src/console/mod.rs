@@ -145,8 +145,8 @@ impl<H: Log> Console<H> {
             .route("/api/connections", get(connections::<H>))
             .route("/api/parse", post(parsed::<H>).layer(length))
             .route("/api/{*rest}", get(unknown))
-            .with_state(Arc::clone(self))
             .merge(page())
+            .with_state(Arc::clone(self))
     }
 
     /// Records what happens to the sources until `stop`.

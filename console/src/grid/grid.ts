@@ -49,6 +49,7 @@ export class Grid {
   #activeIndex = 0
   #activeLine: HTMLElement | undefined
   #sweeper: ReturnType<typeof setTimeout> | undefined
+  #isPart = false
 
   constructor(options: GridOptions) {
     this.#options = options
@@ -76,7 +77,10 @@ export class Grid {
     return column && this.active?.row[column.name]
   }
 
-  reset(shape: Shape, rows: readonly { readonly key: unknown; readonly row: Row }[]): void {
+  /** Begins anew. With `isPart` these are some of the rows, and nobody knows yet of how many. */
+  reset(shape: Shape, rows: readonly { readonly key: unknown; readonly row: Row }[], isPart = false): void {
+    this.#isPart = isPart
+    this.element.ariaBusy = isPart ? 'true' : null
     const isSame = JSON.stringify(shape.columns) === JSON.stringify(this.rows.shape.columns)
     this.rows.reset(shape, rows)
     if (!isSame) {
@@ -155,7 +159,7 @@ export class Grid {
 
   #before(): void {
     this.#lines.count = this.rows.length
-    const count = String(this.rows.count + 1)
+    const count = this.#isPart ? '-1' : String(this.rows.count + 1)
     if (this.element.ariaRowCount !== count) this.element.ariaRowCount = count
     const [from, to] = this.#lines.seen
     this.#widen(from, to)

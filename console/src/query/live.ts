@@ -13,11 +13,16 @@ export interface Asking {
   readonly where: string
 }
 
+/** Rows that are shown of a result that is not whole yet. */
+const FIRST_ROWS = 200
+
 export class LiveView {
   readonly transactions = new Transactions()
   /** The query of the rows that are shown; undefined before there are any. */
   readonly shown = signal<Asking | undefined>(undefined)
   readonly status = signal<Status>('connecting')
+  /** Rows that have come of the first result, while it is not whole: the table has the first of them. */
+  readonly reading = signal(0)
   readonly refused = signal<Problem | undefined>(undefined)
   /** The server's reason to say: not now. The client asks again by itself. */
   readonly waits = signal<string | undefined>(undefined)
@@ -34,6 +39,9 @@ export class LiveView {
   #wasAway = false
   #missed = 0
   #counted = 0
+  /** Rows that have come of the first result so far, which `reading` tells once for each picture. */
+  #came = 0
+  #frame = 0
   readonly #timer = setInterval(() => {
     this.rate.value = this.#counted
     this.#counted = 0
@@ -48,14 +56,18 @@ export class LiveView {
     this.#endNext?.()
     this.refused.value = this.waits.value = undefined
     // The log may leave undecided whether a row left: then the server says so, rather than refuse the query.
-    const next = client.liveQuery({ table: asking.table, ...(asking.where && { where: asking.where }), undecided: 'send' }) as LiveQuery<Row, unknown>
+    const next = client.liveQuery({ table: asking.table, ...(asking.where && { where: asking.where }), undecided: 'send' }, { partial: true }) as LiveQuery<Row, unknown>
     const look = (): void => {
-      const { error, filled, status } = next.state
-      if (this.shown.value === undefined) this.status.value = status
+      const { error, filled, status, rows } = next.state
+      if (this.shown.value === undefined) {
+        this.status.value = status
+        if (!filled) this.#read(next, rows)
+      }
       if (error && !filled) {
-        this.refused.value = problemOf(error)
         end()
         next.close()
+        this.#stopReading()
+        this.refused.value = problemOf(error)
       } else if (filled) {
         end()
         this.#show(next, asking)
@@ -74,7 +86,9 @@ export class LiveView {
     }
     this.#endNext = () => {
       end()
-      if (next !== this.#query) next.close()
+      if (next === this.#query) return
+      next.close()
+      this.#stopReading()
     }
     look()
   }
@@ -93,13 +107,44 @@ export class LiveView {
     this.refused.value = this.waits.value = undefined
     this.status.value = 'connecting'
     this.transactions.clear()
-    this.#grid.reset({ columns: [], key: [] }, [])
+    this.reading.value = this.#came = 0
+    this.#empty()
   }
 
   end(): void {
     clearInterval(this.#timer)
+    cancelAnimationFrame(this.#frame)
     this.#endNext?.()
     this.#query?.close()
+  }
+
+  /**
+   * Shows the first rows of a result that is being read, where they are in the order of its key: which rows another order
+   * begins with is known at the end. They stay as they are until then.
+   */
+  #read({ kept: { columns, key } }: LiveQuery<Row, unknown>, rows: readonly Row[]): void {
+    // A connection that was lost begins anew.
+    if (rows.length < this.#came) this.#empty()
+    this.#came = rows.length
+    if (this.reading.value === 0) this.reading.value = this.#came
+    else this.#frame ||= requestAnimationFrame(() => {
+      this.#frame = 0
+      if (this.reading.value > 0) this.reading.value = this.#came
+    })
+    const { by, desc } = this.#grid.rows.order
+    if (rows.length === 0 || this.#grid.rows.length > 0 || by !== 'key' || desc) return
+    const keyOf = (row: Row, i: number): unknown => (key.length === 0 ? i : key.map((name) => row[name]))
+    this.#grid.reset({ columns, key }, rows.slice(0, FIRST_ROWS).map((row, i) => ({ key: keyOf(row, i), row })), true)
+  }
+
+  /** Rows of a result that will not be whole go. */
+  #stopReading(): void {
+    if (this.reading.value > 0) this.#empty()
+    this.reading.value = this.#came = 0
+  }
+
+  #empty(): void {
+    this.#grid.reset({ columns: [], key: [] }, [])
   }
 
   #show(query: LiveQuery<Row, unknown>, asking: Asking): void {
@@ -107,6 +152,7 @@ export class LiveView {
     this.#query = query
     this.transactions.clear()
     this.#fill(query)
+    this.reading.value = this.#came = 0
     this.shown.value = asking
     this.status.value = query.state.status
     this.position.value = this.#position = query.state.position
@@ -126,7 +172,7 @@ export class LiveView {
   }
 
   #fill({ kept: { columns, key, entries } }: LiveQuery<Row, unknown>): void {
-    this.#grid.reset({ columns, key }, entries.map(({ key, row }) => ({ key, row })))
+    this.#grid.reset({ columns, key }, entries)
   }
 
   #changed(query: LiveQuery<Row, unknown>): void {

@@ -1,17 +1,18 @@
 /** Query: which rows match now, what each transaction did to them, and how an application asks for the same. */
 import { useComputed, useSignal } from '@preact/signals'
-import { useEffect, useMemo } from 'preact/hooks'
+import { useEffect, useLayoutEffect, useMemo } from 'preact/hooks'
 import { address, go } from '../address.js'
 import { Grid } from '../grid/grid.js'
 import { access, client, connection, problems, source } from '../server.js'
 import { PUBLISH, nameOf, pollTables, tables } from '../tables.js'
-import { amount, count, counted, sentence, shortPosition, whole } from '../text/format.js'
+import { count, counted, sentence, shortPosition, whole } from '../text/format.js'
 import { asClient, asHook, asTail } from '../text/snippets.js'
 import type { Order } from '../text/url.js'
 import { announce } from '../ui/announce.js'
 import { Command, copy } from '../ui/copy.js'
 import { onKey } from '../ui/keys.js'
 import { Menu } from '../ui/menu.js'
+import { TableChoice } from '../ui/table-choice.js'
 import { Bar } from './bar.js'
 import { LiveView } from './live.js'
 import { type Chosen, Side } from './side.js'
@@ -60,24 +61,24 @@ export function QueryPlace() {
         taken = 0
       })
     }
-    const endTables = pollTables()
     return () => {
-      endTables()
       view.end()
       grid.end()
       cancelAnimationFrame(frame)
     }
   }, [])
 
+  useLayoutEffect(pollTables, [])
+  useLayoutEffect(() => grid.sortBy(order), [JSON.stringify(order)])
   const live = client.value
-  useEffect(() => {
+  // Before the page is drawn, as are the tables: both take a while to be answered.
+  useLayoutEffect(() => {
     if (live && table !== undefined) view.ask(live, { table, where })
   }, [live, table, where])
-  useEffect(() => () => view.clear(), [live])
+  useLayoutEffect(() => () => view.clear(), [live])
   useEffect(() => {
     text.value = where
   }, [table, where])
-  useEffect(() => grid.sortBy(order), [JSON.stringify(order)])
   useEffect(() => {
     chosen.value = undefined
     // Of the result before no transaction is kept.
@@ -123,31 +124,7 @@ export function QueryPlace() {
   if (known?.length === 0 && asked === undefined) return <NoTables />
   return (
     <div class="query">
-      <nav class="tables" aria-label="Tables">
-        <h2>Tables</h2>
-        <ul>
-          {known?.map((one) => (
-            <li key={one.table}>
-              <a href={`#query?table=${encodeURIComponent(nameOf(one))}`} aria-current={nameOf(one) === table ? 'true' : undefined} onClick={(event) => (event.preventDefault(), go({ table: nameOf(one), where: undefined, order: undefined }))}>
-                <span>{nameOf(one)}</span>
-                {one.problems.some(({ severity }) => severity === 'error') && <span class="flag" title="It cannot be subscribed to as it is: see Tables">!</span>}
-                <small title="changes of the table per second">{one.changes_per_second >= 0.05 ? `${amount(one.changes_per_second)}/s` : ''}</small>
-              </a>
-            </li>
-          ))}
-        </ul>
-      </nav>
-      <label class="table-choice">
-        Table
-        <select value={table} onChange={(event) => go({ table: event.currentTarget.value, where: undefined, order: undefined })}>
-          {asked !== undefined && !info && <option value={asked}>{asked}</option>}
-          {known?.map((one) => (
-            <option key={one.table} value={nameOf(one)}>
-              {nameOf(one)}
-            </option>
-          ))}
-        </select>
-      </label>
+      <TableChoice place="query" heading="Tables" tables={known} chosen={table} />
       <Bar
         table={table ?? ''}
         columns={info?.columns ?? names.value?.table === table ? (info?.columns ?? grid.rows.shape.columns) : []}
@@ -211,6 +188,14 @@ function State({ view, isWaiting }: { view: LiveView; isWaiting: boolean }) {
 function Figures({ view, counts }: { view: LiveView; counts: { value: { rows: number; missed: number; isPaused: boolean } } }) {
   const { rows, missed, isPaused } = counts.value
   const position = view.position.value
+  const reading = view.reading.value
+  if (reading > 0) {
+    return (
+      <span class="figure">
+        <b>{count(reading)}</b> {reading === 1 ? 'row' : 'rows'} so far
+      </span>
+    )
+  }
   if (!view.shown.value) return null
   return (
     <>

@@ -1,12 +1,13 @@
 /** Tables: whether they can be subscribed to, what must be altered for it, and their types for a program. */
 import { useSignal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
-import { address, go } from '../address.js'
+import { address } from '../address.js'
 import { access, get, poll, text } from '../server.js'
 import { PUBLISH, type Problem, type TableInfo, nameOf, pollTables, tables } from '../tables.js'
 import { amount, clock, counted } from '../text/format.js'
 import { printAddress } from '../text/url.js'
 import { Command, CopyButton } from '../ui/copy.js'
+import { TableChoice } from '../ui/table-choice.js'
 
 interface Finding extends Problem {
   readonly table: string | null
@@ -32,32 +33,16 @@ export function TablesPlace() {
   const general = found.value?.findings.filter(({ table }) => table === null || !known.some((one) => one.table === table)) ?? []
   return (
     <div class="tables-place">
-      <nav class="tables" aria-label="Tables">
-        <h2>
-          {counted(known.length, 'table')} <small>published</small>
-        </h2>
-        <ul>
-          {known.map((one) => (
-            <li key={one.table}>
-              <a href={printAddress({ place: 'tables', source: address.value.source, table: nameOf(one) })} aria-current={one === shown ? 'true' : undefined} onClick={(event) => (event.preventDefault(), go({ table: nameOf(one), where: undefined, order: undefined }))}>
-                <span>{nameOf(one)}</span>
-                <Flag table={one} />
-                <small>{one.changes_per_second >= 0.05 ? `${amount(one.changes_per_second)}/s` : ''}</small>
-              </a>
-            </li>
-          ))}
-        </ul>
-      </nav>
-      <label class="table-choice">
-        Table
-        <select value={shown && nameOf(shown)} onChange={(event) => go({ table: event.currentTarget.value, where: undefined, order: undefined })}>
-          {known.map((one) => (
-            <option key={one.table} value={nameOf(one)}>
-              {nameOf(one)}
-            </option>
-          ))}
-        </select>
-      </label>
+      <TableChoice
+        place="tables"
+        heading={
+          <>
+            {counted(known.length, 'table')} <small>published</small>
+          </>
+        }
+        tables={known}
+        chosen={shown && nameOf(shown)}
+      />
       <div class="table-info">
         {general.length > 0 && (
           <section class="card pad" aria-label="The database">
@@ -78,16 +63,6 @@ export function TablesPlace() {
         {found.value && <p class="soft checked">Checked at {clock(found.value.at * 1000)}, as walcast check does.</p>}
       </div>
     </div>
-  )
-}
-
-function Flag({ table: { problems } }: { table: TableInfo }) {
-  if (problems.length === 0) return null
-  const isBad = problems.some(({ severity }) => severity === 'error')
-  return (
-    <span class={isBad ? 'flag' : 'flag amber'} role="img" aria-label={isBad ? 'has an error' : 'has a warning'} title={problems[0]!.message}>
-      {isBad ? '!' : '△'}
-    </span>
   )
 }
 
