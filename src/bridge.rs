@@ -94,6 +94,7 @@ impl Bridge {
             options.session.max_frame_bytes,
             options.session.max_replays_of_subject,
             Arc::clone(metrics),
+            background.clone(),
         );
         let maintenance = Maintenance {
             source: Arc::clone(&options.ingest),

@@ -1,31 +1,52 @@
-//! [`Background`]: threads of lower priority, for what one client asks for and all others would wait for.
+//! [`Background`]: threads that run where no other thread wants the processor, for what one client asks for and all others
+//! would wait for.
+
+#[cfg(target_os = "linux")]
+mod policy;
+mod yielding;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context;
 use tokio::runtime::{Builder, Handle, Runtime};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// A runtime whose threads yield to all others of this process where there are not processors enough.
+use self::yielding::Yielding;
+
+/// A runtime whose threads yield to all others of the machine where there are not processors enough, but for about a tenth
+/// of one that they get in any case.
 #[derive(Debug)]
 pub(super) struct Background {
     /// `None` once it ends.
     runtime: Option<Runtime>,
     handle: Handle,
+    _watching: DropGuard,
 }
 
-/// The priority of its threads: with as much to do they get a third of what others get (`nice(2)`).
-#[cfg(target_os = "linux")]
-const NICE: i32 = 5;
+/// The time between two looks at how much its threads have run.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// The time for which they do not yield after one in which they hardly ran.
+const LIFTED: Duration = Duration::from_millis(250);
 
 impl Background {
+    /// Starts it. The runtime that it is started on sees to it that it is not starved.
     pub(super) fn start() -> anyhow::Result<Background> {
+        let threads = Arc::new(Yielding::default());
+        let (started, ended) = (Arc::clone(&threads), Arc::clone(&threads));
         let runtime = Builder::new_multi_thread()
             .thread_name("background")
             .enable_all()
-            .on_thread_start(yield_to_others)
+            .on_thread_start(move || started.join())
+            .on_thread_stop(move || ended.leave())
             .build()
             .context("cannot start threads")?;
+        let stop = CancellationToken::new();
+        tokio::spawn(stop.clone().run_until_cancelled_owned(watch(threads)));
         Ok(Background {
             handle: runtime.handle().clone(),
             runtime: Some(runtime),
+            _watching: stop.drop_guard(),
         })
     }
 
@@ -44,12 +65,14 @@ impl Drop for Background {
     }
 }
 
-/// Lowers the priority of this thread.
-fn yield_to_others() {
-    // Elsewhere it would be that of the whole process. It is set, not lowered, since a thread has that of the one which
-    // started it.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "the priority of a thread cannot be lowered");
+/// Has the threads run for a while whenever they were kept from it.
+async fn watch(threads: Arc<Yielding>) {
+    loop {
+        tokio::time::sleep(LOOK_INTERVAL).await;
+        if threads.are_starved() {
+            threads.lift();
+            tokio::time::sleep(LIFTED).await;
+            threads.lower();
+        }
     }
 }

@@ -194,7 +194,8 @@ struct Snapshots {
     )]
     snapshot_url: Option<values::DatabaseUrl>,
     /// Snapshots read at once, each on a connection of its own. Further ones wait: subjects have turns, by the
-    /// time that their snapshots have taken, and the last free connection goes to one that has none.
+    /// time that their snapshots have taken, the last free connection goes to one that has none, and subjects whose
+    /// snapshots take more than a hundredth of the time have half of the connections together.
     #[arg(
         long,
         env = "WALCAST_MAX_SNAPSHOTS",

@@ -7,7 +7,8 @@
 //! turn it is, and reads on from there for all requests whose places it comes to.
 //!
 //! Requests with a query that takes long, or with queries that took much lately, are served apart, by a thread of their
-//! own, so that only they wait for it. Of them the owner that has taken the least work is next, so that each gets an equal share of that thread.
+//! own, so that only they wait for it. Of them the owner that has taken the least work is next, so that each gets an equal
+//! share of that thread.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -54,8 +55,8 @@ pub struct ReplayPool<H: Log> {
     max_of_owner: usize,
     /// The oldest place that was asked for since somebody looked; `u64::MAX` if none was.
     oldest: AtomicU64,
-    /// The runtime that it reads on. Sessions of another one, of lower priority, ask it, too.
-    runtime: Handle,
+    /// The threads that it reads on.
+    background: Handle,
     queue: Mutex<Queue<H>>,
 }
 
@@ -96,12 +97,14 @@ impl<H: Log> std::fmt::Debug for ReplayPool<H> {
 
 impl<H: Log> ReplayPool<H> {
     /// A pool that reads `history`, with frames of about `max_frame_bytes`, for at most `max_of_owner` requests of an
-    /// owner at the same moment.
+    /// owner at the same moment. It reads on the blocking threads of `background`: they must not keep others from the
+    /// processors, since there is no end to what clients that are behind may ask for.
     pub fn new(
         history: H,
         max_frame_bytes: usize,
         max_of_owner: usize,
         metrics: Arc<Metrics>,
+        background: Handle,
     ) -> Arc<ReplayPool<H>> {
         Arc::new(ReplayPool {
             max_of_owner,
@@ -109,7 +112,7 @@ impl<H: Log> ReplayPool<H> {
             metrics,
             max_frame_bytes,
             oldest: AtomicU64::new(u64::MAX),
-            runtime: Handle::current(),
+            background,
             queue: Mutex::new(Queue {
                 waiting: VecDeque::new(),
                 apart: VecDeque::new(),
@@ -154,36 +157,8 @@ impl<H: Log> ReplayPool<H> {
             if self.queue.lock().takes_thread(lane, room) {
                 let pool = Arc::clone(self);
                 // It ends once no request waits, or too many sessions have results to send.
-                if lane == Lane::APART {
-                    pool.start_apart();
-                } else {
-                    // From there: a thread has the priority of the one that starts it.
-                    self.runtime.spawn(async move {
-                        drop(tokio::task::spawn_blocking(move || read_for_all(&pool, lane)));
-                    });
-                }
+                drop(self.background.spawn_blocking(move || read_for_all(&pool, lane)));
             }
-        }
-    }
-
-    /// Starts the thread that serves the queries that are apart. Where there are not processors enough it yields to all
-    /// others, so it cannot be one of those that do other things later.
-    fn start_apart(self: Arc<Self>) {
-        let pool = Arc::clone(&self);
-        let runtime = self.runtime.clone();
-        let thread = std::thread::Builder::new().name("apart".into());
-        let started = thread.spawn(move || {
-            let _entered = runtime.enter();
-            yield_to_others();
-            read_for_all(&pool, Lane::APART);
-        });
-        if let Err(error) = started {
-            tracing::warn!(
-                event = "replay_thread_failed", %error,
-                "there is no thread for the queries that are apart"
-            );
-            let runtime = self.runtime.clone();
-            drop(runtime.spawn_blocking(move || read_for_all(&self, Lane::APART)));
         }
     }
 
@@ -250,20 +225,6 @@ impl<H: Log> Drop for Share<H> {
     fn drop(&mut self) {
         self.pool.queue.lock().sending.give_back(self.number);
         self.pool.start_threads(ENOUGH_ROOM);
-    }
-}
-
-/// The priority of the queries that are apart: with as much to do they get a tenth of what others get (`sched(7)`).
-#[cfg(target_os = "linux")]
-const NICE: i32 = 10;
-
-/// Lowers the priority of this thread.
-fn yield_to_others() {
-    // Elsewhere it would be that of the whole process. It is set, not lowered, since a thread has that of the one which
-    // started it.
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "the priority of a thread cannot be lowered");
     }
 }
 

@@ -108,7 +108,13 @@ fn request(id: &str) -> Box<ReplayRequest<Brittle>> {
 }
 
 fn pool(history: &Brittle) -> Arc<ReplayPool<Brittle>> {
-    ReplayPool::new(history.clone(), 1024, MAX_SENDING, Metrics::new())
+    ReplayPool::new(
+        history.clone(),
+        1024,
+        MAX_SENDING,
+        Metrics::new(),
+        Handle::current(),
+    )
 }
 
 /// The number of frames that were read for a request, and whether it is shareable from now on; `None` if its reading
@@ -160,7 +166,7 @@ fn idle_pool(max_of_owner: usize) -> Arc<ReplayPool<Brittle>> {
         journal: TestLog::new().journal.clone(),
         breaks: Arc::default(),
     };
-    ReplayPool::new(history, 1024, max_of_owner, Metrics::new())
+    ReplayPool::new(history, 1024, max_of_owner, Metrics::new(), Handle::current())
 }
 
 /// Adds a request of an owner to a lane.

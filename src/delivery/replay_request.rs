@@ -36,8 +36,8 @@ pub struct Standing {
     pub is_unshared: bool,
 }
 
-/// The recent work of a request's queries from which on it is served apart: a hundredth of a processor. The threads that
-/// serve the others have normal priority, and what they match would be taken from those who are at the head.
+/// The recent work of a request's queries from which on it is served apart: a hundredth of a processor. The others that are
+/// behind would wait for what it takes.
 const MUCH: u64 = 20_000_000;
 
 /// Reading panicked: a defect, which is logged.

@@ -124,8 +124,8 @@ pub struct Lane {
 impl Lane {
     /// The lane at the head, and for shared replays, where a slow query would hold up all others.
     pub const SHARED: Lane = Lane {
-        query: 10_000_000,
-        all: 20_000_000,
+        query: 2_500_000,
+        all: 5_000_000,
         puts_apart: true,
     };
 
@@ -156,9 +156,9 @@ pub(super) struct Spare {
     at: Instant,
 }
 
-/// The most that may be spare, and the amount that refills each second: a tenth of a processor.
+/// The most that may be spare, and the amount that refills each second: a fortieth of a processor.
 const SPARE: u64 = Lane::SHARED.all;
-const SPARE_PER_SECOND: u64 = 100_000_000;
+const SPARE_PER_SECOND: u64 = 25_000_000;
 /// The amount that each query may have in any case where nothing is left, and where a lot is owed beside that: enough for
 /// comparisons of ordinary values.
 const LITTLE: u64 = Allowance::LITTLE;

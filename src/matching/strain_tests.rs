@@ -199,7 +199,7 @@ fn a_row_takes_no_longer_than_the_bound_however_many_queries_there_are() {
         })
         .collect();
     let (light, _) = bed.subscribe("light", "t LIKE 'a%' AND t <> ''");
-    bed.commit(&[row(1, 100_000, "b")]);
+    bed.commit(&[row(1, 25_000, "b")]);
     let bound = Lane::SHARED.all + Lane::SHARED.query + 1_000 * Allowance::LITTLE;
     assert!(
         bed.registry.worked() <= bound,
@@ -218,7 +218,7 @@ fn a_row_takes_no_longer_than_the_bound_however_many_queries_there_are() {
     );
     // Soon after, there is a little for each, and later there is enough again.
     bed.registry.bound(Lane::SHARED, bed.now + Duration::from_secs(1));
-    bed.commit(&[row(2, 100_000, "b")]);
+    bed.commit(&[row(2, 25_000, "b")]);
     let served_again = heavy
         .iter()
         .filter(|connection| bed.seqs(**connection) == [0])
@@ -229,8 +229,9 @@ fn a_row_takes_no_longer_than_the_bound_however_many_queries_there_are() {
 #[test]
 fn many_queries_that_take_little_each_are_put_apart_once_they_have_taken_much_together() {
     let mut bed = Bed::new(Lane::SHARED);
+    let long = format!("t LIKE '%{}b%'", "a_".repeat(60));
     let heavy = (0..1_000).map(|number| {
-        let predicate = format!("{} AND id >= 0 OR id < -{}", long(), 1 + number);
+        let predicate = format!("{long} AND id >= 0 OR id < -{}", 1 + number);
         bed.subscribe("heavy", &predicate).0
     });
     let heavy: Vec<ConnectionId> = heavy.collect();
@@ -247,13 +248,13 @@ fn many_queries_that_take_little_each_are_put_apart_once_they_have_taken_much_to
             break;
         }
     }
-    assert!(rows > 5, "{rows}");
+    assert!(rows > 1, "{rows}");
     assert_eq!(bed.got.apart.len(), heavy.len());
 }
 
 #[test]
 fn long_work_is_done_a_little_at_a_time() {
-    let mut bed = Bed::new(Lane::SHARED);
+    let mut bed = Bed::new(Lane::APART);
     let (heavy, _) = bed.subscribe("heavy", &long());
     let rows: Vec<_> = (0..10).map(|id| row(id, 100_000, "b")).collect();
     // Each row takes about half of the work that is done in one go.

@@ -4,12 +4,13 @@
 //! the next turn is that of the owner whose requests have held places for the least time, so that one with long queries
 //! gets fewer of them, and the last free place goes to an owner that has none. Nor may many owners with one long query
 //! each: where all places have been held for [`LONG`], the one that was taken last is asked back, so that one place
-//! always circulates.
+//! always circulates. And owners whose requests held places for more than a hundredth of the time lately have half of the
+//! places together, since what they ask for takes the database's processors from all others.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
-use crate::limit::Turns;
+use crate::limit::{Bucket, Rate, Turns};
 
 /// The owner of a request: its turns are counted together.
 pub(super) type Owner = u64;
@@ -20,6 +21,8 @@ pub(super) struct Place {
     pub(super) owner: Owner,
     number: u64,
     since: Instant,
+    /// It is one of those that busy owners have together.
+    is_of_busy: bool,
 }
 
 impl Place {
@@ -38,6 +41,15 @@ impl Place {
 /// The time for which a place may be kept in any case.
 pub(super) const LONG: Duration = Duration::from_secs(5);
 
+/// The milliseconds for which the requests of an owner may hold places. An owner that has less than half of it left is
+/// busy: one whose requests hold places for more than a hundredth of the time. A page may ask for much when it opens.
+const QUIET: Rate = Rate {
+    per_second: 10,
+    burst: 600,
+};
+/// The number of owners from which on those that held no place lately are forgotten.
+const MANY: usize = 256;
+
 /// The items that wait for a place, and the number of places that each owner has.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
@@ -47,6 +59,8 @@ pub(super) struct Queue<T> {
     owners: VecDeque<Owner>,
     /// The work of the places that were given back.
     turns: Turns,
+    /// The same, as far as it was lately.
+    lately: HashMap<Owner, Bucket>,
     waiting: HashMap<Owner, VecDeque<T>>,
     /// The number of places that each owner holds; without the owners that hold none.
     taken: HashMap<Owner, usize>,
@@ -74,6 +88,7 @@ impl<T> Queue<T> {
             free: places,
             owners: VecDeque::new(),
             turns: Turns::default(),
+            lately: HashMap::new(),
             waiting: HashMap::new(),
             taken: HashMap::new(),
             places: Vec::new(),
@@ -148,6 +163,7 @@ impl<T> Queue<T> {
                     owner,
                     number: self.given,
                     since: now,
+                    is_of_busy: self.is_busy(owner, now),
                 };
                 self.places.push(place);
                 return Some((place, item));
@@ -158,9 +174,11 @@ impl<T> Queue<T> {
 
     /// The owner whose turn it is, of those that may have a place.
     fn next_owner(&mut self, now: Instant) -> Option<Owner> {
+        let of_busy = self.places.iter().filter(|place| place.is_of_busy);
+        let has_busy_place = of_busy.count() < self.busy_places();
         let may_have = |owner: &&Owner| {
             let needed = if self.taken.contains_key(owner) { 2 } else { 1 };
-            self.free >= needed
+            self.free >= needed && (has_busy_place || !self.is_busy(**owner, now))
         };
         let had = |owner: &&Owner| {
             let held = self.places.iter().filter(|place| place.owner == **owner);
@@ -176,7 +194,13 @@ impl<T> Queue<T> {
     /// Takes a place back.
     pub(super) fn give_back(&mut self, place: Place, now: Instant) {
         // However short it was.
-        self.turns.took(place.owner, place.work(now).saturating_add(1));
+        let work = place.work(now).saturating_add(1);
+        self.turns.took(place.owner, work);
+        if self.lately.len() >= MANY && self.lately.len() == self.lately.capacity() {
+            self.lately.retain(|_, lately| !lately.is_full(now));
+        }
+        let lately = self.lately.entry(place.owner).or_insert(Bucket::full(now));
+        lately.drain(work.try_into().unwrap_or(u32::MAX), QUIET, now);
         let before = self.places.len();
         self.places.retain(|known| *known != place);
         self.free += before - self.places.len();
@@ -189,18 +213,35 @@ impl<T> Queue<T> {
     }
 
     /// True if a place has to be given back early: all places have been held for long, it was taken last, and an owner
-    /// without a place waits. A single place is never asked back, or no read would come to its end.
+    /// without a place waits. The same holds of the places of busy owners, for busy owners that wait. A single place is
+    /// never asked back, or no read would come to its end.
     pub(super) fn is_asked_for(&self, place: Place, now: Instant, is_wanted: impl Fn(&T) -> bool) -> bool {
-        let has_none = |(owner, _): &(&Owner, &VecDeque<T>)| !self.taken.contains_key(owner);
-        self.free == 0
-            && self.places.len() > 1
-            && self.places.last() == Some(&place)
-            && self.places.iter().all(|held| held.is_long(now))
-            && self
-                .waiting
-                .iter()
-                .filter(has_none)
-                .any(|(_, waiting)| waiting.iter().any(&is_wanted))
+        let is_waited_for = |by_busy: bool| {
+            let mut waiting = self.waiting.iter();
+            waiting.any(|(owner, waiting)| {
+                !self.taken.contains_key(owner)
+                    && (!by_busy || self.is_busy(*owner, now))
+                    && waiting.iter().any(&is_wanted)
+            })
+        };
+        let is_last_of = |places: &[&Place]| {
+            places.len() > 1 && places.last() == Some(&&place) && places.iter().all(|held| held.is_long(now))
+        };
+        let all: Vec<&Place> = self.places.iter().collect();
+        let of_busy: Vec<&Place> = all.iter().filter(|place| place.is_of_busy).copied().collect();
+        (self.free == 0 && is_last_of(&all) && is_waited_for(false))
+            || (of_busy.len() >= self.busy_places() && is_last_of(&of_busy) && is_waited_for(true))
+    }
+
+    /// True if the owner's requests held places for long lately.
+    fn is_busy(&self, owner: Owner, now: Instant) -> bool {
+        let lately = self.lately.get(&owner);
+        lately.is_some_and(|lately| !lately.has(QUIET.burst / 2, QUIET, now))
+    }
+
+    /// The number of places that busy owners may have together.
+    fn busy_places(&self) -> usize {
+        ((self.free + self.places.len()) / 2).max(1)
     }
 
     /// The number of waiting requests.
@@ -318,6 +359,46 @@ mod tests {
         queue.sweep(|item| *item != "x");
         assert_eq!((queue.len(), queue.owners.len()), (1, 1));
         assert_eq!(queue.push(99, "y", |_| true), Ok(()));
+    }
+
+    #[test]
+    fn owners_that_took_much_lately_have_half_of_the_places_together() {
+        let mut queue = Queue::new(4, 100);
+        let start = Instant::now();
+        let at = |millis| start + Duration::from_millis(millis);
+        for owner in 1..=3 {
+            queue.push(owner, "first", |_| true).unwrap();
+        }
+        while let Some((place, _)) = queue.next(at(0), |_| true) {
+            // The third took no more than a page does.
+            queue.give_back(place, at(if place.owner == 3 { 299 } else { 301 }));
+        }
+        for (owner, item) in [(1, "a"), (1, "b"), (2, "a"), (2, "b"), (3, "a")] {
+            queue.push(owner, item, |_| true).unwrap();
+        }
+        let mut given = Vec::new();
+        while let Some((place, _)) = queue.next(at(400), |_| true) {
+            given.push(place);
+        }
+        let owners = |given: &[Place]| given.iter().map(|place| place.owner).collect::<Vec<_>>();
+        assert_eq!(owners(&given), [3, 1, 2]);
+        // The other free place is not for them: a new owner gets it.
+        queue.push(4, "a", |_| true).unwrap();
+        let (new, _) = queue.next(at(400), |_| true).unwrap();
+        assert_eq!(new.owner, 4);
+        queue.give_back(new, at(401));
+        // Of theirs, the last one is asked back once both are long and a busy owner waits that has none.
+        let asked = |queue: &Queue<&'static str>, now| {
+            [1, 2].map(|n: usize| queue.is_asked_for(given[n], at(now), |_| true))
+        };
+        assert_eq!(asked(&queue, 5_400), [false, false], "those who wait have places");
+        queue.push(5, "first", |_| true).unwrap();
+        let (first, _) = queue.next(at(5_400), |_| true).unwrap();
+        queue.give_back(first, at(9_000));
+        queue.push(5, "a", |_| true).unwrap();
+        assert_eq!(asked(&queue, 9_000), [false, true]);
+        // It is busy no more after a while.
+        assert_eq!(asked(&queue, 60_000), [false, false]);
     }
 
     #[test]

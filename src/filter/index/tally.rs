@@ -28,7 +28,7 @@ impl Default for Allowance {
 
 impl Allowance {
     /// The work that a predicate may take even if others took what there was: more than most take of ordinary rows.
-    pub const LITTLE: u64 = 10_000;
+    pub const LITTLE: u64 = 2_500;
 
     /// The amount that the next predicate may take after so much was done.
     fn after(self, done: u64) -> u64 {

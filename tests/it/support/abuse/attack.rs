@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::process::Command;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -199,8 +200,15 @@ impl Attackers {
         let (stopped, counted) = (stop.clone(), Arc::clone(&ends));
         let numbers = Kind::ALL.map(|kind| (kind, of_kind(kind)));
         let thread = std::thread::spawn(move || {
-            // Of this thread alone.
-            rustix::process::nice(19).unwrap();
+            // It stands for machines of their own, so it takes no processor from the server: SCHED_IDLE.
+            let number = rustix::thread::gettid().to_string();
+            let policy = Command::new("chrt")
+                .args(["--idle", "--pid", "0", &number])
+                .status();
+            assert!(
+                policy.unwrap().success(),
+                "chrt of util-linux is missing, or may not set SCHED_IDLE"
+            );
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             let target = Arc::new(target);
             runtime.unwrap().block_on(async {
