@@ -174,6 +174,7 @@ pub async fn serve(
         readiness: keeper.readiness.clone(),
         conninfo: keeper.source.bridge.ingest.conninfo.clone(),
         wanted: keeper.source.bridge.requirements(),
+        access: config.reload.clone(),
     });
     let console = Console::new(Arc::clone(&rules), shown, clients.local_addr()?, tls.is_some());
     let operated = keepers.iter().map(|keeper| http::OperatorGate {

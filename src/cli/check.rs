@@ -7,8 +7,8 @@ use super::config::{ConfigFlag, Loaded, Own};
 use super::look::look;
 use super::serve::Source;
 use crate::config::{Access, SourceName};
-use crate::policy::{Misfit, Policies, misfits};
-use crate::postgres::{self, Catalog, Code, Severity};
+use crate::policy::Misfit;
+use crate::postgres::{self, Code, Severity};
 
 /// Look at a database, and name everything that would keep `serve` from working, each with what mends it.
 ///
@@ -70,7 +70,9 @@ fn check(name: Option<&SourceName>, source: &Source, access: Option<&Access>) ->
         .iter()
         .all(|finding| finding.code != Code::PublicationMissing);
     let misfits = match access.filter(|_| has_publications) {
-        Some(access) => policies(name, source, access)?,
+        Some(access) => look(name, source, |info, wanted| {
+            postgres::check_policies(info, &wanted.publications, access)
+        })?,
         None => Vec::new(),
     };
     for Misfit { is_error, error } in &misfits {
@@ -82,20 +84,6 @@ fn check(name: Option<&SourceName>, source: &Source, access: Option<&Access>) ->
         .filter(|finding| finding.severity == Severity::Blocks)
         .count();
     Ok(blocked + misfits.iter().filter(|misfit| misfit.is_error).count())
-}
-
-/// The policies that do not fit the published tables.
-fn policies(name: Option<&SourceName>, source: &Source, access: &Access) -> Result<Vec<Misfit>, ExitCode> {
-    if access.policies.is_empty() {
-        return Ok(Vec::new());
-    }
-    // It was parsed when the flags were looked at.
-    let policies = Policies::of(access).unwrap_or_default();
-    look(name, source, |info, wanted| {
-        let mut catalog = Catalog::new(info.clone());
-        let published = catalog.tables(&wanted.publications)?;
-        misfits(access, &policies, &published, &mut catalog)
-    })
 }
 
 /// Fails if values of the file, or of the environment with it, do not go together.

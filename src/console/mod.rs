@@ -30,6 +30,7 @@ use axum::routing::{get, post};
 use futures_util::future::join_all;
 use serde::Deserialize;
 use serde_json::json;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::cached::{Answer, Cached};
@@ -39,11 +40,12 @@ use self::parse::parse;
 use self::published::{PublishedTable, findings, judge, published};
 use self::queries::Queries;
 use self::record::Record;
-use crate::config::SourceName;
+use crate::config::{Access, SourceName};
 use crate::event::TableName;
 use crate::health::Readiness;
 use crate::http::{Admin, ServingPlace, answered, failed};
 use crate::log::Log;
+use crate::policy::Misfit;
 use crate::postgres::{self, Code, ConnInfo, Finding, Requirements};
 use crate::schema::{TypeScriptNumbers, typescript};
 use crate::session::{MAX_CLIENT_MESSAGE_BYTES, Services};
@@ -70,6 +72,8 @@ pub struct ConsoleSource<H: Log> {
     pub conninfo: ConnInfo,
     /// The setup that is to work there.
     pub wanted: Requirements,
+    /// The access that callers have, of all sources.
+    pub access: watch::Receiver<Arc<Access>>,
 }
 
 /// The console of a server.
@@ -91,9 +95,17 @@ struct Shown<H: Log> {
     queries: Arc<Queries>,
     connections: Arc<Connections>,
     tables: Cached<Vec<PublishedTable>>,
-    check: Cached<Vec<Finding>>,
+    check: Cached<Checked>,
     /// `None` if there is no such table.
     types: Cached<Option<String>>,
+}
+
+/// Everything that `walcast check` would say.
+#[derive(Debug)]
+struct Checked {
+    findings: Vec<Finding>,
+    /// The policies that do not fit.
+    misfits: Vec<Misfit>,
 }
 
 /// The query parameters of a request.
@@ -212,14 +224,21 @@ impl<H: Log> Shown<H> {
             .ok_or_else(unready)
     }
 
-    async fn findings(&self) -> Result<Answer<Vec<Finding>>, Refused> {
+    async fn checked(&self) -> Result<Answer<Checked>, Refused> {
         let (info, wanted) = (self.source.conninfo.clone(), self.source.wanted.clone());
         let metrics = Arc::clone(&self.source.metrics);
+        let access = self.source.access.borrow().of_source(self.source.name.as_ref());
         let asking = self.check.get(CHECK_AGE, move || {
             let mut findings = postgres::check(&info, &wanted)?;
             // The one who reads the slot is this walcast.
             findings.retain(|finding| finding.code != Code::SlotActive || metrics.replication_up.get() == 0);
-            Ok::<_, postgres::Error>(findings)
+            let is_published = |finding: &Finding| finding.code != Code::PublicationMissing;
+            let misfits = if findings.iter().all(is_published) {
+                postgres::check_policies(&info, &wanted.publications, &access)?
+            } else {
+                Vec::new()
+            };
+            Ok::<_, postgres::Error>(Checked { findings, misfits })
         });
         in_time(Asking::Database, asking).await
     }
@@ -306,9 +325,9 @@ async fn tables<H: Log>(
     asked: Asked,
 ) -> Result<Response, Refused> {
     let (shown, _) = console.source(&headers, asked)?;
-    let (tables, findings) = tokio::join!(shown.published(), shown.findings());
+    let (tables, checked) = tokio::join!(shown.published(), shown.checked());
     let tables = found(tables?.found)?;
-    let findings = findings.and_then(|findings| found(findings.found)).ok();
+    let checked = checked.and_then(|checked| found(checked.found)).ok();
     let subscriptions = match shown.services() {
         Ok(services) => in_time(Asking::Server, shown.queries.by_table(&services)).await?,
         Err(_) => Default::default(),
@@ -317,8 +336,8 @@ async fn tables<H: Log>(
     let shows = console.admin.rows(&headers).is_ok();
     let write = move || {
         let mut tables: Vec<PublishedTable> = (*tables).clone();
-        if let Some(findings) = findings {
-            judge(&mut tables, &findings);
+        if let Some(checked) = checked {
+            judge(&mut tables, &checked.findings);
         }
         let tables = tables.into_iter().map(|mut table| {
             if !shows {
@@ -345,8 +364,9 @@ async fn check<H: Log>(
     asked: Asked,
 ) -> Result<Response, Refused> {
     let (shown, _) = console.source(&headers, asked)?;
-    let checked = shown.findings().await?;
-    let findings = findings(&found(checked.found)?);
+    let checked = shown.checked().await?;
+    let shows = console.admin.rows(&headers).is_ok();
+    let findings = findings(&*found(checked.found)?, shows);
     Ok(answered(
         StatusCode::OK,
         &json!({"at": checked.at, "findings": findings}),

@@ -5,7 +5,9 @@ use std::collections::HashMap;
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::Checked;
 use crate::event::{Relation, TableName, quote_literal};
+use crate::policy::Misfit;
 use crate::postgres::{Catalog, ConnInfo, Connection, Error, Finding, Purpose, Severity, publication_tables};
 use crate::types::Kind;
 
@@ -74,10 +76,11 @@ impl PublishedTable {
     }
 }
 
-/// The findings of a check: one about several tables is told once for each of them, with the SQL that mends it there.
-pub(super) fn findings(findings: &[Finding]) -> Value {
+/// The findings of a check: one about several tables is told once for each of them, with the SQL that mends it there. Of a
+/// policy, which may have values in its condition, only `shows` tells more than its place.
+pub(super) fn findings(checked: &Checked, shows: bool) -> Value {
     let mut told = Vec::new();
-    for finding in findings {
+    for finding in &checked.findings {
         if finding.tables.is_empty() {
             let problem = Problem::new(finding.severity, &finding.what, &finding.cure);
             told.push(Told { table: None, problem });
@@ -87,6 +90,26 @@ pub(super) fn findings(findings: &[Finding]) -> Value {
             problem: Problem::new(finding.severity, &of.what, &of.cure),
         }));
     }
+    told.extend(checked.misfits.iter().map(|Misfit { is_error, error }| {
+        let severity = if *is_error {
+            Severity::Blocks
+        } else {
+            Severity::Warns
+        };
+        let message = if shows {
+            error.to_string()
+        } else {
+            let (path, place) = (error.path.display(), error.place);
+            format!(
+                "{path}:{}:{}: a policy does not fit the tables: walcast check --config says why",
+                place.line, place.column
+            )
+        };
+        Told {
+            table: None,
+            problem: Problem::new(severity, &message, ""),
+        }
+    }));
     json!(told)
 }
 

@@ -21,6 +21,7 @@ mod dial;
 mod error;
 mod link;
 mod pacing;
+mod policies;
 mod portal;
 mod preflight;
 mod publication_tables;
@@ -49,6 +50,7 @@ pub use conninfo::{
 };
 pub use error::{Attempt, Error};
 pub use pacing::Pacing;
+pub use policies::check_policies;
 pub use portal::Fetched;
 pub use preflight::{Code, Finding, FoundTable, Requirements, Severity, check};
 pub use publication_tables::publication_tables;

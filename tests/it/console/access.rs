@@ -150,7 +150,8 @@ fn the_page_is_served_and_pages_of_others_get_nothing() {
 #[test]
 fn rows_that_policies_hide_are_shown_to_those_who_have_the_token() {
     let guarded = Guarded::new(SCHEMA);
-    let policies = "[[policy]]\ntables = [\"orders\"]\nwhere = \"status = 'public'\"\n";
+    let policies = "[[policy]]\ntables = [\"orders\"]\nwhere = \"status = 'public'\"\n\
+                    [[policy]]\ntables = [\"keyed\"]\nwhere = \"kind = 'internal'\"\n";
     guarded
         .database
         .sql("INSERT INTO orders (id, status) VALUES (1, 'public'), (2, 'hidden')");
@@ -201,6 +202,21 @@ fn rows_that_policies_hide_are_shown_to_those_who_have_the_token() {
     if has_filters {
         assert_eq!(row_filters(&walcast, ""), json!([null]));
     }
+    // A policy that does not fit is named by its place, and what it says is not told.
+    let misfit = |walcast: &Walcast, headers: &str| {
+        let checked = get_with(walcast, "/api/check", headers);
+        let findings = checked["findings"].as_array().unwrap().iter();
+        let mut findings = findings.filter(|finding| finding["message"].as_str().unwrap().contains(".toml:"));
+        let finding = findings.next().unwrap();
+        assert!(
+            finding["severity"] == "error" && finding["table"].is_null(),
+            "{finding}"
+        );
+        finding["message"].as_str().unwrap().to_owned()
+    };
+    let message = misfit(&walcast, "");
+    let words = ": a policy does not fit the tables: walcast check --config says why";
+    assert!(message.ends_with(words) && !message.contains("kind"), "{message}");
     drop(walcast);
 
     let directory = TempDir::new().unwrap();
@@ -220,6 +236,11 @@ fn rows_that_policies_hide_are_shown_to_those_who_have_the_token() {
     if has_filters {
         assert_eq!(row_filters(&walcast, &known), json!(["(id <> 7)"]));
     }
+    let message = misfit(&walcast, &known);
+    assert!(
+        message.contains("it admits nothing of public.keyed") && message.contains("kind"),
+        "{message}"
+    );
     let access = get_with(&walcast, "/api/access", &known);
     assert_eq!(
         (&access["token"], &access["rows"]),
