@@ -1,3 +1,5 @@
+import { readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
 import type { Page } from 'playwright-core'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Example } from './example.js'
@@ -5,6 +7,8 @@ import { Example } from './example.js'
 const example = new Example()
 let page: Page
 let asked = 0
+/** The worker in Python that takes the place of the one that was killed. */
+let restarted: ReturnType<typeof example.stack.run>
 
 const ask = async (title: string) => {
   await page.getByLabel('Title').fill(title)
@@ -55,7 +59,7 @@ test('both workers take what the page asks for; when one is killed the other one
 
   // One that is started again takes part again.
   const python = example.stack.processes.find(({ name }) => name === 'python')!
-  example.stack.run('python', python.command)
+  restarted = example.stack.run('python', python.command)
   const again = await hold('python')
   expect(again.pid).not.toBe(pid)
   process.kill(again.pid, 'SIGCONT')
@@ -78,4 +82,32 @@ test('workers and server go on after Postgres ended their connections', async ()
   await expect.poll(isAsked).toBeGreaterThan(0)
   await job('Last report').first().getByText('done', { exact: true }).waitFor()
   expect(example.log).not.toMatch(/^(page|python|typescript) ended \(\d/m)
+})
+
+test('the workers are rung for a job, and do not wait for their next look', async () => {
+  await example.end('typescript')
+  restarted.kill('SIGKILL')
+  const { folder } = example.stack
+  const kinds = [
+    { kind: 'python', file: 'worker.py', often: 'LOOK = 1\n', seldom: 'LOOK = 86400\n', program: '.venv/bin/python' },
+    { kind: 'typescript', file: 'worker.ts', often: 'const LOOK = 1000\n', seldom: 'const LOOK = 86_400_000\n', program: 'node --import tsx' },
+  ]
+  for (const { kind, file, often, seldom, program } of kinds) {
+    await example.pool.query("DELETE FROM jobs WHERE state <> 'done'")
+    // The same worker, which looks once a day by itself.
+    const source = readFileSync(join(folder, file), 'utf8')
+    expect(source).toContain(often)
+    const rung = join(folder, `rung-${file}`)
+    writeFileSync(rung, source.replace(often, seldom))
+    try {
+      const worker = example.stack.run(`rung-${kind}`, `${program} ${rung}`)
+      await example.printed(`rung-${kind}`, 'ready')
+      const { id } = (await example.pool.query<{ id: number }>("INSERT INTO jobs (title) VALUES ('Ring') RETURNING id")).rows[0]!
+      const takenBy = async () => (await example.pool.query<{ worker: string | null }>('SELECT worker FROM jobs WHERE id = $1', [id])).rows[0]!.worker
+      await expect.poll(takenBy).toMatch(new RegExp(`^${kind} .* ${worker.pid}$`))
+      worker.kill('SIGKILL')
+    } finally {
+      rmSync(rung)
+    }
+  }
 })

@@ -22,8 +22,12 @@ function pack(folder: string): string {
 
 const task = (title: string) => page.getByRole('listitem').filter({ hasText: title })
 
+/** The time from `npm create` to the first live row, which people are promised in five minutes. */
+let began: number
+
 beforeAll(async () => {
   const [client, create] = [pack('client'), pack('create-walcast')]
+  began = performance.now()
   run(empty, 'npm', 'exec', '--yes', `--package=${create}`, '--', 'create-walcast', 'my-app', '--client', client)
   run(app, 'npm', 'install', '--no-audit', '--no-fund', '--prefer-offline')
   await example.startIn(app, 'npm run dev')
@@ -42,6 +46,7 @@ test('an app that was created in an empty folder shows rows, and those that come
   await page.getByText('1 to do').waitFor()
   await example.pool.query("INSERT INTO tasks (id, title) VALUES (gen_random_uuid(), 'From psql')")
   await task('From psql').waitFor()
+  console.log(`the first live row came ${((performance.now() - began) / 1000).toFixed(1)} s after npm create walcast`)
   await page.getByText('2 to do').waitFor()
   await example.shoot(page, 'starter')
 })
