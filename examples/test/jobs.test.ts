@@ -87,7 +87,7 @@ test('workers and server go on after Postgres ended their connections', async ()
 test('the workers are rung for a job, and do not wait for their next look', async () => {
   await example.end('typescript')
   restarted.kill('SIGKILL')
-  const { folder } = example.stack
+  const folder = example.stack.folder!
   const kinds = [
     { kind: 'python', file: 'worker.py', often: 'LOOK = 1\n', seldom: 'LOOK = 86400\n', program: '.venv/bin/python' },
     { kind: 'typescript', file: 'worker.ts', often: 'const LOOK = 1000\n', seldom: 'const LOOK = 86_400_000\n', program: 'node --import tsx' },
