@@ -14,8 +14,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::yielding::Yielding;
 
-/// A runtime whose threads yield to all others of the machine where there are not processors enough, but for about a tenth
-/// of one that they get in any case.
+/// A runtime whose threads yield to all others of the machine where there are not processors enough, as long as these leave
+/// them a quarter of the time that they want.
 #[derive(Debug)]
 pub(super) struct Background {
     /// `None` once it ends.
@@ -26,8 +26,8 @@ pub(super) struct Background {
 
 /// The time between two looks at how much its threads have run.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
-/// The time for which they do not yield after one in which they hardly ran.
-const LIFTED: Duration = Duration::from_millis(250);
+/// The time for which they do not yield after one in which they had too little.
+const LIFTED: Duration = Duration::from_secs(10);
 
 impl Background {
     /// Starts it. The runtime that it is started on sees to it that it is not starved.

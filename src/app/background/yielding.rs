@@ -1,9 +1,9 @@
-//! [`Yielding`]: the threads that yield to all others, and the share that they get in any case.
+//! [`Yielding`]: the threads that yield to all others, unless these leave them too little.
 //!
 //! A lower nice value alone is not enough: where all processors are busy, a thread that wakes up waits for the time slice of
 //! one that runs, however low its priority, and a change comes through eight threads until it is with its client. Under
-//! `SCHED_IDLE` it goes first at once. But threads of that policy may come to a standstill where others use all processors
-//! for long, as a database on the same machine may, so they are lifted for a while if they hardly ran.
+//! `SCHED_IDLE` it goes first at once. But threads of that policy come to a standstill where others use all processors for
+//! long, as a database on the same machine may, so they are lifted for a while if they had too little.
 //!
 //! Linux alone has priorities of threads; elsewhere nothing of this happens.
 
@@ -56,9 +56,9 @@ impl Times {
         }
     }
 
-    /// True if less than a tenth of the time that was wanted was had.
+    /// True if they wanted a processor for long and ran for less than a quarter of the time that they waited.
     fn is_starved(self) -> bool {
-        self.waited >= Duration::from_millis(500) && self.ran * 10 < self.waited
+        self.waited >= Duration::from_millis(500) && self.ran * 4 < self.waited
     }
 }
 
@@ -83,7 +83,7 @@ impl Yielding {
         self.threads.lock().remove(&rustix::thread::gettid());
     }
 
-    /// True if the threads together had hardly any of the time that they wanted since the last look.
+    /// True if the threads together ran too little since the last look.
     pub(super) fn are_starved(&self) -> bool {
         let mut threads = self.threads.lock();
         let together = threads.iter_mut().filter_map(|(thread, before)| {
@@ -144,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn threads_that_had_less_than_a_tenth_of_what_they_wanted_are_starved() {
+    fn threads_that_ran_for_less_than_a_quarter_of_what_they_waited_are_starved() {
         let times = |ran, waited| Times {
             ran: Duration::from_millis(ran),
             waited: Duration::from_millis(waited),
@@ -152,9 +152,9 @@ mod tests {
         for (ran, waited, starved) in [
             (0, 0, false),
             (0, 499, false),
-            (49, 500, true),
-            (50, 500, false),
-            (80, 900, true),
+            (124, 500, true),
+            (125, 500, false),
+            (200, 900, true),
         ] {
             assert_eq!(times(ran, waited).is_starved(), starved, "{ran} of {waited} ms");
         }
