@@ -1,15 +1,19 @@
 // dist/: modules, types and source maps by tsc; client.min.js, which is one file for pages without a build, by esbuild.
 import { execFileSync } from 'node:child_process'
-import { rmSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { build } from 'esbuild'
+import { write } from './write.mjs'
 
 process.chdir(fileURLToPath(new URL('..', import.meta.url)))
-rmSync('dist', { recursive: true, force: true })
+const embedded = 'client.min.js'
+for (const name of existsSync('dist') ? readdirSync('dist') : []) {
+  if (name !== embedded) rmSync(`dist/${name}`, { recursive: true })
+}
 execFileSync(process.execPath, ['node_modules/typescript/bin/tsc'], { stdio: 'inherit' })
-await build({
+const { outputFiles } = await build({
   entryPoints: ['src/index.ts'],
-  outfile: 'dist/client.min.js',
+  write: false,
   bundle: true,
   minify: true,
   format: 'esm',
@@ -17,3 +21,4 @@ await build({
   legalComments: 'none',
   banner: { js: '/*! @walcast/client, MIT OR Apache-2.0; made by `npm run build` in client/ */' },
 })
+write(`dist/${embedded}`, outputFiles[0].contents)
