@@ -69,7 +69,10 @@ impl Drop for Background {
 async fn watch(threads: Arc<Yielding>) {
     loop {
         tokio::time::sleep(LOOK_INTERVAL).await;
-        if threads.are_starved() {
+        let looked_at = Arc::clone(&threads);
+        let looking = tokio::task::spawn_blocking(move || looked_at.are_starved());
+        // It fails only when the program ends.
+        if looking.await.unwrap_or_default() {
             threads.lift();
             tokio::time::sleep(LIFTED).await;
             threads.lower();

@@ -185,6 +185,8 @@ fn of_the_key(plugin: &str) {
         let (ids, message) = ended(&mut client, 1);
         assert_eq!(ids, ["v"]);
         assert!(message.contains("id"), "{message}");
+        // It ends by the description of the table, which comes before the change.
+        client.comes_up_to(database.written());
         client.subscribe_live(json!({"id": "v", "table": "t", "columns": ["v"]}));
         let key = database.value("SELECT id FROM t");
         database.sql("UPDATE t SET v = 3");
