@@ -63,8 +63,6 @@ client/dist/index.js: client/package-lock.json $(shell find client/src -name '*.
 	@echo "walcast: building the client, with tools from npm in client/node_modules"
 	cd client && npm ci --no-audit --no-fund && npm run build
 
-# Tests mostly wait, for a server or a disk: one more than there are processors.
-test: export RUST_TEST_THREADS ?= $(shell expr $$(getconf _NPROCESSORS_ONLN) + 1)
 test: test-client test-console test-examples
 	@scripts/install.sh compiler postgres wal2json browser clock pooler deploy chart package
 	$(CARGO) test --workspace --locked

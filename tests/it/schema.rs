@@ -84,6 +84,7 @@ fn a_column_that_has_another_type_ends_what_names_it_though_it_would_still_fit()
     client.subscribe_live(json!({"id": "before", "table": "t"}));
     database.sql("INSERT INTO t VALUES (1, 1, 'a')");
     client.change();
+    client.comes_up_to(database.written());
     client.subscribe_live(json!({"id": "where", "table": "t", "where": "owner > 0"}));
     client.subscribe_live(json!({"id": "columns", "table": "t", "columns": ["owner"]}));
     client.subscribe_live(json!({"id": "neither", "table": "t", "where": "id > 0", "columns": ["note"]}));
