@@ -1,4 +1,4 @@
-//! The console on the admin listener: whom it answers, whom it shows rows, and what it tells.
+//! The console on the admin listener: access to it, and its answers.
 
 use std::fs;
 use std::net::SocketAddr;

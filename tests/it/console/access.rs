@@ -1,4 +1,4 @@
-//! Whom the console answers, and whom it shows rows.
+//! Access to the console: callers that it answers, and those that it shows rows.
 
 use std::net::SocketAddr;
 

@@ -1,4 +1,4 @@
-//! What the console tells.
+//! Answers of the console about tables, queries and connections.
 
 use serde_json::{Value, json};
 
