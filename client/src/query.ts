@@ -61,8 +61,11 @@ export interface Persistence {
 }
 
 export interface LiveQueryOptions<In, Out> {
-  /** Makes what the application gets from a row: once per row that changed. It must not depend on anything else. */
-  readonly map?: (row: In) => Out
+  /**
+   * Makes what the application gets from a row: once per row that changed. It must not depend on anything else. `raw` is the
+   * row as it came, before parsers.
+   */
+  readonly map?: (row: In, raw: Readonly<Row>) => Out
   /** Show the rows of the first snapshot as they come, before it is whole. */
   readonly partial?: boolean
   /** Whether it is stored, where the client stores results. */
@@ -262,10 +265,10 @@ export class LiveQuery<Out, Key> {
     return this.#options.partial === true && !this.#shared.fold.filled
   }
 
-  #out({ row }: Entry): Out {
+  #out({ row, raw }: Entry): Out {
     const { map } = this.#options
     if (!map) return row as Out
-    if (!this.#mapped.has(row)) this.#mapped.set(row, map(row))
+    if (!this.#mapped.has(row)) this.#mapped.set(row, map(row, raw))
     return this.#mapped.get(row)!
   }
 

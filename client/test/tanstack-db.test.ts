@@ -2,7 +2,7 @@ import * as newest from '@tanstack/db'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { walcastCollectionOptions } from '../src/tanstack-db/index.js'
 import { promises } from './support/platform.js'
-import { Talk, type Task } from './support/talk.js'
+import { COLUMNS, Talk, type Task } from './support/talk.js'
 import { CORES, changesOf, eager, plain } from './support/tanstack-db.js'
 
 beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }))
@@ -141,20 +141,29 @@ describe.each(CORES)('with the %s @tanstack/db', (_, db) => {
   })
 
   test('a collection that was sent along with a page goes on from there', async () => {
-    const server = new Talk()
-    const there = eager(db, server)
+    const parsers = { types: { text: (text: string) => text.toUpperCase() } }
+    const collectionOf = (talk: Talk, client: any) =>
+      client.collection(db.collectionOptions({ id: 'tasks', ...walcastCollectionOptions({ client: talk.client, query: { table: 'task' }, getKey: (task) => task.id }) } as any)) as ReturnType<typeof eager>
+    const server = new Talk({ parsers })
+    const renders = new db.DbClient()
+    const there = collectionOf(server, renders)
     there.subscribeChanges(() => {})
     await server.greet()
     server.fill([{ id: 1, title: 'a' }, { id: 2, title: 'b' }])
     await promises()
-    const meta = JSON.parse(JSON.stringify(there.config.sync.exportSyncMeta!()))
-    expect(meta.place).toEqual({ position: '0/100', epoch: 'e1' })
+    const page = JSON.parse(JSON.stringify(renders.dehydrate()))
+    // The rows are those of the collection, and as they came beside them where a parser changed them.
+    const { syncMeta: meta, rows } = page.collections[0]
+    expect(meta).toMatchObject({ key: ['id'], place: { position: '0/100', epoch: 'e1' }, size: 2 })
+    expect(meta.rows).toBeUndefined()
+    expect(rows).toEqual([{ key: 1, value: { id: 1, title: 'A' }, metadata: { id: 1, title: 'a' } }, { key: 2, value: { id: 2, title: 'B' }, metadata: { id: 2, title: 'b' } }])
 
-    const talk = new Talk()
-    const options = walcastCollectionOptions({ client: talk.client, query: { table: 'task' }, getKey: (task) => task.id })
-    options.sync.importSyncMeta!(meta)
-    const here = db.createCollection(options)
-    const commits = changesOf(here)
+    const talk = new Talk({ parsers })
+    const reads = new db.DbClient()
+    reads.hydrate(page)
+    const here = collectionOf(talk, reads)
+    const commits: string[][] = []
+    here.subscribeChanges((changes) => void commits.push(changes.map(({ type, key }) => `${type} ${key}`)), { includeInitialState: true })
     await promises()
     expect([here.status, here.size, here.utils.status()]).toEqual(['ready', 2, 'catching-up'])
     await talk.greet()
@@ -163,14 +172,43 @@ describe.each(CORES)('with the %s @tanstack/db', (_, db) => {
     talk.tx('0/110', [{ id, op: 'delete', key: { id: 1 } }], { id })
     talk.say({ type: 'live', id, position: '0/110' })
     await promises()
-    expect(commits.slice(1)).toEqual([['delete 1']])
+    // They need not be written again.
+    expect(commits.filter((commit) => commit.length > 0)).toEqual([['insert 1', 'insert 2'], ['delete 1']])
+    expect(here.config.sync.exportSyncMeta!()).toMatchObject({ place: { position: '0/110' }, size: 1 })
     // Of two, the later one of the same history; else what runs here.
-    const merge = options.sync.mergeSyncMeta!
+    const merge = here.config.sync.mergeSyncMeta!
     const later = { ...meta, place: { ...meta.place, position: '0/F00' } }
     expect(merge(meta, later)).toBe(later)
     expect(merge(later, meta)).toBe(later)
     expect(merge(meta, { ...later, place: { ...later.place, epoch: 'e2' } })).toBe(meta)
     expect(merge(undefined, meta)).toBe(meta)
+  })
+
+  test('a result that a collection is given is there before the connection, and outlives that it is cleaned up', async () => {
+    const talk = new Talk()
+    const initial = { query: JSON.stringify(['task', null, null, null, null]), key: ['id'], columns: COLUMNS, rows: [{ id: 1, title: 'a' }], place: { position: '0/100', epoch: 'e1' } }
+    const tasks = eager(db, talk, { initial })
+    tasks.subscribeChanges(() => {}).unsubscribe()
+    await promises()
+    expect([tasks.status, tasks.size, tasks.utils.position()]).toEqual(['ready', 1, '0/100'])
+    await tasks.cleanup()
+    expect(tasks.size).toBe(0)
+    tasks.subscribeChanges(() => {})
+    await promises()
+    expect([tasks.status, tasks.size, tasks.utils.position()]).toEqual(['ready', 1, '0/100'])
+  })
+
+  test('a core or a wrapper without metadata is none the worse', async () => {
+    const talk = new Talk()
+    const { sync, ...options } = walcastCollectionOptions({ client: talk.client, query: { table: 'task' }, getKey: (task) => task.id })
+    const tasks = db.createCollection({ ...options, sync: { ...sync, sync: ({ metadata: _, ...controls }: any) => sync.sync(controls) } } as any)
+    tasks.subscribeChanges(() => {})
+    await talk.greet()
+    const id = talk.fill([{ id: 1, title: 'a' }])
+    await promises()
+    talk.tx('0/200', [{ id, op: 'update', row: { id: 1, title: 'A' } }])
+    await promises()
+    expect(plain(tasks.values())).toEqual([{ id: 1, title: 'A' }])
   })
 
   test('rows of a page that are not in the result any more leave it', async () => {

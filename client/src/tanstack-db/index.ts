@@ -1,6 +1,7 @@
 /** Collections of TanStack DB that are live queries. */
 import type { BaseCollectionConfig, CollectionConfig, DeleteMutationFnParams, InsertMutationFnParams, UpdateMutationFnParams } from '@tanstack/db'
-import { type AnySchema, type Client, type Columns, type Dehydrated, type Position, type Query, type RowOf, type Status, type Table, type WaitOptions, WalcastError, comparePositions, waitFor } from '../index.js'
+import { type AnySchema, type Client, type Columns, type Dehydrated, type Position, type Query, type RowOf, type Status, type Table, type WaitOptions, WalcastError, waitFor } from '../index.js'
+import { type Note, isNote, later } from './note.js'
 import { type Key, Run } from './sync.js'
 
 /** Where a write stands: what `SELECT pg_current_wal_insert_lsn()` gave after its COMMIT; `xid` beside it, if it is known. */
@@ -47,7 +48,7 @@ export function walcastCollectionOptions<S = AnySchema, const T extends Table<S>
   if (config.syncMode === 'on-demand' && query.orderBy) throw new WalcastError('bad_request', 'a collection on demand has no order: its own queries have one')
   const source = { client, query, getKey: config.getKey, isOnDemand: config.syncMode === 'on-demand', local }
   let run: Run<Row, K> | undefined
-  let stored = initial
+  let stored: Note | Dehydrated | undefined = initial
 
   const waited = <Params>(write: Write<Params> | undefined): Write<Params> | undefined =>
     write &&
@@ -83,15 +84,11 @@ export function walcastCollectionOptions<S = AnySchema, const T extends Table<S>
           unloadSubset: (options) => own.unloadSubset(options),
         }
       },
-      exportSyncMeta: () => run?.dehydrate() ?? stored,
+      exportSyncMeta: () => run?.note ?? stored,
       importSyncMeta: (meta) => {
-        if (isDehydrated(meta)) stored = meta
+        if (isNote(meta)) stored = meta
       },
-      mergeSyncMeta: (current, incoming) => {
-        if (!isDehydrated(current) || !isDehydrated(incoming)) return isDehydrated(incoming) ? incoming : current
-        const [a, b] = [current.place, incoming.place]
-        return a.epoch === b.epoch && comparePositions(b.position, a.position) > 0 ? incoming : current
-      },
+      mergeSyncMeta: (current, incoming) => (isNote(incoming) && isNote(current) ? later(current, incoming) : isNote(incoming) ? incoming : current),
     },
     utils: {
       waitFor: (target: Position | Written, options?: WaitOptions) => waitFor(client, target, options),
@@ -100,5 +97,3 @@ export function walcastCollectionOptions<S = AnySchema, const T extends Table<S>
     },
   } as CollectionConfig<Row, K, never, WalcastUtils> & { readonly utils: WalcastUtils }
 }
-
-const isDehydrated = (meta: unknown): meta is Dehydrated => Array.isArray((meta as Dehydrated | undefined)?.rows) && typeof (meta as Dehydrated).query === 'string'

@@ -1,7 +1,8 @@
 import type { LoadSubsetOptions, SyncConfig } from '@tanstack/db'
-import { type Client, type Dehydrated, type DiffChange, type LiveQuery, type Param, type Position, type QueryState, type Status, WalcastError, comparePositions } from '../index.js'
+import { type Client, type Dehydrated, type DiffChange, type LiveQuery, type Param, type Place, type Position, type QueryState, type Status, WalcastError, comparePositions } from '../index.js'
 import type { AnyQuery } from '../types.js'
 import { type Condition, type Expression, chunks, columnName, describe, oneOf, pushDown, textOf, valuesOf } from './predicate.js'
+import { NOTE, type Note, noteOf, resultOf } from './note.js'
 import { type Range, isSameOrder, rangeOf } from './range.js'
 
 export type Key = string | number
@@ -27,8 +28,9 @@ interface Subset<Row, K> {
   /** What they have since the range became another one. */
   instead?: Subset<Row, K>
   readonly live: LiveQuery<Row, unknown>
-  /** What was told last: the query itself may have gone on. */
+  /** What was told last, and where that stands: the query itself may have gone on. */
   told: QueryState<Row>
+  shown: Place | undefined
   readonly rows: Map<K, Row>
   /** Openings that hold it. */
   uses: number
@@ -64,32 +66,52 @@ export class Run<Row extends object, K extends Key> {
   readonly #weakened = new Set<string>()
   /** Columns whose order the collection does not share with the server. */
   readonly #unordered = new Set<string>()
-  /** What the collection was given. */
-  readonly #written: Map<K, Row>
+  /** What the collection has of this run. */
+  readonly #written = new Map<K, Row>()
+  /** Rows as they came, where a parser made others of them. */
+  readonly #raw = new WeakMap<Row, Readonly<Record<string, unknown>>>()
   /** Keys that may have other rows now, each with the query that said so last. */
   readonly #dirty = new Map<K, Subset<Row, K> | undefined>()
   readonly #endConnection: () => void
   #applied: true | Promise<void> = true
-  /** The collection has rows that are not of this run: of a page that came with them. */
-  #isSeeded: boolean
+  /** Where the rows of the collection stand. */
+  note: Note | undefined
   #isScheduled = false
   #error: unknown
   #isOver = false
 
-  constructor(source: Source<Row, K>, sync: Parameters<SyncConfig<Row, K>['sync']>[0], initial: Dehydrated | undefined) {
+  constructor(source: Source<Row, K>, sync: Parameters<SyncConfig<Row, K>['sync']>[0], stored: Note | Dehydrated | undefined) {
     this.#source = source
     this.#sync = sync
-    this.#written = new Map(sync.collection.entries() as Iterable<[K, Row]>)
-    this.#isSeeded = this.#written.size > 0
     this.#endConnection = source.client.onConnection(() => this.#schedule())
     if (source.isOnDemand) sync.markReady()
-    else this.#use(true, undefined, initial)
+    else this.#begin(stored)
+  }
+
+  /** Begins with a result that is there: with one that the collection was given, if it is noted where that stands. */
+  #begin(stored: Note | Dehydrated | undefined): void {
+    const { client, query, getKey } = this.#source
+    const { collection, metadata, markReady } = this.#sync
+    const note = noteOf(metadata?.collection.get(NOTE), stored)
+    if (note?.query !== client.liveQuery(query as never).kept.identity) {
+      this.#use(true, undefined, stored && 'rows' in stored ? stored : undefined)
+      return
+    }
+    // What stores its rows gives it these before it is ready.
+    markReady()
+    collection.onFirstReady(() => {
+      if (this.#isOver) return
+      const result = resultOf(note, collection, metadata)
+      const { live, told } = this.#use(true, undefined, result)
+      // They need not be written.
+      if (result && live.kept.shown === result.place) for (const row of told.rows) this.#written.set(getKey(row), row)
+    })
   }
 
   get status(): Status {
     const { name } = this.#source.client.connection
     const found = new Set([...this.#subsets].map(({ told }) => told.status))
-    if (found.size === 0) return name === 'open' ? 'live' : name === 'offline' ? 'offline' : 'connecting'
+    if (found.size === 0) return name === 'open' && this.#source.isOnDemand ? 'live' : name === 'offline' ? 'offline' : 'connecting'
     return (['error', 'offline', 'connecting', 'snapshot', 'catching-up'] as const).find((status) => found.has(status)) ?? 'live'
   }
 
@@ -289,12 +311,14 @@ export class Run<Row extends object, K extends Key> {
       // Another one than those that have too few rows by now.
       for (const subset of this.#subsets) if (isSame(subset, condition, range) && subset.range!.limit >= range.limit) range = { ...range, limit: subset.range!.limit + 10 }
     }
-    const live = this.#source.client.liveQuery(this.#narrow(condition, range) as never, initial ? { initial } : {}) as unknown as LiveQuery<Row, unknown>
-    const subset: Subset<Row, K> = { condition, range, live, told: live.state, rows: new Map(), uses: 1, isWritten: false, isLent: false, waiting: [] }
+    const { client, isOnDemand } = this.#source
+    const live = client.liveQuery(this.#narrow(condition, range) as never, { ...(initial && { initial }), ...(!isOnDemand && { map: this.#noteRaw as never }) }) as unknown as LiveQuery<Row, unknown>
+    const subset: Subset<Row, K> = { condition, range, live, told: live.state, shown: live.kept.shown, rows: new Map(), uses: 1, isWritten: false, isLent: false, waiting: [] }
     this.#subsets.add(subset)
     live.onDiff(({ changes }) => this.#take(subset, changes))
     live.onChange(() => {
       subset.told = live.state
+      subset.shown = live.kept.shown
       this.#schedule()
     })
     this.#take(subset, subset.told.rows.map((row) => ({ row, before: undefined })))
@@ -338,12 +362,10 @@ export class Run<Row extends object, K extends Key> {
   }
 
   #write(): void {
-    const { begin, write, commit } = this.#sync
+    const { begin, write, commit, metadata } = this.#sync
     const subsets = [...this.#subsets]
-    if (this.#isSeeded && subsets.length > 0 && subsets.every(({ told }) => told.filled)) {
-      this.#isSeeded = false
-      for (const key of this.#written.keys()) if (!this.#dirty.has(key)) this.#dirty.set(key, undefined)
-    }
+    const isNew = subsets.some(({ told, isWritten }) => told.filled && !isWritten)
+    if (isNew && subsets.every(({ told }) => told.filled)) this.#adopt()
     const gone: K[] = []
     const come: [K, Row][] = []
     for (const [key, last] of this.#dirty) {
@@ -353,7 +375,8 @@ export class Run<Row extends object, K extends Key> {
       else gone.push(key)
     }
     this.#dirty.clear()
-    if (gone.length + come.length > 0) {
+    const isNoted = metadata && !this.#source.isOnDemand
+    if (gone.length + come.length > 0 || (isNoted && isNew)) {
       begin()
       for (const key of gone) {
         write({ type: 'delete', key })
@@ -362,19 +385,50 @@ export class Run<Row extends object, K extends Key> {
       for (const [key, value] of come) {
         write({ type: this.#written.has(key) ? 'update' : 'insert', value })
         this.#written.set(key, value)
+        const raw = this.#raw.get(value)
+        if (raw) metadata?.row.set(key, raw)
+        else if (metadata?.row.get(key)) metadata.row.delete(key)
       }
-      this.#follow(commit())
+      const note = isNoted && this.#noteNow(subsets[0])
+      if (note) metadata.collection.set(NOTE, note)
+      else if (isNoted) metadata.collection.delete(NOTE)
+      this.#follow(commit(), note || undefined)
     }
     this.#answer(subsets)
   }
 
   /** An optimistic change that is under way holds back what is written meanwhile. */
-  #follow(applied: true | Promise<void>): void {
+  #follow(applied: true | Promise<void>, note: Note | undefined): void {
     this.#applied = applied
     const done = (): void => {
+      this.note = note
       if (this.#applied === applied) this.#applied = true
     }
-    if (applied !== true) applied.then(done, done)
+    if (applied === true) done()
+    else applied.then(done, done)
+  }
+
+  /** Rows that the collection has from elsewhere, a page or a store, go unless a query has them. */
+  #adopt(): void {
+    const { collection } = this.#sync
+    if (collection.size === this.#written.size) return
+    for (const [key, row] of collection.entries() as Iterable<[K, Row & { readonly $hasPendingWrites: boolean }]>) {
+      if (row.$hasPendingWrites || this.#written.has(key)) continue
+      this.#written.set(key, row)
+      if (!this.#dirty.has(key)) this.#dirty.set(key, undefined)
+    }
+  }
+
+  /** Where the rows stand that are written now. */
+  #noteNow(subset: Subset<Row, K> | undefined): Note | undefined {
+    if (!subset?.shown) return undefined
+    const { identity: query, key, columns } = subset.live.kept
+    return { query, key, columns, place: subset.shown, size: this.#written.size }
+  }
+
+  readonly #noteRaw = (row: Row, raw: Readonly<Record<string, unknown>>): Row => {
+    if (Object.keys(raw).some((name) => raw[name] !== row[name as keyof Row])) this.#raw.set(row, raw)
+    return row
   }
 
   /** Tells those who wait for a query's rows that they are there, or that there will be none. */
