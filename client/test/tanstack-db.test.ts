@@ -1,5 +1,6 @@
 import * as newest from '@tanstack/db'
-import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import * as v from 'valibot'
+import { afterEach, beforeEach, describe, expect, expectTypeOf, test, vi } from 'vitest'
 import { walcastCollectionOptions } from '../src/tanstack-db/index.js'
 import { promises } from './support/platform.js'
 import { COLUMNS, Talk, type Task } from './support/talk.js'
@@ -237,6 +238,35 @@ test('a collection may be the first rows of an order; on demand its own queries 
   await promises()
   expect(tasks.size).toBe(1)
   expect(() => walcastCollectionOptions({ ...config, syncMode: 'on-demand' })).toThrow('a collection on demand has no order')
+})
+
+test('a schema says what may be written, and what the types of rows are', async () => {
+  const schema = v.object({ id: v.number(), title: v.pipe(v.string(), v.nonEmpty('a title is needed')), tags: v.optional(v.array(v.string()), []) })
+  const talk = new Talk()
+  const written: v.InferOutput<typeof schema>[] = []
+  const tasks = newest.createCollection(
+    walcastCollectionOptions({
+      client: talk.client,
+      query: { table: 'task' },
+      schema,
+      getKey: ({ id }) => id,
+      onInsert: async ({ transaction }) => void written.push(transaction.mutations[0].modified),
+    }),
+  )
+  expectTypeOf(tasks.toArray[0]).toExtend<{ id: number; title: string; tags: string[] } | undefined>()
+  expectTypeOf(tasks.get).parameter(0).toEqualTypeOf<number>()
+  expectTypeOf(tasks.utils.waitFor).returns.toEqualTypeOf<Promise<string>>()
+  tasks.subscribeChanges(() => {})
+  await talk.greet()
+  talk.fill([{ id: 1, title: null }])
+  await promises()
+  // Rows of the database are as they are.
+  expect(plain(tasks.values())).toEqual([{ id: 1, title: null }])
+  await tasks.insert({ id: 2, title: 'b' }).isPersisted.promise
+  expect(written).toEqual([{ id: 2, title: 'b', tags: [] }])
+  expect(() => tasks.insert({ id: 3, title: '' })).toThrow('a title is needed')
+  // @ts-expect-error There is no such column in the schema.
+  expect(() => tasks.insert({ id: 4, tilte: 'd' })).toThrow()
 })
 
 test('the example of the README', async () => {

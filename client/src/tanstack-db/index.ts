@@ -1,5 +1,5 @@
 /** Collections of TanStack DB that are live queries. */
-import type { BaseCollectionConfig, CollectionConfig, DeleteMutationFnParams, InsertMutationFnParams, UpdateMutationFnParams } from '@tanstack/db'
+import type { BaseCollectionConfig, Collection, CollectionConfig, DeleteMutationFnParams, InferSchemaOutput, InsertMutationFnParams, UpdateMutationFnParams } from '@tanstack/db'
 import { type AnySchema, type Client, type Columns, type Dehydrated, type Position, type Query, type RowOf, type Status, type Table, type WaitOptions, WalcastError, waitFor } from '../index.js'
 import { type Note, isNote, later } from './note.js'
 import { type Key, Run } from './sync.js'
@@ -36,13 +36,26 @@ export interface WalcastCollectionConfig<S, T extends Table<S>, C extends keyof 
   readonly local?: readonly (keyof Row & string)[]
 }
 
+/** A schema of Zod, Valibot and others: `StandardSchemaV1`. */
+type StandardSchema = NonNullable<Collection['config']['schema']>
+
+/** The options for `createCollection`; `X` is never where the collection has no schema. */
+export type WalcastCollectionOptions<Row extends object, K extends Key, X extends StandardSchema = never> = CollectionConfig<Row, K, X, WalcastUtils> & { readonly utils: WalcastUtils }
+
 /**
  * Options for `createCollection`: the collection is the live query. With `syncMode: 'on-demand'` it has the rows that its own
- * live queries ask for.
+ * live queries ask for. `schema` is a Standard Schema, as of Zod or Valibot, for what is inserted and updated: its output is
+ * what rows are.
  */
+export function walcastCollectionOptions<X extends StandardSchema, S = AnySchema, const T extends Table<S> = Table<S>, const C extends keyof RowOf<S, T> = keyof RowOf<S, T>, K extends Key = Key>(
+  config: WalcastCollectionConfig<S, T, C, K, InferSchemaOutput<X>> & { readonly schema: X },
+): WalcastCollectionOptions<InferSchemaOutput<X>, K, X> & { readonly schema: X }
 export function walcastCollectionOptions<S = AnySchema, const T extends Table<S> = Table<S>, const C extends keyof RowOf<S, T> = keyof RowOf<S, T>, K extends Key = Key>(
-  config: WalcastCollectionConfig<S, T, C, K>,
-): CollectionConfig<Columns<S, T, C>, K, never, WalcastUtils> & { readonly utils: WalcastUtils } {
+  config: WalcastCollectionConfig<S, T, C, K> & { readonly schema?: never },
+): WalcastCollectionOptions<Columns<S, T, C>, K> & { readonly schema?: never }
+export function walcastCollectionOptions<S, T extends Table<S>, C extends keyof RowOf<S, T>, K extends Key>(
+  config: WalcastCollectionConfig<S, T, C, K> & { readonly schema?: unknown },
+): WalcastCollectionOptions<Columns<S, T, C>, K, any> {
   type Row = Columns<S, T, C>
   const { client, query, initial, local = [], onInsert, onUpdate, onDelete, ...others } = config
   if (config.syncMode === 'on-demand' && query.orderBy) throw new WalcastError('bad_request', 'a collection on demand has no order: its own queries have one')
@@ -95,5 +108,5 @@ export function walcastCollectionOptions<S = AnySchema, const T extends Table<S>
       position: () => run?.position,
       status: () => run?.status ?? 'connecting',
     },
-  } as CollectionConfig<Row, K, never, WalcastUtils> & { readonly utils: WalcastUtils }
+  } as WalcastCollectionOptions<Row, K, any>
 }
