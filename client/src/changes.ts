@@ -3,7 +3,7 @@ import { WalcastError } from './error.js'
 import type { Inside } from './inside.js'
 import { type Position, endOf, later } from './position.js'
 import type { Place, Subscribed, Tx, WireChange } from './protocol.js'
-import { fieldsOf, goOn, needsOf, placeOf } from './request.js'
+import { type Fields, fieldsOf, goOn, needsOf, placeOf } from './request.js'
 import type { Feed } from './session.js'
 import type { AnySchema, Columns, Query, RowOf, Table } from './types.js'
 import type { Decode, Row } from './values.js'
@@ -114,13 +114,13 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
   #waiting: (() => void) | undefined
   readonly #aborted = (): void => this.finish()
 
-  readonly fields: { readonly table?: string; readonly where?: string } & Readonly<Record<string, unknown>>
+  readonly fields: Fields
   #options: ChangesOptions
   readonly #inside: Inside
 
   constructor(
     inside: Inside,
-    fields: { readonly table?: string; readonly where?: string } & Readonly<Record<string, unknown>>,
+    fields: Fields,
     options: ChangesOptions,
   ) {
     this.#inside = inside
@@ -128,7 +128,7 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
     this.#options = options
     const { from } = options
     if (typeof from === 'object' && 'position' in from) this.#place = from
-    this.needs = [...(typeof from === 'object' && 'time' in from ? ['time'] : []), ...needsOf(fields)]
+    this.needs = [...(typeof from === 'object' && 'time' in from ? ['time'] : []), ...('content' in fields ? ['content'] : []), ...needsOf(fields)]
     options.signal?.addEventListener('abort', this.#aborted)
     if (options.signal?.aborted) this.#isOver = true
   }

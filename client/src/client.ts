@@ -161,7 +161,7 @@ export class Client<S = AnySchema> {
 
   /** Forgets what is stored. What is seen stays, and is not stored again before it changes. */
   clear(): Promise<void> {
-    return this.#results.clear()
+    return this.#results.keeper?.clear() ?? Promise.resolve()
   }
 
   /** Ends it for good. */

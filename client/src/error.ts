@@ -20,7 +20,7 @@ export class WalcastError extends Error {
     readonly code: ErrorCode,
     message: string,
     readonly details: Record<string, unknown> = {},
-    where?: string,
+    where?: string | undefined,
   ) {
     const at = where !== undefined && typeof details.offset === 'number' ? indexOfByte(where, details.offset) : undefined
     super(at === undefined ? message : `${message}\n${caret(where!, at)}`)

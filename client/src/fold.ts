@@ -1,13 +1,14 @@
 import { WalcastError } from './error.js'
-import { type WireOrder, comparison } from './order.js'
+import { comparison } from './order.js'
 import type { Column, Place, Subscribed, Tx, WireChange } from './protocol.js'
 import { type Position, later } from './position.js'
-import { goOn, needsOf, placeOf } from './request.js'
+import { type Fields, goOn, needsOf, placeOf } from './request.js'
 import type { Decode, Row } from './values.js'
 
 /** A row of the result. `raw` is as it came, `row` as the application gets it. */
 export interface Entry {
-  readonly key: unknown
+  /** Its key as text. */
+  readonly key: string
   readonly raw: Row
   readonly row: Row
 }
@@ -16,14 +17,21 @@ export type Status = 'connecting' | 'snapshot' | 'catching-up' | 'live' | 'offli
 
 /** What became of one row; `before` is undefined if it was not there, `after` if it is not there any more. */
 export interface EntryChange {
-  readonly key: unknown
+  readonly key: string
   readonly before: Entry | undefined
   readonly after: Entry | undefined
 }
 
+/** What was seen to change at once. */
+export interface Step {
+  readonly changes: readonly EntryChange[]
+  /** The transaction that it is; undefined if it is several, or a result that replaced another. */
+  readonly tx: Tx | undefined
+}
+
 /** The rows of one result by their keys, in the order in which they came. */
 class Rows {
-  readonly map = new Map<unknown, Entry>()
+  readonly map = new Map<string, Entry>()
   /** Of a table without a key: how often each row is there. Equal rows are told apart by a number. */
   readonly copies = new Map<string, number>()
 }
@@ -36,6 +44,10 @@ export interface Stored {
   readonly rows: readonly Row[]
   readonly place: Place
 }
+
+/** A key as text: the same for `1`, `1n` and `"1"`, since a bigint may come as any of them. */
+export const keyText = (key: unknown): string =>
+  typeof key === 'object' ? JSON.stringify(key, (_, part: unknown) => (typeof part === 'bigint' ? String(part) : part)) : String(key)
 
 /**
  * The result of one query, kept by what the server says. Pure: messages go in, rows come out.
@@ -62,21 +74,19 @@ export class Fold {
   key: readonly string[] = []
   columns: readonly Column[] = []
 
-  #asked: 'from' | 'snapshot' | undefined
+  #isAsked = false
   #begun: Place | undefined
   #rows = new Rows()
   /** The result that a snapshot builds anew, while `rows` is still seen. */
   #next: Rows | undefined
-  #seen: readonly Entry[] | undefined = []
+  #seen: readonly Entry[] | undefined
   /** `rows` has changes that are not to be seen yet. */
-  #held = false
-  #index: Map<unknown, Entry> | undefined
-  /** Of each row that changed since listeners were told last: what it was then. */
-  #untold = new Map<unknown, Entry | undefined>()
-  #diffs: EntryChange[][] = []
+  #isHeld = false
+  /** Of each row that changed since the last step, or while it is held since what is seen: what it was then. */
+  #untold = new Map<string, Entry | undefined>()
+  readonly #steps: Step[] = []
   /** The transaction that all of `#untold` is of; null if it is not of one. */
-  #origin: Tx | null | undefined
-  readonly #origins = new WeakMap<readonly EntryChange[], Tx>()
+  #tx: Tx | null | undefined
   #decode: Decode = (raw) => raw
   /** The order of the rows, where the query has one; otherwise they are in that in which they came. */
   #compare: ((a: Row, b: Row) => number) | undefined
@@ -85,13 +95,13 @@ export class Fold {
   readonly identity: string
   readonly needs: readonly string[]
   /** The fields of `subscribe` that say what is asked for. */
-  readonly fields: { readonly table: string; readonly where?: string } & Readonly<Record<string, unknown>>
+  readonly fields: Fields & { readonly table: string }
   readonly #decoderFor: (table: string, columns: readonly Column[]) => Decode
   readonly #warn: (text: string) => void
 
   constructor(
     identity: string,
-    fields: { readonly table: string; readonly where?: string } & Readonly<Record<string, unknown>>,
+    fields: Fields & { readonly table: string },
     decoderFor: (table: string, columns: readonly Column[]) => Decode,
     warn: (text: string) => void = () => {},
   ) {
@@ -103,33 +113,29 @@ export class Fold {
   }
 
   /** The fields of the `subscribe` that makes it whole, in this epoch. */
-  request(epoch: string): Record<string, unknown> {
+  request(epoch: string): Fields {
     // A place of another epoch means nothing in this one.
     if (this.place?.epoch !== epoch) this.place = undefined
-    const { place } = this
-    this.#asked = place ? 'from' : 'snapshot'
-    if (!place) return { ...this.fields, snapshot: true }
-    return goOn(place, this.fields)
+    this.#isAsked = true
+    return this.place ? goOn(this.place, this.fields) : { ...this.fields, snapshot: true }
   }
 
   /** Returns false if the rows it has are not those of this table any more: it has to begin anew. */
   accepted(message: Subscribed, epoch: string): boolean {
-    const { key, columns } = message
-    const resumes = this.#asked === 'from'
-    if (resumes && JSON.stringify([this.key, this.columns]) !== JSON.stringify([key, columns])) return false
+    const { key, columns, warnings } = message
+    if (this.place && JSON.stringify([this.key, this.columns]) !== JSON.stringify([key, columns])) return false
     this.#describe(key, columns)
     this.#begun = placeOf(message, epoch)
     // Until `live` the rows of a snapshot have no place.
-    if (resumes) this.place = this.#begun
+    if (this.place) this.place = this.#begun
     else this.#next = new Rows()
-    this.status = this.filled ? 'catching-up' : 'snapshot'
-    this.version++
-    for (const warning of message.warnings) this.#warn(warning)
+    this.#is(this.filled ? 'catching-up' : 'snapshot')
+    for (const warning of warnings) this.#warn(warning)
     return true
   }
 
   snapshot(rows: readonly Row[]): void {
-    for (const raw of rows) this.#put(this.#next!, raw)
+    for (const raw of rows) this.#put(raw)
     if (this.showsPartial && !this.filled) this.version++
   }
 
@@ -142,7 +148,7 @@ export class Fold {
    * Applies changes. If they are not the whole of what has come (`isWhole` false), they are not to be seen yet.
    * Returns false if its rows cannot be what the server's are: it has to begin anew. If it throws, nothing was applied.
    */
-  take(changes: readonly WireChange[], isWhole: boolean, tx?: Tx): boolean {
+  take(changes: readonly WireChange[], isWhole: boolean, tx: Tx): boolean {
     const decoded: (Row | undefined)[] = []
     for (const { op, row, key, old, oversize, unchanged = [] } of changes) {
       if (op === 'delete' ? !(key ?? old) : op !== 'truncate' && !row && !(oversize && key)) {
@@ -153,9 +159,8 @@ export class Fold {
     }
     // Whether it has the old row of a table without a key shows only on the way.
     if (!isWhole || this.key.length === 0) this.#hold()
-    this.#origin = tx && (this.#origin ?? tx)?.xid === tx.xid && this.#origin !== null && !this.#next ? tx : null
-    const rows = this.#next ?? this.#rows
-    return changes.every((change, i) => this.#apply(rows, change, decoded[i]))
+    this.#tx = !this.#next && (this.#tx === undefined || this.#tx?.xid === tx.xid) ? tx : null
+    return changes.every((change, i) => this.#apply(change, decoded[i]))
   }
 
   /** It is complete up to here. */
@@ -170,64 +175,50 @@ export class Fold {
 
   /** What has come is whole: it is what is seen from now on. */
   settle(position: Position): void {
-    const next = this.#next
-    if (next) this.#replace(next)
-    if (next || this.#untold.size > 0) this.#seen = undefined
-    this.#next = undefined
-    this.#held = false
-    this.#index = undefined
+    if (this.#next) this.#replace(this.#next)
+    if (this.#untold.size > 0) this.#seen = undefined
+    this.#isHeld = false
     this.shown = { ...this.place!, position }
     this.filled = true
-    this.status = 'live'
-    this.version++
+    this.#is('live')
   }
 
   /** The connection is gone. A snapshot that has not come to its end is of no use. */
   lost(): void {
     if (!this.place) this.#next = undefined
-    this.#asked = undefined
-    if (this.status !== 'error' && (this.status !== 'connecting' || this.filled)) this.status = 'offline'
-    this.version++
+    this.#isAsked = false
+    this.#is(/error|connecting/.test(this.status) ? this.status : 'offline')
   }
 
   /** Its place is good no more: all rows come anew, and these are seen until then. */
   restart(): void {
     this.#hold()
-    this.place = undefined
-    this.#next = undefined
-    this.status = this.filled ? 'catching-up' : 'connecting'
-    this.version++
+    this.place = this.#next = undefined
+    this.#is(this.filled ? 'catching-up' : 'connecting')
   }
 
   /** Ends with an error. Rows that may not be seen any more go. */
   fail(error: WalcastError): void {
-    this.#hold()
+    this.restart()
     this.error = error
     this.status = 'error'
     // A page that shows no errors shows nothing at all.
     this.#warn(error.message)
-    this.place = undefined
-    this.#next = undefined
     if (error.code === 'forbidden') this.forget()
-    this.version++
   }
 
   /** Begins again after an error. */
   revive(): void {
     this.error = undefined
-    this.status = this.filled ? 'offline' : 'connecting'
-    this.version++
+    this.#is(this.filled ? 'offline' : 'connecting')
   }
 
   /** Forgets the rows: as if it had never begun. */
   forget(): void {
-    const none = new Rows()
-    this.#replace(none)
-    this.#seen = undefined
-    this.#held = this.filled = false
-    this.#index = this.place = this.shown = this.#next = undefined
-    if (!this.error) this.status = 'connecting'
-    this.version++
+    this.#replace(new Rows())
+    this.#isHeld = this.filled = false
+    this.place = this.shown = undefined
+    this.#is(this.error ? 'error' : 'connecting')
   }
 
   /** What is seen: the result as of `shown`. The same array until a row changed. */
@@ -237,36 +228,14 @@ export class Fold {
 
   /** The row of a key, of what is seen. */
   get(key: unknown): Entry | undefined {
-    const named = this.keyText(key)
-    if (!this.#held) return this.#rows.map.get(named)
-    return (this.#index ??= new Map(this.entries.map((entry) => [entry.key, entry]))).get(named)
+    const name = keyText(key)
+    return (this.#isHeld && this.#untold.has(name) ? this.#untold : this.#rows.map).get(name)
   }
 
-  /** A key as a reader gives it: the key column's value, or a list of those of several columns. */
-  keyText(key: unknown): unknown {
-    if (this.key.length > 1) return JSON.stringify(key, (_, part: unknown) => (typeof part === 'bigint' ? String(part) : part))
-    if (typeof key === 'bigint' || typeof key === 'number') {
-      // A bigint or numeric key comes as text, unless the client was told to have numbers.
-      for (const held of this.#rows.map.keys()) return typeof held === 'string' ? String(key) : Number(key)
-    }
-    return typeof key === 'object' ? JSON.stringify(key) : key
-  }
-
-  /** The steps that `diff` would give now, apart from what is still to come. */
-  get steps(): number {
-    if (!this.#held) this.#close()
-    return this.#diffs.length
-  }
-
-  /** What was seen to change since this was called last, in steps that are whole each. */
-  diff(): readonly (readonly EntryChange[])[] {
-    if (!this.#held) this.#close()
-    return this.#diffs.splice(0)
-  }
-
-  /** The transaction that a step of a diff is; undefined if it is several, or a result that replaced another. */
-  origin(step: readonly EntryChange[]): Pick<Tx, 'xid' | 'ts'> | undefined {
-    return this.#origins.get(step)
+  /** What was seen to change, apart from what is still to come: who tells of it empties the list. */
+  get steps(): Step[] {
+    if (!this.#isHeld) this.#close()
+    return this.#steps
   }
 
   store(): Stored | undefined {
@@ -275,23 +244,21 @@ export class Fold {
   }
 
   /** Takes what was stored of the same query, unless it has rows of its own. */
-  load(stored: Stored): boolean {
-    if (this.filled || this.#asked || stored.query !== this.identity) return false
-    this.#describe(stored.key, stored.columns)
-    const rows = new Rows()
-    for (const raw of stored.rows) this.#put(rows, raw)
-    this.#replace(rows)
-    this.#seen = undefined
-    this.place = this.shown = stored.place
-    this.filled = true
+  load({ query, key, columns, rows, place }: Stored): boolean {
+    if (this.filled || this.#isAsked || query !== this.identity) return false
+    this.#describe(key, columns)
+    this.#next = new Rows()
+    this.snapshot(rows)
+    this.place = place
+    this.settle(place.position)
+    this.shown = place
     this.status = 'catching-up'
-    this.version++
     return true
   }
 
-  /** Another one of the same query, without anything. */
-  twin(): Fold {
-    return new Fold(this.identity, this.fields, this.#decoderFor)
+  #is(status: Status): void {
+    this.status = status
+    this.version++
   }
 
   /** Takes what the server says of the table. */
@@ -302,7 +269,7 @@ export class Fold {
     this.#decode = this.#decoderFor(table, columns)
     if (order_by) {
       const unknown = (column: string, type: string): void => this.#warn(`rows are not sorted by ${column} here, nor by what comes after it: only the database knows the order of ${type}`)
-      this.#compare = comparison(order_by as readonly WireOrder[], columns, unknown)
+      this.#compare = comparison(order_by, columns, unknown)
     }
   }
 
@@ -314,96 +281,89 @@ export class Fold {
 
   /** What is seen stays as it is until `settle`, whatever is applied meanwhile. */
   #hold(): void {
-    if (this.#held) return
+    if (this.#isHeld) return
     this.#close()
     void this.entries
-    this.#held = true
+    this.#isHeld = true
   }
 
-  /** Makes one step of a diff of what changed. */
+  /** Makes one step of what changed. */
   #close(): void {
-    const origin = this.#origin
-    this.#origin = undefined
-    if (this.#untold.size === 0) return
     const changes: EntryChange[] = []
     for (const [key, before] of this.#untold) {
       const after = this.#rows.map.get(key)
       if (before !== after) changes.push({ key, before, after })
     }
-    this.#untold = new Map()
-    if (changes.length === 0) return
-    this.#diffs.push(changes)
-    if (origin) this.#origins.set(changes, origin)
+    if (changes.length > 0) this.#steps.push({ changes, tx: this.#tx ?? undefined })
+    this.#untold.clear()
+    this.#tx = undefined
   }
 
   /** Other rows take the place of all there are. Those that are equal stay the same objects. */
   #replace(next: Rows): void {
-    const { map } = this.#rows
-    this.#origin = null
-    for (const [key, entry] of map) if (!next.map.has(key)) this.#note(key, entry)
+    this.#next = this.#seen = undefined
+    this.#tx = null
+    for (const [key, entry] of this.#rows.map) this.#note(key, entry)
     for (const [key, entry] of next.map) {
-      const before = this.#untold.has(key) ? this.#untold.get(key) : map.get(key)
+      this.#note(key, undefined)
+      const before = this.#untold.get(key)
       if (before && JSON.stringify(before.raw) === JSON.stringify(entry.raw)) next.map.set(key, before)
-      else this.#note(key, map.get(key))
     }
     this.#rows = next
   }
 
-  #note(key: unknown, before: Entry | undefined): void {
+  #note(key: string, before: Entry | undefined): void {
     if (!this.#untold.has(key)) this.#untold.set(key, before)
   }
 
-  #keyOf(row: Row): unknown {
-    const [name] = this.key
-    const value = this.key.length > 1 ? this.key.map((part) => row[part]) : row[name!]
-    return typeof value === 'object' ? JSON.stringify(value) : value
+  #keyOf(row: Row): string {
+    return keyText(this.key.length > 1 ? this.key.map((part) => row[part]) : row[this.key[0]!])
   }
 
-  #put(rows: Rows, raw: Row, row: Row = this.#decode(raw)): void {
-    let key: unknown
-    if (this.key.length > 0) key = this.#keyOf(raw)
-    else {
-      const text = JSON.stringify(raw)
-      const copies = (rows.copies.get(text) ?? 0) + 1
-      rows.copies.set(text, copies)
-      key = `${copies} ${text}`
-    }
-    if (rows === this.#rows) this.#note(key, rows.map.get(key))
-    rows.map.set(key, { key, raw, row })
+  #put(raw: Row, row: Row = this.#decode(raw)): void {
+    if (this.key.length > 0) return this.#set(this.#keyOf(raw), { raw, row })
+    const { copies } = this.#next ?? this.#rows
+    const text = JSON.stringify(raw)
+    const count = (copies.get(text) ?? 0) + 1
+    copies.set(text, count)
+    this.#set(`${count} ${text}`, { raw, row })
   }
 
-  #drop(rows: Rows, key: unknown): void {
-    const before = rows.map.get(key)
-    if (before && rows === this.#rows) this.#note(key, before)
-    rows.map.delete(key)
+  /** Has a row be this, or not be there. */
+  #set(key: string, row?: { readonly raw: Row; readonly row: Row }): void {
+    const { map } = this.#next ?? this.#rows
+    if (!this.#next) this.#note(key, map.get(key))
+    if (row) map.set(key, { key, ...row })
+    else map.delete(key)
   }
 
-  #apply(rows: Rows, change: WireChange, decoded: Row | undefined): boolean {
+  #apply(change: WireChange, decoded: Row | undefined): boolean {
     const { op, old, unchanged = [] } = change
+    const { map, copies } = this.#next ?? this.#rows
     if (op === 'truncate') {
-      for (const key of [...rows.map.keys()]) this.#drop(rows, key)
-      rows.copies.clear()
+      for (const key of [...map.keys()]) this.#set(key)
+      copies.clear()
       return true
     }
     if (this.key.length === 0) {
       if (op !== 'insert') {
         // Equal rows are several rows: one of them goes.
         const text = JSON.stringify(old)
-        const copies = rows.copies.get(text)
-        if (!copies) return false
-        this.#drop(rows, `${copies} ${text}`)
-        if (copies > 1) rows.copies.set(text, copies - 1)
-        else rows.copies.delete(text)
+        const count = copies.get(text)
+        if (!count) return false
+        this.#set(`${count} ${text}`)
+        if (count > 1) copies.set(text, count - 1)
+        else copies.delete(text)
       }
-      if (op !== 'delete') this.#put(rows, change.row!, decoded)
+      if (op !== 'delete') this.#put(change.row!, decoded)
       return true
     }
     const key = this.#keyOf((change.key ?? change.row ?? old)!)
-    const before = rows.map.get(key)
+    const before = map.get(key)
     // Nothing that the predicate reads has changed: what is not in the result stays out of it.
-    if (change.as_before && !before) return true
+    if (!before && (change.as_before || op === 'delete')) return true
     if (op === 'delete') {
-      this.#drop(rows, key)
+      this.#set(key)
       return true
     }
     let raw = change.row
@@ -418,16 +378,14 @@ export class Fold {
       row = decoded === change.row ? raw : { ...decoded, ...pick(before?.row, unchanged) }
     }
     // A row keeps its place in the order unless its key changes.
-    if (before && this.#keyOf(raw) !== key) this.#drop(rows, key)
-    this.#put(rows, raw, row)
+    if (before && this.#keyOf(raw) !== key) this.#set(key)
+    this.#put(raw, row)
     return true
   }
 
   /** A row of other columns shows that the table has them now; the rows held here have no values of theirs. */
   #fits(row: Row, unchanged: readonly string[]): boolean {
-    let known = 0
-    for (const { name } of this.columns) if (name in row || unchanged.includes(name)) known++
-    return known === this.columns.length && Object.keys(row).length + unchanged.length === known
+    return Object.keys(row).length + unchanged.length === this.columns.length && this.columns.every(({ name }) => name in row || unchanged.includes(name))
   }
 }
 

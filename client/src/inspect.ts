@@ -42,7 +42,14 @@ export function inspect(client: Client<any>, listener: (type: 'sent' | 'received
       })
     },
     drop: () => act(() => link.closed(1006, 'dropped', now())),
-    forget: (identity) => act(() => results.restart(identity)),
+    forget: (identity) =>
+      act(() => {
+        const fold = results.all.map(({ fold }) => fold).find((fold) => fold.identity === identity)
+        if (!fold || !session.has(fold)) return
+        session.remove(fold)
+        fold.restart()
+        results.begin(fold)
+      }),
     end: () => void inspectors.delete(own),
   }
 }

@@ -4,8 +4,8 @@ import { type Row, shortType } from './values.js'
 /** A column of an order, as `subscribe` has it. */
 export interface WireOrder {
   readonly column: string
-  readonly desc?: boolean
-  readonly nulls?: 'first' | 'last'
+  readonly desc?: boolean | undefined
+  readonly nulls?: 'first' | 'last' | undefined
 }
 
 type Compare<T> = (a: T, b: T) => number

@@ -89,7 +89,7 @@ export interface Place {
   readonly position: Position
   readonly epoch: string
   /** What `now()` is in the predicate, if it asks for the time. */
-  readonly now?: string
+  readonly now?: string | undefined
   /** Where the range of a query with an order ends: what the order's columns are there; null if nowhere. */
-  readonly bound?: readonly unknown[] | null
+  readonly bound?: readonly unknown[] | null | undefined
 }

@@ -1,9 +1,8 @@
 import { type WalcastError, guarded } from './error.js'
-import type { Entry, EntryChange, Fold, Status, Stored } from './fold.js'
+import { type Entry, type Fold, type Status, type Step, type Stored, keyText } from './fold.js'
 import type { Inside } from './inside.js'
 import type { Position } from './position.js'
-import type { Place } from './protocol.js'
-import type { SharedResult } from './results.js'
+import type { Keeper, SharedResult } from './results.js'
 import type { Row } from './values.js'
 
 type Run = () => void
@@ -46,19 +45,10 @@ export interface Diff<Out, Key> {
 export type Dehydrated = Stored
 
 /** A result as a store sees it. */
-export type Kept = Pick<Fold, 'identity' | 'entries' | 'shown' | 'key' | 'columns'>
+export type Kept = Pick<Fold, 'identity' | 'fields' | 'entries' | 'shown' | 'key' | 'columns'>
 
-/** Where results are stored, for when the page comes again: `indexedDB` of `@walcast/client/persist`. Whatever fails, the client goes on without it. */
-export interface Persistence {
-  /** What is stored under a name; undefined if there is nothing. */
-  load(name: string): Promise<Dehydrated | undefined>
-  /**
-   * A result has changed: by these steps, or to whatever it is now. `place` tells where it stands when that is asked, which
-   * may be beyond what changed last.
-   */
-  save(name: string, result: Kept, steps: readonly (readonly EntryChange[])[] | undefined, place: () => Place | undefined): void
-  clear(): Promise<void>
-}
+/** Has a client store its results, for when the page comes again: `indexedDB` of `@walcast/client/persist`. */
+export type Persistence = (inside: Inside) => Keeper
 
 export interface LiveQueryOptions<In, Out> {
   /**
@@ -81,20 +71,18 @@ export interface LiveQueryOptions<In, Out> {
  * until `close`; otherwise the connection is not used for it.
  */
 export class LiveQuery<Out, Key> {
-  readonly #listeners = new Set<Run>()
-  readonly #byRow = new Map<string, Set<Run>>()
-  readonly #takers = new Set<{ readonly take: (diff: Diff<Out, Key>) => void; skip: number }>()
+  readonly #listeners = new Set<Listener>()
   readonly #mapped = new WeakMap<Row, Out>()
   #isKept = false
   #isReading = false
   #last: { state: QueryState<Out>; entries: readonly Entry[] } | undefined
   readonly #abort: Run
-
-  /** Made by a client's `liveQuery`. */
   readonly #inside: Inside
   #shared: SharedResult
-  readonly #options: LiveQueryOptions<any, Out>
+  /** For the client. */
+  readonly options: LiveQueryOptions<any, Out>
 
+  /** Made by a client's `liveQuery`. */
   constructor(
     inside: Inside,
     shared: SharedResult,
@@ -102,7 +90,7 @@ export class LiveQuery<Out, Key> {
   ) {
     this.#inside = inside
     this.#shared = shared
-    this.#options = options
+    this.options = options
     this.#abort = () => this.close()
     options.signal?.addEventListener('abort', this.#abort, { once: true })
     this.#begin()
@@ -111,42 +99,17 @@ export class LiveQuery<Out, Key> {
   /** The result now. */
   get state(): QueryState<Out> {
     const { fold } = this.#shared
-    const { version } = fold
+    const { version, status, filled, shown, error } = fold
     if (this.#last?.state.version === version) return this.#last.state
-    const entries = this.#isPartial ? fold.partial : fold.entries
+    const entries = this.options.partial && !filled ? fold.partial : fold.entries
     const rows = this.#last?.entries === entries ? this.#last.state.rows : entries.map((entry) => this.#out(entry))
-    const { status, filled, shown, error } = fold
     this.#last = { state: { rows, status, filled, position: shown?.position, error, version }, entries }
     return this.#last.state
   }
 
-  /** The result that it began with, as it was rendered on a server. The same object each time. */
-  get initial(): QueryState<Out> {
-    this.#initial ??= this.#begun()
-    return this.#initial?.state ?? NOTHING
-  }
-
-  /** The row of a key in that result. */
-  initialRow(key: Key): Out | undefined {
-    this.#initial ??= this.#begun()
-    const entry = this.#initial?.fold.get(key)
-    return entry && this.#out(entry)
-  }
-  #initial: { fold: Fold; state: QueryState<Out> } | undefined
-
-  #begun(): { fold: Fold; state: QueryState<Out> } | undefined {
-    const { initial } = this.#options
-    if (!initial) return undefined
-    const fold = this.#shared.fold.twin()
-    if (!fold.load(initial)) return undefined
-    const { status, filled, shown } = fold
-    return { fold, state: { rows: fold.entries.map((entry) => this.#out(entry)), status, filled, position: shown?.position, error: undefined, version: 0 } }
-  }
-
   /** The row of a key: the key column's value, or of several columns a list of them in the key's order. */
   get(key: Key): Out | undefined {
-    const entry = this.#shared.fold.get(key)
-    return entry && this.#out(entry)
+    return this.#outOf(this.#shared.fold.get(key))
   }
 
   /** Calls at once, and after each change. Returns what ends that. */
@@ -159,27 +122,27 @@ export class LiveQuery<Out, Key> {
 
   /** Calls after each change, and not at once. */
   onChange(changed: Run): Run {
-    // The same function may listen twice.
-    return this.#listen(this.#listeners, () => changed())
+    return this.#listen(() => changed())
   }
 
   /** Calls when the row of this key came, changed or left. */
   onRow(key: Key, changed: Run): Run {
     const name = keyText(key)
-    const own = this.#byRow.get(name) ?? new Set()
-    this.#byRow.set(name, own)
-    const end = this.#listen(own, () => changed())
-    return () => {
-      end()
-      if (own.size === 0 && this.#byRow.get(name) === own) this.#byRow.delete(name)
-      this.#read()
-    }
+    return this.#listen((_, keys) => {
+      if (keys().has(name)) changed()
+    })
   }
 
   /** Gets what each change did, with the rows before. */
   onDiff(take: (diff: Diff<Out, Key>) => void): Run {
     // What happened before is in the rows already.
-    return this.#listen(this.#takers, { take, skip: this.#shared.fold.steps })
+    let skip = this.#shared.fold.steps.length
+    return this.#listen((steps) => {
+      for (const step of steps) {
+        if (skip > 0) skip--
+        else guarded(() => take(this.#diffOf(step)))
+      }
+    })
   }
 
   /** Waits for the first whole result of the server. Rejects if there can be none. From then on it is read until `close`. */
@@ -192,21 +155,17 @@ export class LiveQuery<Out, Key> {
   /** The same without reading it any longer than that. */
   settled(signal?: AbortSignal): Promise<QueryState<Out>> {
     return new Promise((resolve, reject) => {
-      const ends = [this.onChange(() => check()), this.#inside.onConnection(() => check())]
-      const aborted = (): void => finish(() => reject(signal!.reason))
-      const finish = (act: Run): void => {
-        for (const end of ends) end()
-        signal?.removeEventListener('abort', aborted)
-        act()
-      }
+      let ends: readonly Run[] = []
       const check = (): void => {
         const { state } = this
-        const error = state.error ?? this.#inside.failure
-        if (error) finish(() => reject(error))
-        else if (state.status === 'live') finish(() => resolve(state))
+        const error = signal?.aborted ? signal.reason : (state.error ?? this.#inside.failure)
+        if (!error && state.status !== 'live') return
+        for (const end of ends) end()
+        if (error) reject(error)
+        else resolve(state)
       }
-      if (signal?.aborted) return aborted()
-      signal?.addEventListener('abort', aborted, { once: true })
+      signal?.addEventListener('abort', check)
+      ends = [this.onChange(check), this.#inside.onConnection(check), () => signal?.removeEventListener('abort', check)]
       check()
     })
   }
@@ -223,83 +182,67 @@ export class LiveQuery<Out, Key> {
 
   /** Ends it: nobody is called any more. */
   close(): void {
-    this.#options.signal?.removeEventListener('abort', this.#abort)
+    this.options.signal?.removeEventListener('abort', this.#abort)
     this.#listeners.clear()
-    this.#byRow.clear()
-    this.#takers.clear()
     this.#isKept = false
     this.#read()
   }
 
-  /** Whether its rows may be stored. */
-  get isStored(): boolean {
-    return this.#options.persist !== false
-  }
-
   /** Calls those who listen; each hears although another one fails. For the client. */
-  tell(diffs: readonly (readonly EntryChange[])[]): void {
-    const position = this.#shared.fold.shown?.position
-    const rows = new Set<string>()
-    const takers = [...this.#takers]
-    for (const changes of diffs) {
-      if (this.#byRow.size > 0) for (const change of changes) rows.add(keyText(this.#keyOf(change)))
-      if (takers.length === 0) continue
-      const { xid, ts } = this.#shared.fold.origin(changes) ?? {}
-      const diff = { position, changes: changes.map((change) => this.#diffOf(change)), ...(xid !== undefined && { xid, ts: ts! }) }
-      for (const taker of takers) {
-        if (taker.skip > 0) taker.skip--
-        else guarded(() => taker.take(diff))
-      }
-    }
-    for (const key of rows) for (const run of [...(this.#byRow.get(key) ?? [])]) guarded(run)
-    for (const run of [...this.#listeners]) guarded(run)
+  tell(steps: readonly Step[]): void {
+    let found: ReadonlySet<string> | undefined
+    const keys: Keys = () => (found ??= new Set(steps.flatMap(({ changes }) => changes.map(({ key }) => key))))
+    for (const listener of [...this.#listeners]) guarded(() => listener(steps, keys))
   }
 
   #begin(): void {
-    const { initial, partial } = this.#options
-    if (initial) this.#shared.fold.load(initial)
-    if (partial) this.#shared.fold.showsPartial = true
-  }
-
-  get #isPartial(): boolean {
-    return this.#options.partial === true && !this.#shared.fold.filled
+    const { initial, partial } = this.options
+    const { fold } = this.#shared
+    if (initial) fold.load(initial)
+    if (partial) fold.showsPartial = true
   }
 
   #out({ row, raw }: Entry): Out {
-    const { map } = this.#options
+    const { map } = this.options
     if (!map) return row as Out
     if (!this.#mapped.has(row)) this.#mapped.set(row, map(row, raw))
     return this.#mapped.get(row)!
   }
 
-  #diffOf(change: EntryChange): DiffChange<Out, Key> {
-    const { before, after } = change
-    return { key: this.#keyOf(change), before: before && this.#out(before), row: after && this.#out(after) }
+  #outOf(entry: Entry | undefined): Out | undefined {
+    return entry && this.#out(entry)
   }
 
-  #keyOf({ key, before, after }: EntryChange): Key {
-    const { fold } = this.#shared
-    if (fold.key.length === 0) return key as Key
-    const { row } = (after ?? before)!
-    return (fold.key.length === 1 ? row[fold.key[0]!] : fold.key.map((name) => row[name])) as Key
+  #diffOf({ changes, tx }: Step): Diff<Out, Key> {
+    const { key: names, shown } = this.#shared.fold
+    return {
+      position: shown?.position,
+      changes: changes.map(({ key, before, after }) => {
+        const { row } = (after ?? before)!
+        const own = names.length > 1 ? names.map((name) => row[name]) : names.length > 0 ? row[names[0]!] : key
+        return { key: own as Key, before: this.#outOf(before), row: this.#outOf(after) }
+      }),
+      ...(tx && { xid: tx.xid, ts: tx.ts }),
+    }
   }
 
-  #listen<F>(listeners: Set<F>, listener: F): Run {
-    listeners.add(listener)
+  #listen(listener: Listener): Run {
+    this.#listeners.add(listener)
     this.#read()
     return () => {
-      listeners.delete(listener)
+      this.#listeners.delete(listener)
       this.#read()
     }
   }
 
   /** Is read, or is not any more. */
   #read(): void {
-    const isRead = this.#isKept || this.#listeners.size + this.#byRow.size + this.#takers.size > 0
+    const isRead = this.#isKept || this.#listeners.size > 0
     if (isRead === this.#isReading) return
     this.#isReading = isRead
-    if (!isRead) return this.#inside.results.release(this, this.#shared)
-    const shared = this.#inside.results.claim(this, this.#shared)
+    const { results } = this.#inside
+    if (!isRead) return results.release(this, this.#shared)
+    const shared = results.claim(this, this.#shared)
     if (shared === this.#shared) return
     this.#last = undefined
     this.#shared = shared
@@ -307,9 +250,9 @@ export class LiveQuery<Out, Key> {
   }
 }
 
+/** The keys of the rows that changed. */
+type Keys = () => ReadonlySet<string>
+type Listener = (steps: readonly Step[], keys: Keys) => void
+
 /** The result of a query that has not begun, and of none. */
 export const NOTHING: QueryState<never> = Object.freeze({ rows: Object.freeze([]) as never[], status: 'connecting', filled: false, position: undefined, error: undefined, version: 0 })
-
-/** A key as text: the same for `1`, `1n` and `"1"`, since a bigint may come as any of them. */
-export const keyText = (key: unknown): string =>
-  typeof key === 'object' ? JSON.stringify(key, (_, part: unknown) => (typeof part === 'bigint' ? String(part) : part)) : String(key)

@@ -9,76 +9,64 @@ export function addressOf(url: string | URL, numbers: 'text' | 'native' = 'text'
   let address: URL
   try {
     address = new URL(url, (globalThis as { location?: Location }).location?.href)
+    address.protocol = address.protocol.replace(/^http/, 'ws')
+    if (!/^wss?:$/.test(address.protocol)) throw address
   } catch {
-    throw new WalcastError('bad_url', `${JSON.stringify(String(url))} is no address: it looks like wss://example.com/v1/stream`)
+    throw new WalcastError('bad_url', `${String(url)} is no address of a websocket: it looks like wss://example.com/v1/stream`)
   }
-  address.protocol = address.protocol.replace(/^http/, 'ws')
-  if (!/^wss?:$/.test(address.protocol)) throw new WalcastError('bad_url', `${String(url)} is no address of a websocket: it begins with wss:// or ws://`)
   if (address.pathname === '/') address.pathname = '/v1/stream'
   if (numbers !== 'native') address.searchParams.set('numbers', 'string')
   address.hash = ''
   return address.href
 }
 
-/** The fields of `subscribe` that say what is asked for. */
+/** The fields of `subscribe` that say what is asked for. What is undefined is not sent. */
 export interface Fields {
-  readonly table: string
-  readonly where?: string
-  readonly params?: readonly unknown[]
-  readonly columns?: readonly string[]
-  readonly undecided?: string
-  readonly order_by?: readonly WireOrder[]
-  readonly limit?: number
+  readonly table?: string
+  readonly where?: string | undefined
+  readonly order_by?: readonly WireOrder[] | undefined
+  readonly limit?: number | undefined
   readonly [field: string]: unknown
 }
 
-export function fieldsOf({ table, where, params, columns, undecided, orderBy, limit }: AnyQuery): Fields {
-  if (isSql(where) && params) throw new WalcastError('bad_request', 'a predicate made by sql`…` has its parameters: leave params out')
-  const text = isSql(where) ? where.where : where
-  const values = (isSql(where) ? where.params : params) ?? []
+export function fieldsOf({ table, where, params, columns, undecided, orderBy, limit }: AnyQuery): Fields & { readonly table: string } {
+  const isMade = isSql(where)
+  if (isMade && params) throw new WalcastError('bad_request', 'a predicate made by sql`…` has its parameters: leave params out')
+  const predicate = isMade ? where : { where, params }
   return {
     table,
-    ...(text !== undefined && { where: text }),
-    ...(values.length > 0 && { params: values.map((value, i) => wireParam(value, `$${i + 1}`)) }),
+    where: predicate.where,
+    params: predicate.params?.length ? predicate.params.map((value, i) => wireParam(value, `$${i + 1}`)) : undefined,
     // Rows are sorted here: the values that this needs come along.
-    ...(columns && { columns: (orderBy ? [...new Set([...columns, ...orderBy.map(({ column }) => column)])] : columns) as readonly string[] }),
-    ...(undecided && { undecided }),
-    ...(orderBy && { order_by: orderBy.map(wireOrder) }),
-    ...(limit !== undefined && { limit }),
+    columns: columns && [...new Set([...columns, ...(orderBy ?? []).map(({ column }) => column)])],
+    undecided,
+    order_by: orderBy?.map(wireOrder),
+    limit,
   }
 }
 
 /** A query as text: equal ones have the same. */
-export function identityOf(query: AnyQuery): string {
-  const { table, where, params, columns, undecided, order_by, limit } = fieldsOf(query)
-  const order = order_by || limit !== undefined ? [order_by, limit] : []
-  return JSON.stringify([table, where, params, columns && [...columns].sort(), undecided, ...order])
-}
+export const identityOf = (query: AnyQuery): string => JSON.stringify(fieldsOf({ ...query, ...(query.columns && { columns: [...query.columns].sort() }) }))
 
 /** Equal orders are spelled alike. */
 const wireOrder = ({ column, desc, nulls }: OrderBy<PropertyKey>): WireOrder => ({
   column: column as string,
-  ...(desc && { desc }),
-  ...(nulls && nulls !== (desc ? 'first' : 'last') && { nulls }),
+  desc: desc || undefined,
+  nulls: nulls === (desc ? 'first' : 'last') ? undefined : nulls,
 })
 
 /** The optional parts of the protocol without which a server cannot be asked this. */
-export const needsOf = (fields: Readonly<Record<string, unknown>>): readonly string[] => [
-  ...('content' in fields ? ['content'] : []),
-  ...('order_by' in fields || 'limit' in fields ? ['range'] : []),
-]
+export const needsOf = ({ order_by, limit }: Fields): readonly string[] => (order_by || limit !== undefined ? ['range'] : [])
 
 /** Where a subscription begins. */
-export const placeOf = ({ position, now, bound }: Subscribed, epoch: string): Place => ({
-  position,
-  epoch,
-  ...(now !== undefined && { now }),
-  ...(bound !== undefined && { bound }),
-})
+export const placeOf = ({ position, now, bound }: Subscribed, epoch: string): Place => ({ position, epoch, now, bound })
 
 /** The fields of the `subscribe` that goes on from a place: the first rows are looked for no more, their range is known. */
-export const goOn = (place: Place, fields: Readonly<Record<string, unknown>>): Record<string, unknown> => {
-  const { position, epoch, now, bound } = place
-  const { limit: _, ...others } = fields
-  return { ...(bound === undefined ? fields : { ...others, bound }), from: position, epoch, ...(now !== undefined && { now }) }
-}
+export const goOn = ({ position, epoch, now, bound }: Place, fields: Fields): Fields => ({
+  ...fields,
+  limit: bound === undefined ? fields.limit : undefined,
+  bound,
+  from: position,
+  epoch,
+  now,
+})

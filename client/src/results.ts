@@ -1,7 +1,7 @@
 import { guarded } from './error.js'
-import { type EntryChange, Fold } from './fold.js'
+import { Fold, type Step } from './fold.js'
 import type { Inside } from './inside.js'
-import { type Dehydrated, LiveQuery } from './query.js'
+import type { LiveQuery } from './query.js'
 import { fieldsOf, identityOf } from './request.js'
 import type { Feed } from './session.js'
 import type { AnyQuery } from './types.js'
@@ -10,27 +10,32 @@ import type { AnyQuery } from './types.js'
 export interface SharedResult {
   readonly fold: Fold
   readonly readers: Set<LiveQuery<any, any>>
-  /** The reader without options, for those who share one. */
-  plain?: LiveQuery<any, any>
   /** Nobody has read it since then. */
   idleSince: number
   /** The version that listeners were told of. */
   told: number
-  /** Undefined: it is not stored. 0: as it was told; more: the next steps, all but one of that number, are there. NaN: something else is there. */
-  stored?: number
 }
 
-/** The results of a client's queries: who shares which, when listeners are told, and what is stored. */
+/** Who stores results, and hears of them before their readers do. */
+export interface Keeper {
+  /** A result is read from now on. */
+  claimed(shared: SharedResult, query: LiveQuery<any, any>): void
+  tell(steps: readonly Step[], shared: SharedResult): void
+  clear(): Promise<void>
+}
+
+/** The results of a client's queries: who shares which, and when listeners are told. */
 export class Results {
+  readonly keeper: Keeper | undefined
   readonly #inside: Inside
   readonly #shared = new Map<string, SharedResult>()
   /** What listeners have not been told of. */
   readonly #dirty = new Set<SharedResult>()
   #isTelling = false
-  #cleared = 0
 
   constructor(inside: Inside) {
     this.#inside = inside
+    this.keeper = inside.options.persist?.(inside)
   }
 
   get all(): readonly SharedResult[] {
@@ -51,19 +56,13 @@ export class Results {
     const identity = identityOf(query)
     const known = this.#shared.get(identity)
     if (known) return known
-    const inside = this.#inside
+    const { decoderFor, warn, now, arm } = this.#inside
     const fields = fieldsOf(query)
-    const fold = new Fold(identity, fields, inside.decoderFor, (text) => inside.warn(fields.table, text))
-    const shared: SharedResult = { fold, readers: new Set(), idleSince: inside.now(), told: 0 }
+    const fold = new Fold(identity, fields, decoderFor, (text) => warn(fields.table, text))
+    const shared: SharedResult = { fold, readers: new Set(), idleSince: now(), told: 0 }
     this.#shared.set(identity, shared)
-    inside.arm()
+    arm()
     return shared
-  }
-
-  /** The reader of a query that all share who have no options for it; nobody may close it. For the adapters of frameworks. */
-  plain(query: AnyQuery, initial: Dehydrated | undefined): LiveQuery<any, any> {
-    const shared = this.share(query)
-    return (shared.plain ??= new LiveQuery(this.#inside, shared, initial ? { initial } : {}))
   }
 
   /** It is read from now on. Returns the result that it shares, which may be another one than before. */
@@ -75,7 +74,7 @@ export class Results {
     this.#shared.set(identity, shared)
     if (fold.error && readers.size === 0) fold.revive()
     readers.add(query)
-    if (query.isStored) this.#load(shared)
+    this.keeper?.claimed(shared, query)
     act(() => {
       if (!session.has(fold) && !fold.error) session.add(fold)
       use()
@@ -114,14 +113,14 @@ export class Results {
     if (this.#isTelling) return
     this.#isTelling = true
     while (this.isDirty) {
-      const told = [...this.#dirty].filter((shared) => shared.told !== shared.fold.version)
+      const news: (readonly [SharedResult, Step[]])[] = []
+      for (const shared of this.#dirty) {
+        const { version, steps } = shared.fold
+        if (shared.told !== version) news.push([shared, steps.splice(0)])
+        shared.told = version
+      }
       this.#dirty.clear()
-      const diffs = told.map(({ fold }) => fold.diff())
-      for (const shared of told) shared.told = shared.fold.version
-      told.forEach((shared, i) => {
-        guarded(() => this.#save(shared, diffs[i]!))
-        for (const reader of [...shared.readers]) guarded(() => reader.tell(diffs[i]!))
-      })
+      for (const [shared, steps] of news) for (const reader of [this.keeper, ...shared.readers]) guarded(() => reader?.tell(steps, shared))
     }
     this.#isTelling = false
   }
@@ -131,76 +130,21 @@ export class Results {
     for (const { fold, readers } of this.all) {
       if (!fold.error || readers.size === 0) continue
       fold.revive()
-      this.#begin(fold)
+      this.begin(fold)
     }
   }
 
-  /** Has a result begin anew. */
-  restart(identity: string): void {
-    const { session } = this.#inside
-    const { fold } = this.#shared.get(identity) ?? {}
-    if (!fold || !session.has(fold)) return
-    session.remove(fold)
-    fold.restart()
-    this.#begin(fold)
-  }
-
-  #begin(fold: Fold): void {
+  begin(fold: Fold): void {
     this.#inside.session.add(fold)
     this.changed([fold])
   }
 
   /** Somebody else asks from now on. */
   forget(): void {
-    void this.clear().catch(() => {})
+    this.keeper?.clear().catch(() => {})
     for (const { fold } of this.all) {
       fold.forget()
       this.changed([fold])
     }
-  }
-
-  /** Forgets what is stored. */
-  async clear(): Promise<void> {
-    this.#cleared++
-    for (const shared of this.all) if (shared.stored !== undefined) shared.stored = NaN
-    await this.#inside.options.persist?.clear()
-  }
-
-  /** Looks once whether a result is stored. */
-  #load(shared: SharedResult): void {
-    const { options, session, address, act } = this.#inside
-    const { persist } = options
-    const { fold } = shared
-    if (!persist || shared.stored !== undefined) return
-    shared.stored = NaN
-    if (fold.filled || session.has(fold)) return
-    const cleared = this.#cleared
-    const take = (stored?: Dehydrated): void =>
-      act(() => {
-        fold.isLoading = false
-        if (stored && cleared === this.#cleared && fold.load(stored)) {
-          shared.stored = fold.steps + 1
-          this.changed([fold])
-        }
-        session.loaded(fold)
-      })
-    fold.isLoading = true
-    persist.load(address + fold.identity).then(take, () => take())
-  }
-
-  #save(shared: SharedResult, steps: readonly (readonly EntryChange[])[]): void {
-    const { fold, stored } = shared
-    const { options, session, address } = this.#inside
-    const { persist } = options
-    if (!persist || stored === undefined) return
-    const isKnown = !Number.isNaN(stored)
-    const news = isKnown && fold.shown ? steps.slice(stored && stored - 1) : undefined
-    // Nothing new; or nothing there, neither here.
-    if (fold.shown ? stored === 0 && news!.length === 0 : !isKnown) return
-    shared.stored = fold.shown ? 0 : NaN
-    persist.save(address + fold.identity, fold, news, () => {
-      const position = shared.told === fold.version ? session.standing(fold) : undefined
-      return position === undefined ? undefined : { ...fold.shown!, position }
-    })
   }
 }

@@ -13,7 +13,7 @@ export interface Feed {
   /** It may come from elsewhere: it is asked for once that is known. */
   readonly isLoading?: boolean
   /** The predicate, for errors that are about a place in it. */
-  readonly fields: { readonly where?: string }
+  readonly fields: { readonly where?: string | undefined }
   /** The optional parts of the protocol without which it cannot be. */
   readonly needs?: readonly string[]
   /** The fields of `subscribe` that make it whole, or let it go on where it was. */

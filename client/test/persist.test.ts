@@ -289,7 +289,7 @@ test('a query may be left out, and one that a page was sent along with is stored
   const talk = new Talk({ persist: indexedDB() })
   const own = talk.client.liveQuery({ table: 'task' }, { persist: false })
   own.subscribe(() => {})
-  const dehydrated = { query: JSON.stringify(['pair', null, null, null, null]), key: ['a', 'b'], columns: [{ name: 'a', type: 'integer' }, { name: 'b', type: 'text' }], rows: [{ a: 1, b: 'x' }], place: { position: '0/100', epoch: 'e1' } }
+  const dehydrated = { query: JSON.stringify({ table: 'pair' }), key: ['a', 'b'], columns: [{ name: 'a', type: 'integer' }, { name: 'b', type: 'text' }], rows: [{ a: 1, b: 'x' }], place: { position: '0/100', epoch: 'e1' } }
   const pairs = talk.client.liveQuery({ table: 'pair' }, { initial: dehydrated })
   pairs.subscribe(() => {})
   await work()

@@ -189,7 +189,7 @@ export class World {
   /** Nothing that is seen is anything but what the database had. */
   check(): void {
     this.wasOpen ||= this.client.connection.name === 'open'
-    const live: { number: number; position: string; epoch: string; bound?: readonly unknown[] | null; rows: readonly Line[] }[] = []
+    const live: { number: number; position: string; epoch: string; bound?: readonly unknown[] | null | undefined; rows: readonly Line[] }[] = []
     for (const [number, { live: query }] of this.open) {
       const { state } = query
       expect(query.state).toBe(state)

@@ -187,7 +187,7 @@ describe.each(CORES)('with the %s @tanstack/db', (_, db) => {
 
   test('a result that a collection is given is there before the connection, and outlives that it is cleaned up', async () => {
     const talk = new Talk()
-    const initial = { query: JSON.stringify(['task', null, null, null, null]), key: ['id'], columns: COLUMNS, rows: [{ id: 1, title: 'a' }], place: { position: '0/100', epoch: 'e1' } }
+    const initial = { query: JSON.stringify({ table: 'task' }), key: ['id'], columns: COLUMNS, rows: [{ id: 1, title: 'a' }], place: { position: '0/100', epoch: 'e1' } }
     const tasks = eager(db, talk, { initial })
     tasks.subscribeChanges(() => {}).unsubscribe()
     await promises()

@@ -1,5 +1,8 @@
 /** Results in IndexedDB: a page that comes again shows them at once, and gets what changed since. */
 import type { Dehydrated, EntryChange, Kept, Persistence, Place } from '../index.js'
+import { type Store, keep } from './keep.js'
+
+export { type Store, keep } from './keep.js'
 
 type Row = Dehydrated['rows'][number]
 
@@ -201,7 +204,7 @@ export function indexedDB({ name = 'walcast', scope = '', maxRows = 50_000, maxA
 
   globalThis.addEventListener?.('pagehide', leave)
 
-  return {
+  const store: Store = {
     async load(query) {
       if (isOff) return undefined
       const id = `${scope}\n${query}`
@@ -241,6 +244,7 @@ export function indexedDB({ name = 'walcast', scope = '', maxRows = 50_000, maxA
       await done
     },
   }
+  return keep(store)
 }
 
 const note = ({ changes }: Own, steps: readonly (readonly EntryChange[])[] | undefined): void => {

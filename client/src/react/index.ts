@@ -1,10 +1,12 @@
 /** Live queries in React: hooks that render with each change, and on servers. */
 import { type Context, type FunctionComponent, type ReactNode, createContext, createElement, useCallback, useContext, useEffect, useMemo, useState, useSyncExternalStore } from 'react'
-import { type Client, insideOf } from '../client.js'
+import type { Client } from '../client.js'
 import type { AnySchema, Columns, Connection, Dehydrated, KeyOf, LiveQuery, Query, QueryState, RowOf, Table } from '../index.js'
-import { NOTHING, keyText } from '../query.js'
+import { keyText } from '../fold.js'
+import { NOTHING } from '../query.js'
 import { identityOf } from '../request.js'
 import type { AnyQuery } from '../types.js'
+import { firstOf, plainOf } from './readers.js'
 
 interface Provided {
   readonly client: Client<any>
@@ -99,14 +101,14 @@ function useReader(query: AnyQuery | null, map?: (row: Any) => Any): LiveQuery<A
   return useMemo(() => {
     if (identity === null) return undefined
     const sent = initial.get(identity)
-    return map ? client.liveQuery(query as Any, { map, ...(sent && { initial: sent }) }) : insideOf(client).results.plain(query!, sent)
+    return map ? client.liveQuery(query as Any, { map, ...(sent && { initial: sent }) }) : plainOf(client, query!, sent)
   }, [client, initial, identity])
 }
 
 const same = (state: Any): Any => state
 const nobody = (): (() => void) => () => {}
 
-function useResult(live: LiveQuery<Any, Any> | undefined, select: (state: Any) => Any, isEqual: (a: Any, b: Any) => boolean): Any {
+function useResult(client: Client<Any>, live: LiveQuery<Any, Any> | undefined, select: (state: Any) => Any, isEqual: (a: Any, b: Any) => boolean): Any {
   const subscribe = useMemo(() => (live ? (changed: () => void) => live.onChange(changed) : nobody), [live])
   /** What is on the screen: a selection that equals it is no news. */
   const [shown] = useState<{ value?: { selected: Any } }>(() => ({}))
@@ -122,8 +124,8 @@ function useResult(live: LiveQuery<Any, Any> | undefined, select: (state: Any) =
       }
     }
     const [now, first] = [selector(), selector()]
-    return [() => now(live ? live.state : NOTHING), () => first(live ? live.initial : NOTHING)]
-  }, [live, select, isEqual, shown])
+    return [() => now(live ? live.state : NOTHING), () => first(live ? firstOf(client, live).state : NOTHING)]
+  }, [client, live, select, isEqual, shown])
   const selected = useSyncExternalStore(subscribe, now, first)
   useEffect(() => {
     shown.value = { selected }
@@ -136,7 +138,7 @@ function useAnyQuery(query: AnyQuery | null, options: Partial<SelectOptions<Any,
   const live = useReader(query, map)
   const taken = useCallback((state: QueryState<Any>) => (throwOnError && state.error ? new Thrown(state.error) : select(state)), [select, throwOnError])
   const equal = useCallback((a: Any, b: Any) => !(a instanceof Thrown) && !(b instanceof Thrown) && isEqual(a, b), [isEqual])
-  const result = useResult(live, taken, equal)
+  const result = useResult(useAnyClient(), live, taken, equal)
   if (result instanceof Thrown) throw result.error
   return result
 }
@@ -155,7 +157,10 @@ function useAnySuspended(query: AnyQuery, options: UseOptions<Any, Any> = {}): Q
   const state = useSyncExternalStore(
     subscribe,
     () => live.state,
-    () => (live.initial.filled ? live.initial : live.state),
+    () => {
+      const first = firstOf(client, live).state
+      return first.filled ? first : live.state
+    },
   )
   if (state.filled) return state
   const identity = identityOf(query)
@@ -178,13 +183,14 @@ function useAnySuspended(query: AnyQuery, options: UseOptions<Any, Any> = {}): Q
 }
 
 function useAnyRow(query: AnyQuery, key: Any): Any {
+  const client = useAnyClient()
   const live = useReader(query)!
   const name = keyText(key)
   const subscribe = useCallback((changed: () => void) => live.onRow(key, changed), [live, name])
   return useSyncExternalStore(
     subscribe,
     () => live.get(key),
-    () => live.initialRow(key),
+    () => firstOf(client, live).get(key),
   )
 }
 

@@ -1,0 +1,67 @@
+import type { Dehydrated, EntryChange, Kept, Persistence, Place } from '../index.js'
+import type { SharedResult } from '../results.js'
+
+/** Where results are stored. Whatever fails, the client goes on without it. */
+export interface Store {
+  /** What is stored under a name; undefined if there is nothing. */
+  load(name: string): Promise<Dehydrated | undefined>
+  /**
+   * A result has changed: by these steps, or to whatever it is now. `place` tells where it stands when that is asked, which
+   * may be beyond what changed last.
+   */
+  save(name: string, result: Kept, steps: readonly (readonly EntryChange[])[] | undefined, place: () => Place | undefined): void
+  clear(): Promise<void>
+}
+
+/** Has a client keep its results in a store. */
+export const keep =
+  (store: Store): Persistence =>
+  (inside) => {
+    const { address, session, act } = inside
+    /** Of results that are stored, 0: as it was told; more: the next steps, all but one of that number, are there. NaN: something else is there. */
+    const stored = new WeakMap<SharedResult, number>()
+    let cleared = 0
+    return {
+      claimed(shared, { options }) {
+        const { fold } = shared
+        if (options.persist === false || stored.has(shared)) return
+        stored.set(shared, NaN)
+        if (fold.filled || session.has(fold)) return
+        const before = cleared
+        const take = (found?: Dehydrated): void =>
+          act(() => {
+            fold.isLoading = false
+            if (found && before === cleared && fold.load(found)) {
+              stored.set(shared, fold.steps.length + 1)
+              inside.results.changed([fold])
+            }
+            session.loaded(fold)
+          })
+        fold.isLoading = true
+        store.load(address + fold.identity).then(take, () => take())
+      },
+
+      tell(steps, shared) {
+        const { fold } = shared
+        const { shown } = fold
+        const before = stored.get(shared)
+        if (before === undefined) return
+        const isKnown = !Number.isNaN(before)
+        const news = isKnown && shown ? steps.slice(before && before - 1) : undefined
+        // Nothing new; or nothing there, neither here.
+        if (shown ? before === 0 && news!.length === 0 : !isKnown) return
+        stored.set(shared, shown ? 0 : NaN)
+        const place = (): Place | undefined => {
+          const position = shared.told === fold.version ? session.standing(fold) : undefined
+          return position === undefined ? undefined : { ...fold.shown!, position }
+        }
+        store.save(address + fold.identity, fold, news?.map(({ changes }) => changes), place)
+      },
+
+      async clear() {
+        cleared++
+        for (const shared of inside.results.all) if (stored.has(shared)) stored.set(shared, NaN)
+        await store.clear()
+      },
+    }
+  }
