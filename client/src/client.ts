@@ -1,368 +1,313 @@
 import { WalcastError, asError, closed, guarded } from './error.js'
 import type { Inside } from './inside.js'
-import { type Connection, Link } from './link.js'
+import { type Connection, makeLink } from './link.js'
 import type { ClientOptions } from './options.js'
-import type { Column, Frame } from './protocol.js'
+import type { Frame } from './protocol.js'
 import { type Dehydrated, LiveQuery, type LiveQueryOptions, type QueryState } from './query.js'
 import { addressOf } from './request.js'
-import { Results } from './results.js'
-import { Session } from './session.js'
-import { type Opened, type PageEvent, type Platform, type SocketClass, platform as realPlatform } from './socket.js'
+import { makeResults } from './results.js'
+import { makeSession } from './session.js'
+import { type Opened, type Platform, type SocketClass, platform as realPlatform } from './socket.js'
 import type { Token, TokenReason } from './token.js'
 import type { AnySchema, Columns, KeyOf, Query, RowOf, Table } from './types.js'
-import { type Decode, decoder } from './values.js'
+import { decoder } from './values.js'
+
+/** Live queries over one connection. Made by `createClient`. */
+export interface Client<S = AnySchema> {
+  /** The state of the connection. The same object until it changed. */
+  readonly connection: Connection
+  /** Calls with each change of the connection's state. Returns what ends that. */
+  onConnection(changed: (now: Connection, before: Connection) => void): () => void
+  /** A live query. Equal ones share one subscription, whatever their options. */
+  liveQuery<const T extends Table<S>, const C extends keyof RowOf<S, T> = keyof RowOf<S, T>, Out = Columns<S, T, C>>(
+    query: Query<S, T, C>,
+    options?: LiveQueryOptions<Columns<S, T, C>, Out>,
+  ): LiveQuery<Out, KeyOf<S, T>>
+  /** The result once, for a server that renders a page: `dehydrated` goes along with it, and the page goes on from there. */
+  query<const T extends Table<S>, const C extends keyof RowOf<S, T> = keyof RowOf<S, T>, Out = Columns<S, T, C>>(
+    query: Query<S, T, C>,
+    options?: LiveQueryOptions<Columns<S, T, C>, Out>,
+  ): Promise<QueryState<Out> & { readonly dehydrated: Dehydrated }>
+  /** Takes another token or provider, at once. Null logs out: the connection ends, and what was seen is forgotten. */
+  setToken(token: Token | null): Promise<void>
+  /** Connects now, also after it gave up. Queries that ended with an error are tried again. */
+  connect(): void
+  /** Leaves the server until `connect`. Rows stay as they are. */
+  disconnect(): void
+  /** Forgets what is stored. What is seen stays, and is not stored again before it changes. */
+  clear(): Promise<void>
+  /** Ends it for good. */
+  close(): Promise<void>
+}
+
+/** The parts of a client, for the functions and adapters of this package. */
+export const insideOf = (client: Client<any>): Inside => (client as Whole).inside
+interface Whole extends Client<any> {
+  readonly inside: Inside
+}
 
 /** A timer that is so late was asleep. */
 const LATE_MS = 5000
 
-/** The parts of a client, for the functions and adapters of this package. */
-export let insideOf: (client: Client<any>) => Inside
-
-/** Live queries over one connection. Made by `createClient`. */
-export class Client<S = AnySchema> {
-  readonly #platform: Platform
-  readonly #link: Link
-  readonly #session: Session
-  readonly #address: string
-  readonly #inside: Inside
-  readonly #results: Results
-  readonly #connectionListeners = new Set<(now: Connection, before: Connection) => void>()
-  readonly #warned = new Set<string>()
-  readonly #unwatch: () => void
-  #token: Token | undefined
-  #socket: Opened | undefined
-  #question: AbortController | undefined
-  #depth = 0
-  #hasFrame = false
-  #cancelTimer: (() => void) | undefined
-  #timerAt = Infinity
+/** A client on a platform, which a test may play. */
+export function clientOn<S = AnySchema>(url: string | URL, options: ClientOptions<S>, platform: Platform): Client<S> {
+  const { now, random } = platform
+  const { backoff, batch, onWarning, parsers, schema } = options
+  const address = addressOf(url, options.numbers)
+  const listeners = new Set<(now: Connection, before: Connection) => void>()
+  const warned = new Set<string>()
+  let token: Token | undefined = options.token
+  let socket: Opened | undefined
+  let question: AbortController | undefined
+  let depth = 0
+  let hasFrame = false
+  let cancelTimer: (() => void) | undefined
+  let timerAt = Infinity
   /** Everything was live on this connection. */
-  #isGood = false
+  let isGood = false
 
-  readonly #options: ClientOptions<S>
-
-  constructor(
-    url: string | URL,
-    options: ClientOptions<S>,
-    platform: Platform | undefined,
-  ) {
-    this.#options = options
-    this.#address = addressOf(url, options.numbers)
-    this.#platform = platform ?? realPlatform(options.share ? options.share(options.webSocket ?? (globalThis.WebSocket as SocketClass | undefined)) : options.webSocket)
-    this.#token = options.token
-    const { random } = this.#platform
-    const send = (message: Record<string, unknown>): void => this.#send(message)
-    this.#link = new Link(
-      {
-        open: () => this.#open(),
-        send,
-        drop: () => this.#drop(),
-        ask: (reason, generation) => void this.#ask(reason, generation),
-        changed: (now, before) => this.#connectionChanged(now, before),
-        lost: () => this.#session.lost(),
-        forget: () => this.#results.forget(),
-        random,
-      },
-      () => this.#token !== undefined,
-      options.backoff,
-    )
-    this.#session = new Session(
-      {
-        send,
-        changed: (feeds) => this.#results.changed(feeds),
-        advanced: () => this.#advanced(),
-        random,
-      },
-      options.backoff,
-    )
-    const client = this
-    const inside = {
-      options,
-      address: this.#address,
-      link: this.#link,
-      session: this.#session,
-      readers: new Set(),
-      inspectors: new Set(),
-      get results() {
-        return client.#results
-      },
-      get failure() {
-        return client.#failure
-      },
-      now: () => this.#platform.now(),
-      send,
-      act: (work) => this.#act(work),
-      arm: () => this.#arm(),
-      use: () => this.#use(),
-      onConnection: (changed) => this.onConnection(changed),
-      decoderFor: (table, columns) => this.#decoderFor(table, columns),
-      warn: (table, text) => this.#warn(table, text),
-    } satisfies Inside as Inside
-    this.#inside = inside
-    this.#results = new Results(inside)
-    this.#unwatch = this.#platform.watch((event) => this.#act(() => this.#page(event)))
-    if (options.connect === 'now') this.connect()
-  }
-
-  /** The state of the connection. The same object until it changed. */
-  get connection(): Connection {
-    return this.#link.connection
-  }
-
-  /** Calls with each change of the connection's state. Returns what ends that. */
-  onConnection(changed: (now: Connection, before: Connection) => void): () => void {
-    const listener: typeof changed = (now, before) => changed(now, before)
-    this.#connectionListeners.add(listener)
-    return () => void this.#connectionListeners.delete(listener)
-  }
-
-  /** A live query. Equal ones share one subscription, whatever their options. */
-  liveQuery<const T extends Table<S>, const C extends keyof RowOf<S, T> = keyof RowOf<S, T>, Out = Columns<S, T, C>>(
-    query: Query<S, T, C>,
-    options: LiveQueryOptions<Columns<S, T, C>, Out> = {},
-  ): LiveQuery<Out, KeyOf<S, T>> {
-    return new LiveQuery(this.#inside, this.#results.share(query), options)
-  }
-
-  /** The result once, for a server that renders a page: `dehydrated` goes along with it, and the page goes on from there. */
-  async query<const T extends Table<S>, const C extends keyof RowOf<S, T> = keyof RowOf<S, T>, Out = Columns<S, T, C>>(
-    query: Query<S, T, C>,
-    options: LiveQueryOptions<Columns<S, T, C>, Out> = {},
-  ): Promise<QueryState<Out> & { readonly dehydrated: Dehydrated }> {
-    const { signal, ...others } = options
-    const live = this.liveQuery<T, C, Out>(query, others)
-    const state = await live.settled(signal)
-    return { ...state, dehydrated: live.dehydrate()! }
-  }
-
-  /** Takes another token or provider, at once. Null logs out: the connection ends, and what was seen is forgotten. */
-  async setToken(token: Token | null): Promise<void> {
-    this.#act(() => {
-      this.#token = token ?? undefined
-      if (token === null) {
-        this.#link.logOut()
-        this.#inside.waits?.rejectAll(closed())
-      } else if (this.connection.name !== 'idle' || this.#session.size > 0) this.#link.renew(this.#platform.now())
-    })
-  }
-
-  /** Connects now, also after it gave up. Queries that ended with an error are tried again. */
-  connect(): void {
-    this.#act(() => {
-      this.#results.revive()
-      this.#link.connect(this.#platform.now())
-    })
-  }
-
-  /** Leaves the server until `connect`. Rows stay as they are. */
-  disconnect(): void {
-    this.#act(() => this.#link.disconnect())
-  }
-
-  /** Forgets what is stored. What is seen stays, and is not stored again before it changes. */
-  clear(): Promise<void> {
-    return this.#results.keeper?.clear() ?? Promise.resolve()
-  }
-
-  /** Ends it for good. */
-  async close(): Promise<void> {
-    if (this.connection.name === 'closed') return
-    this.#act(() => {
-      this.#link.disconnect('closed')
-      this.#inside.waits?.rejectAll(closed())
-      for (const reader of this.#inside.readers) reader.finish(closed())
-      this.#unwatch()
-    })
-    this.#cancelTimer?.()
-  }
-
-  static {
-    insideOf = (client) => client.#inside
-  }
-
-  #use(): void {
-    if (this.#options.connect !== 'manual' && this.connection.name === 'idle') this.#link.connect(this.#platform.now())
-  }
-
-  // Events.
+  const is = (name: Connection['name']): boolean => link.connection.name === name
 
   /** Does something, and then what follows from it: listeners, waits, the next timer. */
-  #act(work: () => void): void {
-    this.#depth++
+  function act(work: () => void): void {
+    depth++
     try {
       work()
     } finally {
-      if (--this.#depth === 0) this.#after()
+      if (--depth === 0) {
+        if (batch === 'transaction') results.tell()
+        else if (results.isDirty && !hasFrame) {
+          hasFrame = true
+          platform.frame(() => {
+            hasFrame = false
+            results.tell()
+          })
+        }
+        arm()
+      }
     }
   }
 
-  #after(): void {
-    if (this.#options.batch === 'transaction') this.#results.tell()
-    else if (this.#results.isDirty && !this.#hasFrame) {
-      this.#hasFrame = true
-      this.#platform.frame(() => {
-        this.#hasFrame = false
-        this.#results.tell()
-      })
-    }
-    this.#arm()
+  function arm(): void {
+    const at = is('closed') ? Infinity : Math.min(link.wakeAt, session.wakeAt, results.wakeAt)
+    if (at === timerAt) return
+    cancelTimer?.()
+    timerAt = at
+    cancelTimer = at === Infinity ? undefined : platform.later(tick, Math.max(0, at - now()))
   }
 
-  #arm(): void {
-    const { name } = this.connection
-    let at = Math.min(this.#link.wakeAt, this.#session.wakeAt, this.#inside.waits?.wakeAt ?? Infinity, this.#results.wakeAt)
-    if (name === 'closed' || at === Infinity) at = Infinity
-    if (at === this.#timerAt) return
-    this.#cancelTimer?.()
-    this.#timerAt = at
-    const now = this.#platform.now()
-    this.#cancelTimer = at === Infinity ? undefined : this.#platform.later(() => this.#tick(), Math.max(0, at - now))
-  }
-
-  #tick(): void {
-    const now = this.#platform.now()
+  function tick(): void {
     // A machine that slept, or a clock that was set.
-    const isLate = Math.abs(now - this.#timerAt) > LATE_MS
-    this.#timerAt = Infinity
-    this.#act(() => {
-      if (isLate) this.#link.woke(now)
-      this.#link.tick(now)
-      this.#session.tick(now)
-      this.#results.sweep(now)
-      this.#inside.waits?.tick(now, this.connection.name)
+    const isLate = Math.abs(now() - timerAt) > LATE_MS
+    timerAt = Infinity
+    act(() => {
+      if (isLate) link.woke()
+      for (const part of [link, session, results]) part.tick()
     })
   }
 
-  #page(event: PageEvent): void {
-    const now = this.#platform.now()
-    if (event === 'away') this.#link.away()
-    else if (event === 'back') this.#link.back(now)
-    else if (event === 'offline') this.#link.offline(now)
-    else this.#link.woke(now)
-  }
-
-  #open(): void {
-    let isOver = false
-    const heard = (work: () => void): void => {
-      if (!isOver) this.#act(work)
-    }
+  function open(): void {
     try {
-      const socket = this.#platform.open(this.#address, {
-        opened: () => heard(() => this.#link.opened()),
-        text: (data) => heard(() => this.#receive(data)),
-        closed: (code, reason) => heard(() => this.#link.closed(code, reason, this.#platform.now())),
+      socket = platform.open(address, {
+        opened: () => act(link.opened),
+        text: (data) => act(() => receive(String(data))),
+        closed: (code, reason) => act(() => link.closed(code, reason)),
       })
-      this.#socket = {
-        send: (text) => socket.send(text),
-        close: () => {
-          isOver = true
-          socket.close()
-        },
-      }
     } catch (error) {
-      this.#link.garbled(asError('unsupported', error, 'there can be no connection'), this.#platform.now())
+      link.garbled(asError('unsupported', error, 'there can be no connection'))
     }
   }
 
-  #drop(): void {
-    this.#socket?.close()
-    this.#socket = undefined
-    this.#inside.waits?.lost()
-    this.#isGood = false
+  function inspected(type: 'sent' | 'received', text: string): void {
+    for (const listener of inside.inspectors) guarded(() => listener(type, text))
   }
 
-  #send(message: Record<string, unknown>): void {
+  function send(message: Record<string, unknown>): void {
+    if (!socket) return
     const text = JSON.stringify(message)
-    if (this.#socket) this.#inspected('sent', text)
-    this.#socket?.send(text)
+    inspected('sent', text)
+    socket.send(text)
   }
 
-  #inspected(type: 'sent' | 'received', text: string): void {
-    for (const listener of this.#inside.inspectors) guarded(() => listener(type, text))
-  }
-
-  #receive(data: unknown): void {
-    const now = this.#platform.now()
-    this.#inspected('received', String(data))
+  function receive(text: string): void {
+    inspected('received', text)
+    const wasConnecting = is('connecting')
     try {
-      const frame = JSON.parse(String(data)) as Frame
-      if (this.connection.name === 'connecting' && frame.type !== 'hello' && frame.type !== 'error') throw new Error('no hello')
-      this.#link.receive(frame, now)
-      if (frame.type === 'hello') {
-        if (this.connection.name !== 'open') return
-        this.#session.greeted(frame, now)
-        this.#inside.waits?.ask()
-      } else this.#session.receive(frame, now)
-      if (frame.type === 'pong' && frame.position !== undefined) this.#inside.waits?.ponged()
-      if (frame.type === 'error' && frame.id === undefined && !this.#inside.waits?.refused(frame, now) && this.connection.name === 'open') this.#warn('', `${frame.code}: ${frame.message}`)
+      const frame = JSON.parse(text) as Frame
+      if (wasConnecting && !/^(hello|error)$/.test(frame.type)) throw new Error('no hello')
+      link.receive(frame)
+      if (!is('open')) return
+      session.receive(frame)
+      if (!inside.waits?.receive(frame) && frame.type === 'error' && frame.id === undefined) warn('', `${frame.code}: ${frame.message}`)
     } catch (error) {
-      const what = this.connection.name === 'connecting' ? `what answers at ${this.#address} is no walcast server` : 'the server sent what is not of the protocol'
-      this.#link.garbled(asError('bad_frame', error, `${what}: ${String(data).slice(0, 80)}`), now)
+      const what = wasConnecting ? `what answers at ${address} is no walcast server` : 'the server sent what is not of the protocol'
+      link.garbled(asError('bad_frame', error, `${what}: ${text.slice(0, 80)}`))
     }
   }
 
-  #connectionChanged(now: Connection, before: Connection): void {
-    if (now.name !== 'connecting' && now.name !== 'open') this.#question?.abort()
+  function connectionChanged(now: Connection, before: Connection): void {
+    if (!is('connecting') && !is('open')) question?.abort()
     // As long as there was never a connection it may be set up wrongly; one that ends for good has a reason, too.
     const { origin } = (globalThis as { location?: Location }).location ?? {}
-    const isNew = now.name === 'waiting' && this.#session.epoch === undefined
+    const isNew = now.name === 'waiting' && session.epoch === undefined
     const reason = 'error' in now ? now.error.message : isNew && `${now.reason}${origin ? `; the origin is ${origin}` : ''}`
-    if (reason) this.#warn('', `${this.#address}: ${reason}`)
-    for (const listener of [...this.#connectionListeners]) guarded(() => listener(now, before))
+    if (reason) warn('', `${address}: ${reason}`)
+    for (const listener of [...listeners]) guarded(() => listener(now, before))
   }
 
-  async #ask(reason: TokenReason, generation: number): Promise<void> {
-    this.#question?.abort()
-    const { signal } = (this.#question = new AbortController())
+  async function ask(reason: TokenReason, generation: number): Promise<void> {
+    question?.abort()
+    const { signal } = (question = new AbortController())
     try {
-      const token = this.#token
       const answer = typeof token === 'function' ? await token({ reason, signal }) : (token ?? null)
       if (answer !== null && typeof answer !== 'string') throw new WalcastError('bad_token', `the token provider gave ${typeof answer} instead of a text or null`)
       await undefined
-      this.#act(() => this.#link.tokenIs(generation, answer, this.#platform.now()))
+      act(() => link.tokenIs(generation, answer))
     } catch (error) {
-      this.#act(() => this.#link.noToken(generation, error, this.#platform.now()))
+      act(() => link.noToken(generation, error))
     }
   }
 
-  /** Why there is no connection, and will be none by itself. */
-  get #failure(): WalcastError | undefined {
-    const { connection } = this
-    return connection.name === 'closed' ? closed() : 'error' in connection ? connection.error : undefined
-  }
-
-  #advanced(): void {
-    const { waits } = this.#inside
-    if (this.#isGood && !waits?.isWaiting) return
-    const { complete } = this.#session
-    if (complete === undefined) return
-    if (!this.#isGood) this.#link.settled()
-    this.#isGood = true
-    waits?.advanced(complete)
-  }
-
-  // What the server says of tables.
-
-  #decoderFor(table: string, columns: readonly Column[]): Decode {
-    const known = this.#options.schema?.tables[table]?.columns
-    for (const { name, type } of columns) {
-      const told = known?.[name]
-      if (told !== undefined && told !== type) this.#warn(table, `${name} is ${type} in the database and ${told} in the schema: run walcast types again`)
-    }
-    return decoder(table, columns, this.#options.parsers)
-  }
-
-  #warn(table: string, text: string): void {
-    const key = `${table} ${text}`
-    if (this.#warned.has(key)) return
-    this.#warned.add(key)
-    const { onWarning } = this.#options
+  /** Says what is odd, each text once. */
+  function warn(table: string, text: string): void {
+    const message = `${table && `${table}: `}${text}`
+    if (warned.has(message)) return
+    warned.add(message)
     if (onWarning) guarded(() => onWarning({ table, text }))
-    else console.warn(`walcast: ${table && `${table}: `}${text}`)
+    else console.warn(`walcast: ${message}`)
   }
+
+  const link = makeLink(
+    {
+      open,
+      send,
+      drop() {
+        socket?.close()
+        socket = undefined
+        isGood = false
+        session.lost()
+      },
+      hasToken: () => token !== undefined,
+      ask,
+      connectionChanged,
+      forget: () => results.forget(),
+      now,
+      random,
+    },
+    backoff,
+  )
+  const session = makeSession(
+    {
+      send,
+      changed: (feed) => results.changed(feed),
+      advanced() {
+        if (!isGood && session.isSettled) {
+          isGood = true
+          link.settled()
+        }
+        inside.waits?.advanced()
+      },
+      now,
+      random,
+    },
+    backoff,
+  )
+  const inside: Inside = {
+    options,
+    address,
+    link,
+    session,
+    readers: new Set(),
+    inspectors: new Set(),
+    get results() {
+      return results
+    },
+    get failure() {
+      const { connection } = link
+      return is('closed') ? closed() : 'error' in connection ? connection.error : undefined
+    },
+    now,
+    later: (run, ms) => platform.later(run, ms),
+    send,
+    act,
+    arm,
+    use() {
+      if (options.connect !== 'manual' && is('idle')) link.connect()
+    },
+    onConnection: (changed) => client.onConnection(changed),
+    decoderFor(table, columns) {
+      const known = schema?.tables[table]?.columns
+      for (const { name, type } of columns) {
+        const told = known?.[name]
+        if (told !== undefined && told !== type) warn(table, `${name} is ${type} in the database and ${told} in the schema: run walcast types again`)
+      }
+      return decoder(table, columns, parsers)
+    },
+    warn,
+  }
+  const results = makeResults(inside)
+  const unwatch = platform.watch((event) => act(link[event]))
+
+  const client: Whole = {
+    inside,
+
+    get connection() {
+      return link.connection
+    },
+
+    onConnection(changed) {
+      const listener: typeof changed = (now, before) => changed(now, before)
+      listeners.add(listener)
+      return () => void listeners.delete(listener)
+    },
+
+    liveQuery: (query, options = {}) => new LiveQuery(inside, results.share(query as never), options) as LiveQuery<any, any>,
+
+    async query(query, { signal, ...options } = {}) {
+      const live = client.liveQuery(query as never, options as never)
+      const state = await live.settled(signal)
+      return { ...state, dehydrated: live.dehydrate()! } as never
+    },
+
+    async setToken(next) {
+      act(() => {
+        token = next ?? undefined
+        if (next === null) {
+          link.logOut()
+          inside.waits?.rejectAll(closed())
+        } else if (!is('idle') || session.subscriptions.size > 0) link.renew()
+      })
+    },
+
+    connect() {
+      act(() => {
+        results.revive()
+        link.connect()
+      })
+    },
+
+    disconnect: () => act(link.disconnect),
+
+    async clear() {
+      await results.keeper?.clear()
+    },
+
+    async close() {
+      if (is('closed')) return
+      act(() => {
+        link.disconnect('closed')
+        inside.waits?.rejectAll(closed())
+        for (const reader of inside.readers) reader.finish(closed())
+        unwatch()
+      })
+    },
+  }
+  if (options.connect === 'now') client.connect()
+  return client
 }
 
 /** A client of one server. It connects with its first query. */
 export function createClient<S = AnySchema>(url: string | URL, options: ClientOptions<S> = {}): Client<S> {
-  return new Client<S>(url, options, undefined)
+  const { share, webSocket } = options
+  return clientOn(url, options, realPlatform(share ? share(webSocket ?? (globalThis.WebSocket as SocketClass | undefined)) : webSocket))
 }

@@ -1,11 +1,19 @@
 import type { WalcastError } from './error.js'
 import type { Link } from './link.js'
 import type { ClientOptions } from './options.js'
-import type { Column } from './protocol.js'
+import type { Column, Frame } from './protocol.js'
 import type { Results } from './results.js'
 import type { Session } from './session.js'
 import type { Decode } from './values.js'
-import type { Waits } from './waits.js'
+
+/** Who waits until the queries have come as far as their own writes. */
+export interface Waits {
+  /** Takes a message if it is about a wait. */
+  receive(frame: Frame): boolean
+  /** What is live is complete up to a later place. */
+  advanced(): void
+  rejectAll(error: WalcastError): void
+}
 
 /** The interface between the parts of a client. The application sees nothing of it. */
 export interface Inside {
@@ -23,6 +31,8 @@ export interface Inside {
   /** Why there is no connection, and will be none by itself. */
   readonly failure: WalcastError | undefined
   now(): number
+  /** Runs once after so many milliseconds; returns what takes that back. */
+  later(run: () => void, ms: number): () => void
   send(message: Record<string, unknown>): void
   /** Does something, and then what follows from it: listeners, waits, the next timer. */
   act(work: () => void): void

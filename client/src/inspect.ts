@@ -3,6 +3,7 @@ import type { WalcastError } from './error.js'
 import type { Status } from './fold.js'
 import type { Position } from './position.js'
 import type { Place } from './protocol.js'
+import { standing } from './session.js'
 
 /** What a tool sees of a client, and can do to it. */
 export interface Inspection {
@@ -29,7 +30,7 @@ export interface Inspection {
 
 /** For tools that show what a client does: `@walcast/client/devtools` is one. Costs nothing while nobody listens. */
 export function inspect(client: Client<any>, listener: (type: 'sent' | 'received', text: string) => void): Inspection {
-  const { address, link, session, results, inspectors, now, act } = insideOf(client)
+  const { address, link, session, results, inspectors, act } = insideOf(client)
   // The same function may listen twice.
   const own: typeof listener = (type, text) => listener(type, text)
   inspectors.add(own)
@@ -38,14 +39,14 @@ export function inspect(client: Client<any>, listener: (type: 'sent' | 'received
     get queries() {
       return results.all.map(({ fold, readers }) => {
         const { identity, fields, status, error, shown, entries } = fold
-        return { identity, fields, status, error, place: shown, rows: entries.length, listeners: readers.size, at: session.standing(fold) }
+        return { identity, fields, status, error, place: shown, rows: entries.length, listeners: readers.size, at: standing(session, fold) }
       })
     },
-    drop: () => act(() => link.closed(1006, 'dropped', now())),
+    drop: () => act(() => link.closed(1006, 'dropped')),
     forget: (identity) =>
       act(() => {
         const fold = results.all.map(({ fold }) => fold).find((fold) => fold.identity === identity)
-        if (!fold || !session.has(fold)) return
+        if (!fold || !session.subscriptions.has(fold)) return
         session.remove(fold)
         fold.restart()
         results.begin(fold)

@@ -17,7 +17,7 @@ export interface Feed {
   /** The optional parts of the protocol without which it cannot be. */
   readonly needs?: readonly string[]
   /** The fields of `subscribe` that make it whole, or let it go on where it was. */
-  request(epoch: string): Record<string, unknown>
+  request(epoch: string): Readonly<Record<string, unknown>>
   /** Returns false if it cannot go on where it was: it begins anew. */
   accepted(message: Subscribed, epoch: string): boolean
   snapshot(rows: readonly Row[]): void
@@ -33,14 +33,15 @@ export interface Feed {
 
 export interface SessionEffects {
   send(message: Record<string, unknown>): void
-  /** These have something new to be seen; all at once. */
-  changed(feeds: readonly Feed[]): void
+  /** This has something new to be seen; all that is told of at once is seen at once. */
+  changed(feed: Feed): void
   /** What is live is complete up to a later place, or one more is live. */
   advanced(): void
+  now(): number
   random(): number
 }
 
-interface Subscription {
+export interface Subscription {
   readonly feed: Feed
   /** Its name on the connection, while it has one: each subscription has another, since old messages may still come. */
   id: string | undefined
@@ -50,9 +51,36 @@ interface Subscription {
   /** Asked for in a row without becoming live. */
   attempts: number
   /** When it began anew, of the last minute. */
-  restarts: number[]
+  restarts: readonly number[]
   /** Complete up to here. */
   position: Position | undefined
+}
+
+/** The subscriptions of one client over its connections. */
+export interface Session {
+  readonly hello: Hello | undefined
+  /** The epoch of the last connection. */
+  readonly epoch: string | undefined
+  /** Complete up to here, whatever is live. */
+  readonly position: Position | undefined
+  /** The transactions that came last. */
+  readonly xids: ReadonlySet<number>
+  readonly subscriptions: ReadonlyMap<Feed, Subscription>
+  /** What came can be seen: no part of a transaction is missing, and those that come back together are all there. */
+  readonly isOpen: boolean
+  /** Every query that has not failed is live, and what came of it is seen. */
+  readonly isSettled: boolean
+  /** When `tick` is due. */
+  readonly wakeAt: number
+  tick(): void
+  add(feed: Feed): void
+  /** What there is of it is there. */
+  loaded(feed: Feed): void
+  remove(feed: Feed): void
+  /** Takes a message; the greeting begins a connection. */
+  receive(frame: Frame): void
+  /** The connection is gone. */
+  lost(): void
 }
 
 const BEGIN_ANEW = ['resume_expired', 'resume_invalid', 'schema_changed']
@@ -62,275 +90,150 @@ const MINUTE_MS = 60_000
 /** Transactions whose numbers are remembered. */
 const MOST_XIDS = 1000
 
+/** Up to where a subscription that is live is complete. */
+const placeOf = ({ position }: Pick<Session, 'position'>, subscription: Subscription): Position =>
+  position === undefined ? subscription.position! : later(subscription.position, position)
+
+/** Where a result that is live stands now, if all that came of it is seen. */
+export function standing(session: Session, feed: Feed): Position | undefined {
+  const subscription = session.subscriptions.get(feed)
+  return session.isOpen && subscription?.phase === 'live' ? placeOf(session, subscription) : undefined
+}
+
+/** Every query that has not failed is complete up to here. */
+export function completeTo(session: Session): Position | undefined {
+  if (!session.isSettled) return undefined
+  const places = [...session.subscriptions.values()].flatMap((subscription) => (subscription.feed.isResult ? placeOf(session, subscription) : []))
+  return places.reduce<Position | undefined>((least, place) => (least === undefined || comparePositions(place, least) < 0 ? place : least), session.position)
+}
+
 /**
- * The subscriptions of one client over its connections. Pure: frames and the time go in, messages and results come out.
+ * Makes a session. Pure: frames and the time go in, messages and results come out.
  *
  * The one thing to know: everything on a connection stands at one place, `position`, but what is still on its way to it
  * (its frames have an `id`).
  */
-export class Session {
-  hello: Hello | undefined
-  /** The epoch of the last connection. */
-  epoch: string | undefined
-  /** Complete up to here, whatever is live. */
-  position: Position | undefined
-  /** The transactions that came last. */
-  readonly xids: Set<number> = new Set()
-
-  readonly #byFeed = new Map<Feed, Subscription>()
-  readonly #byId = new Map<string, Subscription>()
-  #names = 0
+export function makeSession({ send, changed, advanced, now, random }: SessionEffects, options?: BackoffOptions): Session {
+  let hello: Hello | undefined
+  let epoch: string | undefined
+  let position: Position | undefined
+  let names = 0
   /** The last transaction has not come to its end. */
-  #isPart = false
-  readonly #returning = new Set<Subscription>()
-  #togetherUntil = 0
+  let isPart = false
+  let togetherUntil = 0
+  const xids = new Set<number>()
+  const byFeed = new Map<Feed, Subscription>()
+  const byId = new Map<string, Subscription>()
+  const returning = new Set<Subscription>()
   /** Their rows are on the way, or wait until those of others have come. */
-  readonly #snapshots = new Set<Subscription>()
-  readonly #heldBack = new Set<Subscription>()
+  const snapshots = new Set<Subscription>()
+  const heldBack = new Set<Subscription>()
   /** Live, with something that is not seen yet. */
-  readonly #unseen = new Set<Subscription>()
+  const unseen = new Set<Subscription>()
 
-  readonly #out: SessionEffects
-  readonly #options: BackoffOptions | undefined
-
-  constructor(
-    out: SessionEffects,
-    options?: BackoffOptions,
-  ) {
-    this.#out = out
-    this.#options = options
-  }
-
-  /** When `tick` is due. */
-  get wakeAt(): number {
-    if (!this.hello) return Infinity
-    let at = this.#returning.size > 0 ? this.#togetherUntil : Infinity
-    for (const { id, at: own } of this.#byFeed.values()) if (!id) at = Math.min(at, own)
-    return at
-  }
-
-  /** Every query that has not failed is live, and what came of it is seen. */
-  get isSettled(): boolean {
-    return this.#isOpen && [...this.#byFeed.values()].every(({ feed, phase }) => !feed.isResult || phase === 'live')
-  }
-
-  /** Every query that has not failed is complete up to here. */
-  get complete(): Position | undefined {
-    if (!this.isSettled) return undefined
-    let least = this.position
-    for (const subscription of this.#byFeed.values()) {
-      const place = subscription.feed.isResult ? this.#placeOf(subscription) : undefined
-      if (place === undefined) continue
-      if (least === undefined || comparePositions(place, least) < 0) least = place
-    }
-    return least
-  }
-
-  /** What came can be seen: no part of a transaction is missing, and those that come back together are all there. */
-  get #isOpen(): boolean {
-    return this.hello !== undefined && !this.#isPart && this.#returning.size === 0
-  }
-
-  has(feed: Feed): boolean {
-    return this.#byFeed.has(feed)
-  }
-
-  get size(): number {
-    return this.#byFeed.size
-  }
-
-  add(feed: Feed): void {
-    const subscription: Subscription = { feed, id: undefined, phase: 'waiting', at: 0, attempts: 0, restarts: [], position: undefined }
-    this.#byFeed.set(feed, subscription)
-    if (this.hello) this.#ask(subscription)
-  }
-
-  /** What there is of it is there. */
-  loaded(feed: Feed): void {
-    const subscription = this.#byFeed.get(feed)
-    if (this.hello && subscription && !subscription.id) this.#ask(subscription)
-  }
-
-  /** Where a result that is live stands now, if all that came of it is seen. */
-  standing(feed: Feed): Position | undefined {
-    const subscription = this.#byFeed.get(feed)
-    return this.#isOpen && subscription?.phase === 'live' && !this.#unseen.has(subscription) ? this.#placeOf(subscription) : undefined
-  }
-
-  remove(feed: Feed): void {
-    const subscription = this.#byFeed.get(feed)
-    if (!subscription) return
-    this.#pause(subscription)
-    this.#byFeed.delete(feed)
-    this.#returning.delete(subscription)
-    feed.lost()
-    this.#settle()
-  }
-
-  /** Begins on a connection that was greeted. */
-  greeted(hello: Hello, now: number): void {
-    this.hello = hello
-    this.epoch = hello.epoch
-    this.#togetherUntil = now + TOGETHER_MS
-    for (const subscription of this.#byFeed.values()) this.#ask(subscription)
-  }
-
-  /** The connection is gone. */
-  lost(): void {
-    if (!this.hello) return
-    for (const subscription of this.#byFeed.values()) {
-      if (subscription.feed.filled && (subscription.phase === 'live' || this.#returning.has(subscription))) this.#returning.add(subscription)
-      this.#leave(subscription)
-      subscription.feed.lost()
-    }
-    this.#byId.clear()
-    this.#unseen.clear()
-    this.hello = this.position = undefined
-    this.#isPart = false
-    this.#out.changed([...this.#byFeed.keys()])
-  }
-
-  tick(now: number): void {
-    if (!this.hello) return
-    for (const subscription of this.#byFeed.values()) if (!subscription.id && now >= subscription.at) this.#ask(subscription)
-    if (now >= this.#togetherUntil) {
-      this.#returning.clear()
-      this.#settle()
-    }
-  }
-
-  receive(frame: Frame, now: number): void {
-    switch (frame.type) {
-      case 'tx':
-        return this.#transaction(frame, now)
-      case 'progress':
-      case 'pong':
-        if (frame.position !== undefined) {
-          this.position = frame.position
-          // The end of a transaction that had nothing more for this connection.
-          this.#isPart = frame.position.includes(':')
-        }
-        return this.#settle()
-      case 'error':
-        return this.#refused(frame, now)
-      case 'subscribed':
-      case 'snapshot':
-      case 'live': {
-        // Else of one that was left meanwhile.
-        const subscription = this.#byId.get(frame.id)
-        if (subscription) this.#attempt(subscription, now, () => this.#progressed(subscription, frame))
-      }
-    }
-  }
+  const isOpen = (): boolean => hello !== undefined && !isPart && returning.size === 0
+  const isFull = (): boolean => snapshots.size >= (hello?.limits?.subject_snapshots ?? Infinity)
 
   /** Leaves a subscription, which has a place to go on from if it was live. */
-  #pause(subscription: Subscription): void {
-    if (subscription.id) this.#out.send({ type: 'unsubscribe', id: subscription.id })
-    this.#leave(subscription)
-    this.#unseen.delete(subscription)
-  }
-
-  #leave(subscription: Subscription): void {
+  function leave(subscription: Subscription): void {
     const { id, feed, phase } = subscription
-    if (phase === 'live') feed.advance(this.#placeOf(subscription))
-    if (id) this.#byId.delete(id)
-    this.#snapshots.delete(subscription)
-    this.#heldBack.delete(subscription)
+    if (phase === 'live') feed.advance(placeOf({ position }, subscription))
+    byId.delete(id!)
+    for (const set of [snapshots, heldBack, unseen]) set.delete(subscription)
     subscription.id = undefined
     subscription.phase = 'waiting'
   }
 
-  #placeOf({ position }: Subscription): Position {
-    return this.position === undefined ? position! : later(position, this.position)
+  function pause(subscription: Subscription): void {
+    if (subscription.id) send({ type: 'unsubscribe', id: subscription.id })
+    leave(subscription)
   }
 
-  #ask(subscription: Subscription): void {
-    if (subscription.feed.isLoading) return void (subscription.at = Infinity)
-    const { features = [], server } = this.hello!
-    const missing = subscription.feed.needs?.find((word) => !features.includes(word))
-    if (missing !== undefined) return this.#end(subscription, new WalcastError('unsupported', `this server (${server}) does not know "${missing}" yet: update it`))
-    const request = subscription.feed.request(this.hello!.epoch)
+  function ask(subscription: Subscription): void {
+    const { feed } = subscription
+    subscription.at = Infinity
+    if (!hello || feed.isLoading) return
+    const { features = [], server, limits, epoch } = hello
+    const missing = feed.needs?.find((word) => !features.includes(word))
+    if (missing) return end(subscription, new WalcastError('unsupported', `this server (${server}) does not know "${missing}" yet: update it`))
+    const request = feed.request(epoch)
     // A larger message would end the connection, and with it all other queries.
-    const { message_bytes = 65_536 } = this.hello!.limits ?? {}
-    if (new TextEncoder().encode(JSON.stringify(request)).length > message_bytes - 100) {
-      return this.#end(subscription, new WalcastError('limit_exceeded', `a request may have ${message_bytes} bytes: ask for less at once, with a shorter predicate or fewer parameters`, { limit: 'message_bytes' }))
+    const most = limits?.message_bytes ?? 65_536
+    if (new TextEncoder().encode(JSON.stringify(request)).length > most - 100) {
+      return end(subscription, new WalcastError('limit_exceeded', `a request may have ${most} bytes: ask for less at once, with a shorter predicate or fewer parameters`, { limit: 'message_bytes' }))
     }
-    if (request.snapshot === true) {
+    if (request.snapshot) {
       // The server would refuse more of them at once.
-      if (this.#isFull) {
-        subscription.at = Infinity
-        this.#heldBack.add(subscription)
-        return
-      }
-      this.#snapshots.add(subscription)
+      if (isFull()) return void heldBack.add(subscription)
+      snapshots.add(subscription)
     }
-    const id = `${++this.#names}`
-    Object.assign(subscription, { id, phase: 'asked', at: 0, position: undefined })
-    this.#byId.set(id, subscription)
-    this.#out.send({ type: 'subscribe', id, ...request })
+    const id = `${++names}`
+    Object.assign(subscription, { id, phase: 'asked', position: undefined })
+    byId.set(id, subscription)
+    send({ type: 'subscribe', id, ...request })
   }
 
-  get #isFull(): boolean {
-    return this.#snapshots.size >= (this.hello?.limits?.subject_snapshots ?? Infinity)
+  /** Asks for those that wait for no message of the server, and are due. */
+  function askDue(at: number): void {
+    for (const subscription of byFeed.values()) if (!subscription.id && at >= subscription.at) ask(subscription)
   }
 
   /** Does something by what the server said, which may be what no server should say. */
-  #attempt(subscription: Subscription, now: number, act: () => boolean): void {
-    let fits: boolean
+  function attempt(subscription: Subscription, act: () => boolean): void {
     try {
-      fits = act()
+      if (act()) return
     } catch (error) {
-      this.#pause(subscription)
-      return this.#end(subscription, asError('bad_value', error, 'what the server sent cannot be read'))
+      pause(subscription)
+      return end(subscription, asError('bad_value', error, 'what the server sent cannot be read'))
     }
-    if (fits) return
-    this.#pause(subscription)
-    this.#again(subscription, new WalcastError('schema_changed', 'the columns of the table are others now'), now)
+    pause(subscription)
+    again(subscription, new WalcastError('schema_changed', 'the columns of the table are others now'))
   }
 
-  #progressed(subscription: Subscription, frame: Subscribed | (Frame & { type: 'snapshot' | 'live' })): boolean {
+  function progressed(subscription: Subscription, frame: Subscribed | (Frame & { type: 'snapshot' | 'live' })): boolean {
     const { feed } = subscription
+    if (frame.type === 'snapshot') {
+      feed.snapshot(frame.rows)
+      changed(feed)
+      return true
+    }
+    subscription.position = frame.position
     if (frame.type === 'subscribed') {
       subscription.phase = 'accepted'
-      subscription.position = frame.position
-      if (!feed.accepted(frame, this.hello!.epoch)) return false
-      this.#out.changed([feed])
-    } else if (frame.type === 'snapshot') {
-      feed.snapshot(frame.rows)
-      this.#out.changed([feed])
-    } else {
-      subscription.phase = 'live'
-      subscription.attempts = 0
-      subscription.position = frame.position
-      feed.live(frame.position)
-      this.#snapshots.delete(subscription)
-      // Inside a transaction, which ends with the connection's next frame without `more`. Or not: then the end of one that
-      // only left subscriptions had a part of is not told any more.
-      this.#isPart = frame.position.includes(':')
-      this.#unseen.add(subscription)
-      this.#returning.delete(subscription)
-      this.#settle()
+      if (!feed.accepted(frame, epoch!)) return false
+      changed(feed)
+      return true
     }
+    subscription.phase = 'live'
+    subscription.attempts = 0
+    feed.live(frame.position)
+    snapshots.delete(subscription)
+    returning.delete(subscription)
+    unseen.add(subscription)
+    // Inside a transaction, which ends with the connection's next frame without `more`. Or not: then the end of one that
+    // only left subscriptions had a part of is not told any more.
+    isPart = frame.position.includes(':')
+    settle()
     return true
   }
 
   /** A frame of a transaction: for one subscription that catches up, or for every live one. */
-  #transaction(tx: Tx, now: number): void {
-    const { id, position, changes } = tx
+  function transaction(tx: Tx): void {
+    const { id, changes, more } = tx
     if (id !== undefined) {
-      const subscription = this.#byId.get(id)
+      const subscription = byId.get(id)
       if (!subscription) return
-      return this.#attempt(subscription, now, () => {
+      return attempt(subscription, () => {
         if (!subscription.feed.take(changes, false, tx)) return false
-        subscription.position = position
-        subscription.feed.advance(position)
-        if (!tx.more) this.#took(tx.xid)
+        subscription.position = tx.position
+        subscription.feed.advance(tx.position)
+        took(tx)
         return true
       })
     }
-    const isWhole = !tx.more && this.#returning.size === 0
+    const isWhole = !more && returning.size === 0
     // Nothing is seen before all of them have taken their changes.
-    this.#isPart = true
+    isPart = true
     const own = new Map<string, WireChange[]>()
     for (const change of changes) {
       const list = own.get(change.id)
@@ -338,81 +241,177 @@ export class Session {
       else own.set(change.id, [change])
     }
     for (const [id, list] of own) {
-      const subscription = this.#byId.get(id)
+      const subscription = byId.get(id)
       if (subscription?.phase !== 'live') continue
-      this.#unseen.add(subscription)
-      this.#attempt(subscription, now, () => subscription.feed.take(list, isWhole, tx))
+      unseen.add(subscription)
+      attempt(subscription, () => subscription.feed.take(list, isWhole, tx))
     }
-    this.position = position
-    this.#isPart = tx.more === true
-    if (!tx.more) this.#took(tx.xid)
-    this.#settle()
+    position = tx.position
+    isPart = more === true
+    took(tx)
+    settle()
   }
 
-  #took(xid: number): void {
-    if (xid !== 0) this.xids.add(xid)
-    if (this.xids.size > MOST_XIDS) this.xids.delete(this.xids.values().next().value!)
+  function took({ xid, more }: Tx): void {
+    if (xid !== 0 && !more) xids.add(xid)
+    if (xids.size > MOST_XIDS) xids.delete(xids.values().next().value!)
   }
 
-  #settle(): void {
-    if (!this.hello) return
-    for (const subscription of this.#heldBack) {
-      if (this.#isFull) break
-      this.#heldBack.delete(subscription)
-      this.#ask(subscription)
+  function settle(): void {
+    for (const subscription of heldBack) {
+      if (isFull()) break
+      heldBack.delete(subscription)
+      ask(subscription)
     }
-    if (!this.#isOpen) return
-    const feeds: Feed[] = []
-    for (const subscription of this.#unseen) {
-      subscription.feed.settle(this.#placeOf(subscription))
-      feeds.push(subscription.feed)
+    if (!isOpen()) return
+    for (const subscription of unseen) {
+      subscription.feed.settle(placeOf({ position }, subscription))
+      changed(subscription.feed)
     }
-    this.#unseen.clear()
-    if (feeds.length > 0) this.#out.changed(feeds)
-    this.#out.advanced()
+    unseen.clear()
+    advanced()
   }
 
   /** The server refused a subscription, or ended it. */
-  #refused(frame: ErrorFrame, now: number): void {
-    const subscription = frame.id === undefined ? undefined : this.#byId.get(frame.id)
+  function refused({ type: _, id = '', code, message, ...details }: ErrorFrame): void {
+    const subscription = byId.get(id)
     if (!subscription) return
-    const { code, message, type: _, id: __, ...details } = frame
-    const error = new WalcastError(code, message, details, subscription.feed.fields.where)
-    const wasActive = subscription.phase !== 'asked'
-    this.#leave(subscription)
-    this.#unseen.delete(subscription)
+    const { feed, phase } = subscription
+    const error = new WalcastError(code, message, details, feed.fields.where)
+    leave(subscription)
     // What the client may see is something else now: it looks what that is.
-    if (BEGIN_ANEW.includes(code) || (code === 'forbidden' && wasActive)) return this.#again(subscription, error, now)
-    if (!isBusy(code, details)) return this.#end(subscription, error)
-    this.#returning.delete(subscription)
-    const wait = backoff(subscription.attempts++, this.#out.random(), this.#options)
-    subscription.at = now + Math.max(wait, frame.retry_after_ms ?? 0)
-    subscription.feed.lost()
-    this.#out.changed([subscription.feed])
-    this.#settle()
+    if (BEGIN_ANEW.includes(code) || (code === 'forbidden' && phase !== 'asked')) return again(subscription, error)
+    if (!isBusy(code, details)) return end(subscription, error)
+    feed.lost()
+    delay(subscription, subscription.attempts++, details.retry_after_ms)
+    changed(feed)
+    settle()
+  }
+
+  /** Asks again in a while. */
+  function delay(subscription: Subscription, attempts: number, least = 0): void {
+    returning.delete(subscription)
+    subscription.at = now() + Math.max(backoff(attempts, random(), options), least)
   }
 
   /** Begins anew, with a snapshot. One that does so again and again waits, and ends with the error. */
-  #again(subscription: Subscription, error: WalcastError, now: number): void {
-    const restarts = (subscription.restarts = [...subscription.restarts.filter((at) => now - at < MINUTE_MS), now])
-    if (restarts.length >= 5) return this.#end(subscription, error)
-    subscription.feed.restart(error)
+  function again(subscription: Subscription, error: WalcastError): void {
+    const { feed } = subscription
+    const restarts = (subscription.restarts = [...subscription.restarts.filter((at) => now() - at < MINUTE_MS), now()])
+    if (restarts.length >= 5) return end(subscription, error)
+    feed.restart(error)
     // It may have left instead.
-    if (!this.#byFeed.has(subscription.feed)) return this.#settle()
-    if (restarts.length < 3) this.#ask(subscription)
-    else {
-      this.#returning.delete(subscription)
-      subscription.at = now + backoff(restarts.length, this.#out.random(), this.#options)
+    if (byFeed.has(feed)) {
+      if (restarts.length < 3) ask(subscription)
+      else delay(subscription, restarts.length)
     }
-    this.#out.changed([subscription.feed])
-    this.#settle()
+    changed(feed)
+    settle()
   }
 
-  #end(subscription: Subscription, error: WalcastError): void {
-    this.#byFeed.delete(subscription.feed)
-    this.#returning.delete(subscription)
-    subscription.feed.fail(error)
-    this.#out.changed([subscription.feed])
-    this.#settle()
+  function end(subscription: Subscription, error: WalcastError): void {
+    const { feed } = subscription
+    byFeed.delete(feed)
+    returning.delete(subscription)
+    feed.fail(error)
+    changed(feed)
+    settle()
+  }
+
+  return {
+    get hello() {
+      return hello
+    },
+    get epoch() {
+      return epoch
+    },
+    get position() {
+      return position
+    },
+    get isOpen() {
+      return isOpen()
+    },
+    get isSettled() {
+      return isOpen() && [...byFeed.values()].every(({ feed, phase }) => !feed.isResult || phase === 'live')
+    },
+    get wakeAt() {
+      if (!hello) return Infinity
+      let at = returning.size > 0 ? togetherUntil : Infinity
+      for (const { id, at: own } of byFeed.values()) if (!id) at = Math.min(at, own)
+      return at
+    },
+    xids,
+    subscriptions: byFeed,
+
+    tick() {
+      if (!hello) return
+      askDue(now())
+      if (now() < togetherUntil) return
+      returning.clear()
+      settle()
+    },
+
+    add(feed) {
+      const subscription: Subscription = { feed, id: undefined, phase: 'waiting', at: 0, attempts: 0, restarts: [], position: undefined }
+      byFeed.set(feed, subscription)
+      ask(subscription)
+    },
+
+    loaded(feed) {
+      const subscription = byFeed.get(feed)
+      if (subscription && !subscription.id) ask(subscription)
+    },
+
+    remove(feed) {
+      const subscription = byFeed.get(feed)
+      if (!subscription) return
+      pause(subscription)
+      byFeed.delete(feed)
+      returning.delete(subscription)
+      feed.lost()
+      settle()
+    },
+
+    receive(frame) {
+      switch (frame.type) {
+        case 'hello':
+          hello = frame
+          epoch = frame.epoch
+          togetherUntil = now() + TOGETHER_MS
+          return askDue(Infinity)
+        case 'tx':
+          return transaction(frame)
+        case 'progress':
+        case 'pong':
+          if (frame.position !== undefined) {
+            position = frame.position
+            // The end of a transaction that had nothing more for this connection.
+            isPart = position.includes(':')
+          }
+          return settle()
+        case 'error':
+          return refused(frame)
+        case 'subscribed':
+        case 'snapshot':
+        case 'live': {
+          // Else of one that was left meanwhile.
+          const subscription = byId.get(frame.id)
+          if (subscription) attempt(subscription, () => progressed(subscription, frame))
+        }
+      }
+    },
+
+    lost() {
+      if (!hello) return
+      for (const subscription of byFeed.values()) {
+        const { feed, phase } = subscription
+        if (feed.filled && phase === 'live') returning.add(subscription)
+        leave(subscription)
+        feed.lost()
+        changed(feed)
+      }
+      hello = position = undefined
+      isPart = false
+    },
   }
 }

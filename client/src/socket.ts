@@ -29,7 +29,8 @@ export interface Heard {
   closed(code: number, reason: string): void
 }
 
-export type PageEvent = 'online' | 'offline' | 'visible' | 'away' | 'back'
+/** There is a network or the page is seen again (`woke`), there is no network, or the page goes into the browser's cache and comes back. */
+export type PageEvent = 'woke' | 'offline' | 'away' | 'back'
 
 /** Everything that is not computed: sockets, time, chance and the page. Tests have one of their own. */
 export interface Platform {
@@ -94,11 +95,11 @@ export function platform(webSocket?: SocketClass): Platform {
       if (!document) return () => {}
       const over = new AbortController()
       const on = (target: EventTarget, name: string, run: (event: Event) => void): void => target.addEventListener(name, run, { signal: over.signal })
-      on(globalThis, 'online', () => happened('online'))
+      on(globalThis, 'online', () => happened('woke'))
       on(globalThis, 'offline', () => happened('offline'))
       on(globalThis, 'pagehide', () => happened('away'))
       on(globalThis, 'pageshow', () => happened('back'))
-      on(document, 'visibilitychange', () => document.hidden || happened('visible'))
+      on(document, 'visibilitychange', () => document.hidden || happened('woke'))
       return () => over.abort()
     },
   }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { WalcastError } from '../src/error.js'
-import { type Connection, Link, type LinkEffects } from '../src/link.js'
+import { type Connection, type Link, type LinkEffects, makeLink } from '../src/link.js'
 import type { Frame } from '../src/protocol.js'
 import { HELLO } from './support/talk.js'
 
@@ -26,12 +26,13 @@ class Bench {
         this.generation = generation
         this.did.push(`ask ${reason}`)
       },
-      changed: (now) => this.did.push(now.name),
-      lost: () => this.did.push('lost'),
+      hasToken: () => this.hasToken,
+      connectionChanged: (now) => this.did.push(now.name),
       forget: () => this.did.push('forget'),
+      now: () => this.now,
       random: () => this.chance,
     }
-    this.link = new Link(effects, () => this.hasToken)
+    this.link = makeLink(effects)
   }
 
   take(): string[] {
@@ -48,17 +49,17 @@ class Bench {
     for (let ticks = 0; this.link.wakeAt <= end; ticks++) {
       expect(ticks).toBeLessThan(1000)
       this.now = Math.max(this.now, this.link.wakeAt)
-      this.link.tick(this.now)
+      this.link.tick()
     }
     this.now = end
     return this.take()
   }
 
   open(): this {
-    this.link.connect(this.now)
-    if (this.hasToken) this.link.tokenIs(this.generation, token('me'), this.now)
+    this.link.connect()
+    if (this.hasToken) this.link.tokenIs(this.generation, token('me'))
     this.link.opened()
-    this.link.receive(hello, this.now)
+    this.link.receive(hello)
     this.take()
     return this
   }
@@ -69,29 +70,29 @@ describe('every event in every state', () => {
     idle: () => new Bench(),
     connecting: () => {
       const bench = new Bench()
-      bench.link.connect(bench.now)
+      bench.link.connect()
       return bench
     },
     open: () => new Bench().open(),
     waiting: () => {
       const bench = new Bench().open()
-      bench.link.closed(1006, '', bench.now)
+      bench.link.closed(1006, '')
       return bench
     },
     offline: () => {
       const bench = new Bench().open()
-      bench.link.closed(1006, '', bench.now)
-      bench.link.offline(bench.now)
+      bench.link.closed(1006, '')
+      bench.link.offline()
       return bench
     },
     'needs-token': () => {
       const bench = new Bench().open()
-      bench.link.closed(4500, '', bench.now)
+      bench.link.closed(4500, '')
       return bench
     },
     refused: () => {
       const bench = new Bench().open()
-      bench.link.closed(4501, '', bench.now)
+      bench.link.closed(4501, '')
       return bench
     },
     closed: () => {
@@ -101,14 +102,14 @@ describe('every event in every state', () => {
     },
   }
   const events: Record<string, (bench: Bench) => void> = {
-    connect: ({ link, now }) => link.connect(now),
+    connect: ({ link }) => link.connect(),
     disconnect: ({ link }) => link.disconnect(),
-    'set-token': ({ link, now }) => link.renew(now),
-    closed: ({ link, now }) => link.closed(1006, '', now),
-    online: ({ link, now }) => link.woke(now),
-    offline: ({ link, now }) => link.offline(now),
+    'set-token': ({ link }) => link.renew(),
+    closed: ({ link }) => link.closed(1006, ''),
+    online: ({ link }) => link.woke(),
+    offline: ({ link }) => link.offline(),
     away: ({ link }) => link.away(),
-    back: ({ link, now }) => link.back(now),
+    back: ({ link }) => link.back(),
     'a minute': (bench) => void bench.pass(60_000),
   }
   const after: Record<Connection['name'], Record<string, Connection['name']>> = {
@@ -134,9 +135,9 @@ describe('every event in every state', () => {
 describe('coming back', () => {
   test('waits longer each time, by chance, and begins with the first delay once all is live or ten seconds have passed', () => {
     const bench = new Bench()
-    bench.link.connect(bench.now)
+    bench.link.connect()
     const delay = (code = 1006, reason = ''): number => {
-      bench.link.closed(code, reason, bench.now)
+      bench.link.closed(code, reason)
       const { retryAt } = bench.state as Connection & { name: 'waiting' }
       const wait = retryAt - bench.now
       bench.pass(wait)
@@ -148,14 +149,14 @@ describe('coming back', () => {
     expect(delay()).toBeCloseTo(800)
     bench.chance = 1
     // A greeting alone is no reason to begin again: a server that fails at once would be hammered.
-    bench.link.receive(hello, bench.now)
+    bench.link.receive(hello)
     expect(delay()).toBe(16_000)
     expect(delay()).toBe(30_000)
-    bench.link.receive(hello, bench.now)
+    bench.link.receive(hello)
     bench.pass(10_000)
     expect(delay()).toBe(500)
     expect(delay()).toBe(500)
-    bench.link.receive(hello, bench.now)
+    bench.link.receive(hello)
     bench.link.settled()
     expect(delay()).toBe(500)
   })
@@ -166,7 +167,7 @@ describe('coming back', () => {
       [4000, 'waiting'], [4001, 'waiting'], [4002, 'waiting'], [4004, 'waiting'], [4499, 'waiting'], [4501, 'refused'], [4502, 'refused'], [4999, 'refused'],
     ] as const) {
       const bench = new Bench().open()
-      bench.link.closed(code, 'the reason', bench.now)
+      bench.link.closed(code, 'the reason')
       expect([code, bench.state.name]).toEqual([code, name])
       if (bench.state.name === 'refused') expect(bench.state).toMatchObject({ code, error: { message: 'the reason' } })
       else expect(bench.state).toMatchObject({ reason: 'the reason' })
@@ -175,27 +176,27 @@ describe('coming back', () => {
 
   test('spreads over the seconds that a server which goes away names', () => {
     const bench = new Bench().open()
-    bench.link.closed(1001, 'spread=20', bench.now)
+    bench.link.closed(1001, 'spread=20')
     expect((bench.state as Connection & { name: 'waiting' }).retryAt - bench.now).toBe(250 + 10_000)
   })
 
   test('says what may be wrong if it never was there', () => {
     const bench = new Bench()
-    bench.link.connect(bench.now)
-    bench.link.closed(1006, '', bench.now)
+    bench.link.connect()
+    bench.link.closed(1006, '')
     expect(bench.state).toMatchObject({ name: 'waiting', reason: expect.stringContaining('is the address right') })
   })
 
   test('asks an open connection after a wake, and gives it three seconds', () => {
     const bench = new Bench().open()
-    bench.link.woke(bench.now)
+    bench.link.woke()
     expect(bench.take()).toEqual(['send ping'])
-    bench.link.woke(bench.now)
+    bench.link.woke()
     expect(bench.pass(2999)).toEqual([])
-    expect(bench.pass(1)).toEqual(['drop', 'lost', 'waiting'])
+    expect(bench.pass(1)).toEqual(['drop', 'waiting'])
     const alive = new Bench().open()
-    alive.link.woke(alive.now)
-    alive.link.receive({ type: 'pong', ref: 0 }, alive.now)
+    alive.link.woke()
+    alive.link.receive({ type: 'pong', ref: 0 })
     alive.take()
     expect(alive.pass(15_000)).toEqual([])
   })
@@ -205,24 +206,24 @@ describe('coming back', () => {
     expect(bench.pass(19_999)).toEqual([])
     expect(bench.pass(1)).toEqual(['send ping'])
     expect(bench.pass(4999)).toEqual([])
-    expect(bench.pass(1)).toEqual(['drop', 'lost', 'waiting'])
+    expect(bench.pass(1)).toEqual(['drop', 'waiting'])
     expect(bench.state).toMatchObject({ reason: 'the server is silent' })
   })
 
   test('leaves a server that does not greet', () => {
     const bench = new Bench()
-    bench.link.connect(bench.now)
+    bench.link.connect()
     bench.take()
-    expect(bench.pass(15_000)).toEqual(['drop', 'lost', 'waiting'])
+    expect(bench.pass(15_000)).toEqual(['drop', 'waiting'])
     expect(bench.state).toMatchObject({ reason: 'the server does not answer' })
   })
 
   test('leaves the socket for the history of the browser, and comes back with the page', () => {
     const bench = new Bench().open()
     bench.link.away()
-    expect(bench.take()).toEqual(['drop', 'lost', 'offline'])
+    expect(bench.take()).toEqual(['drop', 'offline'])
     expect(bench.pass(100_000)).toEqual([])
-    bench.link.back(bench.now)
+    bench.link.back()
     expect(bench.take()).toEqual(['connecting', 'open'])
   })
 })
@@ -230,22 +231,22 @@ describe('coming back', () => {
 describe('tokens', () => {
   test('are asked for at each connect, and shown before anything else', () => {
     const bench = new Bench(true)
-    bench.link.connect(bench.now)
+    bench.link.connect()
     expect(bench.take()).toEqual(['connecting', 'ask connect'])
-    bench.link.tokenIs(bench.generation, 'a', bench.now)
+    bench.link.tokenIs(bench.generation, 'a')
     expect(bench.take()).toEqual(['open'])
     bench.link.opened()
     expect(bench.take()).toEqual(['send auth a'])
-    bench.link.receive(hello, bench.now)
-    bench.link.closed(1006, '', bench.now)
+    bench.link.receive(hello)
+    bench.link.closed(1006, '')
     bench.take()
     expect(bench.pass(500)).toEqual(['connecting', 'ask connect'])
   })
 
   test('that are null are not shown', () => {
     const bench = new Bench(true)
-    bench.link.connect(bench.now)
-    bench.link.tokenIs(bench.generation, null, bench.now)
+    bench.link.connect()
+    bench.link.tokenIs(bench.generation, null)
     bench.link.opened()
     expect(bench.take()).toEqual(['connecting', 'ask connect', 'open'])
   })
@@ -253,23 +254,23 @@ describe('tokens', () => {
   test('are renewed on the connection before they expire', () => {
     const bench = new Bench(true).open()
     bench.pass(2000)
-    bench.link.receive({ type: 'token_expiring', expires: '' }, bench.now)
+    bench.link.receive({ type: 'token_expiring', expires: '' })
     expect(bench.take()).toEqual(['ask expiring'])
-    bench.link.tokenIs(bench.generation, token('me', 5e9), bench.now)
+    bench.link.tokenIs(bench.generation, token('me', 5e9))
     expect(bench.take()).toEqual([`send auth ${token('me', 5e9)}`])
     // An answer that is late, or comes twice, is none.
-    bench.link.tokenIs(bench.generation, 'other', bench.now)
-    bench.link.tokenIs(bench.generation - 1, 'other', bench.now)
+    bench.link.tokenIs(bench.generation, 'other')
+    bench.link.tokenIs(bench.generation - 1, 'other')
     expect(bench.take()).toEqual([])
   })
 
   test('that are good for a short time are not renewed at once, again and again', () => {
     for (const [left, delay] of [[20_000, 10_000], [1500, 1000], [60_000, 15_000]] as const) {
       const bench = new Bench(true).open()
-      bench.link.renew(bench.now)
-      bench.link.tokenIs(bench.generation, token('me', 5e9), bench.now)
+      bench.link.renew()
+      bench.link.tokenIs(bench.generation, token('me', 5e9))
       bench.take()
-      bench.link.receive({ type: 'token_expiring', expires: new Date(bench.now + left).toISOString() }, bench.now)
+      bench.link.receive({ type: 'token_expiring', expires: new Date(bench.now + left).toISOString() })
       expect(bench.pass(delay - 1)).toEqual([])
       expect(bench.pass(1)).toEqual(['ask expiring'])
     }
@@ -277,10 +278,10 @@ describe('tokens', () => {
 
   test('that have expired are not sent: another is asked for, once', () => {
     const bench = new Bench(true)
-    bench.link.connect(bench.now)
-    bench.link.tokenIs(bench.generation, token('me', 999), bench.now)
+    bench.link.connect()
+    bench.link.tokenIs(bench.generation, token('me', 999))
     expect(bench.take()).toEqual(['connecting', 'ask connect', 'ask expired'])
-    bench.link.tokenIs(bench.generation, token('me', 1000), bench.now)
+    bench.link.tokenIs(bench.generation, token('me', 1000))
     expect(bench.take()).toEqual(['waiting'])
     expect(bench.state).toMatchObject({ reason: expect.stringContaining('the token has expired at 1970-01-01T00:16:40.000Z') })
   })
@@ -288,26 +289,26 @@ describe('tokens', () => {
   test('whose provider throws are asked for again, and the connection lives on while it may', () => {
     const bench = new Bench(true).open()
     bench.pass(2000)
-    bench.link.receive({ type: 'token_expiring', expires: '' }, bench.now)
+    bench.link.receive({ type: 'token_expiring', expires: '' })
     bench.take()
-    bench.link.noToken(bench.generation, new Error('offline'), bench.now)
+    bench.link.noToken(bench.generation, new Error('offline'))
     expect(bench.state.name).toBe('open')
     expect(bench.pass(1249)).toEqual([])
     expect(bench.pass(1)).toEqual(['ask expiring'])
-    bench.link.receive({ type: 'error', code: 'token_expired', message: 'over' }, bench.now)
-    bench.link.closed(4003, '', bench.now)
-    expect(bench.take()).toEqual(['drop', 'lost', 'connecting', 'ask expired'])
-    bench.link.noToken(bench.generation, new Error('offline'), bench.now)
+    bench.link.receive({ type: 'error', code: 'token_expired', message: 'over' })
+    bench.link.closed(4003, '')
+    expect(bench.take()).toEqual(['drop', 'connecting', 'ask expired'])
+    bench.link.noToken(bench.generation, new Error('offline'))
     expect(bench.state).toMatchObject({ name: 'waiting', reason: 'the token provider failed: offline' })
     expect(bench.pass(500)).toEqual(['waiting', 'connecting', 'ask connect'])
   })
 
   test('whose provider never answers are given up', () => {
     const bench = new Bench(true)
-    bench.link.connect(bench.now)
+    bench.link.connect()
     bench.take()
     expect(bench.pass(15_000)).toEqual(['waiting'])
-    bench.link.tokenIs(bench.generation, 'late', bench.now)
+    bench.link.tokenIs(bench.generation, 'late')
     expect(bench.take()).toEqual([])
   })
 
@@ -315,39 +316,39 @@ describe('tokens', () => {
     const bench = new Bench(true)
     const refused = (): void => {
       bench.link.opened()
-      bench.link.receive({ type: 'error', code: 'unauthenticated', message: 'no key of that name' }, bench.now)
-      bench.link.closed(4500, 'unauthenticated', bench.now)
+      bench.link.receive({ type: 'error', code: 'unauthenticated', message: 'no key of that name' })
+      bench.link.closed(4500, 'unauthenticated')
     }
-    bench.link.connect(bench.now)
-    bench.link.tokenIs(bench.generation, 'a', bench.now)
+    bench.link.connect()
+    bench.link.tokenIs(bench.generation, 'a')
     refused()
     expect(bench.take().at(-1)).toBe('ask rejected')
-    bench.link.tokenIs(bench.generation, 'b', bench.now)
+    bench.link.tokenIs(bench.generation, 'b')
     refused()
     expect(bench.state).toMatchObject({ name: 'needs-token', error: { code: 'unauthenticated', message: 'no key of that name' } })
     bench.pass(1e6)
-    bench.link.renew(bench.now)
+    bench.link.renew()
     expect(bench.take().at(-1)).toBe('ask connect')
-    bench.link.tokenIs(bench.generation, 'c', bench.now)
+    bench.link.tokenIs(bench.generation, 'c')
     bench.link.opened()
-    bench.link.receive(hello, bench.now)
+    bench.link.receive(hello)
     expect(bench.state.name).toBe('open')
   })
 
   test('that are the same after a refusal are not shown again', () => {
     const bench = new Bench(true)
-    bench.link.connect(bench.now)
-    bench.link.tokenIs(bench.generation, 'a', bench.now)
-    bench.link.closed(4500, 'unauthenticated', bench.now)
-    bench.link.tokenIs(bench.generation, 'a', bench.now)
-    expect(bench.take()).toEqual(['connecting', 'ask connect', 'open', 'drop', 'lost', 'connecting', 'ask rejected', 'needs-token'])
+    bench.link.connect()
+    bench.link.tokenIs(bench.generation, 'a')
+    bench.link.closed(4500, 'unauthenticated')
+    bench.link.tokenIs(bench.generation, 'a')
+    expect(bench.take()).toEqual(['connecting', 'ask connect', 'open', 'drop', 'connecting', 'ask rejected', 'needs-token'])
   })
 
   test('of somebody else have everything forgotten, and another connection', () => {
     const bench = new Bench(true).open()
-    bench.link.renew(bench.now)
-    bench.link.tokenIs(bench.generation, token('you'), bench.now)
-    expect(bench.take()).toEqual(['ask connect', 'drop', 'lost', 'forget', 'connecting', 'open'])
+    bench.link.renew()
+    bench.link.tokenIs(bench.generation, token('you'))
+    expect(bench.take()).toEqual(['ask connect', 'drop', 'forget', 'connecting', 'open'])
     bench.link.opened()
     expect(bench.take()).toEqual([`send auth ${token('you')}`])
   })
@@ -355,17 +356,17 @@ describe('tokens', () => {
   test('of nobody log out', () => {
     const bench = new Bench(true).open()
     bench.pass(2000)
-    bench.link.receive({ type: 'token_expiring', expires: '' }, bench.now)
+    bench.link.receive({ type: 'token_expiring', expires: '' })
     bench.link.logOut()
-    bench.link.tokenIs(bench.generation, token('me'), bench.now)
-    expect(bench.take()).toEqual(['ask expiring', 'drop', 'lost', 'idle', 'forget'])
+    bench.link.tokenIs(bench.generation, token('me'))
+    expect(bench.take()).toEqual(['ask expiring', 'drop', 'idle', 'forget'])
   })
 
   test('that are needed and that nobody gives are said so', () => {
     const bench = new Bench()
-    bench.link.connect(bench.now)
+    bench.link.connect()
     bench.link.opened()
-    bench.link.closed(4500, 'unauthenticated', bench.now)
+    bench.link.closed(4500, 'unauthenticated')
     expect(bench.state).toMatchObject({ name: 'needs-token', error: { message: 'unauthenticated' } })
   })
 })
@@ -373,10 +374,10 @@ describe('tokens', () => {
 test('what is not of the protocol is refused before the greeting, and waited for after it', () => {
   const error = new WalcastError('bad_frame', 'no')
   const bench = new Bench()
-  bench.link.connect(bench.now)
-  bench.link.garbled(error, bench.now)
+  bench.link.connect()
+  bench.link.garbled(error)
   expect(bench.state).toMatchObject({ name: 'refused', error })
   const open = new Bench().open()
-  open.link.garbled(error, open.now)
+  open.link.garbled(error)
   expect(open.state).toMatchObject({ name: 'waiting', reason: 'no' })
 })

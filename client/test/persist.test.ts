@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { IDBDatabase, IDBFactory, IDBKeyRange } from 'fake-indexeddb'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { Client } from '../src/client.js'
+import { type Client, clientOn } from '../src/client.js'
 import type { LiveQuery } from '../src/index.js'
 import { parse, waitFor } from '../src/index.js'
 import { type IndexedDBOptions, indexedDB } from '../src/persist/index.js'
@@ -158,7 +158,7 @@ test('what is of another user, another server or too old is not shown, and throw
   expect((await page({ scope: 'bob' })).tasks.state.filled).toBe(false)
   expect((await page({ scope: 'ann' })).tasks.state.filled).toBe(false)
   await past({ scope: 'ann' })
-  const elsewhere = new Client('wss://other.example.com/', { persist: indexedDB({ scope: 'ann' }) }, new FakePlatform())
+  const elsewhere = clientOn('wss://other.example.com/', { persist: indexedDB({ scope: 'ann' }) }, new FakePlatform())
   const tasks = elsewhere.liveQuery({ table: 'task' })
   tasks.subscribe(() => {})
   await work()
@@ -360,7 +360,7 @@ test('whatever is stored is a state that the database had, and goes on from ther
       const load = async (): Promise<void> => {
         platform = new FakePlatform()
         platform.onSocket = (socket) => void server.accept(socket)
-        client = new Client('ws://reference/', { batch, persist: indexedDB() }, platform)
+        client = clientOn('ws://reference/', { batch, persist: indexedDB() }, platform)
         live = queries.map((query) => client.liveQuery(query) as unknown as LiveQuery<Line, unknown>)
         for (const query of live) query.onChange(check)
         await work()

@@ -50,7 +50,7 @@ test('what happens to the page is told, until one does not want to know any more
   document.dispatchEvent(new Event('visibilitychange'))
   hidden(false)
   document.dispatchEvent(new Event('visibilitychange'))
-  expect(heard).toEqual(['online', 'offline', 'away', 'back', 'visible'])
+  expect(heard).toEqual(['woke', 'offline', 'away', 'back', 'woke'])
   end()
   globalThis.dispatchEvent(new Event('online'))
   expect(heard.length).toBe(5)

@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
-import { Client } from '../src/client.js'
+import { type Client, clientOn } from '../src/client.js'
 import { type ClientOptions, type LiveQuery, changes, waitFor } from '../src/index.js'
 import { tabs } from '../src/tabs/index.js'
 import { type FakeSocket, promises } from './support/platform.js'
@@ -46,7 +46,7 @@ class Tabs {
       socket.say(HELLO)
     }) as never)!
     const platform = new TabPlatform(Socket)
-    const client = new Client<any>('wss://example.com/', { batch: 'transaction', onWarning: () => {}, ...options }, platform)
+    const client = clientOn<any>('wss://example.com/', { batch: 'transaction', onWarning: () => {}, ...options }, platform)
     return {
       client,
       platform,
@@ -268,7 +268,7 @@ test('what is seen in any tab is a state that the database had, whatever happens
         const tab = ++count
         const own = browser.tab(tab)
         const platform = new TabPlatform(tabs({}, own)(socketsOf((socket) => void server.accept(socket)) as never)!)
-        const client = new Client('ws://reference/', { batch: tab % 2 ? 'frame' : 'transaction', onWarning: () => {} }, platform)
+        const client = clientOn('ws://reference/', { batch: tab % 2 ? 'frame' : 'transaction', onWarning: () => {} }, platform)
         const live = queries.map((query) => client.liveQuery(query) as unknown as LiveQuery<Line, unknown>)
         live.forEach((query) => query.onChange(check))
         all.push({ tab, platform, client, live, look: own.look })

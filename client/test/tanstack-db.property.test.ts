@@ -1,6 +1,6 @@
 import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
-import { Client } from '../src/client.js'
+import { clientOn } from '../src/client.js'
 import { walcastCollectionOptions } from '../src/tanstack-db/index.js'
 import { FakePlatform, promises } from './support/platform.js'
 import { type Line, ReferenceServer, type RowChange } from './support/server.js'
@@ -31,7 +31,7 @@ describe.each(CORES)('with the %s @tanstack/db', (_, db) => {
         platform.onSocket = (socket) => void server.accept(socket)
         const failures: unknown[] = []
         globalThis.reportError = (error) => void failures.push(error)
-        const client = new Client('ws://reference/', { batch, linger: 2000, onWarning: () => {} }, platform)
+        const client = clientOn('ws://reference/', { batch, linger: 2000, onWarning: () => {} }, platform)
         const options = { client, query: { table: 'left' }, getKey: (row: Line) => row.id } as const
         const whole = db.createCollection(walcastCollectionOptions(options as any)) as any
         const parts = db.createCollection(walcastCollectionOptions({ ...options, syncMode: 'on-demand', ...(indexed && { autoIndex: 'eager', defaultIndexType: db.BTreeIndex }) } as any)) as any

@@ -4,7 +4,7 @@ import { Changes } from '../src/changes.js'
 import { isBusy } from '../src/error.js'
 import { Fold } from '../src/fold.js'
 import type { Frame, Hello } from '../src/protocol.js'
-import { type Feed, Session } from '../src/session.js'
+import { type Feed, type Session, makeSession } from '../src/session.js'
 import { type Row, decoder } from '../src/values.js'
 
 /** Conversations that the Rust tests recorded, byte for byte, from a real server: tests/data/transcripts/README.md. */
@@ -75,7 +75,7 @@ function play(name: string): { played: Played[]; frames: number } {
       names = new Map()
       sent = []
       hello = undefined
-      session = new Session({ send: (message) => sent.push(message), changed: () => {}, advanced: () => {}, random: () => 0.5 })
+      session = makeSession({ send: (message) => sent.push(message), changed: () => {}, advanced: () => {}, now: () => 0, random: () => 0.5 })
     }
     if (line.startsWith('> ')) {
       let message: any
@@ -109,7 +109,7 @@ function play(name: string): { played: Played[]; frames: number } {
     const frame = JSON.parse(line.slice(2)) as any
     if (frame.type === 'hello') {
       hello = frame
-      return session.greeted(frame, 0)
+      return session.receive(frame)
     }
     if (!hello) return
     const own = frame.id === undefined ? undefined : names.get(frame.id)
@@ -117,7 +117,7 @@ function play(name: string): { played: Played[]; frames: number } {
     const theirs = (id: string): string => names.get(id)?.id ?? id
     const translated = { ...frame, ...(own && { id: own.id }), ...(frame.changes && { changes: frame.changes.map((change: any) => ({ ...change, id: theirs(change.id) })) }) }
     for (const [id, { subscription }] of names) if (frame.id === undefined || frame.id === id) subscription.naive.say(frame, id)
-    session.receive(translated as Frame, 0)
+    session.receive(translated as Frame)
     if (own && (frame.type === 'error' || frame.type === 'unsubscribed')) {
       own.subscription.ended = frame.type === 'error' ? frame.code : 'unsubscribed'
       names.delete(frame.id)

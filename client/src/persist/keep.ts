@@ -1,5 +1,6 @@
 import type { Dehydrated, EntryChange, Kept, Persistence, Place } from '../index.js'
 import type { SharedResult } from '../results.js'
+import { standing } from '../session.js'
 
 /** Where results are stored. Whatever fails, the client goes on without it. */
 export interface Store {
@@ -26,14 +27,14 @@ export const keep =
         const { fold } = shared
         if (options.persist === false || stored.has(shared)) return
         stored.set(shared, NaN)
-        if (fold.filled || session.has(fold)) return
+        if (fold.filled || session.subscriptions.has(fold)) return
         const before = cleared
         const take = (found?: Dehydrated): void =>
           act(() => {
             fold.isLoading = false
             if (found && before === cleared && fold.load(found)) {
               stored.set(shared, fold.steps.length + 1)
-              inside.results.changed([fold])
+              inside.results.changed(fold)
             }
             session.loaded(fold)
           })
@@ -52,7 +53,7 @@ export const keep =
         if (shown ? before === 0 && news!.length === 0 : !isKnown) return
         stored.set(shared, shown ? 0 : NaN)
         const place = (): Place | undefined => {
-          const position = shared.told === fold.version ? session.standing(fold) : undefined
+          const position = shared.told === fold.version ? standing(session, fold) : undefined
           return position === undefined ? undefined : { ...fold.shown!, position }
         }
         store.save(address + fold.identity, fold, news?.map(({ changes }) => changes), place)
