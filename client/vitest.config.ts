@@ -16,7 +16,7 @@ function code(page: string, number: number): string {
   const params = '{ client, url, post, form, take, rows, useOptimistic }'
   const result = script.includes('function send') ? 'return { shown, send }' : /^const orders =/m.test(script) ? 'return { orders }' : ''
   const imports = [...script.matchAll(/^import .*\n/gm)].map(([line]) => line).join('')
-  const names = ['createClient', 'sql', 'parse', 'waitFor'].filter((name) => !imports.includes(name))
+  const names = ['createClient', 'sql', 'parse', 'parsers', 'waitFor'].filter((name) => !imports.includes(name))
   return `import { ${names.join()} } from '@walcast/client'\n${imports}export default async function (${params}) {{\n${script.replace(/^import .*\n/gm, '')}\n${result}\n}}`
 }
 

@@ -10,7 +10,7 @@ import { makeSession } from './session.js'
 import { type Opened, type Platform, type SocketClass, platform as realPlatform } from './socket.js'
 import type { Token, TokenReason } from './token.js'
 import type { AnySchema, Columns, KeyOf, Query, RowOf, Table } from './types.js'
-import { decoder } from './values.js'
+import { floats } from './values.js'
 
 /** Live queries over one connection. Made by `createClient`. */
 export interface Client<S = AnySchema> {
@@ -52,7 +52,7 @@ const LATE_MS = 5000
 /** A client on a platform, which a test may play. */
 export function clientOn<S = AnySchema>(url: string | URL, options: ClientOptions<S>, platform: Platform): Client<S> {
   const { now, random } = platform
-  const { backoff, batch, onWarning, parsers, schema } = options
+  const { backoff, batch, onWarning, parsers = floats, schema } = options
   const address = addressOf(url, options.numbers)
   const listeners = new Set<(now: Connection, before: Connection) => void>()
   const warned = new Set<string>()
@@ -215,6 +215,7 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
   const inside: Inside = {
     options,
     address,
+    sort: options.sort,
     link,
     session,
     readers: new Set(),
@@ -241,7 +242,7 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
         const told = known?.[name]
         if (told !== undefined && told !== type) warn(table, `${name} is ${type} in the database and ${told} in the schema: run walcast types again`)
       }
-      return decoder(table, columns, parsers)
+      return parsers(table, columns)
     },
     warn,
   }

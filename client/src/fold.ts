@@ -1,5 +1,5 @@
 import { WalcastError } from './error.js'
-import { comparison } from './order.js'
+import type { Inside } from './inside.js'
 import type { Column, Place, Subscribed, Tx, WireChange } from './protocol.js'
 import { type Position, later } from './position.js'
 import { type Fields, goOn, needsOf, placeOf } from './request.js'
@@ -96,20 +96,17 @@ export class Fold {
   readonly needs: readonly string[]
   /** The fields of `subscribe` that say what is asked for. */
   readonly fields: Fields & { readonly table: string }
-  readonly #decoderFor: (table: string, columns: readonly Column[]) => Decode
-  readonly #warn: (text: string) => void
+  readonly #inside: Pick<Inside, 'decoderFor' | 'warn' | 'sort'>
 
   constructor(
     identity: string,
     fields: Fields & { readonly table: string },
-    decoderFor: (table: string, columns: readonly Column[]) => Decode,
-    warn: (text: string) => void = () => {},
+    inside: Pick<Inside, 'decoderFor' | 'warn' | 'sort'>,
   ) {
     this.identity = identity
     this.fields = fields
     this.needs = needsOf(fields)
-    this.#decoderFor = decoderFor
-    this.#warn = warn
+    this.#inside = inside
   }
 
   /** The fields of the `subscribe` that makes it whole, in this epoch. */
@@ -256,6 +253,10 @@ export class Fold {
     return true
   }
 
+  #warn(text: string): void {
+    this.#inside.warn(this.fields.table, text)
+  }
+
   #is(status: Status): void {
     this.status = status
     this.version++
@@ -266,11 +267,8 @@ export class Fold {
     this.key = key
     this.columns = columns
     const { table, order_by } = this.fields
-    this.#decode = this.#decoderFor(table, columns)
-    if (order_by) {
-      const unknown = (column: string, type: string): void => this.#warn(`rows are not sorted by ${column} here, nor by what comes after it: only the database knows the order of ${type}`)
-      this.#compare = comparison(order_by, columns, unknown)
-    }
+    this.#decode = this.#inside.decoderFor(table, columns)
+    if (order_by) this.#compare = this.#inside.sort?.(order_by, columns, (text) => this.#warn(text))
   }
 
   #sorted({ map }: Rows): readonly Entry[] {

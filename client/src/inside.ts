@@ -1,6 +1,7 @@
 import type { WalcastError } from './error.js'
 import type { Link } from './link.js'
 import type { ClientOptions } from './options.js'
+import type { Sort } from './order.js'
 import type { Column, Frame } from './protocol.js'
 import type { Results } from './results.js'
 import type { Session } from './session.js'
@@ -20,6 +21,8 @@ export interface Inside {
   readonly options: ClientOptions<any>
   /** The address of the stream. */
   readonly address: string
+  /** How rows with an order are sorted. */
+  sort: Sort | undefined
   readonly link: Link
   readonly session: Session
   readonly results: Results

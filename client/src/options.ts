@@ -1,9 +1,10 @@
 import type { BackoffOptions } from './backoff.js'
 import type { Persistence } from './query.js'
 import type { Sharing, SocketClass } from './socket.js'
+import type { Sort } from './order.js'
 import type { Token } from './token.js'
 import type { AnySchema, SchemaOf } from './types.js'
-import type { Parsers } from './values.js'
+import type { DecoderFor } from './values.js'
 
 export interface Warning {
   /** The table that it is about; empty if it is about none. */
@@ -18,7 +19,10 @@ export interface ClientOptions<S = AnySchema> {
   readonly token?: Token
   /** `bigint` and `numeric` as text, which loses nothing and is the default, or as numbers of JavaScript. */
   readonly numbers?: 'text' | 'native'
-  readonly parsers?: Parsers
+  /** What makes values of what came: `parsers` of this package. */
+  readonly parsers?: DecoderFor
+  /** Sorts the rows of queries with `orderBy`: `sort` of this package. A page without such queries does without. */
+  readonly sort?: Sort
   /** How often listeners are told: once for each picture (`frame`, the default) or after each transaction. */
   readonly batch?: 'frame' | 'transaction'
   /** Milliseconds that a query which nobody reads stays subscribed, 5000. */

@@ -8,7 +8,7 @@ export interface WireOrder {
   readonly nulls?: 'first' | 'last' | undefined
 }
 
-type Compare<T> = (a: T, b: T) => number
+export type Compare<T> = (a: T, b: T) => number
 
 const plain: Compare<any> = (a, b) => (a < b ? -1 : a > b ? 1 : 0)
 
@@ -63,17 +63,20 @@ const BY_TYPE: Readonly<Record<string, Compare<any>>> = {
   timestamptz: time,
 }
 
+/** Makes what compares rows by an order. */
+export type Sort = (order: readonly WireOrder[], columns: readonly Column[], warn: (text: string) => void) => Compare<Row>
+
 /**
- * Compares rows as they came by the columns of an order, up to the first one of a type whose order only the database knows,
- * which is given to `unknown`.
+ * Sorts the rows of queries with `orderBy`, of a client that is given it: `createClient(url, { sort })`. It compares rows as
+ * they came by the columns of the order, up to the first one of a type whose order only the database knows.
  */
-export function comparison(order: readonly WireOrder[], columns: readonly Column[], unknown: (column: string, type: string) => void): Compare<Row> {
+export const comparison: Sort = (order, columns, warn) => {
   const parts: Compare<Row>[] = []
   for (const { column, desc, nulls = desc ? 'first' : 'last' } of order) {
     const type = columns.find(({ name }) => name === column)?.type ?? ''
     const compare = BY_TYPE[shortType(type)]
     if (!compare) {
-      unknown(column, type)
+      warn(`rows are not sorted by ${column} here, nor by what comes after it: only the database knows the order of ${type}`)
       break
     }
     parts.push((a, b) => {

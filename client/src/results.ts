@@ -1,4 +1,4 @@
-import { guarded } from './error.js'
+import { WalcastError, guarded } from './error.js'
 import { Fold, type Step } from './fold.js'
 import type { Inside } from './inside.js'
 import type { LiveQuery } from './query.js'
@@ -51,7 +51,7 @@ export interface Results {
 }
 
 export function makeResults(inside: Inside): Results {
-  const { session, options, now, arm, act, use, warn, decoderFor } = inside
+  const { session, options, now, arm, act, use } = inside
   const { linger = 5000 } = options
   const keeper = options.persist?.(inside)
   const known = new Map<string, SharedResult>()
@@ -95,7 +95,8 @@ export function makeResults(inside: Inside): Results {
       let shared = known.get(identity)
       if (!shared) {
         const fields = fieldsOf(query)
-        const fold = new Fold(identity, fields, decoderFor, (text) => warn(fields.table, text))
+        if (fields.order_by && !inside.sort) throw new WalcastError('unsupported', 'rows have no order here: createClient(url, { sort }) with `import { sort } from "@walcast/client"`')
+        const fold = new Fold(identity, fields, inside)
         shared = { fold, readers: new Set(), idleSince: now(), told: 0 }
         known.set(identity, shared)
         arm()

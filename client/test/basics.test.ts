@@ -4,7 +4,8 @@ import { WalcastError } from '../src/error.js'
 import { comparePositions, isPosition } from '../src/position.js'
 import { isSql, sql, wireParam } from '../src/sql.js'
 import { claims } from '../src/token.js'
-import { decoder, parse, shortType } from '../src/values.js'
+import { parse, parsers as parsersOf } from '../src/parsers.js'
+import { type Decode, floats, shortType } from '../src/values.js'
 
 describe('positions', () => {
   test('are ordered as numbers, and every change of a transaction comes before its end', () => {
@@ -98,7 +99,8 @@ describe('tokens', () => {
 })
 
 describe('values', () => {
-  const decode = (type: string, value: unknown, parsers = {}): unknown => decoder('orders', [{ name: 'v', type }], parsers)({ v: value }).v
+  const decoder = (table: string, columns: { name: string; type: string }[], parsers?: Parameters<typeof parsersOf>[0]): Decode => (parsers ? parsersOf(parsers) : floats)(table, columns)
+  const decode = (type: string, value: unknown, parsers?: Parameters<typeof parsersOf>[0]): unknown => decoder('orders', [{ name: 'v', type }], parsers)({ v: value }).v
 
   test('have the short names of their types', () => {
     for (const [long, short] of [
@@ -118,7 +120,8 @@ describe('values', () => {
   test('that JSON has no numbers for are numbers all the same', () => {
     expect(decode('double precision', 'NaN')).toBeNaN()
     expect(decode('real', '-Infinity')).toBe(-Infinity)
-    expect(decode('double precision[]', [1, 'Infinity', null, [2, 'NaN']])).toEqual([1, Infinity, null, [2, NaN]])
+    for (const parsers of [undefined, {}]) expect(decode('double precision[]', [1, 'Infinity', null, [2, 'NaN']], parsers)).toEqual([1, Infinity, null, [2, NaN]])
+    expect(decode('real', 'NaN', {})).toBeNaN()
     expect(decode('numeric', 'NaN')).toBe('NaN')
     expect(decode('bigint', '9007199254740993')).toBe('9007199254740993')
   })

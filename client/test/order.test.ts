@@ -124,6 +124,12 @@ test('rows of a first snapshot are sorted as they come', async () => {
   expect(live.state.rows).toEqual([B, A])
 })
 
+test('a client that was not given what sorts says so', () => {
+  const talk = new Talk({ sort: undefined as never })
+  expect(() => talk.client.liveQuery(FIRST)).toThrow('createClient(url, { sort })')
+  expect(talk.client.liveQuery({ table: 'task', where: 'id > 0' }).state.status).toBe('connecting')
+})
+
 test('a server that knows no order is not asked for one', async () => {
   for (const ask of [FIRST, { table: 'task', limit: 5 }, { table: 'task', orderBy: [{ column: 'id' }] }] as Query<Tables, 'task'>[]) {
     const talk = new Talk()

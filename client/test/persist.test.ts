@@ -3,7 +3,7 @@ import { IDBDatabase, IDBFactory, IDBKeyRange } from 'fake-indexeddb'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { type Client, clientOn } from '../src/client.js'
 import type { LiveQuery } from '../src/index.js'
-import { parse, waitFor } from '../src/index.js'
+import { parse, parsers, sort, waitFor } from '../src/index.js'
 import { type IndexedDBOptions, indexedDB } from '../src/persist/index.js'
 import { FakePlatform, promises } from './support/platform.js'
 import type { Line } from './support/server.js'
@@ -80,12 +80,12 @@ test('a page that comes again shows its rows at once, and gets only what changed
 
 test('rows are stored as they came: a parser may change', async () => {
   const columns = [{ name: 'id', type: 'bigint' }, { name: 'title', type: 'text' }]
-  const first = await page({}, { parsers: { types: { int8: parse.bigint } } })
+  const first = await page({}, { parsers: parsers({ types: { int8: parse.bigint } }) })
   await first.greet()
   first.talk.fill([{ id: '9007199254740993', title: 'a' }], '0/100', { columns })
   expect(first.tasks.state.rows[0].id).toBe(9007199254740993n)
   await second()
-  expect((await page({}, { parsers: { types: { int8: parse.number } } })).tasks.state.rows[0].id).toBe(9007199254740992)
+  expect((await page({}, { parsers: parsers({ types: { int8: parse.number } }) })).tasks.state.rows[0].id).toBe(9007199254740992)
   // Numbers that come otherwise are another matter.
   expect((await page({}, { numbers: 'native' })).tasks.state.filled).toBe(false)
 })
@@ -360,7 +360,7 @@ test('whatever is stored is a state that the database had, and goes on from ther
       const load = async (): Promise<void> => {
         platform = new FakePlatform()
         platform.onSocket = (socket) => void server.accept(socket)
-        client = clientOn('ws://reference/', { batch, persist: indexedDB() }, platform)
+        client = clientOn('ws://reference/', { batch, sort, persist: indexedDB() }, platform)
         live = queries.map((query) => client.liveQuery(query) as unknown as LiveQuery<Line, unknown>)
         for (const query of live) query.onChange(check)
         await work()

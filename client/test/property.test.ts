@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { type Client, clientOn } from '../src/client.js'
-import { waitFor } from '../src/index.js'
+import { sort, waitFor } from '../src/index.js'
 import { comparePositions } from '../src/position.js'
 import type { LiveQuery } from '../src/query.js'
 import { FakePlatform, promises } from './support/platform.js'
@@ -87,7 +87,7 @@ export class World {
   ) {
     globalThis.reportError = (error) => void this.#failures.push(error)
     this.platform.onSocket = (socket) => void this.server.accept(socket)
-    this.client = clientOn('ws://reference/', { batch, onWarning: ({ text }) => this.warnings.push(text), ...(isGentle && { backoff: { first: 50, most: 200 } }) }, this.platform)
+    this.client = clientOn('ws://reference/', { batch, sort, onWarning: ({ text }) => this.warnings.push(text), ...(isGentle && { backoff: { first: 50, most: 200 } }) }, this.platform)
   }
 
   async run(command: Command): Promise<void> {

@@ -1,5 +1,6 @@
 import { persistedCollectionOptions } from '@tanstack/db-sqlite-persistence-core'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
+import { parsers } from '../src/index.js'
 import { walcastCollectionOptions } from '../src/tanstack-db/index.js'
 import { Store } from './support/store.js'
 import { Talk, type Task } from './support/talk.js'
@@ -68,7 +69,7 @@ describe.each(CORES)('kept by TanStack, with the %s @tanstack/db', (_, db) => {
   })
 
   test('what parsers make of values is stored beside the rows as they came', async () => {
-    const options = { parsers: { columns: { task: { title: (text: string) => new Date(text) } } } }
+    const options = { parsers: parsers({ columns: { task: { title: (text: string) => new Date(text) } } }) }
     const store = new Store()
     const row = (id: number, day: number) => ({ id, title: `2026-01-0${day}T00:00:00+00:00` })
     await page(store, [row(1, 1), { id: 2, title: null }], new Talk(options))

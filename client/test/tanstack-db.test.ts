@@ -1,6 +1,7 @@
 import * as newest from '@tanstack/db'
 import * as v from 'valibot'
 import { afterEach, beforeEach, describe, expect, expectTypeOf, test, vi } from 'vitest'
+import { parsers } from '../src/index.js'
 import { walcastCollectionOptions } from '../src/tanstack-db/index.js'
 import { promises } from './support/platform.js'
 import { COLUMNS, Talk, type Task } from './support/talk.js'
@@ -142,10 +143,10 @@ describe.each(CORES)('with the %s @tanstack/db', (_, db) => {
   })
 
   test('a collection that was sent along with a page goes on from there', async () => {
-    const parsers = { types: { text: (text: string) => text.toUpperCase() } }
+    const upper = parsers({ types: { text: (text: string) => text.toUpperCase() } })
     const collectionOf = (talk: Talk, client: any) =>
       client.collection(db.collectionOptions({ id: 'tasks', ...walcastCollectionOptions({ client: talk.client, query: { table: 'task' }, getKey: (task) => task.id }) } as any)) as ReturnType<typeof eager>
-    const server = new Talk({ parsers })
+    const server = new Talk({ parsers: upper })
     const renders = new db.DbClient()
     const there = collectionOf(server, renders)
     there.subscribeChanges(() => {})
@@ -159,7 +160,7 @@ describe.each(CORES)('with the %s @tanstack/db', (_, db) => {
     expect(meta.rows).toBeUndefined()
     expect(rows).toEqual([{ key: 1, value: { id: 1, title: 'A' }, metadata: { id: 1, title: 'a' } }, { key: 2, value: { id: 2, title: 'B' }, metadata: { id: 2, title: 'b' } }])
 
-    const talk = new Talk({ parsers })
+    const talk = new Talk({ parsers: upper })
     const reads = new db.DbClient()
     reads.hydrate(page)
     const here = collectionOf(talk, reads)

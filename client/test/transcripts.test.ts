@@ -3,9 +3,10 @@ import { expect, test } from 'vitest'
 import { Changes } from '../src/changes.js'
 import { isBusy } from '../src/error.js'
 import { Fold } from '../src/fold.js'
+import { comparison } from '../src/order.js'
 import type { Frame, Hello } from '../src/protocol.js'
 import { type Feed, type Session, makeSession } from '../src/session.js'
-import { type Row, decoder } from '../src/values.js'
+import { type Row, floats } from '../src/values.js'
 
 /** Conversations that the Rust tests recorded, byte for byte, from a real server: tests/data/transcripts/README.md. */
 const FOLDER = new URL('../../tests/data/transcripts/', import.meta.url)
@@ -90,7 +91,7 @@ function play(name: string): { played: Played[]; frames: number } {
       let feed: Feed
       if (fields.messages !== undefined) feed = new Changes({ decoderFor: () => (raw: Row) => raw } as never, fields, {})
       else {
-        const fold = new Fold(String(at), fields, (table, columns) => decoder(table, columns))
+        const fold = new Fold(String(at), fields, { decoderFor: floats, warn: () => {}, sort: comparison })
         const answer = lines.slice(at).find((other) => other.startsWith('< {"type":"subscribed"') && JSON.parse(other.slice(2)).id === id)
         // One that begins in the middle: nothing is held there, which is what these tests compare with, too.
         if (!snapshot && answer) {

@@ -1,6 +1,6 @@
 import { expectTypeOf, test } from 'vitest'
 import NodeSocket from 'ws'
-import { type ChangeEvent, type SchemaOf, type SocketClass, changes, createClient, sql } from '../src/index.js'
+import { type ChangeEvent, type SchemaOf, type SocketClass, changes, createClient, sort, sql } from '../src/index.js'
 import { createHooks } from '../src/react/index.js'
 
 interface Order {
@@ -16,7 +16,7 @@ interface Schema {
 const schema: SchemaOf<Schema> = { tables: { orders: { key: ['id'], columns: { id: 'integer' } } } }
 
 test('rows have the types of their table and columns, and keys those of their columns', () => {
-  const client = createClient('ws://127.0.0.1/', { schema, connect: 'manual' })
+  const client = createClient('ws://127.0.0.1/', { schema, sort, connect: 'manual' })
   const orders = client.liveQuery({ table: 'orders', where: sql`amount > ${1n}` })
   expectTypeOf(orders.state.rows).toEqualTypeOf<readonly Pick<Order, 'id' | 'status' | 'amount'>[]>()
   expectTypeOf(orders.get).parameter(0).toEqualTypeOf<number>()

@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest'
-import { parse } from '../src/index.js'
+import { parse, parsers } from '../src/index.js'
 import { Talk } from './support/talk.js'
 
 describe('values', () => {
@@ -15,7 +15,7 @@ describe('values', () => {
   test('parsers and maps run once for each row that changed, and unchanged values stay', async () => {
     const text = vi.fn((value: string) => value.toUpperCase())
     const map = vi.fn(({ title }: { title: string | null }) => title)
-    const talk = new Talk({ parsers: { types: { text } } })
+    const talk = new Talk({ parsers: parsers({ types: { text } }) })
     const query = talk.client.liveQuery({ table: 'task' }, { map })
     query.onChange(() => void query.state.rows)
     await talk.greet()
@@ -69,7 +69,7 @@ describe('values', () => {
   })
 
   test('a key is found as number, bigint or text', async () => {
-    const talk = new Talk({ parsers: { types: { int8: parse.bigint } } })
+    const talk = new Talk({ parsers: parsers({ types: { int8: parse.bigint } }) })
     const query = talk.client.liveQuery({ table: 'task' }) as any
     const heard = vi.fn()
     query.onRow(1n, heard)
@@ -82,7 +82,7 @@ describe('values', () => {
   })
 
   test('a parser that throws ends the query before anything of the transaction is seen', async () => {
-    const talk = new Talk({ parsers: { columns: { task: { title: (text) => JSON.parse(text) } } } })
+    const talk = new Talk({ parsers: parsers({ columns: { task: { title: (text) => JSON.parse(text) } } }) })
     const query = talk.client.liveQuery({ table: 'task' })
     query.onChange(() => {})
     await talk.greet()

@@ -27,7 +27,7 @@ export function firstOf(client: Client<any>, live: AnyLive): AnyLive {
   if (known) return known
   const inside = insideOf(client)
   const { identity, fields } = live.kept
-  const first = new LiveQuery<any, any>(inside, { fold: new Fold(identity, fields, inside.decoderFor), readers: new Set(), idleSince: 0, told: 0 }, live.options)
+  const first = new LiveQuery<any, any>(inside, { fold: new Fold(identity, fields, { ...inside, warn: () => {} }), readers: new Set(), idleSince: 0, told: 0 }, live.options)
   firsts.set(live, first)
   return first
 }

@@ -1,6 +1,7 @@
 /** Collections of TanStack DB that are live queries. */
 import type { BaseCollectionConfig, Collection, CollectionConfig, DeleteMutationFnParams, InferSchemaOutput, InsertMutationFnParams, UpdateMutationFnParams } from '@tanstack/db'
-import { type AnySchema, type Client, type Columns, type Dehydrated, type Position, type Query, type RowOf, type Status, type Table, type WaitOptions, WalcastError, waitFor } from '../index.js'
+import { type AnySchema, type Client, type Columns, type Dehydrated, type Position, type Query, type RowOf, type Status, type Table, type WaitOptions, WalcastError, sort, waitFor } from '../index.js'
+import { insideOf } from '../client.js'
 import { type Note, isNote, later } from './note.js'
 import { type Key, Run } from './sync.js'
 
@@ -57,6 +58,8 @@ export function walcastCollectionOptions<S, T extends Table<S>, C extends keyof 
   config: WalcastCollectionConfig<S, T, C, K> & { readonly schema?: unknown },
 ): WalcastCollectionOptions<Columns<S, T, C>, K, any> {
   type Row = Columns<S, T, C>
+  // Of its own queries some have an order.
+  insideOf(config.client).sort ??= sort
   const { client, query, initial, local = [], onInsert, onUpdate, onDelete, ...others } = config
   if (config.syncMode === 'on-demand' && query.orderBy) throw new WalcastError('bad_request', 'a collection on demand has no order: its own queries have one')
   const source = { client, query, getKey: config.getKey, isOnDemand: config.syncMode === 'on-demand', local }

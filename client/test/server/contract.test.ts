@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
-import { type Client, type LiveQuery, changes, createClient, waitFor } from '../../src/index.js'
+import { type Client, type LiveQuery, changes, createClient, sort, waitFor } from '../../src/index.js'
 import { Server, WALCAST, eventually } from './server.js'
 
 const SEED = Number(process.env.SEED ?? Math.floor(Math.random() * 2 ** 31))
@@ -264,7 +264,7 @@ describe.skipIf(!WALCAST)(`with a real server (SEED=${SEED})`, () => {
         own.add(this)
       }
     }
-    const client = createClient(server.url, { webSocket: Cut, backoff: { first: 20, most: 100 }, onWarning: ({ text }) => failures.push(text) })
+    const client = createClient(server.url, { webSocket: Cut, sort, backoff: { first: 20, most: 100 }, onWarning: ({ text }) => failures.push(text) })
     const columns = ['i', 'word', 'price', 'big', 'f', 'at', 'day', 'flag']
     const asked = columns.flatMap((column) =>
       [{}, { desc: true }, { nulls: 'first' as const }, { desc: true, nulls: 'last' as const }].map((how) => {
@@ -300,7 +300,7 @@ describe.skipIf(!WALCAST)(`with a real server (SEED=${SEED})`, () => {
   }, 60_000)
 
   test('a request that the server does not take is a clear error', async () => {
-    const client = createClient(server.url, { webSocket: WebSocket, onWarning: () => {} })
+    const client = createClient(server.url, { webSocket: WebSocket, sort, onWarning: () => {} })
     const refused = (query: { table: string; where?: string; orderBy?: { column: string }[]; limit?: number }): Promise<unknown> => client.liveQuery(query).ready().then(() => 'taken', (error) => error)
     expect(await refused({ table: 'account', where: 'amuont > 1 AND id = 2' })).toMatchObject({ code: 'unknown_column', message: expect.stringContaining('amuont') })
     expect(await refused({ table: 'account', where: 'id = 2 AND amount >> 1' })).toMatchObject({ code: 'bad_predicate', message: expect.stringContaining('\n  id = 2 AND amount >> 1\n  ') })

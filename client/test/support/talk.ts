@@ -1,4 +1,5 @@
 import { type Client, clientOn } from '../../src/client.js'
+import { sort } from '../../src/index.js'
 import type { ClientOptions } from '../../src/options.js'
 import { FakePlatform, type FakeSocket, promises } from './platform.js'
 
@@ -23,7 +24,7 @@ export class Talk {
 
   constructor(options: ClientOptions<Tables> = {}, url = 'wss://example.com/') {
     globalThis.reportError = (error) => void this.reported.push(error)
-    this.client = clientOn<Tables>(url, { batch: 'transaction', onWarning: ({ table, text }) => this.warnings.push(table ? `${table}: ${text}` : text), ...options }, this.platform)
+    this.client = clientOn<Tables>(url, { batch: 'transaction', sort, onWarning: ({ table, text }) => this.warnings.push(table ? `${table}: ${text}` : text), ...options }, this.platform)
   }
 
   get socket(): FakeSocket {

@@ -1,4 +1,4 @@
-import { createClient } from '@walcast/client'
+import { createClient, sort } from '@walcast/client'
 import { WalcastProvider } from '@walcast/client/react'
 import { StrictMode } from 'react'
 import { createRoot } from 'react-dom/client'
@@ -8,7 +8,7 @@ import { Login } from './Login'
 import { schema } from './schema'
 import './style.css'
 
-const client = createClient('ws://127.0.0.1:8080', { schema, token })
+const client = createClient('ws://127.0.0.1:8080', { schema, sort, token })
 const name = loggedIn()
 
 createRoot(document.getElementById('root')!).render(

@@ -1,6 +1,6 @@
-import { createClient, waitFor } from 'http://127.0.0.1:8080/client.js'
+import { createClient, sort, waitFor } from 'http://127.0.0.1:8080/client.js'
 
-const client = createClient('ws://127.0.0.1:8080')
+const client = createClient('ws://127.0.0.1:8080', { sort })
 const jobs = client.liveQuery({ table: 'jobs', orderBy: [{ column: 'id', desc: true }], limit: 50 })
 
 /** The elements of the jobs that are shown, by their ids. */
