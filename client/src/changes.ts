@@ -1,5 +1,5 @@
 import { type Client, insideOf } from './client.js'
-import { WalcastError } from './error.js'
+import { WalcastError, misfit } from './error.js'
 import type { Inside } from './inside.js'
 import { type Position, endOf, later } from './position.js'
 import type { Place, Subscribed, Tx, WireChange } from './protocol.js'
@@ -177,24 +177,23 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
     return from === 'earliest' ? { ...fields, from } : { ...fields }
   }
 
-  accepted(message: Subscribed, epoch: string): boolean {
+  accepted(message: Subscribed, epoch: string): void {
     const { columns } = message
     const before = this.#columns
     this.#columns = JSON.stringify(columns)
     this.#decode = this.#inside.decoderFor(this.fields.table ?? '', columns ?? [])
     const resumes = this.#place !== undefined
-    if (resumes && before !== undefined && before !== this.#columns) return false
+    if (resumes && before !== undefined && before !== this.#columns) throw misfit()
     this.#begun = placeOf(message, epoch)
     // Rows have no place before `live`; changes have.
     if (resumes || !this.#options.snapshot) this.#place = this.#begun
-    return true
   }
 
   snapshot(rows: readonly Row[]): void {
     this.#give({ type: 'rows', rows: rows.map(this.#decode) as R[] })
   }
 
-  take(changes: readonly WireChange[], _: boolean, tx: Tx): boolean {
+  take(changes: readonly WireChange[], _: boolean, tx: Tx): void {
     const own = changes.map((change) => this.#change(change))
     // The end of a transaction is not told to those whom it does not concern.
     if (this.#part && endOf(this.#part.position) !== endOf(tx.position)) this.#flush()
@@ -207,7 +206,6 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
     } else this.#giveTx(tx, own, tx.position)
     // Before `live` the rows of a snapshot have no place to come back to.
     if (this.#place && this.#held > (this.#options.buffer ?? 10_000)) this.#pause()
-    return true
   }
 
   advance(position: Position): void {

@@ -89,7 +89,7 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
   }
 
   function arm(): void {
-    const at = is('closed') ? Infinity : Math.min(link.wakeAt, session.wakeAt, results.wakeAt)
+    const at = is('closed') ? Infinity : Math.min(...parts.map(({ wakeAt }) => wakeAt))
     if (at === timerAt) return
     cancelTimer?.()
     timerAt = at
@@ -102,7 +102,7 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
     timerAt = Infinity
     act(() => {
       if (isLate) link.woke()
-      for (const part of [link, session, results]) part.tick()
+      for (const part of parts) part.tick()
     })
   }
 
@@ -247,6 +247,7 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
     warn,
   }
   const results = makeResults(inside)
+  const parts = [link, session, results]
   const unwatch = platform.watch((event) => act(link[event]))
 
   const client: Whole = {

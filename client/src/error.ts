@@ -10,23 +10,21 @@ export type ErrorCode =
 export class WalcastError extends Error {
   override readonly name = 'WalcastError'
   /** Whether the same may work later, without a change of the query or of the database. */
-  readonly retryable: boolean
+  declare readonly retryable: boolean
   /** The place in `query` that the error is about, as an index of the text. */
-  readonly offset?: number
+  declare readonly offset?: number | undefined
   /** The predicate, as it was sent. */
-  readonly query?: string
+  declare readonly query?: string | undefined
+  declare readonly code: ErrorCode
+  declare readonly details: Record<string, unknown>
 
-  constructor(
-    readonly code: ErrorCode,
-    message: string,
-    readonly details: Record<string, unknown> = {},
-    where?: string | undefined,
-  ) {
-    const at = where !== undefined && typeof details.offset === 'number' ? indexOfByte(where, details.offset) : undefined
-    super(at === undefined ? message : `${message}\n${caret(where!, at)}`)
-    this.retryable = isBusy(code, details) || code === 'closed' || code === 'timeout'
-    if (where !== undefined) this.query = where
-    if (at !== undefined) this.offset = at
+  constructor(code: ErrorCode, message: string, details: Record<string, unknown> = {}, where?: string | undefined) {
+    const { offset } = details
+    // The server counts the bytes of UTF-8, JavaScript its own units of 16 bits.
+    const before = where !== undefined && typeof offset === 'number' ? new TextDecoder().decode(new TextEncoder().encode(where).subarray(0, offset)) : undefined
+    super(before === undefined ? message : `${message}\n${caret(where!, before)}`)
+    const retryable = isBusy(code, details) || code === 'closed' || code === 'timeout'
+    Object.assign(this, { code, details, retryable, query: where, offset: before?.length })
   }
 }
 
@@ -41,15 +39,11 @@ export const asError = (code: ErrorCode, thrown: unknown, what: string): Walcast
 /** By its name, since an application may have two copies of this package. */
 const isError = (thrown: unknown): thrown is WalcastError => (thrown as Error | undefined)?.name === 'WalcastError'
 
-/** The server counts the bytes of UTF-8, JavaScript its own units of 16 bits. */
-const indexOfByte = (text: string, byte: number): number =>
-  new TextDecoder().decode(new TextEncoder().encode(text).subarray(0, byte)).length
-
 /** The line that holds the place, with a mark below. */
-function caret(text: string, at: number): string {
-  const start = text.lastIndexOf('\n', at - 1) + 1
+function caret(text: string, before: string): string {
+  const start = before.lastIndexOf('\n') + 1
   const line = text.slice(start).split('\n', 1)[0]!
-  return `  ${line}\n  ${text.slice(start, at).replace(/[^\t]/gu, ' ')}^`
+  return `  ${line}\n  ${before.slice(start).replace(/[^\t]/gu, ' ')}^`
 }
 
 /** The client was closed, and what was asked of it is no more. */
@@ -64,3 +58,6 @@ export function guarded(run: () => void): void {
     else console.error(error)
   }
 }
+
+/** What the server sends does not fit to what was there before. */
+export const misfit = (): WalcastError => new WalcastError('schema_changed', 'the columns of the table are others now')

@@ -1,4 +1,4 @@
-import { WalcastError } from './error.js'
+import { WalcastError, misfit } from './error.js'
 import type { Inside } from './inside.js'
 import type { Column, Place, Subscribed, Tx, WireChange } from './protocol.js'
 import { type Position, later } from './position.js'
@@ -117,10 +117,10 @@ export class Fold {
     return this.place ? goOn(this.place, this.fields) : { ...this.fields, snapshot: true }
   }
 
-  /** Returns false if the rows it has are not those of this table any more: it has to begin anew. */
-  accepted(message: Subscribed, epoch: string): boolean {
+  /** Throws if the rows it has are not those of this table any more: it has to begin anew. */
+  accepted(message: Subscribed, epoch: string): void {
     const { key, columns, warnings } = message
-    if (this.place && JSON.stringify([this.key, this.columns]) !== JSON.stringify([key, columns])) return false
+    if (this.place && JSON.stringify([this.key, this.columns]) !== JSON.stringify([key, columns])) throw misfit()
     this.#describe(key, columns)
     this.#begun = placeOf(message, epoch)
     // Until `live` the rows of a snapshot have no place.
@@ -128,7 +128,6 @@ export class Fold {
     else this.#next = new Rows()
     this.#is(this.filled ? 'catching-up' : 'snapshot')
     for (const warning of warnings) this.#warn(warning)
-    return true
   }
 
   snapshot(rows: readonly Row[]): void {
@@ -143,21 +142,20 @@ export class Fold {
 
   /**
    * Applies changes. If they are not the whole of what has come (`isWhole` false), they are not to be seen yet.
-   * Returns false if its rows cannot be what the server's are: it has to begin anew. If it throws, nothing was applied.
+   * Throws if its rows cannot be what the server's are: it has to begin anew. Otherwise, if it throws, nothing was applied.
    */
-  take(changes: readonly WireChange[], isWhole: boolean, tx: Tx): boolean {
-    const decoded: (Row | undefined)[] = []
-    for (const { op, row, key, old, oversize, unchanged = [] } of changes) {
+  take(changes: readonly WireChange[], isWhole: boolean, tx: Tx): void {
+    const decoded = changes.map(({ op, row, key, old, oversize, unchanged = [] }) => {
       if (op === 'delete' ? !(key ?? old) : op !== 'truncate' && !row && !(oversize && key)) {
         throw new WalcastError('bad_frame', `the server sent a change that is none: ${op}`)
       }
-      if (row && !this.#fits(row, unchanged)) return false
-      decoded.push(row && this.#decode(row))
-    }
+      if (row && !this.#fits(row, unchanged)) throw misfit()
+      return row && this.#decode(row)
+    })
     // Whether it has the old row of a table without a key shows only on the way.
     if (!isWhole || this.key.length === 0) this.#hold()
     this.#tx = !this.#next && (this.#tx === undefined || this.#tx?.xid === tx.xid) ? tx : null
-    return changes.every((change, i) => this.#apply(change, decoded[i]))
+    changes.forEach((change, i) => this.#apply(change, decoded[i]))
   }
 
   /** It is complete up to here. */
@@ -335,35 +333,31 @@ export class Fold {
     else map.delete(key)
   }
 
-  #apply(change: WireChange, decoded: Row | undefined): boolean {
+  #apply(change: WireChange, decoded: Row | undefined): void {
     const { op, old, unchanged = [] } = change
     const { map, copies } = this.#next ?? this.#rows
     if (op === 'truncate') {
       for (const key of [...map.keys()]) this.#set(key)
-      copies.clear()
-      return true
+      return copies.clear()
     }
     if (this.key.length === 0) {
       if (op !== 'insert') {
         // Equal rows are several rows: one of them goes.
         const text = JSON.stringify(old)
         const count = copies.get(text)
-        if (!count) return false
+        if (!count) throw misfit()
         this.#set(`${count} ${text}`)
         if (count > 1) copies.set(text, count - 1)
         else copies.delete(text)
       }
       if (op !== 'delete') this.#put(change.row!, decoded)
-      return true
+      return
     }
     const key = this.#keyOf((change.key ?? change.row ?? old)!)
     const before = map.get(key)
     // Nothing that the predicate reads has changed: what is not in the result stays out of it.
-    if (!before && (change.as_before || op === 'delete')) return true
-    if (op === 'delete') {
-      this.#set(key)
-      return true
-    }
+    if (!before && (change.as_before || op === 'delete')) return
+    if (op === 'delete') return this.#set(key)
     let raw = change.row
     let row = decoded
     if (!raw) {
@@ -378,7 +372,6 @@ export class Fold {
     // A row keeps its place in the order unless its key changes.
     if (before && this.#keyOf(raw) !== key) this.#set(key)
     this.#put(raw, row)
-    return true
   }
 
   /** A row of other columns shows that the table has them now; the rows held here have no values of theirs. */

@@ -255,4 +255,4 @@ type Keys = () => ReadonlySet<string>
 type Listener = (steps: readonly Step[], keys: Keys) => void
 
 /** The result of a query that has not begun, and of none. */
-export const NOTHING: QueryState<never> = Object.freeze({ rows: Object.freeze([]) as never[], status: 'connecting', filled: false, position: undefined, error: undefined, version: 0 })
+export const NOTHING: QueryState<never> = /* @__PURE__ */ Object.freeze({ rows: /* @__PURE__ */ Object.freeze([]) as never[], status: 'connecting', filled: false, position: undefined, error: undefined, version: 0 })

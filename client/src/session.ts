@@ -18,11 +18,11 @@ export interface Feed {
   readonly needs?: readonly string[]
   /** The fields of `subscribe` that make it whole, or let it go on where it was. */
   request(epoch: string): Readonly<Record<string, unknown>>
-  /** Returns false if it cannot go on where it was: it begins anew. */
-  accepted(message: Subscribed, epoch: string): boolean
+  /** Throws `schema_changed` if it cannot go on where it was: it begins anew. */
+  accepted(message: Subscribed, epoch: string): void
   snapshot(rows: readonly Row[]): void
-  /** Takes what a transaction does here. Returns false if that does not fit: it begins anew. */
-  take(changes: readonly WireChange[], isWhole: boolean, tx: Tx): boolean
+  /** Takes what a transaction does here. Throws `schema_changed` if that does not fit: it begins anew. */
+  take(changes: readonly WireChange[], isWhole: boolean, tx: Tx): void
   advance(position: Position): void
   live(position: Position): void
   settle(position: Position): void
@@ -155,12 +155,12 @@ export function makeSession({ send, changed, advanced, now, random }: SessionEff
     if (!hello || feed.isLoading) return
     const { features = [], server, limits, epoch } = hello
     const missing = feed.needs?.find((word) => !features.includes(word))
-    if (missing) return end(subscription, new WalcastError('unsupported', `this server (${server}) does not know "${missing}" yet: update it`))
+    if (missing) return failed(subscription, new WalcastError('unsupported', `this server (${server}) does not know "${missing}" yet: update it`))
     const request = feed.request(epoch)
     // A larger message would end the connection, and with it all other queries.
     const most = limits?.message_bytes ?? 65_536
     if (new TextEncoder().encode(JSON.stringify(request)).length > most - 100) {
-      return end(subscription, new WalcastError('limit_exceeded', `a request may have ${most} bytes: ask for less at once, with a shorter predicate or fewer parameters`, { limit: 'message_bytes' }))
+      return failed(subscription, new WalcastError('limit_exceeded', `a request may have ${most} bytes: ask for less at once, with a shorter predicate or fewer parameters`, { limit: 'message_bytes' }))
     }
     if (request.snapshot) {
       // The server would refuse more of them at once.
@@ -179,31 +179,24 @@ export function makeSession({ send, changed, advanced, now, random }: SessionEff
   }
 
   /** Does something by what the server said, which may be what no server should say. */
-  function attempt(subscription: Subscription, act: () => boolean): void {
+  function attempt(subscription: Subscription, act: () => void): void {
     try {
-      if (act()) return
+      act()
     } catch (error) {
       pause(subscription)
-      return end(subscription, asError('bad_value', error, 'what the server sent cannot be read'))
+      failed(subscription, asError('bad_value', error, 'what the server sent cannot be read'))
     }
-    pause(subscription)
-    again(subscription, new WalcastError('schema_changed', 'the columns of the table are others now'))
   }
 
-  function progressed(subscription: Subscription, frame: Subscribed | (Frame & { type: 'snapshot' | 'live' })): boolean {
+  function progressed(subscription: Subscription, frame: Subscribed | (Frame & { type: 'snapshot' | 'live' })): void {
     const { feed } = subscription
-    if (frame.type === 'snapshot') {
-      feed.snapshot(frame.rows)
-      changed(feed)
-      return true
-    }
-    subscription.position = frame.position
+    if (frame.type === 'snapshot') feed.snapshot(frame.rows)
+    else subscription.position = frame.position
     if (frame.type === 'subscribed') {
       subscription.phase = 'accepted'
-      if (!feed.accepted(frame, epoch!)) return false
-      changed(feed)
-      return true
+      feed.accepted(frame, epoch!)
     }
+    if (frame.type !== 'live') return changed(feed)
     subscription.phase = 'live'
     subscription.attempts = 0
     feed.live(frame.position)
@@ -214,7 +207,6 @@ export function makeSession({ send, changed, advanced, now, random }: SessionEff
     // only left subscriptions had a part of is not told any more.
     isPart = frame.position.includes(':')
     settle()
-    return true
   }
 
   /** A frame of a transaction: for one subscription that catches up, or for every live one. */
@@ -224,11 +216,10 @@ export function makeSession({ send, changed, advanced, now, random }: SessionEff
       const subscription = byId.get(id)
       if (!subscription) return
       return attempt(subscription, () => {
-        if (!subscription.feed.take(changes, false, tx)) return false
+        subscription.feed.take(changes, false, tx)
         subscription.position = tx.position
         subscription.feed.advance(tx.position)
         took(tx)
-        return true
       })
     }
     const isWhole = !more && returning.size === 0
@@ -272,20 +263,12 @@ export function makeSession({ send, changed, advanced, now, random }: SessionEff
     advanced()
   }
 
-  /** The server refused a subscription, or ended it. */
   function refused({ type: _, id = '', code, message, ...details }: ErrorFrame): void {
     const subscription = byId.get(id)
     if (!subscription) return
-    const { feed, phase } = subscription
-    const error = new WalcastError(code, message, details, feed.fields.where)
+    const isNew = subscription.phase === 'asked'
     leave(subscription)
-    // What the client may see is something else now: it looks what that is.
-    if (BEGIN_ANEW.includes(code) || (code === 'forbidden' && phase !== 'asked')) return again(subscription, error)
-    if (!isBusy(code, details)) return end(subscription, error)
-    feed.lost()
-    delay(subscription, subscription.attempts++, details.retry_after_ms)
-    changed(feed)
-    settle()
+    failed(subscription, new WalcastError(code, message, details, subscription.feed.fields.where), isNew)
   }
 
   /** Asks again in a while. */
@@ -294,26 +277,30 @@ export function makeSession({ send, changed, advanced, now, random }: SessionEff
     subscription.at = now() + Math.max(backoff(attempts, random(), options), least)
   }
 
-  /** Begins anew, with a snapshot. One that does so again and again waits, and ends with the error. */
-  function again(subscription: Subscription, error: WalcastError): void {
+  /**
+   * The server refused a subscription or ended it, or what it sent does not fit. It begins anew, with a snapshot, is asked for
+   * again later, or ends. One that begins anew again and again waits, and ends with the error.
+   */
+  function failed(subscription: Subscription, error: WalcastError, isNew = false): void {
     const { feed } = subscription
-    const restarts = (subscription.restarts = [...subscription.restarts.filter((at) => now() - at < MINUTE_MS), now()])
-    if (restarts.length >= 5) return end(subscription, error)
-    feed.restart(error)
-    // It may have left instead.
-    if (byFeed.has(feed)) {
-      if (restarts.length < 3) ask(subscription)
-      else delay(subscription, restarts.length)
+    const { code, details } = error
+    const restarts = subscription.restarts.filter((at) => now() - at < MINUTE_MS)
+    // What the client may see is something else now: it looks what that is.
+    if ((BEGIN_ANEW.includes(code) || (code === 'forbidden' && !isNew)) && restarts.length < 4) {
+      subscription.restarts = [...restarts, now()]
+      feed.restart(error)
+      // It may have left instead.
+      if (!byFeed.has(feed)) return settle()
+      if (restarts.length < 2) ask(subscription)
+      else delay(subscription, restarts.length + 1)
+    } else if (isBusy(code, details)) {
+      feed.lost()
+      delay(subscription, subscription.attempts++, details.retry_after_ms as number | undefined)
+    } else {
+      byFeed.delete(feed)
+      returning.delete(subscription)
+      feed.fail(error)
     }
-    changed(feed)
-    settle()
-  }
-
-  function end(subscription: Subscription, error: WalcastError): void {
-    const { feed } = subscription
-    byFeed.delete(feed)
-    returning.delete(subscription)
-    feed.fail(error)
     changed(feed)
     settle()
   }

@@ -61,15 +61,14 @@ export function platform(webSocket?: SocketClass): Platform {
     random: () => Math.random(),
     later,
     frame(run) {
-      if (!document || document.hidden || !globalThis.requestAnimationFrame) return void setTimeout(run, document?.hidden ? HIDDEN_MS : FRAME_MS)
       let done = false
       const once = (): void => {
         if (!done) run()
         done = true
       }
-      requestAnimationFrame(once)
-      // The page may be hidden before the picture comes.
-      setTimeout(once, HIDDEN_MS)
+      if (document?.hidden === false) globalThis.requestAnimationFrame?.(once)
+      // A page that is hidden, or will be before the picture comes, has none.
+      setTimeout(once, document ? HIDDEN_MS : FRAME_MS)
     },
     open(url, heard) {
       const Socket = webSocket ?? (globalThis.WebSocket as SocketClass | undefined)

@@ -5,9 +5,14 @@ export type Param = string | number | bigint | boolean | null | Date | readonly 
 
 const FRAGMENT: unique symbol = Symbol.for('walcast.sql')
 
+interface Template {
+  readonly strings: readonly string[]
+  readonly values: readonly (Param | Sql)[]
+}
+
 /** A predicate with its parameters, made by `sql`. */
 export interface Sql {
-  readonly [FRAGMENT]: { readonly texts: readonly string[]; readonly values: readonly Param[] }
+  readonly [FRAGMENT]: Template
   /** The text with `$1`, `$2`, … */
   readonly where: string
   readonly params: readonly Param[]
@@ -23,25 +28,11 @@ export interface Sql {
  * ```
  */
 export function sql(strings: TemplateStringsArray, ...values: readonly (Param | Sql)[]): Sql {
-  const texts: string[] = [strings[0]!]
   const params: Param[] = []
-  const append = (text: string): void => void (texts[texts.length - 1] += text)
-  values.forEach((value, i) => {
-    if (isSql(value)) {
-      const inner = value[FRAGMENT]
-      append(inner.texts[0]!)
-      inner.values.forEach((param, j) => {
-        params.push(param)
-        texts.push(inner.texts[j + 1]!)
-      })
-      append(strings[i + 1]!)
-    } else {
-      params.push(value)
-      texts.push(strings[i + 1]!)
-    }
-  })
-  const where = texts.reduce((all, text, i) => `${all}$${i}${text}`)
-  return { [FRAGMENT]: { texts, values: params }, where, params }
+  const text = ({ strings, values }: Template): string =>
+    values.reduce<string>((all, value, i) => all + (isSql(value) ? text(value[FRAGMENT]) : `$${params.push(value)}`) + strings[i + 1], strings[0]!)
+  const own = { strings, values }
+  return { [FRAGMENT]: own, where: text(own), params }
 }
 
 export const isSql = (value: unknown): value is Sql => typeof value === 'object' && value !== null && FRAGMENT in value
