@@ -4,9 +4,9 @@ import { type Expression, pushDown, valuesOf } from '../src/tanstack-db/predicat
 
 /** Columns as a collection's subset names them. */
 const ref = (...path: string[]): any => new IR.PropRef(path)
-const down = (expression: unknown, options = {}): unknown => {
-  const condition = pushDown(expression as Expression, options)
-  return typeof condition === 'boolean' ? condition : [condition.where, ...condition.params]
+const down = (expression: unknown, { after = 0, local = [] as string[] } = {}): unknown => {
+  const condition = pushDown([expression as Expression], after, local)
+  return condition ? condition.where === '' || [condition.where, ...condition.params] : false
 }
 
 test('comparisons become SQL with parameters, whichever side the column is on', () => {

@@ -3,7 +3,7 @@ import type { BaseCollectionConfig, Collection, CollectionConfig, DeleteMutation
 import { type AnySchema, type Client, type Columns, type Dehydrated, type Position, type Query, type RowOf, type Status, type Table, type WaitOptions, WalcastError, sort, waitFor } from '../index.js'
 import { insideOf } from '../client.js'
 import { type Note, isNote, later } from './note.js'
-import { type Key, Run } from './sync.js'
+import { type Key, type Run, run } from './sync.js'
 
 /** Where a write stands: what `SELECT pg_current_wal_insert_lsn()` gave after its COMMIT; `xid` beside it, if it is known. */
 export interface Written {
@@ -60,26 +60,26 @@ export function walcastCollectionOptions<S, T extends Table<S>, C extends keyof 
   type Row = Columns<S, T, C>
   // Of its own queries some have an order.
   insideOf(config.client).sort ??= sort
-  const { client, query, initial, local = [], onInsert, onUpdate, onDelete, ...others } = config
+  const { client, query, initial, local: _, ...others } = config
   if (config.syncMode === 'on-demand' && query.orderBy) throw new WalcastError('bad_request', 'a collection on demand has no order: its own queries have one')
-  const source = { client, query, getKey: config.getKey, isOnDemand: config.syncMode === 'on-demand', local }
-  let run: Run<Row, K> | undefined
-  let stored: Note | Dehydrated | undefined = initial
+  let current: Run | undefined
+  let stored: Note | undefined = initial
 
-  const waited = <Params>(write: Write<Params> | undefined): Write<Params> | undefined =>
-    write &&
-    (async (params) => {
+  const handlers: Record<string, Write<unknown>> = {}
+  for (const name of ['onInsert', 'onUpdate', 'onDelete'] as const) {
+    const write = config[name] as Write<unknown> | undefined
+    if (!write) continue
+    handlers[name] = async (params) => {
       const written = await write(params)
-      if (written && (written.position !== undefined || written.xid !== undefined)) {
+      if (written && (written.position ?? written.xid) !== undefined) {
         await waitFor(client, written).catch((error: WalcastError) => {
           // It is written, and is seen once the connection is back.
           if (error.code !== 'timeout') throw error
         })
       }
       return written
-    })
-  const handlers = { onInsert: waited(onInsert), onUpdate: waited(onUpdate), onDelete: waited(onDelete) }
-  for (const name of Object.keys(handlers) as (keyof typeof handlers)[]) if (!handlers[name]) delete handlers[name]
+    }
+  }
 
   return {
     // Text is ordered as JavaScript and Postgres' collation "C" do, and times as text are in order.
@@ -89,27 +89,26 @@ export function walcastCollectionOptions<S, T extends Table<S>, C extends keyof 
     sync: {
       rowUpdateMode: 'full',
       sync: (sync) => {
-        const own = (run = new Run<Row, K>(source, sync, stored))
+        const own = (current = run<Row, K>(config, sync, stored))
         return {
+          ...own,
           cleanup: () => {
-            stored = own.dehydrate() ?? stored
+            stored = own.result() ?? stored
             own.end()
-            if (run === own) run = undefined
+            if (current === own) current = undefined
           },
-          loadSubset: (options) => own.loadSubset(options),
-          unloadSubset: (options) => own.unloadSubset(options),
         }
       },
-      exportSyncMeta: () => run?.note ?? stored,
+      exportSyncMeta: () => current?.note() ?? stored,
       importSyncMeta: (meta) => {
         if (isNote(meta)) stored = meta
       },
-      mergeSyncMeta: (current, incoming) => (isNote(incoming) && isNote(current) ? later(current, incoming) : isNote(incoming) ? incoming : current),
+      mergeSyncMeta: (now, incoming) => (!isNote(incoming) ? now : isNote(now) ? later(now, incoming) : incoming),
     },
     utils: {
       waitFor: (target: Position | Written, options?: WaitOptions) => waitFor(client, target, options),
-      position: () => run?.position,
-      status: () => run?.status ?? 'connecting',
+      position: () => current?.position(),
+      status: () => current?.status() ?? 'connecting',
     },
   } as WalcastCollectionOptions<Row, K, any>
 }

@@ -8,186 +8,123 @@ export type Expression =
 
 /** A condition in SQL. */
 export interface Condition {
+  /** Empty: all rows. */
   readonly where: string
   readonly params: readonly Param[]
-  /** The conditions that it consists of, and where they stand in the text. */
-  readonly parts: readonly { readonly start: number; readonly end: number; readonly expression: Expression }[]
-  /** What must hold together. A condition with more of them, or the same, has none but rows of this one. */
-  readonly conjuncts: ReadonlySet<string>
-}
-
-export interface PushDown {
-  /** The number of parameters that come before. */
-  readonly after?: number
-  /** What is not pushed down, as `describe` describes it. */
-  readonly weakened?: ReadonlySet<string>
-  /** Columns that say nothing about what the database holds. */
-  readonly local?: readonly string[]
-  /** Called where a part is left to the collection: then the rows are more than it shows. */
-  readonly onWeaker?: () => void
+  /** The comparisons that it consists of, by their text. */
+  readonly parts: ReadonlyMap<string, Expression>
+  /** What must hold together, by `textOf`. A condition with more of them, or the same, has none but rows of this one. */
+  readonly conjuncts: ReadonlyMap<string, Expression>
+  /** Nothing is left to the collection: it shows all of these rows. */
+  readonly isWhole: boolean
 }
 
 /** Values in one list; the server takes no longer ones. */
-export const MOST_VALUES = 1000
+const MOST_VALUES = 1000
 
-const COMPARISONS: Readonly<Record<string, readonly [sql: string, turned: string]>> = {
-  eq: ['=', '='],
-  gt: ['>', '<'],
-  gte: ['>=', '<='],
-  lt: ['<', '>'],
-  lte: ['<=', '>='],
-  like: ['LIKE', ''],
-  ilike: ['ILIKE', ''],
-}
-
-/** A condition that is neither true nor false for all rows. */
-type Node =
-  | { readonly joined: ' AND ' | ' OR '; readonly parts: readonly Node[] }
-  | { readonly not: Node }
-  /** Text, with the parameters between its pieces. */
-  | { readonly texts: readonly string[]; readonly params: readonly Param[]; readonly expression: Expression }
+const COMPARISONS: Readonly<Record<string, string>> = { eq: '=', gt: '>', gte: '>=', lt: '<', lte: '<=', like: 'LIKE', ilike: 'ILIKE' }
 
 /**
- * The part of a condition that the server can decide. What it cannot, or not as the collection would, is left to the
- * collection, which filters again: it becomes TRUE, or FALSE where it is negated, so that no row is missing.
+ * The part of conditions, which hold together, that the server can decide; undefined if no row has it. What the server cannot
+ * decide, or not as the collection would, is left to the collection, which filters again: it becomes TRUE, or FALSE where it is
+ * negated, so that no row is missing. `after` parameters come before; `local` are columns that say nothing about what the
+ * database holds; `weakened` is what is not pushed down, by `textOf`.
  */
-export function pushDown(expression: Expression | undefined, { after = 0, weakened, local = [], onWeaker }: PushDown = {}): Condition | boolean {
+export function pushDown(expressions: readonly (Expression | undefined)[], after = 0, local: readonly string[] = [], weakened?: ReadonlySet<string>): Condition | undefined {
+  const params: Param[] = []
+  const parts = new Map<string, Expression>()
+  const conjuncts = new Map<string, Expression>()
+  let isWhole = true
+  const param = (value: Param): string => `$${after + params.push(value)}`
   const weaken = (negated: boolean): boolean => {
-    onWeaker?.()
+    isWhole = false
     return !negated
   }
-  const build = (expression: Expression, negated: boolean): Node | boolean => {
+
+  const build = (expression: Expression, negated: boolean): string | boolean => {
+    if (expression.type === 'val') return typeof expression.value === 'boolean' ? expression.value : negated
     if (expression.type === 'func') {
       const { name, args } = expression
-      if (name === 'and' || name === 'or') {
-        // Of FALSE in an AND, and of TRUE in an OR, the rest does not matter.
-        const decides = name === 'or'
-        const joined = decides ? ' OR ' : ' AND '
-        const parts: Node[] = []
-        for (const arg of args) {
-          const part = build(arg, negated)
-          if (part === decides) return decides
-          if (typeof part === 'object') parts.push(...('joined' in part && part.joined === joined ? part.parts : [part]))
-        }
-        return parts.length < 2 ? (parts[0] ?? !decides) : { joined, parts }
-      }
+      if (name === 'and' || name === 'or') return joined(args, negated, name === 'or')
       if (name === 'not') {
         const inner = build(args[0]!, !negated)
-        return typeof inner === 'object' ? { not: inner } : !inner
+        return typeof inner === 'string' ? `NOT (${inner})` : !inner
       }
     }
-    if (expression.type === 'val') return typeof expression.value === 'boolean' ? expression.value : negated
-    return weakened?.size && weakened.has(describe(expression)) ? weaken(negated) : leaf(expression, negated)
+    const text = weakened?.size && weakened.has(textOf(expression)) ? undefined : leaf(expression, negated)
+    if (typeof text === 'string') parts.set(text, expression)
+    return text ?? weaken(negated)
   }
 
-  const leaf = (expression: Expression, negated: boolean): Node | boolean => {
-    const node = (texts: readonly string[], ...params: readonly Param[]): Node => ({ texts, params, expression })
-    if (expression.type !== 'func') {
-      const name = columnOf(expression, local)
-      return name === undefined ? weaken(negated) : node([name])
+  /** Of FALSE in an AND, and of TRUE in an OR, the rest does not matter. */
+  const joined = (expressions: readonly Expression[], negated: boolean, decides: boolean, into?: Map<string, Expression>): string | boolean => {
+    const { length } = params
+    const texts: string[] = []
+    for (const expression of expressions) {
+      const text = build(expression, negated)
+      if (text === decides) {
+        params.length = length
+        return decides
+      }
+      if (typeof text !== 'string') continue
+      texts.push(text)
+      into?.set(textOf(expression), expression)
     }
-    const { name, args } = expression
-    const [left, right] = args as [Expression, Expression]
-    const column = left && columnOf(left, local)
-    if (name === 'isNull') return column === undefined ? weaken(negated) : node([`${column} IS NULL`])
-    if (name === 'in') {
-      const values = right?.type === 'val' && column !== undefined ? listOf(right.value) : undefined
-      if (!values) return weaken(negated)
-      if (values.length === 0) return false
-      const lists = chunks(values)
-      const texts = [`(${column} = ANY(`, ...lists.slice(1).map(() => `) OR ${column} = ANY(`), '))']
-      return node(lists.length > 1 ? texts : [`${column} = ANY(`, ')'], ...lists)
+    if (texts.length < 2) return texts[0] ?? !decides
+    return texts.map((text) => (/ (AND|OR) /.test(text) ? `(${text})` : text)).join(decides ? ' OR ' : ' AND ')
+  }
+
+  /** A comparison; undefined if the server cannot decide it. */
+  const leaf = (expression: Expression, negated: boolean): string | boolean | undefined => {
+    const { name, args } = expression.type === 'func' ? expression : { name: '', args: [expression] }
+    const [column, other] = args.map((arg) => columnOf(arg, local))
+    const sql = COMPARISONS[name]
+    if (!name) return column
+    if (column && name === 'isNull') return `${column} IS NULL`
+    if (column && other && sql) return `${column} ${sql} ${other}`
+    const compared = args[column ? 1 : 0]
+    if (!(column ?? other) || compared?.type !== 'val') return undefined
+    const { value } = compared
+    if (column && name === 'in') {
+      const lists = chunks(listOf(value))
+      return lists && lists.length > 0 && lists.map((list) => `${column} = ANY(${param(list)})`).join(' OR ')
     }
-    const comparison = COMPARISONS[name]
-    if (!comparison || !right) return weaken(negated)
-    const [sql, turned] = comparison
-    const other = columnOf(right, local)
-    if (column !== undefined && other !== undefined) return node([`${column} ${sql} ${other}`])
-    const value = left.type === 'val' ? left.value : right.type === 'val' ? right.value : undefined
-    if ((left.type !== 'val' || other === undefined) && (right.type !== 'val' || column === undefined)) return weaken(negated)
+    if (!sql) return undefined
     // Comparing with nothing is unknown, and no row is there for it.
     if (value === null || value === undefined) return negated
-    if (!isParam(value)) return weaken(negated)
-    if (turned) return column === undefined ? node([`${other} ${turned} `, ''], value) : node([`${column} ${sql} `, ''], value)
+    const isPattern = sql.endsWith('LIKE')
+    if (isPattern ? !column || typeof value !== 'string' : !isParam(value)) return undefined
+    const turned = column ? sql : sql.replace(/[<>]/, (sign) => (sign === '<' ? '>' : '<'))
     // A backslash is one more letter there, and escapes the next here.
-    return column !== undefined && typeof value === 'string' ? node([`${column} ${sql} `, ''], value.replaceAll('\\', '\\\\')) : weaken(negated)
+    return `${column ?? other} ${turned} ${param(isPattern ? (value as string).replaceAll('\\', '\\\\') : (value as Param))}`
   }
 
-  const node = expression === undefined || build(expression, false)
-  if (typeof node === 'boolean') return node
-  const conjuncts = 'joined' in node && node.joined === ' AND ' ? node.parts : [node]
-  const describeNode = (part: Node): string => {
-    const { where, params } = render(part, 0)
-    return textOf([where, params])
-  }
-  return { ...render(node, after), conjuncts: new Set(conjuncts.map(describeNode)) }
+  const where = joined(expressions.flatMap(conjunctsOf), false, false, conjuncts)
+  return where === false ? undefined : { where: where === true ? '' : where, params, parts, conjuncts, isWhole }
 }
 
-function render(node: Node, after: number): Omit<Condition, 'conjuncts'> {
-  let where = ''
-  const params: Param[] = []
-  const parts: Condition['parts'][number][] = []
-  const add = (node: Node, isInner = true): void => {
-    if ('not' in node) {
-      where += 'NOT ('
-      add(node.not, false)
-      where += ')'
-    } else if ('joined' in node) {
-      if (isInner) where += '('
-      node.parts.forEach((part, i) => {
-        if (i > 0) where += node.joined
-        add(part)
-      })
-      if (isInner) where += ')'
-    } else {
-      const start = where.length
-      node.texts.forEach((text, i) => {
-        where += text
-        if (i < node.params.length) where += `$${after + params.push(node.params[i]!)}`
-      })
-      parts.push({ start, end: where.length, expression: node.expression })
-    }
-  }
-  add(node, false)
-  return { where, params, parts }
-}
+const conjunctsOf = (expression: Expression | undefined): readonly Expression[] =>
+  expression?.type === 'func' && expression.name === 'and' ? expression.args.flatMap(conjunctsOf) : expression ? [expression] : []
 
-/** A condition as text: equal ones have equal texts. */
-export function describe(expression: Expression): string {
-  if (expression.type === 'func') return `${expression.name}(${expression.args.map(describe).join()})`
-  return textOf(expression.type === 'ref' ? expression.path : [expression.value])
-}
-
+/** Anything as text: equal conditions have equal texts. */
 export const textOf = (values: unknown): string => JSON.stringify(values, (_, value: unknown) => (typeof value === 'bigint' ? `${value}n` : value))
 
 /** The column and the values of a condition that asks for nothing but one of some values of one column, as joins do. */
 export function valuesOf(expression: Expression | undefined, local: readonly string[] = []): { readonly column: Expression; readonly values: readonly Param[] } | undefined {
-  if (expression?.type !== 'func' || expression.args.length !== 2) return undefined
-  const [left, right] = expression.args as [Expression, Expression]
-  if (columnOf(left, local) === undefined || right.type !== 'val') return undefined
-  if (expression.name === 'in') {
-    const values = listOf(right.value)
-    return values && { column: left, values }
-  }
-  return expression.name === 'eq' && isParam(right.value) ? { column: left, values: [right.value] } : undefined
+  if (expression?.type !== 'func' || !/^(eq|in)$/.test(expression.name)) return undefined
+  const [column, list] = expression.args as [Expression, Expression]
+  const values = list.type === 'val' && columnName(column, local) !== undefined && listOf(expression.name === 'in' ? list.value : [list.value])
+  return values ? { column, values } : undefined
 }
 
-/** The condition that a column has one of some values. */
-export const oneOf = (column: Expression, values: readonly Param[]): Expression => ({
-  type: 'func',
-  name: values.length === 1 ? 'eq' : 'in',
-  args: [column, { type: 'val', value: values.length === 1 ? values[0] : values }],
-})
+/** The conditions that a column has one of some values, each of as many as the server takes. */
+export const oneOf = (column: Expression, values: readonly Param[]): readonly Expression[] => chunks(values)!.map((list) => ({ type: 'func', name: 'in', args: [column, { type: 'val', value: list }] }))
 
-/** Lists of as many values as the server takes. */
-export function chunks(values: readonly Param[]): readonly Param[][] {
-  const lists: Param[][] = []
-  for (let i = 0; i < values.length; i += MOST_VALUES) lists.push(values.slice(i, i + MOST_VALUES))
-  return lists
-}
+const chunks = (values: readonly Param[] | undefined): readonly Param[][] | undefined =>
+  values && Array.from({ length: Math.ceil(values.length / MOST_VALUES) }, (_, i) => values.slice(i * MOST_VALUES, (i + 1) * MOST_VALUES))
 
 /** The name of a column, if the expression is one of the table's. Names with `$` are what a collection adds. */
-export function columnName(expression: Expression, local: readonly string[]): string | undefined {
+export function columnName(expression: Expression, local: readonly string[] = []): string | undefined {
   if (expression.type !== 'ref' || expression.path.length !== 1) return undefined
   const [name] = expression.path as [string]
   return name.startsWith('$') || local.includes(name) ? undefined : name
@@ -199,14 +136,11 @@ function columnOf(expression: Expression, local: readonly string[]): string | un
   return name === undefined ? undefined : `"${name.replaceAll('"', '""')}"`
 }
 
-/** A value that has a text which Postgres reads. */
-function isParam(value: unknown): value is string | number | bigint | boolean | Date {
-  return /^(string|number|bigint|boolean)$/.test(typeof value) || (value instanceof Date && !Number.isNaN(value.getTime()))
-}
+/** A value that has a text which Postgres reads: a primitive one, or a time. */
+const isParam = (value: unknown): value is string | number | bigint | boolean | Date => Object(value) !== value || (value instanceof Date && !Number.isNaN(value.getTime()))
 
 /** The values of a list; no row has one that is not there. */
 function listOf(list: unknown): readonly Param[] | undefined {
-  if (!Array.isArray(list)) return undefined
-  const values = list.filter((item) => item !== null && item !== undefined)
-  return values.every(isParam) ? values : undefined
+  const values = Array.isArray(list) && list.filter((item) => item !== null && item !== undefined)
+  return values && values.every(isParam) ? values : undefined
 }

@@ -41,7 +41,7 @@ export function isSameOrder({ columns, entries, shown }: Kept, { order: { column
   // The server orders texts by code points, a collection by units of UTF-16. Up to a text without surrogates both have the same.
   if (/[\ud800-\uffff]/.test(String(bound))) return false
   return entries.every(({ raw, row }) => {
-    const [came, value] = [raw[column], row[column]]
-    return type === 'int8' ? value === null || (typeof value !== 'string' && String(value) === String(came)) : value === came || (type.startsWith('float') && typeof value === 'number')
+    const value = row[column]
+    return /^(int8|float)/.test(type) ? value === null || (typeof value !== 'string' && String(value) === String(raw[column])) : value === raw[column]
   })
 }
