@@ -1,7 +1,11 @@
-//! Two hundred clients that follow a table, alone and beside two thousand that do all the harm that they can.
-//! `WALCAST_ABUSE=Snapshots,Replays` has harm of these kinds alone done, by sixty clients each.
+//! Two hundred clients that follow a table: alone, beside two thousand that do all the harm that they can to another server,
+//! which yields to everybody, and beside two thousand that do it to the same server. The first comparison tells how much
+//! of the time is the machine's, the second how much is ours.
+//! `WALCAST_ABUSE=Snapshots,Replays` has harm of these kinds alone done, by sixty clients each;
+//! `WALCAST_ABUSE_SECONDS=300` has it done to the same server for so long.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -25,11 +29,14 @@ use issuer::{SigningKey, claims, set};
 const REGULARS: usize = 200;
 const ATTACKERS: usize = 2_000;
 const RATE: u64 = 100;
-/// Changes before any attack, between its beginning and the measurement, and during that.
+/// Changes before any attack, between the beginning of one and its measurement, and during that on another server.
 const ALONE: u64 = 20 * RATE;
 const BEGINNING: u64 = 20 * RATE;
-const BEGINNING_ENDS: u64 = ALONE + BEGINNING;
-const BESIDE: u64 = 40 * RATE;
+const ELSEWHERE: u64 = 40 * RATE;
+/// The length of the attack on the same server, in seconds, unless another is asked for.
+const BESIDE_SECONDS: u64 = 40;
+/// The parts of it that are reported by themselves.
+const PARTS: u64 = 8;
 
 const TABLES: &str = "
     CREATE TABLE t (id bigint PRIMARY KEY, note text);
@@ -57,6 +64,10 @@ pub(crate) fn run() {
         "--max-connections-per-address",
         "256",
     ];
+    let seconds =
+        std::env::var("WALCAST_ABUSE_SECONDS").map_or(BESIDE_SECONDS, |given| given.parse().unwrap());
+    let part = seconds * RATE / PARTS;
+    let changes = ALONE + BEGINNING + ELSEWHERE + BEGINNING + PARTS * part;
     let server = Server::start_with(&cluster, "s", "p", &flags);
     let of_each = ATTACKERS.div_ceil(Kind::ALL.len());
     // Made beforehand: to sign them takes longer than to verify them.
@@ -75,67 +86,88 @@ pub(crate) fn run() {
     // It answers 503 until the stream has begun.
     thread::sleep(Duration::from_secs(2));
     println!("\n{REGULARS} clients at {RATE} changes/s, alone and beside {ATTACKERS} that do harm");
-    let regulars = Regulars::follow(server.listen, REGULARS, token.clone(), BEGINNING_ENDS + BESIDE);
+    let regulars = Regulars::follow(server.listen, REGULARS, token.clone(), changes);
     while regulars.live() < REGULARS {
         assert!(!regulars.is_over(), "a client failed");
         thread::sleep(Duration::from_millis(10));
     }
     let mut writer = Writer::new(&cluster);
     let used = cpu(server.pid()).unwrap();
-    writer.write(ALONE);
+    let mut phases = vec![("alone", writer.write(ALONE))];
     let alone_cpu = cpu(server.pid()).unwrap() - used;
     let memory = resident(server.pid());
-    let target = Target {
-        server: server.listen,
-        token: Box::new(token),
-        patience: Duration::from_secs(60),
-        rest: Duration::from_secs(2),
-    };
     let kinds = std::env::var("WALCAST_ABUSE").unwrap_or_default();
     let is_wanted = |kind: Kind| {
         let name = format!("{kind:?}");
         kinds.is_empty() || kinds.split(',').any(|wanted| wanted == name)
     };
-    let attackers = Attackers::start(target, |kind| if is_wanted(kind) { of_each } else { 0 });
+    let attack = |attacked: &Server| {
+        let target = Target {
+            server: attacked.listen,
+            token: Box::new(token.clone()),
+            patience: Duration::from_secs(60),
+            rest: Duration::from_secs(2),
+        };
+        Attackers::start(target, |kind| if is_wanted(kind) { of_each } else { 0 })
+    };
+    let other = Server::start_with(&cluster, "other", "p", &flags);
+    other.yields();
+    thread::sleep(Duration::from_secs(2));
+    let attackers = attack(&other);
+    writer.write(BEGINNING);
+    phases.push(("beside an attack on another server", writer.write(ELSEWHERE)));
+    attackers.stop();
+    drop(other);
+    let attackers = attack(&server);
     writer.write(BEGINNING);
     let (before, used, began) = (attackers.ends(), cpu(server.pid()).unwrap(), Instant::now());
     let attacked_cpu = || cpu(server.pid()).unwrap() - used;
     let mut resident_at = vec![resident(server.pid())];
-    for _ in 0..4 {
-        writer.write(BESIDE / 4);
+    let first = writer.committed.len();
+    for _ in 0..PARTS {
+        writer.write(part);
         resident_at.push(resident(server.pid()));
     }
+    let beside = first..writer.committed.len();
     let (took, beside_cpu) = (began.elapsed(), attacked_cpu());
+    phases.push(("beside an attack on their own", beside.clone()));
     let ends = attackers.ends();
-    let mut latencies = [Vec::new(), Vec::new()];
-    let mut by_time = BTreeMap::<u64, Vec<f64>>::new();
-    let committed = writer.committed;
-    for receipts in regulars.receipts() {
-        for (number, (received, committed)) in (0..).zip(receipts.iter().zip(&committed)) {
-            let run = match number {
-                0..ALONE => 0,
-                ALONE..BEGINNING_ENDS => continue,
-                _ => 1,
-            };
-            let took = received.saturating_duration_since(*committed).as_secs_f64() * 1e6;
-            latencies[run].push(took);
-            if run == 1 {
-                let seconds = (number - BEGINNING_ENDS) / RATE;
-                by_time.entry(seconds / 5 * 5).or_default().push(took);
-            }
-        }
-    }
+    let receipts = regulars.receipts();
     attackers.stop();
-    let [mut alone, mut beside] = latencies;
-    println!("  alone:       {}", summary(&mut alone));
-    println!("  beside them: {}", summary(&mut beside));
-    for (seconds, latencies) in &mut by_time {
-        println!("    from {seconds:>2} s:  {}", summary(latencies));
+    let latencies = |changes: Range<usize>| {
+        let committed = &writer.committed[changes.clone()];
+        let of_client = |receipts: &Vec<Instant>| {
+            let took = |(received, committed): (&Instant, &Instant)| {
+                received.saturating_duration_since(*committed).as_secs_f64() * 1e6
+            };
+            receipts[changes.clone()]
+                .iter()
+                .zip(committed)
+                .map(took)
+                .collect::<Vec<f64>>()
+        };
+        receipts.iter().flat_map(of_client).collect::<Vec<f64>>()
+    };
+    let mut summaries = Vec::new();
+    for (name, changes) in phases {
+        let mut latencies = latencies(changes);
+        println!("  {name}: {}", summary(&mut latencies));
+        summaries.push((percentile(&mut latencies, 0.5), percentile(&mut latencies, 0.99)));
     }
+    for (number, first) in beside.clone().step_by(part as usize).enumerate() {
+        let mut latencies = latencies(first..first + part as usize);
+        let seconds = number as u64 * part / RATE;
+        println!("    from {seconds:>3} s: {}", summary(&mut latencies));
+    }
+    let [alone, elsewhere, beside] = summaries[..] else {
+        unreachable!("there are three phases");
+    };
     println!(
-        "  p50 {:.1} times, p99 {:.1} times (the goal: 2)",
-        percentile(&mut beside, 0.5) / percentile(&mut alone, 0.5),
-        percentile(&mut beside, 0.99) / percentile(&mut alone, 0.99),
+        "  p50 {:.1} times, p99 {:.1} times that alone (the goal: 2); {:.1} and {:.1} times that beside an attack on another",
+        beside.0 / alone.0,
+        beside.1 / alone.1,
+        beside.0 / elsewhere.0,
+        beside.1 / elsewhere.1,
     );
     let seconds = took.as_secs_f64();
     println!(
@@ -147,7 +179,7 @@ pub(crate) fn run() {
     println!(
         "  memory: {} MB resident alone, {megabytes:?} MB at {} s intervals beside them, {} MB at most",
         memory / 1_000_000,
-        BESIDE / 4 / RATE,
+        part / RATE,
         support::peak_resident(server.pid()) / 1_000_000
     );
     let mut ended = 0;
@@ -187,7 +219,9 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, changes: u64) {
+    /// Writes so many, and returns their numbers.
+    fn write(&mut self, changes: u64) -> Range<usize> {
+        let first = self.committed.len();
         let pause = Duration::from_secs(1) / RATE as u32;
         let mut next = Instant::now();
         for _ in 0..changes {
@@ -198,5 +232,6 @@ impl Writer {
             next += pause;
             thread::sleep(next.saturating_duration_since(Instant::now()));
         }
+        first..self.committed.len()
     }
 }

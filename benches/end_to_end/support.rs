@@ -103,6 +103,14 @@ impl Server {
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
+
+    /// Has all of its threads yield to all others of the machine: `SCHED_IDLE`.
+    pub(crate) fn yields(&self) {
+        let status = Command::new("chrt")
+            .args(["--idle", "--all-tasks", "--pid", "0", &self.pid().to_string()])
+            .status();
+        assert!(status.unwrap().success(), "chrt of util-linux failed");
+    }
 }
 
 impl Drop for Server {

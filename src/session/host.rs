@@ -1,8 +1,8 @@
 //! [`Host`]: the threads that sessions run on.
 //!
-//! A session whose client sends little runs on the threads of all. One whose client sends many messages runs on threads
-//! of lower priority until that is over: where there are not processors enough, those who ask for much wait for
-//! themselves, and nobody for them.
+//! A session with live subscriptions whose client sends little runs on the threads of all. It starts on threads of lower
+//! priority until it is live for the first time, and comes back to them while its client sends many messages: where
+//! there are not processors enough, those who connect and ask for much wait for themselves, and nobody for them.
 //!
 //! Passing on what is read from the journal counts as little. A client that is behind must come to the head even where
 //! writers and other clients take all that there is, and its pool of readers is small.
@@ -28,11 +28,15 @@ pub struct Host {
     pub sessions: TaskTracker,
 }
 
-/// Says whether a session asks for much, so that it belongs in the background.
-#[derive(Clone, Debug, Default)]
+/// Says whether a session asks for much, so that it belongs in the background. It does at first.
+#[derive(Clone, Debug)]
 pub struct Effort(Arc<AtomicBool>);
 
 impl Effort {
+    fn new() -> Effort {
+        Effort(Arc::new(AtomicBool::new(true)))
+    }
+
     /// Notes whether it asks for much.
     pub(super) fn is_much(&self, much: bool) {
         // No memory depends on it.
@@ -45,16 +49,16 @@ impl Effort {
 }
 
 impl Host {
-    /// Runs a session, on the threads of all at first.
+    /// Runs a session, in the background at first.
     pub fn spawn<F>(&self, session: impl FnOnce(Effort) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let effort = Effort::default();
+        let effort = Effort::new();
         self.place(Hosted {
             session: Some(Box::pin(session(effort.clone()))),
             effort,
-            is_in_background: false,
+            is_in_background: true,
             host: self.clone(),
         });
     }
@@ -83,6 +87,8 @@ impl Future for Hosted {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = &mut *self;
+        // Its timers are those of the threads of all wherever it is, since a timer does not move.
+        let _live = this.is_in_background.then(|| this.host.live.enter());
         let Some(session) = &mut this.session else {
             return Poll::Ready(());
         };
@@ -153,12 +159,22 @@ mod tests {
             }
         });
         let mut places = Vec::new();
-        for much in [false, true, true, false, false] {
+        for much in [true, false, false, true, true, false] {
             asks.blocking_send(much).unwrap();
             places.push(told.blocking_recv().unwrap());
         }
         // What was asked for shows with the next message.
-        assert_eq!(places, ["live", "live", "background", "background", "live"]);
+        assert_eq!(
+            places,
+            [
+                "background",
+                "background",
+                "live",
+                "live",
+                "background",
+                "background"
+            ]
+        );
         drop(asks);
         host.sessions.close();
         live.block_on(host.sessions.wait());

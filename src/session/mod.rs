@@ -295,6 +295,8 @@ pub struct Session<H: Log> {
     /// The place that the router has to come to for the next ping that waits.
     awaited: Option<Box<Awaited>>,
     effort: Effort,
+    /// True once a subscription has been live.
+    has_been_live: bool,
     counted: Counted,
     traced: Traced,
 }
@@ -338,6 +340,7 @@ impl<H: Log> Session<H> {
             work: None,
             awaited: None,
             effort,
+            has_been_live: false,
             counted: Counted::default(),
             traced: Traced::new(traced),
         }
@@ -396,7 +399,9 @@ impl<H: Log> Session<H> {
                 Box::pin(self.see_to_reaches()).await?;
             }
             self.start_work().await?;
-            self.effort.is_much(self.guard.is_busy(Instant::now()));
+            self.has_been_live |= self.cursor.live() > 0;
+            self.effort
+                .is_much(!self.has_been_live || self.guard.is_busy(Instant::now()));
         }
     }
 
