@@ -169,11 +169,9 @@ impl<H: Log> Session<H> {
             Beginning::After(start) => start,
             Beginning::Now => {
                 let history = &self.services.history;
-                now(
-                    self.services.router.position(),
-                    history.earliest(),
-                    history.head(),
-                )
+                // The router's place is published a moment after its changes: the client may have them already.
+                let reached = self.services.router.position().max(self.cursor.complete_to());
+                now(reached, history.earliest(), history.head())
             }
         };
         self.traced.step(id, "subscribe replay");

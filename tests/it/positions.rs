@@ -132,3 +132,21 @@ fn a_large_transaction_comes_in_frames_and_can_be_resumed_inside() {
         place.as_str().unwrap().split(':').next()
     );
 }
+
+#[test]
+fn a_subscription_from_now_on_starts_after_what_its_client_has_got() {
+    let (database, walcast) = serve(FULL);
+    let mut client = walcast.connect();
+    client.subscribe_live(json!({"id": "s", "table": "t"}));
+    // The router's own place is published a moment later, so one round would hardly show it.
+    for id in 1..=200 {
+        database.sql(&format!("INSERT INTO t VALUES ({id}, {id}, NULL)"));
+        let told = client.tx()["position"].clone();
+        let subscribed = client.subscribe_live(json!({"id": "again", "table": "t"}));
+        assert!(
+            At::read(&subscribed["position"]) >= At::read(&told),
+            "{subscribed} after {told}"
+        );
+        client.unsubscribe("again");
+    }
+}

@@ -154,6 +154,15 @@ impl Cursor {
         self.live.len()
     }
 
+    /// The end of the last transaction that the client has everything of that its live subscriptions show, as far as it
+    /// is not inside a later one.
+    pub(super) fn complete_to(&self) -> Lsn {
+        match self.at.done {
+            lsn::Done::Commit => self.at.end,
+            lsn::Done::Change(_) => Lsn::ZERO,
+        }
+    }
+
     /// The position up to which everything of all subscriptions was sent or read: that of the live ones, or of a replay
     /// that is further behind. `None` before the first of either.
     pub(super) fn furthest_behind(&self) -> Option<Lsn> {
