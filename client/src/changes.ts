@@ -112,6 +112,7 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
   #columns: string | undefined
   #begun: Place | undefined
   #waiting: (() => void) | undefined
+  #unlisten: (() => void) | undefined
   readonly #aborted = (): void => this.finish()
 
   readonly fields: Fields
@@ -271,9 +272,12 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
   }
 
   #start(): void {
-    const { failure, readers, session, act, use } = this.#inside
+    const { failure, session, act, use, onConnection } = this.#inside
     if (failure?.code === 'closed') return this.fail(failure)
-    readers.add(this)
+    this.#unlisten = onConnection(() => {
+      const { failure } = this.#inside
+      if (failure?.code === 'closed') this.finish(failure)
+    })
     act(() => {
       session.add(this)
       use()
@@ -281,8 +285,8 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
   }
 
   #stop(): void {
-    const { readers, session, act } = this.#inside
-    readers.delete(this)
+    const { session, act } = this.#inside
+    this.#unlisten?.()
     act(() => session.remove(this))
   }
 

@@ -1,12 +1,12 @@
 import { WalcastError, asError, closed, guarded } from './error.js'
 import type { Inside } from './inside.js'
-import { type Connection, makeLink } from './link.js'
+import { type Connection, type LinkEffects, makeLink } from './link.js'
 import type { ClientOptions } from './options.js'
 import type { Frame } from './protocol.js'
-import { type Dehydrated, LiveQuery, type LiveQueryOptions, type QueryState } from './query.js'
+import { type Dehydrated, type LiveQuery, type LiveQueryOptions, type QueryState, makeLiveQuery } from './query.js'
 import { addressOf } from './request.js'
 import { makeResults } from './results.js'
-import { makeSession } from './session.js'
+import { type SessionEffects, makeSession } from './session.js'
 import { type Opened, type Platform, type SocketClass, platform as realPlatform } from './socket.js'
 import type { Token, TokenReason } from './token.js'
 import type { AnySchema, Columns, KeyOf, Query, RowOf, Table } from './types.js'
@@ -118,19 +118,15 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
     }
   }
 
-  function inspected(type: 'sent' | 'received', text: string): void {
-    for (const listener of inside.inspectors) guarded(() => listener(type, text))
-  }
-
   function send(message: Record<string, unknown>): void {
     if (!socket) return
     const text = JSON.stringify(message)
-    inspected('sent', text)
+    inside.tap?.('sent', text)
     socket.send(text)
   }
 
   function receive(text: string): void {
-    inspected('received', text)
+    inside.tap?.('received', text)
     const wasConnecting = is('connecting')
     try {
       const frame = JSON.parse(text) as Frame
@@ -177,49 +173,38 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
     else console.warn(`walcast: ${message}`)
   }
 
-  const link = makeLink(
-    {
-      open,
-      send,
-      drop() {
-        socket?.close()
-        socket = undefined
-        isGood = false
-        session.lost()
-      },
-      hasToken: () => token !== undefined,
-      ask,
-      connectionChanged,
-      forget: () => results.forget(),
-      now,
-      random,
+  const effects: LinkEffects & SessionEffects = {
+    open,
+    send,
+    drop() {
+      socket?.close()
+      socket = undefined
+      isGood = false
+      session.lost()
     },
-    backoff,
-  )
-  const session = makeSession(
-    {
-      send,
-      changed: (feed) => results.changed(feed),
-      advanced() {
-        if (!isGood && session.isSettled) {
-          isGood = true
-          link.settled()
-        }
-        inside.waits?.advanced()
-      },
-      now,
-      random,
+    hasToken: () => token !== undefined,
+    ask,
+    connectionChanged,
+    forget: () => results.forget(),
+    changed: (feed) => results.changed(feed),
+    advanced() {
+      if (!isGood && session.isSettled) {
+        isGood = true
+        link.settled()
+      }
+      inside.waits?.advanced()
     },
-    backoff,
-  )
+    now,
+    random,
+  }
+  const link = makeLink(effects, backoff)
+  const session = makeSession(effects, backoff)
   const inside: Inside = {
     options,
     address,
     sort: options.sort,
     link,
     session,
-    readers: new Set(),
-    inspectors: new Set(),
     get results() {
       return results
     },
@@ -227,8 +212,7 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
       const { connection } = link
       return is('closed') ? closed() : 'error' in connection ? connection.error : undefined
     },
-    now,
-    later: (run, ms) => platform.later(run, ms),
+    platform,
     send,
     act,
     arm,
@@ -263,7 +247,7 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
       return () => void listeners.delete(listener)
     },
 
-    liveQuery: (query, options = {}) => new LiveQuery(inside, results.share(query as never), options) as LiveQuery<any, any>,
+    liveQuery: (query, options = {}) => makeLiveQuery(inside, results.share(query as never), options),
 
     async query(query, { signal, ...options } = {}) {
       const live = client.liveQuery(query as never, options as never)
@@ -298,8 +282,6 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
       if (is('closed')) return
       act(() => {
         link.disconnect('closed')
-        inside.waits?.rejectAll(closed())
-        for (const reader of inside.readers) reader.finish(closed())
         unwatch()
       })
     },

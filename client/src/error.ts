@@ -12,9 +12,9 @@ export class WalcastError extends Error {
   /** Whether the same may work later, without a change of the query or of the database. */
   declare readonly retryable: boolean
   /** The place in `query` that the error is about, as an index of the text. */
-  declare readonly offset?: number | undefined
+  declare readonly offset?: number
   /** The predicate, as it was sent. */
-  declare readonly query?: string | undefined
+  declare readonly query?: string
   declare readonly code: ErrorCode
   declare readonly details: Record<string, unknown>
 

@@ -3,6 +3,7 @@ import type { Inside } from './inside.js'
 import type { Column, Place, Subscribed, Tx, WireChange } from './protocol.js'
 import { type Position, later } from './position.js'
 import { type Fields, goOn, needsOf, placeOf } from './request.js'
+import type { Reader } from './results.js'
 import type { Decode, Row } from './values.js'
 
 /** A row of the result. `raw` is as it came, `row` as the application gets it. */
@@ -73,6 +74,12 @@ export class Fold {
   shown: Place | undefined
   key: readonly string[] = []
   columns: readonly Column[] = []
+  /** Who reads it: equal queries share it. */
+  readonly readers = new Set<Reader>()
+  /** Nobody has read it since then. */
+  idleSince = 0
+  /** The version that readers were told of. */
+  told = 0
 
   #isAsked = false
   #begun: Place | undefined
@@ -106,6 +113,7 @@ export class Fold {
     this.identity = identity
     this.fields = fields
     this.needs = needsOf(fields)
+    if (fields.order_by && !inside.sort) throw new WalcastError('unsupported', 'this client sorts no rows: import sort from @walcast/client, and createClient(url, { sort })')
     this.#inside = inside
   }
 

@@ -1,10 +1,12 @@
 import type { WalcastError } from './error.js'
+import type { Tap } from './inspect.js'
 import type { Link } from './link.js'
 import type { ClientOptions } from './options.js'
 import type { Sort } from './order.js'
 import type { Column, Frame } from './protocol.js'
 import type { Results } from './results.js'
 import type { Session } from './session.js'
+import type { Platform } from './socket.js'
 import type { Decode } from './values.js'
 
 /** Who waits until the queries have come as far as their own writes. */
@@ -23,19 +25,16 @@ export interface Inside {
   readonly address: string
   /** How rows with an order are sorted. */
   sort: Sort | undefined
+  readonly platform: Platform
   readonly link: Link
   readonly session: Session
   readonly results: Results
   /** Once somebody has waited. */
   waits?: Waits
-  /** Readers of changes, which end with the client. */
-  readonly readers: Set<{ finish(error: WalcastError): void }>
-  readonly inspectors: Set<(type: 'sent' | 'received', text: string) => void>
+  /** While somebody inspects the client. */
+  tap?: Tap | undefined
   /** Why there is no connection, and will be none by itself. */
   readonly failure: WalcastError | undefined
-  now(): number
-  /** Runs once after so many milliseconds; returns what takes that back. */
-  later(run: () => void, ms: number): () => void
   send(message: Record<string, unknown>): void
   /** Does something, and then what follows from it: listeners, waits, the next timer. */
   act(work: () => void): void

@@ -1,5 +1,5 @@
 import { type Client, insideOf } from './client.js'
-import type { WalcastError } from './error.js'
+import { type WalcastError, guarded } from './error.js'
 import type { Status } from './fold.js'
 import type { Position } from './position.js'
 import type { Place } from './protocol.js'
@@ -30,27 +30,46 @@ export interface Inspection {
 
 /** For tools that show what a client does: `@walcast/client/devtools` is one. Costs nothing while nobody listens. */
 export function inspect(client: Client<any>, listener: (type: 'sent' | 'received', text: string) => void): Inspection {
-  const { address, link, session, results, inspectors, act } = insideOf(client)
+  const inside = insideOf(client)
+  const { address, link, session, results, act } = inside
   // The same function may listen twice.
   const own: typeof listener = (type, text) => listener(type, text)
-  inspectors.add(own)
+  const { listeners } = (inside.tap ??= tap())
+  listeners.add(own)
   return {
     address,
     get queries() {
-      return results.all.map(({ fold, readers }) => {
-        const { identity, fields, status, error, shown, entries } = fold
+      return results.all.map((fold) => {
+        const { identity, fields, status, error, shown, entries, readers } = fold
         return { identity, fields, status, error, place: shown, rows: entries.length, listeners: readers.size, at: standing(session, fold) }
       })
     },
     drop: () => act(() => link.closed(1006, 'dropped')),
     forget: (identity) =>
       act(() => {
-        const fold = results.all.map(({ fold }) => fold).find((fold) => fold.identity === identity)
+        const fold = results.all.find((fold) => fold.identity === identity)
         if (!fold || !session.subscriptions.has(fold)) return
         session.remove(fold)
         fold.restart()
         results.begin(fold)
       }),
-    end: () => void inspectors.delete(own),
+    end() {
+      listeners.delete(own)
+      if (listeners.size === 0) inside.tap = undefined
+    },
   }
+}
+
+/** Hears every message. */
+export interface Tap {
+  (type: 'sent' | 'received', text: string): void
+  readonly listeners: Set<(type: 'sent' | 'received', text: string) => void>
+}
+
+function tap(): Tap {
+  const listeners: Tap['listeners'] = new Set()
+  const tell = (type: 'sent' | 'received', text: string): void => {
+    for (const listener of listeners) guarded(() => listener(type, text))
+  }
+  return Object.assign(tell, { listeners })
 }

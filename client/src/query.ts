@@ -2,7 +2,7 @@ import { type WalcastError, guarded } from './error.js'
 import { type Entry, type Fold, type Status, type Step, type Stored, keyText } from './fold.js'
 import type { Inside } from './inside.js'
 import type { Position } from './position.js'
-import type { Keeper, SharedResult } from './results.js'
+import type { Keeper } from './results.js'
 import type { Row } from './values.js'
 
 type Run = () => void
@@ -70,189 +70,190 @@ export interface LiveQueryOptions<In, Out> {
  * A live query: rows that stay what `SELECT … WHERE` gives. It is read while it has a listener or somebody has called `ready`,
  * until `close`; otherwise the connection is not used for it.
  */
-export class LiveQuery<Out, Key> {
-  readonly #listeners = new Set<Listener>()
-  readonly #mapped = new WeakMap<Row, Out>()
-  #isKept = false
-  #isReading = false
-  #last: { state: QueryState<Out>; entries: readonly Entry[] } | undefined
-  readonly #abort: Run
-  readonly #inside: Inside
-  #shared: SharedResult
-  /** For the client. */
-  readonly options: LiveQueryOptions<any, Out>
-
-  /** Made by a client's `liveQuery`. */
-  constructor(
-    inside: Inside,
-    shared: SharedResult,
-    options: LiveQueryOptions<any, Out>,
-  ) {
-    this.#inside = inside
-    this.#shared = shared
-    this.options = options
-    this.#abort = () => this.close()
-    options.signal?.addEventListener('abort', this.#abort, { once: true })
-    this.#begin()
-  }
-
+export interface LiveQuery<Out, Key> {
   /** The result now. */
-  get state(): QueryState<Out> {
-    const { fold } = this.#shared
-    const { version, status, filled, shown, error } = fold
-    if (this.#last?.state.version === version) return this.#last.state
-    const entries = this.options.partial && !filled ? fold.partial : fold.entries
-    const rows = this.#last?.entries === entries ? this.#last.state.rows : entries.map((entry) => this.#out(entry))
-    this.#last = { state: { rows, status, filled, position: shown?.position, error, version }, entries }
-    return this.#last.state
-  }
-
-  /** The row of a key: the key column's value, or of several columns a list of them in the key's order. */
-  get(key: Key): Out | undefined {
-    return this.#outOf(this.#shared.fold.get(key))
-  }
-
-  /** Calls at once, and after each change. Returns what ends that. */
-  subscribe(run: (state: QueryState<Out>) => void): Run {
-    const told: Run = () => run(this.state)
-    const end = this.onChange(told)
-    guarded(told)
-    return end
-  }
-
-  /** Calls after each change, and not at once. */
-  onChange(changed: Run): Run {
-    return this.#listen(() => changed())
-  }
-
-  /** Calls when the row of this key came, changed or left. */
-  onRow(key: Key, changed: Run): Run {
-    const name = keyText(key)
-    return this.#listen((_, keys) => {
-      if (keys().has(name)) changed()
-    })
-  }
-
-  /** Gets what each change did, with the rows before. */
-  onDiff(take: (diff: Diff<Out, Key>) => void): Run {
-    // What happened before is in the rows already.
-    let skip = this.#shared.fold.steps.length
-    return this.#listen((steps) => {
-      for (const step of steps) {
-        if (skip > 0) skip--
-        else guarded(() => take(this.#diffOf(step)))
-      }
-    })
-  }
-
-  /** Waits for the first whole result of the server. Rejects if there can be none. From then on it is read until `close`. */
-  ready(signal?: AbortSignal): Promise<QueryState<Out>> {
-    this.#isKept = true
-    this.#read()
-    return this.settled(signal)
-  }
-
-  /** The same without reading it any longer than that. */
-  settled(signal?: AbortSignal): Promise<QueryState<Out>> {
-    return new Promise((resolve, reject) => {
-      let ends: readonly Run[] = []
-      const check = (): void => {
-        const { state } = this
-        const error = signal?.aborted ? signal.reason : (state.error ?? this.#inside.failure)
-        if (!error && state.status !== 'live') return
-        for (const end of ends) end()
-        if (error) reject(error)
-        else resolve(state)
-      }
-      signal?.addEventListener('abort', check)
-      ends = [this.onChange(check), this.#inside.onConnection(check), () => signal?.removeEventListener('abort', check)]
-      check()
-    })
-  }
-
+  readonly state: QueryState<Out>
+  /** What it was made with. */
+  readonly options: LiveQueryOptions<any, Out>
   /** The result as a store sees it: its columns, where it stands, and rows as they came beside those of the application. */
-  get kept(): Kept {
-    return this.#shared.fold
-  }
-
+  readonly kept: Kept
+  /** The row of a key: the key column's value, or of several columns a list of them in the key's order. */
+  get(key: Key): Out | undefined
+  /** Calls at once, and after each change. Returns what ends that. */
+  subscribe(run: (state: QueryState<Out>) => void): Run
+  /** Calls after each change, and not at once. */
+  onChange(changed: Run): Run
+  /** Waits for the first whole result of the server. Rejects if there can be none. From then on it is read until `close`. */
+  ready(signal?: AbortSignal): Promise<QueryState<Out>>
+  /** The same without reading it any longer than that. */
+  settled(signal?: AbortSignal): Promise<QueryState<Out>>
   /** The result to send along with a page; undefined if there is no whole one. */
-  dehydrate(): Dehydrated | undefined {
-    return this.#shared.fold.store()
-  }
-
+  dehydrate(): Dehydrated | undefined
   /** Ends it: nobody is called any more. */
-  close(): void {
-    this.options.signal?.removeEventListener('abort', this.#abort)
-    this.#listeners.clear()
-    this.#isKept = false
-    this.#read()
-  }
+  close(): void
+}
 
-  /** Calls those who listen; each hears although another one fails. For the client. */
-  tell(steps: readonly Step[]): void {
-    let found: ReadonlySet<string> | undefined
-    const keys: Keys = () => (found ??= new Set(steps.flatMap(({ changes }) => changes.map(({ key }) => key))))
-    for (const listener of [...this.#listeners]) guarded(() => listener(steps, keys))
-  }
+/** What was seen to change, and the keys of the rows that did. */
+type Listener = (steps: readonly Step[], keys: () => ReadonlySet<string>) => void
 
-  #begin(): void {
-    const { initial, partial } = this.options
-    const { fold } = this.#shared
+/** What the functions of this package have of a live query besides. */
+interface Whole<Out, Key> extends LiveQuery<Out, Key> {
+  readonly kept: Fold
+  listen(listener: Listener): Run
+  /** What the application gets from an entry. */
+  out(entry: Entry | undefined): Out | undefined
+}
+
+export function makeLiveQuery<Out, Key>(inside: Inside, fold: Fold, options: LiveQueryOptions<any, Out>): LiveQuery<Out, Key> {
+  const { initial, map, partial, signal } = options
+  const listeners = new Set<Listener>()
+  const mapped = new WeakMap<Row, Out>()
+  let isKept = false
+  let isReading = false
+  let last: QueryState<Out> | undefined
+  let lastEntries: readonly Entry[] | undefined
+
+  function begin(): void {
     if (initial) fold.load(initial)
     if (partial) fold.showsPartial = true
   }
 
-  #out({ row, raw }: Entry): Out {
-    const { map } = this.options
-    if (!map) return row as Out
-    if (!this.#mapped.has(row)) this.#mapped.set(row, map(row, raw))
-    return this.#mapped.get(row)!
+  function out(entry: Entry): Out
+  function out(entry: Entry | undefined): Out | undefined
+  function out(entry: Entry | undefined): Out | undefined {
+    if (!entry || !map) return entry?.row as Out | undefined
+    const { row, raw } = entry
+    if (!mapped.has(row)) mapped.set(row, map(row, raw))
+    return mapped.get(row)
   }
 
-  #outOf(entry: Entry | undefined): Out | undefined {
-    return entry && this.#out(entry)
-  }
-
-  #diffOf({ changes, tx }: Step): Diff<Out, Key> {
-    const { key: names, shown } = this.#shared.fold
-    return {
-      position: shown?.position,
-      changes: changes.map(({ key, before, after }) => {
-        const { row } = (after ?? before)!
-        const own = names.length > 1 ? names.map((name) => row[name]) : names.length > 0 ? row[names[0]!] : key
-        return { key: own as Key, before: this.#outOf(before), row: this.#outOf(after) }
-      }),
-      ...(tx && { xid: tx.xid, ts: tx.ts }),
-    }
-  }
-
-  #listen(listener: Listener): Run {
-    this.#listeners.add(listener)
-    this.#read()
-    return () => {
-      this.#listeners.delete(listener)
-      this.#read()
-    }
+  /** Calls those who listen; each hears although another one fails. */
+  function tell(steps: readonly Step[]): void {
+    let found: ReadonlySet<string> | undefined
+    const keys = (): ReadonlySet<string> => (found ??= new Set(steps.flatMap(({ changes }) => changes.map(({ key }) => key))))
+    for (const listener of [...listeners]) guarded(() => listener(steps, keys))
   }
 
   /** Is read, or is not any more. */
-  #read(): void {
-    const isRead = this.#isKept || this.#listeners.size > 0
-    if (isRead === this.#isReading) return
-    this.#isReading = isRead
-    const { results } = this.#inside
-    if (!isRead) return results.release(this, this.#shared)
-    const shared = results.claim(this, this.#shared)
-    if (shared === this.#shared) return
-    this.#last = undefined
-    this.#shared = shared
-    this.#begin()
+  function read(): void {
+    const isRead = isKept || listeners.size > 0
+    if (isRead === isReading) return
+    isReading = isRead
+    const { results } = inside
+    if (!isRead) return results.release(tell, fold)
+    const own = results.claim(tell, fold, options)
+    if (own === fold) return
+    last = undefined
+    fold = own
+    begin()
   }
+
+  function listen(listener: Listener): Run {
+    listeners.add(listener)
+    read()
+    return () => {
+      listeners.delete(listener)
+      read()
+    }
+  }
+
+  const live: Whole<Out, Key> = {
+    options,
+    listen,
+    out,
+
+    get state() {
+        const { version, status, filled, shown, error } = fold
+      if (last?.version !== version) {
+        const entries = partial && !filled ? fold.partial : fold.entries
+        const rows = last && lastEntries === entries ? last.rows : entries.map((entry) => out(entry))
+        last = { rows, status, filled, position: shown?.position, error, version }
+        lastEntries = entries
+      }
+      return last
+    },
+
+    get kept() {
+      return fold
+    },
+
+    get: (key) => out(fold.get(key)),
+
+    subscribe(run) {
+      const told: Run = () => run(live.state)
+      const end = listen(told)
+      guarded(told)
+      return end
+    },
+
+    onChange: (changed) => listen(() => changed()),
+
+    ready(signal) {
+      isKept = true
+      read()
+      return live.settled(signal)
+    },
+
+    settled(signal) {
+      return new Promise((resolve, reject) => {
+        let ends: readonly Run[] = []
+        const check = (): void => {
+          const { state } = live
+          const error = signal?.aborted ? signal.reason : (state.error ?? inside.failure)
+          if (!error && state.status !== 'live') return
+          for (const end of ends) end()
+          if (error) reject(error)
+          else resolve(state)
+        }
+        signal?.addEventListener('abort', check)
+        ends = [listen(check), inside.onConnection(check), () => signal?.removeEventListener('abort', check)]
+        check()
+      })
+    },
+
+    dehydrate: () => fold.store(),
+
+    close() {
+      signal?.removeEventListener('abort', live.close)
+      listeners.clear()
+      isKept = false
+      read()
+    },
+  }
+  signal?.addEventListener('abort', live.close)
+  begin()
+  return live
 }
 
-/** The keys of the rows that changed. */
-type Keys = () => ReadonlySet<string>
-type Listener = (steps: readonly Step[], keys: Keys) => void
+/** Calls when the row of this key of a live query came, changed or left. Returns what ends that. */
+export function onRow<Key>(query: LiveQuery<any, Key>, key: Key, changed: Run): Run {
+  const name = keyText(key)
+  return (query as Whole<any, Key>).listen((_, keys) => {
+    if (keys().has(name)) changed()
+  })
+}
+
+/** Gives what each change of a live query did, with the rows before. Returns what ends that. */
+export function onDiff<Out, Key>(query: LiveQuery<Out, Key>, take: (diff: Diff<Out, Key>) => void): Run {
+  const { kept, listen, out } = query as Whole<Out, Key>
+  // What happened before is in the rows already.
+  let skip = kept.steps.length
+  const diffOf = ({ changes, tx }: Step, { key: names, shown }: Fold): Diff<Out, Key> => ({
+    position: shown?.position,
+    changes: changes.map(({ key, before, after }) => {
+      const { row } = (after ?? before)!
+      const own = names.length > 1 ? names.map((name) => row[name]) : names.length > 0 ? row[names[0]!] : key
+      return { key: own as Key, before: out(before), row: out(after) }
+    }),
+    ...(tx && { xid: tx.xid, ts: tx.ts }),
+  })
+  return listen((steps) => {
+    for (const step of steps) {
+      if (skip > 0) skip--
+      else guarded(() => take(diffOf(step, (query as Whole<Out, Key>).kept)))
+    }
+  })
+}
 
 /** The result of a query that has not begun, and of none. */
 export const NOTHING: QueryState<never> = /* @__PURE__ */ Object.freeze({ rows: /* @__PURE__ */ Object.freeze([]) as never[], status: 'connecting', filled: false, position: undefined, error: undefined, version: 0 })

@@ -1,33 +1,26 @@
-import { WalcastError, guarded } from './error.js'
+import { guarded } from './error.js'
 import { Fold, type Step } from './fold.js'
 import type { Inside } from './inside.js'
-import type { LiveQuery } from './query.js'
+import type { LiveQueryOptions } from './query.js'
 import { fieldsOf, identityOf } from './request.js'
 import type { Feed } from './session.js'
 import type { AnyQuery } from './types.js'
 
-/** One of a client's results, which several readers of an equal query share. */
-export interface SharedResult {
-  readonly fold: Fold
-  readonly readers: Set<LiveQuery<any, any>>
-  /** Nobody has read it since then. */
-  idleSince: number
-  /** The version that listeners were told of. */
-  told: number
-}
+/** Who hears what a result has come to. */
+export type Reader = (steps: readonly Step[], fold: Fold) => void
 
 /** Who stores results, and hears of them before their readers do. */
 export interface Keeper {
   /** A result is read from now on. */
-  claimed(shared: SharedResult, query: LiveQuery<any, any>): void
-  tell(steps: readonly Step[], shared: SharedResult): void
+  claimed(fold: Fold, options: LiveQueryOptions<any, any>): void
+  readonly tell: Reader
   clear(): Promise<void>
 }
 
 /** The results of a client's queries: who shares which, and when listeners are told. */
 export interface Results {
   readonly keeper: Keeper | undefined
-  readonly all: readonly SharedResult[]
+  readonly all: readonly Fold[]
   /** There is something that listeners have not been told of. */
   readonly isDirty: boolean
   /** When `tick` is due. */
@@ -35,10 +28,10 @@ export interface Results {
   /** Ends subscriptions to what nobody has read for a while. */
   tick(): void
   /** What equal queries share. If nobody reads it, it goes after a while. */
-  share(query: AnyQuery): SharedResult
+  share(query: AnyQuery): Fold
   /** It is read from now on. Returns the result that it shares, which may be another one than before. */
-  claim(query: LiveQuery<any, any>, own: SharedResult): SharedResult
-  release(query: LiveQuery<any, any>, shared: SharedResult): void
+  claim(reader: Reader, own: Fold, options: LiveQueryOptions<any, any>): Fold
+  release(reader: Reader, fold: Fold): void
   changed(feed: Feed): void
   /** Tells listeners what is new. All results have changed before the first of them hears. */
   tell(): void
@@ -51,23 +44,28 @@ export interface Results {
 }
 
 export function makeResults(inside: Inside): Results {
-  const { session, options, now, arm, act, use } = inside
+  const { session, options, platform, arm, act, use } = inside
   const { linger = 5000 } = options
   const keeper = options.persist?.(inside)
-  const known = new Map<string, SharedResult>()
-  const dirty = new Set<SharedResult>()
+  const known = new Map<string, Fold>()
+  const dirty = new Set<Fold>()
   let isTelling = false
 
-  const idleUntil = ({ readers, idleSince }: SharedResult): number => (readers.size > 0 ? Infinity : idleSince + linger)
+  const idleUntil = ({ readers, idleSince }: Fold): number => (readers.size > 0 ? Infinity : idleSince + linger)
 
   function changed(feed: Feed): void {
-    const shared = feed.isResult && known.get((feed as Fold).identity)
-    if (shared && shared.fold === feed) dirty.add(shared)
+    const fold = feed as Fold
+    if (known.get(fold.identity) === fold) dirty.add(fold)
   }
 
   function begin(fold: Fold): void {
     session.add(fold)
     changed(fold)
+  }
+
+  function rest(fold: Fold): void {
+    fold.idleSince = platform.now()
+    arm()
   }
 
   return {
@@ -83,46 +81,42 @@ export function makeResults(inside: Inside): Results {
     },
 
     tick() {
-      for (const [identity, shared] of known) {
-        if (now() < idleUntil(shared)) continue
+      for (const [identity, fold] of known) {
+        if (platform.now() < idleUntil(fold)) continue
         known.delete(identity)
-        session.remove(shared.fold)
+        session.remove(fold)
       }
     },
 
     share(query) {
       const identity = identityOf(query)
-      let shared = known.get(identity)
-      if (!shared) {
-        const fields = fieldsOf(query)
-        if (fields.order_by && !inside.sort) throw new WalcastError('unsupported', 'rows have no order here: createClient(url, { sort }) with `import { sort } from "@walcast/client"`')
-        const fold = new Fold(identity, fields, inside)
-        shared = { fold, readers: new Set(), idleSince: now(), told: 0 }
-        known.set(identity, shared)
-        arm()
+      let fold = known.get(identity)
+      if (!fold) {
+        fold = new Fold(identity, fieldsOf(query), inside)
+        known.set(identity, fold)
+        rest(fold)
       }
-      return shared
+      return fold
     },
 
-    claim(query, own) {
-      const { identity } = own.fold
-      const shared = known.get(identity) ?? own
-      const { fold, readers } = shared
-      known.set(identity, shared)
+    claim(reader, own, options) {
+      const { identity } = own
+      const fold = known.get(identity) ?? own
+      const { readers } = fold
+      known.set(identity, fold)
       if (fold.error && readers.size === 0) fold.revive()
-      readers.add(query)
-      keeper?.claimed(shared, query)
+      readers.add(reader)
+      keeper?.claimed(fold, options)
       act(() => {
         if (!session.subscriptions.has(fold) && !fold.error) session.add(fold)
         use()
       })
-      return shared
+      return fold
     },
 
-    release(query, shared) {
-      shared.readers.delete(query)
-      shared.idleSince = now()
-      arm()
+    release(reader, fold) {
+      fold.readers.delete(reader)
+      rest(fold)
     },
 
     changed,
@@ -131,14 +125,13 @@ export function makeResults(inside: Inside): Results {
       if (isTelling) return
       isTelling = true
       while (dirty.size > 0) {
-        const news: (readonly [SharedResult, Step[]])[] = []
-        for (const shared of dirty) {
-          const { version, steps } = shared.fold
-          if (shared.told !== version) news.push([shared, steps.splice(0)])
-          shared.told = version
+        const news: (readonly [Fold, Step[]])[] = []
+        for (const fold of dirty) {
+          if (fold.told !== fold.version) news.push([fold, fold.steps.splice(0)])
+          fold.told = fold.version
         }
         dirty.clear()
-        for (const [shared, steps] of news) for (const reader of [keeper, ...shared.readers]) guarded(() => reader?.tell(steps, shared))
+        for (const [fold, steps] of news) for (const reader of [keeper?.tell, ...fold.readers]) guarded(() => reader?.(steps, fold))
       }
       isTelling = false
     },
@@ -146,8 +139,8 @@ export function makeResults(inside: Inside): Results {
     begin,
 
     revive() {
-      for (const { fold, readers } of known.values()) {
-        if (!fold.error || readers.size === 0) continue
+      for (const fold of known.values()) {
+        if (!fold.error || fold.readers.size === 0) continue
         fold.revive()
         begin(fold)
       }
@@ -155,7 +148,7 @@ export function makeResults(inside: Inside): Results {
 
     forget() {
       keeper?.clear().catch(() => {})
-      for (const { fold } of known.values()) {
+      for (const fold of known.values()) {
         fold.forget()
         changed(fold)
       }

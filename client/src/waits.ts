@@ -58,11 +58,15 @@ class Waiting implements Waits {
 
   constructor(inside: Inside) {
     this.#inside = inside
+    inside.onConnection(() => {
+      const { failure } = inside
+      if (failure?.code === 'closed') this.rejectAll(failure)
+    })
   }
 
   add(target: WaitTarget, { timeout = 30_000, signal }: WaitOptions): Promise<Position> {
     const { position, xid } = typeof target === 'string' ? { position: target, xid: undefined } : target
-    const { session, link, later } = this.#inside
+    const { session, link, platform } = this.#inside
     return new Promise((resolve, reject) => {
       if (position === undefined ? xid === undefined : !isPosition(position)) {
         throw new WalcastError('bad_request', `waitFor takes a position as pg_current_wal_insert_lsn() gives it, like 16/B374D848, and not ${JSON.stringify(position)}`)
@@ -77,7 +81,7 @@ class Waiting implements Waits {
         reject: (reason) => finish(() => reject(reason)),
       }
       const aborted = (): void => wait.reject(signal!.reason)
-      const cancel = later(() => {
+      const cancel = platform.later(() => {
         wait.reject(new WalcastError('timeout', `the queries did not come as far as ${position ?? `transaction ${xid}`} in time: the connection is ${link.connection.name}`))
       }, timeout)
       const finish = (act: () => void): void => {
@@ -110,7 +114,7 @@ class Waiting implements Waits {
     if (code === 'rate_limited' || limit === 'reaches') {
       this.#asked = undefined
       this.#cancel?.()
-      this.#cancel = this.#inside.later(() => this.#ask(), retry_after_ms)
+      this.#cancel = this.#inside.platform.later(() => this.#ask(), retry_after_ms)
       return true
     }
     if (!isPosition(ref)) return false

@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest'
-import { createClient, sql } from '../src/index.js'
+import { createClient, onDiff, onRow, sql } from '../src/index.js'
 import { Talk } from './support/talk.js'
 
 describe('what may go wrong', () => {
@@ -133,10 +133,10 @@ describe('what may go wrong', () => {
     query.onChange(() => {
       throw new Error('mine')
     })
-    query.onDiff(() => {
+    onDiff(query, () => {
       throw new Error('diff')
     })
-    query.onRow(1, heard)
+    onRow(query, 1, heard)
     query.onChange(heard)
     talk.client.onConnection(() => {
       throw new Error('state')
@@ -153,7 +153,7 @@ describe('what may go wrong', () => {
     const bad = talk.client.liveQuery({ table: 'task' }, { map: ({ title }) => title!.length })
     const good = talk.client.liveQuery({ table: 'task' })
     const heard: unknown[] = []
-    bad.onDiff((diff) => heard.push(diff.changes.map(({ row }) => row)))
+    onDiff(bad, (diff) => heard.push(diff.changes.map(({ row }) => row)))
     good.onChange(() => heard.push(good.state.rows.length))
     await talk.greet()
     const id = talk.fill([])

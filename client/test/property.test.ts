@@ -1,7 +1,7 @@
 import fc from 'fast-check'
 import { expect, test } from 'vitest'
 import { type Client, clientOn } from '../src/client.js'
-import { sort, waitFor } from '../src/index.js'
+import { onDiff, sort, waitFor } from '../src/index.js'
 import { comparePositions } from '../src/position.js'
 import type { LiveQuery } from '../src/query.js'
 import { FakePlatform, promises } from './support/platform.js'
@@ -151,7 +151,7 @@ export class World {
         this.check()
       }),
       // What the diffs add up to is what the rows are.
-      live.onDiff(({ changes }) => {
+      onDiff(live, ({ changes }) => {
         for (const { key, before, row } of changes) {
           expect(own.shadow.get(key)).toBe(before)
           if (row) own.shadow.set(key, row)

@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest'
-import { parse, parsers } from '../src/index.js'
+import { onRow, parse, parsers } from '../src/index.js'
 import { Talk } from './support/talk.js'
 
 describe('values', () => {
@@ -58,7 +58,7 @@ describe('values', () => {
     const talk = new Talk()
     const query = talk.client.liveQuery({ table: 'pair' })
     const heard = vi.fn()
-    query.onRow([1, 'x'], heard)
+    onRow(query, [1, 'x'], heard)
     await talk.greet()
     const columns = [{ name: 'a', type: 'bigint' }, { name: 'b', type: 'text' }]
     const id = talk.accept('0/100', { key: ['a', 'b'], columns })
@@ -72,7 +72,7 @@ describe('values', () => {
     const talk = new Talk({ parsers: parsers({ types: { int8: parse.bigint } }) })
     const query = talk.client.liveQuery({ table: 'task' }) as any
     const heard = vi.fn()
-    query.onRow(1n, heard)
+    onRow(query, 1n, heard)
     await talk.greet()
     const id = talk.fill([{ id: '1', title: 'x' }], '0/100', { columns: [{ name: 'id', type: 'bigint' }, { name: 'title', type: 'text' }] })
     for (const key of [1, 1n, '1']) expect(query.get(key)).toEqual({ id: 1n, title: 'x' })

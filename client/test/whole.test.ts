@@ -1,4 +1,5 @@
 import { describe, expect, test, vi } from 'vitest'
+import { onDiff } from '../src/index.js'
 import { Talk } from './support/talk.js'
 
 describe('whole', () => {
@@ -76,7 +77,7 @@ describe('whole', () => {
     const heard = vi.fn()
     const diffs: unknown[] = []
     query.onChange(heard)
-    query.onDiff((diff) => diffs.push(diff.changes))
+    onDiff(query, (diff) => diffs.push(diff.changes))
     await talk.greet()
     const id = talk.fill([{ id: 1, title: 'a' }])
     talk.tx('0/200', [{ id, op: 'update', row: { id: 1, title: 'b' } }])
@@ -94,7 +95,7 @@ describe('whole', () => {
     const talk = new Talk({ batch: 'transaction' })
     const query = talk.client.liveQuery({ table: 'task' })
     const steps: unknown[] = []
-    query.onDiff(({ position, xid, ts, changes }) => steps.push([position, xid, ts, changes.length]))
+    onDiff(query, ({ position, xid, ts, changes }) => steps.push([position, xid, ts, changes.length]))
     await talk.greet()
     const id = talk.fill([{ id: 1, title: 'a' }])
     talk.tx('0/200', [{ id, op: 'update', row: { id: 1, title: 'b' } }], { xid: 7, ts: '2026-01-02T03:04:05.678901Z' })
@@ -165,7 +166,7 @@ describe('never empty in between', () => {
     const sizes: number[] = []
     const diffs: unknown[] = []
     query.onChange(() => sizes.push(query.state.rows.length))
-    query.onDiff(({ changes }) => diffs.push(changes))
+    onDiff(query, ({ changes }) => diffs.push(changes))
     await talk.greet()
     const id = talk.fill([{ id: 1, title: 'a' }, { id: 2, title: 'b' }, { id: 3, title: 'c' }])
     const [, kept] = query.state.rows

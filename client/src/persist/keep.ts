@@ -1,5 +1,5 @@
 import type { Dehydrated, EntryChange, Kept, Persistence, Place } from '../index.js'
-import type { SharedResult } from '../results.js'
+import type { Fold } from '../fold.js'
 import { standing } from '../session.js'
 
 /** Where results are stored. Whatever fails, the client goes on without it. */
@@ -20,20 +20,19 @@ export const keep =
   (inside) => {
     const { address, session, act } = inside
     /** Of results that are stored, 0: as it was told; more: the next steps, all but one of that number, are there. NaN: something else is there. */
-    const stored = new WeakMap<SharedResult, number>()
+    const stored = new WeakMap<Fold, number>()
     let cleared = 0
     return {
-      claimed(shared, { options }) {
-        const { fold } = shared
-        if (options.persist === false || stored.has(shared)) return
-        stored.set(shared, NaN)
+      claimed(fold, { persist }) {
+        if (persist === false || stored.has(fold)) return
+        stored.set(fold, NaN)
         if (fold.filled || session.subscriptions.has(fold)) return
         const before = cleared
         const take = (found?: Dehydrated): void =>
           act(() => {
             fold.isLoading = false
             if (found && before === cleared && fold.load(found)) {
-              stored.set(shared, fold.steps.length + 1)
+              stored.set(fold, fold.steps.length + 1)
               inside.results.changed(fold)
             }
             session.loaded(fold)
@@ -42,18 +41,17 @@ export const keep =
         store.load(address + fold.identity).then(take, () => take())
       },
 
-      tell(steps, shared) {
-        const { fold } = shared
+      tell(steps, fold) {
         const { shown } = fold
-        const before = stored.get(shared)
+        const before = stored.get(fold)
         if (before === undefined) return
         const isKnown = !Number.isNaN(before)
         const news = isKnown && shown ? steps.slice(before && before - 1) : undefined
         // Nothing new; or nothing there, neither here.
         if (shown ? before === 0 && news!.length === 0 : !isKnown) return
-        stored.set(shared, shown ? 0 : NaN)
+        stored.set(fold, shown ? 0 : NaN)
         const place = (): Place | undefined => {
-          const position = shared.told === fold.version ? standing(session, fold) : undefined
+          const position = fold.told === fold.version ? standing(session, fold) : undefined
           return position === undefined ? undefined : { ...fold.shown!, position }
         }
         store.save(address + fold.identity, fold, news?.map(({ changes }) => changes), place)
@@ -61,7 +59,7 @@ export const keep =
 
       async clear() {
         cleared++
-        for (const shared of inside.results.all) if (stored.has(shared)) stored.set(shared, NaN)
+        for (const fold of inside.results.all) if (stored.has(fold)) stored.set(fold, NaN)
         await store.clear()
       },
     }

@@ -3,7 +3,7 @@ import { type Context, type FunctionComponent, type ReactNode, createContext, cr
 import type { Client } from '../client.js'
 import type { AnySchema, Columns, Connection, Dehydrated, KeyOf, LiveQuery, Query, QueryState, RowOf, Table } from '../index.js'
 import { keyText } from '../fold.js'
-import { NOTHING } from '../query.js'
+import { NOTHING, onRow } from '../query.js'
 import { identityOf } from '../request.js'
 import type { AnyQuery } from '../types.js'
 import { firstOf, plainOf } from './readers.js'
@@ -186,7 +186,7 @@ function useAnyRow(query: AnyQuery, key: Any): Any {
   const client = useAnyClient()
   const live = useReader(query)!
   const name = keyText(key)
-  const subscribe = useCallback((changed: () => void) => live.onRow(key, changed), [live, name])
+  const subscribe = useCallback((changed: () => void) => onRow(live, key, changed), [live, name])
   return useSyncExternalStore(
     subscribe,
     () => live.get(key),

@@ -1,23 +1,22 @@
 import { type Client, insideOf } from '../client.js'
 import { Fold } from '../fold.js'
 import type { Dehydrated } from '../index.js'
-import { LiveQuery } from '../query.js'
-import type { SharedResult } from '../results.js'
+import { type LiveQuery, makeLiveQuery } from '../query.js'
 import type { AnyQuery } from '../types.js'
 
 type AnyLive = LiveQuery<any, any>
 
-const plains = /* @__PURE__ */ new WeakMap<SharedResult, AnyLive>()
+const plains = /* @__PURE__ */ new WeakMap<Fold, AnyLive>()
 const firsts = /* @__PURE__ */ new WeakMap<AnyLive, AnyLive>()
 
 /** The reader of a query that all share who have no options for it; nobody closes it. */
 export function plainOf(client: Client<any>, query: AnyQuery, initial: Dehydrated | undefined): AnyLive {
   const inside = insideOf(client)
-  const shared = inside.results.share(query)
-  const known = plains.get(shared)
+  const fold = inside.results.share(query)
+  const known = plains.get(fold)
   if (known) return known
-  const live = new LiveQuery<any, any>(inside, shared, initial ? { initial } : {})
-  plains.set(shared, live)
+  const live = makeLiveQuery<any, any>(inside, fold, initial ? { initial } : {})
+  plains.set(fold, live)
   return live
 }
 
@@ -27,7 +26,7 @@ export function firstOf(client: Client<any>, live: AnyLive): AnyLive {
   if (known) return known
   const inside = insideOf(client)
   const { identity, fields } = live.kept
-  const first = new LiveQuery<any, any>(inside, { fold: new Fold(identity, fields, { ...inside, warn: () => {} }), readers: new Set(), idleSince: 0, told: 0 }, live.options)
+  const first = makeLiveQuery<any, any>(inside, new Fold(identity, fields, { ...inside, warn: () => {} }), live.options)
   firsts.set(live, first)
   return first
 }

@@ -1,6 +1,6 @@
 import type { LoadSubsetOptions, SyncConfig, SyncMode } from '@tanstack/db'
 import { insideOf } from '../client.js'
-import { type Client, type Dehydrated, type DiffChange, type LiveQuery, type Param, type Place, type Position, type QueryState, type Status, type WalcastError, comparePositions } from '../index.js'
+import { type Client, type Dehydrated, type DiffChange, type LiveQuery, type Param, type Place, type Position, type QueryState, type Status, type WalcastError, comparePositions, onDiff } from '../index.js'
 import type { AnyQuery } from '../types.js'
 import { NOTE, type Note, noteOf, resultOf } from './note.js'
 import { type Condition, type Expression, columnName, oneOf, pushDown, textOf, valuesOf } from './predicate.js'
@@ -249,7 +249,7 @@ export function run<Row extends object, K extends Key>(source: Source<Row, K>, s
     const live = client.liveQuery(narrowed as never, { ...(initial && { initial }), ...(!isOnDemand && { map: noteRaw as never }) }) as unknown as LiveQuery<Row, unknown>
     const subset: Subset<Row, K> = { condition, range, name, live, told: live.state, shown: live.kept.shown, rows: new Map(), holders: new Set(), isLent: false, isWritten: false, waiting: [] }
     subsets.add(subset)
-    live.onDiff(({ changes }) => take(subset, changes))
+    onDiff(live, ({ changes }) => take(subset, changes))
     live.onChange(() => {
       subset.told = live.state
       subset.shown = live.kept.shown

@@ -1,5 +1,5 @@
 /** The result that the Query place shows: one live query, and the next one until it has rows of its own. */
-import { type Client, type LiveQuery, type Status, inspect } from '@walcast/client'
+import { type Client, type LiveQuery, type Status, inspect, onDiff } from '@walcast/client'
 import { signal } from '@preact/signals'
 import type { Grid } from '../grid/grid.js'
 import type { Row } from '../grid/rows.js'
@@ -157,7 +157,7 @@ export class LiveView {
     this.status.value = query.state.status
     this.position.value = this.#position = query.state.position
     announce(`live: ${counted(this.#grid.rows.count, 'row')}`)
-    query.onDiff((diff) => {
+    onDiff(query, (diff) => {
       this.#position = diff.position
       const { columns, key } = query.kept
       // The table has other columns now: what is on the screen has other cells.
