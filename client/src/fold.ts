@@ -75,7 +75,7 @@ export class Fold {
   key: readonly string[] = []
   columns: readonly Column[] = []
   /** Who reads it: equal queries share it. */
-  readonly readers = new Set<Reader>()
+  readonly readers: Set<Reader> = new Set()
   /** Nobody has read it since then. */
   idleSince = 0
   /** The version that readers were told of. */
