@@ -56,7 +56,8 @@ test('the README says how large it is', () => {
   expect(text!.match(/`@walcast\/client` takes ([\d.]+)\. /)![1]).toBe(kib('.'))
   const [names, , values] = text!.trim().split('\n').slice(-3).map((line) => line.split('|').slice(1, -1).map((cell) => cell.trim()))
   expect(values).toEqual(names!.map((name) => kib(name.replace(/^`(.*)`$/, '.$1'))))
-  expect(names).toHaveLength(Object.keys(sizes).length - 2)
+  expect(text!.match(/`wholeCollectionOptions` alone takes ([\d.]+)\./)![1]).toBe(kib('./tanstack-db (whole)'))
+  expect(names).toHaveLength(Object.keys(sizes).length - 3)
 })
 
 test('Node imports it, and requires it', () => {
@@ -103,6 +104,12 @@ test('Vite bundles what does not use the devtools without them', async () => {
   const all = await bundle(`import { createClient } from '@walcast/client'\nimport { indexedDB } from '@walcast/client/persist'\nimport { tabs } from '@walcast/client/tabs'\ncreateClient('ws://127.0.0.1', { persist: indexedDB(), share: tabs() })`)
   expect(all).not.toContain('Drop the socket')
   expect(await bundle(`import { createClient } from '@walcast/client'\nimport { mount } from '@walcast/client/devtools'\nmount(createClient('ws://127.0.0.1'))`)).toContain('Drop the socket')
+}, 60_000)
+
+test('Vite bundles collections that are whole queries without what those on demand take', async () => {
+  const collection = (name: string): Promise<string> => bundle(`import { createClient } from '@walcast/client'\nimport { ${name} } from '@walcast/client/tanstack-db'\nconsole.log(${name}({ client: createClient('ws://127.0.0.1'), query: { table: 'task' }, getKey: ({ id }) => id }))`)
+  expect(await collection('wholeCollectionOptions')).not.toContain('ILIKE')
+  expect(await collection('walcastCollectionOptions')).toContain('ILIKE')
 }, 60_000)
 
 test('the types of the subpaths go together', () => {

@@ -3,7 +3,9 @@ import type { BaseCollectionConfig, Collection, CollectionConfig, DeleteMutation
 import { type AnySchema, type Client, type Columns, type Dehydrated, type Position, type Query, type RowOf, type Status, type Table, type WaitOptions, WalcastError, sort, waitFor } from '../index.js'
 import { insideOf } from '../client.js'
 import { type Note, isNote, later } from './note.js'
-import { type Key, type Run, run } from './sync.js'
+import { onDemand } from './on-demand.js'
+import type { Key } from './rows.js'
+import { type Run, whole } from './whole.js'
 
 /** Where a write stands: what `SELECT pg_current_wal_insert_lsn()` gave after its COMMIT; `xid` beside it, if it is known. */
 export interface Written {
@@ -43,25 +45,37 @@ type StandardSchema = NonNullable<Collection['config']['schema']>
 /** The options for `createCollection`; `X` is never where the collection has no schema. */
 export type WalcastCollectionOptions<Row extends object, K extends Key, X extends StandardSchema = never> = CollectionConfig<Row, K, X, WalcastUtils> & { readonly utils: WalcastUtils }
 
+/** Makes the options of a collection. Its rows have the types of the table, or of the output of `schema`. */
+interface OptionsOf {
+  <X extends StandardSchema, S = AnySchema, const T extends Table<S> = Table<S>, const C extends keyof RowOf<S, T> = keyof RowOf<S, T>, K extends Key = Key>(
+    config: WalcastCollectionConfig<S, T, C, K, InferSchemaOutput<X>> & { readonly schema: X },
+  ): WalcastCollectionOptions<InferSchemaOutput<X>, K, X> & { readonly schema: X }
+  <S = AnySchema, const T extends Table<S> = Table<S>, const C extends keyof RowOf<S, T> = keyof RowOf<S, T>, K extends Key = Key>(
+    config: WalcastCollectionConfig<S, T, C, K> & { readonly schema?: never },
+  ): WalcastCollectionOptions<Columns<S, T, C>, K> & { readonly schema?: never }
+}
+
 /**
  * Options for `createCollection`: the collection is the live query. With `syncMode: 'on-demand'` it has the rows that its own
  * live queries ask for. `schema` is a Standard Schema, as of Zod or Valibot, for what is inserted and updated: its output is
  * what rows are.
  */
-export function walcastCollectionOptions<X extends StandardSchema, S = AnySchema, const T extends Table<S> = Table<S>, const C extends keyof RowOf<S, T> = keyof RowOf<S, T>, K extends Key = Key>(
-  config: WalcastCollectionConfig<S, T, C, K, InferSchemaOutput<X>> & { readonly schema: X },
-): WalcastCollectionOptions<InferSchemaOutput<X>, K, X> & { readonly schema: X }
-export function walcastCollectionOptions<S = AnySchema, const T extends Table<S> = Table<S>, const C extends keyof RowOf<S, T> = keyof RowOf<S, T>, K extends Key = Key>(
-  config: WalcastCollectionConfig<S, T, C, K> & { readonly schema?: never },
-): WalcastCollectionOptions<Columns<S, T, C>, K> & { readonly schema?: never }
-export function walcastCollectionOptions<S, T extends Table<S>, C extends keyof RowOf<S, T>, K extends Key>(
-  config: WalcastCollectionConfig<S, T, C, K> & { readonly schema?: unknown },
-): WalcastCollectionOptions<Columns<S, T, C>, K, any> {
-  type Row = Columns<S, T, C>
+export const walcastCollectionOptions: OptionsOf = ((config: AnyConfig) => {
+  const { client, query, syncMode } = config
   // Of its own queries some have an order.
-  insideOf(config.client).sort ??= sort
-  const { client, query, initial, local: _, ...others } = config
-  if (config.syncMode === 'on-demand' && query.orderBy) throw new WalcastError('bad_request', 'a collection on demand has no order: its own queries have one')
+  insideOf(client).sort ??= sort
+  if (syncMode !== 'on-demand') return optionsOf(config, whole)
+  if (query.orderBy) throw new WalcastError('bad_request', 'a collection on demand has no order: its own queries have one')
+  return optionsOf(config, onDemand)
+}) as OptionsOf
+
+/** The same for collections that are whole queries alone, without what those on demand take: less than half the size. */
+export const wholeCollectionOptions: OptionsOf = ((config: AnyConfig) => optionsOf(config, whole)) as OptionsOf
+
+type AnyConfig = WalcastCollectionConfig<AnySchema, string, string, Key>
+
+function optionsOf(config: AnyConfig, run: typeof whole): WalcastCollectionOptions<any, Key, any> {
+  const { client, query: _, initial, local, ...others } = config
   let current: Run | undefined
   let stored: Note | undefined = initial
 
@@ -89,11 +103,11 @@ export function walcastCollectionOptions<S, T extends Table<S>, C extends keyof 
     sync: {
       rowUpdateMode: 'full',
       sync: (sync) => {
-        const own = (current = run<Row, K>(config, sync, stored))
+        const own = (current = run(config, sync, stored))
         return {
           ...own,
           cleanup: () => {
-            stored = own.result() ?? stored
+            stored = own.result?.() ?? stored
             own.end()
             if (current === own) current = undefined
           },
@@ -110,5 +124,5 @@ export function walcastCollectionOptions<S, T extends Table<S>, C extends keyof 
       position: () => current?.position(),
       status: () => current?.status() ?? 'connecting',
     },
-  } as WalcastCollectionOptions<Row, K, any>
+  } as WalcastCollectionOptions<any, Key, any>
 }
