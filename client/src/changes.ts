@@ -1,10 +1,12 @@
 import { type Client, insideOf } from './client.js'
 import { WalcastError, misfit } from './error.js'
+import { lacking } from './features.js'
 import type { Inside } from './inside.js'
 import { type Position, endOf, later } from './position.js'
-import type { Place, Subscribed, Tx, WireChange } from './protocol.js'
-import { type Fields, fieldsOf, goOn, needsOf, placeOf } from './request.js'
+import type { Hello, Place, Subscribed, Tx, WireChange } from './protocol.js'
+import { type Fields, fieldsOf, goOn, placeOf } from './request.js'
 import type { Feed } from './session.js'
+import { orderOf } from './sort.js'
 import type { AnySchema, Columns, Query, RowOf, Table } from './types.js'
 import type { Decode, Row } from './values.js'
 
@@ -72,7 +74,7 @@ export function changes<S = AnySchema, const T extends Table<S> = Table<S>, cons
   options: ChangesOptions = {},
 ): AsyncIterableIterator<ChangeEvent<Columns<S, T, C>>> {
   const { old, ops } = options
-  return new Changes(insideOf(client), { ...fieldsOf(query), ...(old && { old }), ...(ops && { ops }) }, options)
+  return new Changes(insideOf(client), { ...fieldsOf(query, { fieldsOf: orderOf }), ...(old && { old }), ...(ops && { ops }) }, options)
 }
 
 /** The messages that applications write under a prefix with `pg_logical_emit_message`: all, or those of one content. */
@@ -97,7 +99,7 @@ export async function* messages(
 export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
   readonly isResult = false
   readonly filled = false
-  readonly needs: readonly string[]
+  readonly #needs: readonly string[]
   #place: Place | undefined
   #started = false
   #isPaused = false
@@ -129,7 +131,7 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
     this.#options = options
     const { from } = options
     if (typeof from === 'object' && 'position' in from) this.#place = from
-    this.needs = [...(typeof from === 'object' && 'time' in from ? ['time'] : []), ...('content' in fields ? ['content'] : []), ...needsOf(fields)]
+    this.#needs = [...(typeof from === 'object' && 'time' in from ? ['time'] : []), ...('content' in fields ? ['content'] : []), ...(fields.order_by || fields.limit !== undefined ? ['range'] : [])]
     options.signal?.addEventListener('abort', this.#aborted)
     if (options.signal?.aborted) this.#isOver = true
   }
@@ -165,6 +167,10 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
   async return(): Promise<IteratorResult<ChangeEvent<R>>> {
     this.finish()
     return { done: true, value: undefined }
+  }
+
+  lacking(hello: Hello): WalcastError | undefined {
+    return lacking(this.#needs, hello)
   }
 
   request(): Record<string, unknown> {

@@ -1,9 +1,10 @@
 import { WalcastError, misfit } from './error.js'
 import type { Inside } from './inside.js'
-import type { Column, Place, Subscribed, Tx, WireChange } from './protocol.js'
+import type { Column, Hello, Place, Subscribed, Tx, WireChange } from './protocol.js'
 import { type Position, later } from './position.js'
-import { type Fields, goOn, needsOf, placeOf } from './request.js'
+import { type Fields, goOn, placeOf } from './request.js'
 import type { Reader } from './results.js'
+import type { Sort } from './sort.js'
 import type { Decode, Row } from './values.js'
 
 /** A row of the result. `raw` is as it came, `row` as the application gets it. */
@@ -95,12 +96,11 @@ export class Fold {
   /** The transaction that all of `#untold` is of; null if it is not of one. */
   #tx: Tx | null | undefined
   #decode: Decode = (raw) => raw
-  /** The order of the rows, where the query has one; otherwise they are in that in which they came. */
-  #compare: ((a: Row, b: Row) => number) | undefined
+  /** Brings rows into the order of the query, where it has one; otherwise they are in that in which they came. */
+  #sort: ReturnType<Sort['sorter']>
 
   /** The query as text: equal queries have equal ones. */
   readonly identity: string
-  readonly needs: readonly string[]
   /** The fields of `subscribe` that say what is asked for. */
   readonly fields: Fields & { readonly table: string }
   readonly #inside: Pick<Inside, 'decoderFor' | 'warn' | 'sort'>
@@ -112,9 +112,11 @@ export class Fold {
   ) {
     this.identity = identity
     this.fields = fields
-    this.needs = needsOf(fields)
-    if (fields.order_by && !inside.sort) throw new WalcastError('unsupported', 'this client sorts no rows: import sort from @walcast/client, and createClient(url, { sort })')
     this.#inside = inside
+  }
+
+  lacking(hello: Hello): WalcastError | undefined {
+    return this.#inside.sort?.lacking(this.fields, hello)
   }
 
   /** The fields of the `subscribe` that makes it whole, in this epoch. */
@@ -272,15 +274,14 @@ export class Fold {
   #describe(key: readonly string[], columns: readonly Column[]): void {
     this.key = key
     this.columns = columns
-    const { table, order_by } = this.fields
-    this.#decode = this.#inside.decoderFor(table, columns)
-    if (order_by) this.#compare = this.#inside.sort?.(order_by, columns, (text) => this.#warn(text))
+    const { decoderFor, sort } = this.#inside
+    this.#decode = decoderFor(this.fields.table, columns)
+    this.#sort = sort?.sorter(this, columns, (text) => this.#warn(text))
   }
 
   #sorted({ map }: Rows): readonly Entry[] {
     const entries = [...map.values()]
-    const compare = this.#compare
-    return compare ? entries.sort((a, b) => compare(a.raw, b.raw)) : entries
+    return this.#sort?.(entries) ?? entries
   }
 
   /** What is seen stays as it is until `settle`, whatever is applied meanwhile. */

@@ -2,11 +2,11 @@ import type { WalcastError } from './error.js'
 import type { Tap } from './inspect.js'
 import type { Link } from './link.js'
 import type { ClientOptions } from './options.js'
-import type { Sort } from './order.js'
 import type { Column, Frame } from './protocol.js'
 import type { Results } from './results.js'
 import type { Session } from './session.js'
 import type { Platform } from './socket.js'
+import type { Sort } from './sort.js'
 import type { Decode } from './values.js'
 
 /** Who waits until the queries have come as far as their own writes. */

@@ -174,7 +174,7 @@ export function makeLink(out: LinkEffects, options: BackoffOptions = {}): Link {
   function greeted({ protocol, database, epoch, position }: Hello): void {
     if (protocol !== 1) {
       gone()
-      return refuse(0, new WalcastError('unsupported', `the server speaks version ${protocol} of the protocol, this client version 1: install another version of @walcast/client`))
+      return refuse(0, new WalcastError('unsupported', `the server speaks version ${protocol} of the protocol: install a version of @walcast/client that does`))
     }
     openSince = now()
     refusals = 0

@@ -1,7 +1,7 @@
 import type { BackoffOptions } from './backoff.js'
 import type { Persistence } from './query.js'
 import type { Sharing, SocketClass } from './socket.js'
-import type { Sort } from './order.js'
+import type { Sort } from './sort.js'
 import type { Token } from './token.js'
 import type { AnySchema, SchemaOf } from './types.js'
 import type { DecoderFor } from './values.js'
@@ -21,7 +21,7 @@ export interface ClientOptions<S = AnySchema> {
   readonly numbers?: 'text' | 'native'
   /** What makes values of what came: `parsers` of this package. */
   readonly parsers?: DecoderFor
-  /** Sorts the rows of queries with `orderBy`: `sort` of this package. A page without such queries does without. */
+  /** For queries with `orderBy` and `limit`: `sort` of this package. A page without such queries does without. */
   readonly sort?: Sort
   /** How often listeners are told: once for each picture (`frame`, the default) or after each transaction. */
   readonly batch?: 'frame' | 'transaction'

@@ -63,14 +63,11 @@ const BY_TYPE: Readonly<Record<string, Compare<any>>> = {
   timestamptz: time,
 }
 
-/** Makes what compares rows by an order. */
-export type Sort = (order: readonly WireOrder[], columns: readonly Column[], warn: (text: string) => void) => Compare<Row>
-
 /**
- * Sorts the rows of queries with `orderBy`, of a client that is given it: `createClient(url, { sort })`. It compares rows as
- * they came by the columns of the order, up to the first one of a type whose order only the database knows.
+ * Compares rows as they came by the columns of an order, up to the first one of a type whose order only the database knows,
+ * which a warning tells.
  */
-export const comparison: Sort = (order, columns, warn) => {
+export function comparison(order: readonly WireOrder[], columns: readonly Column[], warn: (text: string) => void): Compare<Row> {
   const parts: Compare<Row>[] = []
   for (const { column, desc, nulls = desc ? 'first' : 'last' } of order) {
     const type = columns.find(({ name }) => name === column)?.type ?? ''

@@ -1,8 +1,9 @@
 import { WalcastError } from './error.js'
 import type { WireOrder } from './order.js'
 import type { Place, Subscribed } from './protocol.js'
+import type { Sort } from './sort.js'
 import { isSql, wireParam } from './sql.js'
-import type { AnyQuery, OrderBy } from './types.js'
+import type { AnyQuery } from './types.js'
 
 /** The address of the stream. One of a page, `https://…`, is as good. */
 export function addressOf(url: string | URL, numbers: 'text' | 'native' = 'text'): string {
@@ -29,34 +30,26 @@ export interface Fields {
   readonly [field: string]: unknown
 }
 
-export function fieldsOf({ table, where, params, columns, undecided, orderBy, limit }: AnyQuery): Fields & { readonly table: string } {
+/** What is asked for; with an order, `sort` knows how. */
+export function fieldsOf(query: AnyQuery, sort?: Pick<Sort, 'fieldsOf'>): Fields & { readonly table: string } {
+  const { table, where, params, columns, undecided, orderBy, limit } = query
   const isMade = isSql(where)
   if (isMade && params) throw new WalcastError('bad_request', 'a predicate made by sql`…` has its parameters: leave params out')
+  if ((orderBy ?? limit) !== undefined && !sort) throw new WalcastError('unsupported', 'this client sorts no rows: import sort from @walcast/client, and createClient(url, { sort })')
   const predicate = isMade ? where : { where, params }
   return {
     table,
     where: predicate.where,
     params: predicate.params?.length ? predicate.params.map((value, i) => wireParam(value, `$${i + 1}`)) : undefined,
-    // Rows are sorted here: the values that this needs come along.
-    columns: columns && [...new Set([...columns, ...(orderBy ?? []).map(({ column }) => column)])],
+    columns,
     undecided,
-    order_by: orderBy?.map(wireOrder),
-    limit,
+    ...sort?.fieldsOf(query),
   }
 }
 
 /** A query as text: equal ones have the same. */
-export const identityOf = (query: AnyQuery): string => JSON.stringify(fieldsOf({ ...query, ...(query.columns && { columns: [...query.columns].sort() }) }))
-
-/** Equal orders are spelled alike. */
-const wireOrder = ({ column, desc, nulls }: OrderBy<PropertyKey>): WireOrder => ({
-  column: column as string,
-  desc: desc || undefined,
-  nulls: nulls === (desc ? 'first' : 'last') ? undefined : nulls,
-})
-
-/** The optional parts of the protocol without which a server cannot be asked this. */
-export const needsOf = ({ order_by, limit }: Fields): readonly string[] => (order_by || limit !== undefined ? ['range'] : [])
+export const identityOf = (query: AnyQuery, sort?: Sort): string =>
+  JSON.stringify(fieldsOf({ ...query, ...(query.columns && { columns: [...query.columns].sort() }) }, sort))
 
 /** Where a subscription begins. */
 export const placeOf = ({ position, now, bound }: Subscribed, epoch: string): Place => ({ position, epoch, now, bound })

@@ -89,10 +89,10 @@ export function makeResults(inside: Inside): Results {
     },
 
     share(query) {
-      const identity = identityOf(query)
+      const identity = identityOf(query, inside.sort)
       let fold = known.get(identity)
       if (!fold) {
-        fold = new Fold(identity, fieldsOf(query), inside)
+        fold = new Fold(identity, fieldsOf(query, inside.sort), inside)
         known.set(identity, fold)
         rest(fold)
       }

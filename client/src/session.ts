@@ -14,8 +14,8 @@ export interface Feed {
   readonly isLoading?: boolean
   /** The predicate, for errors that are about a place in it. */
   readonly fields: { readonly where?: string | undefined }
-  /** The optional parts of the protocol without which it cannot be. */
-  readonly needs?: readonly string[]
+  /** What of the protocol it needs that the server does not know; undefined if it can be asked for. */
+  lacking(hello: Hello): WalcastError | undefined
   /** The fields of `subscribe` that make it whole, or let it go on where it was. */
   request(epoch: string): Readonly<Record<string, unknown>>
   /** Throws `schema_changed` if it cannot go on where it was: it begins anew. */
@@ -153,14 +153,13 @@ export function makeSession({ send, changed, advanced, now, random }: SessionEff
     const { feed } = subscription
     subscription.at = Infinity
     if (!hello || feed.isLoading) return
-    const { features = [], server, limits, epoch } = hello
-    const missing = feed.needs?.find((word) => !features.includes(word))
-    if (missing) return failed(subscription, new WalcastError('unsupported', `this server (${server}) does not know "${missing}" yet: update it`))
-    const request = feed.request(epoch)
+    const error = feed.lacking(hello)
+    if (error) return failed(subscription, error)
+    const request = feed.request(hello.epoch)
     // A larger message would end the connection, and with it all other queries.
-    const most = limits?.message_bytes ?? 65_536
+    const most = hello.limits?.message_bytes ?? 65_536
     if (new TextEncoder().encode(JSON.stringify(request)).length > most - 100) {
-      return failed(subscription, new WalcastError('limit_exceeded', `a request may have ${most} bytes: ask for less at once, with a shorter predicate or fewer parameters`, { limit: 'message_bytes' }))
+      return failed(subscription, new WalcastError('limit_exceeded', `a request may have ${most} bytes: ask for less at once`, { limit: 'message_bytes' }))
     }
     if (request.snapshot) {
       // The server would refuse more of them at once.

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest'
 import { Changes } from '../src/changes.js'
 import { isBusy } from '../src/error.js'
 import { Fold } from '../src/fold.js'
-import { comparison } from '../src/order.js'
+import { sort } from '../src/sort.js'
 import type { Frame, Hello } from '../src/protocol.js'
 import { type Feed, type Session, makeSession } from '../src/session.js'
 import { type Row, floats } from '../src/values.js'
@@ -91,7 +91,7 @@ function play(name: string): { played: Played[]; frames: number } {
       let feed: Feed
       if (fields.messages !== undefined) feed = new Changes({ decoderFor: () => (raw: Row) => raw } as never, fields, {})
       else {
-        const fold = new Fold(String(at), fields, { decoderFor: floats, warn: () => {}, sort: comparison })
+        const fold = new Fold(String(at), fields, { decoderFor: floats, warn: () => {}, sort })
         const answer = lines.slice(at).find((other) => other.startsWith('< {"type":"subscribed"') && JSON.parse(other.slice(2)).id === id)
         // One that begins in the middle: nothing is held there, which is what these tests compare with, too.
         if (!snapshot && answer) {

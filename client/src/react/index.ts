@@ -1,6 +1,6 @@
 /** Live queries in React: hooks that render with each change, and on servers. */
 import { type Context, type FunctionComponent, type ReactNode, createContext, createElement, useCallback, useContext, useEffect, useMemo, useState, useSyncExternalStore } from 'react'
-import type { Client } from '../client.js'
+import { type Client, insideOf } from '../client.js'
 import type { AnySchema, Columns, Connection, Dehydrated, KeyOf, LiveQuery, Query, QueryState, RowOf, Table } from '../index.js'
 import { keyText } from '../fold.js'
 import { NOTHING, onRow } from '../query.js'
@@ -96,7 +96,7 @@ function useAnyConnection(): Connection {
 /** The reader of a query, the same for as long as the query is equal. Nothing starts before a component is mounted. */
 function useReader(query: AnyQuery | null, map?: (row: Any) => Any): LiveQuery<Any, Any> | undefined {
   const { client, initial } = useProvided()
-  const identity = query && identityOf(query)
+  const identity = query && identityOf(query, insideOf(client).sort)
   // Functions are no part of what a query is: a map that is another function each time changes nothing.
   return useMemo(() => {
     if (identity === null) return undefined
@@ -163,7 +163,7 @@ function useAnySuspended(query: AnyQuery, options: UseOptions<Any, Any> = {}): Q
     },
   )
   if (state.filled) return state
-  const identity = identityOf(query)
+  const identity = identityOf(query, insideOf(client).sort)
   let waits = pending.get(client)
   if (!waits) pending.set(client, (waits = new Map()))
   const wait = waits.get(identity)
