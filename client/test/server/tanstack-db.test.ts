@@ -1,8 +1,10 @@
+import { persistedCollectionOptions } from '@tanstack/db-sqlite-persistence-core'
 import { and, createCollection, createLiveQueryCollection, eq, gt, gte, ilike, inArray, isNull, like, lower, lt, lte, not, or } from '@tanstack/db'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { WebSocket } from 'ws'
-import { type Client, createClient } from '../../src/index.js'
-import { walcastCollectionOptions } from '../../src/tanstack-db/index.js'
+import { type Client, createClient, parse, parsers } from '../../src/index.js'
+import { walcastCollectionOptions, wholeCollectionOptions } from '../../src/tanstack-db/index.js'
+import { Store } from '../support/store.js'
 import { Server, WALCAST, eventually } from './server.js'
 
 const SCHEMA = `
@@ -73,6 +75,37 @@ describe.skipIf(!WALCAST)('TanStack DB with a real server', () => {
     expect((things.get(1000) as any).n).toBe(30)
     await compare()
     for (const query of queries) await query.cleanup()
+  }, 60_000)
+
+  test('what TanStack keeps of a whole query goes on from its place', async () => {
+    const store = new Store()
+    const page = async (shown: (things: any) => Promise<void>): Promise<object[]> => {
+      const sent: object[] = []
+      class Socket extends WebSocket {
+        override send(text: string): void {
+          sent.push(JSON.parse(text))
+          super.send(text)
+        }
+      }
+      const client = createClient(server.url, { webSocket: Socket, parsers: parsers({ types: { timestamptz: parse.date } }), onWarning: () => {} })
+      const options = wholeCollectionOptions({ client, query: { table: 'thing', where: 'id < 50' }, getKey: ({ id }) => id as number })
+      const things = createCollection(persistedCollectionOptions({ id: 'things', ...options, persistence: { adapter: store } } as any) as any) as any
+      things.subscribeChanges(() => {})
+      await things.preload()
+      await shown(things)
+      await things.utils.waitFor(await server.position())
+      const { rows } = await server.pool.query('SELECT id, name, at FROM thing WHERE id < 50 ORDER BY id')
+      expect([...things.values()].map(({ id, name, at }: any) => ({ id, name, at })).sort((a, b) => a.id - b.id)).toEqual(rows)
+      // What is shown is stored a moment later.
+      await eventually('the rows are stored', () => (store.rows.size === rows.length && rows.every(({ id, name }) => store.rows.get(id)?.name === name)) || undefined)
+      await client.close()
+      return sent.filter((message) => 'table' in message)
+    }
+    expect(await page(async () => {})).toMatchObject([{ snapshot: true }])
+    const before = store.rows.size
+    await server.pool.query(`UPDATE thing SET name = 'while away' WHERE id % 7 = 0; DELETE FROM thing WHERE id % 10 = 0; INSERT INTO thing (id, at) VALUES (-1, now())`)
+    const asked = await page(async (things) => expect(things.size).toBe(before))
+    expect(asked).toMatchObject([{ from: expect.any(String), epoch: expect.any(String) }])
   }, 60_000)
 
   test('the first rows of an order are asked for alone, page by page, and stay what SELECT has', async () => {
