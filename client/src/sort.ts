@@ -1,4 +1,4 @@
-import type { Fold, Entry } from './fold.js'
+import type { Entry } from './fold.js'
 import { lacking } from './features.js'
 import type { WalcastError } from './error.js'
 import { type WireOrder, comparison } from './order.js'
@@ -13,7 +13,7 @@ export interface Sort {
   /** What the server does not know; undefined if it can be asked. */
   lacking(fields: Fields, hello: Hello): WalcastError | undefined
   /** Sorts rows; undefined if they have no order. */
-  sorter(fold: Fold, columns: readonly Column[], warn: (text: string) => void): ((entries: Entry[]) => Entry[]) | undefined
+  sorter(fields: Fields, columns: readonly Column[], warn: (text: string) => void): ((entries: Entry[]) => Entry[]) | undefined
 }
 
 /** Equal orders are spelled alike. */
@@ -34,7 +34,7 @@ export const orderOf: Sort['fieldsOf'] = ({ columns, orderBy, limit }) => ({
 export const sort: Sort = {
   fieldsOf: orderOf,
   lacking: ({ order_by, limit }, hello) => lacking(order_by || limit !== undefined ? ['range'] : [], hello),
-  sorter({ fields: { order_by } }, columns, warn) {
+  sorter({ order_by }, columns, warn) {
     if (!order_by) return undefined
     const compare = comparison(order_by, columns, warn)
     return (entries) => entries.sort((a, b) => compare(a.raw, b.raw))

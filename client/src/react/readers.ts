@@ -1,5 +1,5 @@
 import { type Client, insideOf } from '../client.js'
-import { Fold } from '../fold.js'
+import { type Fold, makeFold } from '../fold.js'
 import type { Dehydrated } from '../index.js'
 import { type LiveQuery, makeLiveQuery } from '../query.js'
 import type { AnyQuery } from '../types.js'
@@ -26,7 +26,7 @@ export function firstOf(client: Client<any>, live: AnyLive): AnyLive {
   if (known) return known
   const inside = insideOf(client)
   const { identity, fields } = live.kept
-  const first = makeLiveQuery<any, any>(inside, new Fold(identity, fields, { ...inside, warn: () => {} }), live.options)
+  const first = makeLiveQuery<any, any>(inside, makeFold(identity, fields, { ...inside, warn: () => {} }), live.options)
   firsts.set(live, first)
   return first
 }
