@@ -41,10 +41,7 @@ export interface Client<S = AnySchema> {
 }
 
 /** The parts of a client, for the functions and adapters of this package. */
-export const insideOf = (client: Client<any>): Inside => (client as Whole).inside
-interface Whole extends Client<any> {
-  readonly inside: Inside
-}
+export const insideOf = (client: Client<any>): Inside => client as Inside
 
 /** A timer that is so late was asleep. */
 const LATE_MS = 5000
@@ -121,12 +118,12 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
   function send(message: Record<string, unknown>): void {
     if (!socket) return
     const text = JSON.stringify(message)
-    inside.tap?.('sent', text)
+    client.tap?.('sent', text)
     socket.send(text)
   }
 
   function receive(text: string): void {
-    inside.tap?.('received', text)
+    client.tap?.('received', text)
     const wasConnecting = is('connecting')
     try {
       const frame = JSON.parse(text) as Frame
@@ -134,7 +131,7 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
       link.receive(frame)
       if (!is('open')) return
       session.receive(frame)
-      if (!inside.waits?.receive(frame) && frame.type === 'error' && frame.id === undefined) warn('', `${frame.code}: ${frame.message}`)
+      if (!client.waits?.receive(frame) && frame.type === 'error' && frame.id === undefined) warn('', `${frame.code}: ${frame.message}`)
     } catch (error) {
       const what = wasConnecting ? `what answers at ${address} is no walcast server` : 'the server sent what is not of the protocol'
       link.garbled(asError('bad_frame', error, `${what}: ${text.slice(0, 80)}`))
@@ -155,9 +152,8 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
     question?.abort()
     const { signal } = (question = new AbortController())
     try {
-      const answer = typeof token === 'function' ? await token({ reason, signal }) : (token ?? null)
+      const answer = await (typeof token === 'function' ? token({ reason, signal }) : token!)
       if (answer !== null && typeof answer !== 'string') throw new WalcastError('bad_token', `the token provider gave ${typeof answer} instead of a text or null`)
-      await undefined
       act(() => link.tokenIs(generation, answer))
     } catch (error) {
       act(() => link.noToken(generation, error))
@@ -192,14 +188,14 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
         isGood = true
         link.settled()
       }
-      inside.waits?.advanced()
+      client.waits?.advanced()
     },
     now,
     random,
   }
   const link = makeLink(effects, backoff)
   const session = makeSession(effects, backoff)
-  const inside: Inside = {
+  const client: Inside = {
     options,
     address,
     sort: options.sort,
@@ -219,7 +215,6 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
     use() {
       if (options.connect !== 'manual' && is('idle')) link.connect()
     },
-    onConnection: (changed) => client.onConnection(changed),
     decoderFor(table, columns) {
       const known = schema?.tables[table]?.columns
       for (const { name, type } of columns) {
@@ -229,13 +224,6 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
       return parsers(table, columns)
     },
     warn,
-  }
-  const results = makeResults(inside)
-  const parts = [link, session, results]
-  const unwatch = platform.watch((event) => act(link[event]))
-
-  const client: Whole = {
-    inside,
 
     get connection() {
       return link.connection
@@ -247,7 +235,7 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
       return () => void listeners.delete(listener)
     },
 
-    liveQuery: (query, options = {}) => makeLiveQuery(inside, results.share(query as never), options),
+    liveQuery: (query, options = {}) => makeLiveQuery(client, results.share(query as never), options),
 
     async query(query, { signal, ...options } = {}) {
       const live = client.liveQuery(query as never, options as never)
@@ -260,7 +248,7 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
         token = next ?? undefined
         if (next === null) {
           link.logOut()
-          inside.waits?.rejectAll(closed())
+          client.waits?.rejectAll(closed())
         } else if (!is('idle') || session.subscriptions.size > 0) link.renew()
       })
     },
@@ -286,6 +274,10 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
       })
     },
   }
+  const results = makeResults(client)
+  const parts = [link, session, results]
+  const unwatch = platform.watch((event) => act(link[event]))
+
   if (options.connect === 'now') client.connect()
   return client
 }

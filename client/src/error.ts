@@ -34,7 +34,7 @@ export const isBusy = (code: ErrorCode, details: Record<string, unknown>): boole
 
 /** What was thrown, as a `WalcastError`. */
 export const asError = (code: ErrorCode, thrown: unknown, what: string): WalcastError =>
-  isError(thrown) ? thrown : new WalcastError(code, `${what}: ${thrown instanceof Error ? thrown.message : String(thrown)}`)
+  isError(thrown) ? thrown : new WalcastError(code, `${what}: ${(thrown as Error | undefined)?.message ?? String(thrown)}`)
 
 /** By its name, since an application may have two copies of this package. */
 const isError = (thrown: unknown): thrown is WalcastError => (thrown as Error | undefined)?.name === 'WalcastError'
@@ -54,8 +54,8 @@ export function guarded(run: () => void): void {
   try {
     run()
   } catch (error) {
-    if (typeof reportError === 'function') reportError(error)
-    else console.error(error)
+    const { reportError = console.error } = globalThis
+    reportError(error)
   }
 }
 

@@ -1,3 +1,4 @@
+import type { Client } from './client.js'
 import type { WalcastError } from './error.js'
 import type { Tap } from './inspect.js'
 import type { Link } from './link.js'
@@ -18,8 +19,8 @@ export interface Waits {
   rejectAll(error: WalcastError): void
 }
 
-/** The interface between the parts of a client. The application sees nothing of it. */
-export interface Inside {
+/** What a client has for its own parts, and for the functions and adapters of this package. Its type hides it from the application. */
+export interface Inside extends Client<any> {
   readonly options: ClientOptions<any>
   /** The address of the stream. */
   readonly address: string
@@ -42,7 +43,6 @@ export interface Inside {
   arm(): void
   /** Somebody needs the connection. */
   use(): void
-  onConnection(changed: () => void): () => void
   decoderFor(table: string, columns: readonly Column[]): Decode
   /** Says what is odd about a table, or about the connection if the name is empty: each text once. */
   warn(table: string, text: string): void

@@ -73,9 +73,8 @@ export interface Session {
   /** When `tick` is due. */
   readonly wakeAt: number
   tick(): void
+  /** Subscribes to it; once more when what there is of it has come. */
   add(feed: Feed): void
-  /** What there is of it is there. */
-  loaded(feed: Feed): void
   remove(feed: Feed): void
   /** Takes a message; the greeting begins a connection. */
   receive(frame: Frame): void
@@ -341,11 +340,6 @@ export function makeSession({ send, changed, advanced, now, random }: SessionEff
       const subscription: Subscription = { feed, id: undefined, phase: 'waiting', at: 0, attempts: 0, restarts: [], position: undefined }
       byFeed.set(feed, subscription)
       ask(subscription)
-    },
-
-    loaded(feed) {
-      const subscription = byFeed.get(feed)
-      if (subscription && !subscription.id) ask(subscription)
     },
 
     remove(feed) {

@@ -93,12 +93,9 @@ export function platform(webSocket?: SocketClass): Platform {
     watch(happened) {
       if (!document) return () => {}
       const over = new AbortController()
-      const on = (target: EventTarget, name: string, run: (event: Event) => void): void => target.addEventListener(name, run, { signal: over.signal })
-      on(globalThis, 'online', () => happened('woke'))
-      on(globalThis, 'offline', () => happened('offline'))
-      on(globalThis, 'pagehide', () => happened('away'))
-      on(globalThis, 'pageshow', () => happened('back'))
-      on(document, 'visibilitychange', () => document.hidden || happened('woke'))
+      const events = { online: 'woke', offline: 'offline', pagehide: 'away', pageshow: 'back' } as const
+      for (const [name, event] of Object.entries(events)) globalThis.addEventListener(name, () => happened(event), over)
+      document.addEventListener('visibilitychange', () => document.hidden || happened('woke'), over)
       return () => over.abort()
     },
   }

@@ -15,14 +15,12 @@ export interface Claims {
 }
 
 export function claims(token: string): Claims {
+  let told: { readonly exp?: number; readonly iss?: unknown; readonly sub?: unknown } = {}
   try {
-    const text = atob(token.split('.')[1]!.replace(/-/g, '+').replace(/_/g, '/'))
-    const { exp, iss, sub } = JSON.parse(text) as Record<string, unknown>
-    return {
-      expires: typeof exp === 'number' ? exp * 1000 : Infinity,
-      subject: sub === undefined ? undefined : JSON.stringify([iss, sub]),
-    }
+    told = { ...JSON.parse(atob(token.split('.')[1]!.replace(/-/g, '+').replace(/_/g, '/'))) }
   } catch {
-    return { expires: Infinity, subject: undefined }
+    // It is none.
   }
+  const { exp = Infinity, iss, sub } = told
+  return { expires: exp * 1000, subject: sub === undefined ? undefined : JSON.stringify([iss, sub]) }
 }

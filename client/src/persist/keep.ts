@@ -35,7 +35,7 @@ export const keep =
               stored.set(fold, fold.steps.length + 1)
               inside.results.changed(fold)
             }
-            session.loaded(fold)
+            if (session.subscriptions.has(fold)) session.add(fold)
           })
         fold.isLoading = true
         store.load(address + fold.identity).then(take, () => take())
