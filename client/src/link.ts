@@ -155,6 +155,11 @@ export function makeLink(out: LinkEffects, options: BackoffOptions = {}): Link {
     change({ name: 'waiting', retryAt, reason }, retryAt)
   }
 
+  function sleep(until?: number): void {
+    leave()
+    change({ name: 'offline' }, until)
+  }
+
   function needsToken(error: WalcastError): void {
     leave()
     change({ name: 'needs-token', error })
@@ -328,17 +333,13 @@ export function makeLink(out: LinkEffects, options: BackoffOptions = {}): Link {
 
     offline() {
       if (is('open')) return probe(WAKE_PATIENCE_MS)
-      if (!isWaiting() && !is('connecting')) return
-      leave()
       // Browsers are wrong at times: it tries all the same, now and then.
-      change({ name: 'offline' }, now() + (options.most ?? 30_000))
+      if (isWaiting() || is('connecting')) sleep(now() + (options.most ?? 30_000))
     },
 
     away() {
-      if (!isWaiting() && !is('open') && !is('connecting')) return
-      isAway = true
-      leave()
-      change({ name: 'offline' })
+      isAway = isWaiting() || is('open') || is('connecting')
+      if (isAway) sleep()
     },
 
     back() {

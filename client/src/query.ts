@@ -93,8 +93,8 @@ export interface LiveQuery<Out, Key> {
   close(): void
 }
 
-/** What was seen to change, and the keys of the rows that did. */
-type Listener = (steps: readonly Step[], keys: () => ReadonlySet<string>) => void
+/** Gets what was seen to change. */
+type Listener = (steps: readonly Step[]) => void
 
 /** What the functions of this package have of a live query besides. */
 interface Whole<Out, Key> extends LiveQuery<Out, Key> {
@@ -129,9 +129,7 @@ export function makeLiveQuery<Out, Key>(inside: Inside, fold: Fold, options: Liv
 
   /** Calls those who listen; each hears although another one fails. */
   function tell(steps: readonly Step[]): void {
-    let found: ReadonlySet<string> | undefined
-    const keys = (): ReadonlySet<string> => (found ??= new Set(steps.flatMap(({ changes }) => changes.map(({ key }) => key))))
-    for (const listener of [...listeners]) guarded(() => listener(steps, keys))
+    for (const listener of [...listeners]) guarded(() => listener(steps))
   }
 
   /** Is read, or is not any more. */
@@ -225,11 +223,16 @@ export function makeLiveQuery<Out, Key>(inside: Inside, fold: Fold, options: Liv
   return live
 }
 
+/** The keys of the rows that changed, which those who listen to rows share. */
+const keysOf = /* @__PURE__ */ new WeakMap<readonly Step[], ReadonlySet<string>>()
+
 /** Calls when the row of this key of a live query came, changed or left. Returns what ends that. */
 export function onRow<Key>(query: LiveQuery<any, Key>, key: Key, changed: Run): Run {
   const name = keyText(key)
-  return (query as Whole<any, Key>).listen((_, keys) => {
-    if (keys().has(name)) changed()
+  return (query as Whole<any, Key>).listen((steps) => {
+    const keys = keysOf.get(steps) ?? new Set(steps.flatMap(({ changes }) => changes.map(({ key }) => key)))
+    keysOf.set(steps, keys)
+    if (keys.has(name)) changed()
   })
 }
 

@@ -73,7 +73,7 @@ export function platform(webSocket?: SocketClass): Platform {
     open(url, heard) {
       const Socket = webSocket ?? (globalThis.WebSocket as SocketClass | undefined)
       if (!Socket) {
-        throw new WalcastError('unsupported', 'there is no WebSocket here: pass one, as in createClient(url, { webSocket: WebSocket }) with `import { WebSocket } from "ws"`')
+        throw new WalcastError('unsupported', 'there is no WebSocket here: pass that of the package ws, as in createClient(url, { webSocket: WebSocket })')
       }
       const socket = new Socket(url, 'walcast.v1')
       socket.onopen = () => heard.opened()

@@ -6,7 +6,7 @@ import { keyText } from '../fold.js'
 import { NOTHING, onRow } from '../query.js'
 import { identityOf } from '../request.js'
 import type { AnyQuery } from '../types.js'
-import { firstOf, plainOf } from './readers.js'
+import { firstOf, once, plainOf } from './readers.js'
 
 interface Provided {
   readonly client: Client<any>
@@ -164,8 +164,7 @@ function useAnySuspended(query: AnyQuery, options: UseOptions<Any, Any> = {}): Q
   )
   if (state.filled) return state
   const identity = identityOf(query, insideOf(client).sort)
-  let waits = pending.get(client)
-  if (!waits) pending.set(client, (waits = new Map()))
+  const waits = once(pending, client, () => new Map())
   const wait = waits.get(identity)
   if (wait?.error) {
     // React renders again at once before a boundary shows it; whoever does so later tries again.

@@ -9,24 +9,24 @@ type AnyLive = LiveQuery<any, any>
 const plains = /* @__PURE__ */ new WeakMap<Fold, AnyLive>()
 const firsts = /* @__PURE__ */ new WeakMap<AnyLive, AnyLive>()
 
+/** What belongs to something, made once. */
+export function once<K, V>(known: { get(key: K): V | undefined; set(key: K, value: V): unknown }, key: K, make: () => V): V {
+  let value = known.get(key)
+  if (!value) known.set(key, (value = make()))
+  return value
+}
+
 /** The reader of a query that all share who have no options for it; nobody closes it. */
 export function plainOf(client: Client<any>, query: AnyQuery, initial: Dehydrated | undefined): AnyLive {
   const inside = insideOf(client)
   const fold = inside.results.share(query)
-  const known = plains.get(fold)
-  if (known) return known
-  const live = makeLiveQuery<any, any>(inside, fold, initial ? { initial } : {})
-  plains.set(fold, live)
-  return live
+  return once(plains, fold, () => makeLiveQuery<any, any>(inside, fold, initial ? { initial } : {}))
 }
 
 /** What a query began with, as it was rendered on a server, whatever came since: the same reader each time, which nothing changes. */
-export function firstOf(client: Client<any>, live: AnyLive): AnyLive {
-  const known = firsts.get(live)
-  if (known) return known
-  const inside = insideOf(client)
-  const { identity, fields } = live.kept
-  const first = makeLiveQuery<any, any>(inside, makeFold(identity, fields, { ...inside, warn: () => {} }), live.options)
-  firsts.set(live, first)
-  return first
-}
+export const firstOf = (client: Client<any>, live: AnyLive): AnyLive =>
+  once(firsts, live, () => {
+    const inside = insideOf(client)
+    const { identity, fields } = live.kept
+    return makeLiveQuery<any, any>(inside, makeFold(identity, fields, { ...inside, warn: () => {} }), live.options)
+  })
