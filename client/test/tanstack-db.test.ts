@@ -198,6 +198,14 @@ describe.each(CORES)('with the %s @tanstack/db', (_, db) => {
     tasks.subscribeChanges(() => {})
     await promises()
     expect([tasks.status, tasks.size, tasks.utils.position()]).toEqual(['ready', 1, '0/100'])
+    // Who logs out takes it along.
+    await talk.client.setToken(null)
+    await promises()
+    expect([tasks.size, tasks.config.sync.exportSyncMeta!()]).toEqual([0, undefined])
+    await tasks.cleanup()
+    tasks.subscribeChanges(() => {})
+    await promises()
+    expect([tasks.status, tasks.size]).toEqual(['loading', 0])
   })
 
   test('a core or a wrapper without metadata is none the worse', async () => {

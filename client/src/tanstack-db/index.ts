@@ -107,13 +107,13 @@ function optionsOf(config: AnyConfig, run: typeof whole): WalcastCollectionOptio
         return {
           ...own,
           cleanup: () => {
-            stored = own.result?.() ?? stored
+            stored = own.result?.()
             own.end()
             if (current === own) current = undefined
           },
         }
       },
-      exportSyncMeta: () => current?.note() ?? stored,
+      exportSyncMeta: () => (current ? current.note() : stored),
       importSyncMeta: (meta) => {
         if (isNote(meta)) stored = meta
       },

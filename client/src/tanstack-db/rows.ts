@@ -39,6 +39,8 @@ interface Hooks<S> {
   failed?(error: unknown): void
   /** Where the rows stand that are written now. */
   note?(): Note | undefined
+  /** Where those stand that were there before. */
+  readonly given?: Note | undefined
 }
 
 /** The rows of a collection: those that one of its live queries has. */
@@ -77,7 +79,7 @@ export function rowsOf<Row extends object, K extends Key, S extends Subset<Row, 
   /** Keys that may have other rows now. */
   const dirty = new Set<K>()
   let applied: true | Promise<void> = true
-  let note: Note | undefined
+  let note = hooks.given
   let isScheduled = false
   let isOver = false
 

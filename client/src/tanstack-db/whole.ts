@@ -8,7 +8,7 @@ export interface Run extends Pick<Rows<any, any, any>, 'note' | 'position' | 'st
   loadSubset?(options: LoadSubsetOptions): true | Promise<void>
   unloadSubset?(options: LoadSubsetOptions): void
   /** The whole result, for when the collection begins again. */
-  result?(): Dehydrated | undefined
+  result?(): Note | undefined
 }
 
 /** Begins one run of a collection that is a live query. */
@@ -31,6 +31,7 @@ export function whole<Row extends object, K extends Key>(source: Source<Row, K>,
       const { identity, key, columns } = subset.live.kept
       return { query: identity, key, columns, place: subset.shown, size: rows.written.size }
     },
+    given: stored,
   })
   const begin = (initial: Dehydrated | undefined): Subset<Row, K> => (subset = rows.add(query, {}, initial))
 
@@ -49,7 +50,7 @@ export function whole<Row extends object, K extends Key>(source: Source<Row, K>,
 
   return {
     ...rows,
-    result: () => subset?.live.dehydrate(),
+    result: () => (subset ? subset.live.dehydrate() : stored),
     end: () => {
       isOver = true
       rows.end()
