@@ -8,13 +8,17 @@ const FORM = /^([0-9a-f]{1,8})\/([0-9a-f]{1,8})(?::(\d+))?$/i
 
 export const isPosition = (text: unknown): text is Position => typeof text === 'string' && FORM.test(text)
 
-/** A text that sorts as the position does: the end of a transaction comes after each change in it. */
-const sortable = (position: Position): string => `${position.toUpperCase()}~`.replace(/\w+/g, (part) => part.padStart(16, '0'))
+/** The halves of the LSN, and the change inside of the transaction; its end comes after every change. */
+function parts(position: Position): readonly number[] {
+  const [high = '', low = '', seq = Infinity] = position.split(/[/:]/)
+  return [parseInt(high, 16), parseInt(low, 16), Number(seq)]
+}
 
 /** Orders positions of one epoch: negative if `a` comes before `b`, 0 if they are the same. */
 export function comparePositions(a: Position, b: Position): number {
-  const [x, y] = [sortable(a), sortable(b)]
-  return x < y ? -1 : Number(x > y)
+  const [x, y] = [parts(a), parts(b)]
+  const i = x.findIndex((part, i) => part !== y[i])
+  return i < 0 ? 0 : x[i]! - y[i]!
 }
 
 /** The later of two positions of one epoch. */

@@ -138,7 +138,9 @@ export function makeSession({ send, changed, advanced, now, random }: SessionEff
     const { id, feed, phase } = subscription
     if (phase === 'live') feed.advance(placeOf({ position }, subscription))
     byId.delete(id!)
-    for (const set of [snapshots, heldBack, unseen]) set.delete(subscription)
+    snapshots.delete(subscription)
+    heldBack.delete(subscription)
+    unseen.delete(subscription)
     subscription.id = undefined
     subscription.phase = 'waiting'
   }
@@ -166,7 +168,9 @@ export function makeSession({ send, changed, advanced, now, random }: SessionEff
       snapshots.add(subscription)
     }
     const id = `${++names}`
-    Object.assign(subscription, { id, phase: 'asked', position: undefined })
+    subscription.id = id
+    subscription.phase = 'asked'
+    subscription.position = undefined
     byId.set(id, subscription)
     send({ type: 'subscribe', id, ...request })
   }
@@ -261,9 +265,7 @@ export function makeSession({ send, changed, advanced, now, random }: SessionEff
     advanced()
   }
 
-  function refused({ type: _, id = '', code, message, ...details }: ErrorFrame): void {
-    const subscription = byId.get(id)
-    if (!subscription) return
+  function refused(subscription: Subscription, { type: _, id: __, code, message, ...details }: ErrorFrame): void {
     const isNew = subscription.phase === 'asked'
     leave(subscription)
     failed(subscription, new WalcastError(code, message, details, subscription.feed.fields.where), isNew)
@@ -370,13 +372,14 @@ export function makeSession({ send, changed, advanced, now, random }: SessionEff
           }
           return settle()
         case 'error':
-          return refused(frame)
         case 'subscribed':
         case 'snapshot':
         case 'live': {
-          // Else of one that was left meanwhile.
-          const subscription = byId.get(frame.id)
-          if (subscription) attempt(subscription, () => progressed(subscription, frame))
+          const subscription = byId.get(frame.id!)
+          // One that was left meanwhile, or an error that is about none.
+          if (!subscription) return
+          if (frame.type === 'error') refused(subscription, frame)
+          else attempt(subscription, () => progressed(subscription, frame))
         }
       }
     },
