@@ -9,7 +9,7 @@ const FORM = /^([0-9a-f]{1,8})\/([0-9a-f]{1,8})(?::(\d+))?$/i
 export const isPosition = (text: unknown): text is Position => typeof text === 'string' && FORM.test(text)
 
 /** The halves of the LSN, and the change inside of the transaction; its end comes after every change. */
-function parts(position: Position): readonly number[] {
+function parts(position: Position): readonly [number, number, number] {
   const [high = '', low = '', seq = Infinity] = position.split(/[/:]/)
   return [parseInt(high, 16), parseInt(low, 16), Number(seq)]
 }
@@ -17,8 +17,7 @@ function parts(position: Position): readonly number[] {
 /** Orders positions of one epoch: negative if `a` comes before `b`, 0 if they are the same. */
 export function comparePositions(a: Position, b: Position): number {
   const [x, y] = [parts(a), parts(b)]
-  const i = x.findIndex((part, i) => part !== y[i])
-  return i < 0 ? 0 : x[i]! - y[i]!
+  return x[0] - y[0] || x[1] - y[1] || (x[2] === y[2] ? 0 : x[2] - y[2])
 }
 
 /** The later of two positions of one epoch. */

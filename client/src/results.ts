@@ -1,5 +1,5 @@
 import { guarded } from './error.js'
-import { type Fold, type Step, makeFold } from './fold.js'
+import { Fold, type Step } from './fold.js'
 import type { Inside } from './inside.js'
 import type { LiveQueryOptions } from './query.js'
 import { fieldsOf, identityOf } from './request.js'
@@ -92,7 +92,7 @@ export function makeResults(inside: Inside): Results {
       const identity = identityOf(query, inside.sort)
       let fold = known.get(identity)
       if (!fold) {
-        fold = makeFold(identity, fieldsOf(query, inside.sort), inside)
+        fold = new Fold(identity, fieldsOf(query, inside.sort), inside)
         known.set(identity, fold)
         rest(fold)
       }

@@ -90,19 +90,19 @@ const MINUTE_MS = 60_000
 const MOST_XIDS = 1000
 
 /** Up to where a subscription that is live is complete. */
-const placeOf = ({ position }: Pick<Session, 'position'>, subscription: Subscription): Position =>
+const placeOf = (position: Position | undefined, subscription: Subscription): Position =>
   position === undefined ? subscription.position! : later(subscription.position, position)
 
 /** Where a result that is live stands now, if all that came of it is seen. */
 export function standing(session: Session, feed: Feed): Position | undefined {
   const subscription = session.subscriptions.get(feed)
-  return session.isOpen && subscription?.phase === 'live' ? placeOf(session, subscription) : undefined
+  return session.isOpen && subscription?.phase === 'live' ? placeOf(session.position, subscription) : undefined
 }
 
 /** Every query that has not failed is complete up to here. */
 export function completeTo(session: Session): Position | undefined {
   if (!session.isSettled) return undefined
-  const places = [...session.subscriptions.values()].flatMap((subscription) => (subscription.feed.isResult ? placeOf(session, subscription) : []))
+  const places = [...session.subscriptions.values()].flatMap((subscription) => (subscription.feed.isResult ? placeOf(session.position, subscription) : []))
   return places.reduce<Position | undefined>((least, place) => (least === undefined || comparePositions(place, least) < 0 ? place : least), session.position)
 }
 
@@ -136,7 +136,7 @@ export function makeSession({ send, changed, advanced, now, random }: SessionEff
   /** Leaves a subscription, which has a place to go on from if it was live. */
   function leave(subscription: Subscription): void {
     const { id, feed, phase } = subscription
-    if (phase === 'live') feed.advance(placeOf({ position }, subscription))
+    if (phase === 'live') feed.advance(placeOf(position, subscription))
     byId.delete(id!)
     snapshots.delete(subscription)
     heldBack.delete(subscription)
@@ -258,7 +258,7 @@ export function makeSession({ send, changed, advanced, now, random }: SessionEff
     }
     if (!isOpen()) return
     for (const subscription of unseen) {
-      subscription.feed.settle(placeOf({ position }, subscription))
+      subscription.feed.settle(placeOf(position, subscription))
       changed(subscription.feed)
     }
     unseen.clear()

@@ -2,7 +2,7 @@ import { readFileSync, readdirSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { Changes } from '../src/changes.js'
 import { isBusy } from '../src/error.js'
-import { type Fold, makeFold } from '../src/fold.js'
+import { Fold } from '../src/fold.js'
 import { sort } from '../src/sort.js'
 import type { Frame, Hello } from '../src/protocol.js'
 import { type Feed, type Session, makeSession } from '../src/session.js'
@@ -91,7 +91,7 @@ function play(name: string): { played: Played[]; frames: number } {
       let feed: Feed
       if (fields.messages !== undefined) feed = new Changes({ decoderFor: () => (raw: Row) => raw } as never, fields, {})
       else {
-        const fold = makeFold(String(at), fields, { decoderFor: floats, warn: () => {}, sort })
+        const fold = new Fold(String(at), fields, { decoderFor: floats, warn: () => {}, sort })
         const answer = lines.slice(at).find((other) => other.startsWith('< {"type":"subscribed"') && JSON.parse(other.slice(2)).id === id)
         // One that begins in the middle: nothing is held there, which is what these tests compare with, too.
         if (!snapshot && answer) {
@@ -127,14 +127,13 @@ function play(name: string): { played: Played[]; frames: number } {
   return { played, frames }
 }
 
-const isFold = (feed: Feed): feed is Fold => feed.isResult
 const text = (rows: Iterable<Row>): string[] => [...rows].map((row) => JSON.stringify(Object.entries(row).sort())).sort()
 
 test.each(files)('%s', (name) => {
   const { played, frames } = play(name)
   expect(frames).toBeGreaterThan(name.includes('too_large.txt') ? -1 : 0)
   for (const { feed, naive, ended } of played) {
-    if (!isFold(feed)) continue
+    if (!(feed instanceof Fold)) continue
     if (ended === undefined) {
       // What a transcript ends in the middle of is not seen, and one whose rows are of another shape begins anew.
       const shapes = new Set([...naive.rows.values()].map((row) => Object.keys(row).sort().join()))
@@ -152,7 +151,7 @@ test('the transcripts hold something for every subscription to be compared with'
   const restarts: string[] = []
   for (const name of files) {
     for (const { feed, ended } of play(name).played) {
-      if (!isFold(feed) || ended !== undefined) continue
+      if (!(feed instanceof Fold) || ended !== undefined) continue
       if (feed.status === 'live') compared++
       else if (feed.place === undefined) restarts.push(name)
     }

@@ -1,5 +1,5 @@
 import { type Client, insideOf } from '../client.js'
-import { type Fold, makeFold } from '../fold.js'
+import { Fold } from '../fold.js'
 import type { Dehydrated } from '../index.js'
 import { type LiveQuery, makeLiveQuery } from '../query.js'
 import type { AnyQuery } from '../types.js'
@@ -28,5 +28,5 @@ export const firstOf = (client: Client<any>, live: AnyLive): AnyLive =>
   once(firsts, live, () => {
     const inside = insideOf(client)
     const { identity, fields } = live.kept
-    return makeLiveQuery<any, any>(inside, makeFold(identity, fields, { ...inside, warn: () => {} }), live.options)
+    return makeLiveQuery<any, any>(inside, new Fold(identity, fields, { ...inside, warn: () => {} }), live.options)
   })
