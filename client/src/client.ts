@@ -195,8 +195,8 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
   }
   const link = makeLink(effects, backoff)
   const session = makeSession(effects, backoff)
+  // Nothing of the options is a part of it: a token is not for what logs objects.
   const client: Inside = {
-    options,
     address,
     sort: options.sort,
     link,
@@ -274,7 +274,7 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
       })
     },
   }
-  const results = makeResults(client)
+  const results = makeResults(client, options)
   const parts = [link, session, results]
   const unwatch = platform.watch((event) => act(link[event]))
 

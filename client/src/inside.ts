@@ -2,7 +2,6 @@ import type { Client } from './client.js'
 import type { WalcastError } from './error.js'
 import type { Tap } from './inspect.js'
 import type { Link } from './link.js'
-import type { ClientOptions } from './options.js'
 import type { Column, Frame } from './protocol.js'
 import type { Results } from './results.js'
 import type { Session } from './session.js'
@@ -21,7 +20,6 @@ export interface Waits {
 
 /** What a client has for its own parts, and for the functions and adapters of this package. Its type hides it from the application. */
 export interface Inside extends Client<any> {
-  readonly options: ClientOptions<any>
   /** The address of the stream. */
   readonly address: string
   /** How rows with an order are sorted. */

@@ -1,6 +1,7 @@
 import { guarded } from './error.js'
 import { Fold, type Step } from './fold.js'
 import type { Inside } from './inside.js'
+import type { ClientOptions } from './options.js'
 import type { LiveQueryOptions } from './query.js'
 import { fieldsOf, identityOf } from './request.js'
 import type { Feed } from './session.js'
@@ -43,10 +44,9 @@ export interface Results {
   forget(): void
 }
 
-export function makeResults(inside: Inside): Results {
-  const { session, options, platform, arm, act, use } = inside
-  const { linger = 5000 } = options
-  const keeper = options.persist?.(inside)
+export function makeResults(inside: Inside, { linger = 5000, persist }: ClientOptions<any>): Results {
+  const { session, platform, arm, act, use } = inside
+  const keeper = persist?.(inside)
   const known = new Map<string, Fold>()
   const dirty = new Set<Fold>()
   let isTelling = false

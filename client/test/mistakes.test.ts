@@ -1,3 +1,4 @@
+import { inspect } from 'node:util'
 import { describe, expect, test, vi } from 'vitest'
 import { createClient, onDiff, onRow, sql } from '../src/index.js'
 import { Talk } from './support/talk.js'
@@ -217,4 +218,10 @@ describe('what may go wrong', () => {
   test('parameters twice', () => {
     expect(() => new Talk().client.liveQuery({ table: 'task', where: sql`id = ${1}`, params: [1] })).toThrow('leave params out')
   })
+})
+
+test('a token is nowhere in what a client shows of itself', () => {
+  const { client } = new Talk({ token: 'secret' })
+  client.liveQuery({ table: 'task' }).subscribe(() => {})
+  expect(inspect(client, { depth: Infinity, showHidden: true })).not.toContain('secret')
 })
