@@ -152,10 +152,13 @@ function TokenPrompt() {
   const send = async (event: Event): Promise<void> => {
     event.preventDefault()
     if (given.value.trim() === '') return
-    isRefused.value = false
     isSent.value = true
-    setToken(given.value.trim())
-    await refresh()
+    // No token has other characters, and browsers send no others in a header.
+    isRefused.value = !/^[!-~]+$/.test(given.value.trim())
+    if (!isRefused.value) {
+      setToken(given.value.trim())
+      await refresh()
+    }
     if (isRefused.value) announce('the token is refused')
   }
   return (

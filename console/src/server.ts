@@ -2,6 +2,7 @@
 import { type Connection, type Client, createClient } from '@walcast/client'
 import { computed, signal } from '@preact/signals'
 import { address } from './address.js'
+import { sentence } from './text/format.js'
 
 export interface Access {
   readonly version: string
@@ -109,13 +110,13 @@ export async function refresh(): Promise<boolean> {
     if (JSON.stringify(told) !== JSON.stringify(access.value)) access.value = told
     return true
   } catch (error) {
-    if (error instanceof ApiError) lost.value = error.message
+    if (error instanceof ApiError) lost.value = sentence(error.message)
     return false
   }
 }
 
 /**
- * Asks again and again while the page is seen, less often while nothing answers. The server's refusals are among `problems`
+ * Asks again and again while the page is seen; what fails, less often than every second, and at least every five. The server's refusals are among `problems`
  * until it answers again. The first time is at once, unless `first` says in how many milliseconds. Returns what ends it.
  */
 export function poll(every: number, run: () => Promise<unknown>, first = 0): () => void {
@@ -141,7 +142,7 @@ export function poll(every: number, run: () => Promise<unknown>, first = 0): () 
         if (error instanceof ApiError && error.status !== 401 && !isOver) tell(error.message)
       }
     }
-    if (!isOver) timer = setTimeout(next, Math.min(every * 2 ** failures, Math.max(every, 5000)))
+    if (!isOver) timer = setTimeout(next, failures === 0 ? every : Math.min(every * 2 ** failures, 5000))
   }
   if (first > 0) timer = setTimeout(next, first)
   else void next()
@@ -157,6 +158,13 @@ export const source = computed(() => {
   const names = access.value?.sources ?? []
   const { source: asked } = address.value
   return names.length === 0 ? undefined : asked !== undefined && names.includes(asked) ? asked : names[0]
+})
+
+/** The address of the source that is shown, as clients take it. */
+export const url = computed(() => {
+  const told = access.value
+  const all = told?.public ?? `${location.origin.replace(/^http/, 'ws')}${told?.stream ?? ''}`
+  return source.value === undefined ? all : `${all}/${source.value}`
 })
 
 /** The client of the source that is shown, while rows may be seen. */

@@ -1,7 +1,7 @@
 /** The published tables, as the server has them. */
 import { effect, signal } from '@preact/signals'
 import { get, poll, source } from './server.js'
-import { tableName } from './text/format.js'
+import { identifier, tableName } from './text/format.js'
 
 export interface TableColumn {
   readonly name: string
@@ -48,8 +48,16 @@ export const pollTables = (): (() => void) =>
     if (source.peek() === of && JSON.stringify(told) !== JSON.stringify(tables.value)) tables.value = told
   })
 
+/** A table's name, with its schema or without, as SQL has it. */
+const NAME = /^(?:[a-z_]\w*|"(?:[^"]|"")+")(?:\.(?:[a-z_]\w*|"(?:[^"]|"")+"))?$/i
+
 /** Has a table published, and readable. */
-export const PUBLISH = 'ALTER PUBLICATION walcast ADD TABLE orders;\nGRANT SELECT ON orders TO walcast;'
+export function publish(table: string): string {
+  // A link may have any text in the place of a name: that is no SQL to copy.
+  const name = NAME.test(table) ? table : identifier(table)
+  return `ALTER PUBLICATION walcast ADD TABLE ${name};\nGRANT SELECT ON ${name} TO walcast;`
+}
+export const PUBLISH = publish('orders')
 
 /** The name that a query asks for it by. */
 export const nameOf = ({ schema, name }: Pick<TableInfo, 'schema' | 'name'>): string => tableName(schema, name)

@@ -258,6 +258,35 @@ describe.skipIf(!HAS_BROWSER)('the console in a browser', () => {
   }
   const follows = (count: number): Promise<void> => expect.poll(subscriptions).toBe(count)
 
+  test('a predicate that is too long to be sent is refused, and the next one is run', async () => {
+    page = await open('#query?table=task')
+    await rows('3 rows')
+    await page.fill('#where', `title = '${'x'.repeat(100_000)}'`)
+    await page.press('#where', 'Enter')
+    await page.waitForFunction(() => document.querySelector('#verdict')?.textContent?.includes('65536 bytes'))
+    expect(await page.$$eval('.result .figure', (all) => all.map((one) => one.textContent))).toContain('of the query before')
+    await page.fill('#where', "state = 'new'")
+    await page.press('#where', 'Enter')
+    await rows('2 rows')
+    expect(site.complaints.splice(0).filter((text) => !text.includes('413'))).toEqual([])
+  })
+
+  test('a table that is not published is said to be so, in each place, and what a link says is no SQL to copy', async () => {
+    page = await open('#query?table=t;+DROP+TABLE+task', { viewport: { width: 320, height: 640 } })
+    const statement = 'ALTER PUBLICATION walcast ADD TABLE "t; DROP TABLE task";'
+    await page.waitForFunction((statement) => document.querySelector('.result .command')?.textContent?.startsWith(statement), statement)
+    await page.keyboard.press('g')
+    await page.keyboard.press('t')
+    await page.waitForFunction((statement) => document.querySelector('.table-info .command')?.textContent?.startsWith(statement), statement)
+    await page.selectOption('.table-choice select', 'task')
+    await page.waitForFunction(() => document.querySelector('.table-info h2')?.textContent === 'task')
+    expect(await page.$eval('.table-info', (info) => info.getBoundingClientRect().width)).toBeGreaterThan(250)
+    await page.evaluate(() => (location.hash = '#stream?table=nosuch'))
+    await page.waitForFunction(() => document.querySelector('.stream .empty')?.textContent === 'nosuch is not published. Choose another table.')
+    await page.evaluate(() => (location.hash = '#stream'))
+    await page.waitForFunction(() => document.querySelector<HTMLSelectElement>('.filters select')?.selectedIndex === 0)
+  })
+
   test('the stream has every table, transaction by transaction', async () => {
     page = await open('#stream')
     await page.waitForFunction(() => document.querySelector('.state')?.textContent === 'live')

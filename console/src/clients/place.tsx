@@ -2,8 +2,9 @@
 import { useSignal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 import { address } from '../address.js'
-import { access, get, poll } from '../server.js'
+import { access, get, poll, url } from '../server.js'
 import { ago, amount, bytes, count, counted, duration } from '../text/format.js'
+import { asTail } from '../text/snippets.js'
 import { printAddress } from '../text/url.js'
 import { Command } from '../ui/copy.js'
 
@@ -130,7 +131,7 @@ export function ClientsPlace() {
             <p>
               <b>Nobody is connected.</b> {example ? 'A client in a terminal:' : 'Clients connect to the public listener.'}
             </p>
-            {example && <Command text={`walcast tail ${address.value.table ?? 'orders'} --url ${example}`} />}
+            {example && <Command text={asTail({ table: address.value.table ?? 'orders', where: '' }, url.value)} />}
           </div>
         )}
         {all.length > 0 && found.length === 0 && <p class="empty soft">None of them has “{wanted.value}” in its address, origin or subject.</p>}

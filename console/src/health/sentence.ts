@@ -57,7 +57,7 @@ export function verdict(status: Status, series: Series): Verdict {
   }
   if (status.standby) return { kind: 'amber', text: 'Standing by.', more: 'Another walcast reads the slot. This one takes over when that ends.' }
   if (!status.replication_up) {
-    return { kind: 'bad', text: 'Not connected to Postgres.', more: `${sentence(status.remark ?? 'walcast tries again by itself')} Clients stay connected and hear nothing until then; Postgres keeps WAL for the slot meanwhile${kept > 0 ? `, ${bytes(kept)} now` : ''}.`, command: 'walcast check' }
+    return { kind: 'bad', text: 'Not connected to Postgres.', more: `${sentence(status.remark ?? 'walcast tries again by itself')} Clients stay connected and hear nothing until walcast is connected again; Postgres keeps WAL for the slot meanwhile${kept > 0 ? `, ${bytes(kept)} now` : ''}.`, command: 'walcast check' }
   }
   const wal = keeps(slot, series)
   const lag = slot.lag_bytes ?? 0

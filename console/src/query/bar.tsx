@@ -189,13 +189,16 @@ export function Bar({ table, columns, text, applied, refused, apply }: BarProps)
   )
 }
 
+/** The server's words for people at the console, which gives no parameters. */
+export const inWords = (message: string): string => message.split('\n', 1)[0]!.replace(/^(\$\d+) has no value: no parameters were given$/, '$1 has no value: write the value itself in its place')
+
 function judged(text: string, { ok, filed = [], warnings = [], error }: Parsed): Verdict {
   if (!ok) {
     const { message = 'refused', offset } = error ?? {}
-    return { text, problem: { message: message.split('\n', 1)[0]!, at: offset === undefined ? undefined : indexOfByte(text, offset) } }
+    return { text, problem: { message: inWords(message), at: offset === undefined ? undefined : indexOfByte(text, offset) } }
   }
   const isSlow = filed.some(({ kind }) => kind === 'every_change')
   const found = filed.map((part) => part.text).join(', then ')
-  const how = isSlow ? 'Looked at for every change of the table: no part of it is an equality or a range.' : found && `Filed under ${found}.`
-  return { text, isSlow, filed: [how, ...warnings].filter(Boolean).join(' ') }
+  const how = text.trim() === '' ? 'Every row, and so every change of the table.' : isSlow ? 'Looked at for every change of the table: no part of it is an equality or a range.' : found && `Filed under ${found}.`
+  return { text, isSlow: isSlow && text.trim() !== '', filed: [how, ...warnings].filter(Boolean).join(' ') }
 }

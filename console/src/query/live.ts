@@ -5,7 +5,7 @@ import type { Grid } from '../grid/grid.js'
 import type { Row } from '../grid/rows.js'
 import { counted } from '../text/format.js'
 import { announce } from '../ui/announce.js'
-import type { Problem } from './bar.js'
+import { type Problem, inWords } from './bar.js'
 import { Transactions } from './transactions.js'
 
 export interface Asking {
@@ -57,7 +57,10 @@ export class LiveView {
     this.refused.value = this.waits.value = undefined
     // The log may leave undecided whether a row left: then the server says so, rather than refuse the query.
     const next = client.liveQuery({ table: asking.table, ...(asking.where && { where: asking.where }), undecided: 'send' }, { partial: true }) as LiveQuery<Row, unknown>
+    let isOver = false
+    let unlisten: (() => void) | undefined
     const look = (): void => {
+      if (isOver) return
       const { error, filled, status, rows } = next.state
       if (this.shown.value === undefined) {
         this.status.value = status
@@ -73,13 +76,13 @@ export class LiveView {
         this.#show(next, asking)
       }
     }
-    const unlisten = next.onChange(look)
     // A query says nothing of refusals after which it is asked again.
     const watch = inspect(client, (type, text) => {
       if (type === 'received' && text.startsWith('{"type":"error"')) this.waits.value = (JSON.parse(text) as { message: string }).message
     })
     const end = (): void => {
-      unlisten()
+      isOver = true
+      unlisten?.()
       watch.end()
       this.waits.value = undefined
       this.#endNext = undefined
@@ -90,6 +93,9 @@ export class LiveView {
       next.close()
       this.#stopReading()
     }
+    // What is refused before it is sent, as a predicate that is too long, is told meanwhile.
+    unlisten = next.onChange(look)
+    if (isOver) unlisten()
     look()
   }
 
@@ -191,4 +197,4 @@ export class LiveView {
   }
 }
 
-const problemOf = ({ message, offset }: { message: string; offset?: number }): Problem => ({ message: message.split('\n', 1)[0]!, at: offset })
+const problemOf = ({ message, offset }: { message: string; offset?: number }): Problem => ({ message: inWords(message), at: offset })

@@ -3,10 +3,10 @@ import { useComputed, useSignal } from '@preact/signals'
 import { useEffect, useLayoutEffect, useMemo } from 'preact/hooks'
 import { address, go } from '../address.js'
 import { Grid } from '../grid/grid.js'
-import { access, client, connection, problems, source } from '../server.js'
-import { PUBLISH, nameOf, pollTables, tables } from '../tables.js'
+import { client, connection, problems, url } from '../server.js'
+import { PUBLISH, type TableInfo, nameOf, pollTables, publish, tables } from '../tables.js'
 import { count, counted, sentence, shortPosition, whole } from '../text/format.js'
-import { asClient, asHook, asTail } from '../text/snippets.js'
+import { type Asked, asClient, asHook, asTail } from '../text/snippets.js'
 import type { Order } from '../text/url.js'
 import { announce } from '../ui/announce.js'
 import { Command, copy } from '../ui/copy.js'
@@ -14,7 +14,7 @@ import { onKey } from '../ui/keys.js'
 import { Menu } from '../ui/menu.js'
 import { TableChoice } from '../ui/table-choice.js'
 import { Bar } from './bar.js'
-import { LiveView } from './live.js'
+import { type Asking, LiveView } from './live.js'
 import { type Chosen, Side } from './side.js'
 
 const BY_KEY: Order = { by: 'key', desc: false }
@@ -25,7 +25,8 @@ export function QueryPlace() {
   const known = tables.value
   // A link may name a table that is not there: the server says why.
   const table = asked ?? (known?.[0] && nameOf(known[0]))
-  const info = known?.find((one) => nameOf(one) === table || one.table === table)
+  const infoOf = (table: string | undefined): TableInfo | undefined => known?.find((one) => nameOf(one) === table || one.table === table)
+  const info = infoOf(table)
   const text = useSignal(where)
   const chosen = useSignal<Chosen>(undefined)
   const turn = useSignal(0)
@@ -51,14 +52,11 @@ export function QueryPlace() {
 
   useEffect(() => {
     let frame = 0
-    let taken = 0
     view.took = () => {
-      taken++
       frame ||= requestAnimationFrame(() => {
         frame = 0
         view.flush()
-        turn.value += taken
-        taken = 0
+        turn.value++
       })
     }
     return () => {
@@ -76,6 +74,11 @@ export function QueryPlace() {
     if (live && table !== undefined) view.ask(live, { table, where })
   }, [live, table, where])
   useLayoutEffect(() => () => view.clear(), [live])
+  const isMissing = known !== undefined && info === undefined && table !== undefined
+  useEffect(() => {
+    // It has been published since it was refused.
+    if (!isMissing && live && table !== undefined && view.refused.value) view.ask(live, { table, where })
+  }, [isMissing])
   useEffect(() => {
     text.value = where
   }, [table, where])
@@ -117,9 +120,11 @@ export function QueryPlace() {
   )
 
   const names = useComputed(() => view.shown.value)
-  const url = access.value?.public ?? `${location.origin.replace(/^http/, 'ws')}${access.value?.stream ?? ''}`
-  const full = source.value === undefined ? url : `${url}/${source.value}`
-  const current = { table: table ?? '', where, isUndecided: where !== '' && info?.replica_identity !== 'full' }
+  const full = url.value
+  const askedOf = ({ table, where }: Asking): Asked => ({ table, where, isUndecided: where !== '' && infoOf(table)?.replica_identity !== 'full' })
+  const current = askedOf({ table: table ?? '', where })
+  const { value: shown } = names
+  const isStale = shown !== undefined && (shown.table !== table || shown.where !== where)
 
   if (known?.length === 0 && asked === undefined) return <NoTables />
   return (
@@ -127,7 +132,7 @@ export function QueryPlace() {
       <TableChoice place="query" heading="Tables" tables={known} chosen={table} />
       <Bar
         table={table ?? ''}
-        columns={info?.columns ?? names.value?.table === table ? (info?.columns ?? grid.rows.shape.columns) : []}
+        columns={info?.columns ?? (shown?.table === table ? grid.rows.shape.columns : [])}
         text={text}
         applied={where}
         refused={view.refused.value}
@@ -136,7 +141,7 @@ export function QueryPlace() {
       <section class="result" aria-label="Rows of the result">
         <div class="strip">
           <State view={view} isWaiting={table === undefined && problems.value.length > 0} />
-          <Figures view={view} counts={counts} />
+          <Figures view={view} counts={counts} isStale={isStale && (view.refused.value !== undefined || view.waits.value !== undefined)} />
           <span class="grow" />
           <label class="order">
             <span class="unseen">Order</span>
@@ -166,8 +171,8 @@ export function QueryPlace() {
             ]}
           />
         </div>
-        <div class="grid-place" ref={attach} data-stale={names.value && (names.value.table !== table || names.value.where !== where) ? '' : undefined} />
-        <Empty view={view} counts={counts} command={asTail(current, full)} />
+        <div class="grid-place" ref={attach} data-stale={isStale ? '' : undefined} />
+        <Empty view={view} counts={counts} command={(asking) => asTail(askedOf(asking), full)} missing={isMissing ? table : undefined} />
       </section>
       <Side transactions={view.transactions} turn={turn} chosen={chosen} item={(id) => grid.rows.get(id)} keyNames={grid.rows.shape.key} />
     </div>
@@ -185,7 +190,8 @@ function State({ view, isWaiting }: { view: LiveView; isWaiting: boolean }) {
   )
 }
 
-function Figures({ view, counts }: { view: LiveView; counts: { value: { rows: number; missed: number; isPaused: boolean } } }) {
+/** With `isStale` the rows are of the query before one that was refused, or is not answered yet. */
+function Figures({ view, counts, isStale }: { view: LiveView; counts: { value: { rows: number; missed: number; isPaused: boolean } }; isStale: boolean }) {
   const { rows, missed, isPaused } = counts.value
   const position = view.position.value
   const reading = view.reading.value
@@ -204,12 +210,16 @@ function Figures({ view, counts }: { view: LiveView; counts: { value: { rows: nu
       </span>
       {isPaused ? (
         <span class="figure paused">{counted(missed, 'change')} while paused</span>
+      ) : isStale ? (
+        <span class="figure paused" title={`SELECT * FROM ${view.shown.value.table}${view.shown.value.where && ` WHERE ${view.shown.value.where}`}`}>
+          of the query before
+        </span>
       ) : (
         <span class="figure" title="changes of this result in the last second">
           <b>{count(view.rate.value)}</b> changes/s
         </span>
       )}
-      {position && (
+      {position && !isPaused && (
         <button type="button" class="plain mono figure position" title={`Position of the last change: ${position}. Click to copy.`} onClick={() => copy(position)}>
           {shortPosition(position)}
         </button>
@@ -218,7 +228,8 @@ function Figures({ view, counts }: { view: LiveView; counts: { value: { rows: nu
   )
 }
 
-function Empty({ view, counts, command }: { view: LiveView; counts: { value: { rows: number } }; command: string }) {
+/** `missing` is the name of a table that is not published. */
+function Empty({ view, counts, command, missing }: { view: LiveView; counts: { value: { rows: number } }; command: (asking: Asking) => string; missing: string | undefined }) {
   const shown = view.shown.value
   if (counts.value.rows > 0) return null
   if (shown) {
@@ -228,7 +239,17 @@ function Empty({ view, counts, command }: { view: LiveView; counts: { value: { r
           <b>No row of {shown.table} matches now.</b> One that comes to match appears here.
         </p>
         <p class="soft">The same in a terminal:</p>
-        <Command text={command} />
+        <Command text={command(shown)} />
+      </div>
+    )
+  }
+  if (view.refused.value && missing !== undefined) {
+    return (
+      <div class="empty over">
+        <p>
+          <b>{missing} is not published.</b> Choose one of the tables, or publish it in Postgres: its rows appear here within seconds.
+        </p>
+        <Command text={publish(missing)} />
       </div>
     )
   }

@@ -17,7 +17,7 @@ const AT_ONCE = 50
 
 export interface SideProps {
   readonly transactions: Transactions
-  /** Grows with each transaction. */
+  /** Changes whenever they may have. */
   readonly turn: Signal<number>
   readonly chosen: Signal<Chosen>
   readonly item: (id: string) => Item | undefined
@@ -26,7 +26,7 @@ export interface SideProps {
 
 export function Side({ transactions, turn, chosen, item, keyNames }: SideProps) {
   const list = useRef<ListHandle | undefined>(undefined)
-  const last = useRef({ turn: 0 })
+  const last = useRef({ total: 0, results: 0 })
   const now = chosen.value
   const choose = (index: number): void => {
     const seen = transactions.newest(index)
@@ -37,12 +37,13 @@ export function Side({ transactions, turn, chosen, item, keyNames }: SideProps) 
   }
   useEffect(
     () =>
-      turn.subscribe((value) => {
-        const added = value - last.current.turn
-        last.current.turn = value
-        list.current?.set(transactions.length, added, chosen.peek() !== undefined)
-        // Another result begins: no line is what it was.
-        if (transactions.length < added) list.current?.redraw()
+      turn.subscribe(() => {
+        const { total, results } = transactions
+        const { current: before } = last
+        last.current = { total, results }
+        list.current?.set(transactions.length, total - before.total, chosen.peek() !== undefined)
+        // Another result began: no line is what it was.
+        if (results !== before.results) list.current?.redraw()
       }),
     [transactions],
   )

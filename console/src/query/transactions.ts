@@ -22,12 +22,19 @@ const MOST_CHANGES = 5000
 
 /** The last transactions of a result, the newest last. */
 export class Transactions {
+  /** Grows with each result that begins. */
+  results = 0
   readonly #all: Seen[] = []
   #changes = 0
   #numbers = 0
 
   get length(): number {
     return this.#all.length
+  }
+
+  /** Those that came, ever, of all results. */
+  get total(): number {
+    return this.#numbers
   }
 
   /** Counted from the newest. */
@@ -43,6 +50,7 @@ export class Transactions {
 
   clear(): void {
     this.#all.length = this.#changes = 0
+    this.results++
   }
 
   add({ position = '', xid, ts, changes }: Diff<Row, unknown>): void {

@@ -3,9 +3,10 @@ import { useComputed, useSignal } from '@preact/signals'
 import { useEffect, useMemo, useRef } from 'preact/hooks'
 import { address, go } from '../address.js'
 import type { Row } from '../grid/rows.js'
-import { client, connection } from '../server.js'
+import { client, connection, url } from '../server.js'
 import { nameOf, pollTables, tables } from '../tables.js'
 import { brief, clock, count, counted, shortPosition } from '../text/format.js'
+import { asTail } from '../text/snippets.js'
 import { announce } from '../ui/announce.js'
 import { Command, CopyButton, copy } from '../ui/copy.js'
 import { onKey } from '../ui/keys.js'
@@ -108,6 +109,7 @@ export function StreamPlace() {
           Table
           <select value={table ?? ''} onChange={(event) => go({ table: event.currentTarget.value || undefined, where: undefined, order: undefined }, true)}>
             <option value="">all</option>
+            {table !== undefined && !names.value.includes(table) && <option>{table}</option>}
             {names.value.map((one) => (
               <option key={one}>{one}</option>
             ))}
@@ -149,7 +151,7 @@ export function StreamPlace() {
         ))}
         <div class="list-place">
           <List label="Changes" handle={list} make={makeLine} fill={(line, index) => fillLine(line, lines.current[index]!, isSameLine(lines.current[index], chosen.value))} open={choose} move={move} />
-          {shown === 0 && <Nothing total={total} xid={xid} />}
+          {shown === 0 && <Nothing total={total} xid={xid} table={table} />}
         </div>
       </section>
       {chosen.value && <Details line={chosen.value} close={() => (chosen.value = undefined)} />}
@@ -157,7 +159,16 @@ export function StreamPlace() {
   )
 }
 
-function Nothing({ total, xid }: { total: number; xid: string }) {
+function Nothing({ total, xid, table }: { total: number; xid: string; table: string | undefined }) {
+  if (table !== undefined && tables.value?.every((one) => nameOf(one) !== table)) {
+    return (
+      <div class="empty">
+        <p>
+          <b>{table} is not published.</b> Choose another table.
+        </p>
+      </div>
+    )
+  }
   return (
     <div class="empty">
       {total > 0 ? (
@@ -169,7 +180,7 @@ function Nothing({ total, xid }: { total: number; xid: string }) {
           <p>
             <b>No change yet.</b> Every change of a published table from now on is listed here. To read earlier ones:
           </p>
-          <Command text={`walcast tail ${tables.value?.[0] ? nameOf(tables.value[0]) : 'orders'} --from earliest`} />
+          <Command text={`${asTail({ table: table ?? (tables.value?.[0] ? nameOf(tables.value[0]) : 'orders'), where: '' }, url.value)} --from earliest`} />
         </div>
       )}
     </div>

@@ -3,7 +3,7 @@ import { useSignal } from '@preact/signals'
 import { useEffect } from 'preact/hooks'
 import { address } from '../address.js'
 import { access, get, poll, text } from '../server.js'
-import { PUBLISH, type Problem, type TableInfo, nameOf, pollTables, tables } from '../tables.js'
+import { PUBLISH, type Problem, type TableInfo, nameOf, pollTables, publish, tables } from '../tables.js'
 import { amount, clock, counted } from '../text/format.js'
 import { printAddress } from '../text/url.js'
 import { Command, CopyButton } from '../ui/copy.js'
@@ -29,7 +29,7 @@ export function TablesPlace() {
   const known = tables.value
   const { table: asked } = address.value
   if (!known) return null
-  const shown = known.find((one) => nameOf(one) === asked || one.table === asked) ?? known[0]
+  const shown = asked === undefined ? known[0] : known.find((one) => nameOf(one) === asked || one.table === asked)
   const general = found.value?.findings.filter(({ table }) => table === null || !known.some((one) => one.table === table)) ?? []
   return (
     <div class="tables-place">
@@ -41,7 +41,7 @@ export function TablesPlace() {
           </>
         }
         tables={known}
-        chosen={shown && nameOf(shown)}
+        chosen={shown ? nameOf(shown) : asked}
       />
       <div class="table-info">
         {general.length > 0 && (
@@ -53,11 +53,11 @@ export function TablesPlace() {
         {shown ? (
           <Info table={shown} findings={(found.value?.findings ?? shown.problems.map((problem) => ({ ...problem, table: shown.table }))).filter(({ table }) => table === shown.table)} />
         ) : (
-          <div class="empty">
+          <div class="empty stack">
             <p>
-              <b>No table is published.</b> Add one in Postgres, and it appears here within seconds, without a restart:
+              <b>{asked === undefined ? 'No table is published.' : `${asked} is not published.`}</b> {asked === undefined ? 'Add one' : 'Add it'} in Postgres, and it appears here within seconds, without a restart:
             </p>
-            <Command text={PUBLISH} />
+            <Command text={asked === undefined ? PUBLISH : publish(asked)} />
           </div>
         )}
         {found.value && <p class="soft checked">Checked at {clock(found.value.at * 1000)}, as walcast check does.</p>}
