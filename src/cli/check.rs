@@ -66,6 +66,10 @@ fn check(name: Option<&SourceName>, source: &Source, access: Option<&Access>) ->
     for finding in &findings {
         println!("{finding}");
     }
+    let remarks = look(name, source, |info, _| postgres::remarks(info))?;
+    for remark in &remarks {
+        println!("note: {remark}");
+    }
     let has_publications = findings
         .iter()
         .all(|finding| finding.code != Code::PublicationMissing);

@@ -28,6 +28,13 @@ pub(super) const ASK_INTERVAL: Duration = Duration::from_millis(200);
 pub(super) const BUFFER: usize = 16 * 1024;
 /// The largest message in answer to a statement: a row of it, in the first place.
 const MAX_MESSAGE: usize = 16 * 1024 * 1024;
+/// The settings that are kept of those that the server reports by itself. Whatever else it sends takes no memory.
+const REPORTED: [&str; 4] = [
+    "server_version",
+    "server_encoding",
+    "in_hot_standby",
+    "default_transaction_read_only",
+];
 /// The largest answer to a statement.
 pub(super) const MAX_ANSWER: usize = 256 * 1024 * 1024;
 
@@ -77,8 +84,8 @@ impl Connection {
         self.settings.backend_pid
     }
 
-    /// A setting that the server reports by itself, `server_version` or `in_hot_standby` for example
-    /// (documentation: "Asynchronous Operations").
+    /// A setting that the server reports by itself (documentation: "Asynchronous Operations"), if it is one of
+    /// `server_version`, `server_encoding`, `in_hot_standby` and `default_transaction_read_only`.
     pub fn parameter(&self, name: &str) -> Option<&str> {
         self.parameters.get(name).map(String::as_str)
     }
@@ -236,11 +243,15 @@ impl Connection {
                 break taken;
             }
             match self.inbox.message(taken).parse()? {
-                Message::ParameterStatus { name, value } => {
+                Message::ParameterStatus { name, value } if REPORTED.contains(&name) => {
                     self.parameters.insert(name.to_owned(), value.to_owned());
                 }
                 Message::Notice(notice) => tracing::debug!(%notice, "the server says"),
                 _ => {}
+            }
+            // A server that goes on with what nobody asked for is not waited for any longer than a silent one.
+            if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+                return Err(Error::Timeout("waiting for the server's answer"));
             }
         };
         Ok(self.inbox.message(taken))

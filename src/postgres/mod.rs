@@ -20,6 +20,7 @@ mod conninfo;
 mod dial;
 mod error;
 mod link;
+mod minor;
 mod pacing;
 mod policies;
 mod portal;
@@ -49,6 +50,7 @@ pub use conninfo::{
     TargetSession,
 };
 pub use error::{Attempt, Error};
+pub use minor::remarks;
 pub use pacing::Pacing;
 pub use policies::check_policies;
 pub use portal::Fetched;

@@ -45,7 +45,9 @@ impl std::error::Error for ServerError {}
 impl fmt::Display for ServerError {
     /// Prints one line: the message with its code, then detail, hint and context if there are any.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.severity, self.code, one_line(&self.message))?;
+        let [severity, code, message] =
+            [&self.severity, &self.code, &self.message].map(|part| one_line(part));
+        write!(f, "{severity} {code}: {message}")?;
         let parts = [
             ("detail", &self.detail),
             ("hint", &self.hint),
@@ -60,13 +62,47 @@ impl fmt::Display for ServerError {
     }
 }
 
+/// The most characters of a part of it that are told.
+const MOST_CHARS: usize = 2_000;
+
+/// A part of it on one line, without characters that a terminal acts upon, and cut if it is long.
 fn one_line(text: &str) -> String {
-    text.replace(['\n', '\r', '\t'], " ")
+    let mut line = String::new();
+    let mut letters = text.chars();
+    for letter in letters.by_ref().take(MOST_CHARS) {
+        match letter {
+            '\n' | '\r' | '\t' => line.push(' '),
+            letter if letter.is_control() => line.extend(letter.escape_default()),
+            letter => line.push(letter),
+        }
+    }
+    if letters.next().is_some() {
+        line.push_str(&format!("… ({} bytes)", text.len()));
+    }
+    line
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whatever_a_server_says_is_one_line_of_bounded_length_that_no_terminal_acts_upon() {
+        let error = ServerError {
+            severity: "FATAL".to_owned(),
+            code: "XX000".to_owned(),
+            message: "a\r\nb\u{1b}[2Jc\u{9b}d\u{7}".to_owned(),
+            detail: Some("é".repeat(8_000_000)),
+            ..ServerError::default()
+        };
+        let told = error.to_string();
+        assert!(
+            told.starts_with("FATAL XX000: a  b\\u{1b}[2Jc\\u{9b}d\\u{7}; detail: éé"),
+            "{told:.100}"
+        );
+        assert!(told.ends_with("é… (16000000 bytes)"));
+        assert!(told.chars().count() < MOST_CHARS + 200);
+    }
 
     #[test]
     fn an_error_is_told_without_a_value_of_a_row() {

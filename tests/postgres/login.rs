@@ -1,5 +1,9 @@
 //! Hosts, passwords and who is let in.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::time::{Duration, Instant};
+
 use walcast::postgres::*;
 
 use crate::{info, shared};
@@ -101,4 +105,44 @@ fn hosts_are_tried_in_turn_until_one_refuses_the_login() {
                 .contains("target_session_attrs")
         );
     }
+}
+
+#[test]
+fn a_server_that_never_comes_to_the_point_is_given_up_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = std::thread::spawn(move || {
+        let (mut socket, _) = listener.accept().unwrap();
+        // The startup message, and "AuthenticationOk".
+        let mut length = [0; 4];
+        socket.read_exact(&mut length).unwrap();
+        let mut rest = vec![0; u32::from_be_bytes(length) as usize - 4];
+        socket.read_exact(&mut rest).unwrap();
+        socket.write_all(b"R\0\0\0\x08\0\0\0\0").unwrap();
+        let mut sent = 0_u64;
+        loop {
+            let reported = format!("setting_{sent:020}\0{}\0", "x".repeat(1000));
+            let length = u32::try_from(reported.len() + 4).unwrap();
+            let message = [b"S", &length.to_be_bytes()[..], reported.as_bytes()].concat();
+            if socket.write_all(&message).is_err() {
+                return sent;
+            }
+            sent += 1;
+        }
+    });
+    let before = resident_bytes();
+    let url = format!("host=127.0.0.1 port={port} user=u sslmode=disable connect_timeout=2");
+    let began = Instant::now();
+    let error = Connection::connect(&info(&url), Purpose::Query).unwrap_err();
+    assert!(error.to_string().contains("timed out"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(30));
+    assert!(server.join().unwrap() > 1_000);
+    let grown = resident_bytes().saturating_sub(before);
+    assert!(grown < 100 << 20, "it took {grown} bytes");
+}
+
+fn resident_bytes() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+    pages * 4096
 }

@@ -250,6 +250,25 @@ impl ConnInfo {
         text: &str,
         environment: impl Fn(&str) -> Option<String>,
     ) -> Result<ConnInfo, ConnInfoError> {
+        let parsed = ConnInfo::parse_as_written(text, environment);
+        // The error would repeat a part of the password.
+        parsed.map_err(|error| {
+            if syntax::may_hide_a_password(text) {
+                ConnInfoError::Syntax(
+                    "write the characters of user and password that have a meaning in a URL by their codes: / as %2F, @ as \
+                     %40, ? as %3F, % as %25"
+                        .into(),
+                )
+            } else {
+                error
+            }
+        })
+    }
+
+    fn parse_as_written(
+        text: &str,
+        environment: impl Fn(&str) -> Option<String>,
+    ) -> Result<ConnInfo, ConnInfoError> {
         let mut given = Parameters::read(text, &environment)?;
         let home = environment("HOME").map(PathBuf::from);
         let in_home = |file: &str| home.as_ref().map(|home| home.join(file));

@@ -20,11 +20,14 @@ pub(super) fn parse(text: &str) -> Result<Pairs, ConnInfoError> {
     }
 }
 
-fn parse_url(rest: &str) -> Result<Pairs, ConnInfoError> {
+fn parse_url(url: &str) -> Result<Pairs, ConnInfoError> {
     let mut pairs = Pairs::new();
+    let (user_info, rest) = split_user_info(url);
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-    let (user_info, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let (hosts, database) = rest.split_once('/').unwrap_or((rest, ""));
+    if user_info.is_empty() && database.contains('@') {
+        return Err(syntax("the database's name has an @: write it as %40".into()));
+    }
     let (user, password) = user_info.split_once(':').unwrap_or((user_info, ""));
     for (name, value) in [("user", user), ("password", password), ("dbname", database)] {
         if !value.is_empty() {
@@ -37,9 +40,10 @@ fn parse_url(rest: &str) -> Result<Pairs, ConnInfoError> {
         pairs.push(("port".into(), ports));
     }
     for parameter in query.split('&').filter(|parameter| !parameter.is_empty()) {
+        // What stands there may belong to a password: it is not repeated.
         let (name, value) = parameter
             .split_once('=')
-            .ok_or_else(|| syntax(format!("parameter {parameter:?} of the URL has no value")))?;
+            .ok_or_else(|| syntax("a parameter behind the ? of the URL has no value".into()))?;
         pairs.push(match (decode(name)?, decode(value)?) {
             // JDBC's spelling, which libpq knows too.
             (name, value) if name == "ssl" && value == "true" => ("sslmode".into(), "require".into()),
@@ -47,6 +51,25 @@ fn parse_url(rest: &str) -> Result<Pairs, ConnInfoError> {
         });
     }
     Ok(pairs)
+}
+
+/// Splits a URL behind its user and password, which end with an `@` before the first slash. As for libpq, a `?` may stand
+/// in them.
+fn split_user_info(url: &str) -> (&str, &str) {
+    let head = url.split('/').next().unwrap_or(url);
+    let authority = head.split('?').next().unwrap_or(head);
+    let end = authority.rfind('@').or_else(|| head.find('@'));
+    end.and_then(|end| Some((url.get(..end)?, url.get(end + 1..)?)))
+        .unwrap_or(("", url))
+}
+
+/// True if a URL may have its user and password where other parts are expected, since a character of these is not encoded:
+/// it has an `@`, and not before the first slash.
+pub(super) fn may_hide_a_password(text: &str) -> bool {
+    let mut schemes = ["postgresql://", "postgres://"].iter();
+    schemes
+        .find_map(|scheme| text.strip_prefix(scheme))
+        .is_some_and(|url| split_user_info(url).0.is_empty() && url.contains('@'))
 }
 
 /// Splits `h1:5432,[::1],%2Ftmp:5433` into a list of hosts and a list of ports.

@@ -220,8 +220,31 @@ fn what_cannot_be_honoured_is_refused_by_name() {
 fn no_output_shows_the_password() {
     let info = parse("postgresql://bob:hunter2@db/d").unwrap();
     assert!(!format!("{info:?} {info}").contains("hunter2"));
-    let error = parse("postgresql://bob:hunter2%zz@db/d").unwrap_err();
-    assert!(!format!("{error:?} {error}").contains("hunter2"));
+    for url in [
+        "postgresql://bob:hunter2%zz@db/d",
+        "postgresql://bob:hunter2/x@db/d",
+        "postgresql://bob:a/hunter2@db:x/d",
+        "postgresql://bob:123/hunter2@db/d",
+        "postgresql://bob:a/b?hunter2@db/d",
+        "postgresql://bob:a/b?hunter2=x@db/d",
+        "postgresql://bob:[hunter2/@db/d",
+        "postgresql://bob@db/d?hunter2",
+    ] {
+        let error = parse(url).unwrap_err();
+        assert!(
+            !format!("{error:?} {error}").contains("hunter2"),
+            "{url}: {error}"
+        );
+    }
+    // As libpq reads it.
+    let info = parse("postgresql://bob:a?hunter2@db/d").unwrap();
+    assert_eq!(info.to_string(), "bob@db:5432/d");
+    assert_eq!(info.password.as_ref().map(Password::expose), Some("a?hunter2"));
+    let info = parse("postgresql://bob@db?application_name=a@b").unwrap();
+    assert_eq!(
+        (info.user.as_str(), info.application_name.as_str()),
+        ("bob", "a@b")
+    );
 }
 
 proptest! {
