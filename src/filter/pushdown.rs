@@ -4,6 +4,7 @@
 //! parameter or, where that means something else, as a quoted literal: what the server parses was put together here,
 //! name by name. A parameter without a declared type takes it from its context as a quoted literal does.
 
+mod citext;
 mod operands;
 
 use std::collections::HashMap;
@@ -26,6 +27,9 @@ pub struct Pushed {
     pub sql: String,
     /// The values as text, to be sent without a declared type; `None` is null.
     pub values: Vec<Option<String>>,
+    /// The schema of the extension `citext`, quoted, where columns are of its type: its operators are named with it, so
+    /// that no others of that schema count, which somebody else may have made. `None` leaves them to the search path.
+    pub citext: Option<String>,
 }
 
 impl Predicate {
@@ -168,7 +172,10 @@ impl Writer<'_> {
                 left,
                 comparison,
                 right,
-            } => self.pair(left, sql_of(*comparison), right)?,
+            } => self.compared(left, *comparison, right)?,
+            Expr::In { left, list, negated } if self.is_in_citext(left, list)? => {
+                self.in_citext(left, list, *negated)?;
+            }
             Expr::In { left, list, negated } => {
                 self.repeated(left)?;
                 self.word(if *negated { " NOT IN (" } else { " IN (" });
@@ -177,6 +184,18 @@ impl Writer<'_> {
                     self.word(if at > 0 { ", " } else { "" });
                     self.operand_in(&context, member, ListAs::Array)?;
                 }
+                self.word(")");
+            }
+            Expr::Between {
+                operand,
+                low,
+                high,
+                negated,
+            } if self.is_of_citext(operand, low)? || self.is_of_citext(operand, high)? => {
+                self.word(if *negated { "NOT (" } else { "(" });
+                self.compared(operand, Comparison::GreaterOrEqual, low)?;
+                self.word(" AND ");
+                self.compared(operand, Comparison::LessOrEqual, high)?;
                 self.word(")");
             }
             Expr::Between {
@@ -193,6 +212,11 @@ impl Writer<'_> {
                 self.operand_in(&context, high, ListAs::Array)?;
             }
             Expr::Like { .. } => self.like(expr)?,
+            Expr::Any {
+                left,
+                comparison,
+                array,
+            } if self.is_any_citext(left, array)? => self.any_citext(left, *comparison, array)?,
             Expr::Any {
                 left,
                 comparison,
@@ -275,6 +299,9 @@ impl Writer<'_> {
         else {
             return Ok(());
         };
+        if self.is_citext(operand)? {
+            return self.like_citext(operand, (*folds, *negated), pattern, escape.as_ref());
+        }
         self.operand(operand, ListAs::Array)?;
         self.word(if *negated { " NOT" } else { "" });
         self.word(if *folds { " ILIKE " } else { " LIKE " });

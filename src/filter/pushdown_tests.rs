@@ -24,7 +24,7 @@ fn relation() -> Relation {
 fn pushed(text: &str, parameters: &Json) -> (String, Vec<Option<String>>) {
     let predicate = Predicate::parse(text).unwrap();
     let parameters = parameters.as_array().unwrap();
-    let Pushed { sql, values } = predicate.to_sql(View::whole(&relation()), parameters).unwrap();
+    let Pushed { sql, values, .. } = predicate.to_sql(View::whole(&relation()), parameters).unwrap();
     (sql, values)
 }
 
@@ -131,6 +131,49 @@ fn texts_go_as_values_and_names_are_quoted() {
         ),
     ] {
         assert_eq!(pushed(text, &parameters), (sql.to_owned(), values), "{text}");
+    }
+}
+
+#[test]
+fn operators_of_citext_are_named_with_their_schema_and_take_its_types() {
+    let relation = table(
+        ReplicaIdentity::Full,
+        [("who", Kind::Citext(Ctype::C)), ("note", Kind::Text)].map(|(name, kind)| Column {
+            collation: Collation::C,
+            ctype: Ctype::C,
+            ..column(name, kind)
+        }),
+    );
+    for (text, sql) in [
+        (
+            "who = 'a'",
+            r#"(CAST("who" AS e.citext) OPERATOR(e.=) CAST($1 AS e.citext))"#,
+        ),
+        // That is `text`, as there.
+        ("who = note", r#"("who" = "note")"#),
+        ("note = 'a'", r#"("note" = $1)"#),
+        (
+            "who IN ('a', NULL)",
+            r#"((CAST("who" AS e.citext) OPERATOR(e.=) ANY (CAST(ARRAY[CAST($1 AS pg_catalog.text), CAST(NULL AS pg_catalog.text)] AS e.citext[]))))"#,
+        ),
+        (
+            "who NOT LIKE 'a%' ESCAPE '!'",
+            r#"(CAST("who" AS e.citext) OPERATOR(e.!~~) pg_catalog.like_escape(CAST($1 AS pg_catalog.text), CAST($2 AS pg_catalog.text)))"#,
+        ),
+        (
+            "who IS DISTINCT FROM 'a'",
+            r#"((NOT COALESCE(CAST("who" AS e.citext) OPERATOR(e.=) CAST($1 AS e.citext), CAST("who" AS e.citext) IS NULL AND CAST($2 AS e.citext) IS NULL)))"#,
+        ),
+    ] {
+        let mut pushed = Pushed {
+            citext: Some("e".to_owned()),
+            ..Pushed::default()
+        };
+        let predicate = Predicate::parse(text).unwrap();
+        predicate
+            .append_sql(View::whole(&relation), &[], &mut pushed)
+            .unwrap();
+        assert_eq!(pushed.sql, sql, "{text}");
     }
 }
 

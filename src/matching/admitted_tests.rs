@@ -393,6 +393,25 @@ fn a_policy_that_the_log_does_not_decide_is_refused_whatever_the_client_asks_for
 }
 
 #[test]
+fn a_claim_narrows_the_index_as_a_value_of_the_client_s_does() {
+    let relation = relation(&COLUMNS);
+    let rule = Rule {
+        condition: 1,
+        columns: vec![1, 2, 3],
+        ops: [true; 4],
+    };
+    let query = query(Some("note > 5"), &[rule], &relation).unwrap();
+    let selection = query.selection(&relation).unwrap();
+    let filed = crate::filter::filed(selection.rows(), &relation);
+    let [filed] = &filed[..] else { panic!("{filed:?}") };
+    assert_eq!(
+        (filed.kind, &filed.columns[..]),
+        (crate::filter::FiledKind::Equality, &[1][..]),
+        "{filed:?}"
+    );
+}
+
+#[test]
 fn the_server_is_asked_for_no_row_that_policies_hide_and_fails_for_none() {
     let relation = relation(&COLUMNS);
     let condition = |predicate, conditions: &[usize]| {
@@ -405,7 +424,7 @@ fn the_server_is_asked_for_no_row_that_policies_hide_and_fails_for_none() {
             })
             .collect();
         let query = query(predicate, &rules, &relation).unwrap();
-        query.condition(&relation).unwrap().unwrap().sql
+        query.condition(&relation, None).unwrap().unwrap().sql
     };
     assert_eq!(
         condition(None, &[1]),

@@ -222,17 +222,26 @@ impl Query {
 
     /// The condition on its rows as SQL, as far as Postgres may evaluate it; it holds for every row of the result. If
     /// the client's predicate may fail, it is not evaluated for rows that policies hide, since the failure would reveal
-    /// them.
+    /// them. `citext` is the schema of that extension, quoted, if columns are of its type.
     ///
     /// # Errors
     /// The predicate does not fit.
-    pub fn condition(&self, relation: &Relation) -> Result<Option<Pushed>, filter::Error> {
-        let Some(admission) = &self.key.admission else {
-            let predicate = self.predicate.as_ref();
-            let pushed = predicate.map(|predicate| predicate.to_sql(self.view(relation), &self.params));
-            return pushed.transpose();
+    pub fn condition(
+        &self,
+        relation: &Relation,
+        citext: Option<String>,
+    ) -> Result<Option<Pushed>, filter::Error> {
+        let mut pushed = Pushed {
+            citext,
+            ..Pushed::default()
         };
-        let mut pushed = Pushed::default();
+        let Some(admission) = &self.key.admission else {
+            let Some(predicate) = &self.predicate else {
+                return Ok(None);
+            };
+            predicate.append_sql(self.view(relation), &self.params, &mut pushed)?;
+            return Ok(Some(pushed));
+        };
         let is_whole = admission.append_sql(relation, &mut pushed);
         let Some(predicate) = &self.predicate else {
             return Ok(Some(pushed));

@@ -79,6 +79,10 @@ impl<H: Log> Session<H> {
                 ErrorMessage::new(ErrorCode::DatabaseRefused, error.to_string())
             }
             Error::Predicate(error) => error.clone().into(),
+            Error::Fails => {
+                let message = "the predicate fails for an existing row, as it would in Postgres";
+                ErrorMessage::new(ErrorCode::BadPredicate, message)
+            }
             Error::Values(error) => of_values(error),
             Error::Postgres(refused) => match refused.sqlstate() {
                 Some(code) => self.services.refused(error, code),

@@ -4,6 +4,7 @@
 //! connection of a pool as fast as the server sends them, are kept in files, and are taken by each client at its own
 //! pace. Clients that ask for the same query at the same time share one read.
 
+mod disk;
 mod pool;
 mod queue;
 mod read;
@@ -112,6 +113,9 @@ pub enum Error {
     /// The predicate does not fit the table.
     #[error("the predicate does not fit the table")]
     Predicate(#[source] crate::filter::Error),
+    /// The predicate fails for a row, of which the database was not asked.
+    #[error("the predicate fails for a row")]
+    Fails,
     /// The server is not of the same history as the stream.
     #[error("the server of --snapshot-url is not of this history: {0}")]
     OtherHistory(String),
@@ -209,6 +213,8 @@ pub struct Snapshots<H: Log> {
     budget: Arc<Budget>,
     queue: Mutex<Waiting>,
     reads: Mutex<HashMap<Arc<QueryKey>, Shared>>,
+    /// All reads whose rows may be kept.
+    all: Mutex<Vec<Weak<Read>>>,
     /// For questions whether a table has changed.
     catalog: Mutex<Catalog>,
     wal_flush_requested_at: Mutex<Option<Instant>>,
@@ -290,7 +296,7 @@ impl<H: Log> Snapshots<H> {
     ) -> Arc<Snapshots<H>> {
         Arc::new(Snapshots {
             pool: pool::new(&options),
-            budget: Budget::new(options.max_bytes),
+            budget: Budget::new(options.max_bytes, &options.dir),
             catalog: Mutex::new(Catalog::new(options.conninfo.clone())),
             queue: Mutex::new(Waiting {
                 queue: Queue::new(options.max_connections, MAX_WAITING),
@@ -300,6 +306,7 @@ impl<H: Log> Snapshots<H> {
             options,
             pending_visibility,
             reads: Mutex::default(),
+            all: Mutex::default(),
             wal_flush_requested_at: Mutex::default(),
             metrics,
             background,
@@ -340,6 +347,7 @@ impl<H: Log> Snapshots<H> {
         };
         reads.insert(Arc::clone(query.key()), shared);
         drop(reads);
+        self.all.lock().push(Arc::downgrade(&read));
         self.metrics.snapshots.inc();
         self.dispatch();
         Ok(cursor)
@@ -458,9 +466,23 @@ impl<H: Log> Snapshots<H> {
         }));
     }
 
-    /// Closes connections that have been idle for a while.
+    /// Closes connections that have been idle for a while. On a disk that is nearly full, rows that clients have not
+    /// taken yet give way to the journal.
     pub fn tidy(&self) {
         self.pool.retain(|_, metrics| metrics.last_used() < pool::IDLE);
+        let mut all = self.all.lock();
+        all.retain(|read| read.strong_count() > 0);
+        let reads: Vec<Arc<Read>> = all.iter().filter_map(Weak::upgrade).collect();
+        drop(all);
+        if let Some(lacking) = self.budget.lacking() {
+            let kept: Vec<u64> = reads.iter().map(|read| read.kept()).collect();
+            for read in disk::giving_way(&kept, lacking)
+                .into_iter()
+                .filter_map(|place| reads.get(place))
+            {
+                read.give_way(Error::Spool(disk::no_room()));
+            }
+        }
         self.metrics.snapshot_bytes.set(self.budget.used());
     }
 }

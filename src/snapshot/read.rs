@@ -134,9 +134,19 @@ impl Read {
         self.changed.send_replace(());
     }
 
-    /// Ends the read.
+    /// Ends the read, unless it has given way.
     pub(super) fn end(&self, end: Result<(), Error>) {
-        self.state.lock().end = Some(end.map_err(Arc::new));
+        self.state.lock().end.get_or_insert(end.map_err(Arc::new));
+        self.changed.send_replace(());
+    }
+
+    /// Drops all rows that clients have not taken yet. They are told `why`.
+    pub(super) fn give_way(&self, why: Error) {
+        let mut state = self.state.lock();
+        state.end = Some(Err(Arc::new(why)));
+        state.abandoned = true;
+        state.kept = Kept::default();
+        drop(state);
         self.changed.send_replace(());
     }
 }
@@ -316,7 +326,7 @@ mod tests {
     #[tokio::test]
     async fn all_who_ask_at_the_same_time_get_the_same_rows_each_at_its_own_pace() {
         let dir = tempfile::tempdir().unwrap();
-        let mut spool = Spool::new(dir.path(), &Budget::new(1 << 20));
+        let mut spool = Spool::new(dir.path(), &Budget::new(1 << 20, dir.path()));
         let (read, mut first) = Read::new();
         let mut second = read.join(&epoch()).unwrap();
         read.begin(boundary());
@@ -347,5 +357,23 @@ mod tests {
         let failed = cursor.next(false).await;
         assert!(matches!(failed, Err(error) if matches!(*error, Error::TableChanged)));
         assert!(read.join(&epoch()).is_none());
+    }
+    #[tokio::test]
+    async fn rows_that_give_way_are_gone_and_their_clients_are_told_why() {
+        let dir = tempfile::tempdir().unwrap();
+        let budget = Budget::new(1 << 20, dir.path());
+        let mut spool = Spool::new(dir.path(), &budget);
+        let (read, mut cursor) = Read::new();
+        read.begin(boundary());
+        read.push(spool.write(b"[1]", || 0, || true).unwrap().unwrap());
+        assert_eq!((read.kept(), budget.used()), (3, 3));
+        read.give_way(Error::Unsettled);
+        drop(spool);
+        assert_eq!((read.kept(), budget.used()), (0, 0));
+        assert!(!read.is_wanted() && read.join(&epoch()).is_none());
+        // What the reading makes of it does not count any more.
+        read.end(Err(Error::Abandoned));
+        let told = cursor.next(true).await;
+        assert!(matches!(told, Err(error) if matches!(*error, Error::Unsettled)));
     }
 }

@@ -14,6 +14,7 @@ use crate::matching::Query;
 use crate::postgres::{self, Connection, Fetched, Field, PgType, Publication};
 use crate::protocol::v1::Rows;
 use crate::telemetry::traces::Span;
+use crate::types::Kind;
 
 /// The number of rows that are fetched at a time.
 const ROWS: u32 = 2_000;
@@ -95,10 +96,10 @@ impl<H: Log> Snapshots<H> {
             &[(&relation.oid, PgType::OID), (&publications, PgType::TEXT_ARRAY)],
         )?;
         let facts = statement::Facts::read(&row)?;
-        let pushed = query.condition(relation).map_err(Error::Predicate)?;
+        let citext = citext(relation, connection)?;
+        let pushed = query.condition(relation, citext).map_err(Error::Predicate)?;
         let order = query.key().first.as_ref().map_or(&[][..], |(by, _)| by);
         let sql = statement::select(relation, columns, &facts, pushed.as_ref(), order);
-        connection.query(statement::WITH_CITEXT)?;
         let values = pushed.map(|pushed| pushed.values).unwrap_or_default();
         connection.query(statement::OWN_TIMEOUT)?;
         let fields = connection
@@ -178,6 +179,28 @@ impl<H: Log> Snapshots<H> {
                 return writer.write();
             }
         }
+    }
+}
+
+/// The schema of the extension `citext`, quoted, if a column is of its type.
+fn citext(relation: &Relation, connection: &mut Connection) -> Result<Option<String>, Error> {
+    if !relation
+        .columns
+        .iter()
+        .any(|column| is_of_citext(&column.ty.kind))
+    {
+        return Ok(None);
+    }
+    let rows = connection.select(statement::CITEXT, &[])?;
+    let row = rows.first().ok_or(Error::TableChanged)?;
+    Ok(Some(row.get(0, "the schema of citext")?))
+}
+
+fn is_of_citext(kind: &Kind) -> bool {
+    match kind {
+        Kind::Citext(_) => true,
+        Kind::Array(element) => is_of_citext(element),
+        _ => false,
     }
 }
 
@@ -269,8 +292,13 @@ impl Writer<'_> {
             self.failure = Some(Error::TableChanged);
             return;
         };
-        let Some(projection) = self.shown.projection(tuple) else {
-            return;
+        let projection = match self.shown.projection(tuple) {
+            Ok(Some(projection)) => projection,
+            Ok(None) => return,
+            Err(error) => {
+                self.failure = Some(error);
+                return;
+            }
         };
         // Measured like rows of the stream.
         if tuple.encoded_len() > self.max_row_bytes {

@@ -47,16 +47,22 @@ impl Shown {
     }
 
     /// The projection to the part of a row that the client sees; `None` if that is nothing.
-    pub(super) fn projection(&mut self, tuple: Tuple<'_>) -> Option<&Projection> {
+    ///
+    /// # Errors
+    /// The client's predicate fails for a row that policies admit.
+    pub(super) fn projection(&mut self, tuple: Tuple<'_>) -> Result<Option<&Projection>, Error> {
         let mask = match &self.judge {
             None => 0,
-            Some(judge) if judge.rows().eval(&Row::new(tuple)) != Verdict::Matches => return None,
-            Some(judge) => {
-                let masks = judge
-                    .admission()?
-                    .masks(&self.relation, &Op::Insert { new: tuple });
-                masks.after
-            }
+            Some(judge) => match judge.rows().eval(&Row::new(tuple)) {
+                Verdict::Fails => return Err(Error::Fails),
+                Verdict::Matches => {
+                    let Some(admission) = judge.admission() else {
+                        return Ok(None);
+                    };
+                    admission.masks(&self.relation, &Op::Insert { new: tuple }).after
+                }
+                _ => return Ok(None),
+            },
         };
         let Shown {
             relation,
@@ -76,6 +82,6 @@ impl Shown {
             }
             Some(Projection::new(relation, &columns, *numbers))
         });
-        made.as_ref()
+        Ok(made.as_ref())
     }
 }

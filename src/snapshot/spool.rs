@@ -2,7 +2,7 @@
 //! snapshots.
 //!
 //! Rows are read from Postgres as fast as possible, so that no transaction stays open there because of a slow client;
-//! each client takes them from here at its own pace. Blocking.
+//! each client takes them from here at its own pace. The last part of a disk is left to the journal. Blocking.
 
 use std::collections::VecDeque;
 use std::fs::File;
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex};
 
+use super::disk::{Disk, no_room};
 use crate::exhaustion::is_exhaustion;
 use crate::private_files;
 
@@ -23,20 +24,42 @@ const FILE_BYTES: u64 = 8 * 1024 * 1024;
 const LOOK: Duration = Duration::from_millis(200);
 
 /// The bytes that all snapshots together may keep.
-#[derive(Debug)]
 pub(super) struct Budget {
     used: Mutex<u64>,
     freed: Condvar,
     limit: u64,
+    /// Measures the disk on which they are.
+    disk: Box<dyn Fn() -> Option<Disk> + Send + Sync>,
+}
+
+impl std::fmt::Debug for Budget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Budget")
+            .field("used", &self.used)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Budget {
-    pub(super) fn new(limit: u64) -> Arc<Budget> {
+    /// So many bytes of a directory's disk.
+    pub(super) fn new(limit: u64, directory: &Path) -> Arc<Budget> {
+        let directory = directory.to_owned();
+        Budget::on(limit, move || Disk::of(&directory))
+    }
+
+    fn on(limit: u64, disk: impl Fn() -> Option<Disk> + Send + Sync + 'static) -> Arc<Budget> {
         Arc::new(Budget {
             used: Mutex::new(0),
             freed: Condvar::new(),
             limit,
+            disk: Box::new(disk),
         })
+    }
+
+    /// The bytes that have to become free so that the journal has room.
+    pub(super) fn lacking(&self) -> Option<u64> {
+        (self.disk)()?.lacking()
     }
 
     /// The amount that is kept now.
@@ -46,13 +69,19 @@ impl Budget {
 
     /// Waits until there is space, or no client waits any more; true if one does. Each snapshot may always keep one
     /// file, so that none waits for another one's clients.
-    fn wait(&self, kept: impl Fn() -> u64, is_wanted: impl Fn() -> bool) -> bool {
+    ///
+    /// # Errors
+    /// What the disk has left is for the journal.
+    fn wait(&self, kept: impl Fn() -> u64, is_wanted: impl Fn() -> bool) -> io::Result<bool> {
         loop {
             if !is_wanted() {
-                return false;
+                return Ok(false);
+            }
+            if (self.disk)().is_some_and(Disk::is_low) {
+                return Err(no_room());
             }
             if kept() <= FILE_BYTES || !self.is_full() {
-                return true;
+                return Ok(true);
             }
         }
     }
@@ -138,7 +167,7 @@ impl Spool {
         kept: impl Fn() -> u64,
         is_wanted: impl Fn() -> bool,
     ) -> io::Result<Option<Chunk>> {
-        if !self.budget.wait(kept, &is_wanted) {
+        if !self.budget.wait(kept, &is_wanted)? {
             return Ok(None);
         }
         let part = match self.part.take().filter(|part| part.len() < FILE_BYTES) {
@@ -246,7 +275,7 @@ mod tests {
     #[test]
     fn chunks_read_back_and_their_space_is_free_when_all_of_a_file_are_gone() {
         let dir = tempfile::tempdir().unwrap();
-        let budget = Budget::new(1);
+        let budget = Budget::on(1, || None);
         let mut spool = Spool::new(&dir.path().join("snapshots"), &budget);
         let mut kept = Kept::default();
         let rows = format!("[{}]", "1,".repeat(FILE_BYTES as usize / 4));
@@ -270,7 +299,7 @@ mod tests {
     #[test]
     fn without_space_it_waits_until_others_have_taken_theirs() {
         let dir = tempfile::tempdir().unwrap();
-        let budget = Budget::new(1);
+        let budget = Budget::on(1, || None);
         let mut spool = Spool::new(dir.path(), &budget);
         let first = spool.write(&[b' '; 10], || 0, || true).unwrap();
         // Its own file is granted.
@@ -297,5 +326,26 @@ mod tests {
         let taken = || kept.replace(0);
         assert!(spool.write(b"[]", taken, || true).unwrap().is_some());
         assert!(spool.write(b"[]", || FILE_BYTES + 1, || false).unwrap().is_none());
+    }
+    #[test]
+    fn no_row_is_kept_on_what_the_disk_leaves_to_the_journal() {
+        let dir = tempfile::tempdir().unwrap();
+        let available = Arc::new(Mutex::new(1_000));
+        let measured = Arc::clone(&available);
+        let budget = Budget::on(1 << 30, move || {
+            Some(Disk {
+                available: *measured.lock(),
+                size: 10_000,
+            })
+        });
+        let mut spool = Spool::new(dir.path(), &budget);
+        assert!(spool.write(b"[]", || 0, || true).unwrap().is_some());
+        assert_eq!(budget.lacking(), None);
+        *available.lock() = 499;
+        let refused = spool.write(b"[]", || 0, || true).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(budget.lacking(), None, "those that are kept may stay");
+        *available.lock() = 100;
+        assert_eq!(budget.lacking(), Some(400));
     }
 }

@@ -170,11 +170,9 @@ impl Facts {
     }
 }
 
-/// Adds the schema of the extension `citext` to the search path, so that its operators are found.
-pub(super) const WITH_CITEXT: &str = "SELECT pg_catalog.set_config('search_path', \
-     pg_catalog.concat_ws(', ', 'pg_catalog', (SELECT pg_catalog.quote_ident(n.nspname) \
-         FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace \
-         WHERE e.extname = 'citext')), true)";
+/// Asks for the schema of the extension `citext`, quoted.
+pub(super) const CITEXT: &str = "SELECT pg_catalog.quote_ident(n.nspname) FROM pg_catalog.pg_extension e \
+     JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'citext'";
 
 /// Makes values of `regclass` and similar types print as in the stream, and as in an application's session.
 pub(super) fn names_in_values() -> String {

@@ -209,7 +209,7 @@ fn check_partial(
 
 /// The ids of the rows that the server selects by what it is asked for a snapshot; `None` if it fails for one.
 fn selected(connection: &mut Connection, pushed: &Pushed) -> Option<Vec<usize>> {
-    let sql = format!("SELECT id FROM t WHERE {} ORDER BY id", pushed.sql);
+    let sql = format!("SELECT id FROM public.t WHERE {} ORDER BY id", pushed.sql);
     connection.query("SAVEPOINT one").unwrap();
     let opened = connection.open_portal(&sql, &pushed.values, || true);
     let mut ids = Vec::new();
@@ -260,7 +260,10 @@ fn try_table(cluster: &Cluster, rng: &mut fastrand::Rng, tally: &mut Tally) {
         Purpose::Application,
     )
     .unwrap();
-    connection.query("BEGIN").unwrap();
+    // As for a snapshot: no operator counts that somebody made.
+    connection
+        .query("BEGIN; SET LOCAL search_path = pg_catalog")
+        .unwrap();
     let predicates: Vec<Written> = (0..PREDICATES).map(|_| predicate(rng)).collect();
     let answers = answers(cluster, &predicates.iter().collect::<Vec<_>>());
     for (written, answer) in predicates.iter().zip(&answers) {
@@ -322,9 +325,13 @@ fn try_table(cluster: &Cluster, rng: &mut fastrand::Rng, tally: &mut Tally) {
                 }
             }
         }
-        let pushed = parsed
+        let mut pushed = Pushed {
+            citext: Some("public".to_owned()),
+            ..Pushed::default()
+        };
+        parsed
             .unwrap()
-            .to_sql(View::whole(&relation), parameters)
+            .append_sql(View::whole(&relation), parameters, &mut pushed)
             .unwrap();
         match selected(&mut connection, &pushed) {
             Some(mut selected) => {

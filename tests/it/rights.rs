@@ -293,6 +293,100 @@ fn a_reading_that_takes_too_long_is_cancelled_at_the_server() {
 }
 
 #[test]
+fn a_client_that_takes_its_rows_slowly_holds_no_transaction_for_long() {
+    let database = Database::new(
+        "CREATE TABLE big (id int PRIMARY KEY, t text); ALTER TABLE big ALTER t SET STORAGE PLAIN;
+         INSERT INTO big SELECT g, repeat('x', 2000) FROM generate_series(1, 30000) g;
+         CREATE PUBLICATION pub FOR TABLE big",
+    );
+    let setup = Setup::new(&database)
+        .flag("--max-snapshot-bytes", "1MiB")
+        .flag("--snapshot-timeout", "2s");
+    let walcast = setup.start();
+    let mut sips = walcast.connect();
+    let _little = sips.takes_little();
+    sips.send(&json!({"type": "subscribe", "id": "s", "table": "big", "snapshot": true}));
+    eventually_equal("it is read", 1.0, || walcast.metric("snapshots_reading"));
+    // The reading waits for its client, but not for ever: the lock of its transaction is gone.
+    eventually_equal("it is over", 0.0, || walcast.metric("snapshots_reading"));
+    database.sql("SET lock_timeout = '5s'; ALTER TABLE big ADD more int");
+    let (mut rows, mut refusal) = (0, None);
+    while refusal.is_none() {
+        let message = sips.next();
+        rows += message["rows"].as_array().map_or(0, Vec::len);
+        refusal = Some(message).filter(|message| message["type"] == "error");
+    }
+    let refusal = refusal.unwrap();
+    assert_eq!(
+        (&refusal["code"], &refusal["limit"], &refusal["id"]),
+        (&json!("limit_exceeded"), &json!("snapshot_timeout"), &json!("s")),
+        "{refusal}"
+    );
+    assert!(rows < 30_000);
+}
+
+#[test]
+fn operators_that_others_made_where_citext_is_are_never_run() {
+    let database = Database::new(
+        "CREATE EXTENSION citext; CREATE DOMAIN nick AS citext;
+         CREATE TABLE t (id int PRIMARY KEY, who citext, alias nick, note varchar(20), tags citext[]);
+         ALTER TABLE t REPLICA IDENTITY FULL; CREATE PUBLICATION pub FOR TABLE t;
+         INSERT INTO t VALUES (1, 'a', 'a', 'a', '{a}'), (2, 'B', 'B', 'B', '{B}');
+         DO $$ DECLARE ty text; op text; BEGIN
+             FOREACH ty IN ARRAY ARRAY['varchar', 'nick'] LOOP
+                 EXECUTE format('CREATE FUNCTION planted(%1$s, %1$s) RETURNS boolean LANGUAGE plpgsql IMMUTABLE AS
+                     $f$ BEGIN RAISE EXCEPTION ''planted''; END $f$', ty);
+                 FOREACH op IN ARRAY ARRAY['=', '<>', '<', '<=', '>', '>=', '~~', '!~~', '~~*', '!~~*'] LOOP
+                     EXECUTE format('CREATE OPERATOR %s (FUNCTION = planted, LEFTARG = %s, RIGHTARG = %2$s)', op, ty);
+                 END LOOP;
+             END LOOP; END $$",
+    );
+    let mut anybody = database.connect();
+    for condition in ["note = 'a'", "alias = 'a'"] {
+        let planted = anybody.query(&format!("SELECT FROM t WHERE {condition}"));
+        assert!(
+            planted.unwrap_err().to_string().contains("planted"),
+            "{condition}"
+        );
+    }
+    let walcast = Setup::new(&database).start();
+    let mut client = walcast.connect();
+    for (number, (condition, parameters)) in [
+        ("note = 'a'", json!([])),
+        ("note = $1", json!(["a"])),
+        ("note IN ('a', 'x')", json!([])),
+        ("note NOT IN ('B', 'x')", json!([])),
+        ("note LIKE 'a%'", json!([])),
+        ("note ILIKE 'A%'", json!([])),
+        ("note IS DISTINCT FROM 'B'", json!([])),
+        ("note = who AND id = 1", json!([])),
+        ("who = 'A'", json!([])),
+        ("who = $1 AND alias = $1", json!(["A"])),
+        ("who <> 'b'", json!([])),
+        ("who = alias AND who = 'A'", json!([])),
+        ("who IN ('A', $1)", json!(["x"])),
+        ("who NOT IN ('b', 'x')", json!([])),
+        ("who IN (note, 'A') AND id = 1", json!([])),
+        ("who LIKE 'A!%%' ESCAPE '!' OR who NOT LIKE 'b%'", json!([])),
+        ("alias = 'A'", json!([])),
+        ("alias LIKE 'A%'", json!([])),
+        ("alias NOT ILIKE 'b%'", json!([])),
+        ("alias IS NOT DISTINCT FROM $1", json!(["A"])),
+        ("who IS DISTINCT FROM 'b'", json!([])),
+        ("who = ANY ($1)", json!([["A", "Z"]])),
+        ("'A' = ANY (tags)", json!([])),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let rows = client.snapshot(json!({
+            "id": number.to_string(), "table": "t", "where": condition, "params": parameters, "columns": ["id"],
+        }));
+        assert_eq!(rows, [json!({"id": 1})], "{condition}");
+    }
+}
+
+#[test]
 fn the_administrators_bound_on_statements_holds_for_snapshots() {
     let database = Database::new(SLOW);
     database.sql(&format!(
