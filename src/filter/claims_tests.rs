@@ -14,6 +14,8 @@ fn relation() -> Relation {
         ("owner", Kind::Text),
         ("body", Kind::Text),
         ("public", Kind::Bool),
+        ("doc", Kind::Json),
+        ("data", Kind::Jsonb),
     ];
     let columns = kinds.map(|(name, kind)| Column {
         identity: name != "body",
@@ -127,6 +129,32 @@ fn what_is_not_certain_is_not_admitted() {
         let matcher = of(policy);
         assert_ne!(verdict(&matcher, row), Verdict::DoesNot, "{policy}");
         assert_eq!(verdict(&matcher.certain(), row), Verdict::DoesNot, "{policy}");
+    }
+    // Those who write rows choose what is in them: none of this makes a row everybody's.
+    let deep = "[".repeat(10_000) + &"]".repeat(10_000);
+    for document in [
+        r#"{"tenant":"\u0000"}"#,
+        r#"{"tenant":"\ud800"}"#,
+        r#"{"tenant":{"a":"me"}}"#,
+        r#"[{"tenant":"me"}]"#,
+        "me",
+        "",
+        &deep,
+        &format!(r#"{{"a":{deep},"tenant":1}}"#),
+    ] {
+        for policy in [
+            "doc ->> 'tenant' = 'me'",
+            "NOT (doc ->> 'tenant' <> 'me')",
+            "(doc ->> 'tenant')::int > 0",
+            "data ->> 'tenant' = 'me'",
+            "data @> '{\"tenant\": \"me\"}'",
+            "data -> 'a' -> 'b' ->> 'c' = 'me'",
+        ] {
+            let row = format!("1 7 ann x t {document} {document}");
+            let verdict = verdict(&of(policy).certain(), &row);
+            let is_int = policy.contains("int") && document.contains("\"tenant\":1}");
+            assert_eq!(verdict == Verdict::Matches, is_int, "{policy}: {document:.40}");
+        }
     }
     for (policy, row) in [
         ("public OR body = 'x'", "1 7 ann ~ t"),

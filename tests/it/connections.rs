@@ -214,6 +214,36 @@ fn a_handshake_that_is_never_done_does_not_keep_its_place() {
 }
 
 #[test]
+fn those_who_take_every_place_of_the_admin_listener_keep_none() {
+    let database = Database::new(SCHEMA);
+    let walcast = Setup::new(&database).start();
+    let unread = "GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n".repeat(20_000);
+    // More than there are places for, of each kind: those who ask again and again and read nothing, and the silent.
+    let held: Vec<TcpStream> = (0..140)
+        .map(|number| {
+            let mut socket = TcpStream::connect(walcast.admin()).unwrap();
+            let patience = Duration::from_millis(100);
+            socket.set_write_timeout(Some(patience)).unwrap();
+            if number % 2 == 0 {
+                // It may be closed before all is sent.
+                drop(socket.write_all(unread.as_bytes()));
+            }
+            socket
+        })
+        .collect();
+    let ask = || {
+        http(
+            walcast.admin(),
+            "GET /health/live HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        )
+    };
+    eventually("probes are answered", || {
+        ask().filter(|answer| answer.starts_with("HTTP/1.1 200 "))
+    });
+    drop(held);
+}
+
+#[test]
 fn beyond_the_limit_one_is_told_to_come_back_later() {
     let database = Database::new(SCHEMA);
     let walcast = Setup::new(&database).flag("--max-connections", "3").start();

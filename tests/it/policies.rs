@@ -5,8 +5,10 @@ mod check;
 
 use serde_json::{Value, json};
 
+use walcast::cluster::Shutdown;
+
 use crate::support::guarded::{Guarded, auth, client};
-use crate::support::{Client, Walcast};
+use crate::support::{Client, Walcast, eventually};
 
 const ORDERS: &str = "CREATE TABLE orders (id int, tenant int, status text, secret text, PRIMARY KEY (id)); \
      ALTER TABLE orders REPLICA IDENTITY FULL; \
@@ -130,6 +132,88 @@ fn a_hidden_table_answers_as_one_that_is_not_there() {
         refusal("pg_catalog.pg_class"),
         hidden.replace("public.TABLE", "TABLE")
     );
+}
+
+#[test]
+fn a_hidden_table_costs_the_database_no_question_that_an_unknown_one_does_not() {
+    let guarded = Guarded::on_its_own_server(&format!("CREATE ROLE customer; {ORDERS}"));
+    guarded.database.sql("GRANT SELECT ON orders TO customer");
+    for (policies, asks) in [
+        (TENANTS, false),
+        ("[[policy]]\ntables = [\"public.*\"]\nrls = true\n", true),
+    ] {
+        let walcast = guarded.setup("", policies).start();
+        let mut one = of_tenant(&guarded, &walcast, 1);
+        let mut refusals = || {
+            ["hidden", "nowhere"].map(|table| {
+                let error = one.subscribe_refused(json!({"id": "x", "table": table}));
+                error["code"].as_str().unwrap().to_owned()
+            })
+        };
+        assert_eq!(refusals(), ["unknown_table"; 2]);
+        // Nobody can be asked now: who had to ask says so.
+        guarded.database.server().stop(Shutdown::Fast).unwrap();
+        let code = if asks { "internal" } else { "unknown_table" };
+        eventually("the answers are the same", || {
+            let refusals = refusals();
+            assert_eq!(refusals[0], refusals[1]);
+            (refusals == [code; 2]).then_some(())
+        });
+        guarded.database.server().resume().unwrap();
+        drop(walcast);
+    }
+}
+
+#[test]
+fn rows_of_a_snapshot_are_judged_here_whatever_the_database_was_asked_for() {
+    let guarded = Guarded::new(ORDERS);
+    // Postgres would fail for some row, so it is not asked for this condition.
+    let policies = "[[policy]]\ntables = [\"orders\"]\nwhere = \"10 / tenant > 4\"\n";
+    let sql = |sql: &str| guarded.database.sql(sql);
+    sql(
+        "INSERT INTO orders VALUES (1, 1, '5', 'a'), (2, 2, '5', 'b'), (3, 5, 'no number', 'HIDDEN'), (4, 0, '', 'HIDDEN')",
+    );
+    let walcast = guarded.setup("", policies).start();
+    let mut one = of_tenant(&guarded, &walcast, 1);
+    let ids = |rows: Vec<Value>| -> Vec<Value> { rows.iter().map(|row| row["id"].clone()).collect() };
+    let all = one.snapshot(json!({"id": "all", "table": "orders"}));
+    assert_eq!(ids(all), [1, 2]);
+    // Nor does a client's predicate fail for rows that it may not see.
+    let fails_for_hidden = json!({"id": "some", "table": "orders", "where": "status::int > 4"});
+    assert_eq!(ids(one.snapshot(fails_for_hidden)), [1, 2]);
+    sql("UPDATE orders SET status = 'no number either' WHERE id = 1");
+    let fails_for_visible =
+        json!({"id": "x", "table": "orders", "where": "status::int > 4", "snapshot": true});
+    assert_eq!(one.subscribe_refused(fails_for_visible)["code"], "bad_predicate");
+}
+
+#[test]
+fn a_row_too_large_to_be_kept_is_withheld_where_what_its_policy_reads_was_cut() {
+    let guarded = Guarded::new(ORDERS);
+    let policies = "[[policy]]\ntables = [\"orders\"]\nwhere = \"status LIKE 'shown%'\"\n";
+    let walcast = guarded
+        .setup("", policies)
+        .flag("--max-row-bytes", "100kB")
+        .start();
+    let mut one = of_tenant(&guarded, &walcast, 1);
+    one.subscribe_live(orders());
+    let sql = |sql: &str| guarded.database.sql(sql);
+    // Of a large row, values of more than 1 KiB are cut, and short ones are known.
+    let large = "repeat('x', 200000)";
+    sql(&format!("INSERT INTO orders VALUES (1, 1, 'shown', {large})"));
+    let change = one.change();
+    assert_eq!(
+        (&change["op"], &change["oversize"]),
+        (&json!("insert"), &json!(true))
+    );
+    for (id, status) in [(2, "hidden"), (3, "shown")] {
+        sql(&format!(
+            "INSERT INTO orders VALUES ({id}, 1, '{status}' || repeat('y', 2000), {large});
+             UPDATE orders SET id = {id} + 100 WHERE id = {id}; DELETE FROM orders WHERE id = {id} + 100"
+        ));
+    }
+    sql("INSERT INTO orders VALUES (4, 1, 'shown', 's')");
+    assert_eq!(told(&mut one), [op("insert", 4)]);
 }
 
 #[test]

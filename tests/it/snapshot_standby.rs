@@ -52,6 +52,12 @@ fn a_standby_gives_snapshots_once_it_has_replayed_far_enough() {
         .connect()
         .subscribe_refused(json!({"id": "s", "table": "part", "snapshot": true}));
     assert_eq!(refusal["code"], "internal", "{refusal}");
+    // The client is told a number, and the operator the rest.
+    let words = refusal["message"].as_str().unwrap();
+    assert!(
+        words.contains("logged under") && !words.contains("identifier"),
+        "{words}"
+    );
     walcast.logs("system identifier");
 }
 
