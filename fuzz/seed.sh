@@ -1,10 +1,10 @@
 #!/bin/sh
 # Fills fuzz/corpus from tests/data: every captured message alone and every capture as a stream, a transaction of
-# wal2json's, what a directory of format 1 says of tables, one client message of each kind, tokens and keys, and
-# the configuration file of the documentation. Needs xxd.
+# wal2json's, what a directory of format 1 says of tables, one client message of each kind, tokens and keys,
+# predicates with their parameters and a row, and the configuration file of the documentation. Needs xxd.
 set -eu
 cd "$(dirname "$0")"
-mkdir -p corpus/decode corpus/wal2json corpus/tables corpus/client corpus/token corpus/configuration
+mkdir -p corpus/decode corpus/wal2json corpus/tables corpus/client corpus/token corpus/predicate corpus/configuration
 
 for capture in ../tests/data/pgoutput/*.messages; do
     name=$(basename "$capture" .messages)
@@ -66,5 +66,17 @@ printf '%s\n%s' '{"alg":"HS256","typ":"JWT","kid":"a"}' \
     '{"sub":"ann","aud":["walcast"],"iss":"x","exp":1800000060,"nbf":1.5,"iat":1,"app":{"role":"r"}}' > corpus/token/claims
 printf %s '{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"a","use":"sig","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}' \
     > corpus/token/keys
+
+n=0
+while IFS='|' read -r predicate parameters row; do
+    n=$((n + 1))
+    printf '%s\0%s\0%s' "$predicate" "$parameters" "$row" > "corpus/predicate/$n"
+done <<'PREDICATES'
+id = $1 AND n BETWEEN 1.5 AND $2 OR NOT ok|[7, "2"]|7
+t LIKE 'a!%%' ESCAPE '!' OR c IN ('A', $1) OR c IS DISTINCT FROM t|["x"]|-
+(j ->> 'k')::int > 5 AND d @> '{"a": [1]}' AND d #>> '{a,0}' = '1'|[]|1
+'x' = ANY (tags) OR ids && $1 OR lower(t) COLLATE "C" < 'b'|[[1, 2]]|~
+coalesce(id, 0) * 2 % 3 = 1 IS NOT TRUE AND at > timestamptz '2024-01-01'|[]|2
+PREDICATES
 
 sed -n '/^```toml$/,/^```$/p' ../docs/configuration.md | sed '/^```/d' > corpus/configuration/documented
