@@ -258,6 +258,13 @@ describe.skipIf(!HAS_BROWSER)('the console in a browser', () => {
   }
   const follows = (count: number): Promise<void> => expect.poll(subscriptions).toBe(count)
 
+  test('warnings are sentences, and have the SQL that mends them once', async () => {
+    page = await open("#query?table=large&where=body+=+'x'")
+    await page.click('.warnings summary')
+    expect(await page.$$eval('.warnings .command code', (all) => all.map((one) => one.textContent))).toEqual(['ALTER TABLE public.large REPLICA IDENTITY FULL;'])
+    expect(await page.$$eval('.warnings li', (all) => all.map((one) => one.textContent!).filter((text) => !/^[A-Z].*\.$/.test(text) || text.includes('fix:')))).toEqual([])
+  })
+
   test('a predicate that is too long to be sent is refused, and the next one is run', async () => {
     page = await open('#query?table=task')
     await rows('3 rows')

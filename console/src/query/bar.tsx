@@ -2,7 +2,9 @@
 import { type Signal, useComputed, useSignal } from '@preact/signals'
 import { useEffect, useRef } from 'preact/hooks'
 import { ApiError, post } from '../server.js'
+import { counted, sentence } from '../text/format.js'
 import { type Column, type Suggestion, indexOfByte, placeOf, suggestions, tokens } from '../text/sql.js'
+import { Command } from '../ui/copy.js'
 
 /** A refusal of a predicate; `at` is an index of its text. */
 export interface Problem {
@@ -22,6 +24,7 @@ interface Verdict {
   readonly text: string
   readonly filed?: string
   readonly isSlow?: boolean
+  readonly warnings?: readonly string[]
   readonly problem?: Problem
 }
 
@@ -185,7 +188,26 @@ export function Bar({ table, columns, text, applied, refused, apply }: BarProps)
       <p id="verdict" class="verdict" data-kind={problem ? (isUnfinished ? '' : 'problem') : told?.isSlow ? 'slow' : ''}>
         {problem ? problem.message : told?.filed ? told.filed : value.trim() === applied ? '' : 'Enter runs it.'}
       </p>
+      {told?.warnings && told.warnings.length > 0 && <Warnings all={told.warnings} />}
     </form>
+  )
+}
+
+/** What the server says of a query that it takes: each warning, and the statements that mend them, which several may share. */
+function Warnings({ all }: { all: readonly string[] }) {
+  const parts = all.map((warning) => warning.split('; fix: '))
+  return (
+    <details class="warnings">
+      <summary>{counted(all.length, 'warning')} about this query</summary>
+      <ul>
+        {parts.map(([text = '']) => (
+          <li key={text}>{sentence(text)}</li>
+        ))}
+      </ul>
+      {[...new Set(parts.flatMap(([, fix]) => fix ?? []))].map((fix) => (
+        <Command key={fix} text={`${fix};`} />
+      ))}
+    </details>
   )
 }
 
@@ -200,5 +222,5 @@ function judged(text: string, { ok, filed = [], warnings = [], error }: Parsed):
   const isSlow = filed.some(({ kind }) => kind === 'every_change')
   const found = filed.map((part) => part.text).join(', then ')
   const how = text.trim() === '' ? 'Every row, and so every change of the table.' : isSlow ? 'Looked at for every change of the table: no part of it is an equality or a range.' : found && `Filed under ${found}.`
-  return { text, isSlow: isSlow && text.trim() !== '', filed: [how, ...warnings].filter(Boolean).join(' ') }
+  return { text, isSlow: isSlow && text.trim() !== '', filed: how, warnings }
 }
