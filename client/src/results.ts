@@ -22,6 +22,8 @@ export interface Keeper {
 export interface Results {
   readonly keeper: Keeper | undefined
   readonly all: readonly Fold[]
+  /** How often it has forgotten what was seen: what was given or kept before is of somebody else. */
+  readonly forgotten: number
   /** There is something that listeners have not been told of. */
   readonly isDirty: boolean
   /** When `tick` is due. */
@@ -50,6 +52,7 @@ export function makeResults(inside: Inside, { linger = 5000, persist }: ClientOp
   const known = new Map<string, Fold>()
   const dirty = new Set<Fold>()
   let isTelling = false
+  let forgotten = 0
 
   const idleUntil = ({ readers, idleSince }: Fold): number => (readers.size > 0 ? Infinity : idleSince + linger)
 
@@ -72,6 +75,9 @@ export function makeResults(inside: Inside, { linger = 5000, persist }: ClientOp
     keeper,
     get all() {
       return [...known.values()]
+    },
+    get forgotten() {
+      return forgotten
     },
     get isDirty() {
       return dirty.size > 0
@@ -147,6 +153,7 @@ export function makeResults(inside: Inside, { linger = 5000, persist }: ClientOp
     },
 
     forget() {
+      forgotten++
       keeper?.clear().catch(() => {})
       for (const fold of known.values()) {
         fold.forget()

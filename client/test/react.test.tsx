@@ -4,7 +4,7 @@ import { type Root, createRoot, hydrateRoot } from 'react-dom/client'
 import { renderToString } from 'react-dom/server'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { WalcastProvider, createHooks, useLiveQuery as useUntyped } from '../src/react/index.js'
-import { Talk, type Tables, type Task, promises } from './support/talk.js'
+import { COLUMNS, Talk, type Tables, type Task, promises } from './support/talk.js'
 
 const { useLiveQuery, useSuspenseLiveQuery, useRow, useConnection, useWalcast } = createHooks<Tables>()
 
@@ -283,6 +283,20 @@ describe('on a server', () => {
     })
     expect(box.innerHTML).toBe('<p>a,b</p>')
     expect(errors).not.toHaveBeenCalled()
+  })
+
+  test('what a page was given is not shown to who logs in after somebody has logged out', async () => {
+    const initial = { query: JSON.stringify({ table: 'task' }), key: ['id'], columns: COLUMNS, rows: [{ id: 1, title: 'a' }], place: { position: '0/100', epoch: 'e1' } }
+    const root = createRoot(box)
+    roots.push(root)
+    const show = (page: ReactNode): Promise<void> => act(async () => root.render(<WalcastProvider client={talk.client} initial={[initial]}>{page}</WalcastProvider>))
+    await show(<Page />)
+    expect(box.innerHTML).toBe('<p>a</p>')
+    await show(null)
+    await act(async () => void (await talk.client.setToken(null)))
+    talk.platform.pass(5001)
+    await show(<Page />)
+    expect(box.innerHTML).toBe('<p></p>')
   })
 
   test('without one, the page is empty, also if the browser has more by the time it hydrates', async () => {

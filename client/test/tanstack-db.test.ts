@@ -208,6 +208,24 @@ describe.each(CORES)('with the %s @tanstack/db', (_, db) => {
     expect([tasks.status, tasks.size]).toEqual(['loading', 0])
   })
 
+  test('what a collection had that nobody uses is not there for who logs in next', async () => {
+    const talk = new Talk()
+    const initial = { query: JSON.stringify({ table: 'task' }), key: ['id'], columns: COLUMNS, rows: [{ id: 1, title: 'a' }], place: { position: '0/100', epoch: 'e1' } }
+    const used = eager(db, talk, { initial })
+    used.subscribeChanges(() => {}).unsubscribe()
+    await promises()
+    expect(used.size).toBe(1)
+    await used.cleanup()
+    const unused = eager(db, talk, { initial })
+    await talk.client.setToken(null)
+    for (const tasks of [used, unused]) {
+      expect(tasks.config.sync.exportSyncMeta!()).toBeUndefined()
+      tasks.subscribeChanges(() => {})
+      await promises()
+      expect([tasks.status, tasks.size]).toEqual(['loading', 0])
+    }
+  })
+
   test('a core or a wrapper without metadata is none the worse', async () => {
     const talk = new Talk()
     const { sync, ...options } = walcastCollectionOptions({ client: talk.client, query: { table: 'task' }, getKey: (task) => task.id })

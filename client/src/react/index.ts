@@ -6,7 +6,7 @@ import { keyText } from '../fold.js'
 import { NOTHING, onRow } from '../query.js'
 import { identityOf } from '../request.js'
 import type { AnyQuery } from '../types.js'
-import { firstOf, once, plainOf } from './readers.js'
+import { firstOf, isOwn, once, plainOf } from './readers.js'
 
 interface Provided {
   readonly client: Client<any>
@@ -27,6 +27,7 @@ export interface ProviderProps {
 export const WalcastProvider: FunctionComponent<ProviderProps> = ({ client, initial, children }) => {
   const provided = useMemo(() => {
     const all = [initial ?? []].flat() as Dehydrated[]
+    for (const result of all) isOwn(client, result)
     return { client, initial: new Map(all.map((result) => [result.query, result])) }
   }, [client, initial])
   return createElement(Provided.Provider, { value: provided }, children)
@@ -100,7 +101,8 @@ function useReader(query: AnyQuery | null, map?: (row: Any) => Any): LiveQuery<A
   // Functions are no part of what a query is: a map that is another function each time changes nothing.
   return useMemo(() => {
     if (identity === null) return undefined
-    const sent = initial.get(identity)
+    const given = initial.get(identity)
+    const sent = given && isOwn(client, given) ? given : undefined
     return map ? client.liveQuery(query as Any, { map, ...(sent && { initial: sent }) }) : plainOf(client, query!, sent)
   }, [client, initial, identity])
 }

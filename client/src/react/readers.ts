@@ -7,6 +7,8 @@ import type { AnyQuery } from '../types.js'
 type AnyLive = LiveQuery<any, any>
 
 const plains = /* @__PURE__ */ new WeakMap<Fold, AnyLive>()
+/** How often a client had forgotten what was seen when it was given a result. */
+const given = /* @__PURE__ */ new WeakMap<Dehydrated, readonly [number]>()
 const firsts = /* @__PURE__ */ new WeakMap<AnyLive, AnyLive>()
 
 /** What belongs to something, made once. */
@@ -14,6 +16,12 @@ export function once<K, V>(known: { get(key: K): V | undefined; set(key: K, valu
   let value = known.get(key)
   if (!value) known.set(key, (value = make()))
   return value
+}
+
+/** Whether a result is of who is seen still, and not of somebody who has logged out since it was given first. */
+export function isOwn(client: Client<any>, result: Dehydrated): boolean {
+  const { forgotten } = insideOf(client).results
+  return once(given, result, () => [forgotten] as const)[0] === forgotten
 }
 
 /** The reader of a query that all share who have no options for it; nobody closes it. */

@@ -18,7 +18,7 @@ export type Write<Params> = (params: Params) => Promise<Written | void>
 
 /** `collection.utils`. */
 export interface WalcastUtils extends Record<string, any> {
-  /** Waits until the collection shows what was written before a place: `client.waitFor`. */
+  /** Waits until the collection shows what was written before a place: `waitFor` of `@walcast/client`. */
   waitFor(target: Position | Written, options?: WaitOptions): Promise<Position>
   /** Where its rows stood when they last changed. */
   position(): Position | undefined
@@ -76,8 +76,17 @@ type AnyConfig = WalcastCollectionConfig<AnySchema, string, string, Key>
 
 function optionsOf(config: AnyConfig, run: typeof whole): WalcastCollectionOptions<any, Key, any> {
   const { client, query: _, initial, local, ...others } = config
+  const { results } = insideOf(client)
   let current: Run | undefined
-  let stored: Note | undefined = initial
+  let stored: Note | undefined
+  let forgotten: number
+  const store = (note: Note | undefined): void => {
+    stored = note
+    forgotten = results.forgotten
+  }
+  /** What is stored, unless it is of somebody who has logged out since. */
+  const known = (): Note | undefined => (forgotten === results.forgotten ? stored : undefined)
+  store(initial)
 
   const handlers: Record<string, Write<unknown>> = {}
   for (const name of ['onInsert', 'onUpdate', 'onDelete'] as const) {
@@ -103,19 +112,19 @@ function optionsOf(config: AnyConfig, run: typeof whole): WalcastCollectionOptio
     sync: {
       rowUpdateMode: 'full',
       sync: (sync) => {
-        const own = (current = run(config, sync, stored))
+        const own = (current = run(config, sync, known()))
         return {
           ...own,
           cleanup: () => {
-            stored = own.result?.()
+            store(own.result?.())
             own.end()
             if (current === own) current = undefined
           },
         }
       },
-      exportSyncMeta: () => (current ? current.note() : stored),
+      exportSyncMeta: () => (current ? current.note() : known()),
       importSyncMeta: (meta) => {
-        if (isNote(meta)) stored = meta
+        if (isNote(meta)) store(meta)
       },
       mergeSyncMeta: (now, incoming) => (!isNote(incoming) ? now : isNote(now) ? later(now, incoming) : incoming),
     },
