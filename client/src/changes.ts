@@ -246,6 +246,7 @@ export class Changes<R> implements AsyncIterableIterator<ChangeEvent<R>>, Feed {
   }
 
   fail(error: WalcastError): void {
+    this.#unlisten?.()
     this.#options.signal?.removeEventListener('abort', this.#aborted)
     this.#error = error
     this.#isOver = true

@@ -54,8 +54,8 @@ export function inspect(client: Client<any>, listener: (type: 'sent' | 'received
         results.begin(fold)
       }),
     end() {
-      listeners.delete(own)
-      if (listeners.size === 0) inside.tap = undefined
+      // Once: the next one who inspects may have another tap by now.
+      if (listeners.delete(own) && listeners.size === 0) inside.tap = undefined
     },
   }
 }

@@ -106,6 +106,7 @@ interface Whole<Out, Key> extends LiveQuery<Out, Key> {
 
 export function makeLiveQuery<Out, Key>(inside: Inside, fold: Fold, options: LiveQueryOptions<any, Out>): LiveQuery<Out, Key> {
   const { initial, map, partial, signal } = options
+  const { forgotten } = inside.results
   const listeners = new Set<Listener>()
   const mapped = new WeakMap<Row, Out>()
   let isKept = false
@@ -114,7 +115,7 @@ export function makeLiveQuery<Out, Key>(inside: Inside, fold: Fold, options: Liv
   let lastEntries: readonly Entry[] | undefined
 
   function begin(): void {
-    if (initial) fold.load(initial)
+    if (initial && forgotten === inside.results.forgotten) fold.load(initial)
     if (partial) fold.showsPartial = true
   }
 
@@ -127,9 +128,9 @@ export function makeLiveQuery<Out, Key>(inside: Inside, fold: Fold, options: Liv
     return mapped.get(row)
   }
 
-  /** Calls those who listen; each hears although another one fails. */
+  /** Calls those who listen; each hears although another one fails, and nobody who has ended it meanwhile. */
   function tell(steps: readonly Step[]): void {
-    for (const listener of [...listeners]) guarded(() => listener(steps))
+    for (const listener of [...listeners]) if (listeners.has(listener)) guarded(() => listener(steps))
   }
 
   /** Is read, or is not any more. */
@@ -161,7 +162,7 @@ export function makeLiveQuery<Out, Key>(inside: Inside, fold: Fold, options: Liv
     out,
 
     get state() {
-        const { version, status, filled, shown, error } = fold
+      const { version, status, filled, shown, error } = fold
       if (last?.version !== version) {
         const entries = partial && !filled ? fold.partial : fold.entries
         const rows = last && lastEntries === entries ? last.rows : entries.map((entry) => out(entry))

@@ -188,6 +188,18 @@ test('what an inspector throws does not concern the client', async () => {
   expect(talk.reported.length).toBeGreaterThan(2)
 })
 
+test('one who inspects and ends it twice does not end it for others', async () => {
+  const talk = new Talk()
+  const first = inspect(talk.client, () => {})
+  first.end()
+  const heard: string[] = []
+  inspect(talk.client, (type) => void heard.push(type))
+  first.end()
+  talk.client.connect()
+  await talk.greet()
+  expect(heard).toEqual(['received'])
+})
+
 test('the example of the README', async () => {
   vi.useRealTimers()
   const talk = new Talk()

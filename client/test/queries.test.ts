@@ -163,13 +163,15 @@ describe('a query', () => {
   test('that is closed in a listener calls nobody any more', async () => {
     const talk = new Talk()
     const query = talk.client.liveQuery({ table: 'task' })
-    const later = vi.fn()
+    const [next, later] = [vi.fn(), vi.fn()]
     await Promise.resolve()
     query.onChange(() => query.close())
+    query.onChange(next)
     await talk.greet()
     talk.fill([])
     query.onChange(later)
     expect(talk.reported).toEqual([])
+    expect(next).not.toHaveBeenCalled()
     expect(later).not.toHaveBeenCalled()
   })
 })
