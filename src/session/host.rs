@@ -4,8 +4,9 @@
 //! priority until it is live for the first time, and comes back to them while its client sends many messages: where
 //! there are not processors enough, those who connect and ask for much wait for themselves, and nobody for them.
 //!
-//! Passing on what is read from the journal counts as little. A client that is behind must come to the head even where
-//! writers and other clients take all that there is, and its pool of readers is small.
+//! Passing on what is read from the journal counts as little: a session that has been live stays where it is while its
+//! client is behind. That client must come to the head even where writers and other clients take all that there is, and
+//! its pool of readers is small.
 
 use std::fmt;
 use std::future::Future;

@@ -36,7 +36,7 @@ struct State {
     /// The next chunk of each cursor.
     cursors: BTreeMap<u64, u64>,
     next_cursor: u64,
-    /// True if all clients left before the end.
+    /// True if all clients left before the end, or its rows have given way.
     abandoned: bool,
     /// True once its turn has come.
     started: bool,
@@ -358,6 +358,7 @@ mod tests {
         assert!(matches!(failed, Err(error) if matches!(*error, Error::TableChanged)));
         assert!(read.join(&epoch()).is_none());
     }
+
     #[tokio::test]
     async fn rows_that_give_way_are_gone_and_their_clients_are_told_why() {
         let dir = tempfile::tempdir().unwrap();

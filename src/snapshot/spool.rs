@@ -327,6 +327,7 @@ mod tests {
         assert!(spool.write(b"[]", taken, || true).unwrap().is_some());
         assert!(spool.write(b"[]", || FILE_BYTES + 1, || false).unwrap().is_none());
     }
+
     #[test]
     fn no_row_is_kept_on_what_the_disk_leaves_to_the_journal() {
         let dir = tempfile::tempdir().unwrap();

@@ -67,7 +67,7 @@ impl Writer<'_> {
         Ok(false)
     }
 
-    /// A list, member by member. Those that are no columns have one type there, which is `text` if one of them is.
+    /// Membership in a list. Members that are no columns have one type there, which is `text` if one of them is.
     pub(super) fn in_citext(&mut self, left: &Operand, list: &[Operand], negated: bool) -> Result<(), Error> {
         let (mut are_texts, mut are_columns) = (false, false);
         for member in list {
@@ -120,7 +120,7 @@ impl Writer<'_> {
         ))
     }
 
-    /// `left = ANY (array)`
+    /// A comparison with the elements of an array.
     pub(super) fn any_citext(
         &mut self,
         left: &Operand,
