@@ -2,9 +2,9 @@ import fc from 'fast-check'
 import { IDBDatabase, IDBFactory, IDBKeyRange } from 'fake-indexeddb'
 import { afterEach, beforeEach, expect, test, vi } from 'vitest'
 import { type Client, clientOn } from '../src/client.js'
-import type { LiveQuery } from '../src/index.js'
+import type { Dehydrated, LiveQuery } from '../src/index.js'
 import { parse, parsers, sort, waitFor } from '../src/index.js'
-import { type IndexedDBOptions, indexedDB } from '../src/persist/index.js'
+import { type IndexedDBOptions, type Store, indexedDB, keep } from '../src/persist/index.js'
 import { FakePlatform, promises } from './support/platform.js'
 import type { Line } from './support/server.js'
 import { COLUMNS, Talk } from './support/talk.js'
@@ -57,6 +57,24 @@ const past = async (options: IndexedDBOptions = {}): Promise<Talk> => {
   await talk.client.close()
   return talk
 }
+
+test('a store of one\'s own has a client keep its results there', async () => {
+  const there = new Map<string, Dehydrated>()
+  const store: Store = {
+    load: async (name) => there.get(name),
+    save: (name, { identity, key, columns, entries, shown }) => void there.set(name, { query: identity, key, columns, rows: entries.map(({ raw }) => raw), place: shown! }),
+    clear: async () => there.clear(),
+  }
+  const first = await page({}, { persist: keep(store) })
+  await first.greet()
+  first.talk.fill(ROWS)
+  await first.talk.client.close()
+  const again = await page({}, { persist: keep(store) })
+  expect([again.tasks.state.rows, again.tasks.state.status]).toEqual([ROWS, 'catching-up'])
+  expect(await again.greet()).toMatchObject({ from: '0/100', epoch: 'e1' })
+  await again.talk.client.setToken(null)
+  expect([there.size, again.tasks.state.rows]).toEqual([0, []])
+})
 
 test('a page that comes again shows its rows at once, and gets only what changed since', async () => {
   const first = await page()
