@@ -30,7 +30,9 @@ cat > corpus/wal2json/transaction <<'MESSAGES'
 MESSAGES
 
 # Each line as a record after its length: a kind, numbers (a position stands for all), and what is JSON in it, too.
-old=../tests/data/journal-v1
+old=$(mktemp -d)
+trap 'rm -rf "$old"' EXIT
+tar -xzf ../tests/data/journals/before-0.1.0/directory.tar.gz -C "$old" tables.jsonl columns.jsonl
 tables() {
     hex=$(printf %s "$2" | xxd -p | tr -d '\n')
     record=$1$hex
