@@ -61,13 +61,13 @@ impl Possible {
 
     /// The values that `a AND b` can have when `a` can be any of these values and `b` any of those. False is false
     /// whatever the other is, even if that fails: Postgres asks them in an order of its own, and may or may not come
-    /// to it.
+    /// to it. So beside one that is unclear, and may be false, it is not certain that another fails.
     pub(super) fn and(self, other: Possible) -> Possible {
         // Each is the value of a pair unless the other of the two stands before it.
         const ORDER: [Possible; 5] = [
             Possible::FALSE,
-            Possible::FAILS,
             Possible::UNCLEAR,
+            Possible::FAILS,
             Possible::NULL,
             Possible::TRUE,
         ];
@@ -128,12 +128,12 @@ mod tests {
         Possible::UNCLEAR,
     ];
 
-    /// SQL's truth table for AND, where what fails does so unless the other decides.
+    /// SQL's truth table for AND, where what fails does so unless the other decides, or may.
     fn and(a: Possible, b: Possible) -> Possible {
         for absorbing in [
             Possible::FALSE,
-            Possible::FAILS,
             Possible::UNCLEAR,
+            Possible::FAILS,
             Possible::NULL,
         ] {
             if a == absorbing || b == absorbing {
