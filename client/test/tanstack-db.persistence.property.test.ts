@@ -4,8 +4,9 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { clientOn } from '../src/client.js'
 import { parsers } from '../src/index.js'
 import { wholeCollectionOptions } from '../src/tanstack-db/index.js'
+import { happens, line } from './support/happenings.js'
 import { FakePlatform, promises } from './support/platform.js'
-import { type Line, ReferenceServer, type RowChange } from './support/server.js'
+import { ReferenceServer } from './support/server.js'
 import { Store } from './support/store.js'
 import { CORES, plain, soon } from './support/tanstack-db.js'
 
@@ -25,7 +26,6 @@ describe.each(CORES)('kept by TanStack, with the %s @tanstack/db', (_, db) => {
     })
     await fc.assert(
       fc.asyncProperty(fc.array(command, { minLength: 20, maxLength: 100 }), fc.constantFrom('frame' as const, 'transaction' as const), async (commands, batch) => {
-        const line = (id: number): Line => ({ id, grp: 'abc'[id % 3]!, amount: id * 10, note: id % 2 ? 'long' : null })
         const server = new ReferenceServer({ left: [0, 1, 2, 3, 4, 5].map(line), right: [] })
         const store = new Store()
         const failures: unknown[] = []
@@ -59,38 +59,20 @@ describe.each(CORES)('kept by TanStack, with the %s @tanstack/db', (_, db) => {
           expect(had).toContainEqual(shown)
         }
         let next = 100
-        for (const { do: what, n, m } of commands) {
+        for (const command of commands) {
+          const { do: what, n, m } = command
           const { platform, client } = page
-          if (what === 'commit') {
-            const rows = [...server.rows('left')]
-            const changes: RowChange[] = []
-            for (let i = 0; i < 1 + (n % 4); i++) {
-              const old = rows[(n + i * m) % Math.max(1, rows.length)]
-              if (m % 5 === 0 || !old) changes.push({ table: 'left', row: line(next++) })
-              else if (!changes.some((change) => change.old?.id === old.id)) {
-                const row = m % 5 === 1 ? undefined : { ...old, amount: (n * 7 + i) % 60, note: [null, 'long', 'other'][m % 3]!, id: m % 7 === 2 ? next++ : old.id }
-                changes.push({ table: 'left', old, ...(row && { row }) })
-              }
-            }
-            server.commit(changes)
-          } else if (what === 'step') {
-            for (let i = 0; i < 1 + (n % 8) && server.connection?.step((k) => (k === 0 ? 0 : (m + i) % k)); i++) await promises()
-          } else if (what === 'cut') server.cut([1006, 1001, 4001][n % 3])
-          else if (what === 'prune') server.prune(n % 3)
-          else if (what === 'break') server.break(n % 3)
-          else if (what === 'pass') platform.pass([10, 500, 6000, 40_000][n % 4]!)
-          else if (what === 'paint') {
+          if (what === 'paint') {
             platform.paint()
             // Before what was told is written, more may come.
             for (let i = 0; i < n % 4; i++) server.connection?.step((k) => (k === 0 ? 0 : m % k))
-          }
-          else {
+          } else if (what === 'reload' || what === 'other') {
             if (what === 'other') least = [0, 20][n % 2]!
             // The page is gone, with whatever it was doing; what is being stored still is.
             await client.close()
             await soon()
             page = begin()
-          }
+          } else await happens(command, server, platform, () => next++)
           await soon()
           check()
         }

@@ -2,8 +2,9 @@ import fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest'
 import { clientOn } from '../src/client.js'
 import { walcastCollectionOptions } from '../src/tanstack-db/index.js'
+import { happens, line } from './support/happenings.js'
 import { FakePlatform, promises } from './support/platform.js'
-import { type Line, ReferenceServer, type RowChange } from './support/server.js'
+import { type Line, ReferenceServer } from './support/server.js'
 import { CORES, plain, soon } from './support/tanstack-db.js'
 
 const RUNS = Number(process.env.RUNS ?? 60)
@@ -23,7 +24,6 @@ describe.each(CORES)('with the %s @tanstack/db', (_, db) => {
     })
     await fc.assert(
       fc.asyncProperty(fc.array(command, { minLength: 20, maxLength: 100 }), fc.constantFrom('frame' as const, 'transaction' as const), fc.boolean(), fc.boolean(), async (commands, batch, refuses, indexed) => {
-        const line = (id: number): Line => ({ id, grp: 'abc'[id % 3]!, amount: id * 10, note: id % 2 ? 'long' : null })
         const server = new ReferenceServer({ left: [0, 1, 2, 3, 4, 5].map(line), right: [] })
         // As where texts are not ordered.
         if (refuses) server.refused = /"grp" <|"amount" >/
@@ -76,26 +76,9 @@ describe.each(CORES)('with the %s @tanstack/db', (_, db) => {
           }
         }
         let next = 100
-        for (const { do: what, n, m } of commands) {
-          if (what === 'commit') {
-            const rows = [...server.rows('left')]
-            const changes: RowChange[] = []
-            for (let i = 0; i < 1 + (n % 4); i++) {
-              const old = rows[(n + i * m) % Math.max(1, rows.length)]
-              if (m % 5 === 0 || !old) changes.push({ table: 'left', row: line(next++) })
-              else if (!changes.some((change) => change.old?.id === old.id)) {
-                const row = m % 5 === 1 ? undefined : { ...old, grp: 'abc'[(n + i) % 3]!, amount: (n * 7 + i) % 60, note: [null, 'long', 'other'][m % 3]!, id: m % 7 === 2 ? next++ : old.id }
-                changes.push({ table: 'left', old, ...(row && { row }) })
-              }
-            }
-            server.commit(changes)
-          } else if (what === 'step') {
-            for (let i = 0; i < 1 + (n % 8) && server.connection?.step((k) => (k === 0 ? 0 : (m + i) % k)); i++) await promises()
-          } else if (what === 'cut') server.cut([1006, 1001, 4001][n % 3])
-          else if (what === 'prune') server.prune(n % 3)
-          else if (what === 'break') server.break(n % 3)
-          else if (what === 'pass') platform.pass([10, 500, 6000, 40_000][n % 4]!)
-          else if (what === 'paint') platform.paint()
+        for (const command of commands) {
+          const { do: what, n, m } = command
+          if (what === 'paint') platform.paint()
           else if (what === 'open' && !open.has(n % wheres.length)) {
             const [where] = wheres[n % wheres.length]!
             const own = db.createLiveQueryCollection((query: any) => query.from({ row: parts }).where(({ row }: any) => where(row)))
@@ -118,7 +101,7 @@ describe.each(CORES)('with the %s @tanstack/db', (_, db) => {
           } else if (what === 'leave') {
             await open.get(n % wheres.length)?.cleanup()
             open.delete(n % wheres.length)
-          }
+          } else await happens(command, server, platform, () => next++)
           await soon()
           check()
         }
