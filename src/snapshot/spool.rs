@@ -71,7 +71,7 @@ impl Budget {
     /// file, so that none waits for another one's clients.
     ///
     /// # Errors
-    /// What the disk has left is for the journal.
+    /// The disk has no room for it: the space that is left is for the journal.
     fn wait(&self, kept: impl Fn() -> u64, is_wanted: impl Fn() -> bool) -> io::Result<bool> {
         loop {
             if !is_wanted() {

@@ -45,11 +45,7 @@ impl Writer<'_> {
         }
         let left = self.binder.term(left)?.kind().map(is_citext);
         let right = self.binder.term(right)?.kind().map(is_citext);
-        // What is open becomes what the other one is.
-        Ok(matches!(
-            (left, right),
-            (Some(true), Some(true) | None) | (None, Some(true))
-        ))
+        Ok(are_citext(left, right))
     }
 
     /// True if an operand is a `citext`, whose operators are to be named.
@@ -96,8 +92,8 @@ impl Writer<'_> {
                 self.word(if at > 0 { ", " } else { "" });
                 self.as_text(member)?;
             }
-            let schema = self.pushed.citext.clone().unwrap_or_default();
-            self.word(&format!("] AS {schema}.citext[]))"));
+            let end = format!("] AS {}.citext[]))", self.schema());
+            self.word(&end);
         }
         self.word(")");
         Ok(())
@@ -114,10 +110,7 @@ impl Writer<'_> {
             Some(_) => Some(false),
             None => None,
         };
-        Ok(matches!(
-            (left, element),
-            (Some(true), Some(true) | None) | (None, Some(true))
-        ))
+        Ok(are_citext(left, element))
     }
 
     /// A comparison with the elements of an array.
@@ -169,9 +162,14 @@ impl Writer<'_> {
         self.as_citext(right)
     }
 
+    /// The schema of the extension, quoted.
+    fn schema(&self) -> &str {
+        self.pushed.citext.as_deref().unwrap_or_default()
+    }
+
     fn citext_operator(&mut self, sign: &str) {
-        let schema = self.pushed.citext.clone().unwrap_or_default();
-        self.word(&format!(" OPERATOR({schema}.{sign}) "));
+        let operator = format!(" OPERATOR({}.{sign}) ", self.schema());
+        self.word(&operator);
     }
 
     fn as_citext(&mut self, operand: &Operand) -> Result<(), Error> {
@@ -179,10 +177,10 @@ impl Writer<'_> {
     }
 
     fn cast_to_citext(&mut self, operand: &Operand, array: &'static str) -> Result<(), Error> {
-        let schema = self.pushed.citext.clone().unwrap_or_default();
         self.word("CAST(");
         self.operand_cast_to(operand, format!("citext{array}"))?;
-        self.word(&format!(" AS {schema}.citext{array})"));
+        let end = format!(" AS {}.citext{array})", self.schema());
+        self.word(&end);
         Ok(())
     }
 
@@ -193,7 +191,7 @@ impl Writer<'_> {
         Ok(())
     }
 
-    /// What stands in a cast: the same value stands for a parameter wherever it is cast to that type.
+    /// Writes the operand of a cast: the same value stands for a parameter wherever it is cast to that type.
     fn operand_cast_to(&mut self, operand: &Operand, to: String) -> Result<(), Error> {
         let context = super::Context {
             place: "CAST",
@@ -201,6 +199,15 @@ impl Writer<'_> {
         };
         self.operand_in(&Some(context), operand, ListAs::Array)
     }
+}
+
+/// True if two operands are compared as `citext`, of which each is one, is not, or is open: then it becomes what the other
+/// one is.
+fn are_citext(left: Option<bool>, right: Option<bool>) -> bool {
+    matches!(
+        (left, right),
+        (Some(true), Some(true) | None) | (None, Some(true))
+    )
 }
 
 fn is_citext(kind: &Kind) -> bool {
