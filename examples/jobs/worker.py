@@ -12,7 +12,8 @@ from websockets.sync.client import connect
 WALCAST_URL = os.environ.get("WALCAST_URL", "ws://127.0.0.1:8080")
 # For people. In containers the process is mostly 1, and the host tells them apart.
 NAME = f"python {socket.gethostname()} {os.getpid()}"
-# The pause between two looks for jobs whose worker died, in seconds: no row changes when a lease ends.
+# The pause between two looks without the bell, in seconds. No row changes when the lease of a dead worker ends, and the bell may
+# ring a moment before the job is visible here.
 LOOK = 1
 
 database = None

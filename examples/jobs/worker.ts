@@ -15,7 +15,10 @@ pool.on('error', (error) => console.error(`Postgres is away: ${error.message}`))
 // Node 22 and later have a WebSocket of their own.
 const client = createClient(WALCAST_URL, { schema, webSocket: WebSocket })
 
-/** The pause between two looks for jobs whose worker died, in milliseconds: no row changes when a lease ends. */
+/**
+ * The pause between two looks without the bell, in milliseconds. No row changes when the lease of a dead worker ends, and the
+ * bell may ring a moment before the job is visible here.
+ */
 const LOOK = 1000
 
 let ring = () => {}
