@@ -248,7 +248,7 @@ export function clientOn<S = AnySchema>(url: string | URL, options: ClientOption
         token = next ?? undefined
         if (next === null) {
           link.logOut()
-          client.waits?.rejectAll(closed())
+          client.waits?.rejectAll(closed('logged out meanwhile'))
         } else if (!is('idle') || session.subscriptions.size > 0) link.renew()
       })
     },

@@ -46,8 +46,8 @@ function caret(text: string, before: string): string {
   return `  ${line}\n  ${before.slice(start).replace(/[^\t]/gu, ' ')}^`
 }
 
-/** The client was closed, and what was asked of it is no more. */
-export const closed = (): WalcastError => new WalcastError('closed', 'the client was closed')
+/** The client was closed, or nobody is logged in any more: what was asked of it is no more. */
+export const closed = (message = 'the client was closed'): WalcastError => new WalcastError('closed', message)
 
 /** Does what is the application's. What that throws is for the application to see, and no reason for others not to hear. */
 export function guarded(run: () => void): void {

@@ -239,9 +239,10 @@ export function onRow<Key>(query: LiveQuery<any, Key>, key: Key, changed: Run): 
 
 /** Gives what each change of a live query did, with the rows before. Returns what ends that. */
 export function onDiff<Out, Key>(query: LiveQuery<Out, Key>, take: (diff: Diff<Out, Key>) => void): Run {
-  const { kept, listen, out } = query as Whole<Out, Key>
-  // What happened before is in the rows already.
-  let skip = kept.steps.length
+  const { listen, out } = query as Whole<Out, Key>
+  // A query that is read from now on may share another result than before. What happened to that so far is in its rows already.
+  const end = listen(() => {})
+  let skip = (query as Whole<Out, Key>).kept.steps.length
   const diffOf = ({ changes, tx }: Step, { key: names, shown }: Fold): Diff<Out, Key> => ({
     position: shown?.position,
     changes: changes.map(({ key, before, after }) => {
@@ -251,12 +252,14 @@ export function onDiff<Out, Key>(query: LiveQuery<Out, Key>, take: (diff: Diff<O
     }),
     ...(tx && { xid: tx.xid, ts: tx.ts }),
   })
-  return listen((steps) => {
+  const stop = listen((steps) => {
     for (const step of steps) {
       if (skip > 0) skip--
       else guarded(() => take(diffOf(step, (query as Whole<Out, Key>).kept)))
     }
   })
+  end()
+  return stop
 }
 
 /** The result of a query that has not begun, and of none. */

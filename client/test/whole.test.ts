@@ -91,6 +91,24 @@ describe('whole', () => {
     expect(heard).toHaveBeenCalledTimes(1)
   })
 
+  test('of a result that a query shares from now on are not told again', async () => {
+    const talk = new Talk({ batch: 'frame' })
+    const query = talk.client.liveQuery({ table: 'task' })
+    // Nobody reads it for so long that an equal one, which is made later, has a result of its own.
+    talk.platform.pass(6000)
+    talk.client.liveQuery({ table: 'task' }).onChange(() => {})
+    await talk.greet()
+    const id = talk.fill([{ id: 1, title: 'a' }])
+    const diffs: unknown[] = []
+    onDiff(query, (diff) => diffs.push(diff.changes))
+    expect(query.state.rows).toEqual([{ id: 1, title: 'a' }])
+    talk.platform.paint()
+    expect(diffs.flat()).toEqual([])
+    talk.tx('0/200', [{ id, op: 'update', row: { id: 1, title: 'b' } }])
+    talk.platform.paint()
+    expect(diffs).toEqual([[{ key: 1, before: { id: 1, title: 'a' }, row: { id: 1, title: 'b' } }]])
+  })
+
   test('a step that is one transaction says which; several, and a first result, do not', async () => {
     const talk = new Talk({ batch: 'transaction' })
     const query = talk.client.liveQuery({ table: 'task' })
