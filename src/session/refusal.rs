@@ -16,6 +16,9 @@ use crate::telemetry::Failures;
 /// The refusals of snapshots that were logged lately.
 static REFUSED: Mutex<Failures> = Mutex::new(Failures::new());
 
+/// The message for a predicate that fails for a row, which is not told.
+const FAILS: &str = "the predicate fails for an existing row, as it would in Postgres";
+
 /// The kinds of SQLSTATE, by whether a retry may help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -79,10 +82,7 @@ impl<H: Log> Session<H> {
                 ErrorMessage::new(ErrorCode::DatabaseRefused, error.to_string())
             }
             Error::Predicate(error) => error.clone().into(),
-            Error::Fails => {
-                let message = "the predicate fails for an existing row, as it would in Postgres";
-                ErrorMessage::new(ErrorCode::BadPredicate, message)
-            }
+            Error::Fails => ErrorMessage::new(ErrorCode::BadPredicate, FAILS),
             Error::Values(error) => of_values(error),
             Error::Postgres(refused) => match refused.sqlstate() {
                 Some(code) => self.services.refused(error, code),
@@ -139,10 +139,7 @@ impl<H: Log> Services<H> {
         match kind(sqlstate) {
             Kind::OfARow => {
                 tracing::debug!(sqlstate, "a predicate fails for a row");
-                let message = format!(
-                    "the predicate fails for an existing row, as it would in Postgres (SQLSTATE {sqlstate})"
-                );
-                ErrorMessage::new(ErrorCode::BadPredicate, message)
+                ErrorMessage::new(ErrorCode::BadPredicate, format!("{FAILS} (SQLSTATE {sqlstate})"))
             }
             Kind::Cancelled => {
                 let message = "the rows were not read within the database's statement_timeout, or the query was cancelled there";

@@ -7,6 +7,7 @@ export const isHelpOpen = signal(false)
 const KEYS: readonly (readonly [string, readonly (readonly [string, string])[]])[] = [
   ['Everywhere', [['g q', 'Query'], ['g s', 'Stream'], ['g h', 'Health'], ['g c', 'Clients'], ['g t', 'Tables'], ['?', 'these keys']]],
   ['Query', [['/', 'to the predicate'], ['Enter', 'run it'], ['Shift Enter', 'another line'], ['↓', 'words that may come next'], ['[ ]', 'older, newer transaction'], ['Escape', 'close what is open beside the rows']]],
+  ['Stream', [['/', 'to the xid'], ['j k', 'next, previous change'], ['Space', 'stop the view, and go on'], ['Escape', 'close the change']]],
   ['Rows', [['j k', 'next, previous row'], ['← →', 'column'], ['Enter', 'the row in full'], ['s', 'sort by the column'], ['y', 'copy the value'], ['Space', 'stop the view, and go on']]],
 ]
 
