@@ -100,6 +100,26 @@ test('two tabs have one socket, each with its own queries', async () => {
   expect([a.state.position, b.state.position]).toEqual(['0/200', '0/200'])
 })
 
+test('what catches up in the leader does not end the part of a transaction that another tab has', async () => {
+  const world = new Tabs()
+  const [one, two] = [world.open(), world.open()]
+  one.client.liveQuery({ table: 'task', where: 'true' }).subscribe(() => {})
+  await settle()
+  const live = two.client.liveQuery({ table: 'task' })
+  live.subscribe(() => {})
+  await settle()
+  const [{ id: own }, { id: theirs }] = world.subscribed
+  world.fill(theirs, [])
+  world.socket.say({ type: 'subscribed', id: own, position: '0/100', key: ['id'], columns: COLUMNS, replica_identity: 'full', warnings: [] })
+  world.socket.say(tx('0/300:0', [{ id: theirs, op: 'insert', row: { id: 1, title: 'a' } }], { more: true }))
+  world.socket.say(tx('0/200', [{ id: own, op: 'insert', row: { id: 9, title: 'z' } }], { id: own }))
+  await settle()
+  expect(live.state.rows).toEqual([])
+  world.socket.say(tx('0/300', [{ id: theirs, op: 'insert', row: { id: 2, title: 'b' } }]))
+  await settle()
+  expect(live.state).toMatchObject({ rows: [{ id: 1, title: 'a' }, { id: 2, title: 'b' }], position: '0/300' })
+})
+
 test('waits, changes, errors and ends of a tab that follows go through the leader', async () => {
   const world = new Tabs()
   const [one, two] = [world.open(), world.open({ token: () => 'of the other tab', linger: 0 })]

@@ -320,7 +320,8 @@ function join(lock: string, open: () => SocketLike, locks: Pick<LockManager, 're
       greeting = text
       say({ type: 'open', from })
     } else if (type === 'progress') pass(frame)
-    else if (changes) {
+    // With `id` it is about a subscription of this tab's that catches up, elsewhere in the stream than the others.
+    else if (changes && !id) {
       const theirs = new Map<string, unknown[]>()
       const mine = changes.filter((change) => {
         const whose = split(change.id)
