@@ -13,6 +13,7 @@ mod replay_cursor;
 #[cfg(test)]
 mod replay_cursor_tests;
 mod replay_pool;
+mod replay_queue;
 mod replay_request;
 mod replay_shares;
 mod router;

@@ -1,14 +1,8 @@
-//! [`ReplayPool`]: the threads that read the journal for sessions behind its head, and the requests that wait.
+//! [`ReplayPool`]: the threads that read the journal for sessions behind its head.
 //!
-//! A few threads read. Requests have their turns by owner, a subject or a connection: the owner for whom the fewest
-//! steps were read is next, and has a few of them read at the same moment at most, so that one with many connections
-//! waits for itself. As long as few requests wait, each is read for alone and keeps its cursor. Where many wait, as
-//! when thousands of clients reconnect at once, they are grouped: a free thread goes to the place of the request whose
-//! turn it is, and reads on from there for all requests whose places it comes to.
-//!
-//! Requests with a query that takes long, or with queries that took much lately, are served apart, by a thread of their
-//! own, so that only they wait for it. Of them the owner that has taken the least work is next, so that each gets an equal
-//! share of that thread.
+//! A few threads read for the requests whose turn it is. As long as few requests wait, each is read for alone and keeps
+//! its cursor. Where many wait, as when thousands of clients reconnect at once, they are grouped: a free thread goes to the
+//! place of the request whose turn it is, and reads on from there for all requests whose places it comes to.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -16,37 +10,20 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
 
 use parking_lot::Mutex;
 use tokio::runtime::Handle;
-use tokio::sync::oneshot;
 
 use super::replay_cursor::{ReplayCursor, ReplayFilter, ReplayOutput, ReplaySink};
+use super::replay_queue::{ENOUGH_ROOM, ReplayQueue, Waiting};
 use super::replay_request::{Panicked, ReplayRequest, Standing};
-use super::replay_shares::{AWAY_AFTER, Shares};
-use crate::limit::{Limit, Turns};
+use super::replay_shares::AWAY_AFTER;
 use crate::log::{self, Log, SnapshotBoundary};
-use crate::lsn::{self, Lsn, Position};
+use crate::lsn::{Lsn, Position};
 use crate::matching::Lane;
 use crate::telemetry::Metrics;
 
-/// The number of threads that read the journal at the same moment.
-const MAX_THREADS: usize = 2;
-/// The number of further threads, for requests that are served apart.
-const MAX_APART_THREADS: usize = 1;
-/// Number of free shares from which on reading begins again, unless fewer requests wait.
-const ENOUGH_ROOM: usize = 32;
-/// Number of waiting requests below which each is read for alone and keeps its cursor, which costs less than a new
-/// cursor for all of them at each step.
-const FEW: usize = 8;
-/// The least work that a step apart counts for: it reads of the journal.
-const STEP: u64 = 1_000_000;
-/// The distance within which requests are grouped, in bytes of WAL: one that is further ahead than a step of a cursor
-/// comes would wait for nothing.
-const REACH: u64 = 64 * 1024 * 1024;
-
-/// The threads that read the journal for sessions behind its head, and the requests that wait for them.
+/// The threads that read the journal for sessions behind its head.
 pub struct ReplayPool<H: Log> {
     history: H,
     metrics: Arc<Metrics>,
@@ -57,40 +34,13 @@ pub struct ReplayPool<H: Log> {
     oldest: AtomicU64,
     /// The threads that it reads on.
     background: Handle,
-    queue: Mutex<Queue<H>>,
-}
-
-struct Queue<H: Log> {
-    /// The requests that wait, oldest first.
-    waiting: VecDeque<Waiting<H>>,
-    /// The requests that wait to be served apart.
-    apart: VecDeque<Waiting<H>>,
-    turns: Turns,
-    apart_turns: Turns,
-    /// The number of requests so far.
-    asked: u64,
-    threads: usize,
-    apart_threads: usize,
-    /// The shares of sessions that are being read for, or have not sent their results yet.
-    sending: Shares,
-}
-
-/// A request that waits for its turn.
-struct Waiting<H: Log> {
-    /// The number of requests before it.
-    number: u64,
-    request: Box<ReplayRequest<H>>,
-    answer: oneshot::Sender<ReplayResult<H>>,
-    /// Held while it is being served.
-    share: Option<Share<H>>,
-    /// Its owner had as many that were served already.
-    was_held_up: bool,
+    queue: Mutex<ReplayQueue<H>>,
 }
 
 impl<H: Log> std::fmt::Debug for ReplayPool<H> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("ReplayPool")
-            .field("waiting", &self.queue.lock().waiting.len())
+            .field("waiting", &self.queue.lock().len())
             .finish()
     }
 }
@@ -113,16 +63,7 @@ impl<H: Log> ReplayPool<H> {
             max_frame_bytes,
             oldest: AtomicU64::new(u64::MAX),
             background,
-            queue: Mutex::new(Queue {
-                waiting: VecDeque::new(),
-                apart: VecDeque::new(),
-                turns: Turns::default(),
-                apart_turns: Turns::default(),
-                asked: 0,
-                threads: 0,
-                apart_threads: 0,
-                sending: Shares::default(),
-            }),
+            queue: Mutex::new(ReplayQueue::default()),
         })
     }
 
@@ -174,10 +115,7 @@ impl<H: Log> ReplayPool<H> {
     /// Counts the work of a step among its owner's.
     pub(super) fn took(&self, owner: u64, lane: Lane, work: u64) {
         if lane == Lane::APART {
-            self.queue
-                .lock()
-                .apart_turns
-                .took(owner, work.saturating_add(STEP));
+            self.queue.lock().took(owner, work);
         }
     }
 
@@ -223,7 +161,7 @@ impl<H: Log> Share<H> {
 
 impl<H: Log> Drop for Share<H> {
     fn drop(&mut self) {
-        self.pool.queue.lock().sending.give_back(self.number);
+        self.pool.queue.lock().give_back(self.number);
         self.pool.start_threads(ENOUGH_ROOM);
     }
 }
@@ -231,28 +169,29 @@ impl<H: Log> Drop for Share<H> {
 /// Serves requests as long as there are any that may be served.
 fn read_for_all<H: Log>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
     loop {
-        let (mut together, shares) = {
+        let (mut ahead, shares) = {
             let mut queue = pool.queue.lock();
-            match queue.next(lane, pool) {
-                Some(together) => together,
+            match queue.next(lane, pool.max_of_owner, &pool.metrics) {
+                Some(next) => next,
                 None => {
-                    *queue.lane(lane).threads -= 1;
+                    queue.ends_thread(lane);
                     return;
                 }
             }
         };
-        for (waiting, number) in together.ahead.iter_mut().zip(shares) {
+        for (waiting, number) in ahead.iter_mut().zip(shares) {
             waiting.share = Some(Share {
                 pool: Arc::clone(pool),
                 number,
             });
         }
-        match together.ahead.len() {
-            1 => together
-                .ahead
-                .into_iter()
-                .for_each(|waiting| waiting.read(pool, lane)),
+        match ahead.len() {
+            1 => ahead.into_iter().for_each(|waiting| waiting.read(pool, lane)),
             _ => {
+                let mut together = ReplayGroup {
+                    ahead,
+                    joined: Vec::new(),
+                };
                 // If it fails, each request is served alone, and gets the error that concerns it.
                 match catch_unwind(AssertUnwindSafe(|| together.read(pool))) {
                     Ok(Ok(())) => {}
@@ -271,170 +210,7 @@ fn read_for_all<H: Log>(pool: &Arc<ReplayPool<H>>, lane: Lane) {
     }
 }
 
-/// One lane of the queue.
-struct LaneState<'q, H: Log> {
-    waiting: &'q mut VecDeque<Waiting<H>>,
-    /// The number of threads that serve it.
-    threads: &'q mut usize,
-    max_threads: usize,
-}
-
-impl<H: Log> Queue<H> {
-    /// Adds a request that waits for its next step, which is served apart or not.
-    fn ask(&mut self, request: Box<ReplayRequest<H>>, is_apart: bool) -> oneshot::Receiver<ReplayResult<H>> {
-        let (answer, answered) = oneshot::channel();
-        let waiting = if is_apart {
-            &mut self.apart
-        } else {
-            &mut self.waiting
-        };
-        waiting.push_back(Waiting {
-            number: self.asked,
-            request,
-            answer,
-            share: None,
-            was_held_up: false,
-        });
-        self.asked += 1;
-        answered
-    }
-
-    /// Counts one more thread for the lane, and returns true, if requests wait and there is room for so many results.
-    fn takes_thread(&mut self, lane: Lane, room: usize) -> bool {
-        let has_room = self.sending.room(Instant::now()) >= room;
-        let LaneState {
-            waiting,
-            threads,
-            max_threads,
-        } = self.lane(lane);
-        let takes = !waiting.is_empty() && *threads < max_threads && has_room;
-        *threads += usize::from(takes);
-        takes
-    }
-
-    fn lane(&mut self, lane: Lane) -> LaneState<'_, H> {
-        if lane.puts_apart {
-            LaneState {
-                waiting: &mut self.waiting,
-                threads: &mut self.threads,
-                max_threads: MAX_THREADS,
-            }
-        } else {
-            LaneState {
-                waiting: &mut self.apart,
-                threads: &mut self.apart_threads,
-                max_threads: MAX_APART_THREADS,
-            }
-        }
-    }
-
-    /// The request whose turn it is, with those that can be grouped with it, and a share for each.
-    fn next(&mut self, lane: Lane, pool: &ReplayPool<H>) -> Option<(ReplayGroup<H>, Vec<u64>)> {
-        let now = Instant::now();
-        self.lane(lane)
-            .waiting
-            .retain(|waiting| !waiting.answer.is_closed());
-        let room = self.sending.room(now);
-        let mut of_owners = self.sending.of_owners();
-        let mut may_be_served = |waiting: &mut Waiting<H>| {
-            let owner = waiting.request.owner;
-            let is_served = of_owners.get(&owner).copied().unwrap_or_default();
-            let may_be = is_served < pool.max_of_owner;
-            if !may_be && !std::mem::replace(&mut waiting.was_held_up, true) {
-                pool.metrics.limit(Limit::SubjectReplays);
-            }
-            may_be
-        };
-        if lane == Lane::APART {
-            let first = turn(&mut self.apart, &self.apart_turns, |waiting| {
-                room > 0 && may_be_served(waiting)
-            })?;
-            let owner = first.request.owner;
-            self.apart_turns.serve(owner);
-            let share = self.sending.take(owner, now);
-            return Some((ReplayGroup::of(first), vec![share]));
-        }
-        // Reading for a few of many at a time would waste the grouping.
-        if room < self.waiting.len().min(ENOUGH_ROOM) {
-            return None;
-        }
-        let first = turn(&mut self.waiting, &self.turns, &mut may_be_served)?;
-        let owner = first.request.owner;
-        self.turns.serve(owner);
-        self.turns.took(owner, 1);
-        *of_owners.entry(owner).or_default() += 1;
-        let place = first.request.at();
-        let mut ahead = VecDeque::new();
-        if self.waiting.len() >= FEW && first.request.is_shareable() {
-            let mut left = room - 1;
-            let mut joins = |other: &Waiting<H>| {
-                if left == 0 || !other.is_ahead_of(place) {
-                    return false;
-                }
-                let of_owner = of_owners.entry(other.request.owner).or_default();
-                let joins = *of_owner < pool.max_of_owner;
-                left -= usize::from(joins);
-                *of_owner += usize::from(joins);
-                joins
-            };
-            let (joining, staying) = std::mem::take(&mut self.waiting)
-                .into_iter()
-                .partition(&mut joins);
-            ahead = joining;
-            self.waiting = staying;
-            ahead
-                .make_contiguous()
-                .sort_by_key(|waiting| waiting.request.at());
-        }
-        ahead.push_front(first);
-        let mut share = |waiting: &Waiting<H>| self.sending.take(waiting.request.owner, now);
-        let shares = ahead.iter().map(&mut share).collect();
-        let together = ReplayGroup {
-            ahead,
-            joined: Vec::new(),
-        };
-        Some((together, shares))
-    }
-
-    /// Puts requests that were not served back to where they waited.
-    fn put_back(&mut self, left: Vec<Waiting<H>>) {
-        self.waiting.extend(left);
-        self.waiting
-            .make_contiguous()
-            .sort_by_key(|waiting| waiting.number);
-    }
-}
-
-/// Takes the request out whose owner has had the least, of those that may be served: of an owner's the oldest.
-fn turn<H: Log>(
-    waiting: &mut VecDeque<Waiting<H>>,
-    turns: &Turns,
-    mut may_be_served: impl FnMut(&mut Waiting<H>) -> bool,
-) -> Option<Waiting<H>> {
-    let mut next: Option<(u64, usize)> = None;
-    // The oldest are first, so of two whose owners had as much the first one is next.
-    for (place, waiting) in waiting.iter_mut().enumerate() {
-        let had = turns.had(waiting.request.owner);
-        if next.is_none_or(|(least, _)| had < least) && may_be_served(waiting) {
-            next = Some((had, place));
-            // Where thousands wait, there mostly is one that has had nothing yet.
-            if had == turns.least() {
-                break;
-            }
-        }
-    }
-    let (_, place) = next?;
-    waiting.remove(place)
-}
-
 impl<H: Log> Waiting<H> {
-    /// True if a cursor at `place` comes to its place soon. In the middle of a transaction it comes only from there.
-    fn is_ahead_of(&self, place: Position) -> bool {
-        let at = self.request.at();
-        let is_ahead = at == place || at > place && at.done == lsn::Done::Commit;
-        is_ahead && at.end.0 - place.end.0 <= REACH && self.request.is_shareable()
-    }
-
     fn read(mut self, pool: &ReplayPool<H>, lane: Lane) {
         // A panic in one session ends that session: it waits for an answer, and finds the sender gone.
         let read = catch_unwind(AssertUnwindSafe(|| pool.read_alone(&mut self.request, lane)));
@@ -464,13 +240,6 @@ struct ReplayGroup<H: Log> {
 }
 
 impl<H: Log> ReplayGroup<H> {
-    fn of(one: Waiting<H>) -> ReplayGroup<H> {
-        ReplayGroup {
-            ahead: VecDeque::from([one]),
-            joined: Vec::new(),
-        }
-    }
-
     /// The requests whose places the cursor did not reach, and those that it failed for.
     fn left(self) -> Vec<Waiting<H>> {
         let failed = self.joined.into_iter().flatten().map(|mut waiting| {
@@ -528,4 +297,4 @@ impl<H: Log> ReplaySink for Answering<'_, H> {
 
 #[cfg(test)]
 #[path = "replay_pool_tests.rs"]
-mod panic_tests;
+mod tests;

@@ -3,7 +3,10 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use super::super::replay_queue::FEW;
 use super::super::replay_shares::MAX_SENDING;
+use tokio::sync::oneshot;
+
 use super::*;
 use crate::delivery::{ActiveSubscription, Delivery, ResumePoint, Standing};
 use crate::journal::{Hold, Journal, Reader};
@@ -140,7 +143,7 @@ async fn a_reading_for_many_that_panics_is_made_for_each_alone_and_ends_only_who
     let pool = pool(&history);
     let asks = || pool.queue.lock().ask(request("s"), false);
     let read_all = || {
-        pool.queue.lock().threads += 1;
+        assert!(pool.queue.lock().takes_thread(Lane::SHARED, 1));
         read_for_all(&pool, Lane::SHARED);
     };
     let many: Vec<_> = (0..=FEW).map(|_| asks()).collect();
@@ -158,105 +161,4 @@ async fn a_reading_for_many_that_panics_is_made_for_each_alone_and_ends_only_who
     read_all();
     assert_eq!(heard(broken).await, None);
     assert_eq!(heard(next).await, Some((3, true)));
-}
-
-/// A pool with an empty journal, in which an owner may have so many requests served at once.
-fn idle_pool(max_of_owner: usize) -> Arc<ReplayPool<Brittle>> {
-    let history = Brittle {
-        journal: TestLog::new().journal.clone(),
-        breaks: Arc::default(),
-    };
-    ReplayPool::new(history, 1024, max_of_owner, Metrics::new(), Handle::current())
-}
-
-/// Adds a request of an owner to a lane.
-fn add(queue: &mut Queue<Brittle>, lane: Lane, owner: u64) -> oneshot::Receiver<ReplayResult<Brittle>> {
-    let mut request = request("s");
-    request.owner = owner;
-    let (answer, answered) = oneshot::channel();
-    let number = queue.asked;
-    queue.asked += 1;
-    queue.lane(lane).waiting.push_back(Waiting {
-        number,
-        request,
-        answer,
-        share: None,
-        was_held_up: false,
-    });
-    answered
-}
-
-#[tokio::test]
-async fn who_took_much_apart_has_its_turn_when_the_others_have_taken_as_much() {
-    let pool = idle_pool(MAX_SENDING);
-    let mut queue = pool.queue.lock();
-    // The hostile owner has asked first, and by many connections.
-    let _kept: Vec<_> = [1, 1, 1, 2, 3]
-        .map(|owner| add(&mut queue, Lane::APART, owner))
-        .into();
-    let mut next = |work: u64| {
-        let (mut together, _) = queue.next(Lane::APART, &pool).unwrap();
-        let waiting = together.ahead.pop_front().unwrap();
-        queue.apart_turns.took(waiting.request.owner, work);
-        (waiting.request.owner, waiting.number)
-    };
-    assert_eq!(next(1_000), (1, 0));
-    assert_eq!([next(10), next(20)], [(2, 3), (3, 4)]);
-    assert_eq!([next(10), next(20)], [(1, 1), (1, 2)]);
-}
-
-#[tokio::test]
-async fn an_owner_with_many_requests_has_a_turn_as_one_with_a_single_one_has() {
-    let pool = idle_pool(MAX_SENDING);
-    let mut queue = pool.queue.lock();
-    let _kept: Vec<_> = [1, 1, 1, 1, 2, 3, 2]
-        .map(|owner| add(&mut queue, Lane::SHARED, owner))
-        .into();
-    let served: Vec<_> = std::iter::from_fn(|| {
-        let (together, _) = queue.next(Lane::SHARED, &pool)?;
-        assert_eq!(together.ahead.len(), 1, "they are few");
-        together
-            .ahead
-            .front()
-            .map(|waiting| (waiting.request.owner, waiting.number))
-    })
-    .collect();
-    assert_eq!(served, [(1, 0), (2, 4), (3, 5), (1, 1), (2, 6), (1, 2), (1, 3)]);
-}
-
-#[tokio::test]
-async fn so_many_requests_of_an_owner_are_served_at_the_same_moment_and_others_go_on() {
-    let pool = idle_pool(3);
-    let mut queue = pool.queue.lock();
-    let owners: Vec<u64> = (0..100)
-        .map(|number| if number % 20 == 0 { number } else { 1 })
-        .collect();
-    let _kept: Vec<_> = owners
-        .iter()
-        .map(|owner| add(&mut queue, Lane::SHARED, *owner))
-        .collect();
-    // Grouped, since they are many.
-    let (together, shares) = queue.next(Lane::SHARED, &pool).unwrap();
-    let mut served: Vec<_> = together
-        .ahead
-        .iter()
-        .map(|waiting| waiting.request.owner)
-        .collect();
-    served.sort_unstable();
-    assert_eq!(served, [0, 1, 1, 1, 20, 40, 60, 80]);
-    assert!(queue.next(Lane::SHARED, &pool).is_none());
-    let metrics = pool.metrics.render([]);
-    assert!(
-        metrics.contains("walcast_limits_reached_total{limit=\"subject_replays\"} 92"),
-        "{metrics}"
-    );
-    // Another one comes, and one of theirs is done.
-    let _kept_too = add(&mut queue, Lane::SHARED, 7);
-    let (together, _) = queue.next(Lane::SHARED, &pool).unwrap();
-    assert_eq!(together.ahead.front().unwrap().request.owner, 7);
-    for share in shares {
-        queue.sending.give_back(share);
-    }
-    let (together, _) = queue.next(Lane::SHARED, &pool).unwrap();
-    assert_eq!(together.ahead.len(), 3);
 }

@@ -1,7 +1,7 @@
 //! [`Front`]: from an accepted connection to its only response, or to a websocket.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,16 +19,17 @@ use prometheus::IntGauge;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::addresses::{Addresses, Refusal, Share};
+use super::addresses::{Addresses, Refusal};
 use super::answer::{Answer, CROWDED, FULL, HURRIED, NEEDS_TLS, TOO_SLOW};
+use super::arrival::Arrival;
 use super::forwarded::Proxies;
 use super::handshakes::{Handshake, Handshakes};
 use super::last_words::{self, LastWords, Line};
 use super::options::Options;
-use super::places::{Full, Places};
+use super::places::Places;
 use super::proxy_protocol::{self, Header};
 use super::tls::Tls;
 use super::warnings::Warnings;
@@ -50,42 +51,6 @@ const MAX_REFUSING: usize = 64;
 const TLS_BUFFER_BYTES: usize = 16 * 1024;
 /// The first byte of a TLS handshake.
 const TLS_HANDSHAKE: u8 = 0x16;
-
-/// An accepted connection with its permits, which are held as long as any task serves it.
-#[derive(Clone, Debug)]
-pub(super) struct Arrival {
-    /// The number of connections that this listener accepted before.
-    pub(super) number: u64,
-    /// The address of the other end.
-    pub(super) peer: SocketAddr,
-    /// The client's address, as far as it is known: that of the other end, or the one that a trusted proxy names.
-    pub(super) client: IpAddr,
-    /// The time at which it was accepted.
-    pub(super) at: Instant,
-    /// The places of websockets.
-    places: Arc<Places>,
-    /// Its permit among these, or among those that are being refused.
-    place: Option<Arc<OwnedSemaphorePermit>>,
-    /// Its share of the limit of its address.
-    share: Option<Arc<Share>>,
-}
-
-impl Arrival {
-    /// Fails if there is no place for a websocket.
-    pub(super) fn check_places(&self) -> Result<(), Full> {
-        self.places.check()
-    }
-
-    /// Gives it the place of a websocket.
-    pub(super) fn take_place(&mut self) -> Result<(), Full> {
-        self.place = Some(Arc::new(self.places.take()?));
-        Ok(())
-    }
-
-    fn is_refused(&mut self, place: OwnedSemaphorePermit) {
-        self.place = Some(Arc::new(place));
-    }
-}
 
 /// The way in which a connection is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -197,15 +162,7 @@ impl Front {
 
     /// A connection from an address.
     pub(super) fn arrival(&self, number: u64, peer: SocketAddr) -> Arrival {
-        Arrival {
-            number,
-            peer,
-            client: peer.ip().to_canonical(),
-            at: Instant::now(),
-            places: Arc::clone(&self.places),
-            place: None,
-            share: None,
-        }
+        Arrival::new(number, peer, Arc::clone(&self.places))
     }
 
     /// Serves a connection, or refuses it, without waiting for that; only for a place among the handshakes, as long as

@@ -3,6 +3,7 @@
 mod addresses;
 mod admin;
 mod answer;
+mod arrival;
 mod bearer;
 mod client_script;
 mod connection;
@@ -22,6 +23,7 @@ mod status;
 mod stream;
 mod tls;
 mod warnings;
+mod websocket;
 
 pub(crate) use admin::{answered, failed};
 pub(crate) use etag::{entity_tag, is_known};

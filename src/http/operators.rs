@@ -13,8 +13,9 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use super::admin::{Admin, RowsRefused, failed};
-use super::connection::Arrival;
-use super::stream::{Handshake, Parameters, STREAM_PATH, Serving, ServingPlace, Who, unavailable};
+use super::arrival::Arrival;
+use super::stream::{STREAM_PATH, Serving, ServingPlace, unavailable};
+use super::websocket::{Handshake, Parameters, Who};
 use crate::config::SourceName;
 use crate::health::Readiness;
 use crate::log::Log;
