@@ -88,8 +88,9 @@ fn has_server(directory: &Path) -> bool {
     let Ok(file) = fs::read_to_string(data.join("postmaster.pid")) else {
         return false;
     };
-    let pid = file.lines().next().and_then(|line| line.trim().parse().ok());
-    let Some(pid) = pid.and_then(Pid::from_raw) else {
+    let pid: Option<i32> = file.lines().next().and_then(|line| line.trim().parse().ok());
+    // That of a server without a postmaster, as initdb runs one, is negative.
+    let Some(pid) = pid.and_then(i32::checked_abs).and_then(Pid::from_raw) else {
         return false;
     };
     // The number may be another process' by now.
@@ -110,6 +111,9 @@ mod tests {
         let dead = parent.path().join("walcast-x-dead");
         fs::create_dir_all(dead.join("journal")).unwrap();
         fs::write(dead.join(LOCK), "").unwrap();
+        // Killed during initdb. No process has a number as great.
+        fs::create_dir(dead.join("data")).unwrap();
+        fs::write(dead.join("data/postmaster.pid"), "-4194304\n").unwrap();
         // Being made just now, of another name, and no directory.
         fs::create_dir(parent.path().join("walcast-x-young")).unwrap();
         fs::create_dir(parent.path().join("other")).unwrap();
