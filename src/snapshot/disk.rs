@@ -18,9 +18,12 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// The disk of a directory; `None` if it cannot be measured, or the directory is not there yet.
+    /// The disk that a directory is on, or will be on once it is made; `None` if it cannot be measured.
     pub(super) fn of(directory: &Path) -> Option<Disk> {
-        let disk = statvfs(directory).ok()?;
+        let disk = directory.ancestors().find_map(|existing| match existing {
+            here if here.as_os_str().is_empty() => statvfs(".").ok(),
+            existing => statvfs(existing).ok(),
+        })?;
         Some(Disk {
             available: disk.f_bavail.saturating_mul(disk.f_frsize),
             size: disk.f_blocks.saturating_mul(disk.f_frsize),
@@ -86,7 +89,14 @@ mod tests {
             assert_eq!((disk.is_low(), disk.lacking()), (is_low, lacking), "{disk:?}");
         }
         assert!(Disk::of(&std::env::temp_dir()).is_some_and(|disk| disk.size >= disk.available));
-        assert_eq!(Disk::of(Path::new("/nowhere/at/all")), None);
+    }
+
+    #[test]
+    fn a_directory_that_is_not_made_yet_is_on_the_disk_of_the_one_that_will_have_it() {
+        let size = |path: &str| Disk::of(Path::new(path)).map(|disk| disk.size);
+        assert!(size("/").is_some_and(|size| size > 0));
+        assert_eq!(size("/nowhere/at/all"), size("/"));
+        assert_eq!(size("nowhere/at/all"), size("."));
     }
 
     #[test]
