@@ -3,16 +3,17 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::super::replay_queue::FEW;
-use super::super::replay_shares::MAX_SENDING;
 use tokio::sync::oneshot;
 
+use super::super::replay_queue::FEW;
+use super::super::replay_request::tests::request;
+use super::super::replay_shares::MAX_SENDING;
 use super::*;
-use crate::delivery::{ActiveSubscription, Delivery, ResumePoint, Standing};
+use crate::delivery::Delivery;
 use crate::journal::{Hold, Journal, Reader};
 use crate::log::{self, Batch, Identity, Log, LogReader, TableHistory};
 use crate::lsn::{Epoch, Lsn, Start};
-use crate::matching::tests::{TestLog, relation, subscription};
+use crate::matching::tests::{TestLog, relation};
 
 /// A journal whose reading panics at the piece of this number.
 #[derive(Clone)]
@@ -91,25 +92,6 @@ impl Log for Brittle {
     }
 }
 
-/// A request for everything.
-fn request(id: &str) -> Box<ReplayRequest<Brittle>> {
-    let start = Position::after(Lsn::ZERO);
-    let subscription = subscription(id, None);
-    Box::new(ReplayRequest {
-        owner: 1,
-        subscriptions: Arc::new(vec![ActiveSubscription {
-            subscription: Arc::clone(&subscription),
-            after: start,
-        }]),
-        only: Some(subscription),
-        from: ResumePoint::told(start),
-        until: None,
-        boundary: None,
-        standing: Standing::default(),
-        cursor: None,
-    })
-}
-
 fn pool(history: &Brittle) -> Arc<ReplayPool<Brittle>> {
     ReplayPool::new(
         history.clone(),
@@ -141,7 +123,7 @@ async fn a_reading_for_many_that_panics_is_made_for_each_alone_and_ends_only_who
         breaks: Arc::default(),
     };
     let pool = pool(&history);
-    let asks = || pool.queue.lock().ask(request("s"), false);
+    let asks = || pool.queue.lock().ask(request(1), false);
     let read_all = || {
         assert!(pool.queue.lock().takes_thread(Lane::SHARED, 1));
         read_for_all(&pool, Lane::SHARED);

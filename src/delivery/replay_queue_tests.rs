@@ -1,34 +1,15 @@
 //! The requests of an owner have as many turns as those of another one.
 
-use std::sync::Arc;
-
+use super::super::replay_request::tests::request;
 use super::super::replay_shares::MAX_SENDING;
 use super::*;
-use crate::delivery::{ActiveSubscription, ResumePoint, Standing};
 use crate::journal::Journal;
-use crate::lsn::Lsn;
-use crate::matching::tests::subscription;
 
 type Queue = ReplayQueue<Journal>;
 
 /// Adds a request of an owner to a lane. It is not taken out before the answer is dropped.
 fn add(queue: &mut Queue, lane: Lane, owner: u64) -> oneshot::Receiver<ReplayResult<Journal>> {
-    let start = Position::after(Lsn::ZERO);
-    let subscription = subscription("s", None);
-    let request = Box::new(ReplayRequest {
-        owner,
-        subscriptions: Arc::new(vec![ActiveSubscription {
-            subscription: Arc::clone(&subscription),
-            after: start,
-        }]),
-        only: Some(subscription),
-        from: ResumePoint::told(start),
-        until: None,
-        boundary: None,
-        standing: Standing::default(),
-        cursor: None,
-    });
-    queue.ask(request, lane == Lane::APART)
+    queue.ask(request(owner), lane == Lane::APART)
 }
 
 /// The owners and numbers of the requests that are served next, in their order.

@@ -73,3 +73,29 @@ impl<H: Log> ReplayRequest<H> {
         !self.standing.is_unshared && !is_before
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::lsn::Lsn;
+    use crate::matching::tests::subscription;
+
+    /// A request of an owner for everything.
+    pub(in crate::delivery) fn request<H: Log>(owner: u64) -> Box<ReplayRequest<H>> {
+        let start = Position::after(Lsn::ZERO);
+        let subscription = subscription("s", None);
+        Box::new(ReplayRequest {
+            owner,
+            subscriptions: Arc::new(vec![ActiveSubscription {
+                subscription: Arc::clone(&subscription),
+                after: start,
+            }]),
+            only: Some(subscription),
+            from: ResumePoint::told(start),
+            until: None,
+            boundary: None,
+            standing: Standing::default(),
+            cursor: None,
+        })
+    }
+}
