@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::support::guarded::{Guarded, auth};
 use crate::support::issuer::{SigningKey, claims, seconds_from_now};
-use crate::support::{Client, End, Incoming, Refused, Walcast};
+use crate::support::{Client, End, Incoming, Refused, Walcast, eventually_equal};
 
 /// The policies of these tests.
 const EVERYTHING: &str = "[[policy]]\ntables = [\"public.*\"]\n";
@@ -276,5 +276,5 @@ fn those_who_send_no_token_take_no_places_of_those_who_have_one() {
     assert_eq!(waiting[0].next_of_any_type()["type"], "hello");
     let _next = open(&walcast);
     let reached = "limits_reached_total{limit=\"unauthenticated_connections\"}";
-    assert_eq!(walcast.metric(reached), 1.0);
+    eventually_equal("it is counted", 1.0, || walcast.metric(reached));
 }

@@ -371,7 +371,9 @@ fn a_soft_limit_on_open_files_is_raised_to_the_hard_one() {
     let database = Database::new(SCHEMA);
     let walcast = Setup::new(&database).after("ulimit -S -n 64").start();
     let clients: Vec<Client> = (0..100).map(|_| walcast.connect()).collect();
-    assert_eq!(walcast.metric("connections"), clients.len() as f64);
+    eventually_equal("it is counted", clients.len() as f64, || {
+        walcast.metric("connections")
+    });
 }
 
 #[test]

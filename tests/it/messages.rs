@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::support::{Client, Database, Setup, eventually};
+use crate::support::{Client, Database, Setup, eventually, eventually_equal};
 
 const SCHEMA: &str = "
     CREATE TABLE t (id int PRIMARY KEY);
@@ -155,7 +155,7 @@ fn a_message_beyond_the_bound_says_so_whether_it_is_part_of_a_transaction_or_not
     }
     database.sql(&emit(true, "news", "repeat('x', 4000)"));
     assert_eq!(client.tx()["changes"][0]["content"], "x".repeat(4000));
-    assert_eq!(walcast.metric("oversize_changes_total"), 2.0);
+    eventually_equal("it is counted", 2.0, || walcast.metric("oversize_changes_total"));
 }
 
 #[test]
@@ -388,7 +388,9 @@ fn large_transactions_are_streamed_again_once_the_one_that_is_read_again_is_past
         session.query("COMMIT").unwrap();
         assert_eq!(heard(&mut client), decoded(&database));
         let found = ["transactions_reread_total", "transactions_streamed_total"];
-        assert_eq!(found.map(|name| walcast.metric(name)), counts);
+        eventually_equal("they are counted", counts, || {
+            found.map(|name| walcast.metric(name))
+        });
         database.sql("TRUNCATE t");
         decoded(&database);
         heard(&mut client);
