@@ -24,6 +24,8 @@ fn insert(database: &Database, walcast: &Walcast, id: u32) -> Place {
     database.sql(&format!("INSERT INTO t VALUES ({id})"));
     let tx = client.expect("tx");
     assert_eq!(tx["changes"][0]["row"]["id"], id);
+    // So that others that subscribe from now on start after it, too.
+    client.comes_up_to(tx["position"].as_str().unwrap().parse().unwrap());
     Place {
         position: tx["position"].clone(),
         epoch: client.hello["epoch"].clone(),
