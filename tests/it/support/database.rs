@@ -20,8 +20,10 @@ pub struct Database {
     _running: Running,
 }
 
-/// The server that tests share: there as long as one of them uses it.
-static SHARED: Mutex<Weak<Mutex<Cluster>>> = Mutex::new(Weak::new());
+/// The server that tests share, there as long as one of them uses it, and the number of tests that it was given to.
+static SHARED: Mutex<(Weak<Mutex<Cluster>>, usize)> = Mutex::new((Weak::new(), 0));
+/// Then another one is started: the slots of tests stay, and keep the log, until their server goes.
+const MOST_ON_A_SERVER: usize = 100;
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
 impl Database {
@@ -32,11 +34,17 @@ impl Database {
 
     fn shared() -> Arc<Mutex<Cluster>> {
         let mut shared = SHARED.lock();
-        shared.upgrade().unwrap_or_else(|| {
-            let server = Arc::new(Mutex::new(start(&[])));
-            *shared = Arc::downgrade(&server);
-            server
-        })
+        let (server, count) = &mut *shared;
+        *count += 1;
+        server
+            .upgrade()
+            .filter(|_| *count <= MOST_ON_A_SERVER)
+            .unwrap_or_else(|| {
+                let started = Arc::new(Mutex::new(start(&[])));
+                *server = Arc::downgrade(&started);
+                *count = 1;
+                started
+            })
     }
 
     /// A new database on the shared server, in another encoding than UTF-8.
