@@ -10,6 +10,9 @@ import { CORES, changesOf, eager, plain } from './support/tanstack-db.js'
 beforeEach(() => void vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] }))
 afterEach(() => void vi.useRealTimers())
 
+/** A result of a table, as a page is sent along with it. */
+const initial = { query: JSON.stringify({ table: 'task' }), key: ['id'], columns: COLUMNS, rows: [{ id: 1, title: 'a' }], place: { position: '0/100', epoch: 'e1' } }
+
 describe.each(CORES)('with the %s @tanstack/db', (_, db) => {
   test('a collection is ready once it is live, and moves by whole transactions', async () => {
     const talk = new Talk()
@@ -188,7 +191,6 @@ describe.each(CORES)('with the %s @tanstack/db', (_, db) => {
 
   test('a result that a collection is given is there before the connection, and outlives that it is cleaned up', async () => {
     const talk = new Talk()
-    const initial = { query: JSON.stringify({ table: 'task' }), key: ['id'], columns: COLUMNS, rows: [{ id: 1, title: 'a' }], place: { position: '0/100', epoch: 'e1' } }
     const tasks = eager(db, talk, { initial })
     tasks.subscribeChanges(() => {}).unsubscribe()
     await promises()
@@ -210,7 +212,6 @@ describe.each(CORES)('with the %s @tanstack/db', (_, db) => {
 
   test('what a collection had that nobody uses is not there for who logs in next', async () => {
     const talk = new Talk()
-    const initial = { query: JSON.stringify({ table: 'task' }), key: ['id'], columns: COLUMNS, rows: [{ id: 1, title: 'a' }], place: { position: '0/100', epoch: 'e1' } }
     const used = eager(db, talk, { initial })
     used.subscribeChanges(() => {}).unsubscribe()
     await promises()

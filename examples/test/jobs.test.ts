@@ -105,8 +105,8 @@ test('the workers are rung for a job, and do not wait for their next look', asyn
       // A job may ring a moment before other sessions of Postgres see it, and its worker finds nothing: the next one rings again.
       const taken = async () => {
         await example.pool.query("INSERT INTO jobs (title) VALUES ('Ring')")
-        const taken = 'SELECT count(*)::int AS count FROM jobs WHERE worker LIKE $1'
-        return (await example.pool.query<{ count: number }>(taken, [`${kind} % ${worker.pid}`])).rows[0]!.count
+        const count = 'SELECT count(*)::int AS count FROM jobs WHERE worker LIKE $1'
+        return (await example.pool.query<{ count: number }>(count, [`${kind} % ${worker.pid}`])).rows[0]!.count
       }
       await expect.poll(taken).toBeGreaterThan(0)
       worker.kill('SIGKILL')

@@ -20,10 +20,12 @@ pub(super) struct Disk {
 impl Disk {
     /// The disk that a directory is on, or will be on once it is made; `None` if it cannot be measured.
     pub(super) fn of(directory: &Path) -> Option<Disk> {
-        let disk = directory.ancestors().find_map(|existing| match existing {
-            here if here.as_os_str().is_empty() => statvfs(".").ok(),
-            existing => statvfs(existing).ok(),
-        })?;
+        // The last ancestor of a relative path is empty, which no system call takes for the current directory.
+        let current = Path::new(".");
+        let ancestors = directory.ancestors();
+        let disk = ancestors
+            .map(|path| if path == Path::new("") { current } else { path })
+            .find_map(|path| statvfs(path).ok())?;
         Some(Disk {
             available: disk.f_bavail.saturating_mul(disk.f_frsize),
             size: disk.f_blocks.saturating_mul(disk.f_frsize),

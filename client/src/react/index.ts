@@ -27,6 +27,7 @@ export interface ProviderProps {
 export const WalcastProvider: FunctionComponent<ProviderProps> = ({ client, initial, children }) => {
   const provided = useMemo(() => {
     const all = [initial ?? []].flat() as Dehydrated[]
+    // Notes whose they are, for when they are asked for.
     for (const result of all) isOwn(client, result)
     return { client, initial: new Map(all.map((result) => [result.query, result])) }
   }, [client, initial])

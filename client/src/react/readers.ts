@@ -18,7 +18,7 @@ export function once<K, V>(known: { get(key: K): V | undefined; set(key: K, valu
   return value
 }
 
-/** Whether a result is of who is seen still, and not of somebody who has logged out since it was given first. */
+/** True if a result is of who is seen still, and not of somebody who has logged out since it was given first. */
 export function isOwn(client: Client<any>, result: Dehydrated): boolean {
   const { forgotten } = insideOf(client).results
   return once(given, result, () => [forgotten] as const)[0] === forgotten

@@ -22,7 +22,7 @@ pub struct Database {
 
 /// The server that tests share, there as long as one of them uses it, and the number of tests that it was given to.
 static SHARED: Mutex<(Weak<Mutex<Cluster>>, usize)> = Mutex::new((Weak::new(), 0));
-/// Then another one is started: the slots of tests stay, and keep the log, until their server goes.
+/// The number of tests after which another server is started: their slots stay, and keep the log, until their server goes.
 const MOST_ON_A_SERVER: usize = 100;
 static NUMBER: AtomicUsize = AtomicUsize::new(0);
 
