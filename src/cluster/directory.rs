@@ -12,7 +12,9 @@ use rustix::process::{Pid, Signal, geteuid, kill_process};
 
 /// The file that the directory's process holds locked for as long as it lives.
 const LOCK: &str = "LOCK";
-/// A directory without that file may be one that is just being made, unless it is older than this.
+/// The name of that file until it is locked.
+const UNNAMED: &str = "LOCK.new";
+/// A directory without [`LOCK`] may be one that is just being made, unless it is older than this.
 const MAKING: Duration = Duration::from_secs(60 * 60);
 
 /// A temporary directory of this process. It is removed when it is dropped, and if the process is killed before, by the
@@ -31,8 +33,11 @@ impl Directory {
     /// It cannot be made there.
     pub fn new(parent: &Path, prefix: &str) -> io::Result<Directory> {
         let directory = tempfile::Builder::new().prefix(prefix).tempdir_in(parent)?;
-        let lock = File::create_new(directory.path().join(LOCK))?;
+        // It gets its name once it is locked: an unlocked one would be taken for a dead process'.
+        let unnamed = directory.path().join(UNNAMED);
+        let lock = File::create_new(&unnamed)?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive)?;
+        fs::rename(unnamed, directory.path().join(LOCK))?;
         Ok(Directory {
             directory,
             _lock: lock,
@@ -101,6 +106,8 @@ fn has_server(directory: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
     use super::*;
 
     #[test]
@@ -129,5 +136,23 @@ mod tests {
         let path = living.path().to_owned();
         drop(living);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_directory_is_never_taken_for_a_dead_process_while_it_is_made() {
+        let parent = tempfile::tempdir().unwrap();
+        let made = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !made.load(Ordering::Relaxed) {
+                    assert_eq!(remove_dead(parent.path(), "x").unwrap(), [] as [PathBuf; 0]);
+                }
+            });
+            for _ in 0..2000 {
+                let directory = Directory::new(parent.path(), "x");
+                assert!(directory.is_ok_and(|directory| directory.path().join(LOCK).exists()));
+            }
+            made.store(true, Ordering::Relaxed);
+        });
     }
 }
