@@ -13,7 +13,7 @@ import { Traffic, sorted } from './support/traffic.js'
 let leave: (() => void)[] = []
 
 beforeEach(() => {
-  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'Date'] })
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout', 'setInterval', 'clearInterval', 'Date'] })
   leave = []
   Object.assign(globalThis, { indexedDB: new IDBFactory(), IDBKeyRange, addEventListener: (name: string, run: () => void) => name === 'pagehide' && leave.push(run) })
 })

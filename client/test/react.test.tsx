@@ -159,7 +159,7 @@ describe('useLiveQuery', () => {
     const root = createRoot(box)
     roots.push(root)
     await act(async () => root.render(<Boundary><Titles /></Boundary>))
-    expect(box.textContent).toBe('caught there is no <WalcastProvider client={…}> around this component')
+    expect(box.textContent).toBe('caught no <WalcastProvider> around this component')
   })
 })
 
@@ -189,6 +189,24 @@ describe('useSuspenseLiveQuery', () => {
     // Once there is one, a disconnect suspends nothing.
     await act(async () => talk.socket.end())
     expect(box.textContent).toBe('a,b')
+  })
+
+  test('suspends once with a map too, whose reader is another one in each attempt', async () => {
+    const Upper = (): ReactNode => useSuspenseLiveQuery({ table: 'task' }, { map: ({ title }) => title?.toUpperCase() }).rows.join()
+    await render(
+      <StrictMode>
+        <Boundary>
+          <Suspense fallback="wait">
+            <Upper />
+          </Suspense>
+        </Boundary>
+      </StrictMode>,
+    )
+    await greet()
+    expect(box.textContent).toBe('wait')
+    await fill([{ id: 1, title: 'a' }])
+    expect(box.textContent).toBe('A')
+    expect(talk.sent.filter(({ type }) => type === 'subscribe').length).toBe(1)
   })
 
   test('throws what makes a result impossible', async () => {

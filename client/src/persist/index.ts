@@ -1,5 +1,5 @@
 /** Results in IndexedDB: a page that comes again shows them at once, and gets what changed since. */
-import type { Dehydrated, EntryChange, Kept, Persistence, Place } from '../index.js'
+import type { Dehydrated, Kept, Persistence, Place } from '../index.js'
 import { type Store, keep } from './keep.js'
 
 export { type Store, keep } from './keep.js'
@@ -59,29 +59,23 @@ export function indexedDB({ name = 'walcast', scope = '', maxRows = 50_000, maxA
   const own = new Map<string, Own>()
   const loaded = new Map<string, number>()
   let db: IDBDatabase | undefined
-  let opening: Promise<IDBDatabase> | undefined
+  let opening: Promise<unknown> | undefined
   let isOff = false
   let timer: ReturnType<typeof setTimeout> | undefined
   let lastAt = -Infinity
-  let isRefreshing = false
-  const refresh = (): void => {
-    if (isOff) return
-    if (isRefreshing) write()
-    isRefreshing = true
-    setTimeout(refresh, REFRESH_MS)
-  }
+  let refreshing: ReturnType<typeof setInterval> | undefined
 
   /** Both stores, in one transaction. */
-  const stores = (db: IDBDatabase, mode: IDBTransactionMode): { results: IDBObjectStore; rows: IDBObjectStore; done: Promise<void>; transaction: IDBTransaction } => {
-    const transaction = db.transaction(['results', 'rows'], mode)
-    const done = new Promise<void>((resolve, reject) => {
-      transaction.oncomplete = () => resolve()
+  const stores = (mode: IDBTransactionMode = 'readwrite'): { results: IDBObjectStore; rows: IDBObjectStore; done: Promise<unknown>; transaction: IDBTransaction } => {
+    const transaction = db!.transaction(['results', 'rows'], mode)
+    const done = new Promise<unknown>((resolve, reject) => {
+      transaction.oncomplete = resolve
       transaction.onabort = () => reject(transaction.error)
     })
     return { results: transaction.objectStore('results'), rows: transaction.objectStore('rows'), done, transaction }
   }
 
-  const open = (): Promise<IDBDatabase> =>
+  const open = (): Promise<unknown> =>
     (opening ??= new Promise((resolve, reject) => {
       const request = globalThis.indexedDB.open(name, 1)
       request.onupgradeneeded = () => {
@@ -92,7 +86,7 @@ export function indexedDB({ name = 'walcast', scope = '', maxRows = 50_000, maxA
       request.onsuccess = () => {
         db = request.result
         db.onversionchange = db.onclose = off
-        resolve(tidy(db).then(() => request.result))
+        resolve(tidy())
       }
     }))
 
@@ -105,8 +99,8 @@ export function indexedDB({ name = 'walcast', scope = '', maxRows = 50_000, maxA
   }
 
   /** Throws away what is of others, or old. */
-  const tidy = (db: IDBDatabase): Promise<void> => {
-    const { results, rows, done } = stores(db, 'readwrite')
+  const tidy = (): Promise<unknown> => {
+    const { results, rows, done } = stores()
     const all: IDBRequest<Stored[]> = results.getAll()
     all.onsuccess = () => {
       for (const { id, at } of all.result) {
@@ -143,7 +137,7 @@ export function indexedDB({ name = 'walcast', scope = '', maxRows = 50_000, maxA
   const leave = (): void => {
     const due = dueOf().filter(([, { changes, shown, writtenAt, result }]) => changes && shown && result.shown && Date.now() - writtenAt < OTHERS_MS && result.entries.length <= maxRows)
     if (!db || due.length === 0) return
-    const { results, rows, done, transaction } = stores(db, 'readwrite')
+    const { results, rows, done, transaction } = stores()
     for (const [id, mine] of due) put(results, rows, id, mine, false, mine.place() ?? mine.shown!)
     transaction.commit?.()
     done.catch(off)
@@ -152,10 +146,11 @@ export function indexedDB({ name = 'walcast', scope = '', maxRows = 50_000, maxA
   const write = (): void => {
     clearTimeout(timer)
     timer = undefined
-    const due = dueOf()
     lastAt = Date.now()
-    if (!db || due.length === 0) return
-    const { results, rows, done } = stores(db, 'readwrite')
+    if (!db) return clearInterval(refreshing)
+    const due = dueOf()
+    if (due.length === 0) return
+    const { results, rows, done } = stores()
     const all: IDBRequest<Stored[]> = results.getAll()
     all.onsuccess = () => {
       const known = new Map(all.result.map((stored) => [stored.id, stored]))
@@ -166,13 +161,13 @@ export function indexedDB({ name = 'walcast', scope = '', maxRows = 50_000, maxA
       }
       /** Whether there is room for so many rows, after older results have gone. */
       const makeRoom = (id: string, count: number): boolean => {
+        const others = [...known.values()].filter((stored) => stored.id !== id).sort((a, b) => a.at - b.at)
         let over = count - maxRows
-        for (const stored of known.values()) if (stored.id !== id) over += stored.rows
-        for (const stored of [...known.values()].sort((a, b) => a.at - b.at)) {
-          if (over <= 0) break
-          if (own.has(stored.id)) continue
-          drop(stored.id)
-          over -= stored.rows
+        for (const { rows } of others) over += rows
+        for (const { id, rows } of others) {
+          if (over <= 0 || own.has(id)) continue
+          drop(id)
+          over -= rows
         }
         return over <= 0
       }
@@ -183,20 +178,16 @@ export function indexedDB({ name = 'walcast', scope = '', maxRows = 50_000, maxA
         const isWhole = !changes || stored?.stamp !== mine.stamp
         const shown = isWhole ? result.shown : mine.shown
         mine.isChanged = false
-        mine.changes = undefined
         if (!shown || !makeRoom(id, entries.length)) {
           drop(id)
-          continue
+          mine.changes = undefined
+        } else if (stored && stored.stamp !== mine.stamp && Date.now() - stored.at < OTHERS_MS) {
+          // What this page knows does not fit to what another one has written.
+          mine.changes = undefined
+        } else {
+          const place = mine.place() ?? shown
+          if (isWhole || changes.size > 0 || stored.place.position !== place.position || stored.place.epoch !== place.epoch) known.set(id, put(results, rows, id, mine, isWhole, place))
         }
-        // What this page knows does not fit to what another one has written.
-        if (stored && stored.stamp !== mine.stamp && Date.now() - stored.at < OTHERS_MS) continue
-        const place = mine.place() ?? shown
-        if (!isWhole && changes.size === 0 && stored.place.position === place.position && stored.place.epoch === place.epoch) {
-          mine.changes = changes
-          continue
-        }
-        mine.changes = changes
-        known.set(id, put(results, rows, id, mine, isWhole, place))
       }
     }
     done.catch(off)
@@ -209,14 +200,15 @@ export function indexedDB({ name = 'walcast', scope = '', maxRows = 50_000, maxA
       if (isOff) return undefined
       const id = `${scope}\n${query}`
       const read = async (): Promise<Dehydrated | undefined> => {
-        const { results, rows, done } = stores(await open(), 'readonly')
+        await open()
+        const { results, rows, done } = stores('readonly')
         const result: IDBRequest<Stored | undefined> = results.get(id)
         const all: IDBRequest<Row[]> = rows.getAll(rowsOf(id))
         await done
-        if (!result.result) return undefined
-        const { query, key, columns, place, stamp } = result.result
-        loaded.set(id, stamp)
-        return { query, key, columns, place, rows: all.result }
+        const found = result.result
+        if (!found) return undefined
+        loaded.set(id, found.stamp)
+        return { ...found, rows: all.result }
       }
       return Promise.race([read(), new Promise<undefined>((resolve) => setTimeout(resolve, LOAD_MS))]).catch(() => void off())
     },
@@ -224,13 +216,14 @@ export function indexedDB({ name = 'walcast', scope = '', maxRows = 50_000, maxA
     save(query, result, steps, place) {
       if (isOff) return
       const id = `${scope}\n${query}`
-      let mine = own.get(id)
-      if (!mine || !steps) own.set(id, (mine = { result, place, shown: undefined, changes: steps && new Map(), stamp: mine?.stamp ?? loaded.get(id) ?? 0, isChanged: true, writtenAt: mine?.writtenAt ?? -Infinity }))
-      note(mine, steps)
-      Object.assign(mine, { result, place, shown: result.shown, isChanged: true })
+      const before = own.get(id) ?? { changes: new Map(), stamp: loaded.get(id) ?? 0, writtenAt: -Infinity }
+      const mine: Own = Object.assign(before, { result, place, shown: result.shown, isChanged: true })
+      own.set(id, mine)
+      if (!steps) mine.changes = undefined
+      for (const { key, after } of steps?.flat() ?? []) mine.changes?.set(JSON.stringify(key), after?.raw)
       open().then(() => {
         timer ??= setTimeout(write, Math.max(0, lastAt + WRITE_MS - Date.now()))
-        if (!isRefreshing) refresh()
+        refreshing ??= setInterval(write, REFRESH_MS)
       }, off)
     },
 
@@ -238,17 +231,14 @@ export function indexedDB({ name = 'walcast', scope = '', maxRows = 50_000, maxA
       own.clear()
       loaded.clear()
       if (isOff) return
-      const { results, rows, done } = stores(await open(), 'readwrite')
+      await open()
+      const { results, rows, done } = stores()
       results.clear()
       rows.clear()
       await done
     },
   }
   return keep(store)
-}
-
-const note = ({ changes }: Own, steps: readonly (readonly EntryChange[])[] | undefined): void => {
-  if (changes) for (const step of steps ?? []) for (const { key, after } of step) changes.set(JSON.stringify(key), after?.raw)
 }
 
 const rowsOf = (id: string): IDBKeyRange => IDBKeyRange.bound([id], [id, []])

@@ -19,13 +19,13 @@ export const keep =
   (store: Store): Persistence =>
   (inside) => {
     const { address, session, act } = inside
-    /** Of results that are stored, 0: as it was told; more: the next steps, all but one of that number, are there. NaN: something else is there. */
+    /** Of results that are stored, 0: as it was told; more: the next steps, all but one of that number, are there. -1: something else is there. */
     const stored = new WeakMap<Fold, number>()
     let cleared = 0
     return {
       claimed(fold, { persist }) {
         if (persist === false || stored.has(fold)) return
-        stored.set(fold, NaN)
+        stored.set(fold, -1)
         if (fold.filled || session.subscriptions.has(fold)) return
         const before = cleared
         const take = (found?: Dehydrated): void =>
@@ -45,21 +45,21 @@ export const keep =
         const { shown } = fold
         const before = stored.get(fold)
         if (before === undefined) return
-        const isKnown = !Number.isNaN(before)
+        const isKnown = before >= 0
         const news = isKnown && shown ? steps.slice(before && before - 1) : undefined
         // Nothing new; or nothing there, neither here.
         if (shown ? before === 0 && news!.length === 0 : !isKnown) return
-        stored.set(fold, shown ? 0 : NaN)
+        stored.set(fold, shown ? 0 : -1)
         const place = (): Place | undefined => {
           const position = fold.told === fold.version ? standing(session, fold) : undefined
-          return position === undefined ? undefined : { ...fold.shown!, position }
+          return position ? { ...fold.shown!, position } : undefined
         }
         store.save(address + fold.identity, fold, news?.map(({ changes }) => changes), place)
       },
 
       async clear() {
         cleared++
-        for (const fold of inside.results.all) if (stored.has(fold)) stored.set(fold, NaN)
+        for (const fold of inside.results.all) if (stored.has(fold)) stored.set(fold, -1)
         await store.clear()
       },
     }
