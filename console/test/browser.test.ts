@@ -56,7 +56,7 @@ describe.skipIf(!HAS_BROWSER)('the console in a browser', () => {
     await (schema ??= query(SCHEMA))
     await rows('10,000 rows')
     await page.waitForSelector('.grid .line:not([hidden])')
-    expect(await page.$eval('.tables', (tables) => tables.textContent)).toMatch(/item.*large.*task/)
+    await expect.poll(() => page.$eval('.tables', (tables) => tables.textContent)).toMatch(/item.*large.*task/)
   })
 
   test('a refusal of the server stands above the place, for as long as it lasts', async () => {
@@ -76,7 +76,7 @@ describe.skipIf(!HAS_BROWSER)('the console in a browser', () => {
   test('values are text, whatever is in them, and NULL, nothing and text do not look alike', async () => {
     page = await open('#query?table=task')
     await rows('3 rows')
-    expect(await lines()).toEqual([['1', 'one', 'new'], ['2', 'null', 'new'], ['3', "''", 'done']])
+    await expect.poll(lines).toEqual([['1', 'one', 'new'], ['2', 'null', 'new'], ['3', "''", 'done']])
     const markup = `<img src=x onerror="document.title='owned'"><script>document.title='owned'</script><b style=color:red>bold</b>`
     await server.pool.query('UPDATE task SET title = $1 WHERE id = 1', [markup])
     await expect.poll(async () => (await lines())[0]?.[1]).toBe(markup)
@@ -86,7 +86,7 @@ describe.skipIf(!HAS_BROWSER)('the console in a browser', () => {
     await page.click('.side .item')
     await page.waitForSelector('.diff')
     expect(await page.$$eval('#app :is(img, script, b[style])', (found) => found.length)).toBe(0)
-    expect(await page.$eval('.diff .new', (cell) => cell.textContent)).toBe(markup)
+    await expect.poll(() => page.$eval('.diff .new', (cell) => cell.textContent)).toBe(markup)
     expect(await page.title()).toBe('Query · walcast')
     await query("UPDATE task SET title = 'one' WHERE id = 1")
   })
@@ -96,7 +96,7 @@ describe.skipIf(!HAS_BROWSER)('the console in a browser', () => {
     await rows('0 rows')
     await query("INSERT INTO large VALUES (1, repeat('<b>x</b>', 1310720)), (2, 'small')")
     await rows('2 rows')
-    expect((await lines()).map(([, body]) => body!.length)).toEqual([161, 5])
+    await expect.poll(async () => (await lines()).map(([, body]) => body!.length)).toEqual([161, 5])
     await page.click('.line .cell >> nth=1')
     await page.waitForSelector('.details .more')
     expect(await page.$eval('.details', (details) => details.textContent!.length)).toBeLessThan(12_000)
@@ -146,8 +146,8 @@ describe.skipIf(!HAS_BROWSER)('the console in a browser', () => {
     await page.reload()
     await page.waitForFunction(() => document.querySelector('.state')?.textContent === 'reading rows')
     await page.waitForFunction(() => /^[\d,]+ rows so far$/.test(document.querySelector('.figure')?.textContent ?? ''))
+    await expect.poll(async () => (await lines()).length).toBeGreaterThan(10)
     const first = (await lines()).map(([id]) => Number(id))
-    expect(first.length).toBeGreaterThan(10)
     expect(first).toEqual(first.toSorted((a, b) => a - b))
     expect(await page.$eval('.grid', ({ ariaBusy, ariaRowCount }) => [ariaBusy, ariaRowCount])).toEqual(['true', '-1'])
     isHeld = false
@@ -190,7 +190,8 @@ describe.skipIf(!HAS_BROWSER)('the console in a browser', () => {
     await keyboard.press('Escape')
     await keyboard.press('j')
     await keyboard.press('j')
-    expect(await page.$eval('.grid', (grid) => [document.activeElement === grid, grid.getAttribute('aria-activedescendant')])).toEqual([true, 'active-cell'])
+    // The grid is drawn with the next frame.
+    await expect.poll(() => page.$eval('.grid', (grid) => [document.activeElement === grid, grid.getAttribute('aria-activedescendant')])).toEqual([true, 'active-cell'])
     await keyboard.press('Enter')
     await page.waitForFunction(() => document.querySelector('.details h3')?.textContent === 'Row 2')
     await keyboard.press('Escape')
@@ -234,7 +235,7 @@ describe.skipIf(!HAS_BROWSER)('the console in a browser', () => {
     await rows('3 rows')
     await page.fill('#where', "title = 'naïve' AND staet = 'new'")
     await page.waitForFunction(() => document.querySelector('.mirror [data-wrong]')?.textContent === 'staet')
-    expect(await page.$eval('#verdict', (verdict) => verdict.textContent)).toContain('staet')
+    await expect.poll(() => page.$eval('#verdict', (verdict) => verdict.textContent)).toContain('staet')
     await page.press('#where', 'Enter')
     await page.waitForFunction(() => document.querySelector('#where')?.getAttribute('aria-invalid') === 'true')
     expect((await lines()).length).toBe(3)
@@ -261,7 +262,7 @@ describe.skipIf(!HAS_BROWSER)('the console in a browser', () => {
   test('warnings are sentences, and have the SQL that mends them once', async () => {
     page = await open("#query?table=large&where=body+=+'x'")
     await page.click('.warnings summary')
-    expect(await page.$$eval('.warnings .command code', (all) => all.map((one) => one.textContent))).toEqual(['ALTER TABLE public.large REPLICA IDENTITY FULL;'])
+    await expect.poll(() => page.$$eval('.warnings .command code', (all) => all.map((one) => one.textContent))).toEqual(['ALTER TABLE public.large REPLICA IDENTITY FULL;'])
     expect(await page.$$eval('.warnings li', (all) => all.map((one) => one.textContent!).filter((text) => !/^[A-Z].*\.$/.test(text) || text.includes('fix:')))).toEqual([])
   })
 
@@ -271,7 +272,7 @@ describe.skipIf(!HAS_BROWSER)('the console in a browser', () => {
     await page.fill('#where', `title = '${'x'.repeat(100_000)}'`)
     await page.press('#where', 'Enter')
     await page.waitForFunction(() => document.querySelector('#verdict')?.textContent?.includes('65536 bytes'))
-    expect(await page.$$eval('.result .figure', (all) => all.map((one) => one.textContent))).toContain('of the query before')
+    await expect.poll(() => page.$$eval('.result .figure', (all) => all.map((one) => one.textContent))).toContain('of the query before')
     await page.fill('#where', "state = 'new'")
     await page.press('#where', 'Enter')
     await rows('2 rows')
