@@ -69,7 +69,7 @@ impl<H: Log> Session<H> {
                 self.traced.over(id, None);
             }
             Action::Unsubscribed(id) => {
-                self.guard.free(&id);
+                self.free(&id);
                 let identity = self.identity.as_mut();
                 if identity.is_some_and(|identity| identity.was_revoked(&id)) {
                     let error = identity::forbidden(&id);
@@ -82,7 +82,7 @@ impl<H: Log> Session<H> {
                 self.wire.send(over.to_json()).await?;
             }
             Action::Refuse(id, error) => {
-                self.guard.free(&id);
+                self.free(&id);
                 self.guard.refused(Instant::now());
                 self.log_end(&id, error.code.as_str());
                 self.wire.error(&error).await?;
@@ -148,7 +148,7 @@ impl<H: Log> Session<H> {
             match item {
                 Delivery::Frame(frame) => delivered.position = Some(frame.position),
                 Delivery::Ended { subscription, error } => {
-                    self.guard.free(&subscription.id);
+                    self.free(&subscription.id);
                     self.log_end(&subscription.id, error.code.as_str());
                     delivered.ended.push(Arc::clone(subscription));
                 }
@@ -209,12 +209,18 @@ impl<H: Log> Session<H> {
         tracing::debug!(connection, id = %Excerpt::new(id), why, "a subscription ended");
     }
 
-    /// Brings the gauges up to date.
-    fn count(&mut self) {
+    /// Gives back the place of a subscription and the bytes of its predicate. This happens before its client is told of
+    /// the end: its other connections may use them from then on.
+    fn free(&mut self, id: &Arc<str>) {
+        self.guard.free(id);
         if self.member.has_subscriptions(self.guard.ids().len()) {
             // Fewer bytes are never refused.
             let _fewer = self.member.keep_predicates(self.guard.predicate_bytes());
         }
+    }
+
+    /// Brings the gauges up to date.
+    fn count(&mut self) {
         let metrics = &self.services.metrics;
         let counts = [
             (self.cursor.live(), &mut self.counted.live, &metrics.subscriptions),
