@@ -28,7 +28,7 @@ export interface ProviderProps {
 /** Gives its children the client. */
 export const WalcastProvider: FunctionComponent<ProviderProps> = ({ client, initial, children }) => {
   const provided = useMemo(() => {
-    // This notes whose they are, too, for when they are asked for.
+    // The question also notes whose results they are, for when somebody has logged out.
     const own = ([initial ?? []].flat() as Dehydrated[]).filter((result) => isOwn(client, result))
     return { client, initial: new Map(own.map((result) => [result.query, result])) }
   }, [client, initial])
@@ -64,27 +64,27 @@ const plains = /* @__PURE__ */ new WeakMap<Fold, AnyLive>()
 const given = /* @__PURE__ */ new WeakMap<Dehydrated, number>()
 const firsts = /* @__PURE__ */ new WeakMap<AnyLive, AnyLive>()
 
-/** What belongs to something, made once. */
+/** The value of a key, which is made first if there is none. */
 function once<K, V>(known: { get(key: K): V | undefined; set(key: K, value: V): unknown }, key: K, make: () => V): V {
   const value = known.get(key) ?? make()
   known.set(key, value)
   return value
 }
 
-/** True if a result is of who is seen still, and not of somebody who has logged out since it was given first. */
+/** True if nobody has logged out since a result was first given: it may be shown. */
 function isOwn(client: Client<Any>, result: Dehydrated): boolean {
   const { forgotten } = insideOf(client).results
   return once(given, result, () => forgotten) === forgotten
 }
 
-/** The reader of a query that all share who have no options for it; nobody closes it. */
+/** The reader that all components without options for a query share; nobody closes it. */
 function plainOf(client: Client<Any>, query: AnyQuery, options: LiveQueryOptions<Any, Any>): AnyLive {
   const inside = insideOf(client)
   const fold = inside.results.share(query)
   return once(plains, fold, () => makeLiveQuery<Any, Any>(inside, fold, options))
 }
 
-/** What a query began with, as it was rendered on a server, whatever came since: the same reader each time, which nothing changes. */
+/** A reader of what a query began with, as a server rendered it, whatever came since: the same reader each time, which nothing changes. */
 const firstOf = (client: Client<Any>, live: AnyLive): AnyLive =>
   once(firsts, live, () => {
     const inside = insideOf(client)
@@ -107,7 +107,7 @@ function useReader(query: AnyQuery | null, map?: (row: Any) => Any): AnyLive | u
 
 const same = (state: Any): Any => state
 
-/** What a query is listened to by, the same for as long as it is. */
+/** Subscribes to a query: the same function for as long as the query is the same. */
 const useChanges = (live: AnyLive | undefined): ((changed: () => void) => () => void) => useCallback((changed: () => void) => live?.onChange(changed) ?? nothing, [live])
 
 /** A live query; null for none yet. With `select`, what that makes of it. */
@@ -115,7 +115,7 @@ export const useLiveQuery: Hooks<AnySchema>['useLiveQuery'] = (query: AnyQuery |
   const client = useWalcast()
   const live = useReader(query, map)
   const subscribe = useChanges(live)
-  /** What is on the screen: a selection that equals it is no news. */
+  /** The selection on the screen: one that equals it is no news. */
   const shown = useRef<{ selected: Any }>(undefined)
   const [now, first] = useMemo(() => {
     const selector = (stateOf: () => QueryState<Any>): (() => Any) => {
@@ -146,7 +146,7 @@ interface Wait {
   error?: unknown
 }
 
-/** What suspended components wait for, by what they read. */
+/** Waits of suspended components, by the results that they read. */
 const pending = /* @__PURE__ */ new WeakMap<Kept, Wait>()
 
 /** A live query, which suspends until there is a whole result and throws if there can be none. */

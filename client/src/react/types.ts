@@ -1,4 +1,4 @@
-/** What the hooks take and give, by the tables of a schema. */
+/** Types of the hooks, for the tables of a schema. */
 import type { Client, Columns, Connection, KeyOf, Query, QueryState, RowOf, Table } from '../index.js'
 
 export interface UseOptions<In, Out> {
