@@ -21,7 +21,8 @@ use crate::said;
 use crate::settings;
 use crate::shapes::Shape;
 use crate::support::{
-    Client, DEADLINE, Database, Direction, Incoming, Mishaps, Proxy, Setup, Walcast, eventually, left_out,
+    Client, DEADLINE, Database, Direction, Forgiven, Incoming, Mishaps, Proxy, Setup, Walcast, eventually,
+    left_out,
 };
 
 /// The changes of the tables between rounds.
@@ -166,7 +167,8 @@ pub(crate) struct Ground<'a> {
     witness: Option<(Client, Value)>,
     /// The number of things that are still forgiven because of places that changed in the round before. They come first.
     late: usize,
-    swapped: bool,
+    /// The errors of all columns or labels that have changed places.
+    swapped: Vec<Forgiven>,
 }
 
 impl<'a> Ground<'a> {
@@ -213,7 +215,7 @@ impl<'a> Ground<'a> {
             partitions,
             witness: None,
             late: 0,
-            swapped: false,
+            swapped: Vec::new(),
         }
     }
 
@@ -255,7 +257,18 @@ impl<'a> Ground<'a> {
 
     /// True if columns or labels have changed places.
     pub(crate) fn has_swapped(&self) -> bool {
+        !self.swapped.is_empty()
+    }
+
+    /// The errors of all that has ever changed places. Walcast finds a change within seconds, and again if it is started
+    /// anew before a row of the table came. A client that began before that is refused from the place where it began, since
+    /// nobody knows what it was told.
+    pub(crate) fn of_swaps(&self) -> Arc<Mishaps> {
+        let mishaps = Mishaps::default();
         self.swapped
+            .iter()
+            .for_each(|forgiven| mishaps.forgive(*forgiven));
+        Arc::new(mishaps)
     }
 
     /// Waits until everything works again.
@@ -426,9 +439,12 @@ impl<'a> Ground<'a> {
             }
         });
         self.witness = Some(witness);
-        let sql = person::swap(&mut self.rng, &self.mishaps);
+        let (sql, swapped) = person::swap(&mut self.rng);
         eprintln!("{sql}");
-        self.swapped = true;
+        swapped
+            .iter()
+            .for_each(|forgiven| self.mishaps.forgive(*forgiven));
+        self.swapped.extend(swapped);
         self.alter(&sql);
     }
 

@@ -237,10 +237,13 @@ fn every_client_holds_its_querys_result_whatever_happens() {
     let goal = At::after(database.written());
     for some in views().filter(can_be_read_again).collect::<Vec<_>>().chunks(40) {
         let whole = some.iter().map(|view| view.whole());
-        let mut whole = Follower::new(ground.address(), whole.collect());
+        let mut whole = Follower::new(ground.address(), whole.collect()).forgiving(&ground.of_swaps());
         whole.until(|whole| whole.has_come_to(goal));
         for (view, whole) in some.iter().zip(&whole.views) {
-            view.assert_is_tail_of(whole);
+            // One that was refused has begun again, with the rows that are there.
+            if !whole.is_snapshot() {
+                view.assert_is_tail_of(whole);
+            }
         }
     }
     ground.end();

@@ -3,7 +3,7 @@
 use fastrand::Rng;
 use serde_json::{Value, json};
 
-use crate::support::{Forgiven, Mishaps};
+use crate::support::Forgiven;
 
 pub(crate) const TABLE: &str = "person";
 
@@ -81,37 +81,36 @@ pub(crate) fn query(rng: &mut Rng, id: &str) -> Value {
     query
 }
 
-/// Columns or labels change places; what goes by them ends.
-pub(crate) fn swap(rng: &mut Rng, mishaps: &Mishaps) -> String {
-    let column = |says, of| {
-        mishaps.forgive(Forgiven {
-            code: "schema_changed",
-            table: TABLE,
-            says,
-            of,
-        });
+/// Columns or labels change places: how, and the errors of what goes by them.
+pub(crate) fn swap(rng: &mut Rng) -> (String, Vec<Forgiven>) {
+    let error = |says, of| Forgiven {
+        code: "schema_changed",
+        table: TABLE,
+        says,
+        of,
     };
-    match rng.u32(0..4) {
-        0 => {
-            column("\"phone\"", |view| view.needs("phone"));
-            column("\"mail\"", |view| view.needs("mail"));
+    let phone = error("\"phone\"", |view| view.needs("phone"));
+    let mail = error("\"mail\"", |view| view.needs("mail"));
+    let mood = error("\"mood\"", |view| view.needs("mood"));
+    let (sql, swapped) = match rng.u32(0..4) {
+        0 => (
             "BEGIN; ALTER TABLE person RENAME phone TO between; ALTER TABLE person RENAME mail TO phone;
-             ALTER TABLE person RENAME between TO mail; COMMIT"
-                .into()
-        }
-        1 => {
-            column("\"phone\"", |view| view.needs("phone"));
-            "ALTER TABLE person DROP COLUMN phone, ADD COLUMN phone text".into()
-        }
-        2 => {
-            column("\"mail\"", |view| view.needs("mail"));
-            "ALTER TABLE person DROP COLUMN mail, ADD COLUMN mail text DEFAULT 'm1'".into()
-        }
-        _ => {
-            column("\"mood\"", |view| view.needs("mood"));
+             ALTER TABLE person RENAME between TO mail; COMMIT",
+            vec![phone, mail],
+        ),
+        1 => (
+            "ALTER TABLE person DROP COLUMN phone, ADD COLUMN phone text",
+            vec![phone],
+        ),
+        2 => (
+            "ALTER TABLE person DROP COLUMN mail, ADD COLUMN mail text DEFAULT 'm1'",
+            vec![mail],
+        ),
+        _ => (
             "BEGIN; ALTER TYPE mood RENAME VALUE 'ok' TO 'between'; ALTER TYPE mood RENAME VALUE 'sad' TO 'ok';
-             ALTER TYPE mood RENAME VALUE 'between' TO 'sad'; COMMIT"
-                .into()
-        }
-    }
+             ALTER TYPE mood RENAME VALUE 'between' TO 'sad'; COMMIT",
+            vec![mood],
+        ),
+    };
+    (sql.into(), swapped)
 }

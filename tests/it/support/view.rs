@@ -342,7 +342,7 @@ impl View {
     }
 
     /// True if it begins with the rows that are there.
-    fn is_snapshot(&self) -> bool {
+    pub fn is_snapshot(&self) -> bool {
         self.query["snapshot"] == true
     }
 
