@@ -130,8 +130,11 @@ describe('useLiveQuery', () => {
   })
 
   test('shows an error, or throws it for the next boundary', async () => {
+    const unreachable = (): never => {
+      throw new Error('a state that is thrown was selected from')
+    }
     const Shown = (): ReactNode => useUntyped({ table: 'nowhere' }).error?.message
-    const Thrower = (): ReactNode => useUntyped({ table: 'nowhere' }, { throwOnError: true, select: () => 'fine' })
+    const Thrower = (): ReactNode => useUntyped({ table: 'nowhere' }, { throwOnError: true, select: ({ error }) => (error ? unreachable() : 'fine') })
     await render(
       <>
         <Shown />;

@@ -159,15 +159,15 @@ export function indexedDB({ name = 'walcast', scope = '', maxRows = 50_000, maxA
         results.delete(id)
         rows.delete(rowsOf(id))
       }
-      /** Whether there is room for so many rows, after older results have gone. */
+      /** True if there is room for so many rows, after older results have gone. */
       const makeRoom = (id: string, count: number): boolean => {
         const others = [...known.values()].filter((stored) => stored.id !== id).sort((a, b) => a.at - b.at)
         let over = count - maxRows
-        for (const { rows } of others) over += rows
-        for (const { id, rows } of others) {
-          if (over <= 0 || own.has(id)) continue
-          drop(id)
-          over -= rows
+        for (const other of others) over += other.rows
+        for (const other of others) {
+          if (over <= 0 || own.has(other.id)) continue
+          drop(other.id)
+          over -= other.rows
         }
         return over <= 0
       }

@@ -132,17 +132,18 @@ export const useLiveQuery: Hooks<AnySchema>['useLiveQuery'] = (query: AnyQuery |
     }
     return [selector(() => live?.state ?? NOTHING), selector(() => (live ? firstOf(client, live).state : NOTHING))]
   }, [client, live, select, isEqual])
-  const selected = useSyncExternalStore(subscribe, now, first)
   const error = useSyncExternalStore(subscribe, () => throwOnError && live?.state.error, nothing)
+  // Before anything is selected: `select` is spared a state that is thrown.
+  if (error) throw error
+  const selected = useSyncExternalStore(subscribe, now, first)
   useEffect(() => {
     shown.current = { selected }
   }, [selected])
-  if (error) throw error
   return selected
 }
 
-interface Wait {
-  readonly promise: Promise<void>
+/** Ends with the first whole result, or with the reason why there will be none, which it has then. */
+interface Wait extends Promise<void> {
   error?: unknown
 }
 
@@ -164,17 +165,15 @@ export const useSuspenseLiveQuery: Hooks<AnySchema>['useSuspenseLiveQuery'] = (q
   if (state.filled) return state
   const wait = once(pending, live.kept, () => {
     // A render that is thrown away leaves this to `linger`.
-    const wait: Wait = {
-      promise: live.settled().then(
-        () => void pending.delete(live.kept),
-        (error) => void (wait.error = error),
-      ),
-    }
-    return wait
+    const begun: Wait = live.settled().then(
+      () => void pending.delete(live.kept),
+      (error) => void (begun.error = error),
+    )
+    return begun
   })
   // React renders again at once before a boundary shows it; whoever does so later tries again.
   if (wait.error) setTimeout(() => pending.delete(live.kept))
-  throw wait.error ?? wait.promise
+  throw wait.error ?? wait
 }
 
 /** One row of a live query: for the lines of a long list, which render by themselves. */
