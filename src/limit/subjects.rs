@@ -249,8 +249,8 @@ impl Member {
         Ok(())
     }
 
-    /// Notes the number of the connection's subscriptions. True if there were more before.
-    pub fn has_subscriptions(&mut self, number: usize) -> bool {
+    /// Notes the number of the connection's subscriptions, where there were more before.
+    pub fn has_subscriptions(&mut self, number: usize) {
         let over = self.subscriptions.saturating_sub(number);
         self.subscriptions -= over;
         if let Some(shared) = &self.shared
@@ -258,7 +258,6 @@ impl Member {
         {
             shared.subscriptions.fetch_sub(over, Ordering::Relaxed);
         }
-        over > 0
     }
 
     /// Counts the bytes that all predicates of the connection take.

@@ -209,14 +209,13 @@ impl<H: Log> Session<H> {
         tracing::debug!(connection, id = %Excerpt::new(id), why, "a subscription ended");
     }
 
-    /// Gives back the place of a subscription and the bytes of its predicate. This happens before its client is told of
-    /// the end: its other connections may use them from then on.
+    /// Gives back the place of a subscription and the bytes of its predicate. Called before the message of its end is
+    /// flushed: the client's other connections may use them from then on.
     fn free(&mut self, id: &Arc<str>) {
         self.guard.free(id);
-        if self.member.has_subscriptions(self.guard.ids().len()) {
-            // Fewer bytes are never refused.
-            let _fewer = self.member.keep_predicates(self.guard.predicate_bytes());
-        }
+        self.member.has_subscriptions(self.guard.ids().len());
+        // Fewer bytes are never refused.
+        let _fewer = self.member.keep_predicates(self.guard.predicate_bytes());
     }
 
     /// Brings the gauges up to date.

@@ -262,7 +262,7 @@ fn the_connections_of_a_subject_have_so_many_subscriptions_together() {
     first.subscribe_refused(json!({"id": "b", "table": "t", "where": "nothing = 1"}));
     second.subscribe_live(subscribe("b"));
     second.subscribe_refused(subscribe("c"));
-    // Whoever was told of an end has the place at once, on any connection.
+    // The place is free on every connection once the client was told of the end.
     for _ in 0..50 {
         second.unsubscribe("b");
         first.subscribe_live(subscribe("b"));

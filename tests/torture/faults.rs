@@ -264,11 +264,10 @@ impl<'a> Ground<'a> {
     /// anew before a row of the table came. A client that began before that is refused from the place where it began, since
     /// nobody knows what it was told.
     pub(crate) fn of_swaps(&self) -> Arc<Mishaps> {
-        let mishaps = Mishaps::default();
-        self.swapped
-            .iter()
-            .for_each(|forgiven| mishaps.forgive(*forgiven));
-        Arc::new(mishaps)
+        Arc::new(Mishaps {
+            forgiven: Mutex::new(self.swapped.clone()),
+            ..Mishaps::default()
+        })
     }
 
     /// Waits until everything works again.

@@ -235,9 +235,10 @@ fn every_client_holds_its_querys_result_whatever_happens() {
     );
     // What came, change for change, against somebody who reads all of it at once.
     let goal = At::after(database.written());
+    let swaps = ground.of_swaps();
     for some in views().filter(can_be_read_again).collect::<Vec<_>>().chunks(40) {
         let whole = some.iter().map(|view| view.whole());
-        let mut whole = Follower::new(ground.address(), whole.collect()).forgiving(&ground.of_swaps());
+        let mut whole = Follower::new(ground.address(), whole.collect()).forgiving(&swaps);
         whole.until(|whole| whole.has_come_to(goal));
         for (view, whole) in some.iter().zip(&whole.views) {
             // One that was refused has begun again, with the rows that are there.
@@ -246,5 +247,7 @@ fn every_client_holds_its_querys_result_whatever_happens() {
             }
         }
     }
+    let asked_again = swaps.retries.load(Ordering::Relaxed);
+    assert_eq!(asked_again, 0, "the database was there all the time");
     ground.end();
 }
